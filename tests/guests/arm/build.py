@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Build the bare-metal ARM guests with arm-none-eabi-gcc.
+
+``build.py`` rewrites ``prebuilt/*.elf`` (or only those named); ``build.py --check`` builds into a temporary directory
+and exits with 1 when a prebuilt file differs. The result depends on sources and compiler version alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import filecmp
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PREBUILT = HERE / "prebuilt"
+COMPILER = "arm-none-eabi-gcc"
+STRIP = "arm-none-eabi-strip"
+RUNTIME = ("start.S", "print.c", "mmu.c", "smp.c", "gic.c")
+FLAGS = (
+    "-mcpu=cortex-a15",
+    "-std=gnu11",
+    "-O2",
+    "-ffreestanding",
+    "-fno-common",
+    "-fno-pic",
+    "-fno-asynchronous-unwind-tables",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-tree-loop-distribute-patterns",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Iruntime",
+    "-U__INT32_TYPE__",
+    "-U__UINT32_TYPE__",
+    "-D__INT32_TYPE__=int",  # not long, so that %d and %x print an int32_t and an uint32_t
+    "-D__UINT32_TYPE__=unsigned int",
+)
+INTEGER = ("-mgeneral-regs-only",)
+FLOAT = ("-mfpu=vfpv4", "-mfloat-abi=softfp", "-ffp-contract=off")
+
+
+@dataclass(frozen=True)
+class Guest:
+    """One ELF file: its source (relative to this directory), and its options for the compiler."""
+
+    source: str
+    options: tuple[str, ...] = ()
+    arithmetic: tuple[str, ...] = INTEGER
+
+
+GUESTS = {
+    "hello": Guest("hello/hello.c"),
+    "hello-smp": Guest("hello/hello_smp.c"),
+}
+
+
+def run(command: list[str]) -> None:
+    """Run a tool in this directory, so that no other path can get into its output."""
+    subprocess.run(command, cwd=HERE, check=True)
+
+
+def compile_runtime(scratch: Path) -> list[str]:
+    objects = []
+    for source in RUNTIME:
+        target = scratch / f"runtime-{source}.o"
+        run([COMPILER, *FLAGS, *INTEGER, "-c", f"runtime/{source}", "-o", str(target)])
+        objects.append(str(target))
+    return objects
+
+
+def build(name: str, guest: Guest, runtime: list[str], scratch: Path, output: Path) -> Path:
+    """Compile and link one guest; the ELF keeps its global symbols and nothing of the file names."""
+    target = scratch / f"{name}.o"
+    macro = f'-DGUEST_NAME="{name}"'
+    run([COMPILER, *FLAGS, *guest.arithmetic, *guest.options, macro, "-c", guest.source, "-o", str(target)])
+    elf = output / f"{name}.elf"
+    link = ["-nostdlib", "-static", "-Wl,--gc-sections,--build-id=none,-z,max-page-size=4096", "-T", "guest.ld"]
+    run([COMPILER, "-mcpu=cortex-a15", *link, *runtime, str(target), "-lgcc", "-o", str(elf)])
+    run([STRIP, "--strip-debug", "--discard-all", "-R", ".ARM.attributes", str(elf)])
+    return elf
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="guests to build (default: all)")
+    parser.add_argument("--check", action="store_true", help="compare with the prebuilt files instead of writing them")
+    options = parser.parse_args()
+    unknown = [name for name in options.names if name not in GUESTS]
+    if unknown:
+        parser.error(f"unknown guest {', '.join(unknown)}; known: {', '.join(GUESTS)}")
+    names = options.names or list(GUESTS)
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = Path(temporary)
+        output = scratch / "elf" if options.check else PREBUILT
+        output.mkdir(exist_ok=True)
+        runtime = compile_runtime(scratch)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            jobs = [pool.submit(build, name, GUESTS[name], runtime, scratch, output) for name in names]
+            built = [job.result() for job in jobs]
+        if not options.check:
+            return 0
+        different = [elf.name for elf in built if not same(elf, PREBUILT / elf.name)]
+        stale = [] if options.names else [p.name for p in PREBUILT.glob("*.elf") if p.stem not in GUESTS]
+    for name in different:
+        print(f"{name}: differs from what its sources build", file=sys.stderr)
+    for name in stale:
+        print(f"{name}: has no source", file=sys.stderr)
+    if not different and not stale:
+        print(f"{len(built)} guests are the same")
+    return 1 if different or stale else 0
+
+
+def same(one: Path, other: Path) -> bool:
+    return other.exists() and filecmp.cmp(one, other, shallow=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
