@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""setuptools' build backend, which takes the C compiler of the `ziglang` package where the machine has none."""
+
+import os
+import shlex
+import shutil
+import sys
+import sysconfig
+from typing import Any
+
+from setuptools import build_meta
+from setuptools.build_meta import (
+    build_sdist,
+    get_requires_for_build_sdist,
+    prepare_metadata_for_build_editable,
+    prepare_metadata_for_build_wheel,
+)
+
+__all__ = [
+    "build_editable",
+    "build_sdist",
+    "build_wheel",
+    "get_requires_for_build_editable",
+    "get_requires_for_build_sdist",
+    "get_requires_for_build_wheel",
+    "prepare_metadata_for_build_editable",
+    "prepare_metadata_for_build_wheel",
+]
+
+Settings = dict[str, Any] | None
+
+
+def needs_zig() -> bool:
+    """Whether neither $CC nor the compiler that Python was built with is there to run."""
+    if sys.platform == "win32":
+        return False  # setuptools finds Visual C++ by itself, not on the path
+    command = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    return shutil.which(shlex.split(command)[0]) is None
+
+
+def use_zig() -> None:
+    """Make setuptools compile and link with the compiler of the `ziglang` package."""
+    compiler = f"{shlex.quote(sys.executable)} -m ziglang cc"
+    os.environ["CC"] = compiler
+    os.environ["LDSHARED"] = f"{compiler} -shared"
+
+
+def get_requires_for_build_wheel(config_settings: Settings = None) -> list[str]:
+    return build_meta.get_requires_for_build_wheel(config_settings) + (["ziglang"] if needs_zig() else [])
+
+
+def get_requires_for_build_editable(config_settings: Settings = None) -> list[str]:
+    return build_meta.get_requires_for_build_editable(config_settings) + (["ziglang"] if needs_zig() else [])
+
+
+def build_wheel(wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None) -> str:
+    if needs_zig():
+        use_zig()
+    return build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)
+
+
+def build_editable(
+    wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
+) -> str:
+    if needs_zig():
+        use_zig()
+    return build_meta.build_editable(wheel_directory, config_settings, metadata_directory)

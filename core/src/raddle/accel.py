@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The threading mode of a machine: the decision with its reasons, and the two options that a user steers it by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeVar
+
+from raddle.errors import UsageError, unknown
+from raddle.ordering import MemoryOrder, missing, names
+from raddle.plugins import Host, Target
+
+__all__ = [
+    "AccelOptions",
+    "Decision",
+    "IcountOptions",
+    "Mode",
+    "Order",
+    "Thread",
+    "decide",
+    "parse_accel",
+    "parse_icount",
+]
+
+
+class Mode(Enum):
+    """How the vCPUs of a machine run."""
+
+    MULTI = "multi"
+    """One host thread a vCPU."""
+    SINGLE = "single"
+    """All vCPUs in turn on one host thread (round-robin)."""
+
+
+class Thread(Enum):
+    """What a user asks for with `thread=`."""
+
+    AUTO = "auto"
+    MULTI = "multi"
+    SINGLE = "single"
+
+
+class Order(Enum):
+    """What to do about an order that the guest counts on and the host does not keep: `order=`."""
+
+    NATIVE = "native"
+    """Nothing: such a guest runs single-threaded unless a user insists."""
+    FENCED = "fenced"
+    """Add a barrier for each missing order before each access."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The mode, why it is so, what may go wrong, and the orders that translated code must add barriers for."""
+
+    mode: Mode
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    fences: MemoryOrder = MemoryOrder.NONE
+
+
+def decide(
+    target: Target,
+    host: Host,
+    requested: Thread = Thread.AUTO,
+    icount: bool = False,
+    order: Order = Order.NATIVE,
+) -> Decision:
+    """Choose the threading mode. Pure: the same arguments always give the same answer.
+
+    Raises UsageError where `requested` is MULTI and threads cannot work at all: with instruction counting, and for
+    a guest whose word is wider than the host's.
+    """
+    lacking = missing(target.default_mo, host.default_mo)
+    fences = lacking if order is Order.FENCED else MemoryOrder.NONE
+    if requested is Thread.SINGLE:
+        return Decision(Mode.SINGLE, ("thread=single was asked for",))
+
+    counting = ["instruction counting needs one thread"] if icount else []
+    unconverted = [] if target.supports_mttcg else [f"the {target.name} guest does not declare TARGET_SUPPORTS_MTTCG"]
+    oversized, unordered = [], []
+    if target.word_bits > host.word_bits:
+        oversized.append(
+            f"a word of the {target.name} guest ({target.word_bits} bits) is wider than one of the {host.name} host "
+            f"({host.word_bits} bits)"
+        )
+    if lacking and not fences:
+        unordered.append(
+            f"the {target.name} guest counts on orders that the {host.name} host does not keep "
+            f"({', '.join(names(lacking))})"
+        )
+
+    if requested is Thread.MULTI:
+        if counting or oversized:
+            raise UsageError(f"thread=multi is not possible: {'; '.join(counting + oversized)}")
+        warnings = [f"{fact}: its atomic operations and TLB flushes may go wrong" for fact in unconverted]
+        warnings += [f"{fact}: its programs may see them broken; order=fenced keeps them" for fact in unordered]
+        return Decision(Mode.MULTI, ("thread=multi was asked for",), tuple(warnings), fences)
+
+    obstacles = counting + unconverted + oversized
+    obstacles += [f"{fact}; order=fenced would run it multi-threaded" for fact in unordered]
+    if obstacles:
+        return Decision(Mode.SINGLE, tuple(obstacles))
+    if fences:
+        reason = (
+            f"order=fenced adds a barrier for each order that the {host.name} host lacks: {', '.join(names(fences))}"
+        )
+        return Decision(Mode.MULTI, (reason,), (), fences)
+    return Decision(Mode.MULTI, (f"the {host.name} host keeps every order that the {target.name} guest counts on",))
+
+
+# --- options ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AccelOptions:
+    """`--accel tcg[,thread=multi|single][,order=native|fenced][,llsc=fast]`."""
+
+    thread: Thread = Thread.AUTO
+    order: Order = Order.NATIVE
+
+
+@dataclass(frozen=True, slots=True)
+class IcountOptions:
+    """`-icount shift=N|auto[,sleep=on|off]`: an instruction takes 2**shift ns of virtual time.
+
+    `shift` is None for `auto`. With `sleep`, idle virtual time is slept; without, it is skipped.
+    """
+
+    shift: int | None
+    sleep: bool = False
+
+
+MAX_ICOUNT_SHIFT = 10
+"""2**10 ns an instruction, about one million instructions a second, is the slowest clock."""
+
+
+def parse_accel(text: str) -> AccelOptions:
+    """Read the value of `--accel`. Raises UsageError, which lists the known names and values."""
+    accelerator, _, rest = text.partition(",")
+    if accelerator != "tcg":
+        raise unknown("accelerator", accelerator, ("tcg",))
+    thread, order = Thread.AUTO, Order.NATIVE
+    for key, value in _settings("--accel", rest, ("thread", "order", "llsc")):
+        match key:
+            case "thread":
+                thread = _choice("--accel thread", value, {"multi": Thread.MULTI, "single": Thread.SINGLE})
+            case "order":
+                order = _choice("--accel order", value, {one.value: one for one in Order})
+            case "llsc":
+                if value == "strict":
+                    raise UsageError("--accel llsc=strict is not supported yet; the nearest that is: llsc=fast")
+                _choice("--accel llsc", value, {"fast": True})
+    return AccelOptions(thread, order)
+
+
+def parse_icount(text: str) -> IcountOptions:
+    """Read the value of `-icount`, where `N` and `auto` may stand for `shift=N` and `shift=auto`. Raises UsageError."""
+    first, comma, rest = text.partition(",")
+    if "=" not in first:
+        text = f"shift={first}{comma}{rest}"
+    shift: int | None = None
+    given_shift = sleep = False
+    for key, value in _settings("-icount", text, ("shift", "sleep")):
+        match key:
+            case "shift":
+                given_shift = True
+                shift = None if value == "auto" else _shift(value)
+            case "sleep":
+                sleep = _choice("-icount sleep", value, {"on": True, "off": False})
+    if not given_shift:
+        raise UsageError("-icount needs shift=N or shift=auto")
+    return IcountOptions(shift, sleep)
+
+
+def _shift(value: str) -> int:
+    if not (value.isascii() and value.isdigit()) or int(value) > MAX_ICOUNT_SHIFT:
+        raise UsageError(f"-icount shift must be auto or a number from 0 to {MAX_ICOUNT_SHIFT}, not {value!r}")
+    return int(value)
+
+
+def _settings(option: str, text: str, known: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """The KEY=VALUE pairs of a comma-separated list, each key at most once."""
+    seen = set()
+    for part in text.split(",") if text else ():
+        key, equals, value = part.partition("=")
+        if key not in known:
+            raise unknown(f"{option} setting", key, known)
+        if not equals or not value:
+            raise UsageError(f"{option} {key} needs a value: {key}=...")
+        if key in seen:
+            raise UsageError(f"{option} gives {key} twice")
+        seen.add(key)
+        yield key, value
+
+
+Value = TypeVar("Value")
+
+
+def _choice(what: str, given: str, choices: Mapping[str, Value]) -> Value:
+    if given not in choices:
+        raise unknown(f"{what} value", given, choices)
+    return choices[given]

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors that Raddle raises on purpose. The message is one line that gives the fact and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+__all__ = ["MachineError", "PluginError", "RaddleError", "UsageError", "unknown"]
+
+
+class RaddleError(Exception):
+    """Base of all errors that are meant for the user, who sees the message and no traceback."""
+
+    exit_status: ClassVar[int] = 1
+
+
+class UsageError(RaddleError):
+    """A mistake in what was asked for: nothing has been started. Exit status 2."""
+
+    exit_status = 2
+
+
+class MachineError(RaddleError):
+    """A failure while running. Exit status 1."""
+
+
+class PluginError(RaddleError):
+    """A plug-in that cannot be used: its entry point's name, and the reason. Exit status 2."""
+
+    exit_status = 2
+
+    def __init__(self, plugin: str, reason: str) -> None:
+        super().__init__(f"plug-in {plugin}: {reason}")
+        self.plugin = plugin
+        self.reason = reason
+
+
+def unknown(what: str, given: str, known: Iterable[str]) -> UsageError:
+    """The error for a value that is not one of `known`: names the nearest one, and lists them all."""
+    choices = list(known)
+    near = difflib.get_close_matches(given, choices, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    listing = f"known: {', '.join(choices)}" if choices else "none is known"
+    return UsageError(f"unknown {what} {given!r}{hint} ({listing})")

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory order: what a guest may count on, what a host gives, and the barriers that make up the difference."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+__all__ = ["MemoryOrder", "before_load", "before_store", "missing", "names"]
+
+
+class MemoryOrder(IntFlag):
+    """Pairs of accesses that stay in program order as every other CPU sees them.
+
+    `X_Y` reads: an earlier X is ordered before a later Y. So ST_LD, the pair that a store buffer breaks, is an
+    earlier store before a later load. NONE is a weakly ordered machine, ALL a sequentially consistent one.
+    As the operand of the IR's `mb` it says which pairs that barrier orders.
+    """
+
+    NONE = 0
+    LD_LD = 1
+    LD_ST = 2
+    ST_LD = 4
+    ST_ST = 8
+    ALL = LD_LD | LD_ST | ST_LD | ST_ST
+
+
+def missing(guest: MemoryOrder, host: MemoryOrder) -> MemoryOrder:
+    """The orders that `guest` asks for and `host` does not give by itself.
+
+    `guest` is a guest's default order, or the strength of one barrier of its program: what is missing is what
+    host code must add, and NONE means that it costs nothing.
+    """
+    return guest & ~host
+
+
+def before_load(orders: MemoryOrder) -> MemoryOrder:
+    """The part of `orders` that a barrier before a load must give."""
+    return orders & (MemoryOrder.LD_LD | MemoryOrder.ST_LD)
+
+
+def before_store(orders: MemoryOrder) -> MemoryOrder:
+    """The part of `orders` that a barrier before a store must give."""
+    return orders & (MemoryOrder.LD_ST | MemoryOrder.ST_ST)
+
+
+def names(orders: MemoryOrder) -> tuple[str, ...]:
+    """The single orders in `orders` by name, in the order of their declaration."""
+    return tuple(order.name for order in MemoryOrder if order in orders and order.name is not None)

@@ -1,0 +1,461 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plug-ins: hook specifications, the descriptors that hooks return, and the registry that finds and checks them.
+
+A plug-in is a module that an installed distribution names in the entry-point group `raddle`, as `KIND.NAME`:
+`target.arm`, `host.x86_64`, `board.NAME`, `device.NAME`, `helper.NAME`. The registry lists entry points without
+importing anything and imports a plug-in's module when something of it is asked for. What is wrong with one plug-in
+is a PluginError with its name and the reason; the others go on working.
+
+Every plug-in module declares `RADDLE_API_VERSION: int`, the API it was written for, as a literal. A target also
+declares `TARGET_SUPPORTS_MTTCG: bool` and `TCG_GUEST_DEFAULT_MO: MemoryOrder`, a host `TCG_TARGET_DEFAULT_MO:
+MemoryOrder`: these are what a reader looks for first, and the descriptor must say the same.
+"""
+
+from __future__ import annotations
+
+import platform
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Final, Protocol, TypeVar
+
+import importlib_metadata
+import pluggy
+
+from raddle.errors import PluginError, UsageError, unknown
+from raddle.ordering import MemoryOrder
+
+__all__ = [
+    "API_VERSION",
+    "ENTRY_POINT_GROUP",
+    "Board",
+    "Device",
+    "HelperPackage",
+    "Host",
+    "Registry",
+    "Target",
+    "hookimpl",
+    "registry",
+]
+
+API_VERSION: Final = 1
+"""Raised whenever a change would break a plug-in that was written for the API before it."""
+
+ENTRY_POINT_GROUP: Final = "raddle"
+
+KINDS: Final = ("target", "host", "board", "device", "helper")
+WORD_SIZES: Final = (32, 64)
+
+hookspec = pluggy.HookspecMarker("raddle")
+hookimpl = pluggy.HookimplMarker("raddle")
+
+
+# --- descriptors ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A guest architecture. Immutable; making one imports nothing heavy, `load` does."""
+
+    name: str
+    """As in the entry point's name and in messages: `arm`."""
+    word_bits: int
+    """Width of the guest's general registers: 32 or 64."""
+    supports_mttcg: bool
+    """The same as the module's TARGET_SUPPORTS_MTTCG: its atomics, barriers and TLB flushes are safe with threads."""
+    default_mo: MemoryOrder
+    """The same as the module's TCG_GUEST_DEFAULT_MO: the order of plain accesses that its programs may count on."""
+    elf_machine: int | None
+    """`e_machine` of its programs, or None for a guest that has no ELF number."""
+    cpus: tuple[str, ...]
+    """Names for `-cpu`; the first one is the default."""
+    load: Callable[[], Any]
+    """Imports the guest's front end and returns it. Raises ImportError and the like where it cannot run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host architecture. Immutable; making one imports nothing heavy, `load` does."""
+
+    name: str
+    """As in the entry point's name and in messages: `x86_64`."""
+    word_bits: int
+    """Width of the host's general registers: 32 or 64."""
+    default_mo: MemoryOrder
+    """The same as the module's TCG_TARGET_DEFAULT_MO: the order that its plain loads and stores keep by themselves."""
+    machine_names: tuple[str, ...]
+    """What `platform.machine()` says on the machines it makes code for."""
+    load: Callable[[], Any]
+    """Imports the host's back end and returns it. Raises ImportError and the like where it cannot run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A machine of a target that `-M` names."""
+
+    name: str
+    target: str
+    description: str
+    max_cpus: int
+    load: Callable[[], Any]
+    """Imports the board and returns its class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that boards and `-device` name."""
+
+    name: str
+    description: str
+    load: Callable[[], Any]
+    """Imports the device and returns its class."""
+
+
+@dataclass(frozen=True, slots=True)
+class HelperPackage:
+    """Python helpers, called from IR by name, that several targets can share."""
+
+    name: str
+    description: str
+    load: Callable[[], Mapping[str, Callable[..., Any]]]
+    """Imports the package and returns its helpers by name."""
+
+
+# --- hooks ------------------------------------------------------------------------------------------------------
+
+
+class HookSpecifications:
+    """What a plug-in module may implement, each with `@hookimpl`. Called once, never while a guest runs."""
+
+    @hookspec
+    def raddle_target(self) -> Target:  # type: ignore[empty-body]
+        """The guest architecture of a `target.NAME` plug-in, which must implement this."""
+
+    @hookspec
+    def raddle_host(self) -> Host:  # type: ignore[empty-body]
+        """The host architecture of a `host.NAME` plug-in, which must implement this."""
+
+    @hookspec
+    def raddle_boards(self) -> Iterable[Board]:  # type: ignore[empty-body]
+        """Boards that the plug-in brings. Any plug-in may; a `board.NAME` one must."""
+
+    @hookspec
+    def raddle_devices(self) -> Iterable[Device]:  # type: ignore[empty-body]
+        """Devices that the plug-in brings. Any plug-in may; a `device.NAME` one must."""
+
+    @hookspec
+    def raddle_helpers(self) -> Iterable[HelperPackage]:  # type: ignore[empty-body]
+        """Helper packages that the plug-in brings. Any plug-in may; a `helper.NAME` one must."""
+
+
+REQUIRED_HOOK: Final = {
+    "target": "raddle_target",
+    "host": "raddle_host",
+    "board": "raddle_boards",
+    "device": "raddle_devices",
+    "helper": "raddle_helpers",
+}
+
+REQUIRED_ATTRIBUTES: Final[dict[str, dict[str, type]]] = {
+    "target": {"TARGET_SUPPORTS_MTTCG": bool, "TCG_GUEST_DEFAULT_MO": MemoryOrder},
+    "host": {"TCG_TARGET_DEFAULT_MO": MemoryOrder},
+    "board": {},
+    "device": {},
+    "helper": {},
+}
+
+
+# --- registry ---------------------------------------------------------------------------------------------------
+
+
+class EntryPoint(Protocol):
+    """The part of importlib-metadata's EntryPoint that the registry uses."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def value(self) -> str: ...
+
+    def load(self) -> Any: ...
+
+
+Descriptor = TypeVar("Descriptor", Target, Host, Board, Device, HelperPackage)
+
+
+def installed() -> Iterable[EntryPoint]:
+    """The entry points of the group in every distribution on `sys.path`."""
+    return importlib_metadata.entry_points(group=ENTRY_POINT_GROUP)
+
+
+class Registry:
+    """The plug-ins of one process. All methods may be called from any thread; answers are kept.
+
+    Methods that return one thing raise UsageError for an unknown name and PluginError for a broken plug-in.
+    Methods that return all of a kind leave broken plug-ins out and add them to `problems()`.
+    """
+
+    def __init__(self, discover: Callable[[], Iterable[EntryPoint]] = installed) -> None:
+        self._discover = discover
+        self._lock = threading.RLock()
+        self._manager = pluggy.PluginManager("raddle")
+        self._manager.add_hookspecs(HookSpecifications)
+        self._entry_points: dict[str, EntryPoint] | None = None
+        self._modules: dict[str, ModuleType] = {}
+        self._problems: dict[str, PluginError] = {}
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        """Names of the entry points of `kind` (`target`, `host`, ...), sorted. Imports nothing."""
+        prefix = f"{kind}."
+        return tuple(name.removeprefix(prefix) for name in sorted(self._found()) if name.startswith(prefix))
+
+    def target(self, name: str) -> Target:
+        """The guest architecture `name`; imports its plug-in module alone."""
+        return self._architecture("target", name, Target)
+
+    def host(self, name: str) -> Host:
+        """The host architecture `name`; imports its plug-in module alone."""
+        return self._architecture("host", name, Host)
+
+    def host_for(self, machine: str = "") -> Host:
+        """The host for a machine that `platform.machine()` calls `machine`, by default the one that we run on.
+
+        Tries the plug-in of that very name first, so that on most machines no other one is imported.
+        """
+        machine = machine or platform.machine()
+        candidates = sorted(self.names("host"), key=lambda name: name != machine)
+        for name in candidates:
+            try:
+                host = self.host(name)
+            except PluginError:
+                continue
+            if machine in host.machine_names:
+                return host
+        broken = [str(problem) for problem in self.problems() if problem.plugin.startswith("host.")]
+        raise UsageError(
+            f"no usable host plug-in for this machine ({machine}): "
+            + ("; ".join(broken) or f"installed: {', '.join(candidates) or 'none'}")
+            + "; remedy: pip install 'raddle[arm]'"
+        )
+
+    def targets(self) -> tuple[Target, ...]:
+        """Every target whose plug-in module is in order, by name."""
+        return tuple(self._working(self.target, self.names("target")))
+
+    def hosts(self) -> tuple[Host, ...]:
+        """Every host whose plug-in module is in order, by name."""
+        return tuple(self._working(self.host, self.names("host")))
+
+    def target_for_elf(self, machine: int) -> Target:
+        """The target whose programs have the ELF `e_machine` number `machine`."""
+        for name in self.names("target"):
+            for target in self._working(self.target, (name,)):
+                if target.elf_machine == machine:
+                    return target
+        known = ", ".join(self.names("target")) or "none"
+        raise UsageError(f"no installed target runs ELF programs of machine {machine} (installed: {known})")
+
+    def boards(self, target: str = "") -> tuple[Board, ...]:
+        """Boards of all plug-ins, or of `target` alone: then no other target's module is imported."""
+        if target and target not in self.names("target"):
+            raise unknown("target plug-in", target, self.names("target"))
+        names = (f"target.{target}",) if target else self._full_names("target")
+        boards = self._collect("raddle_boards", (*names, *self._full_names("board")), Board)
+        return tuple(board for board in boards if target in ("", board.target))
+
+    def board(self, name: str, target: str = "") -> Board:
+        """The board `name` of `target`, or the only board of that name."""
+        boards = self.boards(target)
+        found = [board for board in boards if board.name == name]
+        if not found:
+            raise unknown("machine", name, sorted({board.name for board in boards}))
+        if len(found) > 1:
+            targets = ", ".join(board.target for board in found)
+            raise UsageError(f"machine {name!r} exists for several guests ({targets}): say which one")
+        return found[0]
+
+    def devices(self) -> tuple[Device, ...]:
+        """Devices of all plug-ins."""
+        return self._collect("raddle_devices", self._full_names("target", "board", "device"), Device)
+
+    def helpers(self) -> tuple[HelperPackage, ...]:
+        """Helper packages of all plug-ins."""
+        return self._collect("raddle_helpers", self._full_names("target", "helper"), HelperPackage)
+
+    def problems(self) -> tuple[PluginError, ...]:
+        """What was wrong with the plug-ins that have been asked for so far, one error a plug-in."""
+        with self._lock:
+            return tuple(self._problems[name] for name in sorted(self._problems))
+
+    def load(self, kind: str, descriptor: Target | Host) -> Any:
+        """What `descriptor.load()` returns; whatever it raises becomes a PluginError of that plug-in."""
+        name = f"{kind}.{descriptor.name}"
+        try:
+            return descriptor.load()
+        except Exception as error:
+            raise self._broken(name, f"cannot be loaded: {_one_line(error)}") from error
+
+    # --- discovery and checks
+
+    def _found(self) -> dict[str, EntryPoint]:
+        with self._lock:
+            if self._entry_points is None:
+                self._entry_points = {}
+                for entry_point in self._discover():
+                    self._note(entry_point)
+            return self._entry_points
+
+    def _note(self, entry_point: EntryPoint) -> None:
+        """Keep an entry point, unless its name says nothing or is taken by another module."""
+        assert self._entry_points is not None
+        name = entry_point.name
+        kind, _, rest = name.partition(".")
+        if kind not in KINDS or not rest:
+            self._broken(name, f"its entry point must be called KIND.NAME, where KIND is one of {', '.join(KINDS)}")
+            return
+        # The same distribution may be on sys.path twice (installed, and in a source tree): that is no conflict.
+        earlier = self._entry_points.setdefault(name, entry_point)
+        if earlier.value != entry_point.value:
+            self._broken(name, f"two distributions bring it: {earlier.value} and {entry_point.value}")
+
+    def _full_names(self, *kinds: str) -> tuple[str, ...]:
+        return tuple(f"{kind}.{name}" for kind in kinds for name in self.names(kind))
+
+    def _module(self, full_name: str) -> ModuleType:
+        """The plug-in's module, imported, checked and registered, or the PluginError that it has earned."""
+        with self._lock:
+            if full_name in self._problems:
+                raise self._problems[full_name]
+            if full_name not in self._modules:
+                self._modules[full_name] = self._import(full_name)
+            return self._modules[full_name]
+
+    def _import(self, full_name: str) -> ModuleType:
+        entry_point = self._found()[full_name]
+        kind = full_name.partition(".")[0]
+        try:
+            module = entry_point.load()
+        except Exception as error:
+            raise self._broken(full_name, f"cannot be imported: {_one_line(error)}") from error
+        if not isinstance(module, ModuleType):
+            raise self._broken(full_name, f"its entry point {entry_point.value!r} is not a module")
+        version = getattr(module, "RADDLE_API_VERSION", None)
+        if version is None:
+            raise self._broken(full_name, "does not declare RADDLE_API_VERSION")
+        if version != API_VERSION:
+            raise self._broken(full_name, f"is written for API version {version!r}; this Raddle has {API_VERSION}")
+        for attribute, wanted in REQUIRED_ATTRIBUTES[kind].items():
+            if not hasattr(module, attribute):
+                raise self._broken(full_name, f"does not declare {attribute}")
+            if not isinstance(getattr(module, attribute), wanted):
+                raise self._broken(full_name, f"{attribute} must be a {wanted.__name__}")
+        try:
+            self._manager.register(module, name=full_name)
+            self._manager.check_pending()
+        except Exception as error:  # a hook with a wrong signature, or a name that no specification has
+            raise self._broken(full_name, f"hooks are not in order: {_one_line(error)}") from error
+        if not self._implements(module, REQUIRED_HOOK[kind]):
+            raise self._broken(full_name, f"does not implement {REQUIRED_HOOK[kind]}")
+        return module
+
+    def _implements(self, module: ModuleType, hook: str) -> bool:
+        return any(one.plugin is module for one in getattr(self._manager.hook, hook).get_hookimpls())
+
+    def _call(self, full_name: str, hook: str) -> list[Any]:
+        """What one plug-in's implementation of `hook` returns: an empty list where it has none."""
+        module = self._module(full_name)
+        others = [plugin for plugin in self._manager.get_plugins() if plugin is not module]
+        try:
+            return list(self._manager.subset_hook_caller(hook, others)())
+        except Exception as error:
+            raise self._broken(full_name, f"{hook} failed: {_one_line(error)}") from error
+
+    def _architecture(self, kind: str, name: str, wanted: type[Descriptor]) -> Descriptor:
+        if name not in self.names(kind):
+            raise unknown(f"{kind} plug-in", name, self.names(kind))
+        full_name = f"{kind}.{name}"
+        with self._lock:
+            answers = self._call(full_name, REQUIRED_HOOK[kind])
+            descriptor = answers[0] if answers else None
+            if not isinstance(descriptor, wanted):
+                raise self._broken(full_name, f"{REQUIRED_HOOK[kind]} must return a {wanted.__name__}")
+            fault = _disagreement(self._modules[full_name], name, descriptor)
+            if fault:
+                raise self._broken(full_name, fault)
+            return descriptor
+
+    def _collect(self, hook: str, full_names: Iterable[str], wanted: type[Descriptor]) -> tuple[Descriptor, ...]:
+        """What the named plug-ins return from a hook that gives several descriptors; broken ones are left out."""
+        found: list[Descriptor] = []
+        with self._lock:
+            for full_name in full_names:
+                try:
+                    brought = [one for answer in self._call(full_name, hook) for one in answer]
+                except PluginError:
+                    continue
+                except Exception as error:  # not iterable, or a generator that fails under way
+                    self._broken(full_name, f"{hook} failed: {_one_line(error)}")
+                    continue
+                if not all(isinstance(one, wanted) for one in brought):
+                    self._broken(full_name, f"{hook} must return {wanted.__name__} descriptors")
+                    continue
+                found += brought
+        return tuple(found)
+
+    def _working(self, get: Callable[[str], Descriptor], names: Iterable[str]) -> Iterator[Descriptor]:
+        for name in names:
+            try:
+                yield get(name)
+            except PluginError:
+                continue
+
+    def _broken(self, full_name: str, reason: str) -> PluginError:
+        with self._lock:
+            error = PluginError(full_name, reason)
+            self._problems[full_name] = error
+            if full_name in self._modules or self._manager.has_plugin(full_name):
+                self._modules.pop(full_name, None)
+                self._manager.unregister(name=full_name)
+            return error
+
+
+def _disagreement(module: ModuleType, name: str, descriptor: Target | Host | Board | Device | HelperPackage) -> str:
+    """Where a descriptor contradicts its entry point or its module's declarations; empty where it does not."""
+    declared: dict[str, tuple[object, object]]
+    match descriptor:
+        case Target():
+            declared = {
+                "TARGET_SUPPORTS_MTTCG": (module.TARGET_SUPPORTS_MTTCG, descriptor.supports_mttcg),
+                "TCG_GUEST_DEFAULT_MO": (module.TCG_GUEST_DEFAULT_MO, descriptor.default_mo),
+            }
+        case Host():
+            declared = {"TCG_TARGET_DEFAULT_MO": (module.TCG_TARGET_DEFAULT_MO, descriptor.default_mo)}
+        case _:
+            return ""
+    if descriptor.name != name:
+        return f"its descriptor is called {descriptor.name!r}, its entry point {name!r}"
+    if descriptor.word_bits not in WORD_SIZES:
+        return f"word_bits is {descriptor.word_bits!r}, and must be one of {', '.join(map(str, WORD_SIZES))}"
+    for attribute, (in_module, in_descriptor) in declared.items():
+        if in_module != in_descriptor:
+            return f"{attribute} is {in_module!r}, but its descriptor says {in_descriptor!r}"
+    return ""
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+_registry: Registry | None = None
+_registry_lock = threading.Lock()
+
+
+def registry() -> Registry:
+    """The registry of the installed plug-ins, made at the first call."""
+    global _registry
+    with _registry_lock:
+        if _registry is None:
+            _registry = Registry()
+        return _registry

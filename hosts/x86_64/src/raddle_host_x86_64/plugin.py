@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""x86-64 as a plug-in: what the core must know before it imports anything of it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from raddle.ordering import MemoryOrder
+from raddle.plugins import Host, hookimpl
+
+RADDLE_API_VERSION: Final = 1
+
+TCG_TARGET_DEFAULT_MO: Final = MemoryOrder.ALL & ~MemoryOrder.ST_LD
+"""Total store order: a load may pass an earlier store and nothing else moves (Intel SDM volume 3, 9.2)."""
+
+
+def load() -> Any:
+    """The back end, with its assembler tables."""
+    from raddle_host_x86_64.backend import BACK_END
+
+    return BACK_END
+
+
+@hookimpl
+def raddle_host() -> Host:
+    return Host(
+        name="x86_64",
+        word_bits=64,
+        default_mo=TCG_TARGET_DEFAULT_MO,
+        machine_names=("x86_64", "AMD64"),
+        load=load,
+    )

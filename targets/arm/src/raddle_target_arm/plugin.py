@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ARM as a plug-in: what the core must know before it imports anything of it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from raddle.ordering import MemoryOrder
+from raddle.plugins import Target, hookimpl
+
+RADDLE_API_VERSION: Final = 1
+
+TARGET_SUPPORTS_MTTCG: Final = True
+TCG_GUEST_DEFAULT_MO: Final = MemoryOrder.NONE
+"""ARMv7-A orders plain accesses only by dependencies and barriers (ARM DDI 0406C, A3.8)."""
+
+EM_ARM: Final = 40
+
+
+def load() -> Any:
+    """The front end, with its decode tables."""
+    from raddle_target_arm.frontend import FRONT_END
+
+    return FRONT_END
+
+
+@hookimpl
+def raddle_target() -> Target:
+    return Target(
+        name="arm",
+        word_bits=32,
+        supports_mttcg=TARGET_SUPPORTS_MTTCG,
+        default_mo=TCG_GUEST_DEFAULT_MO,
+        elf_machine=EM_ARM,
+        cpus=("cortex-a15",),
+        load=load,
+    )
