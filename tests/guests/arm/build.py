@@ -55,9 +55,22 @@ class Guest:
     arithmetic: tuple[str, ...] = INTEGER
 
 
+def bench(kernel: str, repeats: int, expected: int, *options: str) -> Guest:
+    """Describe a benchmark kernel with its number of passes and the checksum that they yield."""
+    return Guest(f"bench/{kernel}.c", (f"-DREPEATS={repeats}u", f"-DEXPECTED={expected:#x}u", *options))
+
+
 GUESTS = {
     "hello": Guest("hello/hello.c"),
     "hello-smp": Guest("hello/hello_smp.c"),
+    "bench-crc32": bench("crc32", 8500, 0x03248199),
+    "bench-sha256": bench("sha256", 3300, 0xDA306ABA),
+    "bench-matmul": bench("matmul", 670, 0xC9F275B2),
+    "bench-qsort": bench("qsort", 410, 0x0CE6EF9C),
+    "bench-sieve": bench("sieve", 320, 0x6A56B400),
+    "bench-strhash": bench("strhash", 9100, 0xAFA0F234),
+    "crc32-thumb": bench("crc32", 20, 0xC90C695A, "-mthumb"),
+    "sha256-thumb": bench("sha256", 5, 0x33B5653C, "-mthumb"),
 }
 
 
