@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Value types, guest state fields, memory-operation descriptors and literal holes: the nouns of the IR."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+
+
+class Type(IntEnum):
+    """Type of an IR value. ``I1`` is a truth value (0 or 1, one byte in the guest state)."""
+
+    VOID = 0
+    I1 = 1
+    I32 = 2
+    I64 = 3
+    F32 = 4
+    F64 = 5
+    V128 = 6
+
+    @property
+    def bits(self) -> int:
+        """Width of the value in bits."""
+        return _BITS[self]
+
+    @property
+    def size(self) -> int:
+        """Bytes that a state field of this type takes."""
+        return _SIZES[self]
+
+
+_BITS = {Type.VOID: 0, Type.I1: 1, Type.I32: 32, Type.I64: 64, Type.F32: 32, Type.F64: 64, Type.V128: 128}
+_SIZES = {Type.VOID: 0, Type.I1: 1, Type.I32: 4, Type.I64: 8, Type.F32: 4, Type.F64: 8, Type.V128: 16}
+
+
+class Condition(IntEnum):
+    """Integer comparison of ``icmp``: the unsigned orders start with ``U``, the signed ones with ``S``.
+
+    A condition and its negation differ in the lowest bit only.
+    """
+
+    EQ = 0
+    NE = 1
+    ULT = 2
+    UGE = 3
+    ULE = 4
+    UGT = 5
+    SLT = 6
+    SGE = 7
+    SLE = 8
+    SGT = 9
+
+
+class FlagCondition(IntEnum):
+    """Condition over the guest's N, Z, C and V flags, for ``cond``; numbered as ARM's condition field.
+
+    C is the carry of an addition and the *inverted* borrow of a subtraction. A condition and its negation differ in
+    the lowest bit only.
+    """
+
+    EQ = 0
+    NE = 1
+    CS = 2
+    CC = 3
+    MI = 4
+    PL = 5
+    VS = 6
+    VC = 7
+    HI = 8
+    LS = 9
+    GE = 10
+    LT = 11
+    GT = 12
+    LE = 13
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """A literal operand left open when an instruction is translated; filled in for every word that shares the template.
+
+    ``index`` is its place in the decode pattern's ``hole_values``. A hole is a 32-bit constant to the IR (sign-extended
+    where a 64-bit operand is wanted); Python cannot compute with it, so a semantics function cannot depend on its value.
+    """
+
+    index: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Field:
+    """One named, typed field of a guest's CPU state.
+
+    ``offset`` is in bytes from the start of the guest state. ``hot`` is the field's rank among those that the host
+    should keep in registers of its own (0 is the hottest), -1 for none.
+    """
+
+    name: str
+    type: Type
+    offset: int
+    hot: int = -1
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FieldArray:
+    """An array of equal fields: ``elements[i]`` are usable with ``get``/``set``, the whole with ``get_at``/``set_at``."""
+
+    name: str
+    type: Type
+    offset: int
+    elements: tuple[Field, ...]
+
+    def __getitem__(self, index: int) -> Field:
+        return self.elements[index]
+
+    def __len__(self) -> int:
+        return len(self.elements)
+
+    def __iter__(self) -> Iterator[Field]:
+        return iter(self.elements)
+
+
+class StateLayout:
+    """The layout of a guest's CPU state: fields get their offsets in the order in which they are declared.
+
+    Declare hot fields first: offsets below 128 encode shorter on x86-64. ``hot`` ranks fields that the host should keep
+    in registers of its own (0 is the hottest). ``nzcv`` names the four I1 fields that ``set_nzcv`` and ``cond`` use.
+    """
+
+    def __init__(self) -> None:
+        self.fields: dict[str, Field] = {}
+        self.arrays: dict[str, FieldArray] = {}
+        self.size = 0
+        self.nzcv: tuple[Field, Field, Field, Field] | None = None
+
+    def field(self, name: str, type: Type, hot: int = -1) -> Field:
+        """Append one field, naturally aligned. Raises ValueError when the name is taken."""
+        if name in self.fields:
+            raise ValueError(f"state field {name!r} is declared twice")
+        size = type.size
+        self.size = -(-self.size // size) * size
+        field = Field(name, type, self.size, hot=hot)
+        self.size += size
+        self.fields[name] = field
+        return field
+
+    def array(self, name: str, type: Type, count: int, names: tuple[str, ...] | None = None, hot: tuple[int, ...] = ()) -> FieldArray:
+        """Append ``count`` consecutive fields named ``name0``… (or as ``names`` says); element i is hot as ``hot[i]``."""
+        elements = tuple(
+            self.field(names[i] if names else f"{name}{i}", type, hot[i] if i < len(hot) else -1) for i in range(count)
+        )
+        array = FieldArray(name, type, elements[0].offset, elements)
+        self.arrays[name] = array
+        return array
+
+    @cached_property
+    def hot_fields(self) -> tuple[Field, ...]:
+        """Fields with a rank, hottest first."""
+        return tuple(sorted((f for f in self.fields.values() if f.hot >= 0), key=lambda f: f.hot))
+
+
+class Align(IntEnum):
+    """Alignment that an access must have, as log2 of bytes. ``NATURAL`` is resolved by ``MemOp`` to its own size."""
+
+    NONE = 0
+    HALF = 1
+    WORD = 2
+    DOUBLE = 3
+    QUAD = 4
+    NATURAL = 7
+
+
+@dataclass(frozen=True, slots=True)
+class MemOp:
+    """How memory is accessed.
+
+    ``size`` is in bytes (1, 2, 4, 8, 16); a load narrower than its result is sign- or zero-extended; ``align`` is the
+    alignment whose violation raises the guest's alignment fault (``Align.NONE``: any address will do); ``order`` is the
+    set of MemoryOrder bits that the access itself carries beyond the guest's default (acquire: LD_LD | LD_ST).
+    """
+
+    size: int
+    signed: bool = False
+    big_endian: bool = False
+    align: Align = Align.NONE
+    order: int = 0
+
+    @property
+    def align_bytes(self) -> int:
+        """Required alignment in bytes, 1 when any address will do."""
+        return self.size if self.align is Align.NATURAL else 1 << self.align
+
+    def encode(self, mmu_index: int) -> int:
+        """The word that slow paths get: size_log2 | signed << 3 | big_endian << 4 | align_log2 << 5 | mmu_index << 8."""
+        align = self.size.bit_length() - 1 if self.align is Align.NATURAL else int(self.align)
+        return (self.size.bit_length() - 1) | self.signed << 3 | self.big_endian << 4 | align << 5 | mmu_index << 8

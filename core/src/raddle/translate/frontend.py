@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest front end provides: the protocol between a target package and the core."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from raddle.ir.builder import Builder
+from raddle.ir.types import StateLayout, Type
+
+if TYPE_CHECKING:
+    from raddle.translate.decode import Pattern
+
+RoutineBuilder = Callable[[Builder], None]
+"""Builds the body of an IR routine; its arguments are the common fields ``arg0`` … ``arg3``, all I64, read first."""
+
+PythonHelper = Callable[..., "int | None"]
+"""A Python helper, called as ``helper(cpu, *args)`` with the GIL held."""
+
+FAULT_ALIGNMENT = 1 << 16
+"""Code that ``fault`` gets for an access that violates its MemOp's alignment."""
+FAULT_BUS = 1 << 17
+"""Code that ``fault`` gets for a physical address that nothing answers at."""
+
+ACCESS_READ, ACCESS_WRITE, ACCESS_FETCH = 0, 1, 2
+
+
+class InstructionSet(ABC):
+    """One encoding space of a guest (A32, T32 …): how to cut, decode and translate its instructions."""
+
+    unit: int
+    """Bytes of the smallest instruction, 2 or 4; instruction words are little-endian units."""
+
+    def is_wide(self, unit: int) -> bool:
+        """Whether ``unit`` is the first (high) half of an instruction of two units."""
+        return False
+
+    @abstractmethod
+    def decode(self, word: int, size: int) -> Pattern | None:
+        """The pattern of an instruction word of ``size`` bytes; None when it is undefined."""
+
+    @abstractmethod
+    def translate(self, b: Builder, pattern: Pattern | None, word: int, context: int, mode: int) -> int:
+        """Emit one instruction (an undefined-instruction exception for None); return the next instruction's context.
+
+        What is emitted may depend on the bits of ``word`` in ``pattern.key_mask``, on ``context`` and on ``mode`` alone.
+        """
+
+    def disassemble(self, word: int, size: int, pc: int) -> str:
+        """Assembly text for logs; need not be exact."""
+        return f".word {word:#0{2 * size + 2}x}"
+
+
+class FrontEnd(ABC):
+    """A guest architecture, as the core uses it. Immutable once made; shared by all vCPUs of a machine."""
+
+    name: str
+    word: Type
+    """I32 or I64: type of guest addresses."""
+    page_bits: int
+    """log2 of the guest's smallest page; at least 12."""
+    mmu_indices: int
+    """How many MMU indices translations use (at most runtime.layout.MMU_INDICES)."""
+    state: StateLayout
+    routines: Mapping[str, RoutineBuilder]
+    """IR routines by name. Names that the runtime calls, as routines or as Python helpers:
+
+    ``tlb_fill(address, access | mmu_index << 8, size) -> 0, or a fault code``: translate and call ``tlb_set``;
+    ``fault(address, access | mmu_index << 8, code)``: enter the guest's exception; pc and insn_extra are exact;
+    ``interrupt(pending) -> 1 if one was taken``: enter it if the state lets it in; pc is exact.
+    """
+    python_helpers: Mapping[str, PythonHelper]
+
+    @abstractmethod
+    def instruction_set(self, mode: int) -> InstructionSet:
+        """The instruction set of blocks in this mode."""
+
+    def initial_context(self, mode: int) -> int:
+        """Context of the first instruction of a block in this mode (ARM: ITSTATE on return into an IT block)."""
+        return 0
+
+    def prologue(self, b: Builder, mode: int) -> None:
+        """Emit what blocks of this mode do before their first instruction; most emit nothing."""
+
+    @abstractmethod
+    def reset(self, cpu: Any) -> None:
+        """Put the vCPU's state (``cpu[name]`` reads and writes fields) into its architectural reset state."""
+
+    def describe(self, cpu: Any) -> str:
+        """Registers in the manner of the architecture, for logs and the monitor."""
+        return ""
