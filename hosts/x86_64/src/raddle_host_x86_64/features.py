@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the CPU at hand has beyond baseline x86-64 (SSE2, CMOV, CMPXCHG8B)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+# The feature's name in Linux's /proc/cpuinfo, where it differs from ours. `lahf_lm` is LAHF/SAHF in 64-bit mode.
+_LINUX_NAMES = {"lzcnt": "abm", "lahf": "lahf_lm"}
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Optional instruction-set extensions, each True when it may be used. The default is baseline x86-64."""
+
+    sse4_1: bool = False
+    sse4_2: bool = False
+    popcnt: bool = False
+    lzcnt: bool = False
+    bmi1: bool = False
+    bmi2: bool = False
+    avx: bool = False
+    fma: bool = False
+    movbe: bool = False
+    lahf: bool = False
+    cx16: bool = False
+
+    def names(self) -> tuple[str, ...]:
+        """The names of the extensions that are present, in the order of the fields; a stable cache key."""
+        return tuple(field.name for field in fields(self) if getattr(self, field.name))
+
+
+BASELINE = Features()
+
+
+def from_cpuinfo(text: str) -> Features:
+    """The extensions that every processor in a Linux `/proc/cpuinfo` lists. The kernel leaves out what it or
+    the hypervisor has switched off, so a listed extension is usable."""
+    flags: set[str] | None = None
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon and name.strip() == "flags":
+            listed = set(value.split())
+            flags = listed if flags is None else flags & listed
+    if not flags:
+        return BASELINE
+    return Features(**{field.name: _LINUX_NAMES.get(field.name, field.name) in flags for field in fields(Features)})
+
+
+def detect(cpuinfo: Path = Path("/proc/cpuinfo")) -> Features:
+    """The extensions of this machine; the baseline where the system does not tell."""
+    try:
+        text = cpuinfo.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return BASELINE
+    return from_cpuinfo(text)
