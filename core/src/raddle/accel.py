@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
@@ -139,11 +139,11 @@ MAX_ICOUNT_SHIFT = 10
 
 def parse_accel(text: str) -> AccelOptions:
     """Read the value of `--accel`. Raises UsageError, which lists the known names and values."""
-    accelerator, _, rest = text.partition(",")
+    accelerator, *settings = text.split(",")
     if accelerator != "tcg":
         raise unknown("accelerator", accelerator, ("tcg",))
     thread, order = Thread.AUTO, Order.NATIVE
-    for key, value in _settings("--accel", rest, ("thread", "order", "llsc")):
+    for key, value in _settings("--accel", settings, ("thread", "order", "llsc")):
         match key:
             case "thread":
                 thread = _choice("--accel thread", value, {"multi": Thread.MULTI, "single": Thread.SINGLE})
@@ -158,12 +158,11 @@ def parse_accel(text: str) -> AccelOptions:
 
 def parse_icount(text: str) -> IcountOptions:
     """Read the value of `-icount`, where `N` and `auto` may stand for `shift=N` and `shift=auto`. Raises UsageError."""
-    first, comma, rest = text.partition(",")
-    if "=" not in first:
-        text = f"shift={first}{comma}{rest}"
+    first, *others = text.split(",")
+    settings = [first if "=" in first else f"shift={first}", *others]
     shift: int | None = None
     given_shift = sleep = False
-    for key, value in _settings("-icount", text, ("shift", "sleep")):
+    for key, value in _settings("-icount", settings, ("shift", "sleep")):
         match key:
             case "shift":
                 given_shift = True
@@ -181,10 +180,10 @@ def _shift(value: str) -> int:
     return int(value)
 
 
-def _settings(option: str, text: str, known: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """The KEY=VALUE pairs of a comma-separated list, each key at most once."""
+def _settings(option: str, parts: Iterable[str], known: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """The KEY and VALUE of each KEY=VALUE, each key at most once."""
     seen = set()
-    for part in text.split(",") if text else ():
+    for part in parts:
         key, equals, value = part.partition("=")
         if key not in known:
             raise unknown(f"{option} setting", key, known)

@@ -44,7 +44,6 @@ API_VERSION: Final = 1
 
 ENTRY_POINT_GROUP: Final = "raddle"
 
-KINDS: Final = ("target", "host", "board", "device", "helper")
 WORD_SIZES: Final = (32, 64)
 
 hookspec = pluggy.HookspecMarker("raddle")
@@ -122,6 +121,15 @@ class HelperPackage:
     """Imports the package and returns its helpers by name."""
 
 
+KIND_OF: Final[dict[type, str]] = {
+    Target: "target",
+    Host: "host",
+    Board: "board",
+    Device: "device",
+    HelperPackage: "helper",
+}
+
+
 # --- hooks ------------------------------------------------------------------------------------------------------
 
 
@@ -156,6 +164,9 @@ REQUIRED_HOOK: Final = {
     "device": "raddle_devices",
     "helper": "raddle_helpers",
 }
+
+SINGLE_HOOKS: Final = ("raddle_target", "raddle_host")
+"""Hooks that return one descriptor; the others return several."""
 
 REQUIRED_ATTRIBUTES: Final[dict[str, dict[str, type]]] = {
     "target": {"TARGET_SUPPORTS_MTTCG": bool, "TCG_GUEST_DEFAULT_MO": MemoryOrder},
@@ -203,6 +214,7 @@ class Registry:
         self._manager.add_hookspecs(HookSpecifications)
         self._entry_points: dict[str, EntryPoint] | None = None
         self._modules: dict[str, ModuleType] = {}
+        self._answers: dict[tuple[str, str], list[Any]] = {}
         self._problems: dict[str, PluginError] = {}
 
     def names(self, kind: str) -> tuple[str, ...]:
@@ -288,13 +300,13 @@ class Registry:
         with self._lock:
             return tuple(self._problems[name] for name in sorted(self._problems))
 
-    def load(self, kind: str, descriptor: Target | Host) -> Any:
-        """What `descriptor.load()` returns; whatever it raises becomes a PluginError of that plug-in."""
-        name = f"{kind}.{descriptor.name}"
+    def load(self, descriptor: Target | Host | Board | Device | HelperPackage) -> Any:
+        """What `descriptor.load()` returns; whatever it raises becomes a PluginError of `KIND.NAME`."""
         try:
             return descriptor.load()
         except Exception as error:
-            raise self._broken(name, f"cannot be loaded: {_one_line(error)}") from error
+            full_name = f"{KIND_OF[type(descriptor)]}.{descriptor.name}"
+            raise self._broken(full_name, f"cannot be loaded: {_one_line(error)}") from error
 
     # --- discovery and checks
 
@@ -311,8 +323,10 @@ class Registry:
         assert self._entry_points is not None
         name = entry_point.name
         kind, _, rest = name.partition(".")
-        if kind not in KINDS or not rest:
-            self._broken(name, f"its entry point must be called KIND.NAME, where KIND is one of {', '.join(KINDS)}")
+        if kind not in REQUIRED_HOOK or not rest:
+            self._broken(
+                name, f"its entry point must be called KIND.NAME, where KIND is one of {', '.join(REQUIRED_HOOK)}"
+            )
             return
         # The same distribution may be on sys.path twice (installed, and in a source tree): that is no conflict.
         earlier = self._entry_points.setdefault(name, entry_point)
@@ -363,13 +377,18 @@ class Registry:
         return any(one.plugin is module for one in getattr(self._manager.hook, hook).get_hookimpls())
 
     def _call(self, full_name: str, hook: str) -> list[Any]:
-        """What one plug-in's implementation of `hook` returns: an empty list where it has none."""
+        """What one plug-in's implementation of `hook` returns, asked once: empty where it has none."""
         module = self._module(full_name)
-        others = [plugin for plugin in self._manager.get_plugins() if plugin is not module]
-        try:
-            return list(self._manager.subset_hook_caller(hook, others)())
-        except Exception as error:
-            raise self._broken(full_name, f"{hook} failed: {_one_line(error)}") from error
+        if (full_name, hook) not in self._answers:
+            others = [plugin for plugin in self._manager.get_plugins() if plugin is not module]
+            try:
+                answers = self._manager.subset_hook_caller(hook, others)()
+                if hook not in SINGLE_HOOKS:
+                    answers = [one for answer in answers for one in answer]
+            except Exception as error:
+                raise self._broken(full_name, f"{hook} failed: {_one_line(error)}") from error
+            self._answers[full_name, hook] = answers
+        return self._answers[full_name, hook]
 
     def _architecture(self, kind: str, name: str, wanted: type[Descriptor]) -> Descriptor:
         if name not in self.names(kind):
@@ -391,11 +410,8 @@ class Registry:
         with self._lock:
             for full_name in full_names:
                 try:
-                    brought = [one for answer in self._call(full_name, hook) for one in answer]
+                    brought = self._call(full_name, hook)
                 except PluginError:
-                    continue
-                except Exception as error:  # not iterable, or a generator that fails under way
-                    self._broken(full_name, f"{hook} failed: {_one_line(error)}")
                     continue
                 if not all(isinstance(one, wanted) for one in brought):
                     self._broken(full_name, f"{hook} must return {wanted.__name__} descriptors")

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`raddle info`, and what the command line does with a user's mistakes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from raddle import __version__
+from raddle.cli import info
+from raddle.cli.main import COMMANDS, main
+from raddle.ordering import MemoryOrder
+from raddle.plugins import Board, Host, Registry, Target
+
+TSO = MemoryOrder.ALL & ~MemoryOrder.ST_LD
+
+
+def loads() -> Any:
+    return object()
+
+
+def fails() -> Any:
+    raise ImportError("no front end here")
+
+
+class FakeRegistry(Registry):
+    """Descriptors that are simply there; loading and problems are the real registry's."""
+
+    def __init__(self, targets: list[Target], hosts: list[Host], boards: list[Board]) -> None:
+        super().__init__(lambda: ())
+        self._fakes = tuple(targets), tuple(hosts), tuple(boards)
+
+    def targets(self) -> tuple[Target, ...]:
+        return self._fakes[0]
+
+    def hosts(self) -> tuple[Host, ...]:
+        return self._fakes[1]
+
+    def boards(self, target: str = "") -> tuple[Board, ...]:
+        return self._fakes[2]
+
+
+@pytest.fixture
+def raddle(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run `raddle` with fake plug-ins: a weak and a strong guest, one that does not load, two hosts, a board."""
+    plugins = FakeRegistry(
+        [
+            Target("weak", 32, True, MemoryOrder.NONE, 1, ("cpu-w",), loads),
+            Target("strong", 32, True, MemoryOrder.ALL, 2, ("cpu-s",), loads),
+            Target("ghost", 64, True, MemoryOrder.NONE, 3, ("cpu-g",), fails),
+        ],
+        [Host("tso", 64, TSO, ("nowhere",), loads), Host("lax", 64, MemoryOrder.NONE, ("nowhere",), loads)],
+        [Board("desk", "weak", "a flat one", 4, loads)],
+    )
+    monkeypatch.setattr(info, "registry", lambda: plugins)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = main(arguments)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+Raddle = Callable[..., tuple[int, str, str]]
+
+
+def row(text: str, *cells: str) -> list[str]:
+    """The cells of the only table row that begins with `cells`."""
+    rows = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in text.splitlines() if "│" in line]
+    (found,) = [one for one in rows if one[: len(cells)] == list(cells)]
+    return found
+
+
+def test_info_lists_what_works_and_says_why_the_rest_does_not(raddle: Raddle) -> None:
+    status, out, err = raddle("info")
+    assert (status, err) == (0, "")
+    assert f"raddle {__version__}" in out
+    assert row(out, "weak") == ["weak", "32", "yes", "weak", "cpu-w"]
+    assert row(out, "strong")[3] == "LD_LD, LD_ST, ST_LD, ST_ST"
+    assert row(out, "tso") == ["tso", "64", "LD_LD, LD_ST, ST_ST", "no"]
+    assert row(out, "desk") == ["desk", "weak", "1-4", "a flat one"]
+    assert "broken plug-in target.ghost: cannot be loaded: ImportError: no front end here" in out
+    assert "cpu-g" not in out
+
+
+def test_matrix_gives_mode_and_reason_of_each_pair(raddle: Raddle) -> None:
+    status, out, _ = raddle("info", "--matrix")
+    assert status == 0
+    assert row(out, "weak", "tso")[2:] == ["multi", "the tso host keeps every order that the weak guest counts on"]
+    assert row(out, "strong", "tso")[2] == "single"
+    assert row(out, "strong", "tso")[3].startswith(
+        "the strong guest counts on orders that the tso host does not keep (ST_LD)"
+    )
+    assert row(out, "strong", "lax")[2] == "single"
+    assert "ghost" not in out.partition("broken plug-in")[0]
+
+
+def test_matrix_decides_as_boot_would(raddle: Raddle) -> None:
+    _, out, _ = raddle("info", "--matrix", "--accel", "tcg,order=fenced")
+    assert row(out, "strong", "tso")[2] == "multi"
+    _, out, _ = raddle("info", "--matrix", "-icount", "shift=auto")
+    assert row(out, "weak", "tso")[2:] == ["single", "instruction counting needs one thread"]
+    _, out, _ = raddle("info", "--matrix", "-accel", "tcg,thread=multi", "-icount", "3")
+    assert row(out, "weak", "tso")[2] == "-"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["inof"], "raddle: unknown command 'inof'; did you mean info? (known: boot, info, demo)"),
+        (
+            ["info", "--matix"],
+            "raddle: option '--matix' is not supported; the nearest that is: --matrix (see raddle info",
+        ),
+        (["info", "more"], "raddle: unexpected argument 'more' (see raddle info --help)"),
+        (["--verison"], "raddle: "),
+        (["info", "--accel"], "raddle: argument -accel/--accel: expected one argument"),
+        (["info", "--accel", "kvm"], "raddle: unknown accelerator 'kvm' (known: tcg)"),
+        (["info", "--accel", "tcg,llsc=strict"], "raddle: --accel llsc=strict is not supported yet"),
+        (["info", "-icount", "often"], "raddle: -icount shift must be auto or a number"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_status_2(raddle: Raddle, arguments: list[str], message: str) -> None:
+    status, out, err = raddle(*arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith(message)
+    assert err.count("\n") == 1
+
+
+def test_version_and_help(raddle: Raddle) -> None:
+    assert raddle("--version") == (0, f"raddle {__version__}\n", "")
+    for arguments in ([], ["--help"]):
+        status, out, err = raddle(*arguments)
+        assert (status, err) == (0, "")
+        assert all(command in out for command in COMMANDS)
+    status, out, _ = raddle("info", "--help")
+    assert status == 0
+    assert "--matrix" in out
+
+
+def python(code: str, **environment: str) -> str:
+    completed = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    )
+    return completed.stdout
+
+
+def test_importing_the_command_line_imports_nothing_heavy() -> None:
+    heavy = ("raddle.machine", "raddle.runtime", "raddle.ir", "raddle.translate", "capstone", "fdt", "elftools", "cffi")
+    code = (
+        "import sys, raddle.cli.main as m\n"
+        "m.build_parser('info')\n"
+        f"print([name for name in sys.modules if name.startswith({heavy!r}) or name.startswith('raddle_')])"
+    )
+    assert python(code) == "[]\n"
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = f"{sys.executable} -m raddle.cli.main info | true"
+    completed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert completed.stderr == ""
+
+
+def test_the_shell_is_offered_commands_and_options() -> None:
+    def offered(line: str) -> set[str]:
+        code = "import os, sys; os.dup2(1, 8); sys.argv = ['raddle']; from raddle.cli.main import main; main()"
+        answer = python(
+            code,
+            _ARGCOMPLETE="1",
+            _ARGCOMPLETE_IFS="\x0b",
+            _ARGCOMPLETE_SUPPRESS_SPACE="1",
+            COMP_LINE=line,
+            COMP_POINT=str(len(line)),
+        )
+        return {word.strip() for word in answer.split("\x0b")}
+
+    assert set(COMMANDS) <= offered("raddle ")
+    assert offered("raddle inf") == {"info"}
+    assert offered("raddle info --m") == {"--matrix"}
