@@ -18,13 +18,16 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import importlib_metadata
 import pluggy
 
 from raddle.errors import PluginError, UsageError, unknown
 from raddle.ordering import MemoryOrder
+
+if TYPE_CHECKING:
+    from raddle.translate.frontend import FrontEnd
 
 __all__ = [
     "API_VERSION",
@@ -69,7 +72,7 @@ class Target:
     """`e_machine` of its programs, or None for a guest that has no ELF number."""
     cpus: tuple[str, ...]
     """Names for `-cpu`; the first one is the default."""
-    load: Callable[[], Any]
+    load: Callable[[], FrontEnd]
     """Imports the guest's front end and returns it. Raises ImportError and the like where it cannot run."""
 
 

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from raddle.ordering import MemoryOrder
 from raddle.plugins import Target, hookimpl
+
+if TYPE_CHECKING:
+    from raddle.translate.frontend import FrontEnd
 
 RADDLE_API_VERSION: Final = 1
 
@@ -17,7 +20,7 @@ TCG_GUEST_DEFAULT_MO: Final = MemoryOrder.NONE
 EM_ARM: Final = 40
 
 
-def load() -> Any:
+def load() -> FrontEnd:
     """The front end, with its decode tables."""
     from raddle_target_arm.frontend import FRONT_END
 

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that is done with this tree: `nox -l` lists the sessions, `nox -s NAME` runs one.
+
+Sessions install the packages as a user would (built from their sources, not editable), so that what is tested is
+what is shipped.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.3"
+nox.options.sessions = ["tests", "lint", "types"]
+nox.options.error_on_missing_interpreters = False
+
+ROOT = Path(__file__).parent
+DIST = ROOT / "dist"
+PYTHONS = ["3.11", "3.12", "3.13"]
+CORE = "core"
+TARGETS = {"arm": "targets/arm"}
+HOSTS = {"x86_64": "hosts/x86_64"}
+PACKAGES = [CORE, *TARGETS.values(), *HOSTS.values()]
+
+TEST_TOOLS = ["build", "hypothesis", "pexpect", "pytest>=8", "pytest-timeout", "pytest-xdist"]
+PEER_TOOLS = ["unicorn"]
+LINT_TOOLS = ["ruff>=0.6"]
+TYPE_TOOLS = ["mypy>=1.13", "types-cffi", "types-setuptools"]
+
+TIME_LIMIT = "--timeout=300"
+"""Seconds that one test may take before it counts as hung."""
+
+
+def install_packages(session: nox.Session) -> None:
+    """Build and install core, targets and hosts."""
+    for package in PACKAGES:
+        # setuptools packs whatever an earlier build left there.
+        shutil.rmtree(ROOT / package / "build", ignore_errors=True)
+    session.install(*(f"./{package}" for package in PACKAGES))
+
+
+def needs_host(session: nox.Session, host: str) -> None:
+    if host != platform.machine():
+        session.skip(f"host {host} makes code for another machine than this one ({platform.machine()})")
+
+
+def pytest(session: nox.Session, *arguments: str, selection: str) -> None:
+    """Run the selected tests: most of them side by side, then those that want the machine for themselves."""
+    common = [TIME_LIMIT, *arguments, *session.posargs]
+    session.run("pytest", "-n", "auto", "-m", f"({selection}) and not alone", *common)
+    nothing_selected = 5
+    session.run("pytest", "-m", f"({selection}) and alone", *common, success_codes=[0, nothing_selected])
+
+
+@nox.session
+@nox.parametrize("host", list(HOSTS))
+def tests(session: nox.Session, host: str) -> None:
+    """All tests that need Python and a C compiler alone, on the Python that runs nox."""
+    needs_host(session, host)
+    install_packages(session)
+    session.install(*TEST_TOOLS)
+    pytest(session, selection="not (peer or cross)")
+
+
+@nox.session(python=PYTHONS)
+@nox.parametrize("host", list(HOSTS))
+def matrix(session: nox.Session, host: str) -> None:
+    """The quick tests on every Python that is installed, and every host that this machine is."""
+    needs_host(session, host)
+    install_packages(session)
+    session.install(*TEST_TOOLS)
+    pytest(session, selection="not (peer or cross or slow or stress)")
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Tests against QEMU, unicorn and cross compilers; here a missing one is a failure and no reason to skip."""
+    install_packages(session)
+    session.install(*TEST_TOOLS, *PEER_TOOLS)
+    session.env["RADDLE_REQUIRE_PEERS"] = "1"
+    pytest(session, selection="peer or cross")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and format of all Python files."""
+    session.install(*LINT_TOOLS)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy --strict over the packages."""
+    install_packages(session)
+    session.install(*TYPE_TOOLS)
+    session.run("mypy")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The bundled multi-processor guest: its picture, and single- against multi-threaded time."""
+    install_packages(session)
+    session.run("raddle", "demo", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Raddle against the peer on the same files in one run; prints the table and writes it as JSON."""
+    install_packages(session)
+    session.run("python", "tests/bench/run.py", *session.posargs)
+
+
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """An sdist and a wheel of each package in dist/, installed from there into a fresh environment and tried."""
+    session.install("build")
+    shutil.rmtree(DIST, ignore_errors=True)
+    for package in PACKAGES:
+        shutil.rmtree(ROOT / package / "build", ignore_errors=True)
+        session.run("python", "-m", "build", "--outdir", str(DIST), package)
+    native = next(DIST.glob("raddle-[0-9]*.whl"))
+    if "-cp311-abi3-" not in native.name:
+        session.error(f"{native.name} is not a wheel of the limited ABI")
+    fresh = ROOT / ".nox" / "wheels-fresh"
+    session.run("python", "-m", "venv", "--clear", str(fresh))
+    python = str(fresh / "bin" / "python")
+    session.run(python, "-m", "pip", "install", "--quiet", "--find-links", str(DIST), f"{native}[arm]", external=True)
+    session.run(python, "-m", "raddle.cli.main", "info", "--matrix", external=True)
+
+
+@nox.session
+def zig(session: nox.Session) -> None:
+    """A wheel of core made without a C compiler of the machine's own: the build fetches the `ziglang` package."""
+    session.install("build")
+    shutil.rmtree(ROOT / CORE / "build", ignore_errors=True)
+    outdir = session.create_tmp()
+    session.run("python", "-m", "build", "--wheel", "--outdir", outdir, CORE, env={"CC": "no-such-compiler"})
+    session.install(str(next(Path(outdir).glob("raddle-*.whl"))))
+    session.run("python", "-c", "import raddle.runtime._native")
+
+
+@nox.session
+def native(session: nox.Session) -> None:
+    """C tests of the native runtime under ThreadSanitizer, AddressSanitizer and UndefinedBehaviorSanitizer."""
+    install_packages(session)
+    session.run("python", "tests/native/run.py", *session.posargs)
+
+
+@nox.session
+def guests(session: nox.Session) -> None:
+    """Rebuild the prebuilt guests with the cross compiler and say whether they are still the same."""
+    session.run("python", "tests/guests/arm/build.py", "--check", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Check the documentation: links between pages, and the files of the tree that the pages name."""
+    session.run("python", "docs/check.py")

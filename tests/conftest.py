@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Markers that name the programs a test needs: `@pytest.mark.peer("qemu-system-arm")`, `@pytest.mark.cross(...)`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+
+import pytest
+
+REQUIRED = bool(os.environ.get("RADDLE_REQUIRE_PEERS"))
+
+
+def missing(needed: str) -> bool:
+    """Whether neither a program nor a Python package of that name is there."""
+    return shutil.which(needed) is None and importlib.util.find_spec(needed) is None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose peer is missing, with the reason; fail it where peers are required."""
+    for marker in (*item.iter_markers("peer"), *item.iter_markers("cross")):
+        for needed in marker.args:
+            if missing(needed):
+                reason = f"needs {needed}, which is not installed"
+                if REQUIRED:
+                    pytest.fail(reason, pytrace=False)
+                pytest.skip(reason)
