@@ -20,7 +20,7 @@ from struct import Struct
 from struct import error as struct_error
 from typing import Final, NamedTuple
 
-_INT16: Final = Struct("<h").pack
+_WORD16: Final = Struct("<H").pack
 _INT32: Final = Struct("<i").pack
 _INT64: Final = Struct("<q").pack
 _PATCH32: Final = Struct("<i").pack_into
@@ -119,7 +119,7 @@ def _int16(value: int) -> bytes:
     """Sixteen bits, given signed or unsigned."""
     if not -0x8000 <= value <= 0xFFFF:
         raise EncodingError(f"{value:#x} does not fit a 16-bit field")
-    return _INT16((value ^ 0x8000) - 0x8000 if value >= 0 else value)
+    return _WORD16(value & 0xFFFF)
 
 
 def _int32(value: int) -> bytes:
@@ -132,13 +132,13 @@ def _int32(value: int) -> bytes:
 
 def _word32(value: int) -> bytes:
     """Thirty-two bits, given signed or unsigned."""
-    return _int32(value - 0x1_0000_0000 if value > 0x7FFF_FFFF else value)
+    return _int32(value - (1 << 32) if 0x7FFF_FFFF < value <= 0xFFFF_FFFF else value)
 
 
 def _word64(value: int) -> bytes:
     """Sixty-four bits, given signed or unsigned."""
     try:
-        return _INT64(value - (1 << 64) if value >> 63 > 0 else value)
+        return _INT64(value - (1 << 64) if value >> 63 == 1 else value)
     except struct_error:
         raise EncodingError(f"{value:#x} does not fit a 64-bit field") from None
 
