@@ -22,7 +22,7 @@ from capstone import x86
 
 from raddle_host_x86_64 import conditions, registers
 from raddle_host_x86_64.assembler import Assembler
-from raddle_host_x86_64.encoding import EncodingError
+from raddle_host_x86_64.code_buffer import EncodingError
 
 CASES_PER_ENCODING = 32
 NAMES = sorted(name for name in vars(Assembler) if re.fullmatch(r"[A-Z][A-Za-z0-9_]*", name))
@@ -403,6 +403,8 @@ def test_nop_is_one_instruction(size: int) -> None:
         ("ADD_rr", (-1, 0)),
         ("NOT_r", (16,)),
         ("NOT_r", (256,)),
+        ("NOT_m", (256, 0)),
+        ("JMP_x", (256, 0, 1, 0)),
         ("BSWAP_r", (16,)),
         ("ANDN_rrr", (0, 16, 0)),
         ("ADDSS_vv", (0, 99)),

@@ -17,13 +17,12 @@ mnemonic: `ADD` is 32 bit, `ADDQ` 64, `ADDW` 16, `ADDB` 8; `MOVZXB` is 32 bit fr
 The displacement takes its shortest form. A field named `I`, `p`, `rel32` or (MOV, TEST) `i` is the instruction's last
 bytes, so a relocation of four bytes stands at `len(asm.code) - 4`. Immediates of 8, 16 and 32-bit operands are given
 signed or unsigned; those of 64-bit operands are signed 32-bit numbers that the CPU extends. Conditional instructions
-take the code of `conditions.py` first. An operand out of range raises EncodingError or IndexError, both before
-code that uses the result can run; the half-built buffer is then of no use.
+take the code of `conditions.py` first. An operand that does not fit raises EncodingError (a condition above 15:
+IndexError); the buffer may then hold half an instruction and is of no more use.
 """
 
-from raddle_host_x86_64.encoding import (
-    CodeBuffer,
-    EncodingError,
+from raddle_host_x86_64.code_buffer import CodeBuffer, EncodingError
+from raddle_host_x86_64.operands import (
     cc_m,
     cc_near,
     cc_r,

@@ -38,76 +38,8 @@ XMM14: Final = 14
 XMM15: Final = 15
 
 # Number 4 to 7 of the byte registers are the low bytes of rsp, rbp, rsi and rdi; ah, ch, dh and bh are never used.
-NAMES_8: Final = (
-    "al",
-    "cl",
-    "dl",
-    "bl",
-    "spl",
-    "bpl",
-    "sil",
-    "dil",
-    "r8b",
-    "r9b",
-    "r10b",
-    "r11b",
-    "r12b",
-    "r13b",
-    "r14b",
-    "r15b",
-)
-NAMES_16: Final = (
-    "ax",
-    "cx",
-    "dx",
-    "bx",
-    "sp",
-    "bp",
-    "si",
-    "di",
-    "r8w",
-    "r9w",
-    "r10w",
-    "r11w",
-    "r12w",
-    "r13w",
-    "r14w",
-    "r15w",
-)
-NAMES_32: Final = (
-    "eax",
-    "ecx",
-    "edx",
-    "ebx",
-    "esp",
-    "ebp",
-    "esi",
-    "edi",
-    "r8d",
-    "r9d",
-    "r10d",
-    "r11d",
-    "r12d",
-    "r13d",
-    "r14d",
-    "r15d",
-)
-NAMES_64: Final = (
-    "rax",
-    "rcx",
-    "rdx",
-    "rbx",
-    "rsp",
-    "rbp",
-    "rsi",
-    "rdi",
-    "r8",
-    "r9",
-    "r10",
-    "r11",
-    "r12",
-    "r13",
-    "r14",
-    "r15",
-)
+NAMES_8: Final = ("al", "cl", "dl", "bl", "spl", "bpl", "sil", "dil", *(f"r{number}b" for number in range(8, 16)))
+NAMES_16: Final = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di", *(f"r{number}w" for number in range(8, 16)))
+NAMES_32: Final = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", *(f"r{number}d" for number in range(8, 16)))
+NAMES_64: Final = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{number}" for number in range(8, 16)))
 NAMES_XMM: Final = tuple(f"xmm{number}" for number in range(16))

@@ -1,0 +1,615 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One factory a kind of operands: it takes an encoding's notation and returns the method that appends the instruction.
+
+The method's arguments are the operands in the order of the factory's name; a memory operand is base and displacement
+(m), or base, index, scale and displacement (x). They are what runs for each instruction, so each is spelled out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from raddle_host_x86_64.code_buffer import CodeBuffer, Label, distance8
+from raddle_host_x86_64.encoding import (
+    Forms,
+    Opcode,
+    append,
+    byte,
+    direct,
+    indexed,
+    int16,
+    int32,
+    memory,
+    opcode_register,
+    parse,
+    rip_relative,
+    scaled,
+    word32,
+    word64,
+)
+
+# By the number of integers.
+Instruction0 = Callable[[CodeBuffer], None]
+Instruction1 = Callable[[CodeBuffer, int], None]
+Instruction2 = Callable[[CodeBuffer, int, int], None]
+Instruction3 = Callable[[CodeBuffer, int, int, int], None]
+Instruction4 = Callable[[CodeBuffer, int, int, int, int], None]
+Instruction5 = Callable[[CodeBuffer, int, int, int, int, int], None]
+
+
+def fixed(text: str) -> Instruction0:
+    """No operands: all bytes are given."""
+    form = bytes.fromhex(text)
+
+    def emit(asm: CodeBuffer) -> None:
+        asm.code += form
+
+    return emit
+
+
+def r(text: str) -> Instruction1:
+    """One register, in ModRM.rm."""
+    forms = Forms(text, direct)
+
+    def emit(asm: CodeBuffer, register: int) -> None:
+        asm.code += forms[register]
+
+    return emit
+
+
+def o(text: str) -> Instruction1:
+    """One register, in the opcode."""
+    forms = Forms(text, opcode_register)
+
+    def emit(asm: CodeBuffer, register: int) -> None:
+        asm.code += forms[register]
+
+    return emit
+
+
+def m(text: str) -> Instruction2:
+    """One memory operand: base, disp."""
+    forms = Forms(text, memory)
+
+    def emit(asm: CodeBuffer, base: int, disp: int) -> None:
+        append(asm.code, forms, base << 2, disp)
+
+    return emit
+
+
+def x(text: str) -> Instruction4:
+    """One indexed memory operand: base, index, scale, disp."""
+    forms = Forms(text, indexed)
+
+    def emit(asm: CodeBuffer, base: int, index: int, scale: int, disp: int) -> None:
+        append(asm.code, forms, scale << 26 | index << 18 | base << 2, disp)
+
+    return emit
+
+
+def p(text: str) -> Instruction1:
+    """One rip-relative memory operand: rel32, counted from the end of the instruction, its last four bytes."""
+    form = Forms(text, rip_relative)[0]
+
+    def emit(asm: CodeBuffer, rel: int) -> None:
+        asm.code += form + int32(rel)
+
+    return emit
+
+
+def i8(text: str) -> Instruction1:
+    """A relative or immediate byte, signed."""
+    form = bytes.fromhex(text)
+
+    def emit(asm: CodeBuffer, value: int) -> None:
+        code = asm.code
+        code += form
+        code.append(distance8(value))
+
+    return emit
+
+
+def i32(text: str) -> Instruction1:
+    """A relative or immediate field of four bytes, signed, the last four bytes."""
+    form = bytes.fromhex(text)
+
+    def emit(asm: CodeBuffer, value: int) -> None:
+        asm.code += form + int32(value)
+
+    return emit
+
+
+def rr(text: str) -> Instruction2:
+    """Two registers: ModRM.reg, ModRM.rm."""
+    forms = Forms(text, direct)
+
+    def emit(asm: CodeBuffer, reg: int, rm: int) -> None:
+        asm.code += forms[reg << 8 | rm]
+
+    return emit
+
+
+def rr_mr(text: str) -> Instruction2:
+    """Two registers the other way round: ModRM.rm, ModRM.reg."""
+    forms = Forms(text, direct)
+
+    def emit(asm: CodeBuffer, rm: int, reg: int) -> None:
+        asm.code += forms[reg << 8 | rm]
+
+    return emit
+
+
+def rm(text: str) -> Instruction3:
+    """Register, base, disp."""
+    forms = Forms(text, memory)
+
+    def emit(asm: CodeBuffer, reg: int, base: int, disp: int) -> None:
+        append(asm.code, forms, reg << 10 | base << 2, disp)
+
+    return emit
+
+
+def mr(text: str) -> Instruction3:
+    """Base, disp, register."""
+    forms = Forms(text, memory)
+
+    def emit(asm: CodeBuffer, base: int, disp: int, reg: int) -> None:
+        append(asm.code, forms, reg << 10 | base << 2, disp)
+
+    return emit
+
+
+def rx(text: str) -> Instruction5:
+    """Register, base, index, scale, disp."""
+    forms = Forms(text, indexed)
+
+    def emit(asm: CodeBuffer, reg: int, base: int, index: int, scale: int, disp: int) -> None:
+        append(asm.code, forms, scale << 26 | index << 18 | reg << 10 | base << 2, disp)
+
+    return emit
+
+
+def xr(text: str) -> Instruction5:
+    """Base, index, scale, disp, register."""
+    forms = Forms(text, indexed)
+
+    def emit(asm: CodeBuffer, base: int, index: int, scale: int, disp: int, reg: int) -> None:
+        append(asm.code, forms, scale << 26 | index << 18 | reg << 10 | base << 2, disp)
+
+    return emit
+
+
+def rs(text: str) -> Instruction4:
+    """Register, index, scale, disp: memory without a base, disp32 the last four bytes."""
+    forms = Forms(text, scaled)
+
+    def emit(asm: CodeBuffer, reg: int, index: int, scale: int, disp: int) -> None:
+        asm.code += forms[scale << 16 | index << 8 | reg] + int32(disp)
+
+    return emit
+
+
+def rp(text: str) -> Instruction2:
+    """Register, rip-relative memory: rel32, counted from the end of the instruction, its last four bytes."""
+    forms = Forms(text, rip_relative)
+
+    def emit(asm: CodeBuffer, reg: int, rel: int) -> None:
+        asm.code += forms[reg] + int32(rel)
+
+    return emit
+
+
+def ri8(text: str) -> Instruction2:
+    """Register, a byte given signed or unsigned."""
+    forms = Forms(text, direct)
+
+    def emit(asm: CodeBuffer, register: int, value: int) -> None:
+        code = asm.code
+        code += forms[register]
+        code.append(byte(value))
+
+    return emit
+
+
+def ri(short: str, full: str) -> Instruction2:
+    """32-bit register, immediate given signed or unsigned: `short` with imm8 where it fits, else `full` with imm32."""
+    short_forms, full_forms = Forms(short, direct), Forms(full, direct)
+
+    def emit(asm: CodeBuffer, register: int, value: int) -> None:
+        code = asm.code
+        if -128 <= value <= 127 or 0xFFFF_FF80 <= value <= 0xFFFF_FFFF:
+            code += short_forms[register]
+            code.append(value & 0xFF)
+        else:
+            code += full_forms[register] + word32(value)
+
+    return emit
+
+
+def riq(short: str, full: str) -> Instruction2:
+    """64-bit register, signed immediate: `short` with imm8 where it fits, else `full` with imm32."""
+    short_forms, full_forms = Forms(short, direct), Forms(full, direct)
+
+    def emit(asm: CodeBuffer, register: int, value: int) -> None:
+        code = asm.code
+        if -128 <= value <= 127:
+            code += short_forms[register]
+            code.append(value & 0xFF)
+        else:
+            code += full_forms[register] + int32(value)
+
+    return emit
+
+
+def riw(short: str, full: str) -> Instruction2:
+    """16-bit register, immediate given signed or unsigned: `short` with imm8 where it fits, else `full` with imm16."""
+    short_forms, full_forms = Forms(short, direct), Forms(full, direct)
+
+    def emit(asm: CodeBuffer, register: int, value: int) -> None:
+        code = asm.code
+        if -128 <= value <= 127 or 0xFF80 <= value <= 0xFFFF:
+            code += short_forms[register]
+            code.append(value & 0xFF)
+        else:
+            code += full_forms[register] + int16(value)
+
+    return emit
+
+
+def rI(text: str) -> Instruction2:
+    """32-bit register, immediate given signed or unsigned, always imm32: the last four bytes."""
+    forms = Forms(text, direct)
+
+    def emit(asm: CodeBuffer, register: int, value: int) -> None:
+        asm.code += forms[register] + word32(value)
+
+    return emit
+
+
+def rIq(text: str) -> Instruction2:
+    """64-bit register, signed immediate, always imm32: the last four bytes."""
+    forms = Forms(text, direct)
+
+    def emit(asm: CodeBuffer, register: int, value: int) -> None:
+        asm.code += forms[register] + int32(value)
+
+    return emit
+
+
+def rIw(text: str) -> Instruction2:
+    """16-bit register, immediate given signed or unsigned, always imm16: the last two bytes."""
+    forms = Forms(text, direct)
+
+    def emit(asm: CodeBuffer, register: int, value: int) -> None:
+        asm.code += forms[register] + int16(value)
+
+    return emit
+
+
+def oI(text: str) -> Instruction2:
+    """32-bit register in the opcode, imm32 given signed or unsigned: the last four bytes."""
+    forms = Forms(text, opcode_register)
+
+    def emit(asm: CodeBuffer, register: int, value: int) -> None:
+        asm.code += forms[register] + word32(value)
+
+    return emit
+
+
+def oI64(text: str) -> Instruction2:
+    """64-bit register in the opcode, imm64 given signed or unsigned: the last eight bytes."""
+    forms = Forms(text, opcode_register)
+
+    def emit(asm: CodeBuffer, register: int, value: int) -> None:
+        asm.code += forms[register] + word64(value)
+
+    return emit
+
+
+def mi8(text: str) -> Instruction3:
+    """Base, disp, a byte given signed or unsigned."""
+    forms = Forms(text, memory)
+
+    def emit(asm: CodeBuffer, base: int, disp: int, value: int) -> None:
+        code = asm.code
+        append(code, forms, base << 2, disp)
+        code.append(byte(value))
+
+    return emit
+
+
+def mi(short: str, full: str) -> Instruction3:
+    """32-bit memory at base, disp; immediate as in `ri`."""
+    short_forms, full_forms = Forms(short, memory), Forms(full, memory)
+
+    def emit(asm: CodeBuffer, base: int, disp: int, value: int) -> None:
+        code = asm.code
+        if -128 <= value <= 127 or 0xFFFF_FF80 <= value <= 0xFFFF_FFFF:
+            append(code, short_forms, base << 2, disp)
+            code.append(value & 0xFF)
+        else:
+            append(code, full_forms, base << 2, disp)
+            code += word32(value)
+
+    return emit
+
+
+def miq(short: str, full: str) -> Instruction3:
+    """64-bit memory at base, disp; immediate as in `riq`."""
+    short_forms, full_forms = Forms(short, memory), Forms(full, memory)
+
+    def emit(asm: CodeBuffer, base: int, disp: int, value: int) -> None:
+        code = asm.code
+        if -128 <= value <= 127:
+            append(code, short_forms, base << 2, disp)
+            code.append(value & 0xFF)
+        else:
+            append(code, full_forms, base << 2, disp)
+            code += int32(value)
+
+    return emit
+
+
+def miw(short: str, full: str) -> Instruction3:
+    """16-bit memory at base, disp; immediate as in `riw`."""
+    short_forms, full_forms = Forms(short, memory), Forms(full, memory)
+
+    def emit(asm: CodeBuffer, base: int, disp: int, value: int) -> None:
+        code = asm.code
+        if -128 <= value <= 127 or 0xFF80 <= value <= 0xFFFF:
+            append(code, short_forms, base << 2, disp)
+            code.append(value & 0xFF)
+        else:
+            append(code, full_forms, base << 2, disp)
+            code += int16(value)
+
+    return emit
+
+
+def mI(text: str) -> Instruction3:
+    """32-bit memory at base, disp; immediate as in `rI`."""
+    forms = Forms(text, memory)
+
+    def emit(asm: CodeBuffer, base: int, disp: int, value: int) -> None:
+        code = asm.code
+        append(code, forms, base << 2, disp)
+        code += word32(value)
+
+    return emit
+
+
+def mIq(text: str) -> Instruction3:
+    """64-bit memory at base, disp; immediate as in `rIq`."""
+    forms = Forms(text, memory)
+
+    def emit(asm: CodeBuffer, base: int, disp: int, value: int) -> None:
+        code = asm.code
+        append(code, forms, base << 2, disp)
+        code += int32(value)
+
+    return emit
+
+
+def mIw(text: str) -> Instruction3:
+    """16-bit memory at base, disp; immediate as in `rIw`."""
+    forms = Forms(text, memory)
+
+    def emit(asm: CodeBuffer, base: int, disp: int, value: int) -> None:
+        code = asm.code
+        append(code, forms, base << 2, disp)
+        code += int16(value)
+
+    return emit
+
+
+def rri8(text: str) -> Instruction3:
+    """Two registers, ModRM.reg and ModRM.rm, and a byte given signed or unsigned."""
+    forms = Forms(text, direct)
+
+    def emit(asm: CodeBuffer, reg: int, rm: int, value: int) -> None:
+        code = asm.code
+        code += forms[reg << 8 | rm]
+        code.append(byte(value))
+
+    return emit
+
+
+def rri8_mr(text: str) -> Instruction3:
+    """Two registers, ModRM.rm and ModRM.reg, and a byte given signed or unsigned."""
+    forms = Forms(text, direct)
+
+    def emit(asm: CodeBuffer, rm: int, reg: int, value: int) -> None:
+        code = asm.code
+        code += forms[reg << 8 | rm]
+        code.append(byte(value))
+
+    return emit
+
+
+def rri(short: str, full: str) -> Instruction3:
+    """Two 32-bit registers, ModRM.reg and ModRM.rm; immediate as in `ri`."""
+    short_forms, full_forms = Forms(short, direct), Forms(full, direct)
+
+    def emit(asm: CodeBuffer, reg: int, rm: int, value: int) -> None:
+        code = asm.code
+        if -128 <= value <= 127 or 0xFFFF_FF80 <= value <= 0xFFFF_FFFF:
+            code += short_forms[reg << 8 | rm]
+            code.append(value & 0xFF)
+        else:
+            code += full_forms[reg << 8 | rm] + word32(value)
+
+    return emit
+
+
+def rriq(short: str, full: str) -> Instruction3:
+    """Two 64-bit registers, ModRM.reg and ModRM.rm; immediate as in `riq`."""
+    short_forms, full_forms = Forms(short, direct), Forms(full, direct)
+
+    def emit(asm: CodeBuffer, reg: int, rm: int, value: int) -> None:
+        code = asm.code
+        if -128 <= value <= 127:
+            code += short_forms[reg << 8 | rm]
+            code.append(value & 0xFF)
+        else:
+            code += full_forms[reg << 8 | rm] + int32(value)
+
+    return emit
+
+
+def rmi8(text: str) -> Instruction4:
+    """Register, base, disp, a byte given signed or unsigned."""
+    forms = Forms(text, memory)
+
+    def emit(asm: CodeBuffer, reg: int, base: int, disp: int, value: int) -> None:
+        code = asm.code
+        append(code, forms, reg << 10 | base << 2, disp)
+        code.append(byte(value))
+
+    return emit
+
+
+def rrr(text: str) -> Instruction3:
+    """VEX, three registers: ModRM.reg, VEX.vvvv, ModRM.rm."""
+    forms = Forms(text, direct)
+
+    def emit(asm: CodeBuffer, reg: int, vvvv: int, rm: int) -> None:
+        asm.code += forms[vvvv << 16 | reg << 8 | rm]
+
+    return emit
+
+
+def rrr_rmv(text: str) -> Instruction3:
+    """VEX, three registers: ModRM.reg, ModRM.rm, VEX.vvvv."""
+    forms = Forms(text, direct)
+
+    def emit(asm: CodeBuffer, reg: int, rm: int, vvvv: int) -> None:
+        asm.code += forms[vvvv << 16 | reg << 8 | rm]
+
+    return emit
+
+
+# --- Factories for conditional instructions; the condition code is the first argument ---
+
+
+def _by_condition(text: str, build: Callable[[Opcode, int], bytes]) -> tuple[Forms, ...]:
+    return tuple(Forms(text, build, condition) for condition in range(16))
+
+
+def cc_r(text: str) -> Instruction2:
+    """Condition, register in ModRM.rm."""
+    forms = _by_condition(text, direct)
+
+    def emit(asm: CodeBuffer, condition: int, register: int) -> None:
+        asm.code += forms[condition][register]
+
+    return emit
+
+
+def cc_m(text: str) -> Instruction3:
+    """Condition, base, disp."""
+    forms = _by_condition(text, memory)
+
+    def emit(asm: CodeBuffer, condition: int, base: int, disp: int) -> None:
+        append(asm.code, forms[condition], base << 2, disp)
+
+    return emit
+
+
+def cc_rr(text: str) -> Instruction3:
+    """Condition, ModRM.reg, ModRM.rm."""
+    forms = _by_condition(text, direct)
+
+    def emit(asm: CodeBuffer, condition: int, reg: int, rm: int) -> None:
+        asm.code += forms[condition][reg << 8 | rm]
+
+    return emit
+
+
+def cc_rm(text: str) -> Instruction4:
+    """Condition, register, base, disp."""
+    forms = _by_condition(text, memory)
+
+    def emit(asm: CodeBuffer, condition: int, reg: int, base: int, disp: int) -> None:
+        append(asm.code, forms[condition], reg << 10 | base << 2, disp)
+
+    return emit
+
+
+def cc_rel8(text: str) -> Instruction2:
+    """Condition, rel8."""
+    forms = tuple(parse(text, condition).opcode for condition in range(16))
+
+    def emit(asm: CodeBuffer, condition: int, rel: int) -> None:
+        code = asm.code
+        code += forms[condition]
+        code.append(distance8(rel))
+
+    return emit
+
+
+def cc_rel32(text: str) -> Instruction2:
+    """Condition, rel32: the last four bytes."""
+    forms = tuple(parse(text, condition).opcode for condition in range(16))
+
+    def emit(asm: CodeBuffer, condition: int, rel: int) -> None:
+        asm.code += forms[condition] + int32(rel)
+
+    return emit
+
+
+# --- Factories for instructions that refer to a label ---
+
+
+def short(text: str) -> Callable[[CodeBuffer, Label], None]:
+    """A label in reach of rel8."""
+    form = bytes.fromhex(text)
+
+    def emit(asm: CodeBuffer, label: Label) -> None:
+        asm.code += form
+        asm.refer_short(label)
+
+    return emit
+
+
+def near(text: str) -> Callable[[CodeBuffer, Label], None]:
+    """A label, by rel32."""
+    form = bytes.fromhex(text)
+
+    def emit(asm: CodeBuffer, label: Label) -> None:
+        asm.code += form
+        asm.refer_near(label)
+
+    return emit
+
+
+def cc_short(text: str) -> Callable[[CodeBuffer, int, Label], None]:
+    """Condition, a label in reach of rel8."""
+    forms = tuple(parse(text, condition).opcode for condition in range(16))
+
+    def emit(asm: CodeBuffer, condition: int, label: Label) -> None:
+        asm.code += forms[condition]
+        asm.refer_short(label)
+
+    return emit
+
+
+def cc_near(text: str) -> Callable[[CodeBuffer, int, Label], None]:
+    """Condition, a label, by rel32."""
+    forms = tuple(parse(text, condition).opcode for condition in range(16))
+
+    def emit(asm: CodeBuffer, condition: int, label: Label) -> None:
+        asm.code += forms[condition]
+        asm.refer_near(label)
+
+    return emit
+
+
+def r_label(text: str) -> Callable[[CodeBuffer, int, Label], None]:
+    """Register, rip-relative memory at a label."""
+    forms = Forms(text, rip_relative)
+
+    def emit(asm: CodeBuffer, reg: int, label: Label) -> None:
+        asm.code += forms[reg]
+        asm.refer_near(label)
+
+    return emit
