@@ -36,6 +36,7 @@ FLAGS = (
     "-Wall",
     "-Wextra",
     "-Werror",
+    "-masm-syntax-unified",
     "-Iruntime",
     "-U__INT32_TYPE__",
     "-U__UINT32_TYPE__",
@@ -60,6 +61,14 @@ def bench(kernel: str, repeats: int, expected: int, *options: str) -> Guest:
     return Guest(f"bench/{kernel}.c", (f"-DREPEATS={repeats}u", f"-DEXPECTED={expected:#x}u", *options))
 
 
+def stress(name: str, source: str, *options: str, control: bool = True) -> dict[str, Guest]:
+    """Describe a stress guest and, with the mechanism under test left out, its control, which must print FAIL."""
+    guests = {name: Guest(f"stress/{source}.c", options)}
+    if control:
+        guests[f"{name}-control"] = Guest(f"stress/{source}.c", (*options, "-DCONTROL"))
+    return guests
+
+
 GUESTS = {
     "hello": Guest("hello/hello.c"),
     "hello-smp": Guest("hello/hello_smp.c"),
@@ -71,6 +80,21 @@ GUESTS = {
     "bench-strhash": bench("strhash", 9100, 0xAFA0F234),
     "crc32-thumb": bench("crc32", 20, 0xC90C695A, "-mthumb"),
     "sha256-thumb": bench("sha256", 5, 0x33B5653C, "-mthumb"),
+    **stress("spinlock", "spinlock", "-DROUNDS=600000u"),
+    **stress("ticketlock", "ticketlock", "-DROUNDS=300u"),
+    **stress("atomics", "atomics", "-DROUNDS=300000u"),
+    **stress("doubleword", "doubleword", "-DROUNDS=2000000u"),
+    **stress("message-passing", "litmus", "-DMESSAGE_PASSING", "-DBATCHES=1500u", control=False),
+    **stress("store-buffering", "litmus", "-DSTORE_BUFFERING", "-DBATCHES=1500u"),
+    **stress("codemod-cross", "codemod_cross", "-DROUNDS=200u"),
+    **stress("codemod-parked", "codemod_cross", "-DPARKED", "-DROUNDS=60u", control=False),
+    **stress("codemod-self", "codemod_self", "-DROUNDS=5000u"),
+    **stress("remap", "remap", "-DROUNDS=2000u"),
+    **stress("remap-break", "remap", "-DBREAK_BEFORE_MAKE", "-DROUNDS=4000u"),
+    **stress("ipi", "ipi", "-DROUNDS=100u"),
+    **stress("psci", "psci", "-DROUNDS=300u"),
+    **stress("sleep", "sleep", "-DROUNDS=50u"),
+    **stress("timer", "timer", "-DTICKS=300u"),
 }
 
 

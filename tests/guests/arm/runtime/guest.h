@@ -126,6 +126,9 @@ extern uint32_t level1_table[4096];
 void mmu_on(void); // the calling CPU's; CPUs started later follow
 bool mmu_is_on(void);
 
+// Called on a data abort; the access is done again when it returns. Without a hook an abort fails the guest.
+extern void (*volatile data_abort_hook)(uint32_t fault_status, uint32_t fault_address);
+
 // ---- GICv2 and SGIs -------------------------------------------------------------------------------------------------
 
 #define GIC_DISTRIBUTOR 0x08000000u

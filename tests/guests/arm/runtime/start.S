@@ -85,8 +85,16 @@ vectors:
         fatal   undefined_vector, 1
         fatal   svc_vector, 2
         fatal   prefetch_vector, 3
-        fatal   data_vector, 4
         fatal   fiq_vector, 7
+
+@ Returns to the instruction that aborted, when the guest's hook does.
+data_vector:
+        sub     lr, lr, #8
+        push    {r0-r3, r12, lr}
+        mov     r0, lr
+        mrs     r1, spsr
+        bl      data_abort_entry
+        ldm     sp!, {r0-r3, r12, pc}^
 
 irq_vector:
         sub     lr, lr, #4
