@@ -27,6 +27,7 @@ from raddle.errors import PluginError, UsageError, unknown
 from raddle.ordering import MemoryOrder
 
 if TYPE_CHECKING:
+    from raddle.codegen.backend import BackEnd
     from raddle.translate.frontend import FrontEnd
 
 __all__ = [
@@ -88,8 +89,8 @@ class Host:
     """The same as the module's TCG_TARGET_DEFAULT_MO: the order that its plain loads and stores keep by themselves."""
     machine_names: tuple[str, ...]
     """What `platform.machine()` says on the machines it makes code for."""
-    load: Callable[[], Any]
-    """Imports the host's back end and returns it. Raises ImportError and the like where it cannot run."""
+    load: Callable[[], type[BackEnd]]
+    """Imports the host's back end and returns its class. Raises ImportError and the like where it cannot run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from raddle.ordering import MemoryOrder
 from raddle.plugins import Host, hookimpl
+
+if TYPE_CHECKING:
+    from raddle.codegen.backend import BackEnd
 
 RADDLE_API_VERSION: Final = 1
 
@@ -14,7 +17,7 @@ TCG_TARGET_DEFAULT_MO: Final = MemoryOrder.ALL & ~MemoryOrder.ST_LD
 """Total store order: a load may pass an earlier store and nothing else moves (Intel SDM volume 3, 9.2)."""
 
 
-def load() -> Any:
+def load() -> type[BackEnd]:
     """The back end, with its assembler tables."""
     from raddle_host_x86_64.backend import BACK_END
 
