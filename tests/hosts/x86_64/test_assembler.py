@@ -140,16 +140,21 @@ DISPLACEMENTS = [0, 0, 1, -1, 8, 64, 127, -128, 128, -129, 4096, -70000, 0x7FFFF
 
 
 class Draws:
-    """Random operands. Registers go round in a shuffled order, one for each place, so that all come up in each."""
+    """Random operands. In 16 cases each register comes up in each place, in 256 each pair in the first two places."""
 
     def __init__(self, seed: str) -> None:
         self.random = random.Random(seed)
+        self.pairs = [
+            (number, (number + distance) % 16)
+            for distance in self.random.sample(range(16), 16)
+            for number in self.random.sample(range(16), 16)
+        ]
         self.orders: dict[int, list[int]] = {}
 
     def register(self, place: int) -> int:
         order = self.orders.setdefault(place, [])
         if not order:
-            order.extend(self.random.sample(range(16), 16))
+            order += [pair[place] for pair in self.pairs] if place < 2 else self.random.sample(range(16), 16)
         return order.pop()
 
     def index(self, place: int) -> int:
@@ -236,7 +241,10 @@ def expect(name: str, draws: Draws) -> Iterator[tuple[tuple[int, ...], str, tupl
 def cases(name: str) -> list[Case]:
     made = []
     source = expect(name, Draws(name))
-    for _ in range(CASES_PER_ENCODING if "_" in name else 1):
+    _, _, kinds = name.removeprefix("LOCK_").partition("_")
+    # All pairs of registers where only they decide, and for bytes, where a few pairs decide on REX.
+    count = 256 if re.match("[rv]{2}", kinds) or re.search(r"[A-Z]B_", name) else CASES_PER_ENCODING if kinds else 1
+    for _ in range(count):
         arguments, mnemonic, operands = next(source)
         asm = Assembler()
         getattr(asm, name)(*arguments)
@@ -292,6 +300,8 @@ def test_capstone_reads_back_what_the_name_says(name: str) -> None:
 # --- Against the GNU assembler ---
 
 SLOT = 16  # no instruction is longer than 15 bytes
+# Where it may choose other bytes: a short immediate or jump, a form for eax only, a shift by one, exchanged operands.
+SYNONYMS = re.compile(r"\w+_(\w*[iI]|rel32)|XCHGQ?_rr")
 
 
 def gnu_assemble(texts: list[str], directory: Path) -> bytes:
@@ -315,13 +325,16 @@ def meaning(case: Case, code: bytes) -> tuple[str, list[Operand]]:
 
 @pytest.mark.skipif(not (shutil.which("as") and shutil.which("objcopy")), reason="GNU binutils are not installed")
 def test_the_gnu_assembler_agrees(tmp_path: Path) -> None:
-    checked = [case for name in ENCODINGS for case in cases(name)]
+    # GNU as knows that exchanging rax with itself is a nop.
+    checked = [case for name in ENCODINGS for case in cases(name) if case.text() != "xchg rax, rax"]
     image = gnu_assemble([case.text() for case in checked], tmp_path)
     assert len(image) == SLOT * len(checked)
     wrong = []
     for number, case in enumerate(checked):
         theirs = image[number * SLOT : (number + 1) * SLOT]
-        if not theirs.startswith(case.code) and meaning(case, theirs) != meaning(case, case.code):
+        if theirs.startswith(case.code):
+            continue
+        if not SYNONYMS.fullmatch(case.name) or meaning(case, theirs) != meaning(case, case.code):
             wrong.append(f"{case.text()}: {case.code.hex(' ')}, GNU as {theirs.hex(' ')}")
     assert not wrong, "\n".join(wrong)
 
