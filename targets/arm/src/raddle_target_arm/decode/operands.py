@@ -198,6 +198,16 @@ def base(write_back: int, register: int) -> int:
     return int(not (write_back and register == 15))
 
 
+def base_kept(write_back: int, register: int, registers: int) -> int:
+    """A load-multiple does not write back a base that it loads."""
+    return int(not (write_back and registers >> register & 1))
+
+
+def banked_mode(mode: int) -> int:
+    """A mode whose stack pointer SRS may use: User, FIQ, IRQ, Supervisor, Abort, Undefined, System."""
+    return int(mode in (0x10, 0x11, 0x12, 0x13, 0x17, 0x1B, 0x1F))
+
+
 def push_list(link: int, low: int) -> int:
     return link << 14 | low
 
@@ -262,6 +272,16 @@ def load_pair(to_core: int, first: int, second: int) -> int:
     return int(not (to_core and first == second))
 
 
+def vmsr_register(register: int) -> int:
+    """FPSID, FPSCR or FPEXC (B1.11.3)."""
+    return int(register in (0, 1, 8))
+
+
+def vmrs_register(register: int, target: int) -> int:
+    """FPSID, FPSCR, MVFR1, MVFR0 or FPEXC; only the FPSCR can go to the flags (target 15)."""
+    return int(register == 1 or (register in (0, 6, 7, 8) and target != 15))
+
+
 def fraction16(four: int, one: int) -> int:
     """Fraction bits of a 16-bit fixed-point number (A8.8.308)."""
     return 16 - (four << 1 | one)
@@ -283,9 +303,9 @@ FUNCTIONS: dict[str, Function] = {
         a32_imm, a32_imm_carry, t32_imm, t32_imm_carry, t32_imm16, vfp_imm32, vfp_imm64,
         a32_branch, a32_branch_exchange, branch8, branch11, t32_branch20, t32_branch24, t32_branch_exchange,
         field_width, not_below, field_fits,
-        sysm, even, exclusive_pair, different, differs, differs_pair, base,
+        sysm, even, exclusive_pair, different, differs, differs_pair, base, base_kept, banked_mode,
         push_list, pop_list, some_list, not_listed, t32_stm, t32_ldm,
-        single, double, single_list, double_list, pair_fits, load_pair, fraction16, fraction32, fraction_fits,
+        single, double, single_list, double_list, pair_fits, load_pair, vmsr_register, vmrs_register, fraction16, fraction32, fraction_fits,
     )
 }  # fmt: skip
 """What the tables may call, by name."""
