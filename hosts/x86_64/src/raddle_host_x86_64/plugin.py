@@ -19,9 +19,9 @@ TCG_TARGET_DEFAULT_MO: Final = MemoryOrder.ALL & ~MemoryOrder.ST_LD
 
 def load() -> type[BackEnd]:
     """The back end, with its assembler tables."""
-    from raddle_host_x86_64.backend import BACK_END
+    from raddle_host_x86_64.backend import X86BackEnd
 
-    return BACK_END
+    return X86BackEnd
 
 
 @hookimpl
