@@ -26,18 +26,21 @@ class Instruction:
     """One operation, and the value that it yields (``type`` is VOID if none).
 
     ``type`` is the type that the operation works in; for opcodes whose result type differs from it (``icmp`` …) it is
-    the result's. ``index`` and ``location`` belong to whoever processes the function at the moment (allocator, printer).
+    the result's. ``position``, ``last_use``, ``uses`` and ``location`` belong to whoever processes the function at the
+    moment (allocator, printer): its place in the list, the place of its last use, how many uses, and where it is kept.
     """
 
-    __slots__ = ("args", "aux", "index", "location", "op", "type")
+    __slots__ = ("args", "aux", "last_use", "location", "op", "position", "type", "uses")
 
     def __init__(self, op: Op, type: Type, args: tuple[Instruction, ...] = (), aux: object = None) -> None:
         self.op = op
         self.type = type
         self.args = args
         self.aux = aux
-        self.index = -1
-        self.location: object = None
+        self.position = -1
+        self.last_use = -1
+        self.uses = 0
+        self.location = 0
 
     def __repr__(self) -> str:
         return f"<{self.op.name.lower()}.{self.type.name.lower()} {self.aux!r}>"

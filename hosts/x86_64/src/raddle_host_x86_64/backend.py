@@ -1,0 +1,599 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The x86-64 back end: templates, routines, joining instructions to blocks, and the thunks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from struct import Struct
+from typing import Final
+
+from raddle.codegen import backend
+from raddle.codegen.backend import CodegenConfig, Thunks
+from raddle.codegen.template import ALL_FLAGS, Block, Entry, Reloc, RelocKind
+from raddle.ir.builder import Instruction, Local
+from raddle.ir.opcodes import TABLE, Effect, Op
+from raddle.ir.types import Field, FlagCondition, Type
+from raddle.runtime.layout import OFFSET
+from raddle_host_x86_64 import conditions as cc
+from raddle_host_x86_64 import emit as _emit  # registers the emission functions
+from raddle_host_x86_64.assembler import Assembler
+from raddle_host_x86_64.emitter import (
+    CALLEE_SAVED,
+    FAULTS,
+    FRAME_SLOTS,
+    KIND_KEPT,
+    KIND_NONE,
+    Emitter,
+)
+from raddle_host_x86_64.features import Features, detect
+from raddle_host_x86_64.registers import (
+    R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP,
+)  # fmt: skip
+
+assert _emit
+
+FRAME_BYTES: Final = 8 * FRAME_SLOTS
+_SAVED: Final = (RBX, RBP, R12, R13, R14, R15)
+_CALLER_SAVED: Final = (RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11)
+
+_NOPS: Final = (
+    b"", b"\x90", b"\x66\x90", b"\x0f\x1f\x00", b"\x0f\x1f\x40\x00", b"\x0f\x1f\x44\x00\x00", b"\x66\x0f\x1f\x44\x00\x00",
+    b"\x0f\x1f\x80\x00\x00\x00\x00", b"\x0f\x1f\x84\x00\x00\x00\x00\x00",
+)  # fmt: skip
+
+_ROW: Final = Struct("<HHBBH")
+_PATCH: Final = Struct("<I").pack_into
+_PATCH64: Final = Struct("<Q").pack_into
+_PC32, _PC64, _CHAIN, _COLD, _HOT = (int(kind) for kind in RelocKind)
+_M32: Final = 0xFFFFFFFF
+
+
+class _Compiled:
+    """One variant of a template: code with open holes."""
+
+    __slots__ = ("cold", "cold_relocs", "ends", "flag_defs", "flag_uses", "holes", "host_flags", "hot", "hot_relocs", "kinds")
+
+    def __init__(self) -> None:
+        self.hot = b""
+        self.cold = b""
+        self.hot_relocs: list[Reloc] = []
+        self.cold_relocs: list[Reloc] = []
+        self.holes: list[tuple[bool, int, int, int, int]] = []
+        self.flag_defs = 0
+        self.flag_uses = 0
+        self.host_flags = 0
+        self.ends = False
+        self.kinds = False
+
+
+class X86Template(backend.Template):
+    """A template of the x86-64 back end; its variants are compiled when they are first wanted."""
+
+    __slots__ = ("_backend", "_code", "_context", "_locals", "_next_context", "_size", "_variants")
+
+    def __init__(
+        self, host: X86BackEnd, code: list[Instruction], locals: list[Local], size: int, context: int, next_context: int
+    ) -> None:
+        self._backend = host
+        self._code = code
+        self._locals = locals
+        self._size = size
+        self._context = context
+        self._next_context = next_context
+        self._variants: dict[tuple[int, bool], _Compiled] = {}
+
+    def fill(self, values: tuple[int, ...]) -> Entry:
+        return self._fill(values, KIND_NONE, False)
+
+    def _fill(self, values: tuple[int, ...], kind: int, dead: bool) -> Entry:
+        compiled = self._variants.get((kind, dead))
+        if compiled is None:
+            compiled = self._backend.compile(self._code, self._locals, self._size, kind, dead)
+            self._variants[kind, dead] = compiled
+        entry = Entry()
+        hot_relocs, cold_relocs = compiled.hot_relocs, compiled.cold_relocs
+        if compiled.holes:
+            hot, cold = bytearray(compiled.hot), bytearray(compiled.cold)
+            for in_cold, offset, index, addend, reloc in compiled.holes:
+                value = values[index] + addend
+                if reloc < 0:
+                    _PATCH(cold if in_cold else hot, offset, value & _M32)
+                elif in_cold:
+                    cold_relocs = [*cold_relocs, (reloc, offset, value)]
+                else:
+                    hot_relocs = [*hot_relocs, (reloc, offset, value)]
+            entry.hot, entry.cold = bytes(hot), bytes(cold)
+        else:
+            entry.hot, entry.cold = compiled.hot, compiled.cold
+        entry.hot_relocs, entry.cold_relocs = tuple(hot_relocs), tuple(cold_relocs)
+        entry.row = _ROW.pack(len(entry.hot), len(entry.cold), self._size, 0, self._context)
+        entry.flag_defs, entry.flag_uses = compiled.flag_defs, compiled.flag_uses
+        entry.host_flags = compiled.host_flags
+        entry.ends = compiled.ends
+        entry.size = self._size
+        entry.next_context = self._next_context
+        entry.pads = _pads(hot_relocs)
+        entry.plain = not hot_relocs and not cold_relocs and not entry.cold
+        if compiled.flag_defs and not dead:
+            entry.dead_maker = partial(self._fill, values, kind, True)
+        if compiled.kinds and kind == KIND_NONE:
+            entry.kinds = _Kinds(self, values, dead)
+            entry.kinds[KIND_NONE] = entry
+        return entry
+
+
+class _Kinds(dict[int, Entry]):
+    """The variants of an entry by what the host's flags hold before it, made on demand."""
+
+    __slots__ = ("_dead", "_template", "_values")
+
+    def __init__(self, template: X86Template, values: tuple[int, ...], dead: bool) -> None:
+        super().__init__()
+        self._template = template
+        self._values = values
+        self._dead = dead
+
+    def __missing__(self, kind: int) -> Entry:
+        entry = self._template._fill(self._values, kind, self._dead)
+        self[kind] = entry
+        return entry
+
+
+def _pads(relocs: Sequence[Reloc]) -> bytes | None:
+    """How many bytes to skip, by start offset mod 8, so that no chainable rel32 crosses an 8-byte boundary.
+
+    Such a field is patched by one aligned-within-8-bytes store while others run it, which is then never torn. When there
+    are so many that no place suits them all, the first two count and the joiner leaves the others unchainable.
+    """
+    offsets = [offset for kind, offset, _ in relocs if kind == _CHAIN]
+    if not offsets:
+        return None
+    pads = bytearray(8)
+    for start in range(8):
+        for skip in range(8):
+            if all((start + skip + offset) & 7 <= 4 for offset in offsets[:2]):
+                pads[start] = skip
+                break
+    return bytes(pads)
+
+
+class X86BackEnd(backend.BackEnd):
+    """See `raddle.codegen.backend.BackEnd`."""
+
+    def __init__(self, config: CodegenConfig, features: Features | None = None) -> None:
+        self.config = config
+        self.features = detect() if features is None else features
+        self._emitter = Emitter(config, self.features, routine=False)
+        self._wide = config.word is Type.I64
+        self._page_mask = -(1 << config.page_bits)
+        self._flag_bits: dict[Field, int] = {}
+        if config.state.nzcv:
+            self._flag_bits = dict(zip(config.state.nzcv, (8, 4, 2, 1), strict=True))
+        self._stubs()
+        fallthrough = [Instruction(Op.GOTO, Type.VOID, (), 0)]
+        self._fallthrough = self.template(fallthrough, [], 0, 0, 0).fill(())
+
+    # -- one instruction -----------------------------------------------------------------------------------------------
+
+    def template(
+        self, code: list[Instruction], locals: list[Local], size: int, context: int, next_context: int
+    ) -> X86Template:
+        return X86Template(self, code, locals, size, context, next_context)
+
+    def compile(self, code: list[Instruction], locals: list[Local], size: int, kind: int, dead: bool) -> _Compiled:
+        """Compile one variant: for what the host's flags hold before, with or without the guest's flags."""
+        result = _Compiled()
+        ends = any(TABLE[ins.op].effects & Effect.EXIT for ins in code)
+        if ends and (not code or not TABLE[code[-1].op].effects & Effect.EXIT):
+            code = [*code, Instruction(Op.GOTO, Type.VOID, (), size)]
+        if dead:
+            code = _without_flags(code, self._flag_bits)
+        e = self._emitter
+        e.run(code, locals, kind)
+        result.hot, result.cold = e.finish(), bytes(e.cold)
+        result.hot_relocs, result.cold_relocs, result.holes = e.hot_relocs, e.cold_relocs, e.holes
+        result.host_flags = e.kind if e.touched or e.kind != kind else KIND_KEPT
+        result.kinds = e.kinds_matter
+        result.ends = ends
+        result.flag_defs, result.flag_uses = _flag_effects(code, self._flag_bits)
+        return result
+
+    # -- blocks --------------------------------------------------------------------------------------------------------
+
+    def _stubs(self) -> None:
+        """The constant bytes of block entries and exit stubs."""
+        a = Assembler()
+        if self.config.icount:
+            a.SUB_mI(RBP, OFFSET["icount_left"], 0x7FFFFFFF)
+            self._icount_field = len(a.code) - 4
+            a.Jcc_rel32(cc.S, 0)
+        a.CMP_mi(RBP, OFFSET["exit_request"], 0)
+        a.Jcc_rel32(cc.NE, 0)
+        self._entry = bytes(a.code)
+        pc = OFFSET["pc"]
+        self._store_pc = _store_pc(pc, self._wide)
+        a = Assembler()
+        a.LEAQ_rp(RAX, 0)
+        self._lea_slot = bytes(a.code)
+        self._to_chain = _jump(OFFSET["thunk_chain"])
+        self._to_exit = _jump(OFFSET["thunk_exit"])
+        self._to_indirect = _jump(OFFSET["thunk_indirect"])
+        a = Assembler()
+        if self._wide:
+            a.MOVABS_ri(RAX, 0)
+            self._move_pc = bytes(a.code[:-8])
+        else:
+            a.MOV_ri(RAX, 0)
+            self._move_pc = bytes(a.code[:-4])
+        self._pc_bytes = 8 if self._wide else 4
+        self._pc_mask = (1 << (8 * self._pc_bytes)) - 1
+
+    def _pc_store(self, pc: int) -> bytes:
+        pc &= self._pc_mask
+        if not self._wide:
+            return self._store_pc + pc.to_bytes(4, "little")
+        a = Assembler()
+        a.MOVABS_ri(RAX, pc)
+        a.MOVQ_mr(RBP, OFFSET["pc"], RAX)
+        return bytes(a.code)
+
+    def join(self, entries: Sequence[Entry], pc: int, falls_through: bool) -> Block:
+        # Forward: what the host's flags hold before each instruction chooses its variant.
+        kind = KIND_NONE
+        chosen: list[Entry] = []
+        for entry in entries:
+            if entry.kinds is not None and kind:
+                entry = entry.kinds[kind]
+            chosen.append(entry)
+            if entry.host_flags >= 0:
+                kind = entry.host_flags
+        # Backward: instructions whose flags nobody can see do without.
+        live = ALL_FLAGS
+        for index in range(len(chosen) - 1, -1, -1):
+            entry = chosen[index]
+            defs = entry.flag_defs
+            if defs and not defs & live:
+                dead = entry.dead
+                if dead is None:
+                    assert entry.dead_maker is not None
+                    dead = entry.dead = entry.dead_maker()
+                chosen[index] = entry = dead
+            live = live & ~defs | entry.flag_uses
+
+        parts = [self._entry]
+        rows: list[bytes] = []
+        fixups: list[tuple[int, int, Entry]] = []
+        position = hot_start = len(self._entry)
+        address = pc
+        for entry in chosen:
+            if entry.plain:
+                rows.append(entry.row)
+            else:
+                row = entry.row
+                if entry.pads is not None:
+                    skip = entry.pads[position & 7]
+                    if skip:
+                        parts.append(_NOPS[skip])
+                        position += skip
+                        hot, cold, size, pad, extra = _ROW.unpack(row)
+                        row = _ROW.pack(hot + skip, cold, size, pad, extra)
+                rows.append(row)
+                fixups.append((position, address, entry))
+            parts.append(entry.hot)
+            position += len(entry.hot)
+            address += entry.size
+        if falls_through:
+            entry = self._fallthrough
+            assert entry.pads is not None
+            skip = entry.pads[position & 7]
+            parts.append(_NOPS[skip])
+            position += skip
+            fixups.append((position, address, entry))
+            parts.append(entry.hot)
+            position += len(entry.hot)
+        cold_start = position
+        for _, _, entry in fixups:
+            if entry.cold:
+                parts.append(entry.cold)
+        code = bytearray(b"".join(parts))
+        self._relocate(code, fixups, pc, cold_start)
+        self._finish_entry(code, pc, len(chosen))
+        return Block(bytes(code), b"".join(rows), hot_start, cold_start)
+
+    def _relocate(self, code: bytearray, fixups: list[tuple[int, int, Entry]], pc: int, cold_start: int) -> None:
+        cold_base = cold_start
+        for hot_base, address, entry in fixups:
+            for kind, offset, value in entry.hot_relocs:
+                at = hot_base + offset
+                if kind == _COLD:
+                    _PATCH(code, at, (cold_base + value - at - 4) & _M32)
+                elif kind == _CHAIN:
+                    self._exit(code, at, pc, address + value)
+                elif kind == _PC32:
+                    _PATCH(code, at, (address + value) & _M32)
+                else:
+                    _PATCH64(code, at, (address + value) & self._pc_mask)
+            for kind, offset, value in entry.cold_relocs:
+                at = cold_base + offset
+                if kind == _HOT:
+                    _PATCH(code, at, (hot_base + value - at - 4) & _M32)
+                elif kind == _CHAIN:
+                    self._exit(code, at, pc, address + value)
+                elif kind == _PC32:
+                    _PATCH(code, at, (address + value) & _M32)
+                else:
+                    _PATCH64(code, at, (address + value) & self._pc_mask)
+            cold_base += len(entry.cold)
+
+    def _exit(self, code: bytearray, at: int, pc: int, target: int) -> None:
+        """Append the stub for the jump whose rel32 is at `at`, and aim the jump at it.
+
+        A jump inside the block's page can be chained; any other goes through the jump cache each time, because what
+        another page maps to can change while this block stays valid.
+        """
+        stub = len(code)
+        _PATCH(code, at, (stub - at - 4) & _M32)
+        target &= self._pc_mask
+        if (target ^ pc) & self._page_mask or at & 7 > 4:
+            code += self._move_pc
+            code += target.to_bytes(self._pc_bytes, "little")
+            code += self._to_indirect
+            return
+        code += self._pc_store(target)
+        lea = len(code)
+        code += self._lea_slot
+        _PATCH(code, len(code) - 4, (at - lea - len(self._lea_slot)) & _M32)
+        code += self._to_chain
+
+    def _finish_entry(self, code: bytearray, pc: int, count: int) -> None:
+        """The stubs of the entry check: what it took from the budget is given back before the block is left."""
+        entry = self._entry
+        stub = len(code)
+        if self.config.icount:
+            _PATCH(code, self._icount_field, count)
+            _PATCH(code, self._icount_field + 6, (stub - self._icount_field - 10) & _M32)
+        at = len(entry) - 4
+        _PATCH(code, at, (stub - at - 4) & _M32)
+        if self.config.icount:
+            a = Assembler()
+            a.ADD_mI(RBP, OFFSET["icount_left"], count)
+            code += a.code
+        code += self._pc_store(pc)
+        code += self._to_exit
+
+    # -- routines ------------------------------------------------------------------------------------------------------
+
+    def routine(self, code: list[Instruction], locals: list[Local]) -> bytes:
+        e = Emitter(replace(self.config, fences=0), self.features, routine=True)
+        e.run(code, locals, KIND_NONE)
+        if e.routine_exit is None:
+            e.routine_exit = e.label()
+        body_exit = e.routine_exit
+        # The frame is laid before the body, whose needs are known only now: emit again with the prologue in front.
+        saved = [register for register in CALLEE_SAVED if register in e.callee_saved_used]
+        frame = 8 * e.frame_used
+        frame += (8 * (len(saved) + 2) + frame) % 16
+        e.bind(body_exit)
+        tail = Assembler()
+        tail.ADDQ_ri(RSP, frame)
+        for register in reversed(saved):
+            tail.POP_r(register)
+        tail.POP_r(RBP)
+        tail.RET()
+        head = Assembler()
+        head.PUSH_r(RBP)
+        for register in saved:
+            head.PUSH_r(register)
+        head.SUBQ_ri(RSP, frame)
+        head.MOVQ_rr(RBP, RDI)
+        return bytes(head.code) + e.finish() + bytes(tail.code)
+
+    # -- thunks --------------------------------------------------------------------------------------------------------
+
+    def thunks(self, functions: dict[str, int]) -> Thunks:
+        pinned = self._emitter.pinned
+        by_field = {
+            "thunk_exit": self._leave_thunk(pinned, 0),
+            "thunk_chain": self._leave_thunk(pinned, -1),
+            "thunk_indirect": self._indirect_thunk(pinned),
+            "thunk_load": self._slow_thunk(pinned, functions["raddle_slow_load"], 1),
+            "thunk_store": self._slow_thunk(pinned, functions["raddle_slow_store"], 1),
+            "thunk_atomic": self._slow_thunk(pinned, functions["raddle_slow_atomic"], 2),
+            "thunk_call": self._call_thunk(pinned, functions["raddle_call_helper"]),
+        }
+        return Thunks(self._enter_thunk(pinned), by_field)
+
+    @staticmethod
+    def _load_pinned(a: Assembler, pinned: dict[int, int]) -> None:
+        for offset, register in pinned.items():
+            a.MOV_rm(register, RBP, offset)
+
+    @staticmethod
+    def _store_pinned(a: Assembler, pinned: dict[int, int]) -> None:
+        for offset, register in pinned.items():
+            a.MOV_mr(RBP, offset, register)
+
+    def _enter_thunk(self, pinned: dict[int, int]) -> bytes:
+        a = Assembler()
+        for register in _SAVED:
+            a.PUSH_r(register)
+        a.SUBQ_ri(RSP, FRAME_BYTES + 8)
+        a.MOVQ_rr(RBP, RDI)
+        a.MOVQ_mr(RBP, OFFSET["saved_sp"], RSP)
+        a.MOVQ_rr(RAX, RSI)
+        self._load_pinned(a, pinned)
+        a.JMP_r(RAX)
+        return a.finish()
+
+    @staticmethod
+    def _return_to_loop(a: Assembler) -> None:
+        """Back to the caller of `enter`; the state holds all guest registers, rax is the answer."""
+        a.MOVQ_rm(RSP, RBP, OFFSET["saved_sp"])
+        a.ADDQ_ri(RSP, FRAME_BYTES + 8)
+        for register in reversed(_SAVED):
+            a.POP_r(register)
+        a.RET()
+
+    def _leave_thunk(self, pinned: dict[int, int], answer: int) -> bytes:
+        a = Assembler()
+        self._store_pinned(a, pinned)
+        if answer >= 0:
+            a.XOR_rr(RAX, RAX)
+        self._return_to_loop(a)
+        return a.finish()
+
+    def _indirect_thunk(self, pinned: dict[int, int]) -> bytes:
+        """rax = guest address. The jump cache's index: see `raddle.runtime.layout.JUMP_CACHE_ENTRIES`."""
+        a = Assembler()
+        miss = a.label()
+        a.MOVQ_mr(RBP, OFFSET["pc"], RAX)
+        a.MOVQ_rr(RCX, RAX)
+        a.SHRQ_ri(RCX, 1)
+        a.MOVQ_rr(RDX, RAX)
+        a.SHRQ_ri(RDX, 7)
+        a.XOR_rr(RCX, RDX)
+        a.AND_ri(RCX, 63)
+        a.SHRQ_ri(RDX, 5)
+        a.AND_ri(RDX, 63)
+        a.SHL_ri(RDX, 6)
+        a.OR_rr(RCX, RDX)
+        a.SHL_ri(RCX, 5)
+        a.ADDQ_rm(RCX, RBP, OFFSET["jump_cache"])
+        a.CMPQ_rm(RAX, RCX, 0)
+        a.Jcc_near(cc.NE, miss)
+        a.MOV_rm(RDX, RBP, OFFSET["mode"])
+        a.CMP_rm(RDX, RCX, 8)
+        a.Jcc_near(cc.NE, miss)
+        a.JMP_m(RCX, 16)
+        a.bind(miss)
+        self._store_pinned(a, pinned)
+        a.XOR_rr(RAX, RAX)
+        self._return_to_loop(a)
+        return a.finish()
+
+    def _slow_thunk(self, pinned: dict[int, int], function: int, extra: int) -> bytes:
+        """Call f(env, return address, oi[, operation]): oi is in ecx, the operation in edx; 1 leaves the block."""
+        a = Assembler()
+        leave = a.label()
+        self._store_pinned(a, pinned)
+        kept = [r for r in self._emitter.value_registers if r in _CALLER_SAVED]
+        for register in kept:
+            a.PUSH_r(register)
+        # The return address makes the count odd: keep the stack aligned to 16 bytes at the call.
+        pad = 0 if len(kept) % 2 else 8
+        if pad:
+            a.SUBQ_ri(RSP, pad)
+        if extra == 2:
+            a.MOV_rr(R10, RDX)
+        a.MOVQ_rr(RDI, RBP)
+        a.MOVQ_rm(RSI, RSP, 8 * len(kept) + pad)
+        a.MOV_rr(RDX, RCX)
+        if extra == 2:
+            a.MOV_rr(RCX, R10)
+        a.MOVABS_ri(RAX, function)
+        a.CALL_r(RAX)
+        a.TEST_rr(RAX, RAX)
+        a.Jcc_near(cc.NE, leave)
+        if pad:
+            a.ADDQ_ri(RSP, pad)
+        for register in reversed(kept):
+            a.POP_r(register)
+        self._load_pinned(a, pinned)
+        a.RET()
+        a.bind(leave)
+        a.XOR_rr(RAX, RAX)
+        self._return_to_loop(a)
+        return a.finish()
+
+    def _call_thunk(self, pinned: dict[int, int], function: int) -> bytes:
+        """eax = helper number; the runtime takes the arguments from the header and leaves the result there."""
+        a = Assembler()
+        leave = a.label()
+        self._store_pinned(a, pinned)
+        a.MOVQ_rr(RDI, RBP)
+        a.MOV_rr(RSI, RAX)
+        a.MOVQ_rm(RDX, RSP, 0)
+        a.SUBQ_ri(RSP, 8)
+        a.MOVABS_ri(RAX, function)
+        a.CALL_r(RAX)
+        a.TEST_rr(RAX, RAX)
+        a.Jcc_near(cc.NE, leave)
+        a.ADDQ_ri(RSP, 8)
+        self._load_pinned(a, pinned)
+        a.RET()
+        a.bind(leave)
+        a.XOR_rr(RAX, RAX)
+        self._return_to_loop(a)
+        return a.finish()
+
+
+def _store_pc(pc: int, wide: bool) -> bytes:
+    """`mov dword [rbp + pc], imm32` without the immediate; the upper half of a 32-bit guest's pc is always zero."""
+    a = Assembler()
+    if not wide:
+        a.MOV_mi(RBP, pc, 0)
+    return bytes(a.code[:-4])
+
+
+def _jump(offset: int) -> bytes:
+    a = Assembler()
+    a.JMP_m(RBP, offset)
+    return bytes(a.code)
+
+
+def _without_flags(code: list[Instruction], flag_bits: dict[Field, int]) -> list[Instruction]:
+    """The code less all stores to the guest's condition flags, and less what only they needed."""
+    kept = [
+        ins
+        for ins in code
+        if not (ins.op in (Op.SET_NZCV, Op.SET_NZ) or (ins.op is Op.SET and ins.aux in flag_bits))
+    ]
+    needed: set[int] = set()
+    result: list[Instruction] = []
+    for ins in reversed(kept):
+        effects = TABLE[ins.op].effects
+        pure = not effects or effects is Effect.READ_STATE
+        if pure and ins.op is not Op.LABEL and ins.op is not Op.LOCAL_SET and id(ins) not in needed:
+            continue
+        needed.update(id(arg) for arg in ins.args)
+        result.append(ins)
+    result.reverse()
+    return result
+
+
+_CONDITION_USES: Final = {0: 4, 2: 2, 4: 8, 6: 1, 8: 6, 10: 9, 12: 13}
+"""By flag condition less its lowest bit: the flags that it looks at, N = 8, Z = 4, C = 2, V = 1."""
+
+
+def _flag_effects(code: list[Instruction], flag_bits: dict[Field, int]) -> tuple[int, int]:
+    """(flags that are overwritten whatever happens, flags that must be in the state before).
+
+    Only what stands before the first branch is certain to happen. What can fault or leaves the block shows all flags
+    that have not been overwritten by then.
+    """
+    defs = uses = 0
+    certain = True
+    for ins in code:
+        op = ins.op
+        if op is Op.COND:
+            assert isinstance(ins.aux, FlagCondition)
+            uses |= _CONDITION_USES[ins.aux & ~1] & ~defs
+        elif op is Op.GET and ins.aux in flag_bits:
+            uses |= flag_bits[ins.aux] & ~defs
+        elif op in (Op.BRCOND, Op.LABEL, Op.BR):
+            certain = False
+        elif op in FAULTS or TABLE[op].effects & Effect.EXIT:
+            uses |= ALL_FLAGS & ~defs
+        elif certain:
+            if op is Op.SET_NZCV:
+                defs |= ALL_FLAGS
+            elif op is Op.SET_NZ:
+                defs |= 12
+            elif op is Op.SET and ins.aux in flag_bits:
+                defs |= flag_bits[ins.aux]
+    return defs, uses
+
+
+__all__ = ["X86BackEnd", "X86Template"]

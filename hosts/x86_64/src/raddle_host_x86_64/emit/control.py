@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls, branches within an instruction or routine, and exits from the block."""
+
+from __future__ import annotations
+
+from raddle.codegen.template import RelocKind
+from raddle.ir.builder import Callee, Instruction, Label
+from raddle.ir.opcodes import Op
+from raddle.ir.types import Hole, Type
+from raddle.runtime.layout import OFFSET
+from raddle_host_x86_64.emitter import CodegenError, Emitter, emits
+from raddle_host_x86_64.registers import R8, RAX, RBP, RCX, RDI, RDX, RSI
+
+
+@emits(Op.CALL)
+def call(e: Emitter, op: Instruction) -> None:
+    callee = op.aux
+    assert isinstance(callee, Callee)
+    call_native(e, op, callee, op.args)
+
+
+def call_native(e: Emitter, op: Instruction, callee: Callee, args: tuple[Instruction, ...]) -> None:
+    """Store the arguments in the header, call by number, fetch the result."""
+    if len(args) > 4:
+        raise CodegenError(f"call of {callee.name} with {len(args)} arguments; four is the most")
+    for index, arg in enumerate(args):
+        e.MOVQ_mr(RBP, OFFSET[f"arg{index}"], e.use(arg, RCX))
+    number = e.config.callee_number(callee)
+    if e.routine:
+        e.MOVQ_rr(RDI, RBP)
+        for index, register in zip(range(len(args)), (RSI, RDX, RCX, R8), strict=False):
+            e.MOVQ_rm(register, RBP, OFFSET[f"arg{index}"])
+        e.MOVQ_rm(RAX, RBP, OFFSET["helpers"])
+        e.CALL_m(RAX, 8 * number)
+        if op.last_use >= 0:
+            e._release(op, e.position)
+            target = e.define(op)
+            (e.MOVQ_rr if op.type in (Type.I64, Type.F64) else e.MOV_rr)(target, RAX)
+    else:
+        e.MOV_ri(RAX, number)
+        e.CALL_m(RBP, OFFSET["thunk_call"])
+        if op.last_use >= 0:
+            target = e.define(op)
+            (e.MOVQ_rm if op.type in (Type.I64, Type.F64) else e.MOV_rm)(target, RBP, OFFSET["result"])
+    if op.last_use >= 0 and op.type is Type.I1:
+        e.AND_ri(op.location if op.location < 16 else RDX, 1)
+    e.clobber()
+
+
+@emits(Op.LABEL)
+def label(e: Emitter, op: Instruction) -> None:
+    assert isinstance(op.aux, Label)
+    e.bind(e.host_label(op.aux))
+    e.flags_value = None
+    if e.touched:
+        e.clobber()
+
+
+@emits(Op.BR)
+def br(e: Emitter, op: Instruction) -> None:
+    assert isinstance(op.aux, Label)
+    following = e.next_is(Op.LABEL)
+    if following is None or following.aux is not op.aux:
+        e.JMP_near(e.host_label(op.aux))
+
+
+@emits(Op.BRCOND)
+def brcond(e: Emitter, op: Instruction) -> None:
+    targets = op.aux
+    assert isinstance(targets, tuple)
+    if_true, if_false = targets
+    code = e.condition(op.args[0])
+    following = e.next_is(Op.LABEL)
+    if following is not None and following.aux is if_true:
+        leave = e.next_is(Op.GOTO, 2)
+        after = e.next_is(Op.LABEL, 3)
+        if leave is not None and after is not None and after.aux is if_false:
+            # A conditional branch of the guest: straight to the exit.
+            e.Jcc_rel32(code, 0)
+            _chain(e, leave)
+            e.done.add(leave.position)
+            return
+        e.Jcc_near(code ^ 1, e.host_label(if_false))
+    elif following is not None and following.aux is if_false:
+        e.Jcc_near(code, e.host_label(if_true))
+    else:
+        e.Jcc_near(code, e.host_label(if_true))
+        e.JMP_near(e.host_label(if_false))
+
+
+def _chain(e: Emitter, op: Instruction) -> None:
+    """The last four bytes are the rel32 of a chainable exit to where `op` (a goto) leads."""
+    offset = op.aux
+    assert isinstance(offset, int)
+    if op.args:
+        hole = op.args[0].aux
+        assert isinstance(hole, Hole)
+        e.holes.append((e.code is e.cold, len(e.code) - 4, hole.index, offset, int(RelocKind.CHAIN)))
+    else:
+        e.reloc(RelocKind.CHAIN, len(e.code) - 4, offset)
+
+
+def _no_routine(e: Emitter, op: Instruction) -> None:
+    if e.routine:
+        raise CodegenError(f"{op.op.name.lower()} in an IR routine: a routine ends with ret")
+
+
+@emits(Op.GOTO)
+def goto(e: Emitter, op: Instruction) -> None:
+    _no_routine(e, op)
+    e.JMP_rel32(0)
+    _chain(e, op)
+
+
+@emits(Op.GOTO_INDIRECT)
+def goto_indirect(e: Emitter, op: Instruction) -> None:
+    _no_routine(e, op)
+    e.move(RAX, op.args[0])
+    e.JMP_m(RBP, OFFSET["thunk_indirect"])
+
+
+@emits(Op.EXIT_MAIN)
+def exit_main(e: Emitter, op: Instruction) -> None:
+    _no_routine(e, op)
+    e.JMP_m(RBP, OFFSET["thunk_exit"])
+
+
+@emits(Op.RET)
+def ret(e: Emitter, op: Instruction) -> None:
+    if not e.routine:
+        raise CodegenError("ret outside an IR routine")
+    if op.args:
+        e.move(RAX, op.args[0])
+    if e.routine_exit is None:
+        e.routine_exit = e.label()
+    if e.position + 1 < len(e.function):
+        e.JMP_near(e.routine_exit)
+
+

@@ -1,0 +1,581 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Integer arithmetic, logic, shifts, comparison and selection."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raddle.ir.builder import Instruction
+from raddle.ir.opcodes import Op
+from raddle.ir.types import Condition, Type
+from raddle_host_x86_64 import conditions as cc
+from raddle_host_x86_64.emit.state import capture_flags
+from raddle_host_x86_64.emitter import ENV, SAVE_SLOT, SPILL, Emitter, emits
+from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP
+
+_E = Emitter
+# Forms of the two-operand instructions: (rr, ri, rI, rm), 32 and 64 bits wide.
+_ALU: Final = {
+    (Op.ADD, False): (_E.ADD_rr, _E.ADD_ri, _E.ADD_rI, _E.ADD_rm),
+    (Op.ADD, True): (_E.ADDQ_rr, _E.ADDQ_ri, _E.ADDQ_rI, _E.ADDQ_rm),
+    (Op.SUB, False): (_E.SUB_rr, _E.SUB_ri, _E.SUB_rI, _E.SUB_rm),
+    (Op.SUB, True): (_E.SUBQ_rr, _E.SUBQ_ri, _E.SUBQ_rI, _E.SUBQ_rm),
+    (Op.ADC, False): (_E.ADC_rr, _E.ADC_ri, _E.ADC_rI, _E.ADC_rm),
+    (Op.ADC, True): (_E.ADCQ_rr, _E.ADCQ_ri, _E.ADCQ_rI, _E.ADCQ_rm),
+    (Op.SBC, False): (_E.SBB_rr, _E.SBB_ri, _E.SBB_rI, _E.SBB_rm),
+    (Op.SBC, True): (_E.SBBQ_rr, _E.SBBQ_ri, _E.SBBQ_rI, _E.SBBQ_rm),
+    (Op.AND, False): (_E.AND_rr, _E.AND_ri, _E.AND_rI, _E.AND_rm),
+    (Op.AND, True): (_E.ANDQ_rr, _E.ANDQ_ri, _E.ANDQ_rI, _E.ANDQ_rm),
+    (Op.OR, False): (_E.OR_rr, _E.OR_ri, _E.OR_rI, _E.OR_rm),
+    (Op.OR, True): (_E.ORQ_rr, _E.ORQ_ri, _E.ORQ_rI, _E.ORQ_rm),
+    (Op.XOR, False): (_E.XOR_rr, _E.XOR_ri, _E.XOR_rI, _E.XOR_rm),
+    (Op.XOR, True): (_E.XORQ_rr, _E.XORQ_ri, _E.XORQ_rI, _E.XORQ_rm),
+    (Op.ICMP, False): (_E.CMP_rr, _E.CMP_ri, _E.CMP_rI, _E.CMP_rm),
+    (Op.ICMP, True): (_E.CMPQ_rr, _E.CMPQ_ri, _E.CMPQ_rI, _E.CMPQ_rm),
+}
+_MIN32: Final = -(1 << 31)
+
+
+def is_wide(type: Type) -> bool:
+    return type is Type.I64
+
+
+def signed(number: int, wide: bool) -> int:
+    """The constant as the immediate of an instruction: signed in its width."""
+    bits = 64 if wide else 32
+    return number - (1 << bits) if number >> (bits - 1) else number
+
+
+def copy(e: Emitter, target: int, source: int, wide: bool) -> None:
+    if target != source:
+        if wide:
+            e.MOVQ_rr(target, source)
+        else:
+            e.MOV_rr(target, source)
+
+
+def apply(e: Emitter, op: Op, wide: bool, target: int, b: Instruction, b_register: int = -1) -> None:
+    """target = target op b. `b_register`: where b was moved to beforehand, if it was."""
+    rr, ri, rI, rm = _ALU[op, wide]
+    if b_register >= 0:
+        rr(e, target, b_register)
+    elif b.op is Op.CONST:
+        assert isinstance(b.aux, int)
+        number = signed(b.aux, wide)
+        if _MIN32 <= number < 1 << 31:
+            ri(e, target, number)
+        else:
+            e.constant(RCX, b)
+            rr(e, target, RCX)
+    elif b.op is Op.HOLE:
+        rI(e, target, 0)
+        e.hole(b)
+    elif 0 <= b.location < 16:
+        rr(e, target, b.location)
+    elif b.type is Type.I1:
+        e.move(RCX, b)
+        rr(e, target, RCX)
+    elif b.location < ENV - 100_000:
+        rm(e, target, RSP, 8 * (b.location - SPILL))
+    else:
+        rm(e, target, RBP, b.location - ENV)
+
+
+def two_address(e: Emitter, ins: Instruction, op: Op, wide: bool, commutative: bool) -> int:
+    """result = a op b with the host's two-operand instruction; returns the result's register."""
+    a, b = ins.args[0], ins.args[1]
+    target = e.define(ins)
+    b_register = -1
+    if b.op > Op.HOLE and b.location == target and a.location != target:
+        if commutative and a.op > Op.HOLE:
+            a, b = b, a
+        else:
+            copy(e, RCX, target, wide)
+            b_register = RCX
+    e.move(target, a)
+    apply(e, op, wide, target, b, b_register)
+    return target
+
+
+@emits(Op.ADD, Op.SUB)
+def add_sub(e: Emitter, ins: Instruction) -> None:
+    wide = ins.type is Type.I64
+    flags = ins in e.flag_readers
+    if not flags and _as_lea(e, ins, wide):
+        return
+    a = ins.args[0]
+    if flags and ins.op is Op.SUB and ins.last_use >= 0 and ins.uses == len(e.flag_readers[ins]) and a.op > Op.HOLE:
+        # Only the flags are wanted: a comparison.
+        ins.location = RDX
+        apply(e, Op.ICMP, wide, e.use(a, RDX), ins.args[1])
+    else:
+        two_address(e, ins, ins.op, wide, ins.op is Op.ADD)
+    e.clobber()
+    e.flags_value = ins
+    if flags:
+        capture_flags(e, ins, ins.op is Op.SUB)
+
+
+def _as_lea(e: Emitter, ins: Instruction, wide: bool) -> bool:
+    """Add without touching the host's flags, in one instruction that need not overwrite an operand."""
+    a, b = ins.args
+    lea_m, lea_x = (_E.LEAQ_rm, _E.LEAQ_rx) if wide else (_E.LEA_rm, _E.LEA_rx)
+    if a.op <= Op.HOLE or not 0 <= a.location < 16:
+        return False
+    if b.op is Op.CONST:
+        assert isinstance(b.aux, int)
+        number = signed(b.aux, wide)
+        if ins.op is Op.SUB:
+            number = -number
+        if not _MIN32 <= number < 1 << 31:
+            return False
+        base = a.location
+        lea_m(e, e.define(ins), base, number)
+        return True
+    if ins.op is Op.SUB:
+        return False
+    if b.op is Op.HOLE:
+        base = a.location
+        lea_m(e, e.define(ins), base, 0x7FFFFFFF)
+        e.hole(b)
+        return True
+    if 0 <= b.location < 16:
+        base, index = a.location, b.location
+        lea_x(e, e.define(ins), base, index, 1, 0)
+        return True
+    return False
+
+
+@emits(Op.ADC, Op.SBC)
+def adc_sbc(e: Emitter, ins: Instruction) -> None:
+    wide = ins.type is Type.I64
+    a, b, carry = ins.args
+    subtract = ins.op is Op.SBC
+    carry_register = e.use(carry, RCX) if carry.op > Op.HOLE else -1
+    target = e.define(ins)
+    b_register = -1
+    if target == carry_register:
+        copy(e, RCX, target, False)
+        carry_register = RCX
+    if b.op > Op.HOLE and b.location == target and a.location != target:
+        # b must survive the move of a: RDX is free for it unless it is the target itself.
+        if not subtract and a.op > Op.HOLE:
+            a, b = b, a
+        else:
+            copy(e, RDX, target, wide)
+            b_register = RDX
+    if carry_register < 0:
+        e.move(target, a)
+        if bool(carry.aux) != subtract:
+            e.STC()
+        else:
+            e.CLC()
+    else:
+        e.move(target, a)
+        if carry_register != RCX:
+            e.MOV_rr(RCX, carry_register)
+        if subtract:
+            e.CMPB_ri(RCX, 1)
+        else:
+            e.ADDB_ri(RCX, -1)
+    if b.op is Op.CONST and not _MIN32 <= signed(int(str(b.aux)), wide) < 1 << 31:
+        e.constant(RCX, b)
+        b_register = RCX
+    apply(e, ins.op, wide, target, b, b_register)
+    e.clobber()
+    if ins in e.flag_readers:
+        capture_flags(e, ins, subtract)
+
+
+@emits(Op.AND, Op.OR, Op.XOR)
+def logic(e: Emitter, ins: Instruction) -> None:
+    two_address(e, ins, ins.op, ins.type is Type.I64, True)
+    e.clobber()
+    if ins.type is not Type.I1:
+        e.flags_value = ins
+
+
+@emits(Op.NOT)
+def not_(e: Emitter, ins: Instruction) -> None:
+    target = e.define(ins)
+    e.move(target, ins.args[0])
+    if ins.type is Type.I64:
+        e.NOTQ_r(target)
+    elif ins.type is Type.I32:
+        e.NOT_r(target)
+    else:
+        e.XOR_ri(target, 1)
+        e.clobber()
+
+
+@emits(Op.NEG)
+def neg(e: Emitter, ins: Instruction) -> None:
+    target = e.define(ins)
+    e.move(target, ins.args[0])
+    if ins.type is Type.I64:
+        e.NEGQ_r(target)
+    else:
+        e.NEG_r(target)
+    e.clobber()
+
+
+@emits(Op.MUL)
+def mul(e: Emitter, ins: Instruction) -> None:
+    wide = ins.type is Type.I64
+    a, b = ins.args
+    if b.op <= Op.HOLE:
+        e.move(RCX, b)
+        b_register = RCX
+    else:
+        b_register = e.use(b, RCX)
+    target = e.define(ins)
+    if target == b_register and a.location != target:
+        a_register = e.use(a, RCX)
+        (e.IMULQ_rr if wide else e.IMUL_rr)(target, a_register)
+    else:
+        e.move(target, a)
+        (e.IMULQ_rr if wide else e.IMUL_rr)(target, b_register)
+    e.clobber()
+
+
+def fixed_rax_rdx(e: Emitter, ins: Instruction, a: Instruction, b: Instruction) -> int:
+    """Bring a into rax and b into rcx for an instruction that works in rdx:rax; rax's value goes to the save slot.
+
+    Returns the result's register; finish with `restore_rax`.
+    """
+    e.move(RCX, b)
+    if RAX not in e.free:
+        e.MOVQ_mr(RSP, 8 * SAVE_SLOT, RAX)
+    e.move(RAX, a)
+    return e.define(ins)
+
+
+def restore_rax(e: Emitter, target: int, result: int, busy: bool) -> None:
+    """Move `result` (rax or rdx) to `target` and give rax its value back if it had one that lives on."""
+    copy(e, target, result, True)
+    if busy and target != RAX:
+        e.MOVQ_rm(RAX, RSP, 8 * SAVE_SLOT)
+
+
+@emits(Op.UMULH, Op.SMULH)
+def mulh(e: Emitter, ins: Instruction) -> None:
+    wide = ins.type is Type.I64
+    busy = RAX not in e.free
+    target = fixed_rax_rdx(e, ins, *ins.args)
+    if ins.op is Op.UMULH:
+        (e.MULQ_r if wide else e.MUL_r)(RCX)
+    else:
+        (e.IMULQ_r if wide else e.IMUL_r)(RCX)
+    restore_rax(e, target, RDX, busy)
+    e.clobber()
+
+
+@emits(Op.UDIV, Op.SDIV)
+def div(e: Emitter, ins: Instruction) -> None:
+    """The host traps where the IR defines a result: division by zero, and the minimum by -1."""
+    wide = ins.type is Type.I64
+    busy = RAX not in e.free
+    target = fixed_rax_rdx(e, ins, *ins.args)
+    zero, end = e.label(), e.label()
+    (e.TESTQ_rr if wide else e.TEST_rr)(RCX, RCX)
+    e.Jcc_near(cc.E, zero)
+    if ins.op is Op.UDIV:
+        e.XOR_rr(RDX, RDX)
+        (e.DIVQ_r if wide else e.DIV_r)(RCX)
+    else:
+        divide = e.label()
+        (e.CMPQ_ri if wide else e.CMP_ri)(RCX, -1)
+        e.Jcc_near(cc.NE, divide)
+        (e.NEGQ_r if wide else e.NEG_r)(RAX)
+        e.JMP_near(end)
+        e.bind(divide)
+        if wide:
+            e.CQO()
+        else:
+            e.CDQ()
+        (e.IDIVQ_r if wide else e.IDIV_r)(RCX)
+    e.JMP_near(end)
+    e.bind(zero)
+    e.XOR_rr(RAX, RAX)
+    e.bind(end)
+    restore_rax(e, target, RAX, busy)
+    e.clobber()
+
+
+_SHIFTS: Final = {
+    (Op.SHL, False): (_E.SHL_ri, _E.SHL_rc), (Op.SHL, True): (_E.SHLQ_ri, _E.SHLQ_rc),
+    (Op.SHR, False): (_E.SHR_ri, _E.SHR_rc), (Op.SHR, True): (_E.SHRQ_ri, _E.SHRQ_rc),
+    (Op.SAR, False): (_E.SAR_ri, _E.SAR_rc), (Op.SAR, True): (_E.SARQ_ri, _E.SARQ_rc),
+    (Op.ROR, False): (_E.ROR_ri, _E.ROR_rc), (Op.ROR, True): (_E.RORQ_ri, _E.RORQ_rc),
+}  # fmt: skip
+
+
+@emits(Op.SHL, Op.SHR, Op.SAR, Op.ROR)
+def shift(e: Emitter, ins: Instruction) -> None:
+    wide = ins.type is Type.I64
+    by_immediate, by_cl = _SHIFTS[ins.op, wide]
+    a, n = ins.args
+    if n.op is Op.CONST:
+        assert isinstance(n.aux, int)
+        count = n.aux & (63 if wide else 31)
+        if ins.op is Op.SHL and 1 <= count <= 3 and 0 <= a.location < 16 and a.op > Op.HOLE:
+            source = a.location
+            target = e.define(ins)
+            if source != target:
+                (e.LEAQ_rs if wide else e.LEA_rs)(target, source, 1 << count, 0)
+                return
+        else:
+            target = e.define(ins)
+        e.move(target, a)
+        if count:
+            by_immediate(e, target, count)
+            e.clobber()
+        return
+    e.move(RCX, n)
+    target = e.define(ins)
+    e.move(target, a)
+    by_cl(e, target)
+    e.clobber()
+
+
+@emits(Op.CLZ)
+def clz(e: Emitter, ins: Instruction) -> None:
+    wide = ins.type is Type.I64
+    source = e.use(ins.args[0], RCX)
+    if e.features.lzcnt:
+        target = e.define(ins)
+        (e.LZCNTQ_rr if wide else e.LZCNT_rr)(target, source)
+    else:
+        # BSR leaves its target alone for 0; xor turns a bit number into a count.
+        (e.BSRQ_rr if wide else e.BSR_rr)(RCX, source)
+        target = e.define(ins)
+        e.MOV_ri(RDX, 127 if wide else 63)
+        e.CMOVcc_rr(cc.E, RCX, RDX)
+        e.XOR_ri(RCX, 63 if wide else 31)
+        copy(e, target, RCX, False)
+    e.clobber()
+
+
+@emits(Op.CTZ)
+def ctz(e: Emitter, ins: Instruction) -> None:
+    wide = ins.type is Type.I64
+    source = e.use(ins.args[0], RCX)
+    (e.BSFQ_rr if wide else e.BSF_rr)(RCX, source)
+    e.MOV_ri(RDX, 64 if wide else 32)
+    e.CMOVcc_rr(cc.E, RCX, RDX)
+    copy(e, e.define(ins), RCX, False)
+    e.clobber()
+
+
+@emits(Op.POPCNT)
+def popcnt(e: Emitter, ins: Instruction) -> None:
+    wide = ins.type is Type.I64
+    if e.features.popcnt:
+        source = e.use(ins.args[0], RCX)
+        target = e.define(ins)
+        (e.POPCNTQ_rr if wide else e.POPCNT_rr)(target, source)
+        e.clobber()
+        return
+    # Sum neighbouring bits, pairs, nibbles, then all bytes by a multiplication.
+    e.move(RCX, ins.args[0])
+    target = e.define(ins)
+    for width, mask in ((1, 0x5555555555555555), (2, 0x3333333333333333), (4, 0x0F0F0F0F0F0F0F0F)):
+        e.MOVQ_rr(RDX, RCX)
+        e.SHRQ_ri(RDX, width)
+        _and_constant(e, RDX, mask)
+        _and_constant(e, RCX, mask)
+        e.ADDQ_rr(RCX, RDX)
+    e.MOVABS_ri(RDX, 0x0101010101010101)
+    e.IMULQ_rr(RCX, RDX)
+    e.SHRQ_ri(RCX, 56)
+    copy(e, target, RCX, False)
+    e.clobber()
+
+
+def _and_constant(e: Emitter, register: int, mask: int) -> None:
+    """register &= a 64-bit mask, through the frame's save slot."""
+    e.MOV_mi(RSP, 8 * SAVE_SLOT, mask & 0xFFFFFFFF)
+    e.MOV_mi(RSP, 8 * SAVE_SLOT + 4, mask >> 32)
+    e.ANDQ_rm(register, RSP, 8 * SAVE_SLOT)
+
+
+@emits(Op.BSWAP)
+def bswap(e: Emitter, ins: Instruction) -> None:
+    target = e.define(ins)
+    e.move(target, ins.args[0])
+    (e.BSWAPQ_r if ins.type is Type.I64 else e.BSWAP_r)(target)
+
+
+@emits(Op.BITREV)
+def bitrev(e: Emitter, ins: Instruction) -> None:
+    """Bytes by BSWAP, then nibbles, pairs and bits within the bytes."""
+    wide = ins.type is Type.I64
+    e.move(RCX, ins.args[0])
+    target = e.define(ins)
+    (e.BSWAPQ_r if wide else e.BSWAP_r)(RCX)
+    for width, mask in ((4, 0x0F0F0F0F0F0F0F0F), (2, 0x3333333333333333), (1, 0x5555555555555555)):
+        e.MOVQ_rr(RDX, RCX)
+        e.SHRQ_ri(RDX, width)
+        _and_constant(e, RDX, mask)
+        _and_constant(e, RCX, mask)
+        e.SHLQ_ri(RCX, width)
+        e.ORQ_rr(RCX, RDX)
+    copy(e, target, RCX, wide)
+    e.clobber()
+
+
+_EXTENSIONS: Final = {
+    (Op.SEXT8, False): _E.MOVSXB_rr, (Op.SEXT8, True): _E.MOVSXBQ_rr,
+    (Op.SEXT16, False): _E.MOVSXW_rr, (Op.SEXT16, True): _E.MOVSXWQ_rr,
+    (Op.ZEXT8, False): _E.MOVZXB_rr, (Op.ZEXT8, True): _E.MOVZXB_rr,
+    (Op.ZEXT16, False): _E.MOVZXW_rr, (Op.ZEXT16, True): _E.MOVZXW_rr,
+    (Op.SEXT, True): _E.MOVSXD_rr,
+}  # fmt: skip
+
+
+@emits(Op.SEXT8, Op.SEXT16, Op.ZEXT8, Op.ZEXT16, Op.SEXT)
+def extend(e: Emitter, ins: Instruction) -> None:
+    source = e.use(ins.args[0], RCX)
+    _EXTENSIONS[ins.op, ins.type is Type.I64](e, e.define(ins), source)
+
+
+@emits(Op.ZEXT)
+def zext(e: Emitter, ins: Instruction) -> None:
+    """Narrow values are zero-extended wherever they are."""
+    e.move(e.define(ins), ins.args[0])
+
+
+@emits(Op.TRUNC)
+def trunc(e: Emitter, ins: Instruction) -> None:
+    source = e.use(ins.args[0], RCX)
+    target = e.define(ins)
+    e.MOV_rr(target, source)
+    if ins.type is Type.I1:
+        e.AND_ri(target, 1)
+        e.clobber()
+
+
+@emits(Op.EXTRACT)
+def extract(e: Emitter, ins: Instruction) -> None:
+    wide = ins.type is Type.I64
+    lsb, width = _field(ins)
+    bits = 64 if wide else 32
+    source = e.use(ins.args[0], RCX)
+    target = e.define(ins)
+    if lsb == 0 and width in (8, 16):
+        (e.MOVZXB_rr if width == 8 else e.MOVZXW_rr)(target, source)
+        return
+    if lsb == 0 and width == 32:
+        e.MOV_rr(target, source)
+        return
+    copy(e, target, source, wide)
+    if lsb + width == bits:
+        if lsb:
+            (e.SHRQ_ri if wide else e.SHR_ri)(target, lsb)
+            e.clobber()
+        return
+    if width <= 31:
+        if lsb:
+            (e.SHRQ_ri if wide else e.SHR_ri)(target, lsb)
+        e.AND_ri(target, (1 << width) - 1)
+    else:
+        e.SHLQ_ri(target, 64 - lsb - width)
+        e.SHRQ_ri(target, 64 - width)
+    e.clobber()
+
+
+@emits(Op.SEXTRACT)
+def sextract(e: Emitter, ins: Instruction) -> None:
+    wide = ins.type is Type.I64
+    lsb, width = _field(ins)
+    bits = 64 if wide else 32
+    source = e.use(ins.args[0], RCX)
+    target = e.define(ins)
+    copy(e, target, source, wide)
+    if bits - lsb - width:
+        (e.SHLQ_ri if wide else e.SHL_ri)(target, bits - lsb - width)
+    if bits - width:
+        (e.SARQ_ri if wide else e.SAR_ri)(target, bits - width)
+    e.clobber()
+
+
+@emits(Op.DEPOSIT)
+def deposit(e: Emitter, ins: Instruction) -> None:
+    wide = ins.type is Type.I64
+    lsb, width = _field(ins)
+    bits = 64 if wide else 32
+    e.move(RCX, ins.args[1])
+    target = e.define(ins)
+    if width == bits:
+        copy(e, target, RCX, wide)
+        return
+    # The field, cleared of what is above it and shifted to its place, in rcx.
+    (e.SHLQ_ri if wide else e.SHL_ri)(RCX, bits - width)
+    if bits - width - lsb:
+        (e.SHRQ_ri if wide else e.SHR_ri)(RCX, bits - width - lsb)
+    e.move(target, ins.args[0])
+    keep = ~(((1 << width) - 1) << lsb) & ((1 << bits) - 1)
+    immediate = signed(keep, wide)
+    if _MIN32 <= immediate < 1 << 31:
+        (e.ANDQ_ri if wide else e.AND_ri)(target, immediate)
+    else:
+        _and_constant(e, target, keep)
+    (e.ORQ_rr if wide else e.OR_rr)(target, RCX)
+    e.clobber()
+
+
+def _field(ins: Instruction) -> tuple[int, int]:
+    field = ins.aux
+    assert isinstance(field, tuple)
+    return field
+
+
+@emits(Op.BIT)
+def bit(e: Emitter, ins: Instruction) -> None:
+    value, n = ins.args
+    wide = value.type is Type.I64
+    register = e.use(value, RCX)
+    if n.op is Op.CONST:
+        assert isinstance(n.aux, int)
+        (e.BTQ_ri if wide else e.BT_ri)(register, n.aux & (63 if wide else 31))
+    else:
+        (e.BTQ_rr if wide else e.BT_rr)(register, e.use(n, RDX))
+    e.clobber()
+    e.result_flag(ins, cc.B)
+
+
+_CONDITIONS: Final = {
+    Condition.EQ: cc.E, Condition.NE: cc.NE, Condition.ULT: cc.B, Condition.UGE: cc.AE, Condition.ULE: cc.BE,
+    Condition.UGT: cc.A, Condition.SLT: cc.L, Condition.SGE: cc.GE, Condition.SLE: cc.LE, Condition.SGT: cc.G,
+}  # fmt: skip
+
+
+@emits(Op.ICMP)
+def icmp(e: Emitter, ins: Instruction) -> None:
+    a, b = ins.args
+    wide = a.type is Type.I64
+    condition = ins.aux
+    assert isinstance(condition, Condition)
+    register = e.use(a, RDX)
+    if b.op is Op.CONST and b.aux == 0 and condition in (Condition.EQ, Condition.NE):
+        (e.TESTQ_rr if wide else e.TEST_rr)(register, register)
+    else:
+        apply(e, Op.ICMP, wide, register, b)
+    e.clobber()
+    e.result_flag(ins, _CONDITIONS[condition])
+
+
+@emits(Op.SELECT)
+def select(e: Emitter, ins: Instruction) -> None:
+    condition, a, b = ins.args
+    code = e.condition(condition)
+    wide = ins.type is Type.I64
+    a_register = e.use(a, RDX)
+    b_register = e.use(b, RCX)
+    target = e.define(ins)
+    if target == b_register and a.location != target:
+        (e.CMOVccQ_rr if wide else e.CMOVcc_rr)(code, target, a_register)
+    else:
+        copy(e, target, a_register, wide)
+        (e.CMOVccQ_rr if wide else e.CMOVcc_rr)(code ^ 1, target, b_register)
+    e.clobber()

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guest memory: the inline software-TLB probe, its slow paths, exclusives, atomics and barriers.
+
+The probe (layout of the TLB: `raddle.runtime.layout`): rcx = the entry's offset, rdx = the address reduced to its page
+number and the bits that must be zero for the access's alignment; they are compared with the entry's comparator, whose low
+bits are flags that no address has. On a hit the entry's addend gives the host address. On a miss the cold part calls the
+runtime, which does the whole access, or leaves the block for an exception.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raddle.codegen.template import RelocKind
+from raddle.ir.builder import Instruction, MemAccess
+from raddle.ir.opcodes import Op
+from raddle.ir.types import Type
+from raddle.ordering import MemoryOrder
+from raddle.runtime.layout import OFFSET, TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_OFFSET
+from raddle_host_x86_64 import conditions as cc
+from raddle_host_x86_64.emitter import CodegenError, Emitter, emits
+from raddle_host_x86_64.registers import RBP, RCX, RDX, RSP
+
+_READ, _WRITE, _ADDEND = 0, 8, 24
+_ENTRY_SHIFT: Final = TLB_ENTRY_SIZE.bit_length() - 1
+_INDEX_MASK: Final = (TLB_ENTRIES - 1) << _ENTRY_SHIFT
+
+ATOMIC_OPS: Final = {
+    Op.LOAD_EXCLUSIVE: 0,
+    Op.STORE_EXCLUSIVE: 1,
+    Op.ATOMIC_CMPXCHG: 2,
+    Op.ATOMIC_XCHG: 3,
+    Op.ATOMIC_FETCH_ADD: 4,
+    Op.ATOMIC_FETCH_AND: 5,
+    Op.ATOMIC_FETCH_OR: 6,
+    Op.ATOMIC_FETCH_XOR: 7,
+}
+"""Numbers of the operations as `raddle_slow_atomic` counts them."""
+
+
+def _access(e: Emitter, op: Instruction) -> MemAccess:
+    access = op.aux
+    assert isinstance(access, MemAccess)
+    if e.routine:
+        raise CodegenError(f"{op.op.name.lower()} in an IR routine: routines reach memory by physical address only")
+    return access
+
+
+def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int) -> int:
+    """Emit the probe; returns the offset of the jump to the cold part. On a hit rcx holds the addend."""
+    address = op.args[0]
+    memop = access.memop
+    page_mask = -(1 << e.config.page_bits)
+    align = memop.align_bytes
+    reach = memop.size - align
+    tlb = TLB_OFFSET + access.mmu_index * TLB_ENTRIES * TLB_ENTRY_SIZE
+    e.move(RCX, address)
+    if e.wide:
+        e.SHRQ_ri(RCX, e.config.page_bits - _ENTRY_SHIFT)
+    else:
+        e.SHR_ri(RCX, e.config.page_bits - _ENTRY_SHIFT)
+    e.AND_ri(RCX, _INDEX_MASK)
+    if reach > 0:
+        # An unaligned access is checked by the page of its last byte: one that crosses pages misses.
+        register = e.use(address, RDX)
+        (e.LEAQ_rm if e.wide else e.LEA_rm)(RDX, register, reach)
+    else:
+        e.move(RDX, address)
+    if e.wide:
+        e.ANDQ_ri(RDX, page_mask | (align - 1))
+        e.CMPQ_rx(RDX, RBP, RCX, 1, tlb + comparator)
+    else:
+        e.AND_ri(RDX, page_mask | (align - 1))
+        e.CMP_rx(RDX, RBP, RCX, 1, tlb + comparator)
+    e.Jcc_rel32(cc.NE, 0)
+    miss = len(e.code) - 4
+    e.MOVQ_rx(RCX, RBP, RCX, 1, tlb + _ADDEND)
+    return miss
+
+
+def _host_address(e: Emitter, address: Instruction) -> int:
+    """The index register that, added to rcx, gives the host address; rcx alone for RSP (no index)."""
+    if 0 <= address.location < 16:
+        return address.location
+    e.move(RDX, address)
+    e.ADDQ_rr(RCX, RDX)
+    return -1
+
+
+def _slow_call(e: Emitter, op: Instruction, thunk: str, miss: int, operation: int = -1) -> None:
+    """The cold part's start: arguments, and the call. `miss` is the hot jump to aim at it, -1 for none."""
+    access = op.aux
+    assert isinstance(access, MemAccess)
+    for index, arg in enumerate(op.args):
+        e.MOVQ_mr(RBP, OFFSET[f"arg{index}"], e.use(arg, RDX))
+    e.MOV_ri(RCX, access.memop.encode(access.mmu_index))
+    if operation >= 0:
+        e.MOV_ri(RDX, operation)
+    e.CALL_m(RBP, OFFSET[thunk])
+
+
+def _fence(e: Emitter, order: MemoryOrder) -> None:
+    """Only a later load that must not overtake an earlier store costs anything on x86 (Intel SDM 3A, 8.2.2)."""
+    if e.parallel and order & MemoryOrder.ST_LD:
+        e.LOCK_OR_mi(RSP, 0, 0)
+        e.clobber()
+
+
+@emits(Op.MB)
+def mb(e: Emitter, op: Instruction) -> None:
+    order = op.aux
+    assert isinstance(order, MemoryOrder)
+    _fence(e, order)
+
+
+_LOADS: Final = {
+    (1, False, False): (Emitter.MOVZXB_rx, Emitter.MOVZXB_rm),
+    (1, True, False): (Emitter.MOVSXB_rx, Emitter.MOVSXB_rm),
+    (2, False, False): (Emitter.MOVZXW_rx, Emitter.MOVZXW_rm),
+    (2, True, False): (Emitter.MOVSXW_rx, Emitter.MOVSXW_rm),
+    (4, False, False): (Emitter.MOV_rx, Emitter.MOV_rm),
+    (4, True, False): (Emitter.MOV_rx, Emitter.MOV_rm),
+    (1, False, True): (Emitter.MOVZXB_rx, Emitter.MOVZXB_rm),
+    (1, True, True): (Emitter.MOVSXBQ_rx, Emitter.MOVSXBQ_rm),
+    (2, False, True): (Emitter.MOVZXW_rx, Emitter.MOVZXW_rm),
+    (2, True, True): (Emitter.MOVSXWQ_rx, Emitter.MOVSXWQ_rm),
+    (4, False, True): (Emitter.MOV_rx, Emitter.MOV_rm),
+    (4, True, True): (Emitter.MOVSXD_rx, Emitter.MOVSXD_rm),
+    (8, False, True): (Emitter.MOVQ_rx, Emitter.MOVQ_rm),
+    (8, True, True): (Emitter.MOVQ_rx, Emitter.MOVQ_rm),
+}
+
+
+@emits(Op.LOAD)
+def load(e: Emitter, op: Instruction) -> None:
+    access = _access(e, op)
+    memop = access.memop
+    wide = op.type is Type.I64
+    if e.config.fences:
+        _fence(e, MemoryOrder(e.config.fences))
+    miss = _probe(e, op, access, _READ)
+    address = op.args[0]
+    index = _host_address(e, address)
+    hot = e.code
+    e.code = e.cold
+    e.hot_relocs.append((int(RelocKind.COLD), miss, len(e.cold)))
+    _slow_call(e, op, "thunk_load", miss)
+    e.code = hot
+    target = e.define(op)
+    load_x, load_m = _LOADS[memop.size, memop.signed and not memop.big_endian, wide]
+    if index >= 0:
+        load_x(e, target, RCX, index, 1, 0)
+    else:
+        load_m(e, target, RCX, 0)
+    if memop.big_endian:
+        _swap(e, target, memop.size, memop.signed, wide)
+    e.code = e.cold
+    (e.MOVQ_rm if wide else e.MOV_rm)(target, RBP, OFFSET["result"])
+    _return_to(e, len(hot))
+    e.code = hot
+    e.clobber()
+    if e.parallel and memop.order & MemoryOrder.ST_LD:
+        _fence(e, MemoryOrder.ST_LD)
+
+
+def _return_to(e: Emitter, hot_offset: int) -> None:
+    e.JMP_rel32(0)
+    e.cold_relocs.append((int(RelocKind.HOT), len(e.code) - 4, hot_offset))
+
+
+def _swap(e: Emitter, register: int, size: int, signed: bool, wide: bool) -> None:
+    """Reverse the bytes of a zero-extended value of `size` bytes, then extend it."""
+    if size == 2:
+        e.ROLW_ri(register, 8)
+        if signed:
+            (e.MOVSXWQ_rr if wide else e.MOVSXW_rr)(register, register)
+        else:
+            e.MOVZXW_rr(register, register)
+    elif size == 4:
+        e.BSWAP_r(register)
+        if signed and wide:
+            e.MOVSXD_rr(register, register)
+    elif size == 8:
+        e.BSWAPQ_r(register)
+    elif signed:
+        (e.MOVSXBQ_rr if wide else e.MOVSXB_rr)(register, register)
+
+
+@emits(Op.STORE)
+def store(e: Emitter, op: Instruction) -> None:
+    access = _access(e, op)
+    memop = access.memop
+    if e.config.fences & ~MemoryOrder.ST_LD:
+        _fence(e, MemoryOrder(e.config.fences & ~MemoryOrder.ST_LD))
+    miss = _probe(e, op, access, _WRITE)
+    address, value = op.args
+    index = _host_address(e, address)
+    size = memop.size
+    if value.op is Op.CONST and size <= 4 and not memop.big_endian:
+        if index >= 0:
+            e.ADDQ_rr(RCX, index)
+        number = value.aux
+        assert isinstance(number, int)
+        number &= (1 << 8 * size) - 1
+        if size == 1:
+            e.MOVB_mi(RCX, 0, number)
+        elif size == 2:
+            e.MOVW_mi(RCX, 0, number)
+        else:
+            e.MOV_mi(RCX, 0, number)
+    else:
+        if memop.big_endian and size > 1:
+            e.move(RDX, value)
+            source = RDX
+            _swap(e, source, size, False, True)
+        else:
+            source = e.use(value, RDX)
+        if index >= 0:
+            (e.MOVB_xr, e.MOVW_xr, e.MOV_xr, e.MOVQ_xr)[size.bit_length() - 1](RCX, index, 1, 0, source)
+        else:
+            (e.MOVB_mr, e.MOVW_mr, e.MOV_mr, e.MOVQ_mr)[size.bit_length() - 1](RCX, 0, source)
+    hot = e.code
+    e.code = e.cold
+    e.hot_relocs.append((int(RelocKind.COLD), miss, len(e.cold)))
+    _slow_call(e, op, "thunk_store", miss)
+    _return_to(e, len(hot))
+    e.code = hot
+    e.clobber()
+
+
+@emits(*ATOMIC_OPS)
+def atomic(e: Emitter, op: Instruction) -> None:
+    """All in the runtime; what is left of the block only continues when nothing was raised."""
+    _access(e, op)
+    _slow_call(e, op, "thunk_atomic", -1, ATOMIC_OPS[op.op])
+    if op.last_use >= 0:
+        target = e.define(op)
+        (e.MOVQ_rm if op.type is Type.I64 else e.MOV_rm)(target, RBP, OFFSET["result"])
+    e.clobber()
+
+
+@emits(Op.CLEAR_EXCLUSIVE)
+def clear_exclusive(e: Emitter, op: Instruction) -> None:
+    e.MOVQ_mi(RBP, OFFSET["exclusive_address"], -1)

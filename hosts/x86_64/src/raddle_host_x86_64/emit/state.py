@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guest state, locals, and the guest's condition flags."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raddle.codegen.template import RelocKind
+from raddle.ir.builder import Instruction, Local
+from raddle.ir.opcodes import Op
+from raddle.ir.types import Field, FieldArray, FlagCondition, Hole, Type
+from raddle_host_x86_64 import conditions as cc
+from raddle_host_x86_64.emitter import (
+    ENDS,
+    ENV,
+    FAULTS,
+    KIND_ADD,
+    KIND_LOGIC,
+    KIND_NONE,
+    KIND_SUB,
+    SPILL,
+    CodegenError,
+    Emitter,
+    emits,
+)
+from raddle_host_x86_64.registers import RBP, RCX, RDX, RSP
+
+
+@emits(Op.GET)
+def get(e: Emitter, op: Instruction) -> None:
+    field = op.aux
+    assert isinstance(field, Field)
+    if op.last_use < 0:
+        return
+    register = e.pinned.get(field.offset)
+    moved = e.written(field, op.position, op.last_use)
+    if register is not None:
+        if moved:
+            e.MOV_rr(e.define(op), register)
+        else:
+            op.location = register
+    elif moved or op.uses > 1:
+        target = e.define(op)
+        if field.type.size == 8:
+            e.MOVQ_rm(target, RBP, field.offset)
+        elif field.type is Type.I1:
+            e.MOVZXB_rm(target, RBP, field.offset)
+        else:
+            e.MOV_rm(target, RBP, field.offset)
+    else:
+        op.location = ENV + field.offset
+
+
+@emits(Op.SET)
+def set_(e: Emitter, op: Instruction) -> None:
+    field = op.aux
+    assert isinstance(field, Field)
+    value = op.args[0]
+    register = e.pinned.get(field.offset)
+    if register is not None:
+        e.move(register, value)
+        return
+    offset, size = field.offset, field.type.size
+    if value.op is Op.CONST:
+        number = value.aux
+        assert isinstance(number, int)
+        if size == 1:
+            e.MOVB_mi(RBP, offset, number)
+            return
+        if size == 4:
+            e.MOV_mi(RBP, offset, number)
+            return
+        if number < 1 << 31:
+            e.MOVQ_mi(RBP, offset, number)
+            return
+    source = e.use(value, RCX)
+    if size == 1:
+        e.MOVB_mr(RBP, offset, source)
+    elif size == 4:
+        e.MOV_mr(RBP, offset, source)
+    else:
+        e.MOVQ_mr(RBP, offset, source)
+
+
+@emits(Op.GET_AT)
+def get_at(e: Emitter, op: Instruction) -> None:
+    array = op.aux
+    assert isinstance(array, FieldArray)
+    index = e.use(op.args[0], RCX)
+    target = e.define(op)
+    size = array.type.size
+    if size == 1:
+        e.MOVZXB_rx(target, RBP, index, 1, array.offset)
+    elif size == 4:
+        e.MOV_rx(target, RBP, index, 4, array.offset)
+    else:
+        e.MOVQ_rx(target, RBP, index, 8, array.offset)
+
+
+@emits(Op.SET_AT)
+def set_at(e: Emitter, op: Instruction) -> None:
+    array = op.aux
+    assert isinstance(array, FieldArray)
+    if any(array.offset <= offset < array.offset + len(array) * array.type.size for offset in e.pinned):
+        raise CodegenError(f"set_at on {array.name}, which has elements in host registers")
+    index = e.use(op.args[0], RCX)
+    value = e.use(op.args[1], RDX)
+    size = array.type.size
+    if size == 1:
+        e.MOVB_xr(RBP, index, 1, array.offset, value)
+    elif size == 4:
+        e.MOV_xr(RBP, index, 4, array.offset, value)
+    else:
+        e.MOVQ_xr(RBP, index, 8, array.offset, value)
+
+
+@emits(Op.LOCAL_GET)
+def local_get(e: Emitter, op: Instruction) -> None:
+    local = op.aux
+    assert isinstance(local, Local)
+    e.MOVQ_rm(e.define(op), RSP, 8 * (1 + local.index))
+
+
+@emits(Op.LOCAL_SET)
+def local_set(e: Emitter, op: Instruction) -> None:
+    local = op.aux
+    assert isinstance(local, Local)
+    e.MOVQ_mr(RSP, 8 * (1 + local.index), e.use(op.args[0], RCX))
+
+
+@emits(Op.PC)
+def pc(e: Emitter, op: Instruction) -> None:
+    """The address is a relocation; with a literal hole, the entry adds the literal to it."""
+    offset = op.aux
+    assert isinstance(offset, int)
+    target = e.define(op)
+    if e.wide:
+        e.MOVABS_ri(target, 0)
+        kind, field = RelocKind.PC64, len(e.code) - 8
+    else:
+        e.MOV_ri(target, 0)
+        kind, field = RelocKind.PC32, len(e.code) - 4
+    if op.args:
+        hole = op.args[0].aux
+        assert isinstance(hole, Hole)
+        e.holes.append((e.code is e.cold, field, hole.index, offset, int(kind)))
+    else:
+        e.reloc(kind, field, offset)
+
+
+# -- condition flags ---------------------------------------------------------------------------------------------------
+
+
+def capture_flags(e: Emitter, value: Instruction, subtracted: bool) -> None:
+    """Right after the host instruction that computed `value`: serve everything that asks for its flags.
+
+    Nothing that the host does for these requests changes its flags, so one after the other can be served.
+    """
+    e.flags_value = value
+    if e.pending >= 0:
+        e.MOVQ_mr(RSP, 8 * (value.location - SPILL), e.pending)
+        e.pending = -1
+    for reader in e.flag_readers[value]:
+        if reader.op is Op.SET_NZCV:
+            if _undisturbed(e, value.position, reader.position):
+                store_nzcv(e, subtracted)
+                e.done.add(reader.position)
+            else:
+                reader.location = SPILL + e.slot()
+                slot = 8 * (reader.location - SPILL)
+                for index, condition in enumerate(_nzcv_conditions(subtracted)):
+                    e.SETcc_m(condition, RSP, slot + index)
+        else:
+            _capture_one(e, value, reader, subtracted)
+
+
+def _capture_one(e: Emitter, value: Instruction, reader: Instruction, subtracted: bool) -> None:
+    condition = cc.O if reader.op is Op.OVERFLOW_OF else cc.AE if subtracted else cc.B
+    e.done.add(reader.position)
+    if reader.last_use < 0:
+        return
+    store = e.function[reader.last_use]
+    if (
+        reader.uses == 1
+        and store.op is Op.SET
+        and isinstance(store.aux, Field)
+        and store.aux.offset not in e.pinned
+        and _undisturbed(e, value.position, store.position)
+    ):
+        e.SETcc_m(condition, RBP, store.aux.offset)
+        e.done.add(store.position)
+        return
+    target = e.define(reader)
+    e.SETcc_r(condition, target)
+    e.MOVZXB_rr(target, target)
+    if e.pending >= 0:
+        e.MOVQ_mr(RSP, 8 * (reader.location - SPILL), e.pending)
+        e.pending = -1
+
+
+def _undisturbed(e: Emitter, start: int, end: int) -> bool:
+    """Whether flags that `end` writes may be written at `start` already: nothing between faults, leaves or reads them."""
+    flags = e.config.state.nzcv or ()
+    for ins in e.function[start + 1 : end]:
+        if ins.op in FAULTS or ins.op in ENDS or ins.op in (Op.LABEL, Op.COND):
+            return False
+        if ins.op in (Op.GET, Op.SET) and ins.aux in flags:
+            return False
+    for ins in e.function[:start]:
+        if ins.op is Op.GET and ins.aux in flags and ins.last_use > start and ins.location >= ENV - 100_000:
+            return False
+    return True
+
+
+def _nzcv_conditions(subtracted: bool) -> tuple[int, int, int, int]:
+    return (cc.S, cc.E, cc.AE if subtracted else cc.B, cc.O)
+
+
+def _nzcv_fields(e: Emitter) -> tuple[Field, Field, Field, Field]:
+    fields = e.config.state.nzcv
+    if fields is None:
+        raise CodegenError("the target's state layout names no nzcv fields")
+    return fields
+
+
+def store_nzcv(e: Emitter, subtracted: bool) -> None:
+    for field, condition in zip(_nzcv_fields(e), _nzcv_conditions(subtracted), strict=True):
+        e.SETcc_m(condition, RBP, field.offset)
+    e.kind = KIND_SUB if subtracted else KIND_ADD
+
+
+@emits(Op.SET_NZCV)
+def set_nzcv(e: Emitter, op: Instruction) -> None:
+    """Only when the flags could not be stored where they arose: they wait in a frame slot."""
+    slot = 8 * (op.location - SPILL)
+    for index, field in enumerate(_nzcv_fields(e)):
+        e.MOVZXB_rm(RCX, RSP, slot + index)
+        e.MOVB_mr(RBP, field.offset, RCX)
+
+
+@emits(Op.SET_NZ)
+def set_nz(e: Emitter, op: Instruction) -> None:
+    value = op.args[0]
+    n, z, _, _ = _nzcv_fields(e)
+    if e.flags_value is not value:
+        register = e.use(value, RCX)
+        if value.type is Type.I64:
+            e.TESTQ_rr(register, register)
+        else:
+            e.TEST_rr(register, register)
+        e.clobber()
+    e.SETcc_m(cc.S, RBP, n.offset)
+    e.SETcc_m(cc.E, RBP, z.offset)
+    e.kind = KIND_LOGIC
+
+
+_F = FlagCondition
+_NZ: Final = {_F.EQ: cc.E, _F.NE: cc.NE, _F.MI: cc.S, _F.PL: cc.NS}
+_SIGNED: Final = {_F.VS: cc.O, _F.VC: cc.NO, _F.GE: cc.GE, _F.LT: cc.L, _F.GT: cc.G, _F.LE: cc.LE}
+_DIRECT: Final[tuple[dict[FlagCondition, int], ...]] = (
+    {},
+    {**_NZ, **_SIGNED, _F.CS: cc.AE, _F.CC: cc.B, _F.HI: cc.A, _F.LS: cc.BE},
+    {**_NZ, **_SIGNED, _F.CS: cc.B, _F.CC: cc.AE},
+    _NZ,
+)
+"""By kind of what the host's flags hold: the host condition for a guest condition, where there is one."""
+
+
+@emits(Op.COND)
+def cond(e: Emitter, op: Instruction) -> None:
+    condition = op.aux
+    assert isinstance(condition, FlagCondition)
+    if not e.touched:
+        e.kinds_matter = True
+    direct = _DIRECT[e.kind].get(condition) if e.kind > KIND_NONE else None
+    if direct is None:
+        direct = _test_flags(e, condition)
+        kind = KIND_NONE
+        e.clobber()
+        e.kind = kind
+    e.result_flag(op, direct)
+
+
+def _test_flags(e: Emitter, condition: FlagCondition) -> int:
+    """Compare the stored flags (bytes of 0 or 1); returns the host condition that means true."""
+    n, z, c, v = (field.offset for field in _nzcv_fields(e))
+    group, negated = condition & ~1, condition & 1
+    if group in (_F.EQ, _F.CS, _F.MI, _F.VS):
+        e.CMPB_mi(RBP, {_F.EQ: z, _F.CS: c, _F.MI: n, _F.VS: v}[_F(group)], 0)
+        result = cc.NE
+    elif group == _F.HI:
+        e.MOVB_rm(RCX, RBP, c)
+        e.CMPB_rm(RCX, RBP, z)
+        result = cc.A
+    elif group == _F.GE:
+        e.MOVB_rm(RCX, RBP, n)
+        e.CMPB_rm(RCX, RBP, v)
+        result = cc.E
+    else:
+        e.MOVB_rm(RCX, RBP, n)
+        e.XORB_rm(RCX, RBP, v)
+        e.ORB_rm(RCX, RBP, z)
+        result = cc.E
+    return result ^ negated
