@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from raddle.ir.builder import Builder, Value, native
+from raddle.ir.builder import Builder, Value, native, routine
 from raddle.ir.types import Condition, Type
 from raddle.ordering import MemoryOrder
 from raddle.runtime.layout import COMMON
@@ -23,9 +23,6 @@ PAGE_MASK: Final = 0xFFFF_F000
 ALL_INDICES: Final = 0b1111
 
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
-
-NOTHING_THERE: Final = (1 << 64) - 1
-"""What ``phys_load32`` and ``phys_load64`` answer for an address that nothing answers at."""
 
 LONG_FORMAT: Final = 1 << 9
 """FSR.LPAE."""
@@ -41,6 +38,7 @@ _PRIVILEGED_RIGHTS: Final = sum(rights << 2 * ap for ap, rights in enumerate((0,
 
 _PHYS_LOAD32: Final = native("phys_load32")
 _PHYS_LOAD64: Final = native("phys_load64")
+_PHYS_IS_MEMORY: Final = native("phys_is_memory")
 
 
 def _flag(b: Builder, value: Value, bit: int) -> Value:
@@ -91,18 +89,25 @@ class _Walk:
         with self.b.if_(condition):
             self._fail(code)
 
-    def _descriptor32(self, address: Value, code: Value | int) -> Value:
+    def _descriptor32(self, address: Value) -> Value:
         b = self.b
-        raw = b.call(_PHYS_LOAD32, b.zext(address, Type.I64), type=Type.I64)
-        self._fail_if(b.eq(raw, NOTHING_THERE), code)
-        descriptor = b.trunc(raw, Type.I32)
+        descriptor = b.call(_PHYS_LOAD32, b.zext(address, Type.I64), type=Type.I32)
         return b.select(b.bit(self.sctlr, 25), b.bswap(descriptor), descriptor)
 
-    def _descriptor64(self, address: Value, code: Value) -> Value:
+    def _descriptor64(self, address: Value) -> Value:
         b = self.b
-        raw = b.call(_PHYS_LOAD64, address, type=Type.I64)
-        self._fail_if(b.eq(raw, NOTHING_THERE), code)
-        return b.select(b.bit(self.sctlr, 25), b.bswap(raw), raw)
+        descriptor = b.call(_PHYS_LOAD64, address, type=Type.I64)
+        return b.select(b.bit(self.sctlr, 25), b.bswap(descriptor), descriptor)
+
+    def _invalid_if(
+        self, invalid: Value, address: Value, size: int, abort: Value | int, translation: Value | int
+    ) -> None:
+        """Fail for a descriptor that is no valid one; it also reads as 0 where there is no memory: an external abort."""
+        b = self.b
+        with b.if_(invalid):
+            address = address if address.type is Type.I64 else b.zext(address, Type.I64)
+            self._fail_if(b.eq(b.call(_PHYS_IS_MEMORY, address, b.const(size), type=Type.I32), 0), abort)
+            self._fail(translation)
 
     # -- short descriptors (B3.5) --------------------------------------------------------------------------------------
 
@@ -118,10 +123,11 @@ class _Walk:
         base = b.trunc(b.select(upper, b.get(SYSTEM["ttbr1"]), b.get(SYSTEM["ttbr0"])), Type.I32)
         base = b.and_(base, b.not_(b.shr(b.const(0x3FFF, Type.I32), n)))
         index = b.and_(b.shr(address, 18), b.shr(b.const(0x3FFC, Type.I32), n))
-        first = self._descriptor32(b.or_(base, index), WALK_ABORT[0])
+        entry = b.or_(base, index)
+        first = self._descriptor32(entry)
         domain = b.extract(first, 5, 4)
         kind = b.and_(first, 3)
-        self._fail_if(b.eq(kind, 0), TRANSLATION[0])
+        self._invalid_if(b.eq(kind, 0), entry, 4, WALK_ABORT[0], TRANSLATION[0])
         table, section = b.label("table"), b.label("section")
         b.brcond(b.eq(kind, 1), table, section)
 
@@ -142,9 +148,10 @@ class _Walk:
         b.bind(table)
         entry = b.or_(b.and_(first, 0xFFFF_FC00), b.and_(b.shr(address, 10), 0x3FC))
         domain_bits = b.shl(domain, 4)
-        second = self._descriptor32(entry, b.or_(domain_bits, WALK_ABORT[1]))
+        second = self._descriptor32(entry)
         kind = b.and_(second, 3)
-        self._fail_if(b.eq(kind, 0), b.or_(domain_bits, TRANSLATION[1]))
+        abort, translation = b.or_(domain_bits, WALK_ABORT[1]), b.or_(domain_bits, TRANSLATION[1])
+        self._invalid_if(b.eq(kind, 0), entry, 4, abort, translation)
         is_large = b.eq(kind, 1)
         b.assign(self.physical, b.select(is_large, self._join(second, 16), self._join(second, 12)))
         b.assign(self.size_log2, b.select(is_large, 16, 12, Type.I32))
@@ -211,12 +218,14 @@ class _Walk:
         loop, table, leaf = b.label("loop"), b.label("table"), b.label("leaf")
         b.bind(loop)
         at = b.read(level)
-        loaded = self._descriptor64(b.read(entry), b.or_(at, LONG_WALK_ABORT))
+        where = b.read(entry)
+        loaded = self._descriptor64(where)
         b.assign(descriptor, loaded)
         low = b.trunc(loaded, Type.I32)
-        self._fail_if(b.eq(b.and_(low, 1), 0), b.or_(at, LONG_TRANSLATION))
         is_last, more = b.eq(at, 3), b.bit(low, 1)
-        self._fail_if(b.and_(is_last, b.not_(more)), b.or_(at, LONG_TRANSLATION))
+        # At level 3 a block is invalid, as what has bit 0 clear is everywhere
+        invalid = b.or_(b.eq(b.and_(low, 1), 0), b.and_(is_last, b.not_(more)))
+        self._invalid_if(invalid, where, 8, b.or_(at, LONG_WALK_ABORT), b.or_(at, LONG_TRANSLATION))
         b.brcond(b.and_(b.not_(is_last), more), table, leaf)
 
         b.bind(table)
@@ -359,7 +368,7 @@ def flush_all(b: Builder) -> None:
 
 def flush_all_everywhere(b: Builder) -> None:
     """TLBIALLIS and TLBIASIDIS; complete at this CPU's next DSB."""
-    b.call(native("tlb_flush_all_cpus_synced"))
+    b.call(native("tlb_flush_all_cpus"))
 
 
 def flush_page(b: Builder, address: Value) -> None:
@@ -371,10 +380,15 @@ def flush_page(b: Builder, address: Value) -> None:
 def flush_page_everywhere(b: Builder, address: Value) -> None:
     """TLBIMVAIS and TLBIMVAAIS; complete at this CPU's next DSB."""
     page = b.zext(b.and_(address, PAGE_MASK), Type.I64)
-    b.call(native("tlb_flush_page_all_cpus_synced"), page, b.const(ALL_INDICES, Type.I64))
+    b.call(native("tlb_flush_page_all_cpus"), page, b.const(ALL_INDICES, Type.I64))
+
+
+def flush_address_space(b: Builder) -> None:
+    """TLBIASID, whatever the ASID: translations of others than the current one are never in the TLB."""
+    b.call(routine("new_address_space"))
 
 
 def synchronise(b: Builder) -> None:
     """DSB (A8.8.44): a full barrier that also waits for this CPU's broadcast TLB maintenance."""
     b.mb(MemoryOrder.ALL)
-    b.call(native("tlb_sync", may_exit=True))
+    b.call(native("tlb_sync"))

@@ -111,11 +111,11 @@ FPEXC_EN: Final = 1 << 30
 _SYSTEM_32: Final = (
     "sctlr", "actlr", "cpacr", "ttbcr", "dacr", "dfsr", "ifsr", "adfsr", "aifsr", "dfar", "ifar",
     "prrr", "nmrr", "amair0", "amair1", "vbar", "contextidr", "csselr", "tpidrurw", "tpidruro", "tpidrprw",
-    "cntkctl", "cntp_ctl", "cntv_ctl",
+    "cntfrq", "cntkctl", "cntp_ctl", "cntv_ctl",
     "pmcr", "pmcnten", "pmovsr", "pmselr", "pmuserenr", "pminten", "pmccfiltr",
-    "dbgdscr", "dbgvcr", "dbgoslock", "dbgprcr", "dbgclaim", "dbgdtr",
+    "dbgdscr", "dbgvcr", "dbgwfar", "dbgosdlr", "dbgprcr", "dbgclaim", "dbgdtr", "dbgoslsr", "teecr", "teehbr",
 )
-_SYSTEM_64: Final = ("ttbr0", "ttbr1", "par", "cntp_cval", "cntv_cval", "pmccntr_base", "cbar")
+_SYSTEM_64: Final = ("ttbr0", "ttbr1", "par", "cntp_cval", "cntv_cval", "pmccntr")
 # fmt: on
 
 SYSTEM: Final[dict[str, Field]] = {name: STATE.field(name, Type.I64) for name in _SYSTEM_64} | {
@@ -130,6 +130,15 @@ DBGBCR: Final = STATE.array("dbgbcr", Type.I32, 6)
 DBGWVR: Final = STATE.array("dbgwvr", Type.I32, 4)
 DBGWCR: Final = STATE.array("dbgwcr", Type.I32, 4)
 
+CPU_COUNT: Final = STATE.field("cpu_count", Type.I32)
+"""Number of CPUs of the machine; set by whoever builds it, not by reset. So are the next."""
+CBAR: Final = STATE.field("cbar", Type.I32)
+"""Base address of the CPUs' private peripherals."""
+TIMER_NUMBERS: Final = STATE.array("timer_number", Type.I32, 2, ("timer_number_physical", "timer_number_virtual"))
+"""The runtime's numbers of this CPU's physical and virtual timer."""
+TIMER_LINES: Final = STATE.field("timer_lines", Type.I32)
+"""Bit 0: the physical timer's interrupt line is up; bit 1: the virtual one's. Changed under the big lock."""
+
 DOMAIN_SLOT: Final = STATE.field("domain_slot", Type.I32)
 """Which pair of MMU indices the current DACR value uses: 0 or 1 (see ``mmu_index``)."""
 DOMAIN_TAGS: Final = STATE.array("domain_tag", Type.I32, 2)
@@ -143,7 +152,7 @@ MODE_T: Final = 1 << 0
 """Thumb state."""
 MODE_PRIVILEGED: Final = 1 << 1
 """PL1 (any mode but User)."""
-MODE_E: Final = 1 << 2
+MODE_E: Final = 1 << 16
 """Data accesses are big-endian."""
 MODE_ALIGN: Final = 1 << 3
 """SCTLR.A: every unaligned data access faults."""
@@ -158,7 +167,16 @@ MODE_SWP: Final = 1 << 7
 MODE_IT_SHIFT: Final = 8
 """Bits 15:8: ITSTATE of the first instruction."""
 MODE_IT: Final = 0xFF << MODE_IT_SHIFT
-MODE_DOMAIN_SLOT: Final = 1 << 16
+MODE_CPU_COUNT: Final = STATE.field("cpu_count", Type.I32)
+"""Number of CPUs of the machine; set by whoever builds it, not by reset. So are the next."""
+CBAR: Final = STATE.field("cbar", Type.I32)
+"""Base address of the CPUs' private peripherals."""
+TIMER_NUMBERS: Final = STATE.array("timer_number", Type.I32, 2, ("timer_number_physical", "timer_number_virtual"))
+"""The runtime's numbers of this CPU's physical and virtual timer."""
+TIMER_LINES: Final = STATE.field("timer_lines", Type.I32)
+"""Bit 0: the physical timer's interrupt line is up; bit 1: the virtual one's. Changed under the big lock."""
+
+DOMAIN_SLOT: Final = 1 << 2
 """Which pair of MMU indices is in use."""
 
 MODE_EXECUTION: Final = MODE_T | MODE_E | MODE_IT

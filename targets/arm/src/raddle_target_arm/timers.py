@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The generic timer of one CPU: the counter, and the physical and virtual timers (ARM DDI 0406C, chapter B8).
+
+A timer's condition is met from the tick on at which the counter has reached its compare value. While it is enabled and
+not masked a host timer is armed for that tick; when it fires, the machine raises the timer's interrupt line
+(``expired``), and a write that ends the condition lowers it. Both happen under the big lock, which is what keeps the line
+in step with the registers. There is no event stream.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from raddle.ir.builder import Builder, Value, native, python, routine
+from raddle.ir.types import Condition, Field, Type
+from raddle.translate.frontend import RoutineBuilder
+from raddle_target_arm.state import SYSTEM, TIMER_LINES, TIMER_NUMBERS, argument
+
+FREQUENCY: Final = 62_500_000
+"""Ticks a second of the counter, whatever CNTFRQ is made to say."""
+
+PHYSICAL, VIRTUAL = 0, 1
+CTL: Final = (SYSTEM["cntp_ctl"], SYSTEM["cntv_ctl"])
+CVAL: Final = (SYSTEM["cntp_cval"], SYSTEM["cntv_cval"])
+
+ENABLE, IMASK = 1 << 0, 1 << 1
+
+_UPDATE: Final = ("timer_update_physical", "timer_update_virtual")
+
+
+def counter(b: Builder) -> Value:
+    """Emit IR that reads CNTPCT, which CNTVCT equals: there is no virtual offset. I64."""
+    return b.call(native("clock_ticks"), b.const(FREQUENCY, Type.I64), type=Type.I64)
+
+
+def read_ctl(b: Builder, timer: int) -> Value:
+    """Emit IR that reads CNTP_CTL or CNTV_CTL; ISTATUS is 0 while the timer is off."""
+    ctl = b.get(CTL[timer])
+    met = b.and_(b.bit(ctl, 0), b.icmp(Condition.UGE, counter(b), b.get(CVAL[timer])))
+    return b.or_(ctl, b.shl(b.zext(met, Type.I32), 2))
+
+
+def read_tval(b: Builder, timer: int) -> Value:
+    """Emit IR that reads CNTP_TVAL or CNTV_TVAL: ticks until the condition is met, I32, signed."""
+    return b.trunc(b.sub(b.get(CVAL[timer]), counter(b)), Type.I32)
+
+
+def write_ctl(b: Builder, timer: int, value: Value) -> None:
+    """Emit a write of CNTP_CTL or CNTV_CTL."""
+    _write(b, CTL[timer], b.and_(value, ENABLE | IMASK), timer)
+
+
+def write_cval(b: Builder, timer: int, value: Value) -> None:
+    """Emit a write of CNTP_CVAL or CNTV_CVAL (I64)."""
+    _write(b, CVAL[timer], value, timer)
+
+
+def write_tval(b: Builder, timer: int, value: Value) -> None:
+    """Emit a write of CNTP_TVAL or CNTV_TVAL (I32, signed)."""
+    _write(b, CVAL[timer], b.add(counter(b), b.sext(value)), timer)
+
+
+def _write(b: Builder, field: Field, value: Value, timer: int) -> None:
+    b.call(native("big_lock"))
+    b.set(field, value)
+    b.call(routine(_UPDATE[timer]))
+    b.call(native("big_unlock"))
+
+
+def _update(timer: int) -> RoutineBuilder:
+    """Routine(): arm or disarm the host timer, and lower the line if the condition has ended. Under the big lock."""
+
+    def build(b: Builder) -> None:
+        number = b.zext(b.get(TIMER_NUMBERS[timer]), Type.I64)
+        ctl, cval = b.get(CTL[timer]), b.get(CVAL[timer])
+        wanted = b.eq(b.and_(ctl, ENABLE | IMASK), ENABLE)
+        lines = b.get(TIMER_LINES)
+        up = b.and_(lines, 1 << timer)
+        met = b.and_(wanted, b.icmp(Condition.UGE, counter(b), cval))
+        with b.if_(b.and_(b.ne(up, 0), b.not_(met))):
+            b.set(TIMER_LINES, b.and_(lines, ~(1 << timer)))
+            b.call(python("timer_line", may_exit=False), b.const(timer, Type.I32), b.const(0, Type.I32))
+        # A line that is up needs no timer to raise it
+        with b.if_(b.and_(wanted, b.or_(b.eq(up, 0), b.not_(met)))):
+            deadline = b.call(native("ticks_to_ns"), cval, b.const(FREQUENCY, Type.I64), type=Type.I64)
+            b.call(native("timer_set"), number, deadline)
+            b.ret()
+        b.call(native("timer_cancel"), number)
+        b.ret()
+
+    return build
+
+
+ROUTINES: Final[dict[str, RoutineBuilder]] = {name: _update(timer) for timer, name in enumerate(_UPDATE)}
+
+
+def expired(cpu: Any, timer: int, ticks: int) -> bool:
+    """Whether a host timer that fires at counter value ``ticks`` raises the line; notes it in the state if so.
+
+    For the machine's timer callback, under the big lock: when the answer is true it raises the line. A timer that was
+    rewritten since it was armed raises nothing; the write has armed it anew.
+    """
+    if cpu[CTL[timer].name] & (ENABLE | IMASK) != ENABLE or ticks < cpu[CVAL[timer].name]:
+        return False
+    cpu[TIMER_LINES.name] |= 1 << timer
+    return True
