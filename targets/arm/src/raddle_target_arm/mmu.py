@@ -102,7 +102,7 @@ class _Walk:
     def _invalid_if(
         self, invalid: Value, address: Value, size: int, abort: Value | int, translation: Value | int
     ) -> None:
-        """Fail for a descriptor that is no valid one; it also reads as 0 where there is no memory: an external abort."""
+        """Fail for an invalid descriptor; it also reads as 0 where there is no memory: an external abort."""
         b = self.b
         with b.if_(invalid):
             address = address if address.type is Type.I64 else b.zext(address, Type.I64)

@@ -167,16 +167,7 @@ MODE_SWP: Final = 1 << 7
 MODE_IT_SHIFT: Final = 8
 """Bits 15:8: ITSTATE of the first instruction."""
 MODE_IT: Final = 0xFF << MODE_IT_SHIFT
-MODE_CPU_COUNT: Final = STATE.field("cpu_count", Type.I32)
-"""Number of CPUs of the machine; set by whoever builds it, not by reset. So are the next."""
-CBAR: Final = STATE.field("cbar", Type.I32)
-"""Base address of the CPUs' private peripherals."""
-TIMER_NUMBERS: Final = STATE.array("timer_number", Type.I32, 2, ("timer_number_physical", "timer_number_virtual"))
-"""The runtime's numbers of this CPU's physical and virtual timer."""
-TIMER_LINES: Final = STATE.field("timer_lines", Type.I32)
-"""Bit 0: the physical timer's interrupt line is up; bit 1: the virtual one's. Changed under the big lock."""
-
-DOMAIN_SLOT: Final = 1 << 2
+MODE_DOMAIN_SLOT: Final = 1 << 2
 """Which pair of MMU indices is in use."""
 
 MODE_EXECUTION: Final = MODE_T | MODE_E | MODE_IT

@@ -3,8 +3,8 @@
 
 A timer's condition is met from the tick on at which the counter has reached its compare value. While it is enabled and
 not masked a host timer is armed for that tick; when it fires, the machine raises the timer's interrupt line
-(``expired``), and a write that ends the condition lowers it. Both happen under the big lock, which is what keeps the line
-in step with the registers. There is no event stream.
+(``expired``), and a write that ends the condition lowers it. Both happen under the big lock, which is what keeps the
+line in step with the registers. There is no event stream.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 from raddle.ir.builder import Builder, Value, native, python, routine
 from raddle.ir.types import Condition, Field, Type
 from raddle.translate.frontend import RoutineBuilder
-from raddle_target_arm.state import SYSTEM, TIMER_LINES, TIMER_NUMBERS, argument
+from raddle_target_arm.state import SYSTEM, TIMER_LINES, TIMER_NUMBERS
 
 FREQUENCY: Final = 62_500_000
 """Ticks a second of the counter, whatever CNTFRQ is made to say."""
