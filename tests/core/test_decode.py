@@ -121,8 +121,8 @@ def test_pictures_are_inserted() -> None:
 
 
 def test_tables_are_joined_and_checked_together() -> None:
-    first, second = parse("A 0000 aaaa"), parse("B 1aaa bbbb\n  C 1111 bbbb")
-    decoder = first.extend(second).compile()
+    first = parse("A 0000 aaaa")
+    decoder = first.extend(parse("B 1aaa bbbb\n  C 1111 bbbb")).compile()
     assert [pattern.index for pattern in decoder.patterns] == [0, 1, 2]
     assert decoder.decode(0xF0).name == "C"  # type: ignore[union-attr]
     with pytest.raises(TableError, match="match the same words"):

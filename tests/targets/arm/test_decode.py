@@ -357,8 +357,8 @@ NOT_IN_CAPSTONE = {
     "MSR_reg": "an empty mask",
     "MRS_banked": "register numbers that are not assigned",
     "MSR_banked": "register numbers that are not assigned",
-    "VLDM": "FLDMX of many registers",
-    "VSTM": "FSTMX of many registers",
+    "VLDM": "FLDMX beyond d15",
+    "VSTM": "FSTMX beyond d15",
     "UDF": "some immediates",
 }
 """Names of which capstone refuses words, and which ones."""

@@ -303,7 +303,10 @@ class Table:
         return table
 
     def extend(self, other: Table) -> Table:
-        """This table with the lines of `other` after it, as one table whose overlaps are checked together."""
+        """This table with the lines of `other` after it, as one table whose overlaps are checked together.
+
+        The lines belong to the new table: do not compile the two old ones any more.
+        """
         if other.width != self.width:
             raise TableError(f"{other.source_name}: {other.width}-bit words cannot join {self.width}-bit ones")
         base = len(self.patterns)
@@ -574,6 +577,9 @@ def _bits(mask: int) -> Iterator[int]:
 
 
 _WIDEST_WINDOW = 8
+_MOST = 0.7
+"""Bits beside the best one join its window if they are fixed in at least this share of the patterns in which it is:
+more makes a deeper decoder, less a larger one that takes longer to build."""
 
 
 def _window(patterns: list[Pattern], open_bits: int) -> tuple[int, int] | None:
@@ -590,7 +596,7 @@ def _window(patterns: list[Pattern], open_bits: int) -> tuple[int, int] | None:
     best = (0, 0, 0)
     for low in candidates:
         width = total = 0
-        while width < _WIDEST_WINDOW and counts.get(low << width, 0) >= 0.9 * most:
+        while width < _WIDEST_WINDOW and counts.get(low << width, 0) >= _MOST * most:
             total += counts[low << width]
             width += 1
         best = max(best, (total, low.bit_length() - 1, width))
