@@ -8,9 +8,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from raddle.ir.types import Hole
-from raddle.translate.decode import UNDEFINED, Pattern, Table, TableError, check_names
+from raddle.translate.decode import UNDEFINED, Function, Pattern, Table, TableError, check_names
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Function] = {
     "value": lambda a: a,
     "negative": lambda a: -a,
     "joined": lambda a, b: a << 4 | b,

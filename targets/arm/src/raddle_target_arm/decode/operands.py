@@ -305,7 +305,8 @@ FUNCTIONS: dict[str, Function] = {
         field_width, not_below, field_fits,
         sysm, even, exclusive_pair, different, differs, differs_pair, base, base_kept, banked_mode,
         push_list, pop_list, some_list, not_listed, t32_stm, t32_ldm,
-        single, double, single_list, double_list, pair_fits, load_pair, vmsr_register, vmrs_register, fraction16, fraction32, fraction_fits,
+        single, double, single_list, double_list, pair_fits, load_pair,
+        vmsr_register, vmrs_register, fraction16, fraction32, fraction_fits,
     )
 }  # fmt: skip
 """What the tables may call, by name."""
