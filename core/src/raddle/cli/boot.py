@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`raddle boot`: build a machine from QEMU-style options, run it on the terminal, and report how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Final, TextIO
+
+from raddle.cli.monitor import Monitor, show
+from raddle.cli.options import BootOptions, configure
+from raddle.errors import MachineError, UsageError
+from raddle.machine.chardev import CharDevice
+from raddle.machine.machine import Machine
+from raddle.machine.streams import ESCAPE_HELP, Command, PtyDevice, StdioDevice, parse_chardev
+
+__all__ = ["configure", "run"]
+
+TERMINATED: Final = 128
+"""Plus the signal's number: exit status of a program that a signal has ended."""
+
+MONITOR_PIECE: Final = 4096
+"""Bytes that a monitor takes at a time; more are never waiting."""
+
+INSIDE: Final = frozenset({"accel", "guest_errors", "stats"})
+"""Log items that need nothing of the engine."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Boot the machine that the command line describes; returns the exit status."""
+    options: BootOptions = arguments.options
+    with _log(options.log_file) as log, _devices(options) as (serial, monitor_device):
+        machine = _build(options, serial, log)
+        return _run(machine, options, serial, monitor_device, log)
+
+
+def _build(options: BootOptions, serial: list[CharDevice], log: TextIO) -> Machine:
+    machine = Machine(
+        options.machine,
+        cpus=options.cpus,
+        memory=options.memory,
+        cpu=options.cpu,
+        kernel=options.kernel,
+        initrd=options.initrd,
+        append=options.append,
+        dtb=options.dtb,
+        bios=options.bios,
+        serial=serial,
+        accelerator=options.accelerator,
+        icount=options.icount,
+        reboot=options.reboot,
+    )
+    for warning in machine.accel.warnings:
+        print(f"raddle: warning: {warning}", file=sys.stderr)
+    if "accel" in options.log:
+        print(f"accel: {machine.accel.mode.value}: {'; '.join(machine.accel.reasons)}", file=log)
+    if "guest_errors" in options.log:
+        devices = logging.getLogger("raddle.devices")
+        devices.addHandler(logging.StreamHandler(log))
+        devices.setLevel(logging.INFO)
+    items = tuple(item for item in options.log if item not in INSIDE)
+    if items:
+        machine.log(items, log)
+    return machine
+
+
+def _run(
+    machine: Machine, options: BootOptions, serial: list[CharDevice], monitor_device: CharDevice | None, log: TextIO
+) -> int:
+    for device in serial:
+        if isinstance(device, StdioDevice):
+            _share(machine, device)
+    if monitor_device is not None:
+        _dedicate(machine, monitor_device)
+    try:
+        with _signals(machine) as received:
+            machine.start(paused=options.paused)
+            if monitor_device is not None:
+                monitor_device.start()
+            status = _wait(machine)
+    except MachineError:
+        print(_fault_report(machine), file=sys.stderr)
+        raise
+    finally:
+        machine.stop()
+        if "stats" in options.log:
+            print(show(machine.stats()), file=log)
+        machine.close()
+    return TERMINATED + received[0] if received else status
+
+
+def _wait(machine: Machine) -> int:
+    """Wait for the end, in pieces: signal handlers run between them."""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            return machine.wait(1.0)
+
+
+@contextlib.contextmanager
+def _signals(machine: Machine) -> Iterator[list[int]]:
+    """Let SIGTERM and SIGHUP stop the machine in order; gives the list of those that have come."""
+    received: list[int] = []
+
+    def handle(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        machine.request_stop()
+
+    if threading.current_thread() is not threading.main_thread():  # Python handles signals there alone
+        yield received
+        return
+    old = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield received
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _fault_report(machine: Machine) -> str:
+    """What a user wants to know first about a guest that was stopped by a fault."""
+    return f"{machine.describe()}\nFor a trace: add -d int,exec -D FILE"
+
+
+# --- monitor ----------------------------------------------------------------------------------------------------
+
+
+def _share(machine: Machine, device: StdioDevice) -> None:
+    """Put a monitor beside the guest's console on the terminal: Ctrl-A C turns to the other one."""
+
+    def write(text: str) -> None:
+        device.write(text.encode())
+
+    def turn() -> None:
+        if device.divert is None:
+            device.divert = monitor.feed
+            monitor.open()
+        else:
+            device.divert = None
+            write("\n")
+
+    def on_command(command: Command) -> None:
+        match command:
+            case Command.QUIT:
+                machine.request_stop()
+            case Command.MONITOR:
+                turn()
+            case Command.HELP:
+                write(ESCAPE_HELP)
+
+    monitor = Monitor(machine, write, leave=turn)
+    device.on_command = on_command
+
+
+def _dedicate(machine: Machine, device: CharDevice) -> None:
+    """Give a monitor a character device of its own."""
+
+    def write(text: str) -> None:
+        device.write(text.replace("\n", "\r\n").encode())
+
+    monitor = Monitor(machine, write, leave=lambda: None)
+    device.on_input(lambda: monitor.feed(device.take(MONITOR_PIECE)))
+
+
+# --- terminal, log ----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _devices(options: BootOptions) -> Iterator[tuple[list[CharDevice], CharDevice | None]]:
+    """The serial ports' devices and the monitor's own one, if it has one; closed, and the terminal put back, at the
+    end, whatever happens.
+    """
+    names = options.serial or ["mon:stdio"]
+    monitor = options.monitor
+    if monitor in ("none", "null") or (monitor == "stdio" and "mon:stdio" in names):
+        monitor = None
+    if sum(name in ("stdio", "mon:stdio") for name in (*names, monitor)) > 1:
+        raise UsageError("only one device can use stdio; -serial mon:stdio shares it with the monitor")
+    with contextlib.ExitStack() as opened:
+
+        def open_device(name: str) -> CharDevice:
+            device = parse_chardev(name)
+            opened.callback(device.close)
+            if isinstance(device, PtyDevice):
+                print(f"raddle: character device on {device.path}", file=sys.stderr)
+            return device
+
+        serial = [open_device(name) for name in names]
+        yield serial, None if monitor is None else open_device(monitor)
+
+
+@contextlib.contextmanager
+def _log(path: str | None) -> Iterator[TextIO]:
+    """Where `-d` writes to."""
+    with contextlib.ExitStack() as opened:
+        stream = sys.stderr
+        if path is not None:
+            try:
+                stream = opened.enter_context(Path(path).open("w", encoding="utf-8", buffering=1))
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise UsageError(f"cannot open log file {path}: {reason}") from None
+        yield stream

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The monitor: a few commands to look at and steer a machine, typed after Ctrl-A C or on a character device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+from raddle.errors import RaddleError, unknown
+
+__all__ = ["Monitor", "MonitoredCpu", "MonitoredMachine", "show"]
+
+PROMPT: Final = "(raddle) "
+LINE_LIMIT: Final = 1000
+
+BACKSPACE, DELETE, CTRL_C, CTRL_D, CTRL_U = 0x08, 0x7F, 0x03, 0x04, 0x15
+
+
+class MonitoredCpu(Protocol):
+    index: int
+
+    def info(self) -> Mapping[str, object]: ...
+
+
+class MonitoredMachine(Protocol):
+    """What the monitor needs of a machine."""
+
+    @property
+    def cpus(self) -> Sequence[MonitoredCpu]: ...
+
+    def stats(self) -> Mapping[str, object]: ...
+
+    def describe(self) -> str: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def request_stop(self) -> None: ...
+
+    def request_reset(self) -> None: ...
+
+
+class Monitor:
+    """Edits and executes command lines. Not thread-safe: one thread feeds it, the one that reads the user's input."""
+
+    def __init__(self, machine: MonitoredMachine, write: Callable[[str], None], leave: Callable[[], None]) -> None:
+        """`write` shows text, whose lines end in "\\n"; `leave` is called for Ctrl-D on an empty line."""
+        self._machine = machine
+        self._write = write
+        self._leave = leave
+        self._line = bytearray()
+
+    def open(self) -> None:
+        """Show that the monitor listens."""
+        self._line.clear()
+        self._write(f"\nRaddle monitor, `help` lists its commands\n{PROMPT}")
+
+    def feed(self, data: bytes) -> None:
+        """What was typed on a terminal that does not echo."""
+        for byte in data:
+            if byte in b"\r\n":
+                self._write("\n")
+                line = self._line.decode(errors="replace")
+                self._line.clear()
+                answer = self.execute(line)
+                self._write(f"{answer}\n{PROMPT}" if answer else PROMPT)
+            elif byte in (BACKSPACE, DELETE):
+                if self._line:
+                    del self._line[-1]
+                    self._write("\b \b")
+            elif byte in (CTRL_C, CTRL_U):
+                self._line.clear()
+                self._write(f"\n{PROMPT}")
+            elif byte == CTRL_D:
+                if not self._line:
+                    self._leave()
+            elif 0x20 <= byte < 0x7F and len(self._line) < LINE_LIMIT:
+                self._line.append(byte)
+                self._write(chr(byte))
+
+    def execute(self, line: str) -> str:
+        """Do what one line says; returns the answer, which may be an error's message."""
+        words = line.split()
+        if not words:
+            return ""
+        try:
+            for name, command in COMMANDS.items():
+                if words == name.split():
+                    return command.function(self._machine)
+            firsts = {name.split()[0] for name in COMMANDS}
+            if words[0] in firsts and len(words) < 3 and any(name.startswith(f"{words[0]} ") for name in COMMANDS):
+                known = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
+                raise unknown("monitor command", " ".join(words), known)
+            raise unknown("monitor command", " ".join(words), COMMANDS)
+        except RaddleError as error:
+            return str(error)
+
+
+# --- commands ---------------------------------------------------------------------------------------------------
+
+
+class Command:
+    """What a command does, and a line about it."""
+
+    def __init__(self, function: Callable[[MonitoredMachine], str], meaning: str) -> None:
+        self.function = function
+        self.meaning = meaning
+
+
+def _help(_: MonitoredMachine) -> str:
+    return "\n".join(f"{name:<16}{command.meaning}" for name, command in COMMANDS.items())
+
+
+def _info_cpus(machine: MonitoredMachine) -> str:
+    return "\n".join(f"CPU {cpu.index}: {_pairs(cpu.info())}" for cpu in machine.cpus)
+
+
+def _info_registers(machine: MonitoredMachine) -> str:
+    return machine.describe()
+
+
+def _info_stats(machine: MonitoredMachine) -> str:
+    return show(machine.stats())
+
+
+def _stop(machine: MonitoredMachine) -> str:
+    machine.pause()
+    return ""
+
+
+def _continue(machine: MonitoredMachine) -> str:
+    machine.resume()
+    return ""
+
+
+def _reset(machine: MonitoredMachine) -> str:
+    machine.request_reset()
+    return ""
+
+
+def _quit(machine: MonitoredMachine) -> str:
+    machine.request_stop()
+    return ""
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def show(values: Mapping[str, object], prefix: str = "") -> str:
+    """Counters, one a line; groups of counters have their name before them."""
+    lines = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            lines.append(show(value, f"{prefix}{name}."))
+        else:
+            lines.append(f"{prefix + name:<32}{value}")
+    return "\n".join(lines)
+
+
+COMMANDS: Final = {
+    "info cpus": Command(_info_cpus, "thread, state and counters of each vCPU"),
+    "info registers": Command(_info_registers, "registers of each CPU; exact after `stop`"),
+    "info stats": Command(_info_stats, "counters of the machine"),
+    "stop": Command(_stop, "stop all CPUs and the clock"),
+    "cont": Command(_continue, "go on after `stop`, or start a machine that was given -S"),
+    "system_reset": Command(_reset, "reset the machine"),
+    "quit": Command(_quit, "end the machine"),
+    "help": Command(_help, "this list"),
+}

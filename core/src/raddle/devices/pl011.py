@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PL011 UART (ARM DDI 0183G). It sends and receives at once: baud rates are stored and change nothing."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import ClassVar, Final
+
+from raddle.devices.base import Device, Register
+from raddle.machine.chardev import CharDevice
+from raddle.machine.lines import Line
+
+__all__ = ["PL011"]
+
+PERIPHERAL_ID: Final = (0x11, 0x10, 0x14, 0x00, 0x0D, 0xF0, 0x05, 0xB1)
+
+FIFO_DEPTH: Final = 16
+LCR_FIFO_ENABLE: Final = 1 << 4
+CR_LOOPBACK: Final = 1 << 7
+FLAG_RECEIVE_EMPTY: Final = 1 << 4
+FLAG_RECEIVE_FULL: Final = 1 << 6
+FLAG_TRANSMIT_EMPTY: Final = 1 << 7
+INTERRUPT_RECEIVE: Final = 1 << 4
+INTERRUPT_TRANSMIT: Final = 1 << 5
+INTERRUPT_TIMEOUT: Final = 1 << 6
+INTERRUPTS: Final = 0x7FF
+
+
+class PL011(Device):
+    """A UART on a character device.
+
+    The line is idle whenever a byte waits, so the receive time-out has always passed: waiting data raises the receive
+    and the time-out interrupt together, whatever the trigger level.
+    """
+
+    NAME = "pl011"
+    REGISTERS: ClassVar = (
+        Register(0x000, "DR", readable=0xFFF, writable=0xFF),
+        Register(0x004, "RSR", readable=0xF, writable=0xFF),
+        Register(0x018, "FR"),
+        Register(0x020, "ILPR", readable=0xFF, writable=0xFF),
+        Register(0x024, "IBRD", readable=0xFFFF, writable=0xFFFF),
+        Register(0x028, "FBRD", readable=0x3F, writable=0x3F),
+        Register(0x02C, "LCR_H", readable=0xFF, writable=0xFF),
+        Register(0x030, "CR", reset=0x300, readable=0xFF87, writable=0xFF87),
+        Register(0x034, "IFLS", reset=0x12, readable=0x3F, writable=0x3F),
+        Register(0x038, "IMSC", readable=INTERRUPTS, writable=INTERRUPTS),
+        Register(0x03C, "RIS"),
+        Register(0x040, "MIS"),
+        Register(0x044, "ICR", readable=0, writable=INTERRUPTS),
+        Register(0x048, "DMACR", readable=7, writable=7),
+        *(Register(0xFE0 + 4 * n, f"ID{n}", reset=value) for n, value in enumerate(PERIPHERAL_ID)),
+    )
+
+    def __init__(self, console: CharDevice, line: Line) -> None:
+        super().__init__()
+        self._console = console
+        self._line = line
+        self._received: deque[int] = deque()
+
+    def reset(self) -> None:
+        super().reset()
+        self._received.clear()
+        self._update()
+
+    def receive(self) -> None:
+        """Take what waits in the character device, as far as there is room. Called when there is something new."""
+        room = self._depth() - len(self._received)
+        if room <= 0:
+            return
+        data = self._console.take(room)
+        if data:
+            self._received.extend(data)
+            self._raise(INTERRUPT_RECEIVE | INTERRUPT_TIMEOUT)
+
+    def _depth(self) -> int:
+        return FIFO_DEPTH if self.value("LCR_H") & LCR_FIFO_ENABLE else 1
+
+    # --- registers
+
+    def read_DR(self, _: int) -> int:
+        if not self._received:
+            return 0
+        byte = self._received.popleft()
+        if not self._received:
+            self._clear(INTERRUPT_RECEIVE | INTERRUPT_TIMEOUT)
+        self.receive()
+        return byte
+
+    def write_DR(self, _: int, value: int, mask: int) -> None:
+        if self.value("CR") & CR_LOOPBACK:
+            if len(self._received) < self._depth():
+                self._received.append(value)
+                self._raise(INTERRUPT_RECEIVE | INTERRUPT_TIMEOUT)
+        else:
+            self._console.write(bytes((value,)))
+        self._raise(INTERRUPT_TRANSMIT)
+
+    def write_RSR(self, _: int, value: int, mask: int) -> None:
+        """Clears receive errors, of which there are none."""
+
+    def read_FR(self, _: int) -> int:
+        flags = FLAG_TRANSMIT_EMPTY
+        if not self._received:
+            flags |= FLAG_RECEIVE_EMPTY
+        elif len(self._received) >= self._depth():
+            flags |= FLAG_RECEIVE_FULL
+        return flags
+
+    def write_LCR_H(self, _: int, value: int, mask: int) -> None:
+        old = self.value("LCR_H")
+        self.store("LCR_H", old & ~mask | value)
+        if (old ^ self.value("LCR_H")) & LCR_FIFO_ENABLE:
+            self._received.clear()
+            self._clear(INTERRUPT_RECEIVE | INTERRUPT_TIMEOUT)
+            self.receive()
+
+    def write_IMSC(self, _: int, value: int, mask: int) -> None:
+        self.store("IMSC", self.value("IMSC") & ~mask | value)
+        self._update()
+
+    def read_MIS(self, _: int) -> int:
+        return self.value("RIS") & self.value("IMSC")
+
+    def write_ICR(self, _: int, value: int, mask: int) -> None:
+        self._clear(value)
+
+    # --- interrupts
+
+    def _raise(self, bits: int) -> None:
+        self.store("RIS", self.value("RIS") | bits)
+        self._update()
+
+    def _clear(self, bits: int) -> None:
+        self.store("RIS", self.value("RIS") & ~bits)
+        self._update()
+
+    def _update(self) -> None:
+        self._line.set(self.read_MIS(0))

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a board is to a machine: memory map, devices and boot, wired to CPUs that come later."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from raddle.machine.chardev import CharDevice
+from raddle.machine.clock import MachineClock
+from raddle.memory import AddressSpace
+
+__all__ = ["Board", "BoardCpu", "BoardOptions", "Power"]
+
+
+@dataclass(frozen=True, slots=True)
+class BoardOptions:
+    """What was asked for. Sizes in bytes; a path is None where none was given."""
+
+    cpus: int
+    cpu: str
+    memory: int
+    elf_machine: int
+    kernel: Path | None = None
+    initrd: Path | None = None
+    append: str | None = None
+    dtb: Path | None = None
+    bios: Path | None = None
+
+
+class BoardCpu(Protocol):
+    """A vCPU, as far as a board needs it. All of it may be called from any thread, the vCPU's own included."""
+
+    index: int
+
+    def interrupt_set(self, bits: int) -> None: ...
+
+    def interrupt_clear(self, bits: int) -> None: ...
+
+    def power_on(self, entry: int, context: int) -> None:
+        """Reset the CPU and let it run from `entry`, with `context` in its first argument register."""
+
+    def power_off(self) -> None: ...
+
+
+class Power(Protocol):
+    """What a board may ask of its machine. May be called on a vCPU's thread: neither waits for anything."""
+
+    def request_stop(self, status: int = 0) -> None:
+        """Stop the machine for good; `status` becomes its exit status."""
+
+    def request_reset(self) -> None:
+        """Reset the machine, or stop it where it was told not to reboot."""
+
+
+class Board(ABC):
+    """Made in three steps: `__init__` builds the memory map and the devices and loads the images, `connect` wires the
+    vCPUs, and `reset` (also the first one) puts everything into its state at power-on and starts the first CPU.
+
+    Everything after `__init__` is called under the big lock, or before the machine runs.
+    """
+
+    NAME: ClassVar[str]
+    SERIAL_PORTS: ClassVar[int] = 1
+    """How many serial ports there are to give a character device to."""
+
+    @abstractmethod
+    def __init__(self, options: BoardOptions, consoles: Sequence[CharDevice], clock: MachineClock) -> None:
+        """`consoles` has as many devices as there are serial ports. Raises UsageError for what cannot be built."""
+        self.options = options
+        self.clock = clock
+        self.memory = AddressSpace()
+        self.cpus: Sequence[BoardCpu] = ()
+        self.power: Power
+
+    def connect(self, cpus: Sequence[BoardCpu], power: Power, big_lock: AbstractContextManager[object]) -> None:
+        """Wire what needs vCPUs. `big_lock` is for input that comes on threads of its own."""
+        self.cpus = cpus
+        self.power = power
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Power-on state, images in memory, first CPU on. All vCPUs are paused."""

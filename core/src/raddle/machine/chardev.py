@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Character devices: where a serial port's bytes go to and come from.
+
+Output is written by the vCPU that sends it. Input comes on a thread of the character device, which never holds a vCPU
+up: bytes wait in the device until the port takes them, and the thread reads no further while too many wait.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from raddle.errors import MachineError, UsageError
+
+__all__ = ["CharDevice", "ConsoleClosed", "ExpectTimeout", "FileDevice", "MemoryConsole", "NullDevice"]
+
+INPUT_LIMIT: Final = 4096
+"""Bytes that may wait for the guest before a reader thread reads no further."""
+
+TAIL: Final = 300
+"""Characters of output that an expectation's error shows."""
+
+
+class CharDevice:
+    """The base: an input queue, and output that goes nowhere. All methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._input = bytearray()
+        self._changed = threading.Condition()
+        self._notify: Callable[[], None] | None = None
+        self._closed = False
+
+    # --- the port's side
+
+    def on_input(self, notify: Callable[[], None]) -> None:
+        """Call `notify` on the input's thread whenever something new waits to be taken; the big lock is not held."""
+        self._notify = notify
+
+    def take(self, limit: int) -> bytes:
+        """At most `limit` bytes of those that wait. Never blocks."""
+        with self._changed:
+            data = bytes(self._input[:limit])
+            del self._input[:limit]
+            if data:
+                self._changed.notify_all()
+            return data
+
+    def write(self, data: bytes) -> None:
+        """Send what the guest has written."""
+
+    # --- the other side
+
+    def start(self) -> None:
+        """Begin to read input. Waits for whatever the device was told to wait for."""
+
+    def close(self) -> None:
+        """Stop reading, let everybody who waits go, and give back what is open. May be called twice."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def feed(self, data: bytes, wait: bool = True) -> None:
+        """Input for the guest. With `wait`, first waits until fewer than INPUT_LIMIT bytes are there."""
+        with self._changed:
+            while wait and len(self._input) >= INPUT_LIMIT and not self._closed:
+                self._changed.wait()
+            if self._closed:
+                return
+            self._input += data
+        if self._notify is not None:
+            self._notify()
+
+
+class NullDevice(CharDevice):
+    """Swallows everything and says nothing."""
+
+
+class FileDevice(CharDevice):
+    """Output into a file, which is emptied first; no input."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        try:
+            self._file: int = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"cannot open {path}: {getattr(error, 'strerror', None) or error}") from None
+        self.path: Final = Path(path)
+
+    def write(self, data: bytes) -> None:
+        with self._changed:
+            if self._closed:
+                return
+            try:
+                write_all(self._file, data)
+            except OSError as error:
+                raise MachineError(f"cannot write to {self.path}: {error.strerror}") from error
+
+    def close(self) -> None:
+        with self._changed:
+            if not self._closed:
+                os.close(self._file)
+        super().close()
+
+
+def write_all(file: int, data: bytes) -> None:
+    """os.write until everything is written."""
+    while data:
+        data = data[os.write(file, data) :]
+
+
+class ExpectTimeout(MachineError, TimeoutError):
+    """The guest has not printed what was expected in time."""
+
+
+class ConsoleClosed(MachineError, EOFError):
+    """The machine has stopped, and has not printed what was expected."""
+
+
+class MemoryConsole(CharDevice):
+    """A console for programs: what the guest prints is kept; `expect`, `read` and `send` talk to it.
+
+    Output is decoded as UTF-8. `expect` and `read` consume it; `text` has everything since the start.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._output: list[str] = []
+        self._unread = ""
+
+    def write(self, data: bytes) -> None:
+        with self._changed:
+            text = self._decoder.decode(data)
+            self._output.append(text)
+            self._unread += text
+            self._changed.notify_all()
+
+    @property
+    def text(self) -> str:
+        """All output since the start."""
+        with self._changed:
+            self._output = ["".join(self._output)]
+            return self._output[0]
+
+    def send(self, text: str | bytes) -> None:
+        """Type `text` on the guest's console. Returns at once."""
+        self.feed(text.encode() if isinstance(text, str) else text, wait=False)
+
+    def read(self) -> str:
+        """The output that nobody has read yet. Never waits."""
+        with self._changed:
+            text, self._unread = self._unread, ""
+            return text
+
+    def expect(self, pattern: str | re.Pattern[str], timeout: float = 30.0) -> re.Match[str]:
+        """Wait until unread output matches the regular expression, and consume the output up to the match's end.
+
+        Raises ExpectTimeout after `timeout` seconds, and ConsoleClosed when the machine has stopped without a match.
+        Not for a vCPU's thread (a hook), which would wait for itself.
+        """
+        compiled = re.compile(pattern)
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                match = compiled.search(self._unread)
+                if match is not None:
+                    self._unread = self._unread[match.end() :]
+                    return match
+                left = deadline - time.monotonic()
+                if self._closed or left <= 0:
+                    break
+                self._changed.wait(left)
+            tail = repr(self._unread[-TAIL:])
+        if self._closed:
+            raise ConsoleClosed(f"the machine stopped without printing {compiled.pattern!r}; it ended with {tail}")
+        raise ExpectTimeout(f"the guest did not print {compiled.pattern!r} in {timeout:g} s; it ended with {tail}")

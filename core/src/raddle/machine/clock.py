@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine's clock as devices see it, before and after there is an engine that keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+__all__ = ["Clock", "MachineClock", "Timer"]
+
+
+class Timer(Protocol):
+    """Calls back once, under the big lock, when the machine's clock has reached a deadline."""
+
+    def set(self, deadline_ns: int) -> None:
+        """Arm the timer, or move its deadline."""
+
+    def cancel(self) -> None:
+        """Disarm the timer."""
+
+
+class Clock(Protocol):
+    """Virtual time: it stands while the machine is paused and counts instructions under `-icount`."""
+
+    def clock_ns(self) -> int:
+        """Nanoseconds since the machine was started. May be called from any thread."""
+
+    def timer(self, callback: Callable[[], None]) -> Timer:
+        """A new timer, disarmed."""
+
+
+class _LateTimer:
+    """A timer that was made before there was a clock; it cannot be armed before there is one."""
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback = callback
+        self.timer: Timer | None = None
+
+    def set(self, deadline_ns: int) -> None:
+        assert self.timer is not None, "a timer is armed before the machine has a clock"
+        self.timer.set(deadline_ns)
+
+    def cancel(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+
+
+class MachineClock:
+    """The clock that devices are built with. It stands at 0 until `connect` gives it the engine's."""
+
+    def __init__(self) -> None:
+        self._clock: Clock | None = None
+        self._late: list[_LateTimer] = []
+
+    def connect(self, clock: Clock) -> None:
+        self._clock = clock
+        for late in self._late:
+            late.timer = clock.timer(late.callback)
+        self._late.clear()
+
+    def clock_ns(self) -> int:
+        return self._clock.clock_ns() if self._clock else 0
+
+    def timer(self, callback: Callable[[], None]) -> Timer:
+        if self._clock:
+            return self._clock.timer(callback)
+        late = _LateTimer(callback)
+        self._late.append(late)
+        return late

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Interrupt lines: one bit from a device to what it is wired to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+__all__ = ["Line"]
+
+
+class Line:
+    """A line that its source sets and whose sink hears of changes alone. Used under the big lock."""
+
+    __slots__ = ("_sink", "level")
+
+    def __init__(self, sink: Callable[[bool], None] | None = None) -> None:
+        self._sink = sink
+        self.level = False
+
+    def set(self, level: bool | int) -> None:
+        """Raise (true) or lower (false) the line."""
+        level = bool(level)
+        if level is not self.level:
+            self.level = level
+            if self._sink is not None:
+                self._sink(level)
+
+    def pulse(self) -> None:
+        """Raise the line and lower it again: an event for an edge-triggered sink."""
+        self.set(True)
+        self.set(False)

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels and other images from files: recognised, decompressed and checked before anything of them reaches a guest.
+
+Whatever is wrong with a file is a UsageError that names the file and the fault.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+from elftools.elf.elffile import ELFFile
+
+from raddle.errors import UsageError
+
+__all__ = ["Image", "ImageKind", "Layout", "Segment", "load_image", "read_file"]
+
+FILE_LIMIT: Final = 1 << 30
+"""Bytes of the largest file that is read."""
+EXPANSION_LIMIT: Final = 512 << 20
+"""Bytes that a compressed image may have when it is decompressed."""
+SEGMENT_LIMIT: Final = 64
+
+ZIMAGE_MAGIC: Final = 0x016F_2818
+ZIMAGE_HEADER: Final = 0x34
+ZIMAGE_LITTLE_ENDIAN: Final = 0x0403_0201
+GZIP_MAGIC: Final = b"\x1f\x8b"
+ELF_MAGIC: Final = b"\x7fELF"
+
+FOREIGN: Final = (
+    (0x38, b"ARM\x64", "a 64-bit ARM kernel"),
+    (0x202, b"HdrS", "an x86 kernel"),
+    (0x00, b"\x27\x05\x19\x56", "a U-Boot image (uImage); extract the kernel first"),
+    (0x00, b"\xd0\x0d\xfe\xed", "a device tree or FIT image"),
+    (0x00, b"\xfd7zXZ\x00", "compressed with xz; decompress it first"),
+    (0x00, b"\x28\xb5\x2f\xfd", "compressed with zstd; decompress it first"),
+    (0x00, b"BZh", "compressed with bzip2; decompress it first"),
+    (0x00, b"\x89LZO", "compressed with lzop; decompress it first"),
+    (0x00, b"\x04\x22\x4d\x18", "compressed with lz4; decompress it first"),
+    (0x00, b"07070", "a cpio archive; give it as -initrd"),
+    (0x00, b"!<arch>", "a package or library archive"),
+)
+"""Offset, magic and what it is: files that would be taken for raw images otherwise."""
+
+ELF_MACHINES: Final = {
+    3: "x86",
+    8: "MIPS",
+    21: "64-bit PowerPC",
+    40: "ARM",
+    62: "x86-64",
+    183: "AArch64",
+    243: "RISC-V",
+}
+
+
+class ImageKind(Enum):
+    ZIMAGE = "zImage"
+    ELF = "ELF"
+    RAW = "raw image"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """`data` at guest-physical `address`, followed by zeroes up to `size` bytes."""
+
+    address: int
+    data: bytes
+    size: int
+
+    @property
+    def end(self) -> int:
+        return self.address + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What is to be put into memory, and where to enter it.
+
+    A zImage and a raw image have no address of their own: their only segment and their entry start at 0.
+    """
+
+    name: str
+    kind: ImageKind
+    segments: tuple[Segment, ...]
+    entry: int
+
+
+def read_file(path: str | Path, what: str, limit: int = FILE_LIMIT) -> bytes:
+    """The contents of a file. `what` (the kernel, the initrd) is for the message."""
+    try:
+        path = Path(path)
+        if path.is_dir():
+            raise UsageError(f"cannot read {what} {path}: it is a directory")
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {what} {path}: {getattr(error, 'strerror', None) or error}") from None
+    if len(data) > limit:
+        raise UsageError(f"cannot use {what} {path}: it is larger than {limit >> 20} MiB")
+    if not data:
+        raise UsageError(f"cannot use {what} {path}: it is empty")
+    return data
+
+
+def load_image(path: str | Path, elf_machine: int, what: str = "kernel") -> Image:
+    """Read a zImage, ELF program or raw image for ELF machine `elf_machine`, gzip'd or not."""
+    name = f"{what} {path}"
+    data = read_file(path, what)
+    if data.startswith(GZIP_MAGIC):
+        data = gunzip(data, name)
+    if data.startswith(ELF_MAGIC):
+        return _elf(data, name, elf_machine)
+    if len(data) >= ZIMAGE_HEADER and struct.unpack_from("<I", data, 0x24)[0] == ZIMAGE_MAGIC:
+        return _zimage(data, name)
+    for offset, magic, found in FOREIGN:
+        if data[offset : offset + len(magic)] == magic:
+            raise UsageError(f"cannot use {name}: it is {found}")
+    if len(data) < 4:
+        raise UsageError(f"cannot use {name}: {len(data)} bytes are no program")
+    return Image(name, ImageKind.RAW, (Segment(0, data, len(data)),), 0)
+
+
+def gunzip(data: bytes, name: str, limit: int = EXPANSION_LIMIT) -> bytes:
+    """The contents of the first gzip member; `limit` guards against bombs. What follows it is ignored, as gzip does."""
+    stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        plain = stream.decompress(data, limit)
+    except zlib.error as error:
+        raise UsageError(f"cannot decompress {name}: the gzip data are damaged ({error})") from None
+    if stream.eof:
+        if not plain:
+            raise UsageError(f"cannot use {name}: it is empty when decompressed")
+        return plain
+    if len(plain) >= limit:
+        raise UsageError(f"cannot use {name}: it has more than {limit >> 20} MiB when decompressed")
+    raise UsageError(f"cannot decompress {name}: the gzip data are truncated")
+
+
+def _zimage(data: bytes, name: str) -> Image:
+    """See Documentation/arm/booting: magic, start and end at 0x24, byte order after them."""
+    start, end, order = struct.unpack_from("<III", data, 0x28)
+    if order != ZIMAGE_LITTLE_ENDIAN:
+        raise UsageError(f"cannot use {name}: it is a big-endian zImage")
+    size = end - start
+    if size < ZIMAGE_HEADER:
+        raise UsageError(f"cannot use {name}: its zImage header is damaged (start {start:#x}, end {end:#x})")
+    if size > len(data):
+        raise UsageError(f"cannot use {name}: the zImage is truncated ({len(data)} of {size} bytes)")
+    return Image(name, ImageKind.ZIMAGE, (Segment(0, data, len(data)),), 0)
+
+
+def _elf(data: bytes, name: str, machine: int) -> Image:
+    try:
+        elf: Any = ELFFile(io.BytesIO(data))
+        header = elf.header
+        found, kind, entry = header["e_machine"], header["e_type"], header["e_entry"]
+        bits, little = elf.elfclass, elf.little_endian
+        count = elf.num_segments()
+    except Exception as error:  # pyelftools lets many errors of its parser through
+        raise UsageError(f"cannot use {name}: the ELF header is damaged ({_words(error)})") from None
+    number = struct.unpack_from("<H" if little else ">H", data, 18)[0]
+    if number != machine:
+        said = ELF_MACHINES.get(number, f"machine {found}")
+        wanted = ELF_MACHINES.get(machine, f"machine {machine}")
+        raise UsageError(f"cannot use {name}: it is an ELF program for {said}, not for {wanted}")
+    if bits != 32 or not little:
+        order = "little" if little else "big"
+        raise UsageError(
+            f"cannot use {name}: it is a {bits}-bit {order}-endian program, not a 32-bit little-endian one"
+        )
+    if kind != "ET_EXEC":
+        raise UsageError(f"cannot use {name}: it is not an executable with fixed addresses ({kind})")
+    if not 0 < count <= SEGMENT_LIMIT:
+        raise UsageError(f"cannot use {name}: it has {count} program headers (1 to {SEGMENT_LIMIT} can be)")
+    segments = []
+    try:
+        headers = [elf.get_segment(n).header for n in range(count)]
+    except Exception as error:
+        raise UsageError(f"cannot use {name}: its program headers are damaged ({_words(error)})") from None
+    for program in headers:
+        if program["p_type"] != "PT_LOAD" or not program["p_memsz"]:
+            continue
+        offset, in_file, in_memory = program["p_offset"], program["p_filesz"], program["p_memsz"]
+        if in_file > in_memory:
+            raise UsageError(f"cannot use {name}: a segment has more bytes in the file than in memory")
+        if offset + in_file > len(data):
+            raise UsageError(
+                f"cannot use {name}: it is truncated (a segment ends at {offset + in_file} of {len(data)})"
+            )
+        segments.append(Segment(program["p_paddr"], data[offset : offset + in_file], in_memory))
+    if not segments:
+        raise UsageError(f"cannot use {name}: it has no segment to load")
+    if not any(segment.address <= entry & ~1 < segment.end for segment in segments):
+        raise UsageError(f"cannot use {name}: its entry {entry:#x} lies in none of its segments")
+    return Image(name, ImageKind.ELF, tuple(segments), entry)
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    name: str
+    segment: Segment
+
+
+class Layout:
+    """What goes where in a machine's RAM; refuses what does not fit or overlaps."""
+
+    def __init__(self, ram_start: int, ram_size: int) -> None:
+        self.ram_start = ram_start
+        self.ram_end = ram_start + ram_size
+        self._places: list[_Place] = []
+
+    def add(self, name: str, address: int, data: bytes, size: int = 0) -> Segment:
+        """Reserve `size` bytes (at least `data`) at `address` for `name`."""
+        segment = Segment(address, data, max(size, len(data)))
+        if segment.address < self.ram_start or segment.end > self.ram_end:
+            raise UsageError(
+                f"{name} ({segment.address:#x}-{segment.end - 1:#x}) does not fit into the RAM of "
+                f"{(self.ram_end - self.ram_start) >> 20} MiB at {self.ram_start:#x}; more memory (-m) may help"
+            )
+        for other in self._places:
+            if segment.address < other.segment.end and other.segment.address < segment.end:
+                raise UsageError(
+                    f"{name} ({segment.address:#x}-{segment.end - 1:#x}) overlaps {other.name} "
+                    f"({other.segment.address:#x}-{other.segment.end - 1:#x}); more memory (-m) may help"
+                )
+        self._places.append(_Place(name, segment))
+        return segment
+
+    def free(self, size: int, start: int, alignment: int = 0x1000) -> int:
+        """The first aligned address from `start` on with `size` free bytes. Raises UsageError where there is none."""
+        address = max(start, self.ram_start) + alignment - 1 & -alignment
+        for place in sorted(self._places, key=lambda one: one.segment.address):
+            if place.segment.end > address and place.segment.address < address + size:
+                address = place.segment.end + alignment - 1 & -alignment
+        if address + size > self.ram_end:
+            raise UsageError(f"the RAM has no room for {size} bytes more; more memory (-m) may help")
+        return address
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        return tuple(place.segment for place in self._places)

@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine: a board with its devices and memory, and an engine that runs its vCPUs."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Protocol, TextIO
+
+from raddle import accel
+from raddle.accel import Decision, IcountOptions
+from raddle.errors import UsageError, unknown
+from raddle.machine.board import Board, BoardCpu, BoardOptions
+from raddle.machine.chardev import CharDevice, MemoryConsole, NullDevice
+from raddle.machine.clock import MachineClock, Timer
+from raddle.machine.streams import parse_chardev
+from raddle.memory import AddressSpace
+from raddle.plugins import Registry, registry
+
+__all__ = ["Engine", "EngineFactory", "Hook", "Machine", "State", "VCpu", "parse_size"]
+
+
+class VCpu(BoardCpu, Protocol):
+    """A vCPU as a user meets it."""
+
+    @property
+    def regs(self) -> Any:
+        """Registers by name: `cpu.regs.pc`. Exact while the machine is paused."""
+
+    def __getitem__(self, name: str) -> int:
+        """A field of the CPU's state."""
+
+    def __setitem__(self, name: str, value: int) -> None: ...
+
+    def info(self) -> Mapping[str, object]:
+        """Thread, state and counters, for `info cpus`."""
+
+
+class Engine(Protocol):
+    """What runs the vCPUs: one of the schedulers of raddle.threads."""
+
+    cpus: Sequence[VCpu]
+    big_lock: AbstractContextManager[object]
+
+    def start(self) -> None: ...
+
+    def pause(self) -> None:
+        """Returns when no vCPU runs."""
+
+    def resume(self) -> None: ...
+
+    def stop(self) -> None:
+        """Ask for the end. Waits for nothing: a vCPU's thread may call it."""
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until all threads have ended; raises the first error that stopped them."""
+
+    def clock_ns(self) -> int: ...
+
+    def timer(self, callback: Callable[[], None]) -> Timer: ...
+
+    def stats(self) -> Mapping[str, object]: ...
+
+
+EngineFactory = Callable[..., Engine]
+"""Called as `factory(frontend, backend, decision, memory, ncpus, icount=...)`."""
+
+
+class Hook(Protocol):
+    """A hook that was added, and can be taken away."""
+
+    def remove(self) -> None: ...
+
+
+class State(Enum):
+    READY = "ready"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+
+
+def default_engine(*arguments: Any, **options: Any) -> Engine:
+    # Late, because it loads the native runtime, which looking at options and files does not need.
+    engine: Engine = importlib.import_module("raddle.threads").create_engine(*arguments, **options)
+    return engine
+
+
+class Machine:
+    """A guest machine. Made ready by the constructor, which loads its images and raises UsageError for what is wrong
+    with them; run by `start`; given back by `close`, which leaving a `with` block does.
+
+    All methods may be called from any thread but a vCPU's own (a hook's), which may call `request_stop`,
+    `request_reset`, and read and write memory.
+    """
+
+    def __init__(
+        self,
+        board: str = "virt",
+        *,
+        cpus: int = 1,
+        memory: int | str = "128M",
+        cpu: str | None = None,
+        kernel: str | Path | None = None,
+        initrd: str | Path | None = None,
+        append: str | None = None,
+        dtb: str | Path | None = None,
+        bios: str | Path | None = None,
+        serial: str | CharDevice | Sequence[str | CharDevice] | None = None,
+        accelerator: str = "tcg",
+        icount: str | None = None,
+        reboot: bool = True,
+        target: str = "",
+        engine: EngineFactory = default_engine,
+        plugins: Registry | None = None,
+    ) -> None:
+        """Sizes and settings are spelled as on the command line: `memory` is bytes or a text like "512M", `serial` one
+        character device for each serial port ("stdio", "file:PATH" ...; None is a MemoryConsole), `accelerator` and
+        `icount` the values of `--accel` and `-icount`. Without `reboot` a reset ends the machine.
+        """
+        found = plugins if plugins is not None else registry()
+        settings = accel.parse_accel(accelerator)
+        counting: IcountOptions | None = accel.parse_icount(icount) if icount is not None else None
+        described = found.board(board, target)
+        architecture = found.target(described.target)
+        if cpu is not None and cpu not in architecture.cpus:
+            raise unknown("CPU", cpu, architecture.cpus)
+        if not 1 <= cpus <= described.max_cpus:
+            raise UsageError(f"machine {board} has 1 to {described.max_cpus} CPUs, not {cpus}")
+        size = parse_size(memory) if isinstance(memory, str) else memory
+        host = found.host_for()
+        self.accel: Final[Decision] = accel.decide(
+            architecture, host, settings.thread, counting is not None, settings.order
+        )
+        """The threading mode, with reasons and warnings."""
+        board_class: type[Board] = found.load(described)
+        self.frontend: Final[Any] = found.load(architecture)
+        options = BoardOptions(
+            cpus=cpus,
+            cpu=cpu or architecture.cpus[0],
+            memory=size,
+            elf_machine=architecture.elf_machine or 0,
+            kernel=_path(kernel),
+            initrd=_path(initrd),
+            append=append,
+            dtb=_path(dtb),
+            bios=_path(bios),
+        )
+        self.consoles: Final = _consoles(serial, board_class.SERIAL_PORTS)
+        """The character devices of the serial ports."""
+        self.state = State.READY
+        self.status = 0
+        """Exit status of a machine that has stopped."""
+        self._reboot = reboot
+        self._lock = threading.RLock()
+        self._finished = threading.Event()
+        self._error: BaseException | None = None
+        self._supervisor: threading.Thread | None = None
+        try:
+            clock = MachineClock()
+            self.board: Final = board_class(options, self.consoles, clock)
+            self.memory: Final[AddressSpace] = self.board.memory
+            """Guest-physical memory as a buffer: `machine.memory[a:b]`."""
+            self.engine: Final = engine(self.frontend, found.load(host), self.accel, self.memory, cpus, icount=counting)
+            self.cpus: Final[Sequence[VCpu]] = self.engine.cpus
+            clock.connect(self.engine)
+            self.board.connect(self.cpus, self, self.engine.big_lock)
+        except BaseException:
+            for device in self.consoles:
+                device.close()
+            raise
+
+    @property
+    def console(self) -> MemoryConsole:
+        """The first serial port's console: `expect`, `read`, `send`. For machines made without `serial`."""
+        device = self.consoles[0]
+        if not isinstance(device, MemoryConsole):
+            raise UsageError("this machine's serial port is not an in-memory console; leave `serial` out to have one")
+        return device
+
+    # --- running
+
+    def start(self, paused: bool = False) -> None:
+        """Power the machine on; returns at once. With `paused` it waits for `resume` before its first instruction."""
+        with self._lock:
+            self._require(State.READY, "started")
+            self.board.reset()
+            for device in self.consoles:
+                device.start()
+            self.state = State.PAUSED
+            if not paused:
+                self.resume()
+
+    def resume(self) -> None:
+        """Let a paused machine go on. Does nothing to one that runs."""
+        with self._lock:
+            if self.state is State.RUNNING:
+                return
+            self._require(State.PAUSED, "resumed")
+            self.state = State.RUNNING
+            if self._supervisor is None:
+                self.engine.start()
+                self._supervisor = threading.Thread(target=self._supervise, name="raddle-machine", daemon=True)
+                self._supervisor.start()
+            else:
+                self.engine.resume()
+
+    def pause(self) -> None:
+        """Stop all vCPUs and the clock; returns when none runs. Does nothing to a paused machine."""
+        with self._lock:
+            if self.state is State.PAUSED:
+                return
+            self._require(State.RUNNING, "paused")
+            self.engine.pause()
+            self.state = State.PAUSED
+
+    def stop(self) -> None:
+        """Power the machine off; returns when its threads have ended. Does nothing to one that has stopped."""
+        with self._lock:
+            self.request_stop()
+            if self._supervisor is None:
+                self._finish(None)
+        self._finished.wait()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until the machine stops by itself (or is stopped); returns its exit status.
+
+        Raises the error that stopped it: a guest's fatal fault, or an exception in a device or a hook. Raises
+        TimeoutError after `timeout` seconds; the machine goes on.
+        """
+        if not self._finished.wait(timeout):
+            raise TimeoutError(f"the machine still runs after {timeout} s")
+        if self._error is not None:
+            raise self._error
+        return self.status
+
+    def close(self) -> None:
+        """Stop the machine and give back everything it has. The console's text can still be read."""
+        self.stop()
+        self.memory.close()
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+        # What stopped the machine goes out of the block, unless it does already or something else does.
+        if self._error is not None and error is None:
+            raise self._error
+
+    # --- requests, from any thread
+
+    def request_stop(self, status: int = 0) -> None:
+        """Power the machine off soon, with this exit status."""
+        self.status = status
+        self.engine.stop()
+
+    def request_reset(self) -> None:
+        """Reset the machine soon; one made without `reboot` is powered off."""
+        if not self._reboot:
+            self.request_stop(0)
+            return
+        # Resetting waits for all vCPUs, and one of them may be who asks.
+        threading.Thread(target=self._reset, name="raddle-reset", daemon=True).start()
+
+    def _reset(self) -> None:
+        with self._lock, suppress(UsageError):  # it may have stopped meanwhile
+            self._require(State.RUNNING, "reset")
+            self.engine.pause()
+            self.board.reset()
+            self.engine.resume()
+
+    # --- looking into it
+
+    def stats(self) -> Mapping[str, object]:
+        """The engine's counters."""
+        return self.engine.stats()
+
+    def hook(
+        self, kind: str, function: Callable[..., object], start: int | None = None, end: int | None = None
+    ) -> Hook:
+        """Call `function` on each event of `kind` ("block", "memory", "exception") whose guest address lies from
+        `start` up to `end` (None: anywhere). Takes effect at once, also while the machine runs. An exception in it
+        stops the machine and comes out of `wait`.
+        """
+        add: Callable[..., Hook] | None = getattr(self.engine, "add_hook", None)
+        if add is None:
+            raise UsageError("this engine has no hooks")
+        return add(kind, function, start, end)
+
+    def log(self, items: Sequence[str], stream: TextIO) -> None:
+        """Write about these items (`in_asm`, `int` ...: those of `-d`) to `stream` from now on."""
+        log: Callable[[Sequence[str], TextIO], None] | None = getattr(self.engine, "log", None)
+        if log is None:
+            raise UsageError(f"-d {','.join(items)} is not supported yet; the nearest that is: -d stats")
+        log(items, stream)
+
+    def describe(self) -> str:
+        """The registers of all CPUs, in the manner of the architecture."""
+        return "\n".join(f"CPU {cpu.index}\n{self.frontend.describe(cpu).rstrip()}" for cpu in self.cpus)
+
+    # --- inside
+
+    def _supervise(self) -> None:
+        """On a thread of its own: wait for the vCPUs' end, however it comes."""
+        try:
+            self.engine.join(None)
+        except BaseException as error:
+            self._finish(error)
+        else:
+            self._finish(None)
+
+    def _finish(self, error: BaseException | None) -> None:
+        self._error = error
+        self.state = State.STOPPED
+        for device in self.consoles:
+            device.close()
+        self._finished.set()
+
+    def _require(self, state: State, action: str) -> None:
+        if self.state is not state:
+            raise UsageError(f"a machine that is {self.state.value} cannot be {action}")
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _consoles(serial: str | CharDevice | Sequence[str | CharDevice] | None, ports: int) -> tuple[CharDevice, ...]:
+    """A character device for each serial port; ports for which none is given have a NullDevice."""
+    if serial is None:
+        given: list[str | CharDevice] = [MemoryConsole()]
+    elif isinstance(serial, (str, CharDevice)):
+        given = [serial]
+    else:
+        given = list(serial)
+    if len(given) > ports:
+        raise UsageError(f"the machine has {ports} serial port{'s' * (ports != 1)}, not {len(given)}")
+    devices: list[CharDevice] = []
+    try:
+        for one in given:
+            devices.append(parse_chardev(one) if isinstance(one, str) else one)
+    except BaseException:
+        for device in devices:
+            device.close()
+        raise
+    return (*devices, *(NullDevice() for _ in range(ports - len(devices))))
+
+
+SIZE_PATTERN: Final = re.compile(r"(\d{1,15})(\.\d{1,9})?([kKmMgGtT]?)[iI]?[bB]?", re.ASCII)
+SIZE_SHIFT: Final = {"": 20, "k": 10, "m": 20, "g": 30, "t": 40}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size like `512M` or `1.5G`; a plain number is MiB. Raises UsageError."""
+    match = SIZE_PATTERN.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{text!r} is not a memory size: give a number and K, M or G, as in 512M")
+    return int(float(match[1] + (match[2] or "")) * (1 << SIZE_SHIFT[match[3].lower()]))

@@ -1,0 +1,408 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Character devices on what the host's kernel offers: the terminal, sockets and pseudo-terminals."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import selectors
+import socket
+import sys
+import termios
+import threading
+import tty
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+from raddle.errors import UsageError
+from raddle.machine.chardev import CharDevice, FileDevice, MemoryConsole, NullDevice, write_all
+
+__all__ = ["ESCAPE_HELP", "Command", "EscapeFilter", "PtyDevice", "SocketDevice", "StdioDevice", "parse_chardev"]
+
+READ_SIZE: Final = 4096
+OUTPUT_LIMIT: Final = 1 << 20
+"""Bytes that wait for a peer who does not read; older ones are dropped, the guest is not held up."""
+
+ESCAPE: Final = 0x01
+"""Ctrl-A."""
+
+ESCAPE_HELP: Final = (
+    "\r\nCtrl-A H  this help\r\nCtrl-A X  exit\r\nCtrl-A C  switch between console and monitor\r\n"
+    "Ctrl-A A  send Ctrl-A\r\n"
+)
+
+
+class Command(Enum):
+    """What a user asks for with Ctrl-A and a key."""
+
+    QUIT = ord("x")
+    MONITOR = ord("c")
+    HELP = ord("h")
+
+
+class EscapeFilter:
+    """Tells typed bytes from Ctrl-A commands, however they are cut into pieces."""
+
+    def __init__(self) -> None:
+        self._escaped = False
+
+    def feed(self, data: bytes) -> list[bytes | Command]:
+        """What was typed, in order. Ctrl-A followed by Ctrl-A or A is a Ctrl-A; unknown keys are dropped."""
+        result: list[bytes | Command] = []
+        plain = bytearray()
+        for byte in data:
+            if not self._escaped:
+                if byte == ESCAPE:
+                    self._escaped = True
+                else:
+                    plain.append(byte)
+                continue
+            self._escaped = False
+            key = byte | 0x20 if 0x41 <= byte <= 0x5A else byte
+            if key in (ESCAPE, ord("a")):
+                plain.append(ESCAPE)
+            elif key in {command.value for command in Command}:
+                if plain:
+                    result.append(bytes(plain))
+                    plain.clear()
+                result.append(Command(key))
+        if plain:
+            result.append(bytes(plain))
+        return result
+
+
+class _Reader:
+    """A thread that waits for files to become ready, and can be told to stop."""
+
+    def __init__(self, name: str) -> None:
+        self.selector = selectors.PollSelector()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.selector.register(self._wake_read, selectors.EVENT_READ, None)
+        self._stop = False
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Have the thread look at what is registered again."""
+        with contextlib.suppress(OSError):  # full: it will wake anyway; closed: there is nobody to wake
+            os.write(self._wake_write, b"!")
+
+    def stop(self) -> None:
+        """End the thread, and wait for it unless it is the one that asks."""
+        self._stop = True
+        self.wake()
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        self.selector.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _loop(self) -> None:
+        while not self._stop:
+            for key, events in self.selector.select():
+                if key.data is None:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self._wake_read, READ_SIZE)
+                elif not self._stop:
+                    key.data(events)
+
+
+class StdioDevice(CharDevice):
+    """The process's standard input and output. A terminal is raw while the device is open, and is put back after.
+
+    With `commands`, Ctrl-A begins a command, and signal keys go to the guest; without, Ctrl-C ends the program.
+    """
+
+    def __init__(self, commands: bool = True) -> None:
+        super().__init__()
+        self._filter = EscapeFilter() if commands else None
+        self._reader: _Reader | None = None
+        self._saved: list[Any] | None = None
+        self.on_command: Callable[[Command], None] = lambda command: None
+        """Called on the reader thread."""
+        self.divert: Callable[[bytes], None] | None = None
+        """Takes typed bytes instead of the guest (the monitor, while it is open)."""
+
+    def start(self) -> None:
+        self._make_raw()
+        self._reader = _Reader("raddle-stdio")
+        try:
+            self._reader.selector.register(0, selectors.EVENT_READ, self._readable)
+        except (OSError, ValueError):  # no standard input at all
+            return
+        self._reader.start()
+
+    def _make_raw(self) -> None:
+        if not os.isatty(0):
+            return
+        self._saved = termios.tcgetattr(0)
+        atexit.register(self._restore)
+        raw = termios.tcgetattr(0)
+        raw[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INLCR | termios.IGNCR | termios.ISTRIP | termios.IXON)
+        raw[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN)
+        if self._filter is not None:
+            raw[3] &= ~termios.ISIG
+        termios.tcsetattr(0, termios.TCSADRAIN, raw)
+
+    def _restore(self) -> None:
+        if self._saved is not None:
+            with contextlib.suppress(termios.error):  # the terminal is gone
+                termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+            self._saved = None
+            atexit.unregister(self._restore)
+
+    def _readable(self, _: int) -> None:
+        try:
+            data = os.read(0, READ_SIZE)
+        except OSError:
+            data = b""
+        if not data:  # the end of the input, not of the machine
+            assert self._reader is not None
+            self._reader.selector.unregister(0)
+            return
+        for part in self._filter.feed(data) if self._filter else [data]:
+            if isinstance(part, Command):
+                self.on_command(part)
+            elif self.divert is not None:
+                self.divert(part)
+            else:
+                self.feed(part)
+
+    def write(self, data: bytes) -> None:
+        sys.stdout.flush()
+        write_all(1, data)
+
+    def close(self) -> None:
+        already = self._closed
+        super().close()
+        if not already:
+            self._restore()
+            if self._reader is not None:
+                self._reader.stop()
+
+
+class _PeerDevice(CharDevice):
+    """A device whose peer comes and goes and may not read: output waits, up to a limit."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._reader = _Reader(name)
+        self._output = bytearray()
+        self._peer: int | None = None
+
+    def write(self, data: bytes) -> None:
+        with self._changed:
+            if self._peer is None or self._closed:
+                return  # nobody listens
+            self._output += data
+            del self._output[: max(0, len(self._output) - OUTPUT_LIMIT)]
+            self._flush(self._peer)
+            if self._output:
+                self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
+                self._reader.wake()
+
+    def _flush(self, peer: int) -> None:
+        """Write what the peer takes. Under the lock of `_changed`."""
+        try:
+            while self._output:
+                del self._output[: os.write(peer, self._output)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._output.clear()  # the peer has left; reading will tell the same
+
+    def _watch(self, events: int) -> None:
+        if self._peer is not None:
+            self._reader.selector.modify(self._peer, events, self._ready)
+
+    def _attach(self, peer: int) -> None:
+        os.set_blocking(peer, False)
+        with self._changed:
+            self._peer = peer
+            self._reader.selector.register(peer, selectors.EVENT_READ, self._ready)
+
+    def _ready(self, events: int) -> None:
+        peer = self._peer
+        if peer is None:
+            return
+        if events & selectors.EVENT_WRITE:
+            with self._changed:
+                self._flush(peer)
+                if not self._output:
+                    self._watch(selectors.EVENT_READ)
+        if events & selectors.EVENT_READ:
+            try:
+                data = os.read(peer, READ_SIZE)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if data:
+                self.feed(data)
+            else:
+                self._left(peer)
+
+    def _left(self, peer: int) -> None:
+        """The peer has gone."""
+        with self._changed:
+            self._reader.selector.unregister(peer)
+            self._peer = None
+            self._output.clear()
+
+    def close(self) -> None:
+        already = self._closed
+        super().close()
+        if not already:
+            self._reader.stop()
+
+
+class SocketDevice(_PeerDevice):
+    """A listening socket that serves one peer at a time."""
+
+    def __init__(self, listener: socket.socket, where: str, wait: bool) -> None:
+        super().__init__("raddle-socket")
+        self._listener = listener
+        self._connection: socket.socket | None = None
+        self._wait = wait
+        self.where: Final = where
+
+    def start(self) -> None:
+        if self._wait:
+            print(f"raddle: waiting for a connection on {self.where}", file=sys.stderr, flush=True)
+            self._accept(0)
+        self._listener.setblocking(False)
+        self._reader.selector.register(self._listener.fileno(), selectors.EVENT_READ, self._accept)
+        self._reader.start()
+
+    def _accept(self, _: int) -> None:
+        try:
+            connection, _peer = self._listener.accept()
+        except BlockingIOError:
+            return
+        if self._connection is not None:
+            connection.close()  # one at a time
+            return
+        self._connection = connection
+        self._attach(connection.fileno())
+
+    def _left(self, peer: int) -> None:
+        super()._left(peer)
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def close(self) -> None:
+        already = self._closed
+        super().close()
+        if already:
+            return
+        if self._connection is not None:
+            self._connection.close()
+        if self._listener.family == socket.AF_UNIX:
+            with contextlib.suppress(OSError):
+                Path(self._listener.getsockname()).unlink()
+        self._listener.close()
+
+
+class PtyDevice(_PeerDevice):
+    """A new pseudo-terminal, whose name is `path`."""
+
+    def __init__(self) -> None:
+        super().__init__("raddle-pty")
+        try:
+            self._master, self._slave = os.openpty()
+        except OSError as error:
+            raise UsageError(f"cannot open a pty: {error.strerror}") from None
+        tty.setraw(self._slave)
+        # The slave stays open, so that a user's program may come and go.
+        self.path: Final = os.ttyname(self._slave)
+
+    def start(self) -> None:
+        self._attach(self._master)
+        self._reader.start()
+
+    def close(self) -> None:
+        already = self._closed
+        super().close()
+        if not already:
+            os.close(self._master)
+            os.close(self._slave)
+
+
+# --- options ----------------------------------------------------------------------------------------------------
+
+KNOWN: Final = (
+    "stdio",
+    "mon:stdio",
+    "null",
+    "none",
+    "file:PATH",
+    "pty",
+    "unix:PATH,server=on",
+    "tcp:HOST:PORT,server=on",
+)
+
+
+def parse_chardev(text: str) -> CharDevice:
+    """The character device that `-serial` or `-monitor` names; it is open, but not started.
+
+    Raises UsageError for one that is unknown or cannot be opened.
+    """
+    kind, _, rest = text.partition(":")
+    match kind:
+        case "stdio" if not rest:
+            return StdioDevice(commands=False)
+        case "mon" if rest == "stdio":
+            return StdioDevice(commands=True)
+        case "null" | "none" if not rest:
+            return NullDevice()
+        case "memory" if not rest:
+            return MemoryConsole()
+        case "pty" if not rest:
+            return PtyDevice()
+        case "file" if rest:
+            return FileDevice(rest)
+        case "unix" | "tcp" if rest:
+            return _parse_socket(kind, rest)
+    raise UsageError(f"character device {text!r} is not supported (known: {', '.join(KNOWN)})")
+
+
+def _parse_socket(kind: str, text: str) -> SocketDevice:
+    where, *settings = text.split(",")
+    server, wait = False, True
+    for setting in settings:
+        match setting:
+            case "server" | "server=on":
+                server = True
+            case "wait" | "wait=on":
+                wait = True
+            case "nowait" | "wait=off":
+                wait = False
+            case "nodelay" | "nodelay=on" | "nodelay=off" if kind == "tcp":
+                pass  # what is written is sent at once anyway
+            case _:
+                raise UsageError(f"socket setting {setting!r} is not supported (known: server=on, wait=on, wait=off)")
+    if not server:
+        raise UsageError(f"{kind}:{where} needs server=on: connecting to a socket is not supported")
+    address: Any = where
+    if kind == "tcp":
+        host, colon, port = where.rpartition(":")
+        if not colon or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
+            raise UsageError(f"tcp:{where} is not tcp:HOST:PORT")
+        address = (host.strip("[]"), int(port))
+    family = socket.AF_UNIX if kind == "unix" else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if kind == "tcp":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1)
+    except (OSError, ValueError) as error:
+        listener.close()
+        raise UsageError(f"cannot listen on {kind}:{where}: {getattr(error, 'strerror', None) or error}") from None
+    return SocketDevice(listener, f"{kind}:{where}", wait)

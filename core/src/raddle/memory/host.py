@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Host memory at a fixed address, which Python, the native runtime and generated code share."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any, Final
+
+import cffi
+
+from raddle.errors import UsageError
+
+__all__ = ["HostMemory"]
+
+_ffi: Any = cffi.FFI()
+
+MAP_NORESERVE: Final = getattr(mmap, "MAP_NORESERVE", 0x4000)
+"""Linux: RAM that the guest never touches counts against no limit (the module names it from Python 3.13 on)."""
+
+
+class HostMemory:
+    """Zeroed, page-aligned memory that stays where it is until `close`. Touched pages alone take up host memory.
+
+    `bytes` and `words` (host-endian, 32 bits) are views of the same memory. Thread-safe as plain memory is.
+    """
+
+    def __init__(self, size: int, what: str = "memory") -> None:
+        """Allocate `size` bytes. Raises UsageError when the host does not have that much address space."""
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+        try:
+            self._map = mmap.mmap(-1, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        except (OSError, OverflowError, ValueError) as error:
+            raise UsageError(f"cannot allocate {size >> 20} MiB for {what}: {error}") from None
+        self._exported = _ffi.from_buffer(self._map)
+        self.size: Final = size
+        self.address: Final = int(_ffi.cast("uintptr_t", self._exported))
+        """Host address of the first byte."""
+        self.bytes: Final = memoryview(self._map)
+        self.words: Final = self.bytes[: size & ~3].cast("I")
+
+    def prefer_huge_pages(self) -> None:
+        """Ask the host for huge pages, where it has them: guest RAM takes fewer TLB misses on them."""
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            try:
+                self._map.madvise(mmap.MADV_HUGEPAGE)
+            except OSError:
+                return  # a kernel without transparent huge pages
+
+    def clear(self, offset: int, size: int) -> None:
+        """Zero `size` bytes; whole pages among them are given back to the host until they are touched again."""
+        first = min(offset + mmap.PAGESIZE - 1 & -mmap.PAGESIZE, offset + size)
+        last = max(offset + size & -mmap.PAGESIZE, first)
+        self.bytes[offset:first] = bytes(first - offset)
+        self.bytes[last : offset + size] = bytes(offset + size - last)
+        if last > first:
+            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+    def close(self) -> None:
+        """Give the memory back. Nothing may use `address` any more."""
+        _ffi.release(self._exported)
+        self.words.release()
+        self.bytes.release()
+        self._map.close()

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guest's physical address space: a sorted list of regions that never overlap.
+
+Regions are added while a machine is built and stay as they are while it runs, so readers need no lock.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
+
+from raddle.errors import RaddleError, UsageError
+from raddle.memory.host import HostMemory
+
+__all__ = ["PAGE_SIZE", "AddressSpace", "IoHandler", "Kind", "MemoryAccessError", "Region"]
+
+PAGE_SIZE: Final = 4096
+"""Regions begin and end on multiples of this many bytes: the software TLB tells regions apart page by page."""
+
+
+class MemoryAccessError(RaddleError, IndexError):
+    """A Python access to guest-physical addresses that are not RAM or ROM."""
+
+
+class Kind(Enum):
+    RAM = "RAM"
+    ROM = "ROM"
+    IO = "I/O"
+
+
+class IoHandler(Protocol):
+    """What answers accesses to an I/O region. Called under the big lock, `offset` from the region's start."""
+
+    def read(self, offset: int, size: int) -> int:
+        """The value of `size` bytes (1, 2, 4 or 8), little-endian."""
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Take the low `size` bytes of `value`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """Guest-physical addresses from `start` up to `end`. RAM and ROM have `memory`, I/O has `handler`."""
+
+    name: str
+    kind: Kind
+    start: int
+    size: int
+    memory: HostMemory | None = None
+    handler: IoHandler | None = None
+
+    @property
+    def end(self) -> int:
+        """The first address after the region."""
+        return self.start + self.size
+
+    @property
+    def host_address(self) -> int:
+        """Host address of the region's first byte; 0 for I/O."""
+        return self.memory.address if self.memory else 0
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.kind.value}, {self.start:#x}-{self.end - 1:#x})"
+
+
+WriteListener = Callable[[int, int], None]
+"""Called as `listener(start, size)` after Python has written guest memory."""
+
+
+class AddressSpace:
+    """Guest-physical memory, readable and writable from Python as a buffer: `memory[a:b]`, `memory[a]`.
+
+    Reading and writing from Python reaches RAM and ROM, not device registers, and may be done from any thread: the
+    guest sees such a write as it sees another CPU's plain stores, in no particular order and not as one.
+    """
+
+    def __init__(self) -> None:
+        self.regions: tuple[Region, ...] = ()
+        """Sorted by address."""
+        self.initiator = 0
+        """Index of the vCPU that makes the I/O access under way; the runtime sets it, under the big lock, before it
+        calls a handler."""
+        self._starts: list[int] = []
+        self._listeners: list[WriteListener] = []
+
+    # --- building
+
+    def add_ram(self, name: str, start: int, size: int) -> Region:
+        """Zeroed RAM of `size` bytes."""
+        self._check(name, start, size)
+        memory = HostMemory(size, f"{name} of the guest")
+        memory.prefer_huge_pages()
+        return self._insert(Region(name, Kind.RAM, start, size, memory))
+
+    def add_rom(self, name: str, start: int, size: int, contents: bytes = b"") -> Region:
+        """ROM of `size` bytes that begins with `contents`; the guest's writes to it are bus errors."""
+        self._check(name, start, size)
+        if len(contents) > size:
+            raise UsageError(f"{name} has room for {size} bytes, not for {len(contents)}")
+        memory = HostMemory(size, name)
+        memory.bytes[: len(contents)] = contents
+        return self._insert(Region(name, Kind.ROM, start, size, memory))
+
+    def add_io(self, name: str, start: int, size: int, handler: IoHandler) -> Region:
+        """Device registers."""
+        self._check(name, start, size)
+        return self._insert(Region(name, Kind.IO, start, size, handler=handler))
+
+    def _check(self, name: str, start: int, size: int) -> None:
+        if start < 0 or size <= 0 or start % PAGE_SIZE or size % PAGE_SIZE:
+            raise UsageError(f"region {name} ({start:#x}, {size:#x} bytes) is not made of whole pages of {PAGE_SIZE}")
+        for other in self.regions:
+            if start < other.end and other.start < start + size:
+                raise UsageError(f"region {name} ({start:#x}-{start + size - 1:#x}) overlaps {other}")
+
+    def _insert(self, region: Region) -> Region:
+        self.regions = tuple(sorted((*self.regions, region), key=lambda one: one.start))
+        self._starts = [one.start for one in self.regions]
+        return region
+
+    def close(self) -> None:
+        """Give the host memory back. No vCPU may run any more."""
+        regions, self.regions, self._starts = self.regions, (), []
+        for region in regions:
+            if region.memory:
+                region.memory.close()
+
+    # --- using
+
+    def find(self, address: int) -> Region | None:
+        """The region that `address` lies in."""
+        index = bisect_right(self._starts, address) - 1
+        if index < 0 or address >= self.regions[index].end:
+            return None
+        return self.regions[index]
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes of RAM or ROM. Raises MemoryAccessError where there is none."""
+        return b"".join(bytes(part) for part in self._parts(address, size))
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Put `data` into RAM or ROM, all of it or, where something else is in the way, nothing."""
+        source = memoryview(data).cast("B")
+        parts = list(self._parts(address, len(source)))
+        position = 0
+        for part in parts:
+            part[:] = source[position : position + len(part)]
+            position += len(part)
+        for listener in self._listeners:
+            listener(address, len(source))
+
+    def clear(self, address: int, size: int) -> None:
+        """Zero `size` bytes of RAM or ROM that lie in one region."""
+        region = self.find(address)
+        if region is None or region.memory is None or address + size > region.end:
+            raise MemoryAccessError(f"there are no {size} bytes of guest memory at {address:#x}")
+        region.memory.clear(address - region.start, size)
+        for listener in self._listeners:
+            listener(address, size)
+
+    def on_write(self, listener: WriteListener) -> None:
+        """Call `listener(start, size)` after each write from Python: translations of what was there are stale."""
+        self._listeners.append(listener)
+
+    def _parts(self, address: int, size: int) -> Iterator[memoryview]:
+        if size < 0:
+            raise MemoryAccessError(f"cannot access {size} bytes")
+        position, end = address, address + size
+        while position < end:
+            region = self.find(position)
+            if region is None:
+                raise MemoryAccessError(f"there is no guest memory at {position:#x}")
+            if region.memory is None:
+                raise MemoryAccessError(f"{position:#x} is a register of {region}; only RAM and ROM are memory")
+            stop = min(end, region.end)
+            yield region.memory.bytes[position - region.start : stop - region.start]
+            position = stop
+
+    def __getitem__(self, key: int | slice) -> bytes | int:
+        if isinstance(key, slice):
+            start, size = self._range(key)
+            return self.read(start, size)
+        return self.read(key, 1)[0]
+
+    def __setitem__(self, key: int | slice, value: int | bytes | bytearray | memoryview) -> None:
+        if isinstance(key, slice):
+            start, size = self._range(key)
+            data = bytes(value) if not isinstance(value, int) else None
+            if data is None or len(data) != size:
+                raise MemoryAccessError(f"{size} bytes must be given to write {start:#x}-{start + size - 1:#x}")
+            self.write(start, data)
+        elif isinstance(value, int):
+            self.write(key, bytes([value]))
+        else:
+            raise MemoryAccessError(f"one byte (an integer) must be given to write {key:#x}")
+
+    @staticmethod
+    def _range(key: slice) -> tuple[int, int]:
+        if key.start is None or key.stop is None or key.step not in (None, 1):
+            raise MemoryAccessError("a range of guest memory needs a first and an end address, and no step")
+        return key.start, max(0, key.stop - key.start)

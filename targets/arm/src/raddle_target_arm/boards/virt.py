@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `virt` board: a machine of standard parts that any device-tree kernel finds its way around.
+
+Addresses and interrupt numbers are those of the board of the same name that users know from other emulators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import ClassVar, Final
+
+from raddle.devices.pl011 import PL011
+from raddle.devices.pl031 import PL031
+from raddle.errors import UsageError
+from raddle.machine.board import Board, BoardCpu, BoardOptions, Power
+from raddle.machine.chardev import CharDevice
+from raddle.machine.clock import MachineClock
+from raddle.machine.devicetree import Tree, cells, make_tree
+from raddle.machine.lines import Line
+from raddle.machine.loaders import read_file
+from raddle.memory import PAGE_SIZE
+from raddle_target_arm.boot import plan, plan_firmware
+from raddle_target_arm.devices.gic import Gic
+
+__all__ = ["Virt"]
+
+FIRMWARE: Final = 0x0000_0000
+FIRMWARE_LIMIT: Final = 64 << 20
+GIC_DISTRIBUTOR: Final = 0x0800_0000
+GIC_CPU_INTERFACE: Final = 0x0801_0000
+UART: Final = 0x0900_0000
+RTC: Final = 0x0901_0000
+RAM: Final = 0x4000_0000
+
+RAM_MIN: Final = 1 << 20
+RAM_MAX: Final = 3 << 30
+MAX_CPUS: Final = 8
+
+UART_SPI: Final = 1
+RTC_SPI: Final = 2
+TIMER_PPIS: Final = {"secure": 13, "non-secure": 14, "virtual": 11, "hypervisor": 10}
+"""In the order that the device-tree binding arm,armv7-timer asks for."""
+
+UART_CLOCK_HZ: Final = 24_000_000
+
+# The device tree's interrupt specifiers: kind, number, flags.
+SPI, PPI = 0, 1
+LEVEL_HIGH: Final = 4
+GIC_PHANDLE: Final = 1
+CLOCK_PHANDLE: Final = 2
+
+
+class Virt(Board):
+    """1 to 8 CPUs, up to 3 GiB of RAM, GICv2, PL011, PL031, PSCI."""
+
+    NAME = "virt"
+    SERIAL_PORTS: ClassVar[int] = 1
+
+    def __init__(self, options: BoardOptions, consoles: Sequence[CharDevice], clock: MachineClock) -> None:
+        super().__init__(options, consoles, clock)
+        if not 1 <= options.cpus <= MAX_CPUS:
+            raise UsageError(f"machine virt has 1 to {MAX_CPUS} CPUs, not {options.cpus}")
+        if not RAM_MIN <= options.memory <= RAM_MAX:
+            raise UsageError(
+                f"machine virt has {RAM_MIN >> 20} to {RAM_MAX >> 20} MiB of RAM, not {options.memory / 2**20:g} MiB"
+            )
+        size = options.memory & -PAGE_SIZE
+        self.gic = Gic(options.cpus, self.memory)
+        self.console = consoles[0]
+        self.uart = PL011(self.console, self.gic.spi(UART_SPI))
+        self.rtc = PL031(clock, self.gic.spi(RTC_SPI))
+        self._powered = [False] * options.cpus
+        if options.bios is not None:
+            firmware = read_file(options.bios, "firmware", FIRMWARE_LIMIT)
+            self.memory.add_rom("firmware", FIRMWARE, len(firmware) + PAGE_SIZE - 1 & -PAGE_SIZE, firmware)
+            self._boot = plan_firmware(options, RAM, size, self.tree, FIRMWARE)
+        else:
+            self._boot = plan(options, RAM, size, self.tree)
+        self.memory.add_io("gic distributor", GIC_DISTRIBUTOR, self.gic.distributor.SIZE, self.gic.distributor)
+        self.memory.add_io("gic cpu interface", GIC_CPU_INTERFACE, self.gic.interface.SIZE, self.gic.interface)
+        self.memory.add_io("pl011", UART, self.uart.SIZE, self.uart)
+        self.memory.add_io("pl031", RTC, self.rtc.SIZE, self.rtc)
+        self.memory.add_ram("RAM", RAM, size)
+
+    def connect(self, cpus: Sequence[BoardCpu], power: Power, big_lock: AbstractContextManager[object]) -> None:
+        super().connect(cpus, power, big_lock)
+        self.gic.connect(cpus)
+
+        def receive() -> None:
+            with big_lock:
+                self.uart.receive()
+
+        self.console.on_input(receive)
+
+    def timer_line(self, cpu: int, name: str) -> Line:
+        """The input that a CPU's generic timer drives: `secure`, `non-secure`, `virtual` or `hypervisor`."""
+        return self.gic.ppi(cpu, TIMER_PPIS[name])
+
+    def reset(self) -> None:
+        for device in (self.gic, self.uart, self.rtc):
+            device.reset()
+        for segment in self._boot.segments:
+            self.memory.write(segment.address, segment.data)
+            if segment.size > len(segment.data):
+                self.memory.clear(segment.address + len(segment.data), segment.size - len(segment.data))
+        self._powered = [cpu.index == 0 for cpu in self.cpus]
+        self.cpus[0].power_on(self._boot.entry, 0)
+
+    # --- power, for PSCI; under the big lock
+
+    def is_powered(self, cpu: int) -> bool:
+        """Whether the CPU is on, or has been told to come on."""
+        return self._powered[cpu]
+
+    def cpu_on(self, cpu: int, entry: int, context: int) -> None:
+        """Start a CPU that is off at `entry` (bit 0: Thumb) with `context` in r0."""
+        self._powered[cpu] = True
+        self.cpus[cpu].power_on(entry, context)
+
+    def cpu_off(self, cpu: int) -> None:
+        """Turn off the CPU that asks for it."""
+        self._powered[cpu] = False
+        self.cpus[cpu].power_off()
+
+    def system_off(self) -> None:
+        """End the machine with exit status 0."""
+        self.power.request_stop(0)
+
+    def system_reset(self) -> None:
+        """Reset the machine; every CPU stands still until that is done."""
+        for cpu in self.cpus:
+            cpu.power_off()
+        self.power.request_reset()
+
+    # --- device tree
+
+    def tree(self, bootargs: str | None, initrd: tuple[int, int] | None) -> bytes:
+        """The device tree of this machine."""
+        ram_size = self.options.memory & -PAGE_SIZE
+        chosen: dict[str, str | list[int]] = {"stdout-path": f"/pl011@{UART:x}"}
+        if bootargs is not None:
+            chosen["bootargs"] = bootargs
+        if initrd is not None:
+            chosen["linux,initrd-start"], chosen["linux,initrd-end"] = cells(initrd[0]), cells(initrd[1])
+        tree: Tree = {
+            "#address-cells": 2,
+            "#size-cells": 2,
+            "interrupt-parent": GIC_PHANDLE,
+            "model": "linux,dummy-virt",
+            "compatible": "linux,dummy-virt",
+            "chosen": chosen,
+            "aliases": {"serial0": f"/pl011@{UART:x}"},
+            "memory@40000000": {"device_type": "memory", "reg": [*cells(RAM), *cells(ram_size)]},
+            "cpus": self._cpu_nodes(),
+            "psci": {
+                "compatible": ["arm,psci-1.0", "arm,psci-0.2"],
+                "method": "hvc",
+            },
+            "timer": {
+                "compatible": "arm,armv7-timer",
+                "always-on": None,
+                "interrupts": [cell for ppi in TIMER_PPIS.values() for cell in (PPI, ppi, self._every_cpu())],
+            },
+            f"intc@{GIC_DISTRIBUTOR:x}": {
+                "compatible": "arm,cortex-a15-gic",
+                "#interrupt-cells": 3,
+                "interrupt-controller": None,
+                "reg": [
+                    *(*cells(GIC_DISTRIBUTOR), *cells(self.gic.distributor.SIZE)),
+                    *(*cells(GIC_CPU_INTERFACE), *cells(self.gic.interface.SIZE)),
+                ],
+                "phandle": GIC_PHANDLE,
+            },
+            "apb-pclk": {
+                "compatible": "fixed-clock",
+                "#clock-cells": 0,
+                "clock-frequency": UART_CLOCK_HZ,
+                "clock-output-names": "clk24mhz",
+                "phandle": CLOCK_PHANDLE,
+            },
+            f"pl011@{UART:x}": {
+                "compatible": ["arm,pl011", "arm,primecell"],
+                "reg": [*cells(UART), *cells(self.uart.SIZE)],
+                "interrupts": [SPI, UART_SPI, LEVEL_HIGH],
+                "clocks": [CLOCK_PHANDLE, CLOCK_PHANDLE],
+                "clock-names": ["uartclk", "apb_pclk"],
+            },
+            f"pl031@{RTC:x}": {
+                "compatible": ["arm,pl031", "arm,primecell"],
+                "reg": [*cells(RTC), *cells(self.rtc.SIZE)],
+                "interrupts": [SPI, RTC_SPI, LEVEL_HIGH],
+                "clocks": CLOCK_PHANDLE,
+                "clock-names": "apb_pclk",
+            },
+        }
+        return make_tree(tree)
+
+    def _cpu_nodes(self) -> Tree:
+        nodes: dict[str, Tree] = {
+            f"cpu@{cpu:x}": {
+                "device_type": "cpu",
+                "compatible": f"arm,{self.options.cpu}",
+                "reg": cpu,
+                "enable-method": "psci",
+            }
+            for cpu in range(self.options.cpus)
+        }
+        return {"#address-cells": 1, "#size-cells": 0, **nodes}
+
+    def _every_cpu(self) -> int:
+        """The flags of a PPI: level, on every CPU."""
+        return ((1 << self.options.cpus) - 1) << 8 | LEVEL_HIGH

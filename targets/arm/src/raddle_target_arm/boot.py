@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where kernel, initrd and device tree go in an ARM machine's RAM, and how the kernel is entered (Linux,
+Documentation/arm/booting.rst): MMU off, ARM state, r0 = 0, r1 = machine number, r2 = address of the device tree.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from raddle.errors import UsageError
+from raddle.machine.board import BoardOptions
+from raddle.machine.devicetree import complete, parse_tree
+from raddle.machine.loaders import ImageKind, Layout, Segment, load_image, read_file
+
+__all__ = ["Boot", "plan"]
+
+KERNEL_OFFSET: Final = 0x1_0000
+"""A kernel without an address of its own; the first 64 KiB are left to the boot stub and what kernels keep there."""
+INITRD_OFFSET: Final = 128 << 20
+"""A decompressing kernel stays below. Machines with less than twice as much take the middle of their RAM."""
+
+MACHINE_NUMBER: Final = 0xFFFF_FFFF
+"""No board of the old registry: the device tree says what this is."""
+
+STUB: Final = (
+    0xE3A0_0000,  # mov r0, #0
+    0xE59F_1004,  # ldr r1, [pc, #4]
+    0xE59F_2004,  # ldr r2, [pc, #4]
+    0xE59F_F004,  # ldr pc, [pc, #4]
+)
+"""Followed by the machine number, the device tree's address and the entry (bit 0 set for Thumb)."""
+
+MakeTree = Callable[[str | None, tuple[int, int] | None], bytes]
+"""Makes the board's device tree for a command line and an initrd (first address, end), either of which may be None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """What a reset writes into RAM, and the address at which CPU 0 begins."""
+
+    segments: tuple[Segment, ...]
+    entry: int
+
+
+def plan(options: BoardOptions, ram_start: int, ram_size: int, make_tree: MakeTree) -> Boot:
+    """Load the files and find a place for each. Raises UsageError for bad files and for RAM that is too small."""
+    if options.kernel is None:
+        raise UsageError("there is nothing to boot: give a kernel (-kernel) or a firmware image (-bios)")
+    image = load_image(options.kernel, options.elf_machine)
+    layout = Layout(ram_start, ram_size)
+    offset = 0 if image.kind is ImageKind.ELF else ram_start + KERNEL_OFFSET
+    for segment in image.segments:
+        layout.add(image.name, offset + segment.address, segment.data, segment.size)
+
+    middle = ram_start + min(INITRD_OFFSET, ram_size // 2)
+    initrd = None
+    if options.initrd is not None:
+        data = read_file(options.initrd, "initrd")
+        placed = layout.add(f"initrd {options.initrd}", middle, data)
+        initrd = (placed.address, placed.end)
+        middle = placed.end
+    tree = _tree(options, ram_start, ram_size, make_tree, initrd)
+    tree_at = layout.free(len(tree), middle)
+    layout.add("the device tree", tree_at, tree)
+
+    words = (*STUB, MACHINE_NUMBER, tree_at, offset + image.entry)
+    stub = struct.pack(f"<{len(words)}I", *words)
+    stub_at = layout.free(len(stub), ram_start)
+    layout.add("the boot stub", stub_at, stub)
+    return Boot(layout.segments, stub_at)
+
+
+def plan_firmware(options: BoardOptions, ram_start: int, ram_size: int, make_tree: MakeTree, entry: int) -> Boot:
+    """Firmware is entered in its ROM with the CPU as reset leaves it, and looks for the device tree at RAM's start."""
+    for given, option in ((options.kernel, "-kernel"), (options.initrd, "-initrd")):
+        if given is not None:
+            raise UsageError(f"-bios together with {option} is not supported: the firmware would not find it")
+    layout = Layout(ram_start, ram_size)
+    layout.add("the device tree", ram_start, _tree(options, ram_start, ram_size, make_tree, None))
+    return Boot(layout.segments, entry)
+
+
+def _tree(
+    options: BoardOptions, ram_start: int, ram_size: int, make_tree: MakeTree, initrd: tuple[int, int] | None
+) -> bytes:
+    if options.dtb is None:
+        return make_tree(options.append, initrd)
+    given: Any = parse_tree(options.dtb)
+    return complete(given, [(ram_start, ram_size)], options.append, initrd)
