@@ -28,6 +28,10 @@ class CodegenConfig:
     parallel: bool = True
     icount: bool = False
     fences: int = 0
+    call_helper: int = 0
+    """Address of ``raddle_call_helper``, through which routines reach Python helpers."""
+    first_python: int = 1 << 32
+    """Helper numbers from here on are Python helpers and not in the table."""
 
 
 @dataclass(frozen=True, slots=True)

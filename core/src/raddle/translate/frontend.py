@@ -63,6 +63,8 @@ class FrontEnd(ABC):
     """log2 of the guest's smallest page; at least 12."""
     mmu_indices: int
     """How many MMU indices translations use (at most runtime.layout.MMU_INDICES)."""
+    fetch_index_shift: int = 0
+    """The two bits of the block mode from this one on are the MMU index of instruction fetches."""
     state: StateLayout
     routines: Mapping[str, RoutineBuilder]
     """IR routines by name. Names that the runtime calls, as routines or as Python helpers:
@@ -85,8 +87,14 @@ class FrontEnd(ABC):
         """Emit what blocks of this mode do before their first instruction; most emit nothing."""
 
     @abstractmethod
-    def reset(self, cpu: Any) -> None:
-        """Put the vCPU's state (``cpu[name]`` reads and writes fields) into its architectural reset state."""
+    def reset(self, cpu: Any, entry: int, context: int) -> None:
+        """Put the vCPU into its reset state (``cpu[name]`` reads and writes fields), about to run from ``entry``.
+
+        ``context`` goes into the first argument register. Sets the common fields pc and mode too.
+        """
+
+    def connect(self, engine: Any) -> None:
+        """Called once when the machine's vCPUs exist: make the native timers and whatever else needs them."""
 
     def describe(self, cpu: Any) -> str:
         """Registers in the manner of the architecture, for logs and the monitor."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -165,6 +166,8 @@ class X86BackEnd(backend.BackEnd):
     def __init__(self, config: CodegenConfig, features: Features | None = None) -> None:
         self.config = config
         self.features = detect() if features is None else features
+        self._lock = threading.Lock()
+        """Guards `_emitter`: variants are compiled when a join first wants them, by any thread."""
         self._emitter = Emitter(config, self.features, routine=False)
         self._wide = config.word is Type.I64
         self._page_mask = -(1 << config.page_bits)
@@ -184,6 +187,10 @@ class X86BackEnd(backend.BackEnd):
 
     def compile(self, code: list[Instruction], locals: list[Local], size: int, kind: int, dead: bool) -> _Compiled:
         """Compile one variant: for what the host's flags hold before, with or without the guest's flags."""
+        with self._lock:
+            return self._compile(code, locals, size, kind, dead)
+
+    def _compile(self, code: list[Instruction], locals: list[Local], size: int, kind: int, dead: bool) -> _Compiled:
         result = _Compiled()
         ends = any(TABLE[ins.op].effects & Effect.EXIT for ins in code)
         if ends and (not code or not TABLE[code[-1].op].effects & Effect.EXIT):

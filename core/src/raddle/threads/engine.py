@@ -1,0 +1,465 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine: a context of the native runtime with its vCPUs, run by one host thread each or by one for all."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from raddle.accel import Decision, Mode
+from raddle.codegen.backend import BackEnd, CodegenConfig
+from raddle.errors import MachineError
+from raddle.ir.builder import Builder, Callee, CalleeKind
+from raddle.memory import AddressSpace
+from raddle.memory.space import IoHandler, Kind
+from raddle.runtime import helpers
+from raddle.runtime._native import ffi, lib
+from raddle.threads import callbacks
+from raddle.threads.vcpu import VCpu
+from raddle.translate.frontend import FrontEnd
+from raddle.translate.translator import Translator
+
+CODE_SIZE: Final = 64 << 20
+"""Bytes of the code buffer; it is flushed as a whole when it is full."""
+SLICE_NS: Final = 5_000_000
+"""Round-robin: how long a vCPU runs before the next one's turn, in nanoseconds."""
+ICOUNT_SLICE: Final = 50_000
+"""Instruction counting: instructions before the next vCPU's turn."""
+SWITCH_INTERVAL: Final = 2e-4
+"""Seconds; what a contended GIL costs a waiting vCPU at least."""
+
+BlockHook = Callable[[VCpu, int], None]
+WatchHook = Callable[[VCpu, int, int, bool, int], None]
+
+
+class Timer:
+    """Calls a function once, under the big lock, when virtual time reaches a deadline. Methods: any thread."""
+
+    def __init__(self, context: Any, number: int) -> None:
+        self._context = context
+        self.number = number
+
+    def set(self, deadline_ns: int) -> None:
+        """Arm the timer, or move its deadline."""
+        lib.raddle_timer_set(self._context, self.number, max(0, deadline_ns))
+
+    def cancel(self) -> None:
+        """Disarm the timer."""
+        lib.raddle_timer_cancel(self._context, self.number)
+
+
+class BigLock:
+    """The native recursive big lock as a context manager. The GIL is released while it is waited for."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        lib.raddle_big_lock(self._context)
+
+    def __exit__(self, *exception: object) -> None:
+        lib.raddle_big_unlock(self._context)
+
+
+class Engine:
+    """Runs the vCPUs of one machine.
+
+    `start`, `pause`, `resume`, `stop`, `join` may be called from any thread; what each waits for stands there. The first
+    error of any vCPU, device or hook stops everything and is raised by `join`.
+    """
+
+    def __init__(
+        self,
+        frontend: FrontEnd,
+        backend: Callable[[CodegenConfig], BackEnd],
+        decision: Decision,
+        memory: AddressSpace,
+        ncpus: int,
+        *,
+        icount_shift: int | None = None,
+        trace: bool = False,
+    ) -> None:
+        self.frontend = frontend
+        self.decision = decision
+        self.memory = memory
+        self.parallel = decision.mode is Mode.MULTI
+        self.icount = icount_shift is not None
+        self.error: BaseException | None = None
+        self.block_hooks: list[BlockHook] = []
+        self.watch_hooks: list[WatchHook] = []
+        self.timer_callbacks: list[Callable[[], None]] = []
+        self.handlers: list[IoHandler] = []
+        self._condition = threading.Condition()
+        self._running = False
+        self._paused = False
+        self._stopping = False
+        self._parked = 0
+        self._threads: list[threading.Thread] = []
+
+        flags = lib.RADDLE_FLAG_DUAL_MAP
+        if self.parallel:
+            flags |= lib.RADDLE_FLAG_PARALLEL
+        if self.icount:
+            flags |= lib.RADDLE_FLAG_ICOUNT
+        if trace:
+            flags |= lib.RADDLE_FLAG_TRACE
+        config = ffi.new("struct raddle_config *")
+        config.page_bits = frontend.page_bits
+        config.word_bits = frontend.word.bits
+        config.ncpus = ncpus
+        config.flags = flags
+        config.fetch_index_shift = frontend.fetch_index_shift
+        config.code_size = CODE_SIZE
+        self.context = lib.raddle_context_new(config, callbacks.CALLBACKS)
+        if self.context == ffi.NULL:
+            raise MachineError(f"the runtime cannot be set up: {os.strerror(ffi.errno)}")
+        callbacks.ENGINES[callbacks.address(self.context)] = self
+        self.big_lock = BigLock(self.context)
+        if icount_shift is not None:
+            lib.raddle_icount_shift(self.context, icount_shift)
+        self._map_memory()
+        self._make_callees()
+        self.backend = backend(
+            CodegenConfig(
+                state=frontend.state,
+                word=frontend.word,
+                page_bits=frontend.page_bits,
+                callee_number=self.callee_number,
+                parallel=self.parallel,
+                icount=self.icount,
+                fences=int(decision.fences) if self.parallel else 0,
+                call_helper=_address_of("raddle_call_helper"),
+                first_python=helpers.FIRST_PYTHON,
+            )
+        )
+        self.translator = Translator(frontend, self.backend, self.context)
+        self._make_cpus(ncpus)
+
+    # -- building ------------------------------------------------------------------------------------------------------
+
+    def _map_memory(self) -> None:
+        regions = ffi.new("struct raddle_region[]", len(self.memory.regions))
+        for entry, region in zip(regions, self.memory.regions, strict=True):
+            entry.base = region.start
+            entry.size = region.size
+            if region.kind is Kind.IO:
+                assert region.handler is not None
+                entry.kind = lib.RADDLE_REGION_PYTHON
+                entry.id = len(self.handlers)
+                self.handlers.append(region.handler)
+            else:
+                entry.kind = lib.RADDLE_REGION_RAM if region.kind is Kind.RAM else lib.RADDLE_REGION_ROM
+                entry.memory = ffi.cast("void *", region.host_address)
+        if lib.raddle_memory_set(self.context, regions, len(self.memory.regions)):
+            raise MachineError(f"the runtime refuses the memory map: {os.strerror(ffi.errno)}")
+        self.memory.on_write(lambda start, size: lib.raddle_code_invalidate(self.context, start, size))
+
+    def _make_callees(self) -> None:
+        self._routine_numbers = {
+            name: helpers.FIRST_ROUTINE + index for index, name in enumerate(self.frontend.routines)
+        }
+        self.python_callees: list[tuple[Callable[..., int | None], int]] = []
+        self._python_numbers: dict[str, int] = {}
+        for name, function in self.frontend.python_helpers.items():
+            self._python_numbers[name] = helpers.FIRST_PYTHON + len(self.python_callees)
+            count = min(4, len(inspect.signature(function).parameters) - 1)
+            self.python_callees.append((function, count))
+        self._table = ffi.new("void *[]", helpers.FIRST_ROUTINE + len(self._routine_numbers))
+        for helper, number in helpers.NUMBER.items():
+            address = lib.raddle_helper_address(number)
+            if address == ffi.NULL:
+                raise MachineError(f"the native runtime lacks helper {helper}; build it again")
+            self._table[number] = address
+
+    def callee_number(self, callee: Callee) -> int:
+        """The number under which generated code calls `callee`. Raises MachineError for an unknown name."""
+        tables = {
+            CalleeKind.NATIVE: helpers.NUMBER,
+            CalleeKind.ROUTINE: self._routine_numbers,
+            CalleeKind.PYTHON: self._python_numbers,
+        }
+        number = tables[callee.kind].get(callee.name)
+        if number is None:
+            kind = callee.kind.name.lower()
+            raise MachineError(f"target {self.frontend.name} calls the {kind} helper {callee.name!r}, which does not exist")
+        return number
+
+    def _write_code(self, code: bytes) -> int:
+        address = lib.raddle_code_write(self.context, ffi.from_buffer(code), len(code), 16)
+        if not address:
+            raise MachineError("the code buffer has no room for the machine's routines")
+        return int(address)
+
+    def _make_cpus(self, ncpus: int) -> None:
+        names = ("raddle_slow_load", "raddle_slow_store", "raddle_slow_atomic", "raddle_call_helper")
+        thunks = self.backend.thunks({name: _address_of(name) for name in names})
+        fields = {name: self._write_code(code) for name, code in thunks.by_field.items()}
+        lib.raddle_set_enter(self.context, ffi.cast("void *", self._write_code(thunks.enter)))
+        for name, build in self.frontend.routines.items():
+            b = Builder(self.frontend.word, self.frontend.state.nzcv)
+            build(b)
+            address = self._write_code(self.backend.routine(b.code, b.locals))
+            self._table[self._routine_numbers[name]] = ffi.cast("void *", address)
+        for which, name in (
+            (lib.RADDLE_CALLEE_TLB_FILL, "tlb_fill"),
+            (lib.RADDLE_CALLEE_FAULT, "fault"),
+            (lib.RADDLE_CALLEE_INTERRUPT, "interrupt"),
+        ):
+            if name in self._routine_numbers:
+                lib.raddle_set_callee(self.context, which, self._table[self._routine_numbers[name]])
+            else:
+                kind = Callee(CalleeKind.PYTHON, name)
+                lib.raddle_set_callee_number(self.context, which, self.callee_number(kind))
+        self.cpus: list[VCpu] = []
+        for index in range(ncpus):
+            env = lib.raddle_cpu_new(self.context, index, self.frontend.state.size)
+            if env == ffi.NULL:
+                raise MachineError(f"no memory for vCPU {index}")
+            cpu = VCpu(self, index, env)
+            cpu.header.powered_off = 1
+            cpu.header.helpers = ffi.cast("void *", self._table)
+            for name, address in fields.items():
+                setattr(cpu.header, name, ffi.cast("void *", address))
+            callbacks.CPUS[callbacks.address(env)] = cpu
+            self.cpus.append(cpu)
+        self.frontend.connect(self)
+
+    # -- clock ---------------------------------------------------------------------------------------------------------
+
+    def clock_ns(self) -> int:
+        """Virtual time in nanoseconds since the machine was started; it stands while the machine is paused."""
+        return int(lib.raddle_clock_ns(self.context))
+
+    def timer(self, callback: Callable[[], None]) -> Timer:
+        """A disarmed timer that will call `callback` under the big lock. Raises MachineError when there are too many."""
+        number = lib.raddle_timer_new(self.context, lib.RADDLE_TIMER_PYTHON, len(self.timer_callbacks), ffi.NULL)
+        if number < 0:
+            raise MachineError(f"a machine has at most {lib.RADDLE_TIMERS} timers")
+        self.timer_callbacks.append(callback)
+        return Timer(self.context, number)
+
+    # -- control -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the threads. Returns at once."""
+        with self._condition:
+            if self._running:
+                return
+            self._running = True
+            sys.setswitchinterval(SWITCH_INTERVAL)
+            lib.raddle_clock_start(self.context)
+            groups = [[cpu] for cpu in self.cpus] if self.parallel else [self.cpus]
+            loop = self._loop_alone if self.parallel else self._loop_icount if self.icount else self._loop_in_turn
+            for group in groups:
+                name = f"vCPU {group[0].index}" if self.parallel else "vCPUs"
+                thread = threading.Thread(target=self._thread, args=(loop, group), name=name, daemon=True)
+                for cpu in group:
+                    cpu.thread = thread
+                self._threads.append(thread)
+            for thread in self._threads:
+                thread.start()
+
+    def pause(self) -> None:
+        """Stop all vCPUs between blocks; waits until they stand, unless called by one of their threads."""
+        with self._condition:
+            self._paused = True
+            lib.raddle_clock_stop(self.context)
+            lib.raddle_stop(self.context)
+            if threading.current_thread() in self._threads:
+                return
+            while self._parked < sum(thread.is_alive() for thread in self._threads):
+                self._condition.wait(0.1)
+
+    def resume(self) -> None:
+        """Let the vCPUs go on. Returns at once."""
+        with self._condition:
+            if not self._paused or self._stopping:
+                return
+            self._paused = False
+            lib.raddle_clock_start(self.context)
+            lib.raddle_go(self.context)
+            self._condition.notify_all()
+
+    def stop(self) -> None:
+        """End all threads for good. Returns at once; `join` waits."""
+        with self._condition:
+            self._stopping = True
+            lib.raddle_stop(self.context)
+            self._condition.notify_all()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until all threads have ended, `timeout` seconds at most; whether they have. Raises the first error."""
+        for thread in self._threads:
+            thread.join(timeout)
+            if thread.is_alive():
+                return False
+        if self.error is not None:
+            raise self.error
+        return True
+
+    def close(self) -> None:
+        """Free everything native. All threads must have ended."""
+        if self.context == ffi.NULL:
+            return
+        for cpu in self.cpus:
+            callbacks.CPUS.pop(callbacks.address(cpu.env), None)
+        callbacks.ENGINES.pop(callbacks.address(self.context), None)
+        lib.raddle_context_free(self.context)
+        self.context = ffi.NULL
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """While this holds, no vCPU is in generated code. Not under the big lock."""
+        lib.raddle_exclusive_begin(self.context)
+        try:
+            yield
+        finally:
+            lib.raddle_exclusive_end(self.context)
+
+    def fail(self, error: BaseException, cpu: VCpu | None) -> None:
+        """Keep the first error, with the vCPU and pc where it arose, and stop everything. Any thread."""
+        with self._condition:
+            if self.error is None:
+                if cpu is not None:
+                    error.add_note(f"on vCPU {cpu.index}, guest pc {int(cpu.header.pc):#x}")
+                self.error = error
+        lib.raddle_error(self.context, cpu.env if cpu is not None else ffi.NULL)
+        self.stop()
+
+    # -- threads -------------------------------------------------------------------------------------------------------
+
+    def _thread(self, loop: Callable[[Sequence[VCpu]], None], cpus: Sequence[VCpu]) -> None:
+        try:
+            loop(cpus)
+        except BaseException as error:
+            self.fail(error, cpus[0] if len(cpus) == 1 else None)
+
+    def _park(self) -> bool:
+        """A vCPU was told to stop: wait while the machine is paused. Whether it is to go on."""
+        with self._condition:
+            self._parked += 1
+            self._condition.notify_all()
+            while self._paused and not self._stopping:
+                self._condition.wait()
+            self._parked -= 1
+            return not self._stopping
+
+    def _serve(self, cpu: VCpu, reason: int) -> bool:
+        """What every schedule does for a reason of `raddle_run`; whether the vCPU's turn goes on."""
+        if reason == lib.RADDLE_MISS:
+            if self.translator.miss(cpu.env, cpu.header) == lib.RADDLE_FULL:
+                lib.raddle_code_flush(self.context, lib.raddle_code_generation(self.context))
+        elif reason == lib.RADDLE_WORK:
+            cpu.drain()
+        elif reason == lib.RADDLE_FULL:
+            lib.raddle_code_flush(self.context, lib.raddle_code_generation(self.context))
+        else:
+            return False
+        return True
+
+    def _loop_alone(self, cpus: Sequence[VCpu]) -> None:
+        """Multi-threaded: this thread runs one vCPU; the runtime lets it sleep when it is halted."""
+        cpu = cpus[0]
+        env, header = cpu.env, cpu.header
+        run, miss, missed = lib.raddle_run, self.translator.miss, lib.RADDLE_MISS
+        while True:
+            reason = run(env)
+            if reason == missed:
+                if miss(env, header):
+                    self._serve(cpu, lib.RADDLE_FULL)
+            elif not self._serve(cpu, reason) and not self._park():
+                return
+
+    def _loop_in_turn(self, cpus: Sequence[VCpu]) -> None:
+        """Round-robin: a slice each, given up at once by vCPUs that halt or spin."""
+        slices = [lib.raddle_timer_new(self.context, lib.RADDLE_TIMER_SLICE, 0, cpu.env) for cpu in cpus]
+        alone = len(cpus) == 1
+        while True:
+            ran = False
+            for cpu, timer in zip(cpus, slices, strict=True):
+                env = cpu.env
+                if not lib.raddle_can_run(env):
+                    continue
+                ran = True
+                if not alone:
+                    lib.raddle_timer_set(self.context, timer, lib.raddle_clock_ns(self.context) + SLICE_NS)
+                while True:
+                    reason = lib.raddle_run(env)
+                    if self._serve(cpu, reason):
+                        continue
+                    if reason in (lib.RADDLE_STOP, lib.RADDLE_ERROR):
+                        if not self._park():
+                            return
+                        continue
+                    break
+                if not alone:
+                    lib.raddle_timer_cancel(self.context, timer)
+            if not ran:
+                if lib.raddle_stopping(self.context):
+                    if not self._park():
+                        return
+                    continue
+                lib.raddle_wait(self.context, _FOREVER)
+
+    def _loop_icount(self, cpus: Sequence[VCpu]) -> None:
+        """Instruction counting: slices and timers by executed instructions; idle time is skipped."""
+        context = self.context
+        while True:
+            ran = False
+            for cpu in cpus:
+                env = cpu.env
+                if not lib.raddle_can_run(env):
+                    continue
+                ran = True
+                lib.raddle_icount_set(env, lib.raddle_icount_budget(context, ICOUNT_SLICE))
+                while True:
+                    reason = lib.raddle_run(env)
+                    if self._serve(cpu, reason):
+                        continue
+                    if reason in (lib.RADDLE_STOP, lib.RADDLE_ERROR):
+                        if not self._park():
+                            return
+                        continue
+                    break
+                lib.raddle_timers_run(context)
+            if ran:
+                continue
+            if lib.raddle_stopping(context):
+                if not self._park():
+                    return
+                continue
+            deadline = lib.raddle_timer_next(context)
+            if deadline == _FOREVER:
+                lib.raddle_wait(context, _FOREVER)
+            else:
+                lib.raddle_icount_warp(context, max(0, deadline - lib.raddle_clock_ns(context)))
+                lib.raddle_timers_run(context)
+
+    # -- information ---------------------------------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, object]:
+        """Counters of the translator and the runtime, and of each vCPU."""
+        native = ffi.new("struct raddle_stats *")
+        lib.raddle_stats(self.context, native)
+        result: dict[str, object] = dict(self.translator.statistics())
+        result.update({name: int(getattr(native, name)) for name, _ in ffi.typeof(native[0]).fields})
+        result["code_bytes"] = int(lib.raddle_code_used(self.context))
+        per_cpu: list[dict[str, object]] = []
+        for cpu in self.cpus:
+            one = ffi.new("struct raddle_cpu_stats *")
+            lib.raddle_cpu_stats(cpu.env, one)
+            per_cpu.append({**cpu.info(), **{name: int(getattr(one, name)) for name, _ in ffi.typeof(one[0]).fields}})
+        result["cpus"] = per_cpu
+        return result
+
+
+_FOREVER: Final = (1 << 64) - 1
+
+
+def _address_of(name: str) -> int:
+    return int(ffi.cast("uintptr_t", ffi.addressof(lib, name)))

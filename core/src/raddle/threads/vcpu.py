@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One virtual CPU as Python sees it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from raddle.ir.types import Type
+from raddle.runtime._native import ffi, lib
+from raddle.runtime.layout import COMMON
+
+if TYPE_CHECKING:
+    from raddle.threads.engine import Engine
+
+_POINTERS = {Type.I1: "uint8_t *", Type.I32: "uint32_t *", Type.I64: "uint64_t *", Type.F32: "uint32_t *", Type.F64: "uint64_t *"}
+
+
+class Registers:
+    """A vCPU's state by attribute: ``cpu.regs.pc``, ``cpu.regs.r0``. Exact while the machine is paused."""
+
+    __slots__ = ("_cpu",)
+
+    def __init__(self, cpu: VCpu) -> None:
+        object.__setattr__(self, "_cpu", cpu)
+
+    def __getattr__(self, name: str) -> int:
+        try:
+            return self._cpu[name]
+        except KeyError:
+            raise AttributeError(f"there is no register {name!r}") from None
+
+    def __setattr__(self, name: str, value: int) -> None:
+        try:
+            self._cpu[name] = value
+        except KeyError:
+            raise AttributeError(f"there is no register {name!r}") from None
+
+    def __dir__(self) -> list[str]:
+        return ["pc", *self._cpu.engine.frontend.state.fields]
+
+
+class VCpu:
+    """A virtual CPU.
+
+    Fields of the state (``cpu["r0"]``) are exact, and may be written, while the machine is paused, by the vCPU's own
+    thread (helpers, device handlers called by it), and in work that runs on it. The request methods may be called from
+    any thread.
+    """
+
+    def __init__(self, engine: Engine, index: int, env: Any) -> None:
+        self.engine = engine
+        self.index = index
+        self.env = env
+        self.header = ffi.cast("struct raddle_cpu_header *", lib.raddle_cpu_header(env))
+        self.regs = Registers(self)
+        self.thread: threading.Thread | None = None
+        self._work: deque[Callable[[], None]] = deque()
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> int:
+        """A field of the guest state, or of the common header, as an unsigned number. Raises KeyError."""
+        field = self.engine.frontend.state.fields.get(name) or COMMON[name]
+        return int(ffi.cast(_POINTERS[field.type], ffi.cast("char *", self.env) + field.offset)[0])
+
+    def __setitem__(self, name: str, value: int) -> None:
+        field = self.engine.frontend.state.fields.get(name) or COMMON[name]
+        mask = (1 << (8 * field.type.size)) - 1
+        ffi.cast(_POINTERS[field.type], ffi.cast("char *", self.env) + field.offset)[0] = value & mask
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    def interrupt_set(self, bits: int) -> None:
+        """Raise interrupt lines; wakes a halted vCPU."""
+        lib.raddle_interrupt_set(self.env, bits)
+
+    def interrupt_clear(self, bits: int) -> None:
+        """Lower interrupt lines."""
+        lib.raddle_interrupt_clear(self.env, bits)
+
+    def async_run_on_cpu(self, work: Callable[[], None]) -> None:
+        """Run `work` soon on this vCPU's thread, outside generated code. Does not wait."""
+        self._work.append(work)
+        lib.raddle_work(self.env)
+
+    def run_on_cpu(self, work: Callable[[], None]) -> None:
+        """Run `work` on this vCPU's thread and wait for it; at once when called there or when no thread runs.
+
+        Not under the big lock: the vCPU may be waiting for it. Raises what `work` raises.
+        """
+        if self.thread is None or not self.thread.is_alive() or threading.current_thread() is self.thread:
+            work()
+            return
+        done = threading.Event()
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:
+                errors.append(error)
+            finally:
+                done.set()
+
+        self.async_run_on_cpu(run)
+        while not done.wait(0.2):
+            if not self.thread.is_alive():
+                self.drain()
+        if errors:
+            raise errors[0]
+
+    def async_safe_run_on_cpu(self, work: Callable[[], None]) -> None:
+        """Run `work` soon on this vCPU's thread while no vCPU is in generated code. Does not wait."""
+
+        def run() -> None:
+            with self.engine.exclusive():
+                work()
+
+        self.async_run_on_cpu(run)
+
+    def power_on(self, entry: int, context: int) -> None:
+        """Reset this vCPU and let it run from `entry`, with `context` in its first argument register. Does not wait."""
+
+        def run() -> None:
+            self.engine.frontend.reset(self, entry, context)
+            self.header.halted = 0
+            self.header.powered_off = 0
+
+        self.async_run_on_cpu(run)
+
+    def power_off(self) -> None:
+        """Stop this vCPU until it is powered on again. Does not wait."""
+
+        def run() -> None:
+            self.header.powered_off = 1
+
+        self.async_run_on_cpu(run)
+
+    def drain(self) -> None:
+        """Run what is queued; on this vCPU's thread, or before it has one."""
+        while self._work:
+            self._work.popleft()()
+
+    # -- information ---------------------------------------------------------------------------------------------------
+
+    def info(self) -> dict[str, object]:
+        """Thread, state and counters, for `info cpus`; a snapshot that may be torn while the vCPU runs."""
+        header = self.header
+        state = "off" if header.powered_off else "halted" if header.halted else "running"
+        counters = {name: self[name] for name in COMMON if name.startswith("count_")}
+        thread = self.thread
+        return {
+            "index": self.index,
+            "thread": thread.native_id if thread is not None and thread.is_alive() else None,
+            "state": state,
+            "pc": int(header.pc),
+            **counters,
+        }
+
+    def __repr__(self) -> str:
+        return f"<VCpu {self.index}>"

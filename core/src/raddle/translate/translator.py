@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From guest bytes to installed blocks: the memo of instructions and the loop that a block look-up miss runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from time import perf_counter_ns
+from typing import Any, Final
+
+from raddle.codegen.backend import BackEnd, Template
+from raddle.codegen.template import Entry
+from raddle.ir.builder import Builder
+from raddle.runtime._native import ffi, lib
+from raddle.translate.frontend import FrontEnd, InstructionSet
+
+MAX_INSTRUCTIONS: Final = 64
+"""Guest instructions in a block at the most."""
+
+_NO_PAGE: Final = (1 << 64) - 1
+
+
+class BlockTrace:
+    """What a listener of translations is told: see ``Translator.listeners``."""
+
+    __slots__ = ("code", "entries", "mode", "pc", "words")
+
+    def __init__(self, pc: int, mode: int, words: list[tuple[int, int]], entries: list[Entry], code: bytes) -> None:
+        self.pc = pc
+        self.mode = mode
+        self.words = words
+        self.entries = entries
+        self.code = code
+
+
+class _Memo:
+    """What is known of one block mode: its instruction set, and its entries by word and context."""
+
+    __slots__ = ("entries", "mode", "prologue", "set")
+
+    def __init__(self, instruction_set: InstructionSet, mode: int, prologue: Entry | None) -> None:
+        self.set = instruction_set
+        self.mode = mode
+        self.prologue = prologue
+        self.entries: dict[int, Entry] = {}
+        """By word | context << 32. Two threads may make the same entry; either will do."""
+
+
+class Translator:
+    """Translates for all vCPUs of a machine. Thread-safe: memo reads need no lock, compiling takes one."""
+
+    def __init__(self, frontend: FrontEnd, backend: BackEnd, context: Any) -> None:
+        self.frontend = frontend
+        self.backend = backend
+        self.context = context
+        self.page_size = 1 << frontend.page_bits
+        self._memos: dict[int, _Memo] = {}
+        self._templates: dict[tuple[object, int, int, int], Template] = {}
+        self._lock = threading.Lock()
+        self.listeners: list[Callable[[BlockTrace], None]] = []
+        """Called with each block that was translated, on the translating thread."""
+        self.blocks = 0
+        self.instructions = 0
+        self.words = 0
+        """Distinct instruction words (by mode and context) that were looked up in the templates."""
+        self.template_ns = 0
+        self.total_ns = 0
+
+    def statistics(self) -> dict[str, int]:
+        """Counters: blocks, instructions, distinct words, templates, and nanoseconds in all and for templates."""
+        return {
+            "blocks": self.blocks,
+            "instructions": self.instructions,
+            "words": self.words,
+            "templates": len(self._templates),
+            "translate_ns": self.total_ns,
+            "template_ns": self.template_ns,
+        }
+
+    def miss(self, env: Any, header: Any) -> int:
+        """Translate the block that `env` is to run next and install it; returns the runtime's answer (0: done).
+
+        When its first instruction cannot be fetched, enters the guest's exception instead.
+        """
+        started = perf_counter_ns()
+        pc = header.pc
+        mode = header.mode
+        flags = lib.raddle_block_flags(env)
+        page = lib.raddle_code_page(env, pc)
+        if page == _NO_PAGE:
+            lib.raddle_fetch_fault(env, pc)
+            return 0
+        version = lib.raddle_code_begin(self.context, page)
+        offset = pc & (self.page_size - 1)
+        limit = flags & lib.RADDLE_COUNT_MASK or MAX_INSTRUCTIONS
+        host = lib.raddle_phys_pointer(self.context, page, self.page_size)
+        memo = self._memos.get(mode)
+        if memo is None:
+            memo = self._new_memo(mode)
+        unit = memo.set.unit
+        data = bytes(ffi.buffer(host + offset, min(self.page_size - offset, limit * 4)))
+        entries: list[Entry] = []
+        if memo.prologue is not None:
+            entries.append(memo.prologue)
+            limit += 1
+        if unit == 4:
+            size = self._gather4(memo, memoryview(data[: len(data) & -4]).cast("I"), limit, entries)
+            second, second_version = _NO_PAGE, 0
+        else:
+            size = self._gather2(memo, memoryview(data[: len(data) & -2]).cast("H"), limit, entries)
+            second, second_version = _NO_PAGE, 0
+            if size == 0:
+                # One instruction that goes on in the next page.
+                second = lib.raddle_code_page(env, pc + 2)
+                if second == _NO_PAGE:
+                    lib.raddle_fetch_fault(env, pc + 2)
+                    return 0
+                second_version = lib.raddle_code_begin(self.context, second)
+                rest = bytes(ffi.buffer(lib.raddle_phys_pointer(self.context, second, 2), 2))
+                data = data[:2] + rest
+                size = self._gather2(memo, memoryview(data).cast("H"), limit, entries)
+        block = self.backend.join(entries, pc, not entries[-1].ends)
+        desc = ffi.new("struct raddle_block_desc *")
+        desc.pc = pc
+        desc.mode = mode
+        desc.flags = flags
+        desc.phys[0] = page
+        desc.phys[1] = second
+        desc.version[0] = version
+        desc.version[1] = second_version
+        desc.guest_size = size
+        desc.ninsns = len(entries)
+        guest = ffi.from_buffer(data)
+        code = ffi.from_buffer(block.code)
+        table = ffi.from_buffer(block.table)
+        desc.guest = guest if second == _NO_PAGE else ffi.NULL
+        desc.code = code
+        desc.code_size = len(block.code)
+        desc.hot_start = block.hot_start
+        desc.cold_start = block.cold_start
+        desc.table = table
+        answer = lib.raddle_block_install(self.context, env, desc)
+        self.blocks += 1
+        self.instructions += len(entries)
+        if self.listeners:
+            self._tell(pc, mode, data, size, entries, block.code)
+        self.total_ns += perf_counter_ns() - started
+        return int(answer)
+
+    def _gather4(self, memo: _Memo, units: memoryview, limit: int, entries: list[Entry]) -> int:
+        """Append entries of 4-byte instructions up to the block's end; returns the guest bytes taken."""
+        known = memo.entries
+        context = self.frontend.initial_context(memo.mode)
+        count = 0
+        limit -= len(entries)
+        for word in units:
+            key = word | context << 32
+            entry = known.get(key)
+            if entry is None:
+                entry = self._entry(memo, word, 4, context, key)
+            entries.append(entry)
+            count += 1
+            if entry.ends or count == limit:
+                break
+            context = entry.next_context
+        return count * 4
+
+    def _gather2(self, memo: _Memo, units: memoryview, limit: int, entries: list[Entry]) -> int:
+        """The same for instructions of one or two 2-byte units; 0 when the first one goes on beyond `units`."""
+        known = memo.entries
+        is_wide = memo.set.is_wide
+        context = self.frontend.initial_context(memo.mode)
+        end = len(units)
+        position = 0
+        while position < end and len(entries) < limit:
+            word = units[position]
+            size = 2
+            if is_wide(word):
+                if position + 1 == end:
+                    break
+                word = word << 16 | units[position + 1]
+                size = 4
+            key = word | context << 32
+            entry = known.get(key)
+            if entry is None:
+                entry = self._entry(memo, word, size, context, key)
+            entries.append(entry)
+            position += size >> 1
+            if entry.ends:
+                break
+            context = entry.next_context
+        return position * 2
+
+    def _new_memo(self, mode: int) -> _Memo:
+        b = Builder(self.frontend.word, self.frontend.state.nzcv)
+        self.frontend.prologue(b, mode)
+        prologue = None
+        if b.code:
+            context = self.frontend.initial_context(mode)
+            with self._lock:
+                prologue = self.backend.template(b.code, b.locals, 0, context, context).fill(())
+        memo = _Memo(self.frontend.instruction_set(mode), mode, prologue)
+        return self._memos.setdefault(mode, memo)
+
+    def _entry(self, memo: _Memo, word: int, size: int, context: int, key: int) -> Entry:
+        started = perf_counter_ns()
+        pattern = memo.set.decode(word, size)
+        if pattern is None:
+            kept, values = word, ()
+        else:
+            kept, values = word & pattern.key_mask, pattern.hole_values(word)
+        template_key = (pattern if pattern is not None else size, kept, context, memo.mode)
+        with self._lock:
+            template = self._templates.get(template_key)
+            if template is None:
+                b = Builder(self.frontend.word, self.frontend.state.nzcv)
+                next_context = memo.set.translate(b, pattern, word, context, memo.mode)
+                template = self.backend.template(b.code, b.locals, size, context, next_context)
+                self._templates[template_key] = template
+            entry = template.fill(values)
+        memo.entries[key] = entry
+        self.words += 1
+        self.template_ns += perf_counter_ns() - started
+        return entry
+
+    def _tell(self, pc: int, mode: int, data: bytes, size: int, entries: list[Entry], code: bytes) -> None:
+        words: list[tuple[int, int]] = []
+        position = 0
+        for entry in entries:
+            raw = data[position : position + entry.size]
+            if entry.size == 4 and self._memos[mode].set.unit == 2:
+                raw = raw[2:] + raw[:2]
+            words.append((int.from_bytes(raw, "little"), entry.size))
+            position += entry.size
+        trace = BlockTrace(pc, mode, words, entries, code)
+        for listener in self.listeners:
+            listener(trace)
