@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build the bare-metal ARM guests with arm-none-eabi-gcc.
 
-``build.py`` rewrites ``prebuilt/*.elf`` and the demo in its package (or only those named); ``build.py --check`` builds into a temporary directory
-and exits with 1 when a prebuilt file differs. The result depends on sources and compiler version alone.
+``build.py`` rewrites ``prebuilt/*.elf`` and the demo in its package (or only those named). ``build.py --check`` builds
+into a temporary directory and exits with 1 when a prebuilt file differs. The result depends on sources and compiler
+version alone.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ FLOAT = ("-mfpu=vfpv4", "-mfloat-abi=softfp", "-ffp-contract=off")
 
 @dataclass(frozen=True)
 class Guest:
-    """One ELF file: its source (relative to this directory), its options for the compiler, and its place."""
+    """One ELF file: its sources (relative to this directory), its options for the compiler, and its place."""
 
-    source: str
+    sources: tuple[str, ...]
     options: tuple[str, ...] = ()
     arithmetic: tuple[str, ...] = INTEGER
     prebuilt: Path = PREBUILT
@@ -61,20 +62,20 @@ class Guest:
 
 def bench(kernel: str, repeats: int, expected: int, *options: str) -> Guest:
     """Describe a benchmark kernel with its number of passes and the checksum that they yield."""
-    return Guest(f"bench/{kernel}.c", (f"-DREPEATS={repeats}u", f"-DEXPECTED={expected:#x}u", *options))
+    return Guest((f"bench/{kernel}.c",), (f"-DREPEATS={repeats}u", f"-DEXPECTED={expected:#x}u", *options))
 
 
 def stress(name: str, source: str, *options: str, control: bool = True) -> dict[str, Guest]:
     """Describe a stress guest and, with the mechanism under test left out, its control, which must print FAIL."""
-    guests = {name: Guest(f"stress/{source}.c", options)}
+    guests = {name: Guest((f"stress/{source}.c",), options)}
     if control:
-        guests[f"{name}-control"] = Guest(f"stress/{source}.c", (*options, "-DCONTROL"))
+        guests[f"{name}-control"] = Guest((f"stress/{source}.c",), (*options, "-DCONTROL"))
     return guests
 
 
 GUESTS = {
-    "hello": Guest("hello/hello.c"),
-    "hello-smp": Guest("hello/hello_smp.c"),
+    "hello": Guest(("hello/hello.c",)),
+    "hello-smp": Guest(("hello/hello_smp.c",)),
     "bench-crc32": bench("crc32", 8500, 0x03248199),
     "bench-sha256": bench("sha256", 3300, 0xDA306ABA),
     "bench-matmul": bench("matmul", 670, 0xC9F275B2),
@@ -98,7 +99,8 @@ GUESTS = {
     **stress("psci", "psci", "-DROUNDS=300u"),
     **stress("sleep", "sleep", "-DROUNDS=50u"),
     **stress("timer", "timer", "-DTICKS=300u"),
-    "demo": Guest("../../../targets/arm/guest-src/demo/demo.c", prebuilt=ARM_PACKAGE / "src/raddle_target_arm/demo"),
+    "exceptions": Guest(("exceptions/exceptions.c", "exceptions/trial.c")),
+    "demo": Guest(("../../../targets/arm/guest-src/demo/demo.c",), prebuilt=ARM_PACKAGE / "src/raddle_target_arm/demo"),
 }
 
 
@@ -118,12 +120,15 @@ def compile_runtime(scratch: Path) -> list[str]:
 
 def build(name: str, guest: Guest, runtime: list[str], scratch: Path) -> Path:
     """Compile and link one guest; the ELF keeps its global symbols and nothing of the file names."""
-    target = scratch / f"{name}.o"
-    macro = f'-DGUEST_NAME="{name}"'
-    run([COMPILER, *FLAGS, *guest.arithmetic, *guest.options, macro, "-c", guest.source, "-o", str(target)])
+    objects = []
+    for number, source in enumerate(guest.sources):
+        target = str(scratch / f"{name}-{number}.o")
+        macro = f'-DGUEST_NAME="{name}"'
+        run([COMPILER, *FLAGS, *guest.arithmetic, *guest.options, macro, "-c", source, "-o", target])
+        objects.append(target)
     elf = scratch / f"{name}.elf"
     link = ["-nostdlib", "-static", "-Wl,--gc-sections,--build-id=none,-z,max-page-size=4096", "-T", "guest.ld"]
-    run([COMPILER, "-mcpu=cortex-a15", *link, *runtime, str(target), "-lgcc", "-o", str(elf)])
+    run([COMPILER, "-mcpu=cortex-a15", *link, *runtime, *objects, "-lgcc", "-o", str(elf)])
     run([STRIP, "--strip-debug", "--discard-all", "-R", ".ARM.attributes", str(elf)])
     return elf
 
