@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every host back end must pass: its code does to state, memory and control flow what the IR interpreter does.
+
+A host's tests inherit it and say how their code is run::
+
+    class TestMyHost(HostContract):
+        @pytest.fixture
+        def backend(self) -> Backend:
+            return MyBackend()
+
+The suite runs every shipped program (``raddle.testing.programs``) and random ones. A random program that fails is
+reduced before it is shown; the seed in the test's name brings it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+from typing import ClassVar, Protocol
+
+import pytest
+
+from raddle.ir.builder import Builder
+from raddle.ir.generate import GENERATED, Program, focused_program, random_program, random_start, reduced
+from raddle.ir.interpreter import InterpreterError
+from raddle.ir.opcodes import Op
+from raddle.ir.types import Type
+from raddle.testing.ir_programs import LAYOUT, Case, Execution, compare, interpreted, shipped_cases
+
+CASES = shipped_cases()
+
+
+class Backend(Protocol):
+    """A host under test. One thread at a time."""
+
+    def run(self, program: Program) -> Execution:
+        """Compile ``program.function`` as a guest instruction at ``program.pc`` and run it from the given start.
+
+        The guest state is ``raddle.testing.ir_programs.LAYOUT``; addresses are ``function.word``. ``program.memory`` is
+        mapped at ARENA_BASE under MMU indices 0 and 1, and nothing else is. A function with ``ret`` is compiled as a
+        routine. A memory fault ends the run. GOTO may be reported as GOTO_INDIRECT and the reverse.
+        """
+
+
+def check(program: Program, backend: Backend) -> None:
+    """Fail with a reduced program unless ``backend`` does with ``program`` what the interpreter does."""
+    if not _differences(program, backend):
+        return
+
+    def fails(function: Builder) -> bool:
+        return bool(_differences(replace(program, function=function), backend))
+
+    small = replace(program, function=reduced(program.function, fails))
+    lines = _differences(small, backend)
+    pytest.fail("\n".join([small.describe(LAYOUT), *lines]), pytrace=False)
+
+
+def _differences(program: Program, backend: Backend) -> list[str]:
+    try:
+        expected = interpreted(program)
+    except InterpreterError:
+        return []  # reduced to a program that does not end: nothing can be said
+    return compare(expected, backend.run(program))
+
+
+class HostContract:
+    """Inherit, and supply the fixture ``backend``."""
+
+    words: ClassVar[tuple[Type, ...]] = (Type.I32, Type.I64)
+    """Guest address types that the host supports."""
+    unsupported: ClassVar[frozenset[Op]] = frozenset()
+    """Operations that the host does not have (yet); tests of them are skipped."""
+    programs_per_seed: ClassVar[int] = 10
+
+    @pytest.fixture
+    def backend(self) -> Backend:
+        raise NotImplementedError("a host's tests supply the fixture `backend`")
+
+    def _skip_unsupported(self, program: Program) -> None:
+        if program.function.word not in self.words:
+            pytest.skip(f"the host has no guests with {program.function.word.name} addresses")
+        for function in (program.function, *program.routines.values()):
+            lacking = sorted({i.op.name for i in function.code} & {op.name for op in self.unsupported})
+            if lacking:
+                pytest.skip(f"the host has no {', '.join(lacking)}")
+
+    def _rounds(self, seed: int, make: Callable[[Random, Type], Program], backend: Backend) -> None:
+        for number in range(self.programs_per_seed):
+            random = Random(f"{seed}.{number}")
+            check(make(random, self.words[number % len(self.words)]), backend)
+
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+    def test_shipped_program(self, backend: Backend, case: Case) -> None:
+        self._skip_unsupported(case.program)
+        lines = compare(case.expected, backend.run(case.program))
+        assert not lines, "\n".join([case.program.describe(LAYOUT), *lines])
+
+    @pytest.mark.parametrize("op", GENERATED, ids=lambda op: op.name.lower())
+    def test_operation(self, backend: Backend, op: Op) -> None:
+        if op in self.unsupported:
+            pytest.skip(f"the host has no {op.name}")
+
+        def make(random: Random, word: Type) -> Program:
+            while True:
+                program = focused_program(random, LAYOUT, op, word=word)
+                if not {i.op for i in program.function.code} & self.unsupported:
+                    return program
+
+        self._rounds(0, make, backend)
+
+    @pytest.mark.parametrize("seed", range(30))
+    def test_random_programs(self, backend: Backend, seed: int) -> None:
+        def make(random: Random, word: Type) -> Program:
+            return random_program(random, LAYOUT, word=word, without=self.unsupported)
+
+        self._rounds(seed, make, backend)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_one_function_serves_all_literals_and_places(self, backend: Backend, seed: int) -> None:
+        random = Random(seed)
+        function = random_program(random, LAYOUT, word=self.words[0], without=self.unsupported).function
+        for _ in range(self.programs_per_seed):
+            check(random_start(random, function, LAYOUT), backend)
