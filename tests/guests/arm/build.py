@@ -100,6 +100,7 @@ GUESTS = {
     **stress("sleep", "sleep", "-DROUNDS=50u"),
     **stress("timer", "timer", "-DTICKS=300u"),
     "exceptions": Guest(("exceptions/exceptions.c", "exceptions/trial.c")),
+    "exceptions-lpae": Guest(("exceptions/lpae.c", "exceptions/trial.c")),
     "demo": Guest(("../../../targets/arm/guest-src/demo/demo.c",), prebuilt=ARM_PACKAGE / "src/raddle_target_arm/demo"),
 }
 
