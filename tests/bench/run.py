@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Times Raddle against the peer (qemu-system-arm) on the same files, in turn, in one run.
+
+Prints a table of medians and ratios and writes it as JSON. A ratio is Raddle's time divided by the peer's, so below 1 is
+faster. Whole processes are timed, start-up included, unless a row says otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import re
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+GUESTS = ROOT / "tests" / "guests" / "arm" / "prebuilt"
+PEER = "qemu-system-arm"
+KERNELS = ("crc32", "sha256", "matmul", "qsort", "sieve", "strhash")
+TIME_LIMIT = 600
+
+
+@dataclass
+class Run:
+    """One finished process: wall and CPU seconds, peak memory in MiB, and the figure that the row is about."""
+
+    wall: float
+    cpu: float
+    memory: float
+    figure: float
+    output: str
+
+
+@dataclass
+class Row:
+    """One line of the table. `raddle` and `peer` are the medians of `unit`."""
+
+    name: str
+    unit: str
+    raddle: float
+    peer: float | None
+    runs: int
+    limit: float | None = None
+    detail: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float | None:
+        return self.raddle / self.peer if self.peer else None
+
+
+def run(command: Sequence[str], figure: Callable[[Run], float]) -> Run:
+    """Run `command` to its end. Raises RuntimeError with its last lines when it fails."""
+    started = time.monotonic()
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            pid, status, usage = wait(process, started + TIME_LIMIT)
+        except TimeoutError:
+            process.kill()
+            process.wait()
+            status, usage = 1, resource.getrusage(resource.RUSAGE_CHILDREN)
+        wall = time.monotonic() - started
+        output.seek(0)
+        text = output.read().decode(errors="replace")
+    if status:
+        raise RuntimeError(f"{' '.join(command)} failed after {wall:.1f} s:\n" + "\n".join(text.splitlines()[-15:]))
+    result = Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, 0.0, text)
+    result.figure = figure(result)
+    return result
+
+
+def wait(process: subprocess.Popen[bytes], deadline: float) -> tuple[int, int, resource.struct_rusage]:
+    """The child's status with its own resource usage. Raises TimeoutError."""
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return pid, process.returncode, usage
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.01)
+
+
+def raddle(arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "raddle.cli.main", "boot", *arguments]
+
+
+def peer(arguments: Sequence[str]) -> list[str]:
+    return [PEER, "-cpu", "cortex-a15", *arguments]
+
+
+def compare(
+    name: str,
+    arguments: Sequence[str],
+    runs: int,
+    figure: Callable[[Run], float],
+    unit: str,
+    limit: float | None = None,
+    against: bool = True,
+) -> Row:
+    """Both on the same arguments, in turn."""
+    ours: list[Run] = []
+    theirs: list[Run] = []
+    for _ in range(runs):
+        ours.append(run(raddle(arguments), figure))
+        if against:
+            theirs.append(run(peer(arguments), figure))
+    row = Row(
+        name,
+        unit,
+        statistics.median(one.figure for one in ours),
+        statistics.median(one.figure for one in theirs) if theirs else None,
+        runs,
+        limit,
+        {"memory_mib": max(one.memory for one in ours)},
+    )
+    if theirs:
+        row.detail["peer_memory_mib"] = max(one.memory for one in theirs)
+    show(row)
+    return row
+
+
+def show(row: Row) -> None:
+    peer_text = f"{row.peer:10.2f}" if row.peer is not None else "         -"
+    ratio = f"{row.ratio:7.2f}" if row.ratio is not None else "      -"
+    limit = f"  (at most {row.limit:g})" if row.limit is not None else ""
+    print(f"{row.name:44s} {row.raddle:10.2f} {peer_text} {row.unit:4s} {ratio}{limit}", flush=True)
+
+
+def wall(one: Run) -> float:
+    return one.wall
+
+
+def parallel_phase(one: Run) -> float:
+    """Guest seconds between PAYLOAD-START and PAYLOAD-END."""
+    marks = [re.search(rf"PAYLOAD-{name} ([\d.]+)", one.output) for name in ("START", "END")]
+    if not all(marks):
+        raise RuntimeError("the payload did not print its marks")
+    start, end = (float(mark.group(1)) for mark in marks if mark)
+    return end - start
+
+
+def expect(text: str, figure: Callable[[Run], float]) -> Callable[[Run], float]:
+    """`figure`, of runs that printed `text`."""
+
+    def checked(one: Run) -> float:
+        if text not in one.output:
+            raise RuntimeError(f"no {text} in the output:\n" + "\n".join(one.output.splitlines()[-15:]))
+        return figure(one)
+
+    return checked
+
+
+def kernels(runs: int) -> list[Row]:
+    """The bare-metal integer kernels, and the geometric mean of their ratios."""
+    rows = []
+    for name in KERNELS:
+        arguments = ["-M", "virt", "-m", "256M", "-nographic", "-no-reboot", "-kernel", str(GUESTS / f"bench-{name}.elf")]
+        rows.append(compare(f"kernel {name}", arguments, runs, expect("PASS", wall), "s"))
+    ratios = [row.ratio for row in rows if row.ratio]
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    total = Row("kernels, geometric mean of the ratios", "x", mean, 1.0, runs, 1.0)
+    show(total)
+    return [*rows, total]
+
+
+def linux(payload: Path, runs: int) -> list[Row]:
+    """Boots of the Debian payload, its parallel phase, and the round-robin boot that the peer never finishes."""
+
+    def arguments(cpus: int, words: str = "", *more: str) -> list[str]:
+        files = ["-kernel", str(payload / "vmlinuz"), "-initrd", str(payload / "initramfs.cpio.gz")]
+        append = f"console=ttyAMA0 panic=-1 {words}".strip()
+        return ["-M", "virt", "-smp", str(cpus), "-m", "512M", *files, "-append", append, "-nographic", "-no-reboot", *more]
+
+    ok = expect("PAYLOAD-OK", wall)
+    rows = [compare(f"boot, {cpus} vCPU", arguments(cpus), runs, ok, "s", 3.0) for cpus in (1, 2, 4)]
+    phase = expect("PAYLOAD-OK", parallel_phase)
+    one, two = (
+        compare(f"parallel phase, {cpus} vCPU", arguments(cpus, "payload_mb=32"), runs, phase, "s") for cpus in (1, 2)
+    )
+    speedup = Row("parallel phase, speed-up of 2 vCPUs", "x", one.raddle / two.raddle, None, runs)
+    if one.peer and two.peer:
+        speedup.peer = one.peer / two.peer
+    show(speedup)
+    single = ("--accel", "tcg,thread=single")
+    alone = compare("round-robin boot, 1 vCPU", arguments(1, "", *single), runs, ok, "s", against=False)
+    robin = compare("round-robin boot, 2 vCPU", arguments(2, "", *single), runs, ok, "s", against=False)
+    relative = Row("round-robin boot, 2 vCPU / 1 vCPU", "x", robin.raddle / alone.raddle, None, runs, 2.0)
+    show(relative)
+    return [*rows, one, two, speedup, alone, robin, relative]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3, help="counted runs of each command")
+    parser.add_argument("--payload", type=Path, help="directory with vmlinuz and initramfs.cpio.gz; made if it is missing")
+    parser.add_argument("--only", choices=("kernels", "linux"), help="one part of the table")
+    parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where to write the table")
+    options = parser.parse_args()
+    if shutil.which(PEER) is None:
+        print(f"bench: {PEER} is not installed; it is what Raddle is compared with", file=sys.stderr)
+        return 2
+    print(f"{'':44s} {'raddle':>10s} {'peer':>10s}      {'ratio':>7s}")
+    rows: list[Row] = []
+    if options.only in (None, "kernels"):
+        rows += kernels(options.runs)
+    if options.only in (None, "linux"):
+        payload = options.payload or ROOT / ".nox" / "payload-arm"
+        if not (payload / "initramfs.cpio.gz").exists():
+            subprocess.run([str(ROOT / "tests" / "payloads" / "arm" / "make.sh"), str(payload)], check=True)
+        rows += linux(payload, options.runs)
+    options.json.write_text(json.dumps([{**asdict(row), "ratio": row.ratio} for row in rows], indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
