@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from raddle.ir.builder import Builder, Value, python, routine
+from raddle.ir.builder import Builder, Value, native, python, routine
 from raddle.ir.types import Condition, Type
 from raddle.runtime.layout import COMMON
 from raddle.translate.frontend import ACCESS_FETCH, ACCESS_WRITE, FAULT_ALIGNMENT, FAULT_BUS, RoutineBuilder
@@ -27,6 +27,7 @@ from raddle_target_arm.state import (
     GE,
     MASKS,
     MODE_ABT,
+    MODE_E,
     MODE_FIQ,
     MODE_IRQ,
     MODE_IT_SHIFT,
@@ -49,6 +50,8 @@ from raddle_target_arm.state import (
 )
 
 SP, LR = REGISTERS[13], REGISTERS[14]
+
+_E_BIT: Final = MODE_E.bit_length() - 1
 
 CPSR_A, CPSR_I, CPSR_F = 1 << 8, 1 << 7, 1 << 6
 CPSR_MASKS: Final = CPSR_A | CPSR_I | CPSR_F
@@ -101,7 +104,7 @@ def _whole_cpsr(b: Builder, it: Value) -> Value:
     mode = b.get(COMMON["mode"])
     cpsr = b.or_(_flags(b), _pack_it(b, it))
     cpsr = b.or_(cpsr, b.shl(b.and_(mode, MODE_T), 5))
-    return b.or_(cpsr, b.shl(b.extract(mode, 2, 1), 9))
+    return b.or_(cpsr, b.shl(b.extract(mode, _E_BIT, 1), 9))
 
 
 def _mode_it(b: Builder) -> Value:
@@ -111,7 +114,7 @@ def _mode_it(b: Builder) -> Value:
 
 def read_cpsr(b: Builder) -> Value:
     """Emit IR for what MRS reads: the CPSR with IT, J and T as 0."""
-    endian = b.shl(b.extract(b.get(COMMON["mode"]), 2, 1), 9)
+    endian = b.shl(b.extract(b.get(COMMON["mode"]), _E_BIT, 1), 9)
     return b.or_(_flags(b), endian)
 
 
@@ -207,7 +210,7 @@ def _enter(b: Builder, kind: Entry, return_address: Value, it: Value) -> None:
     b.set(MASKS, b.or_(b.get(MASKS), kind.masks))
     sctlr = b.get(SYSTEM["sctlr"])
     # T from SCTLR.TE (30), E from SCTLR.EE (25); IT becomes 0
-    execution = b.or_(b.extract(sctlr, 30, 1), b.shl(b.extract(sctlr, 25, 1), 2))
+    execution = b.or_(b.extract(sctlr, 30, 1), b.shl(b.extract(sctlr, 25, 1), _E_BIT))
     b.set(COMMON["mode"], compute_mode(b, execution))
     base = b.select(b.bit(sctlr, 13), 0xFFFF_0000, b.get(SYSTEM["vbar"]), Type.I32)
     b.set(COMMON["pc"], b.zext(b.add(base, kind.vector), Type.I64))
@@ -303,7 +306,7 @@ def _cpsr_write(b: Builder) -> None:
         _switch_bank(b, new_bank)
         b.set(CPSR_M, new_m)
     it = b.or_(b.extract(new, 25, 2), b.shl(b.extract(new, 10, 6), 2))
-    execution = b.or_(b.extract(new, 5, 1), b.shl(b.extract(new, 9, 1), 2))
+    execution = b.or_(b.extract(new, 5, 1), b.shl(b.extract(new, 9, 1), _E_BIT))
     execution = b.or_(execution, b.shl(it, MODE_IT_SHIFT))
     b.set(COMMON["mode"], compute_mode(b, execution))
     b.ret()
@@ -349,7 +352,9 @@ def call_firmware(b: Builder, size: int, context: int, next_context: int, mode: 
         take_undefined(b, context, mode)
         return
     _set_next(b, size, next_context)
-    b.call(python("psci"))
+    b.call(native("big_lock"))
+    b.call(python("psci", may_exit=False))
+    b.call(native("big_unlock"))
     b.exit_main()
 
 

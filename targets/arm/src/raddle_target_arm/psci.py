@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Power State Coordination Interface, version 1.0 (ARM DEN 0022D), as the firmware that HVC and SMC call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+from weakref import WeakKeyDictionary
+
+
+class Board(Protocol):
+    """What PSCI asks of the machine; all of it under the big lock, on the calling CPU's thread."""
+
+    @property
+    def cpus(self) -> Sequence[Any]: ...
+
+    def is_powered(self, cpu: int) -> bool: ...
+
+    def cpu_on(self, cpu: int, entry: int, context: int) -> None: ...
+
+    def cpu_off(self, cpu: int) -> None: ...
+
+    def system_off(self) -> None: ...
+
+    def system_reset(self) -> None: ...
+
+
+SUCCESS, NOT_SUPPORTED, INVALID_PARAMETERS, ALREADY_ON, INVALID_ADDRESS = 0, -1, -2, -4, -9
+
+VERSION_1_0: Final = 0x0001_0000
+AFFINITY_ON, AFFINITY_OFF = 0, 1
+MIGRATION_NOT_REQUIRED: Final = 2
+"""MIGRATE_INFO_TYPE: there is no trusted operating system to migrate."""
+
+_boards: WeakKeyDictionary[Any, Board] = WeakKeyDictionary()
+
+
+def connect(board: Board, cpus: Sequence[Any]) -> None:
+    """Let PSCI calls of these vCPUs reach ``board``. Without it every function is NOT_SUPPORTED."""
+    for cpu in cpus:
+        _boards[cpu] = board
+
+
+def _cpu_number(board: Board, mpidr: int) -> int | None:
+    """The CPU with these affinity fields (Aff2, Aff1, Aff0), numbered as MPIDR does; None when there is none."""
+    number = (mpidr >> 8 & 0xFF) * 8 + (mpidr & 0xFF)
+    exists = mpidr >> 16 == 0 and mpidr & 0xFF < 8 and number < len(board.cpus)
+    return number if exists else None
+
+
+def _version(board: Board, cpu: Any, *arguments: int) -> int:
+    return VERSION_1_0
+
+
+def _cpu_suspend(board: Board, cpu: Any, *arguments: int) -> int:
+    """Suspending keeps no more state than WFI does; a wake-up that is pending at once is allowed (5.4)."""
+    return SUCCESS
+
+
+def _cpu_off(board: Board, cpu: Any, *arguments: int) -> int:
+    board.cpu_off(cpu.index)
+    return SUCCESS
+
+
+def _cpu_on(board: Board, cpu: Any, target: int, entry: int, context: int) -> int:
+    number = _cpu_number(board, target)
+    if number is None:
+        return INVALID_PARAMETERS
+    if board.is_powered(number):
+        return ALREADY_ON
+    # In A32 bits 1:0 are clear; bit 0 alone means T32 (5.6.3)
+    if entry & 3 == 2:
+        return INVALID_ADDRESS
+    board.cpu_on(number, entry, context)
+    return SUCCESS
+
+
+def _affinity_info(board: Board, cpu: Any, target: int, level: int, unused: int) -> int:
+    number = _cpu_number(board, target)
+    if number is None or level != 0:
+        return INVALID_PARAMETERS
+    return AFFINITY_ON if board.is_powered(number) else AFFINITY_OFF
+
+
+def _migrate_info_type(board: Board, cpu: Any, *arguments: int) -> int:
+    return MIGRATION_NOT_REQUIRED
+
+
+def _system_off(board: Board, cpu: Any, *arguments: int) -> int:
+    board.system_off()
+    return SUCCESS
+
+
+def _system_reset(board: Board, cpu: Any, *arguments: int) -> int:
+    board.system_reset()
+    return SUCCESS
+
+
+def _features(board: Board, cpu: Any, function: int, *arguments: int) -> int:
+    return SUCCESS if function in FUNCTIONS else NOT_SUPPORTED
+
+
+Function = Callable[..., int]
+
+FUNCTIONS: Final[dict[int, Function]] = {
+    0x8400_0000: _version,
+    0x8400_0001: _cpu_suspend,
+    0x8400_0002: _cpu_off,
+    0x8400_0003: _cpu_on,
+    0x8400_0004: _affinity_info,
+    0x8400_0006: _migrate_info_type,
+    0x8400_0008: _system_off,
+    0x8400_0009: _system_reset,
+    0x8400_000A: _features,
+}
+"""Functions by identifier (chapter 5). All take three arguments, r1 to r3; the result goes to r0."""
+
+
+def call(cpu: Any) -> None:
+    """Python helper: the call that r0 to r3 of ``cpu`` describe. The big lock is held; pc is the next instruction's."""
+    board = _boards.get(cpu)
+    function = FUNCTIONS.get(cpu["r0"])
+    result = NOT_SUPPORTED
+    if board is not None and function is not None:
+        result = function(board, cpu, cpu["r1"], cpu["r2"], cpu["r3"])
+    cpu["r0"] = result & 0xFFFF_FFFF
