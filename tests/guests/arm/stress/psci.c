@@ -94,8 +94,8 @@ int main(void) {
             break;
         expect("AFFINITY_INFO before CPU_ON", state, AFFINITY_OFF);
     }
-    for (unsigned round = 1; round <= ROUNDS; round++)
-        for (unsigned cpu = 1; cpu < cpu_count; cpu++)
+    for (unsigned cpu = 1; cpu < cpu_count; cpu++)
+        for (unsigned round = 1; round <= ROUNDS; round++)
             cycle(cpu, round);
     pass("cpus=%u rounds=%u", cpu_count, ROUNDS);
 }
