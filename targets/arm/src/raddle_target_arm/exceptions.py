@@ -199,8 +199,6 @@ def write_spsr(b: Builder, value: Value, mask: int) -> None:
 def _enter(b: Builder, kind: Entry, return_address: Value, it: Value) -> None:
     """Enter an exception: sets LR, SPSR, CPSR, block mode and pc. ``it`` is the ITSTATE to come back with."""
     saved = _whole_cpsr(b, it)
-    count = COMMON["count_exception"]
-    b.set(count, b.add(b.get(count), 1))
     b.clear_exclusive()
     new = b.const(BANK_OF_MODE[kind.mode], Type.I32)
     _switch_bank(b, new)
@@ -220,11 +218,18 @@ def _pc(b: Builder) -> Value:
     return b.trunc(b.get(COMMON["pc"]), Type.I32)
 
 
+def _count(b: Builder) -> None:
+    """The runtime counts the exceptions that it delivers, these count themselves."""
+    count = COMMON["count_exception"]
+    b.set(count, b.add(b.get(count), 1))
+
+
 def _raise(kind: Entry) -> RoutineBuilder:
     """Routine(return address, ITSTATE)."""
 
     def build(b: Builder) -> None:
         return_address, it = argument(b, 0), argument(b, 1)
+        _count(b)
         _enter(b, kind, return_address, it)
         b.ret()
 
@@ -236,6 +241,7 @@ def _breakpoint(b: Builder) -> None:
     return_address, it = argument(b, 0), argument(b, 1)
     long_format = b.bit(b.get(SYSTEM["ttbcr"]), 31)
     b.set(SYSTEM["ifsr"], b.select(long_format, 0x222, 0x002, Type.I32))
+    _count(b)
     _enter(b, PREFETCH_ABORT, return_address, it)
     b.ret()
 

@@ -3,26 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
-from weakref import WeakKeyDictionary
+from collections.abc import Callable
+from typing import Any, Final
 
-
-class Board(Protocol):
-    """What PSCI asks of the machine; all of it under the big lock, on the calling CPU's thread."""
-
-    @property
-    def cpus(self) -> Sequence[Any]: ...
-
-    def is_powered(self, cpu: int) -> bool: ...
-
-    def cpu_on(self, cpu: int, entry: int, context: int) -> None: ...
-
-    def cpu_off(self, cpu: int) -> None: ...
-
-    def system_off(self) -> None: ...
-
-    def system_reset(self) -> None: ...
+from raddle_target_arm.attach import Board, board_of
 
 
 SUCCESS, NOT_SUPPORTED, INVALID_PARAMETERS, ALREADY_ON, INVALID_ADDRESS = 0, -1, -2, -4, -9
@@ -31,14 +15,6 @@ VERSION_1_0: Final = 0x0001_0000
 AFFINITY_ON, AFFINITY_OFF = 0, 1
 MIGRATION_NOT_REQUIRED: Final = 2
 """MIGRATE_INFO_TYPE: there is no trusted operating system to migrate."""
-
-_boards: WeakKeyDictionary[Any, Board] = WeakKeyDictionary()
-
-
-def connect(board: Board, cpus: Sequence[Any]) -> None:
-    """Let PSCI calls of these vCPUs reach ``board``. Without it every function is NOT_SUPPORTED."""
-    for cpu in cpus:
-        _boards[cpu] = board
 
 
 def _cpu_number(board: Board, mpidr: int) -> int | None:
@@ -117,8 +93,8 @@ FUNCTIONS: Final[dict[int, Function]] = {
 
 
 def call(cpu: Any) -> None:
-    """Python helper: the call that r0 to r3 of ``cpu`` describe. The big lock is held; pc is the next instruction's."""
-    board = _boards.get(cpu)
+    """Python helper: the call that r0 to r3 of ``cpu`` describe; NOT_SUPPORTED without a board. The big lock is held."""
+    board = board_of(cpu)
     function = FUNCTIONS.get(cpu["r0"])
     result = NOT_SUPPORTED
     if board is not None and function is not None:

@@ -2,18 +2,20 @@
 """The generic timer of one CPU: the counter, and the physical and virtual timers (ARM DDI 0406C, chapter B8).
 
 A timer's condition is met from the tick on at which the counter has reached its compare value. While it is enabled and
-not masked a host timer is armed for that tick; when it fires, the machine raises the timer's interrupt line
-(``expired``), and a write that ends the condition lowers it. Both happen under the big lock, which is what keeps the
+not masked a host timer is armed for that tick; when it fires, the timer's interrupt line goes up
+(``_expire``), and a write that ends the condition lowers it. Both happen under the big lock, which is what keeps the
 line in step with the registers. There is no event stream.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from raddle.ir.builder import Builder, Value, native, python, routine
 from raddle.ir.types import Condition, Field, Type
 from raddle.translate.frontend import RoutineBuilder
+from raddle_target_arm.attach import board_of
 from raddle_target_arm.state import SYSTEM, TIMER_LINES, TIMER_NUMBERS
 
 FREQUENCY: Final = 62_500_000
@@ -94,13 +96,40 @@ def _update(timer: int) -> RoutineBuilder:
 ROUTINES: Final[dict[str, RoutineBuilder]] = {name: _update(timer) for timer, name in enumerate(_UPDATE)}
 
 
-def expired(cpu: Any, timer: int, ticks: int) -> bool:
-    """Whether a host timer that fires at counter value ``ticks`` raises the line; notes it in the state if so.
+# -- the Python side ---------------------------------------------------------------------------------------------------
 
-    For the machine's timer callback, under the big lock: when the answer is true it raises the line. A timer that was
-    rewritten since it was armed raises nothing; the write has armed it anew.
-    """
-    if cpu[CTL[timer].name] & (ENABLE | IMASK) != ENABLE or ticks < cpu[CVAL[timer].name]:
-        return False
-    cpu[TIMER_LINES.name] |= 1 << timer
-    return True
+_LINES: Final = ("non-secure", "virtual")
+
+
+def connect(engine: Any) -> None:
+    """Make the host timers of an engine's vCPUs. Before the machine runs."""
+    for cpu in engine.cpus:
+        for timer, field in enumerate(TIMER_NUMBERS):
+            cpu[field.name] = engine.timer(partial(_expire, engine, cpu, timer)).number
+
+
+def _expire(engine: Any, cpu: Any, timer: int) -> None:
+    """A host timer has fired; under the big lock. One that was rewritten meanwhile has been armed anew."""
+    ticks = engine.clock_ns() * FREQUENCY // 1_000_000_000
+    if cpu[CTL[timer].name] & (ENABLE | IMASK) == ENABLE and ticks >= cpu[CVAL[timer].name]:
+        cpu[TIMER_LINES.name] |= 1 << timer
+        set_line(cpu, timer, 1)
+
+
+def set_line(cpu: Any, timer: int, level: int) -> None:
+    """Python helper: drive a timer's interrupt line. The big lock is held."""
+    board = board_of(cpu)
+    if board is not None:
+        board.timer_line(cpu.index, _LINES[timer]).set(level)
+
+
+def reset(cpu: Any) -> None:
+    """Turn both timers off, and their lines down."""
+    if not cpu[TIMER_LINES.name]:
+        return
+    with cpu.engine.big_lock:
+        for timer in (PHYSICAL, VIRTUAL):
+            cpu[CTL[timer].name] = 0
+            if cpu[TIMER_LINES.name] & 1 << timer:
+                set_line(cpu, timer, 0)
+        cpu[TIMER_LINES.name] = 0

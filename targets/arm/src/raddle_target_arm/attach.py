@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way from a vCPU to the board that it sits on, for PSCI and the generic timers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+
+class Line(Protocol):
+    """An interrupt input."""
+
+    def set(self, level: bool | int) -> None: ...
+
+
+class Board(Protocol):
+    """What an ARM CPU asks of its board. All of it is called under the big lock."""
+
+    @property
+    def cpus(self) -> Sequence[Any]: ...
+
+    def is_powered(self, cpu: int) -> bool: ...
+
+    def cpu_on(self, cpu: int, entry: int, context: int) -> None: ...
+
+    def cpu_off(self, cpu: int) -> None: ...
+
+    def system_off(self) -> None: ...
+
+    def system_reset(self) -> None: ...
+
+    def timer_line(self, cpu: int, name: str) -> Line:
+        """The input that a CPU's timer drives: ``non-secure`` is the physical one's, ``virtual`` the virtual one's."""
+
+
+_boards: WeakKeyDictionary[Any, Board] = WeakKeyDictionary()
+
+
+def attach(board: Board, cpus: Sequence[Any]) -> None:
+    """Put vCPUs on a board; for the board's ``connect``. Before the machine runs."""
+    for cpu in cpus:
+        _boards[cpu] = board
+
+
+def board_of(cpu: Any) -> Board | None:
+    """The vCPU's board; None for a machine without one."""
+    return _boards.get(cpu)

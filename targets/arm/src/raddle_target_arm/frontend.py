@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ARM front end: what the core asks of a guest, tied together."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Final
+
+from raddle.ir.builder import Builder
+from raddle.ir.types import Type
+from raddle.runtime.layout import COMMON
+from raddle.translate.frontend import FrontEnd, InstructionSet
+from raddle_target_arm import exceptions, mmu, psci, sysregs, timers
+from raddle_target_arm.cpus import CORTEX_A15
+from raddle_target_arm.exceptions import CPSR_MASKS
+from raddle_target_arm.state import (
+    BANK,
+    BANK_OF_MODE,
+    CPSR_M,
+    MASKS,
+    MODE_E,
+    MODE_IT,
+    MODE_IT_SHIFT,
+    MODE_PRIVILEGED,
+    MODE_SVC,
+    MODE_T,
+    REGISTERS,
+    STATE,
+    it_state,
+)
+
+_KEPT_BY_RESET: Final = frozenset({"cpu_count", "cbar", "timer_number_physical", "timer_number_virtual"})
+"""What ``connect`` sets once."""
+
+_MODE_NAMES: Final = {0x10: "usr", 0x11: "fiq", 0x12: "irq", 0x13: "svc", 0x17: "abt", 0x1B: "und", 0x1F: "sys"}
+
+PERIPHERAL_BASE: Final = 0x0800_0000
+
+
+class ArmFrontEnd(FrontEnd):
+    """ARMv7-A, Cortex-A15 class, without Security and Virtualization Extensions and without Advanced SIMD."""
+
+    name = "arm"
+    word = Type.I32
+    page_bits = 12
+    mmu_indices = 4
+    fetch_index_shift = MODE_PRIVILEGED.bit_length() - 1
+    state = STATE
+    routines = exceptions.ROUTINES | mmu.ROUTINES | timers.ROUTINES
+    python_helpers = {"psci": psci.call, "timer_line": timers.set_line}
+
+    @cached_property
+    def _instruction_sets(self) -> tuple[InstructionSet, InstructionSet]:
+        # Late, because it compiles the decode tables
+        from raddle_target_arm.insns import A32, T32
+
+        return A32(), T32()
+
+    def instruction_set(self, mode: int) -> InstructionSet:
+        """A32, or T32 when bit T of the block mode is set."""
+        return self._instruction_sets[bool(mode & MODE_T)]
+
+    def initial_context(self, mode: int) -> int:
+        """ITSTATE of the block's first instruction."""
+        return it_state(mode)
+
+    def prologue(self, b: Builder, mode: int) -> None:
+        """A block that starts in an IT block: ITSTATE lives in the translation from here on, not in the block mode."""
+        if mode & MODE_IT:
+            b.set(COMMON["mode"], mode & ~MODE_IT)
+
+    def epilogue(self, b: Builder, mode: int, context: int) -> None:
+        """Emit what must come after the last instruction of a block that ends where it need not, at ``context``.
+
+        A block that ends within an IT block (at its page's end or its greatest length) leaves the rest of ITSTATE in
+        the block mode, where the next block's prologue finds it.
+        """
+        if context:
+            b.set(COMMON["mode"], mode & ~MODE_IT | context << MODE_IT_SHIFT)
+
+    def connect(self, engine: Any) -> None:
+        """Make the vCPUs' timers, and tell each of them what their machine is like."""
+        timers.connect(engine)
+        for cpu in engine.cpus:
+            cpu["cpu_count"] = len(engine.cpus)
+            cpu["cbar"] = PERIPHERAL_BASE
+
+    def reset(self, cpu: Any, entry: int, context: int) -> None:
+        """Reset (B1.9.1) into Supervisor mode with A, I and F masked and the MMU off; r0 is ``context``.
+
+        Bit 0 of ``entry`` selects T32, as in a branch with exchange. On the vCPU's own thread, or before it runs. The
+        TLB is whoever calls' to flush.
+        """
+        timers.reset(cpu)
+        for field in STATE.fields.values():
+            if field.name not in _KEPT_BY_RESET:
+                cpu[field.name] = 0
+        for field, value in sysregs.reset_values():
+            cpu[field.name] = value
+        cpu[CPSR_M.name] = MODE_SVC
+        cpu[BANK.name] = BANK_OF_MODE[MODE_SVC]
+        cpu[MASKS.name] = CPSR_MASKS
+        for name in ("fp_rounding", "fp_flush", "fp_default_nan", "fp_flags", "event", "insn_extra"):
+            cpu[name] = 0
+        cpu["exclusive_address"] = (1 << 64) - 1
+        cpu["interrupt_mask"] = exceptions.LINE_IRQ | exceptions.LINE_FIQ
+        cpu[REGISTERS[0].name] = context
+        cpu["mode"] = MODE_PRIVILEGED | (MODE_T if entry & 1 else 0)
+        cpu["pc"] = entry & ~1 if entry & 1 else entry & ~3
+
+    def describe(self, cpu: Any) -> str:
+        """Core registers, CPSR and the banked registers, four in a line."""
+        values = [(register.name, cpu[register.name]) for register in REGISTERS] + [("pc", cpu["pc"])]
+        lines = [" ".join(f"{name:>4}={value:08x}" for name, value in values[row : row + 4]) for row in range(0, 16, 4)]
+        mode = cpu["mode"]
+        flags = "".join(
+            letter if cpu[field] else "-" for letter, field in zip("NZCVQ", ("nf", "zf", "cf", "vf", "qf"), strict=True)
+        )
+        masks = "".join(
+            letter if cpu["masks"] & bit else "-" for letter, bit in (("A", 0x100), ("I", 0x80), ("F", 0x40))
+        )
+        processor_mode = _MODE_NAMES[cpu["cpsr_m"]]
+        state = "T32" if mode & MODE_T else "A32"
+        endian = " big-endian" if mode & MODE_E else ""
+        lines.append(f"cpsr {flags} {masks} {processor_mode} {state}{endian} ge={cpu['ge']:x} it={it_state(mode):02x}")
+        return "\n".join(lines) + "\n"
+
+
+FRONT_END: Final = ArmFrontEnd()
