@@ -11,7 +11,6 @@ from raddle.ir.types import Type
 from raddle.runtime.layout import COMMON
 from raddle.translate.frontend import FrontEnd, InstructionSet
 from raddle_target_arm import exceptions, mmu, psci, sysregs, timers
-from raddle_target_arm.cpus import CORTEX_A15
 from raddle_target_arm.exceptions import CPSR_MASKS
 from raddle_target_arm.state import (
     BANK,

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from raddle_target_arm.attach import Board, board_of
 
-
 SUCCESS, NOT_SUPPORTED, INVALID_PARAMETERS, ALREADY_ON, INVALID_ADDRESS = 0, -1, -2, -4, -9
 
 VERSION_1_0: Final = 0x0001_0000
@@ -93,7 +92,7 @@ FUNCTIONS: Final[dict[int, Function]] = {
 
 
 def call(cpu: Any) -> None:
-    """Python helper: the call that r0 to r3 of ``cpu`` describe; NOT_SUPPORTED without a board. The big lock is held."""
+    """Python helper: the call that r0 to r3 of ``cpu`` describe; NOT_SUPPORTED without a board. Under the big lock."""
     board = board_of(cpu)
     function = FUNCTIONS.get(cpu["r0"])
     result = NOT_SUPPORTED
