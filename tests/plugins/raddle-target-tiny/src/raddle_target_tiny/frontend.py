@@ -15,9 +15,6 @@ from raddle.translate.frontend import FAULT_ALIGNMENT, FrontEnd, InstructionSet
 from raddle_target_tiny.insns import INSTRUCTION_BYTES, SEMANTICS
 from raddle_target_tiny.state import REGISTERS, STATE
 
-RESET_ADDRESS: Final = 0x1000
-"""Where every CPU starts, with its number to tell it from the others."""
-
 READ_WRITE_EXECUTE: Final = 7
 PAGE_BITS: Final = 12
 
@@ -115,10 +112,12 @@ class TinyFrontEnd(FrontEnd):
     def instruction_set(self, mode: int) -> InstructionSet:
         return self._instructions
 
-    def reset(self, cpu: Any) -> None:
+    def reset(self, cpu: Any, entry: int, context: int) -> None:
         for register in REGISTERS:
             cpu[register.name] = 0
-        cpu["pc"] = RESET_ADDRESS
+        cpu["r1"] = context
+        cpu["pc"] = entry
+        cpu["mode"] = 0
 
     def describe(self, cpu: Any) -> str:
         return " ".join(f"{register.name}={cpu[register.name]:08x}" for register in REGISTERS)

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 from raddle.ordering import MemoryOrder
-from raddle.plugins import Target, hookimpl
+from raddle.plugins import Board, Target, hookimpl
 
 if TYPE_CHECKING:
     from raddle.translate.frontend import FrontEnd
@@ -35,3 +36,16 @@ def raddle_target() -> Target:
         cpus=("tiny",),
         load=load,
     )
+
+
+def load_board() -> Any:
+    from raddle_target_tiny.board import Desk
+
+    return Desk
+
+
+@hookimpl
+def raddle_boards() -> Iterable[Board]:
+    return [
+        Board(name="desk", target="tiny", description="RAM, a console, a power switch", max_cpus=8, load=load_board)
+    ]
