@@ -83,7 +83,9 @@ D: Final = STATE.array("d", Type.I64, 32)
 
 
 def _views(prefix: str, type: Type, size: int, count: int) -> tuple[Field, ...]:
-    return tuple(Field(f"{prefix}{n}", type, D.offset + n * size) for n in range(count))
+    fields = tuple(Field(f"{prefix}{n}", type, D.offset + n * size) for n in range(count))
+    STATE.fields.update((field.name, field) for field in fields)
+    return fields
 
 
 S: Final = _views("s", Type.I32, 4, 32)
