@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The native runtime and the layout that it shares with generated code. ``raddle.runtime._native`` is built by ``build.py``."""

@@ -1,0 +1,585 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Translated blocks: the lock-free hash table, the jump caches, chains, and where in a block a host address lies.
+ *
+ * Blocks are inserted, chained and killed under code_lock and looked up without it. A dead block's memory stays as it is
+ * until a flush, which runs in an exclusive section, so whoever still runs or reads it is safe. */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CODE_ALIGN 16
+#define ARENA_CHUNK (1u << 20)
+#define TRANSLATION_TIME 10 /* milliseconds from code_begin to install, generously */
+#define BYTES_PER_BLOCK 64 /* no block takes less of the code buffer than this, on average */
+
+int blocks_init(struct raddle_context *ctx)
+{
+    struct block_table *t = &ctx->blocks;
+    uint64_t buckets = 1024;
+    while (buckets < ctx->config.code_size / 512)
+        buckets *= 2;
+    t->bucket_mask = buckets - 1;
+    t->limit = ctx->config.code_size / BYTES_PER_BLOCK;
+    t->buckets = calloc(buckets, sizeof *t->buckets);
+    t->by_address = calloc(t->limit, sizeof *t->by_address);
+    return t->buckets && t->by_address ? 0 : -1;
+}
+
+static void arena_clear(struct block_table *t)
+{
+    for (struct arena_chunk *next, *c = t->arena; c; c = next) {
+        next = c->next;
+        free(c);
+    }
+    t->arena = NULL;
+}
+
+void blocks_free(struct raddle_context *ctx)
+{
+    arena_clear(&ctx->blocks);
+    free(ctx->blocks.buckets);
+    free(ctx->blocks.by_address);
+}
+
+static void *arena_take(struct block_table *t, size_t size)
+{
+    size = (size + 15) & ~(size_t)15;
+    if (!t->arena || t->arena->used + size > t->arena->size) {
+        size_t room = size > ARENA_CHUNK ? size : ARENA_CHUNK;
+        struct arena_chunk *c = malloc(sizeof *c + room);
+        if (!c)
+            return NULL;
+        *c = (struct arena_chunk){.next = t->arena, .size = room};
+        t->arena = c;
+    }
+    void *result = t->arena->data + t->arena->used;
+    t->arena->used += size;
+    return result;
+}
+
+static _Atomic(struct raddle_block *) *bucket_of(struct block_table *t, uint64_t phys_pc, uint32_t mode, uint32_t flags)
+{
+    uint64_t h = (phys_pc ^ ((uint64_t)mode << 32) ^ ((uint64_t)flags << 54)) * 0x9e3779b97f4a7c15u;
+    return &t->buckets[(h >> 32) & t->bucket_mask];
+}
+
+/* The second page of a block that crosses one is mapped as it was when the block was made. */
+static bool second_page_holds(struct raddle_cpu *cpu, const struct raddle_block *block)
+{
+    if (block->phys[1] == NONE)
+        return true;
+    uint64_t page_mask = cpu->context->page_size - 1;
+    return raddle_code_page(cpu->env, ((block->pc | page_mask) + 1) & cpu->context->word_mask) == block->phys[1];
+}
+
+struct raddle_block *block_find(struct raddle_cpu *cpu, uint64_t phys_pc, uint64_t pc, uint32_t mode, uint32_t flags)
+{
+    struct raddle_block *b = atomic_load(bucket_of(&cpu->context->blocks, phys_pc, mode, flags));
+    for (; b; b = atomic_load(&b->hash_next))
+        if (b->phys_pc == phys_pc && b->pc == pc && b->mode == mode && b->flags == flags && !atomic_load(&b->dead) &&
+            second_page_holds(cpu, b))
+            return b;
+    return NULL;
+}
+
+/* -- where an address lies ---------------------------------------------------------------------------------------- */
+
+struct raddle_block *block_of_address(struct raddle_context *ctx, uint64_t address)
+{
+    struct block_table *t = &ctx->blocks;
+    uint64_t low = 0, high = atomic_load_explicit(&t->count, memory_order_acquire);
+    while (low < high) {
+        uint64_t middle = (low + high) / 2;
+        if ((uint64_t)(uintptr_t)t->by_address[middle]->code < address)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (!low)
+        return NULL;
+    struct raddle_block *b = t->by_address[low - 1];
+    return address <= (uint64_t)(uintptr_t)b->code + b->code_size ? b : NULL;
+}
+
+bool in_blocks(const struct raddle_context *ctx, uint64_t address)
+{
+    uint64_t start = (uint64_t)(uintptr_t)(ctx->code.rx + ctx->code.fixed_size);
+    return address > start && address <= start + ctx->code.size - ctx->code.fixed_size;
+}
+
+static int instruction_in_part(const struct raddle_block *block, uint32_t offset, uint32_t start, bool cold)
+{
+    uint32_t end = start;
+    for (uint32_t i = 0; i < block->ninsns; i++) {
+        start = end;
+        end += cold ? block->table[i].cold : block->table[i].hot;
+        if (start < offset && offset <= end)
+            return (int)i;
+    }
+    return -1;
+}
+
+int block_instruction(const struct raddle_block *block, uint64_t retaddr, uint64_t *pc, uint32_t *extra)
+{
+    uint32_t offset = (uint32_t)(retaddr - (uint64_t)(uintptr_t)block->code);
+    int index = instruction_in_part(block, offset, block->hot_start, false);
+    if (index < 0)
+        index = instruction_in_part(block, offset, block->cold_start, true);
+    if (index < 0)
+        return -1;
+    *pc = block->pc;
+    for (int i = 0; i < index; i++)
+        *pc += block->table[i].guest;
+    *extra = block->table[index].extra;
+    return index;
+}
+
+int raddle_restore_pc(void *env, uint64_t retaddr)
+{
+    struct raddle_cpu *cpu = cpu_of(env);
+    struct raddle_block *block = block_of_address(cpu->context, retaddr);
+    uint64_t pc;
+    uint32_t extra;
+    int index = block ? block_instruction(block, retaddr, &pc, &extra) : -1;
+    if (index >= 0) {
+        cpu->header->pc = pc & cpu->context->word_mask;
+        cpu->header->insn_extra = extra;
+    }
+    return index;
+}
+
+uint64_t raddle_block_at(raddle_context *ctx, uint64_t address)
+{
+    struct raddle_block *block = block_of_address(ctx, address);
+    return block ? block->pc : NONE;
+}
+
+/* -- jump caches --------------------------------------------------------------------------------------------------- */
+
+static uint32_t jump_group(uint64_t pc)
+{
+    return (uint32_t)(pc >> 12) & 63;
+}
+
+static struct jump_entry *jump_slot(struct raddle_cpu *cpu, uint64_t pc)
+{
+    return &cpu->jumps[jump_group(pc) << 6 | (((pc >> 1) ^ (pc >> 7)) & 63)];
+}
+
+/* Enter a block into its own vCPU's cache. The killer of a block sets `dead` and then looks at the caches; this enters and
+ * then looks at `dead`: one of the two empties the slot. */
+void block_cache(struct raddle_cpu *cpu, struct raddle_block *block)
+{
+    struct jump_entry *e = jump_slot(cpu, block->pc);
+    STORE_RELAXED(e->mode, block->mode);
+    STORE_RELAXED(e->code, (uint64_t)(uintptr_t)block->code);
+    STORE_RELAXED(e->block, (uint64_t)(uintptr_t)block);
+    cpu->jumps_used |= (uint64_t)1 << jump_group(block->pc);
+    STORE(e->pc, block->pc);
+    if (atomic_load(&block->dead))
+        STORE_RELAXED(e->pc, NONE);
+}
+
+/* What the cache holds for the address, NULL if another block or none. */
+struct raddle_block *block_cached(struct raddle_cpu *cpu, uint64_t pc, uint32_t mode)
+{
+    struct jump_entry *e = jump_slot(cpu, pc);
+    if (LOAD(e->pc) != pc || LOAD_RELAXED(e->mode) != mode)
+        return NULL;
+    return (struct raddle_block *)(uintptr_t)LOAD_RELAXED(e->block);
+}
+
+static void jumps_forget(struct raddle_context *ctx, const struct raddle_block *block)
+{
+    for (uint32_t i = 0; i < ctx->config.ncpus; i++) {
+        if (!ctx->cpus[i])
+            continue;
+        struct jump_entry *e = jump_slot(ctx->cpus[i], block->pc);
+        if (LOAD(e->pc) == block->pc && LOAD_RELAXED(e->block) == (uint64_t)(uintptr_t)block)
+            STORE(e->pc, NONE);
+    }
+}
+
+static void jumps_clear_group(struct raddle_cpu *cpu, uint32_t group)
+{
+    if (!(cpu->jumps_used >> group & 1))
+        return;
+    cpu->jumps_used &= ~((uint64_t)1 << group);
+    for (uint32_t i = 0; i < 64; i++)
+        STORE_RELAXED(cpu->jumps[group << 6 | i].pc, NONE);
+}
+
+void jumps_clear(struct raddle_cpu *cpu)
+{
+    for (uint32_t group = 0; cpu->jumps_used && group < 64; group++)
+        jumps_clear_group(cpu, group);
+}
+
+/* The page's entries, and those of the 4 KiB before it, where a block that reaches into the page may start. */
+void jumps_clear_page(struct raddle_cpu *cpu, uint64_t page)
+{
+    for (uint64_t offset = 0; offset <= cpu->context->page_size; offset += 4096)
+        jumps_clear_group(cpu, jump_group(page - 4096 + offset));
+}
+
+/* -- installing ----------------------------------------------------------------------------------------------------- */
+
+/* Offsets in page number `which` of the block that its guest bytes take: [start, end). */
+static void extent(const struct raddle_context *ctx, const struct raddle_block *b, int which, uint64_t *start, uint64_t *end)
+{
+    uint64_t offset = b->pc & (ctx->page_size - 1), size = b->guest_size;
+    uint64_t first = offset + size > ctx->page_size ? ctx->page_size - offset : size;
+    *start = which ? 0 : offset;
+    *end = which ? size - first : offset + first;
+}
+
+static uint64_t lines_between(const struct raddle_context *ctx, uint64_t start, uint64_t end)
+{
+    uint64_t line = ctx->page_size / PAGE_LINES, lines = 0;
+    for (uint64_t i = start / line; i < (end + line - 1) / line; i++)
+        lines |= (uint64_t)1 << i;
+    return lines;
+}
+
+static uint32_t milliseconds(void)
+{
+    return (uint32_t)(now_ns() >> 20);
+}
+
+/* Recomputes what a page's list says, after blocks died. Once the list is empty and no translation of the page can be under
+ * way, it counts as holding no code: were it to count so earlier, stores beside the code could keep a translation from ever
+ * being installed. Under code_lock. */
+static void page_recount(struct raddle_context *ctx, struct page *page, uint64_t page_address)
+{
+    uint64_t lines = 0;
+    struct raddle_block **link = &page->blocks, *b;
+    while ((b = *link)) {
+        int which = b->phys[0] == page_address ? 0 : 1;
+        if (atomic_load(&b->dead)) {
+            *link = b->page_next[which];
+            continue;
+        }
+        for (int part = 0; part < 2; part++) {
+            uint64_t start, end;
+            if (b->phys[part] != page_address)
+                continue;
+            extent(ctx, b, part, &start, &end);
+            lines |= lines_between(ctx, start, end);
+        }
+        link = &b->page_next[which];
+    }
+    atomic_store(&page->lines, lines);
+    if (!page->blocks && milliseconds() - page->begun > TRANSLATION_TIME)
+        atomic_store(&page->code, 0);
+}
+
+bool block_overlaps(const struct raddle_context *ctx, const struct raddle_block *b, uint64_t paddr, uint64_t size)
+{
+    for (int which = 0; which < 2; which++) {
+        uint64_t start, end;
+        if (b->phys[which] == NONE)
+            continue;
+        extent(ctx, b, which, &start, &end);
+        if (paddr < b->phys[which] + end && b->phys[which] + start < paddr + size)
+            return true;
+    }
+    return false;
+}
+
+/* Whether the guest bytes are still those that were translated. Called once the page's lines are set: a store that this
+ * does not see will find the lines and kill the block. */
+static bool bytes_hold(struct raddle_context *ctx, const struct raddle_block *b, const struct raddle_block_desc *desc)
+{
+    bool versions = true;
+    for (int which = 0; which < 2; which++)
+        if (b->phys[which] != NONE)
+            versions &= atomic_load(&page_at(ctx, b->phys[which])->version) == desc->version[which];
+    if (versions || !desc->guest)
+        return versions;
+    const uint8_t *wanted = desc->guest;
+    for (int which = 0; which < 2; which++) {
+        uint64_t start, end;
+        if (b->phys[which] == NONE)
+            continue;
+        extent(ctx, b, which, &start, &end);
+        const uint8_t *now = raddle_phys_pointer(ctx, b->phys[which] + start, end - start);
+        for (uint64_t i = 0; i < end - start; i++)
+            if (__atomic_load_n(&now[i], __ATOMIC_RELAXED) != wanted[i])
+                return false;
+        wanted += end - start;
+    }
+    return true;
+}
+
+static struct raddle_block *equal_block(struct block_table *t, const struct raddle_block *wanted)
+{
+    struct raddle_block *b = atomic_load(bucket_of(t, wanted->phys_pc, wanted->mode, wanted->flags));
+    for (; b; b = atomic_load(&b->hash_next))
+        if (b->phys_pc == wanted->phys_pc && b->pc == wanted->pc && b->mode == wanted->mode && b->flags == wanted->flags &&
+            b->phys[1] == wanted->phys[1])
+            return b;
+    return NULL;
+}
+
+static struct raddle_block *block_make(struct raddle_context *ctx, const struct raddle_block_desc *desc)
+{
+    struct block_table *t = &ctx->blocks;
+    struct code_buffer *code = &ctx->code;
+    uint64_t start = (code->used + CODE_ALIGN - 1) & ~(uint64_t)(CODE_ALIGN - 1);
+    size_t rows = (size_t)desc->ninsns * sizeof(struct instruction_row);
+    if (start + desc->code_size + CODE_ALIGN > code->size - code->fixed_size || t->count == t->limit)
+        return NULL;
+    struct raddle_block *b = arena_take(t, sizeof *b + rows);
+    if (!b)
+        return NULL;
+    *b = (struct raddle_block){
+        .pc = desc->pc,
+        .phys_pc = desc->phys[0] | (desc->pc & (ctx->page_size - 1)),
+        .phys = {desc->phys[0], desc->phys[1]},
+        .mode = desc->mode,
+        .flags = desc->flags,
+        .guest_size = desc->guest_size,
+        .ninsns = desc->ninsns,
+        .code = code->rx + code->fixed_size + start,
+        .code_size = desc->code_size,
+        .hot_start = desc->hot_start,
+        .cold_start = desc->cold_start,
+        .table = (struct instruction_row *)(b + 1),
+    };
+    memcpy(b->table, desc->table, rows);
+    memcpy(code->rw + code->fixed_size + start, desc->code, desc->code_size);
+    __builtin___clear_cache((char *)b->code, (char *)b->code + b->code_size);
+    return b;
+}
+
+static void block_publish(struct raddle_context *ctx, struct raddle_block *b)
+{
+    struct block_table *t = &ctx->blocks;
+    ctx->code.used = (uint64_t)(b->code - ctx->code.rx) - ctx->code.fixed_size + b->code_size;
+    t->by_address[t->count] = b;
+    atomic_store_explicit(&t->count, t->count + 1, memory_order_release);
+    for (int which = 0; which < 2; which++)
+        if (b->phys[which] != NONE) {
+            struct page *page = page_at(ctx, b->phys[which]);
+            b->page_next[which] = page->blocks;
+            page->blocks = b;
+        }
+    _Atomic(struct raddle_block *) *bucket = bucket_of(t, b->phys_pc, b->mode, b->flags);
+    atomic_store(&b->hash_next, atomic_load(bucket));
+    atomic_store(bucket, b);
+}
+
+static void lines_set(struct raddle_context *ctx, const struct raddle_block *b)
+{
+    for (int which = 0; which < 2; which++) {
+        uint64_t start, end;
+        if (b->phys[which] == NONE)
+            continue;
+        extent(ctx, b, which, &start, &end);
+        atomic_fetch_or(&page_at(ctx, b->phys[which])->lines, lines_between(ctx, start, end));
+    }
+}
+
+static int install(struct raddle_context *ctx, const struct raddle_block_desc *desc)
+{
+    for (int which = 0; which < 2; which++) {
+        struct page *page = desc->phys[which] == NONE ? NULL : page_at(ctx, desc->phys[which]);
+        if (which == 0 ? !page : desc->phys[which] != NONE && !page)
+            return RADDLE_INSTALL_RACED;
+    }
+    struct raddle_block *b = block_make(ctx, desc);
+    if (!b)
+        return RADDLE_FULL;
+    if (equal_block(&ctx->blocks, b)) {
+        ctx->installs_equal++;
+        return RADDLE_INSTALL_OK;
+    }
+    /* A page whose `code` fell since code_begin has stores that nobody would see: translate again. */
+    for (int which = 0; which < 2; which++)
+        if (b->phys[which] != NONE && !atomic_load(&page_at(ctx, b->phys[which])->code))
+            return RADDLE_INSTALL_RACED;
+    lines_set(ctx, b);
+    if (!bytes_hold(ctx, b, desc)) {
+        for (int which = 0; which < 2; which++)
+            if (b->phys[which] != NONE)
+                page_recount(ctx, page_at(ctx, b->phys[which]), b->phys[which]);
+        return RADDLE_INSTALL_RACED;
+    }
+    block_publish(ctx, b);
+    ctx->installs++;
+    return RADDLE_INSTALL_OK;
+}
+
+int raddle_block_install(raddle_context *ctx, void *env, const struct raddle_block_desc *desc)
+{
+    (void)env;
+    pthread_mutex_lock(&ctx->code_lock);
+    int result = install(ctx, desc);
+    ctx->installs_raced += result == RADDLE_INSTALL_RACED;
+    pthread_mutex_unlock(&ctx->code_lock);
+    return result;
+}
+
+/* -- chains --------------------------------------------------------------------------------------------------------- */
+
+/* Aim the jump that left for here at `target`. Jumps stay within their block's page, and a block that reaches into a second
+ * page is no target, so a chain never outlives the mapping that it was made under. */
+void block_chain(struct raddle_cpu *cpu, struct raddle_block *target)
+{
+    struct raddle_context *ctx = cpu->context;
+    uint64_t slot = cpu->chain_slot;
+    cpu->chain_slot = 0;
+    if (cpu->chain_generation != atomic_load(&ctx->blocks.generation) || cpu->chain_pc != target->pc ||
+        cpu->chain_mode != target->mode || target->flags || target->phys[1] != NONE || has_flag(ctx, RADDLE_FLAG_TRACE))
+        return;
+    pthread_mutex_lock(&ctx->code_lock);
+    struct raddle_block *source = block_of_address(ctx, slot);
+    if (source && !source->flags && !atomic_load(&source->dead) && !atomic_load(&target->dead) &&
+        source->phys[0] == target->phys[0]) {
+        int32_t *rw = (int32_t *)(ctx->code.rw + (slot - (uint64_t)(uintptr_t)ctx->code.rx));
+        int32_t aimed = (int32_t)((uint64_t)(uintptr_t)target->code - (slot + 4));
+        int32_t before = LOAD_RELAXED(*rw);
+        struct chain_link *link = before == aimed ? NULL : arena_take(&ctx->blocks, sizeof *link);
+        if (link) {
+            *link = (struct chain_link){.slot = rw, .original = before, .next = target->incoming};
+            target->incoming = link;
+            STORE(*rw, aimed);
+            cpu->header->count_chain++;
+        }
+    }
+    pthread_mutex_unlock(&ctx->code_lock);
+}
+
+static void block_unchain(struct raddle_block *block)
+{
+    for (struct chain_link *link = block->incoming; link; link = link->next)
+        STORE(*link->slot, link->original);
+    block->incoming = NULL;
+}
+
+/* -- killing, flushing ---------------------------------------------------------------------------------------------- */
+
+static void unhash(struct raddle_context *ctx, struct raddle_block *block)
+{
+    _Atomic(struct raddle_block *) *link = bucket_of(&ctx->blocks, block->phys_pc, block->mode, block->flags);
+    struct raddle_block *b;
+    while ((b = atomic_load(link)) && b != block)
+        link = &b->hash_next;
+    if (b)
+        atomic_store(link, atomic_load(&b->hash_next)); /* block->hash_next stays: a reader may stand on it */
+}
+
+static void block_kill(struct raddle_context *ctx, struct raddle_block *block)
+{
+    atomic_store(&block->dead, 1);
+    unhash(ctx, block);
+    block_unchain(block);
+    jumps_forget(ctx, block);
+    ctx->invalidated++;
+}
+
+/* Kills the page's blocks that overlap a physical range within it. Under code_lock. */
+static void page_kill(struct raddle_context *ctx, struct page *page, uint64_t page_address, uint64_t paddr, uint64_t size)
+{
+    struct page *others[2] = {NULL, NULL};
+    bool killed = false;
+    for (struct raddle_block *b = page->blocks; b; b = b->page_next[b->phys[0] == page_address ? 0 : 1]) {
+        if (atomic_load(&b->dead) || !block_overlaps(ctx, b, paddr, size))
+            continue;
+        block_kill(ctx, b);
+        killed = true;
+        for (int which = 0; which < 2; which++)
+            if (b->phys[which] != page_address && b->phys[which] != NONE) {
+                others[which] = page_at(ctx, b->phys[which]);
+                page_recount(ctx, others[which], b->phys[which]);
+            }
+    }
+    if (killed || !page->blocks)
+        page_recount(ctx, page, page_address);
+}
+
+/* Memory [paddr, paddr + size) within one page has been stored to: what was translated from it is stale. `cpu`, if any, is
+ * the vCPU that stored; its own TLB entry goes back to the fast path once the page holds no more code. */
+void page_stored(struct raddle_context *ctx, struct raddle_cpu *cpu, uint64_t paddr, uint64_t size)
+{
+    uint64_t page_mask = ctx->page_size - 1, page_address = paddr & ~page_mask;
+    struct page *page = page_at(ctx, paddr);
+    if (!page)
+        return;
+    atomic_fetch_add(&page->version, 1);
+    bool code = atomic_load(&page->code) != 0;
+    if (code && atomic_load(&page->lines) && !(atomic_load(&page->lines) & lines_between(ctx, paddr & page_mask, (paddr & page_mask) + size)))
+        return;
+    if (!code && !cpu)
+        return;
+    pthread_mutex_lock(&ctx->code_lock);
+    page_kill(ctx, page, page_address, paddr, size);
+    if (cpu && !atomic_load(&page->code))
+        tlb_clean_page(cpu, page_address);
+    pthread_mutex_unlock(&ctx->code_lock);
+}
+
+uint32_t raddle_code_begin(raddle_context *ctx, uint64_t page_address)
+{
+    struct page *page = page_at(ctx, page_address);
+    if (!page)
+        return 0;
+    pthread_mutex_lock(&ctx->code_lock);
+    page->begun = milliseconds();
+    if (!atomic_load(&page->code)) {
+        atomic_store(&page->code, 1);
+        for (uint32_t i = 0; i < ctx->config.ncpus; i++)
+            if (ctx->cpus[i])
+                tlb_mark_code(ctx->cpus[i], page_address & ~(ctx->page_size - 1));
+    }
+    uint32_t version = atomic_load(&page->version);
+    pthread_mutex_unlock(&ctx->code_lock);
+    return version;
+}
+
+void raddle_code_invalidate(raddle_context *ctx, uint64_t paddr, uint64_t size)
+{
+    while (size) {
+        uint64_t here = ctx->page_size - (paddr & (ctx->page_size - 1));
+        here = here < size ? here : size;
+        page_stored(ctx, NULL, paddr, here);
+        paddr += here;
+        size -= here;
+    }
+}
+
+uint32_t raddle_code_generation(raddle_context *ctx)
+{
+    return atomic_load(&ctx->blocks.generation);
+}
+
+void raddle_code_flush(raddle_context *ctx, uint32_t generation)
+{
+    struct block_table *t = &ctx->blocks;
+    raddle_exclusive_begin(ctx);
+    pthread_mutex_lock(&ctx->code_lock);
+    if (generation == atomic_load(&t->generation)) {
+        for (uint64_t i = 0; i < t->count; i++)
+            for (int which = 0; which < 2; which++)
+                if (t->by_address[i]->phys[which] != NONE) {
+                    struct page *page = page_at(ctx, t->by_address[i]->phys[which]);
+                    page->blocks = NULL;
+                    atomic_store(&page->lines, 0);
+                }
+        for (uint64_t i = 0; i <= t->bucket_mask; i++)
+            atomic_store_explicit(&t->buckets[i], NULL, memory_order_relaxed);
+        for (uint32_t i = 0; i < ctx->config.ncpus; i++)
+            if (ctx->cpus[i])
+                jumps_clear(ctx->cpus[i]);
+        atomic_store(&t->count, 0);
+        atomic_store(&ctx->code.used, 0);
+        arena_clear(t);
+        atomic_fetch_add(&t->generation, 1);
+        ctx->flushes++;
+    }
+    pthread_mutex_unlock(&ctx->code_lock);
+    raddle_exclusive_end(ctx);
+}

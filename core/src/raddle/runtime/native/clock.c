@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Virtual time, from the host's clock or from counted instructions, and timers. */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <errno.h>
+
+int clock_init(struct raddle_context *ctx)
+{
+    mutex_init(&ctx->timer_lock, false);
+    cond_init(&ctx->timer_changed);
+    ctx->clock_offset = -(int64_t)now_ns();
+    for (uint32_t i = 0; i < RADDLE_TIMERS; i++)
+        ctx->timers[i].deadline = NONE;
+    return 0;
+}
+
+void clock_free(struct raddle_context *ctx)
+{
+    pthread_mutex_lock(&ctx->timer_lock);
+    ctx->timer_thread_end = true;
+    pthread_cond_signal(&ctx->timer_changed);
+    pthread_mutex_unlock(&ctx->timer_lock);
+    if (ctx->timer_thread_started)
+        pthread_join(ctx->timer_thread, NULL);
+    pthread_cond_destroy(&ctx->timer_changed);
+    pthread_mutex_destroy(&ctx->timer_lock);
+}
+
+/* -- instruction counting --------------------------------------------------------------------------------------------------- */
+
+void icount_enter(struct raddle_cpu *cpu)
+{
+    if (!has_flag(cpu->context, RADDLE_FLAG_ICOUNT))
+        return;
+    cpu->thread = pthread_self();
+    atomic_store(&cpu->context->icount_cpu, cpu);
+}
+
+static uint32_t executed(const struct raddle_cpu *cpu)
+{
+    return cpu->icount_budget - (uint32_t)LOAD_RELAXED(cpu->header->icount_left);
+}
+
+void icount_commit(struct raddle_cpu *cpu)
+{
+    struct raddle_context *ctx = cpu->context;
+    if (!has_flag(ctx, RADDLE_FLAG_ICOUNT))
+        return;
+    uint32_t count = (uint32_t)(int32_t)executed(cpu);
+    atomic_store(&ctx->icount_cpu, NULL);
+    atomic_fetch_add(&ctx->icount, (uint64_t)(int64_t)(int32_t)count);
+    cpu->header->count_instructions += (uint64_t)(int64_t)(int32_t)count;
+    cpu->icount_budget = (uint32_t)cpu->header->icount_left;
+}
+
+/* Instructions that the block being run counted at its entry but has not done yet, the calling one included. */
+static uint32_t outstanding(struct raddle_cpu *cpu)
+{
+    struct raddle_block *block = cpu->retaddr ? block_of_address(cpu->context, cpu->retaddr) : NULL;
+    uint64_t pc;
+    uint32_t extra;
+    int index = block ? block_instruction(block, cpu->retaddr, &pc, &extra) : -1;
+    return index < 0 ? 0 : block->ninsns - (uint32_t)index;
+}
+
+void icount_refund(struct raddle_cpu *cpu, uint32_t instructions)
+{
+    if (has_flag(cpu->context, RADDLE_FLAG_ICOUNT))
+        STORE_RELAXED(cpu->header->icount_left, cpu->header->icount_left + (int32_t)instructions);
+}
+
+/* Exact on the thread that runs, where it is asked from within a block; others may see a block's length ahead. */
+uint64_t raddle_icount(raddle_context *ctx)
+{
+    uint64_t count = atomic_load(&ctx->icount);
+    struct raddle_cpu *cpu = atomic_load(&ctx->icount_cpu);
+    if (!cpu)
+        return count;
+    count += (uint64_t)(int64_t)(int32_t)executed(cpu);
+    return pthread_equal(cpu->thread, pthread_self()) ? count - outstanding(cpu) : count;
+}
+
+void raddle_icount_set(void *env, uint32_t instructions)
+{
+    struct raddle_cpu *cpu = cpu_of(env);
+    cpu->icount_budget = instructions;
+    STORE_RELAXED(cpu->header->icount_left, (int32_t)instructions);
+}
+
+void raddle_icount_shift(raddle_context *ctx, uint32_t shift)
+{
+    uint64_t before = clock_now(ctx);
+    atomic_store(&ctx->icount_shift, shift);
+    atomic_fetch_add(&ctx->icount_bias, (int64_t)(before - clock_now(ctx)));
+}
+
+void raddle_icount_warp(raddle_context *ctx, uint64_t ns)
+{
+    atomic_fetch_add(&ctx->icount_bias, (int64_t)ns);
+}
+
+uint32_t raddle_icount_budget(raddle_context *ctx, uint32_t limit)
+{
+    uint64_t deadline = raddle_timer_next(ctx), now = clock_now(ctx);
+    if (deadline == NONE)
+        return limit;
+    if (deadline <= now)
+        return 0;
+    uint32_t shift = atomic_load(&ctx->icount_shift);
+    uint64_t wanted = (deadline - now + ((uint64_t)1 << shift) - 1) >> shift;
+    return wanted < limit ? (uint32_t)wanted : limit;
+}
+
+/* A deadline that comes before the running vCPU's budget ends shortens the budget. */
+static void shorten_budget(struct raddle_context *ctx, uint64_t deadline)
+{
+    struct raddle_cpu *cpu = has_flag(ctx, RADDLE_FLAG_ICOUNT) ? atomic_load(&ctx->icount_cpu) : NULL;
+    if (!cpu || !pthread_equal(cpu->thread, pthread_self()))
+        return;
+    uint64_t now = clock_now(ctx);
+    uint32_t shift = atomic_load(&ctx->icount_shift);
+    uint64_t wanted = deadline <= now ? 0 : (deadline - now + ((uint64_t)1 << shift) - 1) >> shift;
+    int64_t left = cpu->header->icount_left, ahead = outstanding(cpu);
+    if (left + ahead < 0 || wanted >= (uint64_t)(left + ahead))
+        return;
+    int64_t cut = left + ahead - (int64_t)wanted;
+    cpu->icount_budget -= (uint32_t)cut;
+    STORE_RELAXED(cpu->header->icount_left, (int32_t)(left - cut));
+}
+
+/* -- the clock ------------------------------------------------------------------------------------------------------------------ */
+
+uint64_t clock_now(struct raddle_context *ctx)
+{
+    if (has_flag(ctx, RADDLE_FLAG_ICOUNT))
+        return (raddle_icount(ctx) << atomic_load_explicit(&ctx->icount_shift, memory_order_relaxed)) +
+               (uint64_t)atomic_load_explicit(&ctx->icount_bias, memory_order_relaxed);
+    if (atomic_load_explicit(&ctx->clock_stopped, memory_order_acquire))
+        return atomic_load_explicit(&ctx->clock_stopped_at, memory_order_relaxed);
+    return now_ns() + (uint64_t)atomic_load_explicit(&ctx->clock_offset, memory_order_acquire);
+}
+
+uint64_t raddle_clock_ns(raddle_context *ctx)
+{
+    return clock_now(ctx);
+}
+
+void raddle_clock_stop(raddle_context *ctx)
+{
+    pthread_mutex_lock(&ctx->timer_lock);
+    if (!atomic_load(&ctx->clock_stopped)) {
+        atomic_store(&ctx->clock_stopped_at, clock_now(ctx));
+        atomic_store(&ctx->clock_stopped, 1);
+        pthread_cond_signal(&ctx->timer_changed);
+    }
+    pthread_mutex_unlock(&ctx->timer_lock);
+}
+
+void raddle_clock_start(raddle_context *ctx)
+{
+    pthread_mutex_lock(&ctx->timer_lock);
+    if (atomic_load(&ctx->clock_stopped)) {
+        atomic_store(&ctx->clock_offset, (int64_t)(atomic_load(&ctx->clock_stopped_at) - now_ns()));
+        atomic_store(&ctx->clock_stopped, 0);
+        pthread_cond_signal(&ctx->timer_changed);
+    }
+    pthread_mutex_unlock(&ctx->timer_lock);
+}
+
+/* -- timers -------------------------------------------------------------------------------------------------------------------- */
+
+static uint32_t earliest(const struct raddle_context *ctx)
+{
+    uint32_t best = RADDLE_TIMERS;
+    for (uint32_t i = 0; i < ctx->timer_count; i++)
+        if (ctx->timers[i].deadline != NONE && (best == RADDLE_TIMERS || ctx->timers[i].deadline < ctx->timers[best].deadline))
+            best = i;
+    return best;
+}
+
+/* A timer of Python's runs under the big lock, which comes before timer_lock; one that was set anew meanwhile is left. */
+static void fire_python(struct raddle_context *ctx, uint32_t i, uint64_t sequence)
+{
+    pthread_mutex_unlock(&ctx->timer_lock);
+    raddle_big_lock(ctx);
+    pthread_mutex_lock(&ctx->timer_lock);
+    bool stands = ctx->timers[i].sequence == sequence;
+    pthread_mutex_unlock(&ctx->timer_lock);
+    if (stands && ctx->callbacks.timer)
+        ctx->callbacks.timer(ctx, ctx->timers[i].value);
+    raddle_big_unlock(ctx);
+    pthread_mutex_lock(&ctx->timer_lock);
+}
+
+static void fire(struct raddle_context *ctx, uint32_t i)
+{
+    struct timer *t = &ctx->timers[i];
+    t->deadline = NONE;
+    ctx->timers_fired++;
+    switch (t->kind) {
+    case RADDLE_TIMER_INTERRUPT:
+        cpu_set_lines(t->cpu, t->value);
+        break;
+    case RADDLE_TIMER_CALLEE:
+        atomic_fetch_or(&t->cpu->timers_due[i / 64], (uint64_t)1 << (i % 64));
+        cpu_kick(t->cpu);
+        break;
+    case RADDLE_TIMER_SLICE:
+        atomic_store(&t->cpu->slice_over, 1);
+        cpu_kick(t->cpu);
+        break;
+    case RADDLE_TIMER_EVENT:
+        cpu_set_event(t->cpu);
+        break;
+    default:
+        fire_python(ctx, i, t->sequence);
+    }
+}
+
+/* Fires what is due, earliest first; under timer_lock. */
+static uint32_t fire_due(struct raddle_context *ctx)
+{
+    uint32_t fired = 0, i;
+    while ((i = earliest(ctx)) != RADDLE_TIMERS && ctx->timers[i].deadline <= clock_now(ctx)) {
+        fire(ctx, i);
+        fired++;
+    }
+    return fired;
+}
+
+#define LONGEST_WAIT 3600000000000u
+
+static void *timer_thread(void *argument)
+{
+    struct raddle_context *ctx = argument;
+    pthread_mutex_lock(&ctx->timer_lock);
+    while (!ctx->timer_thread_end) {
+        if (!atomic_load(&ctx->clock_stopped))
+            fire_due(ctx);
+        if (ctx->timer_thread_end)
+            break;
+        uint64_t until = NONE, now = clock_now(ctx);
+        uint32_t next = atomic_load(&ctx->clock_stopped) ? RADDLE_TIMERS : earliest(ctx);
+        if (next != RADDLE_TIMERS && ctx->timers[next].deadline <= now)
+            continue;
+        if (next != RADDLE_TIMERS) {
+            uint64_t left = ctx->timers[next].deadline - now;
+            until = now_ns() + (left < LONGEST_WAIT ? left : LONGEST_WAIT);
+        }
+        cond_wait_until(&ctx->timer_changed, &ctx->timer_lock, until);
+    }
+    pthread_mutex_unlock(&ctx->timer_lock);
+    return NULL;
+}
+
+int raddle_timer_new(raddle_context *ctx, uint32_t kind, uint32_t value, void *env)
+{
+    int number = -1;
+    if (kind > RADDLE_TIMER_EVENT || (kind != RADDLE_TIMER_PYTHON && !env))
+        return -1;
+    pthread_mutex_lock(&ctx->timer_lock);
+    if (ctx->timer_count < RADDLE_TIMERS) {
+        number = (int)ctx->timer_count++;
+        ctx->timers[number] = (struct timer){.kind = kind, .value = value, .cpu = env ? cpu_of(env) : NULL, .deadline = NONE};
+    }
+    if (!ctx->timer_thread_started && !has_flag(ctx, RADDLE_FLAG_ICOUNT))
+        ctx->timer_thread_started = pthread_create(&ctx->timer_thread, NULL, timer_thread, ctx) == 0;
+    if (!ctx->timer_thread_started && !has_flag(ctx, RADDLE_FLAG_ICOUNT))
+        number = -1;
+    pthread_mutex_unlock(&ctx->timer_lock);
+    return number;
+}
+
+void raddle_timer_set(raddle_context *ctx, uint32_t timer, uint64_t deadline)
+{
+    pthread_mutex_lock(&ctx->timer_lock);
+    if (timer < ctx->timer_count) {
+        uint32_t before = earliest(ctx);
+        ctx->timers[timer].deadline = deadline;
+        ctx->timers[timer].sequence++;
+        if (before == RADDLE_TIMERS || before == timer || deadline < ctx->timers[before].deadline)
+            pthread_cond_signal(&ctx->timer_changed);
+    }
+    pthread_mutex_unlock(&ctx->timer_lock);
+    if (deadline != NONE)
+        shorten_budget(ctx, deadline);
+}
+
+void raddle_timer_cancel(raddle_context *ctx, uint32_t timer)
+{
+    raddle_timer_set(ctx, timer, NONE);
+}
+
+uint64_t raddle_timer_next(raddle_context *ctx)
+{
+    pthread_mutex_lock(&ctx->timer_lock);
+    uint32_t i = earliest(ctx);
+    uint64_t deadline = i == RADDLE_TIMERS ? NONE : ctx->timers[i].deadline;
+    pthread_mutex_unlock(&ctx->timer_lock);
+    return deadline;
+}
+
+uint32_t raddle_timers_run(raddle_context *ctx)
+{
+    pthread_mutex_lock(&ctx->timer_lock);
+    uint32_t fired = fire_due(ctx);
+    pthread_mutex_unlock(&ctx->timer_lock);
+    return fired;
+}

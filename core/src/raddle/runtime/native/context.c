@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Contexts and vCPUs: made, configured, freed. The lock order stands at the head of internal.h. */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ENV_ALIGN 64
+#define STATE_CUSHION 256 /* bytes behind the guest's state that a wide access may touch */
+
+static int config_check(const struct raddle_config *c)
+{
+    uint32_t modes = c->flags & (RADDLE_FLAG_PARALLEL | RADDLE_FLAG_ICOUNT);
+    bool ok = c->page_bits >= 12 && c->page_bits < 32 && (c->word_bits == 32 || c->word_bits == 64) && c->ncpus >= 1 &&
+              c->ncpus <= 4096 && c->code_size >= 65536 && c->code_size <= (1u << 30) && c->fetch_index_shift < 31 &&
+              modes != (RADDLE_FLAG_PARALLEL | RADDLE_FLAG_ICOUNT);
+    return ok ? 0 : -1;
+}
+
+raddle_context *raddle_context_new(const struct raddle_config *config, const struct raddle_callbacks *callbacks)
+{
+    if (config_check(config)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    struct raddle_context *ctx = calloc(1, sizeof *ctx);
+    if (!ctx)
+        return NULL;
+    ctx->config = *config;
+    ctx->callbacks = *callbacks;
+    ctx->word_mask = config->word_bits == 32 ? UINT32_MAX : UINT64_MAX;
+    ctx->page_size = (uint64_t)1 << config->page_bits;
+    threads_init(ctx);
+    ctx->cpus = calloc(config->ncpus, sizeof *ctx->cpus);
+    if (!ctx->cpus || code_init(ctx) || blocks_init(ctx) || clock_init(ctx)) {
+        int error = errno;
+        raddle_context_free(ctx);
+        errno = error;
+        return NULL;
+    }
+    return ctx;
+}
+
+static void cpu_free(struct raddle_cpu *cpu)
+{
+    pthread_mutex_destroy(&cpu->sleep_lock);
+    pthread_cond_destroy(&cpu->sleep_cond);
+    pthread_mutex_destroy(&cpu->tlb_lock);
+    pthread_mutex_destroy(&cpu->queue_lock);
+    free(cpu->sync_tickets);
+    free(cpu->jumps);
+    free(cpu->allocation);
+    free(cpu);
+}
+
+void raddle_context_free(raddle_context *ctx)
+{
+    if (!ctx)
+        return;
+    clock_free(ctx);
+    for (uint32_t i = 0; ctx->cpus && i < ctx->config.ncpus; i++)
+        if (ctx->cpus[i])
+            cpu_free(ctx->cpus[i]);
+    free(ctx->cpus);
+    blocks_free(ctx);
+    code_free(ctx);
+    memory_free(ctx);
+    free(ctx->watch_pages);
+    threads_free(ctx);
+    free(ctx);
+}
+
+void *raddle_cpu_new(raddle_context *ctx, uint32_t index, uint32_t state_size)
+{
+    if (index >= ctx->config.ncpus || ctx->cpus[index]) {
+        errno = EINVAL;
+        return NULL;
+    }
+    size_t before = ((size_t)-RADDLE_TLB_OFFSET + ENV_ALIGN - 1) & ~(size_t)(ENV_ALIGN - 1);
+    size_t total = (before + state_size + STATE_CUSHION + ENV_ALIGN - 1) & ~(size_t)(ENV_ALIGN - 1);
+    struct raddle_cpu *cpu = calloc(1, sizeof *cpu);
+    if (!cpu)
+        return NULL;
+    cpu->allocation = aligned_alloc(ENV_ALIGN, total);
+    cpu->jumps = aligned_alloc(ENV_ALIGN, RADDLE_JUMP_CACHE_ENTRIES * sizeof *cpu->jumps);
+    cpu->sync_tickets = calloc(ctx->config.ncpus, sizeof *cpu->sync_tickets);
+    mutex_init(&cpu->sleep_lock, false);
+    mutex_init(&cpu->tlb_lock, false);
+    mutex_init(&cpu->queue_lock, false);
+    cond_init(&cpu->sleep_cond);
+    if (!cpu->allocation || !cpu->jumps || !cpu->sync_tickets) {
+        cpu_free(cpu);
+        errno = ENOMEM;
+        return NULL;
+    }
+    memset(cpu->allocation, 0, total);
+    cpu->context = ctx;
+    cpu->env = (char *)cpu->allocation + before;
+    cpu->tlb = (struct tlb_entry *)((char *)cpu->env + RADDLE_TLB_OFFSET);
+    struct raddle_cpu_header *h = cpu->header = header_of(cpu->env);
+    h->context = ctx;
+    h->private_data = cpu;
+    h->jump_cache = cpu->jumps;
+    h->cpu_index = index;
+    h->interrupt_mask = UINT32_MAX;
+    h->exclusive_address = NONE;
+    tlb_init(cpu);
+    memset(cpu->jumps, 0xff, RADDLE_JUMP_CACHE_ENTRIES * sizeof *cpu->jumps);
+    ctx->cpus[index] = cpu;
+    return cpu->env;
+}
+
+void *raddle_cpu_header(void *env)
+{
+    return header_of(env);
+}
+
+void raddle_set_enter(raddle_context *ctx, void *enter)
+{
+    ctx->enter = (raddle_enter_function)(uintptr_t)enter;
+}
+
+int raddle_set_callee(raddle_context *ctx, uint32_t which, void *function)
+{
+    if (which > RADDLE_CALLEE_INTERRUPT)
+        return -1;
+    ctx->callees[which] = (struct callee){.function = (raddle_function)(uintptr_t)function};
+    return 0;
+}
+
+int raddle_set_callee_number(raddle_context *ctx, uint32_t which, uint32_t number)
+{
+    if (which > RADDLE_CALLEE_INTERRUPT)
+        return -1;
+    ctx->callees[which] = (struct callee){.number = number};
+    return 0;
+}
+
+void raddle_stats(raddle_context *ctx, struct raddle_stats *out)
+{
+    *out = (struct raddle_stats){.big_lock_waits = ctx->big_lock_waits, .big_lock_wait_ns = ctx->big_lock_wait_ns};
+    pthread_mutex_lock(&ctx->code_lock);
+    out->blocks = ctx->blocks.count;
+    out->installs = ctx->installs;
+    out->installs_raced = ctx->installs_raced;
+    out->installs_equal = ctx->installs_equal;
+    out->invalidated = ctx->invalidated;
+    out->flushes = ctx->flushes;
+    pthread_mutex_unlock(&ctx->code_lock);
+    pthread_mutex_lock(&ctx->timer_lock);
+    out->timers_fired = ctx->timers_fired;
+    pthread_mutex_unlock(&ctx->timer_lock);
+    pthread_mutex_lock(&ctx->exclusive_lock);
+    out->exclusive_sections = ctx->exclusive_sections;
+    out->exclusive_wait_ns = ctx->exclusive_wait_ns;
+    pthread_mutex_unlock(&ctx->exclusive_lock);
+}
+
+void raddle_cpu_stats(void *env, struct raddle_cpu_stats *out)
+{
+    *out = cpu_of(env)->stats;
+}

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the runtime's own files share: the context, a vCPU's private part, and the functions that cross files.
+ *
+ * Lock order (outer first). Whoever holds one may only take those after it:
+ *
+ *   exclusive section (begin waits until no vCPU is in raddle_run; never begun under any lock below)
+ *   big_lock          devices and interrupt state; recursive
+ *   the GIL           taken by callbacks; never held while the big lock is waited for
+ *   code_lock         block table, page lists, chains
+ *   timer_lock        timers
+ *   cpu.tlb_lock      one vCPU's TLB entries
+ *   cpu.queue_lock    one vCPU's flush records
+ *   exclusive_lock, cpu.sleep_lock, idle_lock: leaves, held for a few instructions
+ *
+ * A vCPU is `running` between cpu_begin and cpu_end (exclusive sections wait for that to end) and `in_code` while it may use
+ * TLB entries without looking at its flush queue first (TLB barriers wait for that to end, or for the queue to be worked
+ * off). Callbacks into Python, waits for the big lock and sleep are out of code; generated code, its helpers and the
+ * execution loop are in code. */
+#pragma once
+
+#include "generated.h"
+
+#include "api.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#define NONE UINT64_MAX
+#define ALL_INDICES ((1u << RADDLE_MMU_INDICES) - 1)
+#define QUEUE_RECORDS 64
+#define ACCESS_READ 0
+#define ACCESS_WRITE 1
+#define ACCESS_FETCH 2
+#define FAULT_ALIGNMENT (1u << 16)
+#define FAULT_BUS (1u << 17)
+#define PROT_READ_BIT 1u
+#define PROT_WRITE_BIT 2u
+#define PROT_EXEC_BIT 4u
+#define FLAG_EXCLUSIVE (1u << 16) /* block flag inside the runtime: run the block in an exclusive section */
+#define PAGE_LINES 64             /* code in a page is tracked in so many parts */
+
+/* Header fields that other threads change are plain in the structure that generated code shares, so they are reached with
+ * the compiler's atomic built-ins; the runtime's own shared fields are _Atomic. */
+#define LOAD(field) __atomic_load_n(&(field), __ATOMIC_SEQ_CST)
+#define LOAD_RELAXED(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
+#define STORE(field, value) __atomic_store_n(&(field), (value), __ATOMIC_SEQ_CST)
+#define STORE_RELAXED(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
+#define EXCHANGE(field, value) __atomic_exchange_n(&(field), (value), __ATOMIC_SEQ_CST)
+
+struct tlb_entry {
+    uint64_t read, write, exec, addend; /* written by the owner; `write` also by code_begin; always under tlb_lock */
+};
+_Static_assert(sizeof(struct tlb_entry) == RADDLE_TLB_ENTRY_SIZE, "TLB entry");
+
+struct jump_entry {
+    uint64_t pc; /* all ones: empty. Written by the owner; emptied by whoever kills a block */
+    uint32_t mode, pad;
+    uint64_t code, block;
+};
+
+/* Guest physical memory. Regions never change once vCPUs run. */
+struct page {
+    _Atomic uint64_t lines;      /* which 1/64ths hold translated code; written under code_lock */
+    _Atomic uint32_t version;    /* counts stores while `code` is set */
+    _Atomic uint32_t code;       /* translations exist or are being made; written under code_lock */
+    uint32_t begun;              /* when the last translation of it began, in 2**20 ns; under code_lock */
+    struct raddle_block *blocks; /* list through page_next; under code_lock */
+};
+
+struct region {
+    struct raddle_region r;
+    struct page *pages; /* RAM, ROM: one a page */
+};
+
+struct chain_link {
+    int32_t *slot; /* writable view of the rel32 */
+    int32_t original;
+    struct chain_link *next;
+};
+
+struct instruction_row {
+    uint16_t hot, cold;
+    uint8_t guest, pad;
+    uint16_t extra;
+};
+
+struct raddle_block {
+    _Atomic(struct raddle_block *) hash_next; /* written under code_lock, read by anybody */
+    uint64_t pc, phys_pc, phys[2];
+    uint32_t mode, flags, guest_size, ninsns;
+    uint8_t *code; /* executable view */
+    uint32_t code_size, hot_start, cold_start;
+    _Atomic uint32_t dead;          /* set once, under code_lock */
+    struct raddle_block *page_next[2]; /* under code_lock */
+    struct chain_link *incoming;       /* under code_lock */
+    struct instruction_row *table;
+};
+
+struct code_buffer {
+    uint8_t *rw, *rx;
+    uint64_t size, fixed_size; /* the first fixed_size bytes are never flushed */
+    uint64_t fixed_used;       /* under code_lock */
+    _Atomic uint64_t used;     /* of the block part; written under code_lock */
+    bool dual;
+};
+
+struct arena_chunk {
+    struct arena_chunk *next;
+    size_t used, size;
+    _Alignas(16) uint8_t data[];
+};
+
+struct block_table {
+    _Atomic(struct raddle_block *) *buckets;
+    uint64_t bucket_mask;
+    struct raddle_block **by_address; /* in the order of allocation; [0, count) never changes until a flush */
+    _Atomic uint64_t count;
+    uint64_t limit;
+    struct arena_chunk *arena;   /* under code_lock */
+    _Atomic uint32_t generation; /* counts flushes; changes in exclusive sections only */
+};
+
+struct callee {
+    raddle_function function; /* or NULL, then a number */
+    uint32_t number;
+};
+
+struct timer {
+    uint32_t kind, value;
+    struct raddle_cpu *cpu;
+    uint64_t deadline; /* NONE: not armed. All under timer_lock */
+    uint64_t sequence; /* counts settings, so that one that is firing can be seen to be stale */
+};
+
+struct raddle_context {
+    struct raddle_config config;
+    struct raddle_callbacks callbacks;
+    uint64_t word_mask, page_size;
+    struct raddle_cpu **cpus; /* [ncpus], set before anything runs */
+    raddle_enter_function enter;
+    struct callee callees[3];
+    struct region *regions; /* sorted by base; fixed before anything runs */
+    uint32_t region_count;
+
+    pthread_mutex_t code_lock;
+    struct code_buffer code;
+    struct block_table blocks;
+    uint64_t installs, installs_raced, installs_equal, invalidated, flushes; /* under code_lock */
+
+    pthread_mutex_t big_lock;
+    _Atomic uint64_t big_lock_waits, big_lock_wait_ns;
+
+    pthread_mutex_t exclusive_lock;
+    pthread_cond_t exclusive_idle;     /* a vCPU left raddle_run while exclusive_pending */
+    pthread_cond_t exclusive_resume;   /* exclusive_pending fell */
+    _Atomic uint32_t exclusive_pending; /* written under exclusive_lock */
+    uint64_t exclusive_sections, exclusive_wait_ns; /* under exclusive_lock */
+
+    _Atomic uint32_t stopping; /* raddle_stop, raddle_error set it, raddle_go clears it */
+
+    pthread_mutex_t idle_lock; /* raddle_wait */
+    pthread_cond_t idle;
+    _Atomic uint32_t idle_kicks; /* written under idle_lock */
+
+    _Atomic uint32_t clock_stopped;
+    _Atomic uint64_t clock_stopped_at; /* virtual time when it stopped */
+    _Atomic int64_t clock_offset;      /* virtual = monotonic + offset while it runs */
+    _Atomic uint64_t icount;           /* instructions of finished slices; written by the one thread that runs */
+    _Atomic uint32_t icount_shift;
+    _Atomic int64_t icount_bias; /* virtual = (instructions << shift) + bias */
+    _Atomic(struct raddle_cpu *) icount_cpu; /* the vCPU in raddle_run, with instruction counting */
+
+    pthread_mutex_t timer_lock;
+    pthread_cond_t timer_changed; /* an earlier deadline, the clock's state, or the end */
+    struct timer timers[RADDLE_TIMERS];
+    uint32_t timer_count;
+    uint64_t timers_fired;
+    bool timer_thread_started, timer_thread_end;
+    pthread_t timer_thread;
+
+    uint64_t *watch_pages; /* sorted; changes in exclusive sections only */
+    _Atomic uint32_t watch_count;
+};
+
+struct tlb_side {
+    uint64_t paddr; /* physical page address; under tlb_lock, read by the owner */
+};
+
+struct large_range {
+    uint64_t base, mask; /* covers every large page of the index; mask 0 and base NONE: there is none */
+};
+
+struct flush_record {
+    uint64_t address, length; /* length 0: everything of the indices */
+    uint32_t indices;
+};
+
+/* A vCPU's private part. What has no comment is its own thread's alone. */
+struct raddle_cpu {
+    struct raddle_context *context;
+    void *env;
+    struct raddle_cpu_header *header;
+    void *allocation;
+    struct tlb_entry *tlb; /* [MMU_INDICES][TLB_ENTRIES], before the header */
+    struct jump_entry *jumps;
+
+    /* running */
+    _Atomic uint32_t running; /* see above */
+    _Atomic uint32_t in_code;
+    _Atomic uint32_t work;       /* any thread sets, own thread clears */
+    _Atomic uint32_t error;      /* likewise */
+    _Atomic uint32_t slice_over; /* likewise */
+    _Atomic uint64_t timers_due[RADDLE_TIMERS / 64]; /* likewise */
+    uint32_t block_flags;
+    bool exclusive; /* this vCPU runs in an exclusive section of its own */
+    bool yielding, waiting_event;
+    uint64_t retaddr;        /* return address of the call out of a block that is being served, 0 for none */
+    uint64_t chain_slot;     /* jump to patch once its target is known */
+    uint64_t chain_pc;
+    uint32_t chain_mode, chain_generation;
+    _Atomic uint32_t icount_budget; /* own thread writes */
+    pthread_t thread;               /* in raddle_run; set before icount_cpu */
+
+    /* sleeping */
+    pthread_mutex_t sleep_lock;
+    pthread_cond_t sleep_cond;
+    _Atomic uint32_t sleeping; /* own thread writes */
+
+    /* TLB */
+    pthread_mutex_t tlb_lock;
+    struct tlb_entry victims[RADDLE_MMU_INDICES][RADDLE_VICTIM_ENTRIES]; /* as struct tlb_entry */
+    struct tlb_side side[RADDLE_MMU_INDICES][RADDLE_TLB_ENTRIES];
+    struct tlb_side victim_side[RADDLE_MMU_INDICES][RADDLE_VICTIM_ENTRIES];
+    uint32_t victim_next[RADDLE_MMU_INDICES];
+    _Atomic uint32_t tlb_used; /* bit an index: something was entered since its last flush; under tlb_lock */
+    struct large_range large[RADDLE_MMU_INDICES];
+    uint64_t jumps_used; /* bit a group of 64: something was entered since it was emptied */
+    pthread_mutex_t queue_lock;
+    struct flush_record queue[QUEUE_RECORDS]; /* under queue_lock */
+    uint32_t queue_length;                    /* under queue_lock; above QUEUE_RECORDS: flush everything */
+    _Atomic uint64_t queue_pushed;            /* written under queue_lock */
+    _Atomic uint64_t queue_done;              /* own thread: pushes that have taken effect */
+    bool sync_wanted;
+    uint64_t *sync_tickets; /* [ncpus]: queue_pushed of the others after our pushes */
+
+    struct raddle_cpu_stats stats;
+};
+
+static inline struct raddle_cpu_header *header_of(void *env)
+{
+    return (struct raddle_cpu_header *)((char *)env - RADDLE_HEADER_SIZE);
+}
+
+static inline struct raddle_cpu *cpu_of(void *env)
+{
+    return header_of(env)->private_data;
+}
+
+static inline bool has_flag(const struct raddle_context *ctx, uint32_t flag)
+{
+    return (ctx->config.flags & flag) != 0;
+}
+
+static inline uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void mutex_init(pthread_mutex_t *lock, bool recursive);
+void cond_init(pthread_cond_t *cond); /* timed by the monotonic clock */
+/* Waits until `deadline` on the monotonic clock (NONE: for ever); false when it passed. */
+bool cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadline);
+
+/* threads.c */
+void threads_init(struct raddle_context *ctx);
+void threads_free(struct raddle_context *ctx);
+void cpu_begin(struct raddle_cpu *cpu);
+void cpu_end(struct raddle_cpu *cpu);
+bool leave_code(struct raddle_cpu *cpu); /* before a wait in the middle of a block: what to give to return_to_code */
+void return_to_code(struct raddle_cpu *cpu, bool was_in_code);
+void cpu_kick(struct raddle_cpu *cpu);
+void cpu_set_lines(struct raddle_cpu *cpu, uint32_t lines);
+void cpu_clear_lines(struct raddle_cpu *cpu, uint32_t lines);
+void cpu_set_event(struct raddle_cpu *cpu);
+void cpu_sleep(struct raddle_cpu *cpu, bool for_event);
+void cpu_big_lock(struct raddle_cpu *cpu);
+
+/* loop.c */
+uint64_t call_callee(struct raddle_cpu *cpu, uint32_t which, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3);
+uint64_t call_number(struct raddle_cpu *cpu, uint32_t number, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3);
+void deliver_fault(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access_index, uint32_t code);
+
+/* code.c */
+int code_init(struct raddle_context *ctx);
+void code_free(struct raddle_context *ctx);
+
+/* blocks.c */
+int blocks_init(struct raddle_context *ctx);
+void blocks_free(struct raddle_context *ctx);
+struct raddle_block *block_find(struct raddle_cpu *cpu, uint64_t phys_pc, uint64_t pc, uint32_t mode, uint32_t flags);
+struct raddle_block *block_of_address(struct raddle_context *ctx, uint64_t address); /* NULL when in none */
+int block_instruction(const struct raddle_block *block, uint64_t retaddr, uint64_t *pc, uint32_t *extra);
+void block_cache(struct raddle_cpu *cpu, struct raddle_block *block);
+struct raddle_block *block_cached(struct raddle_cpu *cpu, uint64_t pc, uint32_t mode);
+bool in_blocks(const struct raddle_context *ctx, uint64_t address);
+void block_chain(struct raddle_cpu *cpu, struct raddle_block *target);
+bool block_overlaps(const struct raddle_context *ctx, const struct raddle_block *block, uint64_t paddr, uint64_t size);
+void jumps_clear(struct raddle_cpu *cpu);
+void jumps_clear_page(struct raddle_cpu *cpu, uint64_t page);
+
+/* blocks.c: stores to pages with code */
+void page_stored(struct raddle_context *ctx, struct raddle_cpu *cpu, uint64_t paddr, uint64_t size);
+
+/* tlb.c */
+void tlb_init(struct raddle_cpu *cpu);
+struct probe {
+    uint64_t comparator, addend, paddr; /* paddr: of the page */
+};
+bool tlb_probe(struct raddle_cpu *cpu, uint64_t address, uint32_t access, uint32_t index, struct probe *out);
+uint32_t tlb_fill(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access, uint32_t index, struct probe *out);
+void tlb_set(struct raddle_cpu *cpu, uint64_t address, uint64_t paddr, uint32_t prot, uint32_t size_log2, uint32_t index);
+void tlb_mark_code(struct raddle_cpu *cpu, uint64_t page);
+void tlb_clean_page(struct raddle_cpu *cpu, uint64_t page);
+void tlb_flush_indices(struct raddle_cpu *cpu, uint32_t indices);
+void tlb_flush_record(struct raddle_cpu *cpu, const struct flush_record *record);
+
+/* flush.c */
+void queue_drain(struct raddle_cpu *cpu);
+void tlb_synchronise(struct raddle_cpu *cpu);
+
+/* memory.c */
+struct region *region_at(struct raddle_context *ctx, uint64_t paddr); /* NULL when none answers there */
+struct page *page_at(struct raddle_context *ctx, uint64_t paddr);     /* NULL when not RAM or ROM */
+bool is_memory(const struct region *region);
+void memory_free(struct raddle_context *ctx);
+int io_access(struct raddle_cpu *cpu, uint64_t paddr, uint32_t size, bool is_write, uint64_t *value);
+
+/* clock.c */
+int clock_init(struct raddle_context *ctx);
+void clock_free(struct raddle_context *ctx);
+uint64_t clock_now(struct raddle_context *ctx);
+void icount_enter(struct raddle_cpu *cpu);
+void icount_commit(struct raddle_cpu *cpu);
+void icount_refund(struct raddle_cpu *cpu, uint32_t instructions);

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The execution loop: attend to requests, find the block at pc, chain to it, run it. And calls from C into callees. */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#define GO (-1) /* no reason to return */
+
+/* -- calls into callees --------------------------------------------------------------------------------------------------- */
+
+static uint64_t call_python(struct raddle_cpu *cpu, uint32_t id, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
+{
+    if (!cpu->context->callbacks.call)
+        return 0;
+    uint64_t start = now_ns();
+    cpu->header->count_python++;
+    bool was_in_code = leave_code(cpu);
+    uint64_t result = cpu->context->callbacks.call(cpu->env, id, a0, a1, a2, a3);
+    return_to_code(cpu, was_in_code);
+    cpu->stats.python_ns += now_ns() - start;
+    return result;
+}
+
+static uint64_t call_function(struct raddle_cpu *cpu, raddle_function f, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
+{
+    struct raddle_cpu_header *h = cpu->header;
+    h->arg0 = a0;
+    h->arg1 = a1;
+    h->arg2 = a2;
+    h->arg3 = a3;
+    return f(cpu->env, a0, a1, a2, a3);
+}
+
+uint64_t call_number(struct raddle_cpu *cpu, uint32_t number, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
+{
+    if (number >= RADDLE_PYTHON_NUMBER)
+        return call_python(cpu, number - RADDLE_PYTHON_NUMBER, a0, a1, a2, a3);
+    return call_function(cpu, (raddle_function)(uintptr_t)((void **)cpu->header->helpers)[number], a0, a1, a2, a3);
+}
+
+uint64_t call_callee(struct raddle_cpu *cpu, uint32_t which, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
+{
+    const struct callee *callee = &cpu->context->callees[which];
+    if (callee->function)
+        return call_function(cpu, callee->function, a0, a1, a2, a3);
+    return call_number(cpu, callee->number, a0, a1, a2, a3);
+}
+
+/* Enters the guest's exception; pc and insn_extra are exact. access_index: access | mmu_index << 8. */
+void deliver_fault(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access_index, uint32_t code)
+{
+    struct raddle_cpu_header *h = cpu->header;
+    h->fault_address = address;
+    h->fault_access = access_index & 0xff;
+    h->fault_size = size;
+    h->count_exception++;
+    call_callee(cpu, RADDLE_CALLEE_FAULT, address, access_index, code, 0);
+}
+
+/* Called by the host's thunk for CALL. A callee that sets exit_now leaves the block that called, not a routine on the way. */
+uint32_t raddle_call_helper(void *env, uint32_t number, uint64_t retaddr)
+{
+    struct raddle_cpu *cpu = cpu_of(env);
+    struct raddle_cpu_header *h = cpu->header;
+    bool from_block = in_blocks(cpu->context, retaddr);
+    uint64_t outer = cpu->retaddr;
+    if (from_block)
+        cpu->retaddr = retaddr;
+    if (number >= RADDLE_PYTHON_NUMBER)
+        h->result = call_python(cpu, number - RADDLE_PYTHON_NUMBER, h->arg0, h->arg1, h->arg2, h->arg3);
+    else
+        h->result = ((raddle_function)(uintptr_t)((void **)h->helpers)[number])(env, h->arg0, h->arg1, h->arg2, h->arg3);
+    cpu->retaddr = outer;
+    if (!from_block || !h->exit_now)
+        return 0;
+    h->exit_now = 0;
+    if (has_flag(cpu->context, RADDLE_FLAG_ICOUNT)) {
+        struct raddle_block *block = block_of_address(cpu->context, retaddr);
+        uint64_t pc;
+        uint32_t extra;
+        int index = block ? block_instruction(block, retaddr, &pc, &extra) : -1;
+        if (index >= 0)
+            icount_refund(cpu, block->ninsns - (uint32_t)index - 1);
+    }
+    return 1;
+}
+
+/* -- fetches ---------------------------------------------------------------------------------------------------------------- */
+
+static uint32_t fetch_index(const struct raddle_cpu *cpu)
+{
+    return (cpu->header->mode >> cpu->context->config.fetch_index_shift) & 3;
+}
+
+/* Physical page of an instruction address: 0, or the fault that a fetch meets. */
+static uint32_t fetch_probe(struct raddle_cpu *cpu, uint64_t address, uint64_t *page)
+{
+    struct probe probe;
+    uint32_t code = tlb_fill(cpu, address, 1, ACCESS_FETCH, fetch_index(cpu), &probe);
+    if (!code && (probe.comparator & RADDLE_TLB_MMIO))
+        code = FAULT_BUS;
+    if (!code)
+        *page = probe.paddr;
+    return code;
+}
+
+uint64_t raddle_code_page(void *env, uint64_t address)
+{
+    uint64_t page;
+    return fetch_probe(cpu_of(env), address, &page) ? NONE : page;
+}
+
+void raddle_fetch_fault(void *env, uint64_t address)
+{
+    struct raddle_cpu *cpu = cpu_of(env);
+    uint64_t page;
+    uint32_t code = fetch_probe(cpu, address, &page);
+    if (code)
+        deliver_fault(cpu, address, 1, ACCESS_FETCH | fetch_index(cpu) << 8, code);
+}
+
+uint64_t raddle_debug_translate(void *env, uint64_t address, uint32_t index)
+{
+    struct raddle_cpu *cpu = cpu_of(env);
+    for (uint32_t access = ACCESS_READ; access <= ACCESS_FETCH; access++) {
+        struct probe probe;
+        if (!tlb_fill(cpu, address & cpu->context->word_mask, 1, access, index & 3, &probe))
+            return probe.paddr | (address & (cpu->context->page_size - 1));
+    }
+    return NONE;
+}
+
+uint32_t raddle_block_flags(void *env)
+{
+    return cpu_of(env)->block_flags & RADDLE_COUNT_MASK;
+}
+
+/* -- requests --------------------------------------------------------------------------------------------------------------- */
+
+static void run_due_timers(struct raddle_cpu *cpu)
+{
+    for (uint32_t word = 0; word < RADDLE_TIMERS / 64; word++) {
+        uint64_t due = atomic_load(&cpu->timers_due[word]) ? atomic_exchange(&cpu->timers_due[word], 0) : 0;
+        for (; due; due &= due - 1) {
+            uint32_t timer = word * 64 + (uint32_t)__builtin_ctzll(due);
+            cpu_big_lock(cpu);
+            call_number(cpu, cpu->context->timers[timer].value, timer, 0, 0, 0);
+            raddle_big_unlock(cpu->context);
+        }
+    }
+}
+
+/* What exit_request may stand for, in this order. A reason to return leaves it set: the rest is looked at next time. */
+static int attend_exit_request(struct raddle_cpu *cpu)
+{
+    struct raddle_context *ctx = cpu->context;
+    queue_drain(cpu);
+    if (atomic_load(&ctx->exclusive_pending)) {
+        cpu_end(cpu);
+        cpu_begin(cpu);
+    }
+    if (atomic_exchange(&cpu->error, 0))
+        return RADDLE_ERROR;
+    if (atomic_load(&ctx->stopping))
+        return RADDLE_STOP;
+    if (atomic_load(&cpu->work) && atomic_exchange(&cpu->work, 0))
+        return RADDLE_WORK;
+    run_due_timers(cpu);
+    if (atomic_load(&cpu->slice_over) && atomic_exchange(&cpu->slice_over, 0) && !has_flag(ctx, RADDLE_FLAG_PARALLEL))
+        return RADDLE_SLICE;
+    return GO;
+}
+
+/* Whether the vCPU may run now: GO, a reason to return, or again after a sleep. */
+enum { AGAIN = -2 };
+static int attend_sleep(struct raddle_cpu *cpu)
+{
+    struct raddle_cpu_header *h = cpu->header;
+    bool parallel = has_flag(cpu->context, RADDLE_FLAG_PARALLEL);
+    bool awake = !h->powered_off && (!h->halted || (LOAD(h->interrupt_request) & h->interrupt_mask));
+    if (!awake) {
+        if (!parallel)
+            return RADDLE_HALTED;
+        cpu_sleep(cpu, false);
+        return AGAIN;
+    }
+    h->halted = 0;
+    if (cpu->waiting_event) {
+        cpu->waiting_event = false;
+        if (parallel)
+            cpu_sleep(cpu, true);
+        else
+            cpu->yielding = !LOAD(h->event);
+        EXCHANGE(h->event, 0);
+        return AGAIN;
+    }
+    if (cpu->yielding) {
+        cpu->yielding = false;
+        if (!parallel)
+            return RADDLE_YIELD;
+    }
+    return GO;
+}
+
+static int attend(struct raddle_cpu *cpu)
+{
+    struct raddle_cpu_header *h = cpu->header;
+    for (;;) {
+        if (LOAD(h->exit_request)) {
+            STORE(h->exit_request, 0);
+            int reason = attend_exit_request(cpu);
+            if (reason != GO) {
+                STORE(h->exit_request, 1);
+                return reason;
+            }
+        }
+        int reason = attend_sleep(cpu);
+        if (reason == AGAIN)
+            continue;
+        if (reason != GO)
+            return reason;
+        uint32_t lines;
+        while ((lines = LOAD(h->interrupt_request)) && call_callee(cpu, RADDLE_CALLEE_INTERRUPT, lines, 0, 0, 0) == 1)
+            h->count_exception++;
+        if (!LOAD(h->exit_request))
+            return GO;
+    }
+}
+
+/* -- running ------------------------------------------------------------------------------------------------------------------ */
+
+/* The block at pc with these flags, or NULL: *faulted tells a fetch that faulted from a block that is to be translated. */
+static struct raddle_block *find(struct raddle_cpu *cpu, uint32_t flags, bool *faulted)
+{
+    struct raddle_cpu_header *h = cpu->header;
+    bool cached = !flags && !has_flag(cpu->context, RADDLE_FLAG_TRACE);
+    h->count_lookup++;
+    struct raddle_block *block = cached ? block_cached(cpu, h->pc, h->mode) : NULL;
+    if (block)
+        return block;
+    uint64_t page, pc = h->pc;
+    uint32_t code = fetch_probe(cpu, pc, &page);
+    if (code) {
+        deliver_fault(cpu, pc, 1, ACCESS_FETCH | fetch_index(cpu) << 8, code);
+        *faulted = true;
+        return NULL;
+    }
+    block = block_find(cpu, page | (pc & (cpu->context->page_size - 1)), pc, h->mode, flags);
+    if (block && cached)
+        block_cache(cpu, block);
+    return block;
+}
+
+static void trace(struct raddle_cpu *cpu, const struct raddle_block *block)
+{
+    struct raddle_cpu_header *h = cpu->header;
+    uint64_t entry = block->pc ^ (uint64_t)(uint32_t)h->icount_left << 32 ^ (uint64_t)h->cpu_index << 56;
+    h->trace_hash = (h->trace_hash ^ entry) * 0x100000001b3u;
+    h->trace_hash ^= h->trace_hash >> 29;
+    if (cpu->context->callbacks.trace && has_flag(cpu->context, RADDLE_FLAG_TRACE)) {
+        bool was_in_code = leave_code(cpu);
+        cpu->context->callbacks.trace(cpu->env, block->pc);
+        return_to_code(cpu, was_in_code);
+    }
+}
+
+static void run_block(struct raddle_cpu *cpu, struct raddle_block *block)
+{
+    struct raddle_context *ctx = cpu->context;
+    struct raddle_cpu_header *h = cpu->header;
+    if (ctx->config.flags & (RADDLE_FLAG_ICOUNT | RADDLE_FLAG_TRACE))
+        trace(cpu, block);
+    cpu->block_flags = 0;
+    cpu->chain_slot = ctx->enter(cpu->env, block->code);
+    cpu->retaddr = 0; /* a block may have been left from within a call */
+    h->exit_now = 0;
+    if (cpu->chain_slot) {
+        cpu->chain_pc = h->pc;
+        cpu->chain_mode = h->mode;
+        cpu->chain_generation = atomic_load(&ctx->blocks.generation);
+    }
+}
+
+/* Runs one instruction while no other vCPU runs: GO or MISS. */
+static int run_exclusively(struct raddle_cpu *cpu)
+{
+    bool faulted = false;
+    cpu_end(cpu);
+    raddle_exclusive_begin(cpu->context);
+    cpu->exclusive = true;
+    return_to_code(cpu, true);
+    struct raddle_block *block = find(cpu, RADDLE_SINGLE, &faulted);
+    if (block)
+        run_block(cpu, block);
+    else if (faulted)
+        cpu->block_flags = 0;
+    leave_code(cpu);
+    cpu->exclusive = false;
+    raddle_exclusive_end(cpu->context);
+    cpu_begin(cpu);
+    return block || faulted ? GO : RADDLE_MISS;
+}
+
+static int run_once(struct raddle_cpu *cpu)
+{
+    struct raddle_cpu_header *h = cpu->header;
+    bool counting = has_flag(cpu->context, RADDLE_FLAG_ICOUNT), faulted = false;
+    if (counting && h->icount_left <= 0)
+        return RADDLE_BUDGET;
+    if (cpu->block_flags & FLAG_EXCLUSIVE)
+        return run_exclusively(cpu);
+    struct raddle_block *block = find(cpu, cpu->block_flags, &faulted);
+    if (block && counting && (int64_t)block->ninsns > h->icount_left) {
+        cpu->block_flags = RADDLE_SINGLE;
+        block = find(cpu, RADDLE_SINGLE, &faulted);
+    }
+    if (faulted) {
+        cpu->block_flags = 0;
+        cpu->chain_slot = 0;
+        return GO;
+    }
+    if (!block) {
+        h->count_miss++;
+        return RADDLE_MISS;
+    }
+    if (cpu->chain_slot)
+        block_chain(cpu, block);
+    run_block(cpu, block);
+    return GO;
+}
+
+int raddle_run(void *env)
+{
+    struct raddle_cpu *cpu = cpu_of(env);
+    int reason;
+    icount_enter(cpu);
+    cpu_begin(cpu);
+    do {
+        reason = attend(cpu);
+        if (reason == GO)
+            reason = run_once(cpu);
+    } while (reason == GO);
+    cpu_end(cpu);
+    icount_commit(cpu);
+    return reason;
+}

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Guest physical memory: regions, access by physical address, I/O. */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool is_memory(const struct region *region)
+{
+    return region->r.kind == RADDLE_REGION_RAM || region->r.kind == RADDLE_REGION_ROM;
+}
+
+static int by_base(const void *a, const void *b)
+{
+    uint64_t x = ((const struct region *)a)->r.base, y = ((const struct region *)b)->r.base;
+    return (x > y) - (x < y);
+}
+
+static bool region_is_sound(const struct raddle_context *ctx, const struct region *region)
+{
+    const struct raddle_region *r = &region->r;
+    if (!r->size || r->base + r->size - 1 < r->base || r->kind > RADDLE_REGION_ROUTINE)
+        return false;
+    if (r->kind == RADDLE_REGION_PYTHON)
+        return true;
+    return r->memory && (!is_memory(region) || !((r->base | r->size) & (ctx->page_size - 1)));
+}
+
+int raddle_memory_set(raddle_context *ctx, const struct raddle_region *regions, uint32_t count)
+{
+    if (ctx->regions) {
+        errno = EBUSY;
+        return -1;
+    }
+    ctx->regions = calloc(count + 1, sizeof *ctx->regions);
+    if (!ctx->regions)
+        return -1;
+    for (uint32_t i = 0; i < count; i++)
+        ctx->regions[i].r = regions[i];
+    qsort(ctx->regions, count, sizeof *ctx->regions, by_base);
+    bool sound = true;
+    for (uint32_t i = 0; i < count; i++)
+        sound &= region_is_sound(ctx, &ctx->regions[i]) &&
+                 (!i || ctx->regions[i - 1].r.base + ctx->regions[i - 1].r.size <= ctx->regions[i].r.base);
+    errno = EINVAL;
+    for (uint32_t i = 0; sound && i < count; i++)
+        if (is_memory(&ctx->regions[i])) {
+            ctx->regions[i].pages = calloc(ctx->regions[i].r.size >> ctx->config.page_bits, sizeof(struct page));
+            sound = ctx->regions[i].pages != NULL;
+        }
+    ctx->region_count = count;
+    if (sound)
+        return 0;
+    memory_free(ctx);
+    return -1;
+}
+
+void memory_free(struct raddle_context *ctx)
+{
+    for (uint32_t i = 0; i < ctx->region_count; i++)
+        free(ctx->regions[i].pages);
+    free(ctx->regions);
+    ctx->regions = NULL;
+    ctx->region_count = 0;
+}
+
+struct region *region_at(struct raddle_context *ctx, uint64_t paddr)
+{
+    uint32_t low = 0, high = ctx->region_count;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (ctx->regions[middle].r.base <= paddr)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    struct region *region = low ? &ctx->regions[low - 1] : NULL;
+    return region && paddr - region->r.base < region->r.size ? region : NULL;
+}
+
+struct page *page_at(struct raddle_context *ctx, uint64_t paddr)
+{
+    struct region *region = region_at(ctx, paddr);
+    return region && region->pages ? &region->pages[(paddr - region->r.base) >> ctx->config.page_bits] : NULL;
+}
+
+void *raddle_phys_pointer(raddle_context *ctx, uint64_t paddr, uint64_t size)
+{
+    struct region *region = region_at(ctx, paddr);
+    if (!region || !is_memory(region) || size > region->r.size - (paddr - region->r.base))
+        return NULL;
+    return (char *)region->r.memory + (paddr - region->r.base);
+}
+
+int raddle_phys_read(raddle_context *ctx, uint64_t paddr, void *buffer, uint64_t size)
+{
+    uint8_t *out = buffer;
+    while (size) {
+        struct region *region = region_at(ctx, paddr);
+        if (!region || !is_memory(region))
+            return -1;
+        uint64_t here = region->r.base + region->r.size - paddr;
+        here = here < size ? here : size;
+        memcpy(out, (char *)region->r.memory + (paddr - region->r.base), here);
+        out += here;
+        paddr += here;
+        size -= here;
+    }
+    return 0;
+}
+
+int raddle_phys_write(raddle_context *ctx, uint64_t paddr, const void *buffer, uint64_t size)
+{
+    const uint8_t *in = buffer;
+    while (size) {
+        struct region *region = region_at(ctx, paddr);
+        if (!region || !is_memory(region))
+            return -1;
+        uint64_t here = region->r.base + region->r.size - paddr;
+        here = here < size ? here : size;
+        memcpy((char *)region->r.memory + (paddr - region->r.base), in, here);
+        raddle_code_invalidate(ctx, paddr, here);
+        in += here;
+        paddr += here;
+        size -= here;
+    }
+    return 0;
+}
+
+/* -- I/O ------------------------------------------------------------------------------------------------------------------ */
+
+static int io_call(struct raddle_cpu *cpu, const struct raddle_region *r, uint64_t offset, uint32_t size, bool is_write, uint64_t *value)
+{
+    if (r->kind == RADDLE_REGION_ROUTINE) {
+        struct raddle_cpu_header *h = cpu->header;
+        h->arg0 = offset;
+        h->arg1 = size | (uint32_t)is_write << 8;
+        h->arg2 = *value;
+        h->arg3 = r->id;
+        uint64_t result = ((raddle_function)(uintptr_t)r->memory)(cpu->env, h->arg0, h->arg1, h->arg2, h->arg3);
+        if (!is_write)
+            *value = result;
+        return 0;
+    }
+    if (!cpu->context->callbacks.mmio)
+        return 1;
+    uint64_t start = now_ns();
+    cpu->header->count_python++;
+    bool was_in_code = leave_code(cpu);
+    int result = cpu->context->callbacks.mmio(cpu->env, r->id, offset, size, is_write, value);
+    return_to_code(cpu, was_in_code);
+    cpu->stats.python_ns += now_ns() - start;
+    return result;
+}
+
+/* One I/O access on behalf of a vCPU, under the big lock: 0, or 1 for a bus error. Writes to ROM go nowhere. */
+int io_access(struct raddle_cpu *cpu, uint64_t paddr, uint32_t size, bool is_write, uint64_t *value)
+{
+    struct region *region = region_at(cpu->context, paddr);
+    cpu->header->count_mmio++;
+    if (!region || size > region->r.size - (paddr - region->r.base))
+        return 1;
+    if (is_memory(region))
+        return is_write && region->r.kind == RADDLE_REGION_ROM ? 0 : 1;
+    cpu_big_lock(cpu);
+    int result = io_call(cpu, &region->r, paddr - region->r.base, size, is_write, value);
+    raddle_big_unlock(cpu->context);
+    if (!is_write && size < 8)
+        *value &= ((uint64_t)1 << (8 * size)) - 1;
+    return result;
+}
+
+/* -- the helpers ---------------------------------------------------------------------------------------------------------- */
+
+#define PHYSICAL(bits)                                                                                                 \
+    uint64_t raddle_helper_phys_load##bits(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)              \
+    {                                                                                                                  \
+        (void)a1, (void)a2, (void)a3;                                                                                  \
+        uint64_t value = 0;                                                                                            \
+        uint##bits##_t *p = raddle_phys_pointer(cpu_of(env)->context, a0, bits / 8);                                   \
+        if (p && !(a0 & (bits / 8 - 1)))                                                                               \
+            value = __atomic_load_n(p, __ATOMIC_ACQUIRE);                                                              \
+        else if (p)                                                                                                    \
+            memcpy(&value, p, bits / 8);                                                                               \
+        else if (io_access(cpu_of(env), a0, bits / 8, false, &value))                                                  \
+            value = 0;                                                                                                 \
+        return value;                                                                                                  \
+    }                                                                                                                  \
+    uint64_t raddle_helper_phys_store##bits(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)             \
+    {                                                                                                                  \
+        (void)a2, (void)a3;                                                                                            \
+        struct raddle_context *ctx = cpu_of(env)->context;                                                             \
+        struct region *region = region_at(ctx, a0);                                                                    \
+        uint##bits##_t *p = raddle_phys_pointer(ctx, a0, bits / 8), value = (uint##bits##_t)a1;                        \
+        if (!p || region->r.kind == RADDLE_REGION_ROM) {                                                               \
+            io_access(cpu_of(env), a0, bits / 8, true, &a1);                                                           \
+            return 0;                                                                                                  \
+        }                                                                                                              \
+        if (a0 & (bits / 8 - 1))                                                                                       \
+            memcpy(p, &value, bits / 8);                                                                               \
+        else                                                                                                           \
+            __atomic_store_n(p, value, __ATOMIC_RELEASE);                                                              \
+        raddle_code_invalidate(ctx, a0, bits / 8);                                                                     \
+        return 0;                                                                                                      \
+    }
+
+PHYSICAL(8)
+PHYSICAL(16)
+PHYSICAL(32)
+PHYSICAL(64)
+
+#define PHYSICAL_CMPXCHG(bits)                                                                                         \
+    uint64_t raddle_helper_phys_cmpxchg##bits(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)           \
+    {                                                                                                                  \
+        (void)a3;                                                                                                      \
+        struct raddle_context *ctx = cpu_of(env)->context;                                                             \
+        uint##bits##_t *p = raddle_phys_pointer(ctx, a0, bits / 8), old = (uint##bits##_t)a1;                          \
+        if (!p || (a0 & (bits / 8 - 1)))                                                                               \
+            return ~a1;                                                                                                \
+        if (__atomic_compare_exchange_n(p, &old, (uint##bits##_t)a2, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))       \
+            raddle_code_invalidate(ctx, a0, bits / 8);                                                                 \
+        return old;                                                                                                    \
+    }
+
+PHYSICAL_CMPXCHG(32)
+PHYSICAL_CMPXCHG(64)
+
+uint64_t raddle_helper_phys_is_memory(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
+{
+    (void)a2, (void)a3;
+    return raddle_phys_pointer(cpu_of(env)->context, a0, a1) != NULL;
+}
+
+/* -- watched pages ---------------------------------------------------------------------------------------------------------- */
+
+int raddle_watch_set(raddle_context *ctx, const uint64_t *pages, uint32_t count)
+{
+    uint64_t *copy = malloc((count + 1) * sizeof *copy);
+    if (!copy)
+        return -1;
+    for (uint32_t i = 0; i < count; i++)
+        copy[i] = pages[i] & ctx->word_mask & ~(ctx->page_size - 1);
+    raddle_exclusive_begin(ctx);
+    free(ctx->watch_pages);
+    ctx->watch_pages = copy;
+    atomic_store_explicit(&ctx->watch_count, count, memory_order_release);
+    for (uint32_t i = 0; i < ctx->config.ncpus; i++)
+        if (ctx->cpus[i])
+            tlb_flush_indices(ctx->cpus[i], ALL_INDICES);
+    raddle_exclusive_end(ctx);
+    return 0;
+}

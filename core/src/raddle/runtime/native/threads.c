@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How threads meet: running and exclusive sections, kicks and sleep, interrupt lines, the big lock. */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <errno.h>
+
+void mutex_init(pthread_mutex_t *lock, bool recursive)
+{
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_settype(&attributes, recursive ? PTHREAD_MUTEX_RECURSIVE : PTHREAD_MUTEX_DEFAULT);
+    pthread_mutex_init(lock, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+}
+
+void cond_init(pthread_cond_t *cond)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+bool cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadline)
+{
+    if (deadline == NONE)
+        return pthread_cond_wait(cond, lock) == 0;
+    struct timespec t = {.tv_sec = (time_t)(deadline / 1000000000u), .tv_nsec = (long)(deadline % 1000000000u)};
+    return pthread_cond_timedwait(cond, lock, &t) != ETIMEDOUT;
+}
+
+void threads_init(struct raddle_context *ctx)
+{
+    mutex_init(&ctx->code_lock, false);
+    mutex_init(&ctx->big_lock, true);
+    mutex_init(&ctx->exclusive_lock, false);
+    mutex_init(&ctx->idle_lock, false);
+    cond_init(&ctx->exclusive_idle);
+    cond_init(&ctx->exclusive_resume);
+    cond_init(&ctx->idle);
+}
+
+void threads_free(struct raddle_context *ctx)
+{
+    pthread_mutex_destroy(&ctx->code_lock);
+    pthread_mutex_destroy(&ctx->big_lock);
+    pthread_mutex_destroy(&ctx->exclusive_lock);
+    pthread_mutex_destroy(&ctx->idle_lock);
+    pthread_cond_destroy(&ctx->exclusive_idle);
+    pthread_cond_destroy(&ctx->exclusive_resume);
+    pthread_cond_destroy(&ctx->idle);
+}
+
+/* -- running, exclusive sections ---------------------------------------------------------------------------------- */
+
+/* `running` against `exclusive_pending`, and `in_code` against the flush queue, are each a store followed by a load of the
+ * other side's flag, all sequentially consistent: one of the two sides sees the other. */
+void cpu_begin(struct raddle_cpu *cpu)
+{
+    struct raddle_context *ctx = cpu->context;
+    for (;;) {
+        atomic_store(&cpu->running, 1);
+        if (!atomic_load(&ctx->exclusive_pending))
+            break;
+        pthread_mutex_lock(&ctx->exclusive_lock);
+        atomic_store(&cpu->running, 0);
+        pthread_cond_signal(&ctx->exclusive_idle);
+        while (atomic_load(&ctx->exclusive_pending))
+            pthread_cond_wait(&ctx->exclusive_resume, &ctx->exclusive_lock);
+        pthread_mutex_unlock(&ctx->exclusive_lock);
+    }
+    return_to_code(cpu, true);
+}
+
+void cpu_end(struct raddle_cpu *cpu)
+{
+    struct raddle_context *ctx = cpu->context;
+    atomic_store(&cpu->in_code, 0);
+    atomic_store(&cpu->running, 0);
+    if (atomic_load(&ctx->exclusive_pending)) {
+        pthread_mutex_lock(&ctx->exclusive_lock);
+        pthread_cond_signal(&ctx->exclusive_idle);
+        pthread_mutex_unlock(&ctx->exclusive_lock);
+    }
+}
+
+bool leave_code(struct raddle_cpu *cpu)
+{
+    bool was_in_code = atomic_load_explicit(&cpu->in_code, memory_order_relaxed);
+    atomic_store(&cpu->in_code, 0);
+    return was_in_code;
+}
+
+void return_to_code(struct raddle_cpu *cpu, bool was_in_code)
+{
+    if (!was_in_code)
+        return;
+    atomic_store(&cpu->in_code, 1);
+    queue_drain(cpu);
+}
+
+static bool any_running(struct raddle_context *ctx)
+{
+    for (uint32_t i = 0; i < ctx->config.ncpus; i++)
+        if (ctx->cpus[i] && atomic_load(&ctx->cpus[i]->running))
+            return true;
+    return false;
+}
+
+void raddle_exclusive_begin(raddle_context *ctx)
+{
+    uint64_t start = now_ns();
+    pthread_mutex_lock(&ctx->exclusive_lock);
+    while (atomic_load(&ctx->exclusive_pending))
+        pthread_cond_wait(&ctx->exclusive_resume, &ctx->exclusive_lock);
+    atomic_store(&ctx->exclusive_pending, 1);
+    for (uint32_t i = 0; i < ctx->config.ncpus; i++)
+        if (ctx->cpus[i] && atomic_load(&ctx->cpus[i]->running))
+            STORE(ctx->cpus[i]->header->exit_request, 1);
+    while (any_running(ctx))
+        pthread_cond_wait(&ctx->exclusive_idle, &ctx->exclusive_lock);
+    ctx->exclusive_sections++;
+    ctx->exclusive_wait_ns += now_ns() - start;
+    pthread_mutex_unlock(&ctx->exclusive_lock);
+}
+
+void raddle_exclusive_end(raddle_context *ctx)
+{
+    pthread_mutex_lock(&ctx->exclusive_lock);
+    atomic_store(&ctx->exclusive_pending, 0);
+    pthread_cond_broadcast(&ctx->exclusive_resume);
+    pthread_mutex_unlock(&ctx->exclusive_lock);
+}
+
+/* -- kicks, sleep -------------------------------------------------------------------------------------------------- */
+
+static void wake(struct raddle_cpu *cpu)
+{
+    struct raddle_context *ctx = cpu->context;
+    if (atomic_load(&cpu->sleeping)) {
+        pthread_mutex_lock(&cpu->sleep_lock);
+        pthread_cond_signal(&cpu->sleep_cond);
+        pthread_mutex_unlock(&cpu->sleep_lock);
+    }
+    if (!has_flag(ctx, RADDLE_FLAG_PARALLEL)) {
+        pthread_mutex_lock(&ctx->idle_lock);
+        atomic_fetch_add(&ctx->idle_kicks, 1);
+        pthread_cond_broadcast(&ctx->idle);
+        pthread_mutex_unlock(&ctx->idle_lock);
+    }
+}
+
+void cpu_kick(struct raddle_cpu *cpu)
+{
+    STORE(cpu->header->exit_request, 1);
+    wake(cpu);
+}
+
+void cpu_set_lines(struct raddle_cpu *cpu, uint32_t lines)
+{
+    uint32_t before = __atomic_fetch_or(&cpu->header->interrupt_request, lines, __ATOMIC_SEQ_CST);
+    if (lines & ~before) {
+        STORE(cpu->header->exit_request, 1);
+        wake(cpu);
+    }
+}
+
+void cpu_clear_lines(struct raddle_cpu *cpu, uint32_t lines)
+{
+    __atomic_fetch_and(&cpu->header->interrupt_request, ~lines, __ATOMIC_SEQ_CST);
+}
+
+void cpu_set_event(struct raddle_cpu *cpu)
+{
+    STORE(cpu->header->event, 1);
+    wake(cpu);
+}
+
+static bool may_sleep(struct raddle_cpu *cpu, bool for_event)
+{
+    struct raddle_cpu_header *h = cpu->header;
+    if (LOAD(h->exit_request))
+        return false;
+    if (h->powered_off)
+        return true;
+    return !(LOAD(h->interrupt_request) & h->interrupt_mask) && !(for_event && LOAD(h->event));
+}
+
+/* Outside raddle_run's running part until kicked, until a line that wakes is pending or, if so wished, until an event. */
+void cpu_sleep(struct raddle_cpu *cpu, bool for_event)
+{
+    struct raddle_context *ctx = cpu->context;
+    uint64_t start = now_ns(), deadline = NONE;
+    if (for_event && ctx->config.wfe_limit_us)
+        deadline = start + (uint64_t)ctx->config.wfe_limit_us * 1000;
+    cpu_end(cpu);
+    pthread_mutex_lock(&cpu->sleep_lock);
+    atomic_store(&cpu->sleeping, 1);
+    while (may_sleep(cpu, for_event))
+        if (!cond_wait_until(&cpu->sleep_cond, &cpu->sleep_lock, deadline))
+            break;
+    atomic_store(&cpu->sleeping, 0);
+    pthread_mutex_unlock(&cpu->sleep_lock);
+    cpu->stats.sleeps++;
+    cpu->stats.sleep_ns += now_ns() - start;
+    cpu_begin(cpu);
+}
+
+void raddle_kick(void *env)
+{
+    cpu_kick(cpu_of(env));
+}
+
+void raddle_work(void *env)
+{
+    atomic_store(&cpu_of(env)->work, 1);
+    cpu_kick(cpu_of(env));
+}
+
+void raddle_interrupt_set(void *env, uint32_t lines)
+{
+    cpu_set_lines(cpu_of(env), lines);
+}
+
+void raddle_interrupt_clear(void *env, uint32_t lines)
+{
+    cpu_clear_lines(cpu_of(env), lines);
+}
+
+void raddle_event(raddle_context *ctx)
+{
+    for (uint32_t i = 0; i < ctx->config.ncpus; i++)
+        if (ctx->cpus[i])
+            cpu_set_event(ctx->cpus[i]);
+}
+
+static void kick_all(struct raddle_context *ctx)
+{
+    for (uint32_t i = 0; i < ctx->config.ncpus; i++)
+        if (ctx->cpus[i])
+            cpu_kick(ctx->cpus[i]);
+}
+
+void raddle_stop(raddle_context *ctx)
+{
+    atomic_store(&ctx->stopping, 1);
+    kick_all(ctx);
+}
+
+void raddle_go(raddle_context *ctx)
+{
+    atomic_store(&ctx->stopping, 0);
+}
+
+int raddle_stopping(raddle_context *ctx)
+{
+    return (int)atomic_load(&ctx->stopping);
+}
+
+void raddle_error(raddle_context *ctx, void *env)
+{
+    if (env)
+        atomic_store(&cpu_of(env)->error, 1);
+    raddle_stop(ctx);
+}
+
+int raddle_wait(raddle_context *ctx, uint64_t ns)
+{
+    uint64_t deadline = ns == NONE ? NONE : now_ns() + ns;
+    pthread_mutex_lock(&ctx->idle_lock);
+    bool in_time = true;
+    while (!atomic_load(&ctx->idle_kicks) && in_time)
+        in_time = cond_wait_until(&ctx->idle, &ctx->idle_lock, deadline);
+    int kicked = atomic_exchange(&ctx->idle_kicks, 0) != 0;
+    pthread_mutex_unlock(&ctx->idle_lock);
+    return kicked;
+}
+
+int raddle_can_run(void *env)
+{
+    struct raddle_cpu *cpu = cpu_of(env);
+    struct raddle_cpu_header *h = cpu->header;
+    if (LOAD(h->exit_request))
+        return 1;
+    if (h->powered_off)
+        return 0;
+    return !h->halted || (LOAD(h->interrupt_request) & h->interrupt_mask);
+}
+
+/* -- big lock ------------------------------------------------------------------------------------------------------ */
+
+static uint64_t wait_for_big_lock(struct raddle_context *ctx)
+{
+    uint64_t start = now_ns();
+    pthread_mutex_lock(&ctx->big_lock);
+    uint64_t waited = now_ns() - start;
+    atomic_fetch_add_explicit(&ctx->big_lock_waits, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&ctx->big_lock_wait_ns, waited, memory_order_relaxed);
+    return waited;
+}
+
+void raddle_big_lock(raddle_context *ctx)
+{
+    if (pthread_mutex_trylock(&ctx->big_lock))
+        wait_for_big_lock(ctx);
+}
+
+void raddle_big_unlock(raddle_context *ctx)
+{
+    pthread_mutex_unlock(&ctx->big_lock);
+}
+
+void cpu_big_lock(struct raddle_cpu *cpu)
+{
+    if (pthread_mutex_trylock(&cpu->context->big_lock) == 0)
+        return;
+    bool was_in_code = leave_code(cpu);
+    cpu->stats.big_lock_wait_ns += wait_for_big_lock(cpu->context);
+    return_to_code(cpu, was_in_code);
+}

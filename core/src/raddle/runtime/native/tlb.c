@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A vCPU's software TLB: direct-mapped entries that generated code reads, a few victims of collisions, large pages.
+ *
+ * Entries are written by the owner, under its tlb_lock; other threads take that lock only to set TLB_NOTDIRTY. */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <string.h>
+
+#define FILL_TRIES 100
+
+static struct tlb_entry *main_entry(struct raddle_cpu *cpu, uint32_t index, uint64_t address)
+{
+    uint64_t slot = (address >> cpu->context->config.page_bits) & (RADDLE_TLB_ENTRIES - 1);
+    return &cpu->tlb[index * RADDLE_TLB_ENTRIES + slot];
+}
+
+static struct tlb_side *side_of(struct raddle_cpu *cpu, const struct tlb_entry *e)
+{
+    return &cpu->side[0][e - cpu->tlb];
+}
+
+static void entry_write(struct tlb_entry *e, const struct tlb_entry *value)
+{
+    STORE_RELAXED(e->read, value->read);
+    STORE_RELAXED(e->write, value->write);
+    STORE_RELAXED(e->exec, value->exec);
+    STORE_RELAXED(e->addend, value->addend);
+}
+
+static struct tlb_entry entry_read(const struct tlb_entry *e)
+{
+    return (struct tlb_entry){LOAD_RELAXED(e->read), LOAD_RELAXED(e->write), LOAD_RELAXED(e->exec), LOAD_RELAXED(e->addend)};
+}
+
+static const struct tlb_entry EMPTY = {NONE, NONE, NONE, 0};
+
+void tlb_init(struct raddle_cpu *cpu)
+{
+    memset(cpu->tlb, 0xff, sizeof(struct tlb_entry) * RADDLE_MMU_INDICES * RADDLE_TLB_ENTRIES);
+    memset(cpu->victims, 0xff, sizeof cpu->victims);
+    memset(cpu->side, 0xff, sizeof cpu->side);
+    memset(cpu->victim_side, 0xff, sizeof cpu->victim_side);
+    for (uint32_t i = 0; i < RADDLE_MMU_INDICES; i++)
+        cpu->large[i].base = NONE;
+}
+
+static uint64_t comparator(const struct tlb_entry *e, uint32_t access)
+{
+    return access == ACCESS_READ ? e->read : access == ACCESS_WRITE ? e->write : e->exec;
+}
+
+static bool matches(const struct raddle_cpu *cpu, uint64_t value, uint64_t page)
+{
+    uint64_t low = cpu->context->page_size - 1;
+    return (value & ~low) == page && !(value & RADDLE_TLB_INVALID);
+}
+
+/* Whether any of an entry's comparators is for the page. */
+static bool holds_page(const struct raddle_cpu *cpu, const struct tlb_entry *e, uint64_t page)
+{
+    return matches(cpu, e->read, page) || matches(cpu, e->write, page) || matches(cpu, e->exec, page);
+}
+
+static bool is_empty(const struct tlb_entry *e)
+{
+    return (e->read & e->write & e->exec & RADDLE_TLB_INVALID) != 0;
+}
+
+/* Finds a usable entry for an access, among the victims too (a hit there changes places with the main entry). */
+bool tlb_probe(struct raddle_cpu *cpu, uint64_t address, uint32_t access, uint32_t index, struct probe *out)
+{
+    uint64_t page = address & ~(cpu->context->page_size - 1);
+    struct tlb_entry *e = main_entry(cpu, index, address), copy = entry_read(e);
+    if (!matches(cpu, comparator(&copy, access), page)) {
+        uint32_t v = 0;
+        while (v < RADDLE_VICTIM_ENTRIES && !matches(cpu, LOAD_RELAXED(*(&cpu->victims[index][v].read + access)), page))
+            v++;
+        if (v == RADDLE_VICTIM_ENTRIES)
+            return false;
+        pthread_mutex_lock(&cpu->tlb_lock);
+        struct tlb_entry main_copy = entry_read(e);
+        struct tlb_side main_side = *side_of(cpu, e);
+        copy = entry_read(&cpu->victims[index][v]);
+        entry_write(e, &copy);
+        *side_of(cpu, e) = cpu->victim_side[index][v];
+        entry_write(&cpu->victims[index][v], &main_copy);
+        cpu->victim_side[index][v] = main_side;
+        pthread_mutex_unlock(&cpu->tlb_lock);
+    }
+    *out = (struct probe){comparator(&copy, access), copy.addend, side_of(cpu, e)->paddr};
+    return true;
+}
+
+/* Makes an entry for an access: 0, or the code of the fault that it meets. */
+uint32_t tlb_fill(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access, uint32_t index, struct probe *out)
+{
+    /* A callee in Python runs out of code: a flush that comes meanwhile may take the new entry away again. */
+    for (uint32_t tries = 0; tries < FILL_TRIES; tries++) {
+        if (tlb_probe(cpu, address, access, index, out))
+            return 0;
+        cpu->header->count_fill++;
+        uint32_t code = (uint32_t)call_callee(cpu, RADDLE_CALLEE_TLB_FILL, address, access | index << 8, size, 0);
+        if (code)
+            return code;
+    }
+    return FAULT_BUS;
+}
+
+/* -- entering ------------------------------------------------------------------------------------------------------- */
+
+/* A flush of a page inside a large one must drop all that was entered from it; one covering range an index is kept. */
+static void remember_large(struct raddle_cpu *cpu, uint32_t index, uint64_t address, uint32_t size_log2)
+{
+    struct large_range *large = &cpu->large[index];
+    uint64_t mask = size_log2 >= 64 ? 0 : ~(uint64_t)0 << size_log2;
+    if (large->base == NONE) {
+        *large = (struct large_range){address & mask, mask};
+        return;
+    }
+    mask &= large->mask;
+    while (mask && ((large->base ^ address) & mask))
+        mask <<= 1;
+    *large = (struct large_range){large->base & mask, mask};
+}
+
+static bool is_watched(const struct raddle_context *ctx, uint64_t page)
+{
+    uint32_t count = atomic_load_explicit(&ctx->watch_count, memory_order_acquire);
+    for (uint32_t i = 0; i < count; i++)
+        if (ctx->watch_pages[i] == page)
+            return true;
+    return false;
+}
+
+/* What an entry for a page says, the NOTDIRTY bit aside. */
+static struct tlb_entry entry_for(struct raddle_cpu *cpu, uint64_t page, uint64_t paddr, uint32_t prot)
+{
+    struct raddle_context *ctx = cpu->context;
+    struct region *region = region_at(ctx, paddr);
+    bool memory = region && is_memory(region);
+    uint64_t flags = is_watched(ctx, page) ? RADDLE_TLB_WATCH : 0;
+    if (!memory)
+        flags |= RADDLE_TLB_MMIO;
+    uint64_t write_flags = flags | (memory && region->r.kind == RADDLE_REGION_ROM ? RADDLE_TLB_MMIO : 0);
+    struct tlb_entry e = EMPTY;
+    if (prot & PROT_READ_BIT)
+        e.read = page | flags;
+    if (prot & PROT_WRITE_BIT)
+        e.write = page | write_flags;
+    if (prot & PROT_EXEC_BIT)
+        e.exec = page | (memory ? 0 : RADDLE_TLB_MMIO);
+    if (memory)
+        e.addend = (uint64_t)(uintptr_t)region->r.memory + (paddr - region->r.base) - page;
+    return e;
+}
+
+static void keep_as_victim(struct raddle_cpu *cpu, uint32_t index, struct tlb_entry *e, uint64_t page)
+{
+    struct tlb_entry old = entry_read(e);
+    if (is_empty(&old) || holds_page(cpu, &old, page))
+        return;
+    uint32_t v = cpu->victim_next[index]++ % RADDLE_VICTIM_ENTRIES;
+    entry_write(&cpu->victims[index][v], &old);
+    cpu->victim_side[index][v] = *side_of(cpu, e);
+}
+
+static void drop_victims(struct raddle_cpu *cpu, uint32_t index, uint64_t page)
+{
+    for (uint32_t v = 0; v < RADDLE_VICTIM_ENTRIES; v++) {
+        struct tlb_entry old = entry_read(&cpu->victims[index][v]);
+        if (holds_page(cpu, &old, page))
+            entry_write(&cpu->victims[index][v], &EMPTY);
+    }
+}
+
+void tlb_set(struct raddle_cpu *cpu, uint64_t address, uint64_t paddr, uint32_t prot, uint32_t size_log2, uint32_t index)
+{
+    struct raddle_context *ctx = cpu->context;
+    uint64_t low = ctx->page_size - 1, page = address & ctx->word_mask & ~low;
+    paddr &= ~low;
+    if (index >= RADDLE_MMU_INDICES)
+        return;
+    if (size_log2 > ctx->config.page_bits)
+        remember_large(cpu, index, page, size_log2);
+    struct tlb_entry *e = main_entry(cpu, index, page), value = entry_for(cpu, page, paddr, prot);
+    struct page *record = page_at(ctx, paddr);
+    pthread_mutex_lock(&cpu->tlb_lock);
+    /* code_begin sets `code` and then takes this lock to mark entries: seen here or marked there. */
+    if (record && atomic_load(&record->code) && (prot & PROT_WRITE_BIT))
+        value.write |= RADDLE_TLB_NOTDIRTY;
+    drop_victims(cpu, index, page);
+    keep_as_victim(cpu, index, e, page);
+    entry_write(e, &value);
+    side_of(cpu, e)->paddr = paddr;
+    atomic_fetch_or_explicit(&cpu->tlb_used, 1u << index, memory_order_relaxed);
+    pthread_mutex_unlock(&cpu->tlb_lock);
+}
+
+/* -- code pages ------------------------------------------------------------------------------------------------------ */
+
+static void entry_mark(struct tlb_entry *e, const struct tlb_side *side, uint64_t page, bool set)
+{
+    uint64_t write = LOAD_RELAXED(e->write);
+    if (side->paddr != page || (write & RADDLE_TLB_INVALID))
+        return;
+    STORE(e->write, set ? write | RADDLE_TLB_NOTDIRTY : write & ~(uint64_t)RADDLE_TLB_NOTDIRTY);
+}
+
+static void mark(struct raddle_cpu *cpu, uint64_t page, bool set)
+{
+    pthread_mutex_lock(&cpu->tlb_lock);
+    uint32_t used = atomic_load_explicit(&cpu->tlb_used, memory_order_relaxed);
+    for (uint32_t index = 0; index < RADDLE_MMU_INDICES; index++) {
+        if (!(used >> index & 1))
+            continue;
+        for (uint32_t i = 0; i < RADDLE_TLB_ENTRIES; i++)
+            if (cpu->side[index][i].paddr == page)
+                entry_mark(&cpu->tlb[index * RADDLE_TLB_ENTRIES + i], &cpu->side[index][i], page, set);
+        for (uint32_t v = 0; v < RADDLE_VICTIM_ENTRIES; v++)
+            entry_mark(&cpu->victims[index][v], &cpu->victim_side[index][v], page, set);
+    }
+    pthread_mutex_unlock(&cpu->tlb_lock);
+}
+
+/* From any thread: from now on stores to the physical page take the slow path on this vCPU. */
+void tlb_mark_code(struct raddle_cpu *cpu, uint64_t page)
+{
+    mark(cpu, page, true);
+}
+
+/* By the owner, under code_lock: the page holds no code. */
+void tlb_clean_page(struct raddle_cpu *cpu, uint64_t page)
+{
+    mark(cpu, page, false);
+}
+
+/* -- flushing, by the owner -------------------------------------------------------------------------------------------- */
+
+static void flush_index(struct raddle_cpu *cpu, uint32_t index)
+{
+    if (!(atomic_load_explicit(&cpu->tlb_used, memory_order_relaxed) >> index & 1))
+        return;
+    for (uint32_t i = 0; i < RADDLE_TLB_ENTRIES; i++)
+        entry_write(&cpu->tlb[index * RADDLE_TLB_ENTRIES + i], &EMPTY);
+    for (uint32_t v = 0; v < RADDLE_VICTIM_ENTRIES; v++)
+        entry_write(&cpu->victims[index][v], &EMPTY);
+    memset(cpu->side[index], 0xff, sizeof cpu->side[index]);
+    memset(cpu->victim_side[index], 0xff, sizeof cpu->victim_side[index]);
+    cpu->large[index] = (struct large_range){.base = NONE};
+    atomic_fetch_and_explicit(&cpu->tlb_used, ~(1u << index), memory_order_relaxed);
+}
+
+void tlb_flush_indices(struct raddle_cpu *cpu, uint32_t indices)
+{
+    pthread_mutex_lock(&cpu->tlb_lock);
+    for (uint32_t index = 0; index < RADDLE_MMU_INDICES; index++)
+        if (indices >> index & 1)
+            flush_index(cpu, index);
+    pthread_mutex_unlock(&cpu->tlb_lock);
+    jumps_clear(cpu);
+}
+
+static bool in_large(const struct raddle_cpu *cpu, uint32_t index, uint64_t first, uint64_t last)
+{
+    const struct large_range *large = &cpu->large[index];
+    return large->base != NONE && first <= (large->base | ~large->mask) && last >= large->base;
+}
+
+static void flush_page(struct raddle_cpu *cpu, uint32_t index, uint64_t page)
+{
+    struct tlb_entry *e = main_entry(cpu, index, page), old = entry_read(e);
+    if (holds_page(cpu, &old, page))
+        entry_write(e, &EMPTY);
+    drop_victims(cpu, index, page);
+}
+
+/* Ranges beyond this many pages flush their indices as a whole. */
+#define RANGE_PAGES 64
+
+void tlb_flush_record(struct raddle_cpu *cpu, const struct flush_record *record)
+{
+    struct raddle_context *ctx = cpu->context;
+    uint64_t low = ctx->page_size - 1;
+    cpu->header->count_flush++;
+    if (!record->length || record->length > RANGE_PAGES * ctx->page_size) {
+        tlb_flush_indices(cpu, record->indices);
+        return;
+    }
+    uint64_t first = record->address & ctx->word_mask & ~low;
+    uint64_t pages = ((record->address & low) + record->length + low) >> ctx->config.page_bits;
+    uint64_t last = first + pages * ctx->page_size - 1;
+    bool whole = false;
+    pthread_mutex_lock(&cpu->tlb_lock);
+    for (uint32_t index = 0; index < RADDLE_MMU_INDICES; index++) {
+        if (!(record->indices >> index & 1))
+            continue;
+        if (in_large(cpu, index, first, last)) {
+            flush_index(cpu, index);
+            whole = true;
+        }
+        for (uint64_t i = 0; i < pages; i++)
+            flush_page(cpu, index, (first + i * ctx->page_size) & ctx->word_mask);
+    }
+    pthread_mutex_unlock(&cpu->tlb_lock);
+    if (whole)
+        jumps_clear(cpu);
+    for (uint64_t i = 0; !whole && i < pages; i++)
+        jumps_clear_page(cpu, (first + i * ctx->page_size) & ctx->word_mask);
+}
