@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The native runtime and the layout that it shares with generated code. ``raddle.runtime._native`` is built by ``build.py``."""
+"""The native runtime and the layout that it shares with generated code.
+
+``raddle.runtime._native``, the extension, is built by ``build.py``.
+"""

@@ -2,8 +2,8 @@
 """Builds the native runtime, the extension module ``raddle.runtime._native`` (cffi API mode, limited ABI).
 
 In a checkout, ``python core/src/raddle/runtime/build.py`` builds it in place, next to this file. setuptools takes
-``ffibuilder`` from here when a wheel is built. ``python build.py --generate DIRECTORY`` only writes ``generated.h``, for
-the C tests.
+``ffibuilder`` from here when a wheel is built. ``python build.py --generate DIRECTORY`` only writes ``generated.h``,
+for the C tests.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ PACKAGE_ROOT = HERE.parents[1]
 if str(PACKAGE_ROOT) not in sys.path:
     sys.path.insert(0, str(PACKAGE_ROOT))
 
-from cffi import FFI
+from cffi import FFI  # noqa: E402  (the path is set up above: setuptools runs this file by itself)
 
-from raddle.runtime import helpers, layout
+from raddle.runtime import helpers, layout  # noqa: E402
 
 CONSTANTS = (
     "TLB_ENTRIES",

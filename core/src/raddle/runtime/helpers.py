@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Native helpers: the C functions of the runtime that IR may call, by name. One table for C and Python.
 
-A helper's number is its row in ``HELPERS``; the C function of a row is ``raddle_helper_<name>`` (floating-point rows, which
-come from ``native/fp.h``, are named there). All take ``(env, a0, a1, a2, a3)`` as 64-bit words and return one. Numbers from
-``FIRST_ROUTINE`` on are free for a machine's compiled routines; from ``FIRST_PYTHON`` on they are Python callbacks.
+A helper's number is its row in ``HELPERS``; the C function of a row is ``raddle_helper_<name>`` (floating-point rows,
+which come from ``native/fp.h``, are named there). All take ``(env, a0, a1, a2, a3)`` as 64-bit words and return one.
+Numbers from ``FIRST_ROUTINE`` on are free for a machine's compiled routines; from ``FIRST_PYTHON`` on they are Python
+callbacks.
 """
 
 from __future__ import annotations

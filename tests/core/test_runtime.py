@@ -1,0 +1,439 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The native runtime through its Python face, on hand-made x86-64 blocks: a few bytes that do what translations do."""
+
+from __future__ import annotations
+
+import platform
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from raddle.runtime import helpers, layout
+
+if platform.machine() != "x86_64":
+    pytest.skip("the blocks in this file are x86-64 code", allow_module_level=True)
+native: Any = pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built")
+ffi, lib = native.ffi, native.lib
+
+RAM, ROM, DEVICE = 0x4000_0000, 0x1000_0000, 0x0900_0000
+RAM_SIZE = 1 << 20
+NONE = (1 << 64) - 1
+WORD = 2  # MemOp.encode of a plain 4-byte access on MMU index 0
+
+_machines: dict[Any, Machine] = {}
+
+
+@ffi.def_extern()  # type: ignore[misc]
+def raddle_py_call(env: Any, number: int, a0: int, a1: int, a2: int, a3: int) -> int:
+    return int(_machines[env].callables[number](a0, a1, a2, a3) or 0)
+
+
+@ffi.def_extern()  # type: ignore[misc]
+def raddle_py_mmio(env: Any, region: int, offset: int, size: int, is_write: int, value: Any) -> int:
+    _machines[env].mmio.append((region, offset, size, bool(is_write), value[0]))
+    if not is_write:
+        value[0] = 0x1122334455667788
+    return 0
+
+
+class Machine:
+    """One vCPU with identity-mapped memory, and what a test wants to see of it."""
+
+    def __init__(self, flags: int = lib.RADDLE_FLAG_DUAL_MAP | lib.RADDLE_FLAG_PARALLEL) -> None:
+        config = ffi.new("struct raddle_config *")
+        config.page_bits, config.word_bits, config.ncpus = 12, 32, 1
+        config.flags, config.code_size, config.fetch_index_shift = flags, 1 << 20, 0
+        callbacks = ffi.new("struct raddle_callbacks *")
+        callbacks.call, callbacks.mmio = lib.raddle_py_call, lib.raddle_py_mmio
+        self.context = lib.raddle_context_new(config, callbacks)
+        self.ram = ffi.new("uint8_t[]", RAM_SIZE + 4096)
+        aligned = (int(ffi.cast("uintptr_t", self.ram)) + 4095) & ~4095
+        self.memory = memoryview(ffi.buffer(ffi.cast("uint8_t *", aligned), RAM_SIZE))
+        self.rom = ffi.new("uint8_t[]", 4096)
+        regions = ffi.new("struct raddle_region[3]")
+        for region, (base, size, kind, number, memory) in zip(
+            regions,
+            (
+                (RAM, RAM_SIZE, lib.RADDLE_REGION_RAM, 0, ffi.cast("void *", aligned)),
+                (ROM, 4096, lib.RADDLE_REGION_ROM, 1, self.rom),
+                (DEVICE + 0x10, 0x20, lib.RADDLE_REGION_PYTHON, 7, ffi.NULL),
+            ),
+            strict=True,
+        ):
+            region.base, region.size, region.kind, region.id, region.memory = base, size, kind, number, memory
+        assert lib.raddle_memory_set(self.context, regions, 3) == 0
+        self.env = lib.raddle_cpu_new(self.context, 0, 512)
+        self.header = ffi.cast("struct raddle_cpu_header *", lib.raddle_cpu_header(self.env))
+        self.table = ffi.new("void *[]", helpers.FIRST_PYTHON)
+        for helper in range(len(helpers.HELPERS)):
+            self.table[helper] = lib.raddle_helper_address(helper)
+        self.header.helpers = self.table
+        self.mmio: list[tuple[int, int, int, bool, int]] = []
+        self.faults: list[tuple[int, int, int, int]] = []
+        self.fills: list[int] = []
+        self.protection: Callable[[int], int] = lambda address: 7
+        self.callables: list[Callable[..., int | None]] = [self.fill, self.fault, self.interrupt]
+        for which in range(3):
+            lib.raddle_set_callee_number(self.context, which, helpers.FIRST_PYTHON + which)
+        _machines[self.env] = self
+        # enter(env, code): call the block in rsi, which returns in rax what enter returns
+        lib.raddle_set_enter(self.context, ffi.cast("void *", self.write(b"\xff\xe6")))
+
+    def close(self) -> None:
+        del _machines[self.env]
+        lib.raddle_context_free(self.context)
+
+    def write(self, code: bytes) -> int:
+        return int(lib.raddle_code_write(self.context, code, len(code), 16))
+
+    def fill(self, address: int, access: int, size: int, _: int) -> int:
+        self.fills.append(address)
+        allowed = self.protection(address)
+        if not allowed >> (access & 0xFF) & 1:
+            return 5
+        self.helper("tlb_set", address, address, allowed)
+        return 0
+
+    def fault(self, address: int, access: int, code: int, _: int) -> None:
+        self.faults.append((address, access, code, self.header.pc))
+        self.header.pc = RAM
+
+    def interrupt(self, lines: int, *_: int) -> int:
+        lib.raddle_interrupt_clear(self.env, lines)
+        self.faults.append((0, 0, lines, self.header.pc))
+        return 1
+
+    def helper(self, name: str, *args: int) -> int:
+        padded = (*args, 0, 0, 0, 0)[:4]
+        return int(lib.raddle_helper(self.env, helpers.NUMBER[name], *padded))
+
+    def set_pc(self, pc: int) -> bytes:
+        """Code that stores a pc."""
+        return b"\x48\xc7\x87" + struct.pack("<iI", layout.OFFSET["pc"], pc)
+
+    def install(
+        self,
+        pc: int,
+        code: bytes,
+        *,
+        rows: int = 1,
+        flags: int = 0,
+        size: int = 4,
+        guest: bytes | None = None,
+        version: int | None = None,
+    ) -> int:
+        desc = ffi.new("struct raddle_block_desc *")
+        page = pc & ~0xFFF
+        desc.pc, desc.phys, desc.flags = pc, (page, NONE if (pc & 0xFFF) + size <= 4096 else page + 4096), flags
+        desc.version[0] = lib.raddle_code_begin(self.context, page)
+        if version is not None:
+            desc.version[0] = version
+        if desc.phys[1] != NONE:
+            desc.version[1] = lib.raddle_code_begin(self.context, page + 4096)
+        keep = ffi.from_buffer(code), ffi.from_buffer(guest or b"")
+        hot = len(code) // rows
+        table = b"".join(struct.pack("<HHBBH", hot, 0, size // rows, 0, 100 + i) for i in range(rows))
+        keep_table = ffi.from_buffer(table)
+        desc.guest_size, desc.ninsns, desc.code, desc.code_size = size, rows, keep[0], len(code)
+        desc.guest = keep[1] if guest is not None else ffi.NULL
+        desc.table, desc.cold_start = keep_table, len(code)
+        return int(lib.raddle_block_install(self.context, self.env, desc))
+
+    def run(self, pc: int) -> int:
+        self.header.pc = pc
+        return int(lib.raddle_run(self.env))
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    machine = Machine()
+    yield machine
+    machine.close()
+
+
+def test_helper_table_is_one() -> None:
+    assert lib.raddle_helper_count() == len(helpers.HELPERS)
+    names = [ffi.string(lib.raddle_helper_name(i)).decode() for i in range(len(helpers.HELPERS))]
+    assert names == [helper.name for helper in helpers.HELPERS]
+
+
+def test_a_wrong_configuration_is_refused() -> None:
+    config = ffi.new("struct raddle_config *", {"page_bits": 12, "word_bits": 48, "ncpus": 1, "code_size": 1 << 20})
+    assert lib.raddle_context_new(config, ffi.new("struct raddle_callbacks *")) == ffi.NULL
+
+
+def test_miss_install_run(machine: Machine) -> None:
+    assert machine.run(RAM + 8) == lib.RADDLE_MISS
+    assert machine.header.pc == RAM + 8
+    code = machine.set_pc(RAM + 0x100) + b"\x31\xc0\xc3"
+    assert machine.install(RAM + 8, code) == lib.RADDLE_INSTALL_OK
+    assert machine.run(RAM + 8) == lib.RADDLE_MISS
+    assert machine.header.pc == RAM + 0x100
+
+
+def test_an_equal_block_wins_and_a_store_kills_it(machine: Machine) -> None:
+    code = machine.set_pc(RAM + 0x100) + b"\x31\xc0\xc3"
+    assert machine.install(RAM, code) == machine.install(RAM, code) == lib.RADDLE_INSTALL_OK
+    stats = ffi.new("struct raddle_stats *")
+    lib.raddle_stats(machine.context, stats)
+    assert (stats.installs, stats.installs_equal) == (1, 1)
+    machine.helper("phys_store32", RAM + 0x40, 1)
+    assert machine.run(RAM) == lib.RADDLE_MISS
+    assert machine.header.pc == RAM + 0x100
+    machine.helper("phys_store8", RAM + 3, 1)
+    assert machine.run(RAM) == lib.RADDLE_MISS
+    assert machine.header.pc == RAM
+
+
+@pytest.mark.parametrize(
+    ("stored_at", "snapshot", "result"),
+    [
+        (None, None, "RADDLE_INSTALL_OK"),
+        (0x40, None, "RADDLE_INSTALL_RACED"),
+        (0x40, b"abcd", "RADDLE_INSTALL_OK"),  # beside the code: the bytes decide
+        (0, b"abcd", "RADDLE_INSTALL_RACED"),
+    ],
+)
+def test_a_store_while_translating(
+    machine: Machine, stored_at: int | None, snapshot: bytes | None, result: str
+) -> None:
+    machine.memory[0:4] = b"abcd"
+    version = lib.raddle_code_begin(machine.context, RAM)
+    if stored_at is not None:
+        machine.helper("phys_store32", RAM + stored_at, 1)
+    assert machine.install(RAM, b"\xc3", guest=snapshot, version=version) == getattr(lib, result)
+
+
+def test_slow_load_and_store_reach_ram_and_devices(machine: Machine) -> None:
+    h = machine.header
+    h.arg0, h.arg1 = RAM + 0x10, 0xDDCCBBAA
+    assert lib.raddle_slow_store(machine.env, 0, WORD) == 0
+    assert machine.memory[0x10:0x14] == b"\xaa\xbb\xcc\xdd"
+    h.arg0 = RAM + 0x12
+    assert lib.raddle_slow_load(machine.env, 0, 1 | 1 << 3) == 0  # signed halfword
+    assert h.result == 0xFFFF_FFFF_FFFF_DDCC
+    h.arg0 = RAM + 0x10
+    assert lib.raddle_slow_load(machine.env, 0, WORD | 1 << 4) == 0  # big-endian
+    assert h.result == 0xAABBCCDD
+    h.arg0 = DEVICE + 0x14
+    assert lib.raddle_slow_load(machine.env, 0, WORD) == 0
+    assert h.result == 0x55667788
+    h.arg0, h.arg1 = DEVICE + 0x18, 9
+    assert lib.raddle_slow_store(machine.env, 0, WORD) == 0
+    assert machine.mmio == [(7, 4, 4, False, 0), (7, 8, 4, True, 9)]
+    h.arg0 = DEVICE
+    assert lib.raddle_slow_load(machine.env, 0, WORD) == 1
+    assert machine.faults[-1][:3] == (DEVICE, 0, 1 << 17)
+
+
+def test_stores_to_rom_go_nowhere(machine: Machine) -> None:
+    h = machine.header
+    h.arg0, h.arg1 = ROM, 5
+    assert lib.raddle_slow_store(machine.env, 0, WORD) == 0
+    h.arg0 = ROM
+    assert lib.raddle_slow_load(machine.env, 0, WORD) == 0
+    assert h.result == 0
+
+
+def test_faults(machine: Machine) -> None:
+    h = machine.header
+    machine.protection = lambda address: 0 if address >= RAM + 0x1000 else 7
+    h.arg0 = RAM + 1
+    assert lib.raddle_slow_load(machine.env, 0, WORD | 2 << 5) == 1
+    assert machine.faults[-1][:3] == (RAM + 1, 0, 1 << 16)
+    h.arg0, h.arg1 = RAM + 0xFFE, 0xFFFFFFFF
+    assert lib.raddle_slow_store(machine.env, 0, WORD) == 1
+    assert machine.faults[-1][:3] == (RAM + 0x1000, 1, 5)
+    assert machine.memory[0xFFE:0x1000] == b"\0\0"
+    assert machine.run(RAM + 0x2000) == lib.RADDLE_MISS
+    assert machine.faults[-1] == (RAM + 0x2000, 2, 5, RAM + 0x2000)
+    assert h.pc == RAM
+
+
+def test_page_crossing_accesses(machine: Machine) -> None:
+    h = machine.header
+    h.arg0, h.arg1 = RAM + 0xFFD, 0x04030201
+    assert lib.raddle_slow_store(machine.env, 0, WORD) == 0
+    assert machine.memory[0xFFD:0x1001] == b"\1\2\3\4"
+    h.arg0 = RAM + 0xFFD
+    assert lib.raddle_slow_load(machine.env, 0, WORD) == 0
+    assert h.result == 0x04030201
+
+
+@pytest.mark.parametrize(
+    ("op", "a1", "a2", "result", "memory"),
+    [
+        ("CMPXCHG", 7, 9, 7, 9),
+        ("CMPXCHG", 8, 9, 7, 7),
+        ("XCHG", 3, 0, 7, 3),
+        ("ADD", 0xFFFFFFFF, 0, 7, 6),
+        ("AND", 5, 0, 7, 5),
+        ("OR", 8, 0, 7, 15),
+        ("XOR", 1, 0, 7, 6),
+        ("STORE_EXCLUSIVE", 4, 0, 1, 7),
+    ],
+)
+@pytest.mark.parametrize("offset", [0, 2])
+def test_atomic(machine: Machine, op: str, a1: int, a2: int, result: int, memory: int, offset: int) -> None:
+    machine.memory[offset : offset + 4] = struct.pack("<I", 7)
+    h = machine.header
+    h.arg0, h.arg1, h.arg2 = RAM + offset, a1, a2
+    left = lib.raddle_slow_atomic(machine.env, 0, WORD, getattr(lib, f"RADDLE_OP_{op}"))
+    if offset and op != "STORE_EXCLUSIVE":  # misaligned: to be run again, alone
+        assert left == 1
+        assert lib.raddle_block_flags(machine.env) == lib.RADDLE_SINGLE
+        return
+    assert (left, h.result, struct.unpack("<I", machine.memory[offset : offset + 4])[0]) == (0, result, memory)
+
+
+def test_load_and_store_exclusive(machine: Machine) -> None:
+    h = machine.header
+    for tampered in (False, True):
+        machine.memory[0:4] = struct.pack("<I", 7)
+        h.arg0 = RAM
+        assert lib.raddle_slow_atomic(machine.env, 0, WORD, lib.RADDLE_OP_LOAD_EXCLUSIVE) == 0
+        assert h.result == 7
+        if tampered:
+            machine.memory[0] = 8
+        h.arg0, h.arg1 = RAM, 12
+        assert lib.raddle_slow_atomic(machine.env, 0, WORD, lib.RADDLE_OP_STORE_EXCLUSIVE) == 0
+        assert h.result == tampered
+        assert machine.memory[0] == (8 if tampered else 12)
+
+
+def test_pc_is_restored_from_a_return_address(machine: Machine) -> None:
+    assert machine.install(RAM, b"\x90" * 30, rows=3, size=12) == lib.RADDLE_INSTALL_OK
+    near = machine.write(b"\xc3") + (1 << 20) - (1 << 16)
+    start = next(a for a in range(near, near + (1 << 20)) if lib.raddle_block_at(machine.context, a) == RAM) - 1
+    for offset, expected in ((1, 0), (10, 0), (11, 1), (20, 1), (30, 2)):
+        assert lib.raddle_restore_pc(machine.env, start + offset) == expected
+        assert machine.header.pc == RAM + 4 * expected
+        assert machine.header.insn_extra == 100 + expected
+    assert lib.raddle_restore_pc(machine.env, start) == -1
+
+
+def test_tlb_flushes_drop_what_they_name(machine: Machine) -> None:
+    def fills_of(address: int) -> int:
+        before = len(machine.fills)
+        machine.header.arg0 = address
+        assert lib.raddle_slow_load(machine.env, 0, WORD) == 0
+        return len(machine.fills) - before
+
+    assert fills_of(RAM) == fills_of(RAM + 0x1000) == 1
+    assert fills_of(RAM) == fills_of(RAM + 0x1000) == 0
+    machine.helper("tlb_flush_page", RAM, 1)
+    assert (fills_of(RAM), fills_of(RAM + 0x1000)) == (1, 0)
+    machine.helper("tlb_flush_by_mmuidx", 2)
+    assert (fills_of(RAM), fills_of(RAM + 0x1000)) == (0, 0)
+    machine.helper("tlb_flush_range", RAM + 0xFFF, 2, 1)
+    assert (fills_of(RAM), fills_of(RAM + 0x1000)) == (1, 1)
+    machine.helper("tlb_flush")
+    assert (fills_of(RAM), fills_of(RAM + 0x1000)) == (1, 1)
+    # two pages of one slot: the first becomes a victim and stays known
+    machine.helper("tlb_set", RAM + 0x1000 + 0x400000 * 0, RAM + 0x1000, 7)
+    machine.helper("tlb_set", 0x1000, RAM + 0x2000, 7)
+    assert fills_of(RAM + 0x1000) == fills_of(0x1000) == 0
+    # a page inside a large one takes all of the index with it
+    machine.helper("tlb_set", RAM + 0x8000, RAM + 0x8000, 7 | 20 << 8)
+    machine.helper("tlb_flush_page", RAM + 0x9000, 1)
+    assert fills_of(RAM + 0x8000) == 1
+
+
+def test_interrupts_and_halting(machine: Machine) -> None:
+    machine.install(RAM + 0x80, machine.set_pc(RAM + 0x100) + b"\x31\xc0\xc3")
+    lib.raddle_interrupt_set(machine.env, 2)
+    assert machine.run(RAM + 0x80) == lib.RADDLE_MISS
+    assert machine.faults == [(0, 0, 2, RAM + 0x80)]
+    machine.header.halted = 1
+    timer = lib.raddle_timer_new(machine.context, lib.RADDLE_TIMER_INTERRUPT, 1, machine.env)
+    lib.raddle_timer_set(machine.context, timer, lib.raddle_clock_ns(machine.context) + 20_000_000)
+    assert machine.run(RAM + 0x80) == lib.RADDLE_MISS
+    assert machine.faults[1:] == [(0, 0, 1, RAM + 0x80)]
+    assert machine.header.halted == 0
+
+
+def test_stop_work_and_error_wake_a_halted_cpu(machine: Machine) -> None:
+    for request, reason in (
+        (lambda: lib.raddle_work(machine.env), lib.RADDLE_WORK),
+        (lambda: lib.raddle_stop(machine.context), lib.RADDLE_STOP),
+        (lambda: lib.raddle_error(machine.context, machine.env), lib.RADDLE_ERROR),
+    ):
+        lib.raddle_go(machine.context)
+        machine.header.halted = 1
+        threading.Timer(0.02, request).start()
+        assert machine.run(RAM) == reason
+
+
+def test_round_robin_reasons() -> None:
+    machine = Machine(lib.RADDLE_FLAG_DUAL_MAP)
+    try:
+        machine.header.halted = 1
+        assert machine.run(RAM) == lib.RADDLE_HALTED
+        assert not lib.raddle_can_run(machine.env)
+        assert not lib.raddle_wait(machine.context, 1000)
+        lib.raddle_interrupt_set(machine.env, 1)
+        assert lib.raddle_wait(machine.context, NONE)
+        assert lib.raddle_can_run(machine.env)
+        machine.helper("yield_")
+        assert machine.run(RAM) == lib.RADDLE_YIELD
+        timer = lib.raddle_timer_new(machine.context, lib.RADDLE_TIMER_SLICE, 0, machine.env)
+        # a block that jumps to itself until exit_request is set
+        loop = b"\x83\xbf" + struct.pack("<iB", layout.OFFSET["exit_request"], 0) + b"\x74\xf7"
+        machine.install(RAM, loop + machine.set_pc(RAM) + b"\x31\xc0\xc3")
+        lib.raddle_timer_set(machine.context, timer, lib.raddle_clock_ns(machine.context) + 5_000_000)
+        assert machine.run(RAM) == lib.RADDLE_SLICE
+    finally:
+        machine.close()
+
+
+def test_flush_drops_every_block_once(machine: Machine) -> None:
+    code = machine.set_pc(RAM + 0x100) + b"\x31\xc0\xc3"
+    machine.install(RAM, code)
+    generation = lib.raddle_code_generation(machine.context)
+    lib.raddle_code_flush(machine.context, generation)
+    assert machine.run(RAM) == lib.RADDLE_MISS
+    assert machine.header.pc == RAM
+    machine.install(RAM, code)
+    lib.raddle_code_flush(machine.context, generation)  # somebody has flushed since
+    machine.run(RAM)
+    assert machine.header.pc == RAM + 0x100
+    while machine.install(RAM + 0x400, b"\xc3" * 60000, flags=1) != lib.RADDLE_FULL:
+        machine.helper("phys_store32", RAM + 0x400, 0)
+
+
+def test_instruction_counting_is_exact() -> None:
+    machine = Machine(lib.RADDLE_FLAG_DUAL_MAP | lib.RADDLE_FLAG_ICOUNT)
+    try:
+        lib.raddle_icount_shift(machine.context, 3)
+
+        def count(instructions: int) -> bytes:
+            left = layout.OFFSET["icount_left"]
+            again = machine.set_pc(RAM) + b"\x81\x87" + struct.pack("<ii", left, instructions) + b"\x31\xc0\xc3"
+            take = b"\x81\xaf" + struct.pack("<ii", left, instructions)
+            return take + b"\x79" + bytes([len(again)]) + again + machine.set_pc(RAM) + b"\x31\xc0\xc3"
+
+        machine.install(RAM, count(5), rows=5, size=20)
+        machine.install(RAM, count(1), flags=lib.RADDLE_SINGLE)
+        timer = lib.raddle_timer_new(machine.context, lib.RADDLE_TIMER_INTERRUPT, 4, machine.env)
+        lib.raddle_timer_set(machine.context, timer, 17 * 8)
+        assert lib.raddle_icount_budget(machine.context, 1000) == 17
+        lib.raddle_icount_set(machine.env, 17)
+        assert machine.run(RAM) == lib.RADDLE_BUDGET
+        assert lib.raddle_icount(machine.context) == 17
+        assert lib.raddle_clock_ns(machine.context) == 17 * 8
+        assert lib.raddle_timers_run(machine.context) == 1
+        lib.raddle_icount_warp(machine.context, 1000)
+        assert machine.helper("clock_ticks", 1_000_000) == (17 * 8 + 1000) // 1000
+        first = machine.header.trace_hash
+    finally:
+        machine.close()
+    assert first != 0
+
+
+def test_ticks(machine: Machine) -> None:
+    assert machine.helper("ticks_to_ns", 62_500_000 * 10**6, 62_500_000) == 10**15
+    assert machine.helper("ticks_to_ns", 1, 3) == 333_333_334
+    assert machine.helper("ticks_to_ns", NONE, 1) == NONE
