@@ -99,8 +99,14 @@ GUESTS = {
     **stress("psci", "psci", "-DROUNDS=300u"),
     **stress("sleep", "sleep", "-DROUNDS=50u"),
     **stress("timer", "timer", "-DTICKS=300u"),
+    "idle": Guest(("stress/idle.c",), ("-DSECONDS=3u",)),
     "exceptions": Guest(("exceptions/exceptions.c", "exceptions/trial.c")),
     "exceptions-lpae": Guest(("exceptions/lpae.c", "exceptions/trial.c")),
+    "endless-loop": Guest(("endless/endless.c",), ("-DLOOP",)),
+    "endless-count": Guest(("endless/endless.c",), ("-DCOUNT",)),
+    "endless-sleep": Guest(("endless/endless.c",), ("-DSLEEP",)),
+    "stray-pc": Guest(("endless/endless.c",), ("-DSTRAY_PC",)),
+    "stray-undefined": Guest(("endless/endless.c",), ("-DSTRAY_UNDEFINED",)),
     "demo": Guest(("../../../targets/arm/guest-src/demo/demo.c",), prebuilt=ARM_PACKAGE / "src/raddle_target_arm/demo"),
 }
 

@@ -23,18 +23,21 @@ DEMO = HERE.parents[2] / "targets/arm/src/raddle_target_arm/demo/demo.elf"
 ONE_CPU = ("hello", "exceptions", "exceptions-lpae", "crc32-thumb", "sha256-thumb")
 BENCH = tuple(path.stem for path in sorted(PREBUILT.glob("bench-*.elf")))
 CONTROLS = tuple(path.stem for path in sorted(PREBUILT.glob("*-control.elf")))
+ENDLESS = ("endless-loop", "endless-count", "endless-sleep", "stray-pc", "stray-undefined")
 STRESS = tuple(
-    path.stem for path in sorted(PREBUILT.glob("*.elf")) if path.stem not in {*ONE_CPU, *BENCH, *CONTROLS, "hello-smp"}
+    path.stem
+    for path in sorted(PREBUILT.glob("*.elf"))
+    if path.stem not in {*ONE_CPU, *BENCH, *CONTROLS, *ENDLESS, "hello-smp"}
 )
 PEER_FAILS_MULTI = {"doubleword", "codemod-cross"}  # QEMU 7.2; the reasons are in tests/guests/README.md
 CONTROLS_NEED_MULTI = {"store-buffering-control"}
 
 
-def run_on_peer(elf: Path, cpus: int, thread: str) -> list[str]:
-    """Run a guest until it powers off; return its lines. A guest that does not is an error."""
+def run_on_peer(elf: Path, cpus: int, thread: str, limit: float = 120) -> list[str]:
+    """Run a guest until it powers off, for at most ``limit`` seconds; return its lines."""
     machine = ["-M", "virt", "-cpu", "cortex-a15", "-m", "256M", "-nographic", "-no-reboot"]
     command = ["qemu-system-arm", *machine, "-smp", str(cpus), "-accel", f"tcg,thread={thread}", "-kernel", str(elf)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit, check=True)
     return done.stdout.splitlines()
 
 
@@ -84,6 +87,14 @@ def test_controls_fail(name: str, thread: str) -> None:
     if thread == "single" and name in CONTROLS_NEED_MULTI:
         pytest.skip("CPUs in turn never reorder")
     assert run_on_peer(PREBUILT / f"{name}.elf", 4, thread)[-1].startswith(f"FAIL {name}: ")
+
+
+@pytest.mark.peer("qemu-system-arm")
+@pytest.mark.parametrize("name", ENDLESS)
+def test_endless_guests_get_ready_and_stay(name: str) -> None:
+    with pytest.raises(subprocess.TimeoutExpired) as stayed:
+        run_on_peer(PREBUILT / f"{name}.elf", 2, "multi", limit=2)
+    assert stayed.value.stdout == b"ready cpus=2\r\n"
 
 
 @pytest.mark.peer("qemu-system-arm")

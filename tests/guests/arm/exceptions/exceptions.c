@@ -419,6 +419,37 @@ static void banked_registers(void) {
         value("bank", seen[i], expected[i]);
 }
 
+#define SCTLR_V (1u << 13)
+#define SCTLR_TE (1u << 30)
+
+// Vectors at 0xffff0000 (SCTLR.V), in ARM and in Thumb code (SCTLR.TE), that go on to the ordinary ones.
+static void high_vectors(void) {
+    static uint32_t high_table[256] __attribute__((section(".bss.tables"), aligned(1024)));
+    high_table[0xf0] = (uint32_t)frames[30] | SMALL_PAGE | PAGE_AP(3);
+    level1_table[0xfff] = (uint32_t)high_table | 1;
+    for (unsigned i = 0; i < 8; i++) {
+        frames[30][i] = 0xe59ff018; // ldr pc, [pc, #24]: the word 32 bytes on
+        frames[30][8 + i] = (uint32_t)trial_vectors + 4 * i;
+    }
+    WRITE_CP15(0, c7, c5, 0, 0); // ICIALLU
+    set_sctlr(SCTLR_V, true);
+    trial("high-undefined", a_udf, MODE_SYS, 0, 0, EXPECT_UNDEFINED(8));
+    trial("high-svc-user", t_svc, MODE_USR, 0, 0, EXPECT_SVC(4));
+    trial("high-prefetch", a_jump, MODE_SYS, SECTION(2), 0, EXPECT_PREFETCH(FS_TRANSLATION_1, SECTION(2)));
+    trial("high-data", a_ldr, MODE_SYS, SECTION(2), 0, EXPECT_DATA(8, ANY, SECTION(2)));
+    for (unsigned i = 0; i < 8; i++)
+        frames[30][i] = 0xf01cf8df; // ldr.w pc, [pc, #28]: the same
+    WRITE_CP15(0, c7, c5, 0, 0);    // ICIALLU
+    set_sctlr(SCTLR_TE, true);
+    trial("thumb-vector-undefined", a_udf, MODE_SYS, 0, 0, EXPECT_UNDEFINED(8));
+    trial("thumb-vector-svc-user", t_svc, MODE_USR, 0, 0, EXPECT_SVC(4));
+    trial("thumb-vector-data", a_ldr, MODE_SYS, SECTION(2), 0, EXPECT_DATA(8, ANY, SECTION(2)));
+    set_sctlr(SCTLR_V | SCTLR_TE, false);
+    level1_table[0xfff] = 0;
+    flush();
+    trial("low-again", a_udf, MODE_SYS, 0, 0, EXPECT_UNDEFINED(8));
+}
+
 static void interrupts(void) {
     REGISTER(GIC_DISTRIBUTOR) = 1;
     REGISTER(GIC_DISTRIBUTOR + 0x100) = 0xffff;
@@ -587,5 +618,6 @@ int main(void) {
     address_translation();
     address_spaces();
     second_table();
+    high_vectors();
     finish();
 }

@@ -13,12 +13,13 @@ typedef struct {
     uint32_t r[15], pc, psr;
 } Start;
 void run_snippet(const Start *start);
-extern const char snippet_end[], trial_vectors[];
+extern const char snippet_end[];
 
 __asm__(".pushsection .text.trial, \"ax\", %progbits\n"
         ".syntax unified\n"
         ".arm\n"
         ".balign 32\n"
+        ".global trial_vectors\n"
         "trial_vectors:\n"
         "    b .\n"
         "    b trial_undefined\n"

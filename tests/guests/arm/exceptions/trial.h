@@ -41,6 +41,7 @@ typedef struct {
 #define EXPECT_PREFETCH(status, address) ((Expected){PREFETCH_ABORT, ANY, status, address})
 #define EXPECT_DATA(lr, status, address) ((Expected){DATA_ABORT, lr, status, address})
 
+extern const char trial_vectors[];
 void trials_on(void); // installs the vectors; the calling CPU's exceptions are the trials' from now on
 // Runs `snippet` (odd: Thumb) with r0 and r1, prints one line with all that was observed, compares, and counts.
 // `psr`: mode and flags; A, I and F are masked in addition. Fault status is compared in the bits of `status_mask`.

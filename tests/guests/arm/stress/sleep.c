@@ -13,9 +13,13 @@ GUEST_ENTRY
 #endif
 
 static volatile uint32_t timer_taken[MAX_CPUS][16], sgi_taken[MAX_CPUS][16];
+static volatile uint32_t rearmed_ticks[MAX_CPUS][16]; // what the handler arms the timer with again; 0: it stays off
 static volatile uint32_t event_token ALIGNED(64), sgi_token ALIGNED(64);
 
-static void timer_off(void) { WRITE_CP15(0, c14, c3, 1, 0); }
+static void timer_off(void) {
+    WRITE_CP15(0, c14, c3, 1, 0);
+    isb();
+}
 
 static void timer_in(uint32_t ticks) {
     WRITE_CP15(0, c14, c3, 0, ticks); // CNTV_TVAL
@@ -29,6 +33,9 @@ static void handler(unsigned interrupt, unsigned source) {
     if (interrupt == INTERRUPT_VIRTUAL_TIMER) {
         timer_off();
         timer_taken[cpu][0]++;
+        if (rearmed_ticks[cpu][0])
+            timer_in(rearmed_ticks[cpu][0]);
+        sev(); // an interrupt between a look and the WFE after it must not be lost
     } else {
         sgi_taken[cpu][0]++;
     }
@@ -53,13 +60,19 @@ static void check_wfi_masked(unsigned cpu) {
         fail("cpu %u: the interrupt was not taken when unmasked", cpu);
 }
 
-// With interrupts on, WFI returns after the handler has run.
+// With interrupts on, WFI returns after the handler has run. The timer goes on ticking, because its first interrupt may
+// come between the look and the WFI.
 static void check_wfi_taken(unsigned cpu) {
     uint32_t before = timer_taken[cpu][0], ticks = milliseconds_to_ticks(20);
     uint64_t start = counter();
+    rearmed_ticks[cpu][0] = ticks;
     timer_in(ticks);
     while (timer_taken[cpu][0] == before)
         wfi();
+    irq_off();
+    rearmed_ticks[cpu][0] = 0;
+    timer_off();
+    irq_on();
     if (counter() - start < ticks)
         fail("cpu %u: timer came early", cpu);
 }
