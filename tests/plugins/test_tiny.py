@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest of somebody else's: its wheel, installed with pip beside core and host, runs as its declarations call for.
+
+The tiny guest declares a sequentially consistent memory, and x86-64 lets a load pass an earlier store (ST_LD): so it
+runs on one thread, unless barriers are asked for. That the barriers are there, and needed, is what the store-buffer
+program tells.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+TINY = HERE / "raddle-target-tiny"
+PACKAGES = (ROOT / "core", ROOT / "hosts" / "x86_64", TINY)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64"),
+]
+
+RUN = """
+import json, sys
+from pathlib import Path
+import raddle
+from raddle_target_tiny.assembler import assemble
+
+source, cpus, accelerator = sys.argv[1:]
+program = Path(sys.argv[0]).with_suffix(".bin")
+program.write_bytes(assemble(Path(source).read_text()))
+with raddle.Machine("desk", cpus=int(cpus), memory="1M", kernel=program, accelerator=accelerator) as machine:
+    machine.start()
+    status = machine.wait(60)
+    decision = machine.accel
+    print(json.dumps({
+        "status": status,
+        "console": machine.console.text,
+        "mode": decision.mode.value,
+        "reasons": decision.reasons,
+        "warnings": decision.warnings,
+    }))
+"""
+
+COUNTS_ON = "the tiny guest counts on orders that the x86_64 host does not keep (ST_LD)"
+
+
+@dataclass
+class Environment:
+    """A fresh virtual environment with core, host and the tiny guest in it, and nothing of this tree on its path."""
+
+    directory: Path
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(self.directory / "venv" / "bin" / "python"), "-I", *arguments]
+        return subprocess.run(command, cwd=self.directory, capture_output=True, text=True, timeout=280, check=False)
+
+    def run(self, program: str, cpus: int, accelerator: str) -> dict[str, Any]:
+        script = self.directory / "run.py"
+        script.write_text(RUN)
+        done = self(str(script), str(HERE / "programs" / f"{program}.tiny"), str(cpus), accelerator)
+        assert done.returncode == 0, done.stderr
+        result: dict[str, Any] = json.loads(done.stdout)
+        return result
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    directory = tmp_path_factory.mktemp("tiny")
+    sources = []
+    for package in PACKAGES:
+        # From copies: a build leaves its traces where the sources are.
+        source = directory / "sources" / package.name
+        shutil.copytree(package, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "*.so", "__pycache__"))
+        sources.append(str(source))
+    wheels = directory / "wheels"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", str(wheels), *sources], check=True)
+    assert sorted(wheel.name.partition("-")[0] for wheel in wheels.iterdir()) == [
+        "raddle",
+        "raddle_host_x86_64",
+        "raddle_target_tiny",
+    ]
+    venv.create(directory / "venv", with_pip=True)
+    environment = Environment(directory)
+    installed = environment("-m", "pip", "-q", "install", *(str(wheel) for wheel in wheels.iterdir()))
+    assert installed.returncode == 0, installed.stderr
+    return environment
+
+
+def test_info_lists_the_guest_and_its_mode(environment: Environment) -> None:
+    done = environment("-m", "raddle.cli.main", "info")
+    assert done.returncode == 0, done.stderr
+    assert "tiny" in done.stdout
+    assert "desk" in done.stdout
+    assert "broken" not in done.stdout
+    matrix = environment("-m", "raddle.cli.main", "info", "--matrix").stdout
+    (row,) = [line for line in matrix.splitlines() if line.startswith("│ tiny")]
+    assert [cell.strip() for cell in row.split("│")[1:4]] == ["tiny", "x86_64", "single"]
+
+
+def test_orders_that_the_host_lacks_make_it_single_threaded(environment: Environment) -> None:
+    assert environment.run("counter", 4, "tcg") == {
+        "status": 0,
+        "console": "=",
+        "mode": "single",
+        "reasons": [f"{COUNTS_ON}; order=fenced would run it multi-threaded"],
+        "warnings": [],
+    }
+
+
+def test_with_barriers_it_is_multi_threaded(environment: Environment) -> None:
+    assert environment.run("counter", 4, "tcg,order=fenced") == {
+        "status": 0,
+        "console": "=",
+        "mode": "multi",
+        "reasons": ["order=fenced adds a barrier for each order that the x86_64 host lacks: ST_LD"],
+        "warnings": [],
+    }
+
+
+def test_a_user_may_insist_and_is_warned(environment: Environment) -> None:
+    result = environment.run("counter", 4, "tcg,thread=multi")
+    assert (result["mode"], result["console"]) == ("multi", "=")
+    assert result["warnings"] == [f"{COUNTS_ON}: its programs may see them broken; order=fenced keeps them"]
+
+
+@pytest.mark.alone
+def test_barriers_keep_a_store_before_a_later_load(environment: Environment) -> None:
+    assert environment.run("store_buffer", 2, "tcg,order=fenced")["console"] == "0"
+
+
+@pytest.mark.alone
+def test_without_barriers_the_store_is_seen_late(environment: Environment) -> None:
+    """The control: where the host's own order is all there is, the program does see what it must not."""
+    assert any(environment.run("store_buffer", 2, "tcg,thread=multi")["console"] == "+" for _ in range(5))
+
+
+def test_a_program_that_goes_wrong_is_one_line(environment: Environment, tmp_path: Path) -> None:
+    program = tmp_path / "bad.bin"
+    program.write_bytes(bytes(4))
+    done = environment("-m", "raddle.cli.main", "boot", "-M", "desk", "-kernel", str(program), "-serial", "null")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "raddle: undefined instruction at 0x1000"
+    assert "Traceback" not in done.stderr
