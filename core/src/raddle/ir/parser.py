@@ -306,8 +306,8 @@ class _Parser:
         self.expect("]")
         return lsb, width
 
-    def words(self, **readers: Callable[[], object]) -> dict[str, object]:
-        """The rest of a bracket: words, or word=value where ``readers`` names the word. Each at most once."""
+    def words(self, *flags: str, **readers: Callable[[], object]) -> dict[str, object]:
+        """The rest of a bracket: words in ``flags``, and word=value with the value's reader. Each at most once."""
         found: dict[str, object] = {}
         while not self.accept("]"):
             word = self.name("a word or ']'")
@@ -316,22 +316,18 @@ class _Parser:
             if word in readers:
                 self.expect("=")
                 found[word] = readers[word]()
-            else:
+            elif word in flags:
                 found[word] = True
+            else:
+                self.fail(f"{word} is not known here; known: {', '.join((*flags, *readers))}", back=1)
         return found
-
-    def only(self, found: dict[str, object], *known: str) -> None:
-        for word in found:
-            if word not in known:
-                self.fail(f"{word} is not known here; known: {', '.join(known)}", back=1)
 
     def access(self) -> MemAccess:
         self.expect("[")
         size = self.name("a size (u4, s2 ...)")
         if not re.fullmatch(r"[us](1|2|4|8|16)", size):
             self.fail(f"{size} is no size; sizes are u1, u2, u4, u8, u16 and s1 ... s16", back=1)
-        found = self.words(align=lambda: self.member(Align), order=self.orders, mmu=self.integer)
-        self.only(found, "be", "align", "order", "mmu")
+        found = self.words("be", align=lambda: self.member(Align), order=self.orders, mmu=self.integer)
         if "mmu" not in found:
             self.fail("mmu= is missing", back=1)
         align, order, mmu = found.get("align", Align.NONE), found.get("order", 0), found["mmu"]
@@ -357,33 +353,25 @@ class _Parser:
             self.fail(f"signed or unsigned is wanted here, not {word}", back=1)
         return word == "signed"
 
-    def conversion(self, *known: str) -> tuple[Rounding, int, int]:
-        found = self.words(rounding=lambda: self.member(Rounding), fraction=self.integer, width=self.integer)
-        self.only(found, *known)
-        rounding, fraction, width = (
-            found.get("rounding", Rounding.CURRENT),
-            found.get("fraction", 0),
-            found.get("width", 0),
-        )
+    def conversion(self, **more: Callable[[], int]) -> tuple[bool, Rounding, dict[str, int]]:
+        """A conversion's signedness, its rounding and its numbers: fraction and what ``more`` names."""
+        signed = self.signedness()
+        found = self.words(rounding=lambda: self.member(Rounding), fraction=self.integer, **more)
+        rounding = found.pop("rounding", Rounding.CURRENT)
         assert isinstance(rounding, Rounding)
-        assert isinstance(fraction, int)
-        assert isinstance(width, int)
-        return rounding, fraction, width
+        return signed, rounding, {name: value for name, value in found.items() if isinstance(value, int)}
 
     def float_to_int(self) -> FloatToInt:
-        signed = self.signedness()
-        rounding, fraction, width = self.conversion("rounding", "fraction", "width")
-        return FloatToInt(signed, rounding, fraction, width)
+        signed, rounding, numbers = self.conversion(width=self.integer)
+        return FloatToInt(signed, rounding, **numbers)
 
     def int_to_float(self) -> IntToFloat:
-        signed = self.signedness()
-        rounding, fraction, _ = self.conversion("rounding", "fraction")
-        return IntToFloat(signed, fraction, rounding)
+        signed, rounding, numbers = self.conversion()
+        return IntToFloat(signed, rounding=rounding, **numbers)
 
     def callee(self) -> Callee:
         self.expect("[")
         kind = self.member(CalleeKind)
         name = self.name("the callee's name")
-        found = self.words()
-        self.only(found, "may_exit", "pure_state")
+        found = self.words("may_exit", "pure_state")
         return Callee(kind, name, "may_exit" in found, "pure_state" in found)

@@ -284,7 +284,8 @@ _AUX: dict[str, Callable[[object], bool]] = {
 
 def _field_type(i: Instruction) -> None:
     assert isinstance(i.aux, Field | FieldArray | Local)
-    _require(i.aux.type is i.type, f"{i.aux.name or i.aux!r} is {i.aux.type.name.lower()}, not {i.type.name.lower()}")
+    name = f"local {i.aux!r}" if isinstance(i.aux, Local) else i.aux.name
+    _require(i.aux.type is i.type, f"{name} is {i.aux.type.name.lower()}, not {i.type.name.lower()}")
 
 
 def _element(i: Instruction) -> None:
