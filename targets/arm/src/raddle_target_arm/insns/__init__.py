@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The instruction sets: decoding, conditions, and the semantics functions by the names of the decode tables.
+
+One name is one function for A32, T16 and T32; what these functions get is described in ``common``.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType, ModuleType
+from typing import Final
+
+from raddle.ir.builder import Builder
+from raddle.ir.types import FlagCondition
+from raddle.translate.decode import Decoder, Fields, Pattern
+from raddle.translate.frontend import InstructionSet
+from raddle_target_arm import decode
+from raddle_target_arm.exceptions import take_undefined
+from raddle_target_arm.insns import (
+    bitfield,
+    branch,
+    coprocessor,
+    data_processing,
+    exclusive,
+    load_store,
+    load_store_multiple,
+    multiply,
+    parallel,
+    saturating,
+    system,
+)
+from raddle_target_arm.insns.common import Semantics
+from raddle_target_arm.state import mmu_index
+
+MODULES: Final[tuple[ModuleType, ...]] = (
+    bitfield,
+    branch,
+    coprocessor,
+    data_processing,
+    exclusive,
+    load_store,
+    load_store_multiple,
+    multiply,
+    parallel,
+    saturating,
+    system,
+)
+"""The modules of semantics functions: each of their functions whose name starts with a capital letter is one."""
+
+
+def _semantics() -> dict[str, Semantics]:
+    return {
+        name: function
+        for module in MODULES
+        for name, function in vars(module).items()
+        if isinstance(function, FunctionType) and name[0].isupper()
+    }
+
+
+SEMANTICS: Final[dict[str, Semantics]] = _semantics()
+"""Every semantics function by name."""
+
+ALWAYS: Final = 14
+"""Conditions from here on are none."""
+
+
+def _translate(b: Builder, f: Fields, name: str, condition: int) -> None:
+    semantics = SEMANTICS[name]
+    if condition >= ALWAYS:
+        semantics(b, f)
+    else:
+        with b.if_(b.cond(FlagCondition(condition))):
+            semantics(b, f)
+
+
+class _Instructions(InstructionSet):
+    """What A32 and T32 share."""
+
+    def decode(self, word: int, size: int) -> Pattern | None:
+        return self.decoder(size).decode(word)
+
+    def decoder(self, size: int) -> Decoder:
+        """The decoder of words of ``size`` bytes."""
+        raise NotImplementedError
+
+    def disassemble(self, word: int, size: int, pc: int) -> str:
+        pattern = self.decode(word, size)
+        if pattern is None:
+            return super().disassemble(word, size, pc)
+        return f"{pattern.name} {' '.join(f'{name}={value}' for name, value in pattern.values(word).items())}".rstrip()
+
+
+class A32(_Instructions):
+    """The ARM instruction set: words of four bytes. Contexts are always 0."""
+
+    unit = 4
+
+    def decoder(self, size: int) -> Decoder:
+        return decode.a32()
+
+    def translate(self, b: Builder, pattern: Pattern | None, word: int, context: int, mode: int) -> int:
+        if pattern is None:
+            take_undefined(b, 0, mode)
+            return 0
+        f = pattern.fields(word)
+        f.__dict__.update(mode=mode, mmu=mmu_index(mode), length=4, it=0, next_it=0)
+        _translate(b, f, pattern.name, f.c if "c" in f else ALWAYS)
+        return 0
+
+
+def it_advance(it: int) -> int:
+    """ITSTATE of the instruction after one whose ITSTATE is ``it`` (A2.5.2)."""
+    return it & 0xE0 | it << 1 & 0x1F if it & 7 else 0
+
+
+class T32(_Instructions):
+    """The Thumb instruction set: words of two bytes, or of four with the first halfword on top.
+
+    The context is ITSTATE: bits 7:4 are the instruction's condition, all 0 outside IT blocks (A2.5.2).
+    """
+
+    unit = 2
+
+    def is_wide(self, unit: int) -> bool:
+        return decode.is_t32_prefix(unit)
+
+    def decoder(self, size: int) -> Decoder:
+        return decode.t16() if size == 2 else decode.t32()
+
+    def translate(self, b: Builder, pattern: Pattern | None, word: int, context: int, mode: int) -> int:
+        following = it_advance(context)
+        condition = context >> 4 if context else ALWAYS
+        if pattern is None:
+            if condition >= ALWAYS:
+                take_undefined(b, context, mode)
+            else:
+                with b.if_(b.cond(FlagCondition(condition))):
+                    take_undefined(b, context, mode)
+            return following
+        f = pattern.fields(word)
+        f.__dict__.update(mode=mode, mmu=mmu_index(mode), length=pattern.width // 8, it=context, next_it=following)
+        if pattern.name == "IT":
+            return f.f << 4 | f.k
+        if pattern.name == "BKPT":
+            condition = ALWAYS
+        elif "c" in f:
+            condition = f.c
+        if "S" in f and f.S == decode.S_UNLESS_IN_IT:
+            f.__dict__.update(S=0 if context else 1)
+        _translate(b, f, pattern.name, condition)
+        return following
