@@ -86,6 +86,9 @@ class FrontEnd(ABC):
     def prologue(self, b: Builder, mode: int) -> None:
         """Emit what blocks of this mode do before their first instruction; most emit nothing."""
 
+    def epilogue(self, b: Builder, mode: int, context: int) -> None:
+        """Emit what a block does after its last instruction when it ends where it need not, before one in ``context``."""
+
     @abstractmethod
     def reset(self, cpu: Any, entry: int, context: int) -> None:
         """Put the vCPU into its reset state (``cpu[name]`` reads and writes fields), about to run from ``entry``.

@@ -36,12 +36,14 @@ class BlockTrace:
 class _Memo:
     """What is known of one block mode: its instruction set, and its entries by word and context."""
 
-    __slots__ = ("entries", "mode", "prologue", "set")
+    __slots__ = ("entries", "epilogues", "mode", "prologue", "set")
 
     def __init__(self, instruction_set: InstructionSet, mode: int, prologue: Entry | None) -> None:
         self.set = instruction_set
         self.mode = mode
         self.prologue = prologue
+        self.epilogues: dict[int, Entry | None] = {}
+        """By context."""
         self.entries: dict[int, Entry] = {}
         """By word | context << 32. Two threads may make the same entry; either will do."""
 
@@ -119,6 +121,11 @@ class Translator:
                 rest = bytes(ffi.buffer(lib.raddle_phys_pointer(self.context, second, 2), 2))
                 data = data[:2] + rest
                 size = self._gather2(memo, memoryview(data).cast("H"), limit, entries)
+        last = entries[-1]
+        if last.next_context and not last.ends:
+            epilogue = self._epilogue(memo, last.next_context)
+            if epilogue is not None:
+                entries.append(epilogue)
         block = self.backend.join(entries, pc, not entries[-1].ends)
         desc = ffi.new("struct raddle_block_desc *")
         desc.pc = pc
@@ -194,13 +201,23 @@ class Translator:
     def _new_memo(self, mode: int) -> _Memo:
         b = Builder(self.frontend.word, self.frontend.state.nzcv)
         self.frontend.prologue(b, mode)
-        prologue = None
-        if b.code:
-            context = self.frontend.initial_context(mode)
-            with self._lock:
-                prologue = self.backend.template(b.code, b.locals, 0, context, context).fill(())
+        prologue = self._extra(b, self.frontend.initial_context(mode))
         memo = _Memo(self.frontend.instruction_set(mode), mode, prologue)
         return self._memos.setdefault(mode, memo)
+
+    def _epilogue(self, memo: _Memo, context: int) -> Entry | None:
+        if context not in memo.epilogues:
+            b = Builder(self.frontend.word, self.frontend.state.nzcv)
+            self.frontend.epilogue(b, memo.mode, context)
+            memo.epilogues[context] = self._extra(b, context)
+        return memo.epilogues[context]
+
+    def _extra(self, b: Builder, context: int) -> Entry | None:
+        """Code of no guest instruction, at a block's start or end: an entry of size 0, None where there is none."""
+        if not b.code:
+            return None
+        with self._lock:
+            return self.backend.template(b.code, b.locals, 0, context, context).fill(())
 
     def _entry(self, memo: _Memo, word: int, size: int, context: int, key: int) -> Entry:
         started = perf_counter_ns()

@@ -98,7 +98,8 @@ class X86Template(backend.Template):
         if compiled.holes:
             hot, cold = bytearray(compiled.hot), bytearray(compiled.cold)
             for in_cold, offset, index, addend, reloc in compiled.holes:
-                value = values[index] + addend
+                # Literals are 32 bits wide; addresses may be wider.
+                value = ((values[index] & _M32 ^ 1 << 31) - (1 << 31)) + addend
                 if reloc < 0:
                     _PATCH(cold if in_cold else hot, offset, value & _M32)
                 elif in_cold:
@@ -400,29 +401,26 @@ class X86BackEnd(backend.BackEnd):
     # -- thunks --------------------------------------------------------------------------------------------------------
 
     def thunks(self, functions: dict[str, int]) -> Thunks:
-        pinned = self._emitter.pinned
         by_field = {
-            "thunk_exit": self._leave_thunk(pinned, 0),
-            "thunk_chain": self._leave_thunk(pinned, -1),
-            "thunk_indirect": self._indirect_thunk(pinned),
-            "thunk_load": self._slow_thunk(pinned, functions["raddle_slow_load"], 1),
-            "thunk_store": self._slow_thunk(pinned, functions["raddle_slow_store"], 1),
-            "thunk_atomic": self._slow_thunk(pinned, functions["raddle_slow_atomic"], 2),
-            "thunk_call": self._call_thunk(pinned, functions["raddle_call_helper"]),
+            "thunk_exit": self._leave_thunk(0),
+            "thunk_chain": self._leave_thunk(-1),
+            "thunk_indirect": self._indirect_thunk(),
+            "thunk_load": self._slow_thunk(functions["raddle_slow_load"], 1),
+            "thunk_store": self._slow_thunk(functions["raddle_slow_store"], 1),
+            "thunk_atomic": self._slow_thunk(functions["raddle_slow_atomic"], 2),
+            "thunk_call": self._call_thunk(functions["raddle_call_helper"]),
         }
-        return Thunks(self._enter_thunk(pinned), by_field)
+        return Thunks(self._enter_thunk(), by_field)
 
-    @staticmethod
-    def _load_pinned(a: Assembler, pinned: dict[int, int]) -> None:
-        for offset, register in pinned.items():
-            a.MOV_rm(register, RBP, offset)
+    def _load_pinned(self, a: Assembler) -> None:
+        for field, register in self._emitter.pinned_fields:
+            (a.MOVQ_rm if field.type is Type.I64 else a.MOV_rm)(register, RBP, field.offset)
 
-    @staticmethod
-    def _store_pinned(a: Assembler, pinned: dict[int, int]) -> None:
-        for offset, register in pinned.items():
-            a.MOV_mr(RBP, offset, register)
+    def _store_pinned(self, a: Assembler) -> None:
+        for field, register in self._emitter.pinned_fields:
+            (a.MOVQ_mr if field.type is Type.I64 else a.MOV_mr)(RBP, field.offset, register)
 
-    def _enter_thunk(self, pinned: dict[int, int]) -> bytes:
+    def _enter_thunk(self) -> bytes:
         a = Assembler()
         for register in _SAVED:
             a.PUSH_r(register)
@@ -430,7 +428,7 @@ class X86BackEnd(backend.BackEnd):
         a.MOVQ_rr(RBP, RDI)
         a.MOVQ_mr(RBP, OFFSET["saved_sp"], RSP)
         a.MOVQ_rr(RAX, RSI)
-        self._load_pinned(a, pinned)
+        self._load_pinned(a)
         a.JMP_r(RAX)
         return a.finish()
 
@@ -443,15 +441,15 @@ class X86BackEnd(backend.BackEnd):
             a.POP_r(register)
         a.RET()
 
-    def _leave_thunk(self, pinned: dict[int, int], answer: int) -> bytes:
+    def _leave_thunk(self, answer: int) -> bytes:
         a = Assembler()
-        self._store_pinned(a, pinned)
+        self._store_pinned(a)
         if answer >= 0:
             a.XOR_rr(RAX, RAX)
         self._return_to_loop(a)
         return a.finish()
 
-    def _indirect_thunk(self, pinned: dict[int, int]) -> bytes:
+    def _indirect_thunk(self) -> bytes:
         """rax = guest address. The jump cache's index: see `raddle.runtime.layout.JUMP_CACHE_ENTRIES`."""
         a = Assembler()
         miss = a.label()
@@ -475,16 +473,16 @@ class X86BackEnd(backend.BackEnd):
         a.Jcc_near(cc.NE, miss)
         a.JMP_m(RCX, 16)
         a.bind(miss)
-        self._store_pinned(a, pinned)
+        self._store_pinned(a)
         a.XOR_rr(RAX, RAX)
         self._return_to_loop(a)
         return a.finish()
 
-    def _slow_thunk(self, pinned: dict[int, int], function: int, extra: int) -> bytes:
+    def _slow_thunk(self, function: int, extra: int) -> bytes:
         """Call f(env, return address, oi[, operation]): oi is in ecx, the operation in edx; 1 leaves the block."""
         a = Assembler()
         leave = a.label()
-        self._store_pinned(a, pinned)
+        self._store_pinned(a)
         kept = [r for r in self._emitter.value_registers if r in _CALLER_SAVED]
         for register in kept:
             a.PUSH_r(register)
@@ -507,18 +505,18 @@ class X86BackEnd(backend.BackEnd):
             a.ADDQ_ri(RSP, pad)
         for register in reversed(kept):
             a.POP_r(register)
-        self._load_pinned(a, pinned)
+        self._load_pinned(a)
         a.RET()
         a.bind(leave)
         a.XOR_rr(RAX, RAX)
         self._return_to_loop(a)
         return a.finish()
 
-    def _call_thunk(self, pinned: dict[int, int], function: int) -> bytes:
+    def _call_thunk(self, function: int) -> bytes:
         """eax = helper number; the runtime takes the arguments from the header and leaves the result there."""
         a = Assembler()
         leave = a.label()
-        self._store_pinned(a, pinned)
+        self._store_pinned(a)
         a.MOVQ_rr(RDI, RBP)
         a.MOV_rr(RSI, RAX)
         a.MOVQ_rm(RDX, RSP, 0)
@@ -528,7 +526,7 @@ class X86BackEnd(backend.BackEnd):
         a.TEST_rr(RAX, RAX)
         a.Jcc_near(cc.NE, leave)
         a.ADDQ_ri(RSP, 8)
-        self._load_pinned(a, pinned)
+        self._load_pinned(a)
         a.RET()
         a.bind(leave)
         a.XOR_rr(RAX, RAX)

@@ -42,6 +42,8 @@ ROUTINE_REGISTERS: Final = (RAX, RSI, RDI, R8, R9, R10, R11, *CALLEE_SAVED)
 
 SPILL: Final = 1000
 ENV: Final = 1 << 20
+NOWHERE: Final = ENV - 1
+"""Location of constants and holes, and of values before their definition."""
 FRAME_SLOTS: Final = 64
 """Slots of 8 bytes in the frame that `enter` lays: slot 0 saves a fixed register, locals and spilled values follow."""
 SAVE_SLOT: Final = 0
@@ -96,7 +98,7 @@ class Emitter(Assembler):
     __slots__ = (
         "callee_saved_used", "cold", "cold_relocs", "config", "done", "features", "flag_readers", "flags_value", "free",
         "frame_used", "function", "hints", "holes", "hot_relocs", "kind", "kinds_matter", "labels", "parallel", "pending",
-        "pinned", "position", "routine", "routine_exit", "state_writes", "touched", "value_registers", "calls", "wide",
+        "pinned", "pinned_fields", "position", "routine", "routine_exit", "state_writes", "touched", "value_registers", "calls", "wide",
         "flag_defs", "flag_uses",
     )  # fmt: skip
 
@@ -107,8 +109,9 @@ class Emitter(Assembler):
         self.routine = routine
         self.wide = config.word is Type.I64
         self.parallel = config.parallel
-        hot = () if routine else config.state.hot_fields
-        self.pinned: dict[int, int] = {field.offset: reg for field, reg in zip(hot, PIN_ORDER, strict=False)}
+        hot = () if routine else [f for f in config.state.hot_fields if f.type in (Type.I32, Type.I64)]
+        self.pinned_fields = tuple(zip(hot, PIN_ORDER, strict=False))
+        self.pinned: dict[int, int] = {field.offset: register for field, register in self.pinned_fields}
         if routine:
             self.value_registers = ROUTINE_REGISTERS
         else:
@@ -161,10 +164,12 @@ class Emitter(Assembler):
             ins.position = position
             ins.last_use = -1
             ins.uses = 0
-            ins.location = ENV - 1
+            ins.location = NOWHERE
             for arg in ins.args:
                 arg.last_use = position
                 arg.uses += 1
+                if arg.op <= Op.HOLE:
+                    arg.location = NOWHERE
             if op is Op.SET:
                 field = ins.aux
                 assert isinstance(field, Field)
@@ -227,7 +232,7 @@ class Emitter(Assembler):
                 if end < position <= value.last_use and low <= field.offset < high:
                     return
         self.hints[value] = register
-        self.state_writes.append((start, field.offset, field.offset + 4))
+        self.state_writes.append((start, field.offset, field.offset + field.type.size))
 
     # -- allocation ----------------------------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ def get(e: Emitter, op: Instruction) -> None:
     moved = e.written(field, op.position, op.last_use)
     if register is not None:
         if moved:
-            e.MOV_rr(e.define(op), register)
+            (e.MOVQ_rr if field.type is Type.I64 else e.MOV_rr)(e.define(op), register)
         else:
             op.location = register
     elif moved or op.uses > 1:
@@ -86,6 +86,7 @@ def set_(e: Emitter, op: Instruction) -> None:
 def get_at(e: Emitter, op: Instruction) -> None:
     array = op.aux
     assert isinstance(array, FieldArray)
+    _write_back(e, array)
     index = e.use(op.args[0], RCX)
     target = e.define(op)
     size = array.type.size
@@ -101,8 +102,7 @@ def get_at(e: Emitter, op: Instruction) -> None:
 def set_at(e: Emitter, op: Instruction) -> None:
     array = op.aux
     assert isinstance(array, FieldArray)
-    if any(array.offset <= offset < array.offset + len(array) * array.type.size for offset in e.pinned):
-        raise CodegenError(f"set_at on {array.name}, which has elements in host registers")
+    _write_back(e, array)
     index = e.use(op.args[0], RCX)
     value = e.use(op.args[1], RDX)
     size = array.type.size
@@ -112,6 +112,19 @@ def set_at(e: Emitter, op: Instruction) -> None:
         e.MOV_xr(RBP, index, 4, array.offset, value)
     else:
         e.MOVQ_xr(RBP, index, 8, array.offset, value)
+    for field, register in _pinned_elements(e, array):
+        (e.MOVQ_rm if field.type is Type.I64 else e.MOV_rm)(register, RBP, field.offset)
+
+
+def _pinned_elements(e: Emitter, array: FieldArray) -> list[tuple[Field, int]]:
+    end = array.offset + len(array) * array.type.size
+    return [(field, register) for field, register in e.pinned_fields if array.offset <= field.offset < end]
+
+
+def _write_back(e: Emitter, array: FieldArray) -> None:
+    """Bring elements that are kept in host registers to the state, where an index can find them."""
+    for field, register in _pinned_elements(e, array):
+        (e.MOVQ_mr if field.type is Type.I64 else e.MOV_mr)(RBP, field.offset, register)
 
 
 @emits(Op.LOCAL_GET)
