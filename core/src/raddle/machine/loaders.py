@@ -37,6 +37,7 @@ FOREIGN: Final = (
     (0x202, b"HdrS", "an x86 kernel"),
     (0x00, b"\x27\x05\x19\x56", "a U-Boot image (uImage); extract the kernel first"),
     (0x00, b"\xd0\x0d\xfe\xed", "a device tree or FIT image"),
+    (0x00, GZIP_MAGIC, "compressed twice; decompress it first"),
     (0x00, b"\xfd7zXZ\x00", "compressed with xz; decompress it first"),
     (0x00, b"\x28\xb5\x2f\xfd", "compressed with zstd; decompress it first"),
     (0x00, b"BZh", "compressed with bzip2; decompress it first"),

@@ -164,6 +164,7 @@ class Virt(Board):
             },
             f"intc@{GIC_DISTRIBUTOR:x}": {
                 "compatible": "arm,cortex-a15-gic",
+                "#address-cells": 0,
                 "#interrupt-cells": 3,
                 "interrupt-controller": None,
                 "reg": [

@@ -178,14 +178,17 @@ class Gic:
         """The bits of a priority that decide about preemption (BPR)."""
         return 0xFF << (self.words[self._interface(cpu) + BPR] + 1) & 0xFF
 
-    def to_take(self, cpu: int) -> tuple[int, int]:
-        """The interrupt that `cpu`'s IRQ line stands for now, and its priority: (1023, 256) for none."""
+    def forwarded(self, cpu: int) -> tuple[int, int]:
+        """The best interrupt that `cpu`'s interface lets through: it is enabled and the priority mask allows it."""
         base = self._interface(cpu)
         if not self.words[base + CTLR] & CTLR_ENABLE:
             return SPURIOUS, 0x100
         interrupt, priority = self.best(cpu)
-        if priority >= self.words[base + PMR]:
-            return SPURIOUS, 0x100
+        return (interrupt, priority) if priority < self.words[base + PMR] else (SPURIOUS, 0x100)
+
+    def to_take(self, cpu: int) -> tuple[int, int]:
+        """The interrupt that `cpu`'s IRQ line stands for now, and its priority: (1023, 256) for none."""
+        interrupt, priority = self.forwarded(cpu)
         running = self.running_priority(cpu)
         if running != IDLE_PRIORITY and priority & self.group_mask(cpu) >= running:
             return SPURIOUS, 0x100
@@ -519,7 +522,7 @@ class CpuInterface(Device):
 
     def read_HPPIR(self, _: int) -> int:
         cpu = self._gic.space.initiator
-        interrupt = self._gic.best(cpu)[0]
+        interrupt = self._gic.forwarded(cpu)[0]
         if interrupt < SGIS:
             sources = self._gic.bytes[SGI_SOURCES + SGIS * cpu + interrupt]
             interrupt |= (sources & -sources).bit_length() - 1 << 10

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Character devices: consoles in memory, files, sockets, pseudo-terminals, the terminal and its escape keys."""
+
+import os
+import pty
+import re
+import select
+import socket
+import subprocess
+import sys
+import termios
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raddle.errors import UsageError
+from raddle.machine.chardev import INPUT_LIMIT, CharDevice, ConsoleClosed, ExpectTimeout, FileDevice, MemoryConsole
+from raddle.machine.streams import Command, EscapeFilter, PtyDevice, SocketDevice, parse_chardev
+
+
+def until(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.002)
+
+
+def take_all(device, size):
+    data = b""
+
+    def more():
+        nonlocal data
+        data += device.take(size)
+        return len(data) >= size
+
+    until(more)
+    return data
+
+
+# --- in memory --------------------------------------------------------------------------------------------------
+
+
+def test_expect_consumes_what_it_matches():
+    console = MemoryConsole()
+    console.write(b"one two ")
+    console.write("thr\u00e9e".encode()[:4])
+    console.write("thr\u00e9e".encode()[4:])
+    assert console.expect(r"t(w)o", timeout=1)[1] == "w"
+    assert console.read() == " thrée"
+    assert console.read() == ""
+    assert console.text == "one two thrée"
+
+
+def test_expect_waits_for_output():
+    console = MemoryConsole()
+    threading.Timer(0.05, console.write, [b"login: "]).start()
+    assert console.expect(re.compile("login:"), timeout=10)
+
+
+def test_expect_says_what_came_instead():
+    console = MemoryConsole()
+    console.write(b"Kernel panic\n")
+    with pytest.raises(ExpectTimeout, match=r"did not print 'login:' in 0.01 s; it ended with 'Kernel panic\\n'"):
+        console.expect("login:", timeout=0.01)
+
+
+def test_expect_ends_when_the_machine_does():
+    console = MemoryConsole()
+    threading.Timer(0.05, console.close).start()
+    with pytest.raises(ConsoleClosed, match="stopped without printing"):
+        console.expect("login:", timeout=30)
+    console.write(b"late")
+    assert console.expect("late", timeout=0)
+
+
+def test_send_reaches_the_port():
+    console, told = MemoryConsole(), []
+    console.on_input(lambda: told.append(console.take(3)))
+    console.send("hello")
+    assert (told, console.take(10)) == ([b"hel"], b"lo")
+
+
+def test_feeding_waits_while_too_much_waits_and_close_lets_go():
+    device = CharDevice()
+    fed = threading.Event()
+
+    def feed():
+        device.feed(b"x" * INPUT_LIMIT)
+        device.feed(b"y")
+        fed.set()
+
+    threading.Thread(target=feed).start()
+    assert not fed.wait(0.05)
+    assert device.take(1) == b"x"
+    assert fed.wait(10)
+    threading.Thread(target=device.feed, args=(b"z",)).start()
+    device.close()
+    until(lambda: threading.active_count() == 1)
+
+
+# --- files, sockets, ptys ---------------------------------------------------------------------------------------
+
+
+def test_file(tmp_path):
+    path = tmp_path / "out"
+    path.write_text("old contents")
+    device = parse_chardev(f"file:{path}")
+    device.write(b"new")
+    assert path.read_bytes() == b"new"
+    device.close()
+    device.close()
+    device.write(b"ignored after close")
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("file:/nonexistent/x", "cannot open /nonexistent/x: No such file or directory"),
+        ("file:", "not supported"),
+        ("vc", r"'vc' is not supported \(known: stdio"),
+        ("stdio:x", "not supported"),
+        ("mon:null", "not supported"),
+        ("tcp:localhost:99", "needs server=on"),
+        ("tcp:localhost,server=on", "not tcp:HOST:PORT"),
+        ("tcp:localhost:70000,server=on", "not tcp:HOST:PORT"),
+        ("tcp:nowhere.invalid:1,server=on", "cannot listen on tcp:nowhere.invalid:1"),
+        ("tcp:127.0.0.1:1,server=on,color=red", "'color=red' is not supported"),
+        ("unix:/nonexistent/sock,server=on", "cannot listen on unix:/nonexistent/sock: No such file"),
+    ],
+)
+def test_devices_that_cannot_be(text, fault):
+    with pytest.raises(UsageError, match=fault) as caught:
+        parse_chardev(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_port_in_use():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match="Address already in use"):
+            parse_chardev(f"tcp:127.0.0.1:{port},server=on")
+
+
+@pytest.fixture
+def served(tmp_path):
+    device = parse_chardev(f"unix:{tmp_path}/sock,server=on,wait=off")
+    assert isinstance(device, SocketDevice)
+    device.start()
+    yield device, str(tmp_path / "sock")
+    device.close()
+    assert not (tmp_path / "sock").exists()
+
+
+def connect(path):
+    peer = socket.socket(socket.AF_UNIX)
+    peer.settimeout(10)
+    peer.connect(path)
+    return peer
+
+
+def test_socket_carries_both_ways_and_peers_may_change(served):
+    device, path = served
+    device.write(b"nobody listens")
+    for text in (b"first", b"second"):
+        with connect(path) as peer:
+            peer.sendall(text)
+            assert take_all(device, len(text)) == text
+            device.write(b"hello " + text)
+            assert peer.recv(100) == b"hello " + text
+        until(lambda: device._peer is None)
+
+
+def test_socket_never_holds_the_guest_up(served):
+    device, path = served
+    with connect(path) as peer:
+        until(lambda: device._peer is not None)
+        start = time.monotonic()
+        for _ in range(64):
+            device.write(b"x" * 65536)
+        assert time.monotonic() - start < 5
+        until(lambda: len(peer.recv(65536)) > 0)
+
+
+def test_socket_waits_for_its_peer_when_told_to(tmp_path, capsys):
+    device = parse_chardev(f"unix:{tmp_path}/sock,server=on")
+    starter = threading.Thread(target=device.start)
+    starter.start()
+    with connect(f"{tmp_path}/sock"):
+        starter.join(10)
+        assert not starter.is_alive()
+    device.close()
+    assert "waiting for a connection" in capsys.readouterr().err
+
+
+def test_tcp_socket():
+    device = parse_chardev("tcp:127.0.0.1:0,server=on,wait=off")
+    device.start()
+    with socket.create_connection(device._listener.getsockname(), timeout=10) as peer:
+        peer.sendall(b"ping")
+        assert take_all(device, 4) == b"ping"
+    device.close()
+
+
+def test_pty():
+    device = parse_chardev("pty")
+    assert isinstance(device, PtyDevice)
+    device.start()
+    terminal = os.open(device.path, os.O_RDWR | os.O_NOCTTY)
+    os.write(terminal, b"in\r")
+    assert take_all(device, 3) == b"in\r"
+    device.write(b"out\n")
+    assert os.read(terminal, 100) == b"out\n"
+    os.close(terminal)
+    device.close()
+
+
+def test_no_thread_is_left_behind(tmp_path):
+    for text in ("pty", f"unix:{tmp_path}/sock,server=on,wait=off", "null", f"file:{tmp_path}/out"):
+        device = parse_chardev(text)
+        device.start()
+        device.close()
+        device.close()
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("raddle")] == []
+
+
+def test_file_device_is_closed_with_its_path_kept(tmp_path):
+    device = FileDevice(str(tmp_path / "x"))
+    device.close()
+    assert device.path.name == "x"
+
+
+# --- the terminal -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (b"plain", [b"plain"]),
+        (b"a\x01xb", [b"a", Command.QUIT, b"b"]),
+        (b"\x01X\x01C\x01h", [Command.QUIT, Command.MONITOR, Command.HELP]),
+        (b"\x01a\x01\x01", [b"\x01\x01"]),
+        (b"\x01?z", [b"z"]),
+        (b"\x03\x1a", [b"\x03\x1a"]),
+    ],
+)
+def test_escapes(typed, meant):
+    assert EscapeFilter().feed(typed) == meant
+
+
+@given(st.lists(st.sampled_from([b"\x01", b"a", b"x", b"c", b"q"]), max_size=20), st.data())
+def test_escapes_do_not_depend_on_how_input_is_cut(pieces, data):
+    def joined(parts):
+        result = []
+        for part in parts:
+            if result and isinstance(part, bytes) and isinstance(result[-1], bytes):
+                result[-1] += part
+            else:
+                result.append(part)
+        return result
+
+    typed = b"".join(pieces)
+    cut = data.draw(st.integers(0, len(typed)))
+    split = EscapeFilter()
+    assert joined(EscapeFilter().feed(typed)) == joined(split.feed(typed[:cut]) + split.feed(typed[cut:]))
+
+
+STDIO_PROGRAM = """
+import sys, time
+from raddle.machine.streams import Command, StdioDevice
+device = StdioDevice()
+done = []
+device.on_command = lambda command: done.append(command) if command is Command.QUIT else None
+device.start()
+device.write(b"ready\\r\\n")
+while not done:
+    data = device.take(100)
+    if data:
+        device.write(b"<" + data + b">")
+    time.sleep(0.005)
+{end}
+"""
+
+
+@pytest.mark.parametrize("end", ["device.close()", "raise RuntimeError('defect')", "sys.exit(3)"])
+def test_terminal_is_raw_while_open_and_put_back_however_it_ends(end):
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    program = STDIO_PROGRAM.replace("{end}", end)
+    child = subprocess.Popen([sys.executable, "-c", program], stdin=slave, stdout=slave, stderr=subprocess.DEVNULL)
+    seen = b""
+
+    def read(wanted):
+        nonlocal seen
+        while wanted not in seen:
+            assert select.select([master], [], [], 20)[0], f"no {wanted!r} after {seen!r}"
+            seen += os.read(master, 1000)
+
+    try:
+        read(b"ready")
+        assert not termios.tcgetattr(slave)[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
+        os.write(master, b"k\x03")
+        read(b"<k\x03>") if b"<k>" not in seen else read(b"<\x03>")
+        os.write(master, b"\x01x")
+        child.wait(20)
+        assert termios.tcgetattr(slave) == before
+    finally:
+        child.kill()
+        child.wait()
+        os.close(master)
+        os.close(slave)

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The base class of devices, PL011 and PL031."""
+
+from typing import ClassVar
+
+import pytest
+
+from raddle.devices import Device, Register
+from raddle.devices.pl011 import PL011
+from raddle.devices.pl031 import PL031
+from raddle.errors import RaddleError
+from raddle.machine.chardev import MemoryConsole
+from raddle.machine.clock import MachineClock
+from raddle.machine.lines import Line
+
+ALL = 0xFFFF_FFFF
+
+
+class Sample(Device):
+    NAME = "sample"
+    REGISTERS: ClassVar = (
+        Register(0x00, "STORE", reset=0x1234_5678, writable=ALL),
+        Register(0x04, "MASKED", readable=0xFF, writable=0x0F),
+        Register(0x08, "FIXED", reset=0xCAFE),
+        Register(0x10, "SET", count=3, writable=ALL),
+        Register(0x20, "SECRET", reset=7, readable=0, writable=1),
+    )
+
+    def write_SET(self, index, value, mask):
+        self.store("SET", self.value("SET", index) | value, index)
+
+
+def test_storage_resets_and_keeps_its_writable_bits():
+    device = Sample()
+    assert device.read(0, 4) == 0x1234_5678
+    device.write(0, 4, 0xFFFF_0000)
+    device.write(4, 4, 0xFFFF_FFFF)
+    assert device.read(0, 4) == 0xFFFF_0000
+    assert device.read(4, 4) == 0x0F
+    device.reset()
+    assert device.read(0, 4) == 0x1234_5678
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "value"),
+    [(0, 1, 0x78), (1, 1, 0x56), (2, 2, 0x1234), (3, 1, 0x12), (0, 8, 0x0000_0000_1234_5678)],
+)
+def test_narrow_and_wide_reads(offset, size, value):
+    assert Sample().read(offset, size) == value
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "written", "after"),
+    [
+        (0, 1, 0xAA, 0x1234_56AA),
+        (2, 1, 0xAA, 0x12AA_5678),
+        (2, 2, 0xAABB, 0xAABB_5678),
+        (1, 2, 0xAABB, 0x12AA_BB78),
+        (0, 8, 0x5_0000_0001, 1),
+    ],
+)
+def test_narrow_and_wide_writes_change_their_bytes_alone(offset, size, written, after):
+    device = Sample()
+    device.write(offset, size, written)
+    assert device.read(0, 4) == after
+    assert device.read(4, 4) == (5 if size == 8 else 0)
+
+
+def test_an_access_across_two_registers_reaches_both():
+    device = Sample()
+    device.write(2, 4, 0x0003_4444)
+    assert device.read(0, 4) == 0x4444_5678
+    assert device.read(4, 4) == 3
+    assert device.read(2, 4) == 0x0003_4444
+
+
+def test_arrays_reach_the_function_with_their_index():
+    device = Sample()
+    device.write(0x14, 4, 1)
+    device.write(0x15, 1, 0x80)
+    device.write(0x18, 2, 0xFFFF)
+    assert [device.read(0x10 + 4 * n, 4) for n in range(3)] == [0, 0x8001, 0xFFFF]
+
+
+def test_what_the_guest_should_not_do_is_logged_once_and_changes_nothing(caplog):
+    caplog.set_level("INFO", "raddle.devices")
+    device = Sample()
+    for _ in range(3):
+        assert device.read(0x0C, 4) == 0
+        device.write(0x40, 4, 1)
+        device.write(0x08, 4, 1)
+    assert device.read(0x08, 4) == 0xCAFE
+    assert device.read(0x20, 4) == 0
+    assert [record.getMessage() for record in caplog.records] == [
+        "sample: guest reads unknown register 0xc",
+        "sample: guest writes unknown register 0x40",
+        "sample: guest writes read-only register 0x8",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("registers", "fault"),
+    [
+        ((Register(0, "A"), Register(0, "B")), "A and B overlap"),
+        ((Register(0, "A", count=2), Register(4, "B")), "A and B overlap"),
+        ((Register(0, "A"), Register(4, "A")), "in the table twice"),
+        ((Register(2, "A"),), "between words"),
+        ((Register(0x1000, "A"),), "outside the device"),
+    ],
+)
+def test_tables_are_checked_when_the_class_is_made(registers, fault):
+    with pytest.raises(RaddleError, match=fault):
+        type("Broken", (Device,), {"NAME": "broken", "REGISTERS": registers})
+
+
+def test_functions_must_belong_to_a_register():
+    def function(self, *_):
+        return 0
+
+    with pytest.raises(RaddleError, match="read_B belong to no register"):
+        type("Broken", (Device,), {"REGISTERS": (Register(0, "A"),), "read_B": function})
+    with pytest.raises(RaddleError, match="write_A but no writable bits"):
+        type("Broken", (Device,), {"REGISTERS": (Register(0, "A"),), "write_A": function})
+
+
+# --- PL011 ------------------------------------------------------------------------------------------------------
+
+DR, FR, LCR_H, CR, IMSC, RIS, MIS, ICR = 0x00, 0x18, 0x2C, 0x30, 0x38, 0x3C, 0x40, 0x44
+RECEIVE, TRANSMIT, TIMEOUT = 0x10, 0x20, 0x40
+
+
+class Uart:
+    def __init__(self):
+        self.console = MemoryConsole()
+        self.line = Line()
+        self.device = PL011(self.console, self.line)
+        self.console.on_input(self.device.receive)
+        self.read, self.write = self.device.read, self.device.write
+
+
+@pytest.fixture
+def uart():
+    return Uart()
+
+
+def test_pl011_identifies_itself(uart):
+    assert [uart.read(0xFE0 + 4 * n, 4) for n in range(8)] == [0x11, 0x10, 0x14, 0, 0x0D, 0xF0, 0x05, 0xB1]
+    assert uart.read(CR, 4) == 0x300
+    assert uart.read(FR, 4) == 0x90
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_pl011_prints(uart, size):
+    for byte in b"Hi\r\n":
+        uart.write(DR, size, byte)
+    assert uart.console.read() == "Hi\r\n"
+    assert uart.read(FR, size) & 0x20 == 0
+
+
+def test_pl011_transmit_interrupt(uart):
+    uart.write(IMSC, 4, TRANSMIT)
+    assert not uart.line.level
+    uart.write(DR, 4, ord("x"))
+    assert uart.line.level
+    assert uart.read(MIS, 4) == TRANSMIT
+    uart.write(ICR, 4, TRANSMIT)
+    assert not uart.line.level
+
+
+def test_pl011_receives_one_byte_without_fifo(uart):
+    uart.console.send("abc")
+    assert uart.read(FR, 4) & 0x50 == 0x40
+    assert bytes(uart.read(DR, 4) for _ in range(3)) == b"abc"
+    assert uart.read(FR, 4) & 0x10
+
+
+def test_pl011_fifo_holds_sixteen_and_the_rest_waits(uart):
+    uart.write(LCR_H, 4, 0x70)
+    uart.write(IMSC, 4, RECEIVE | TIMEOUT)
+    text = bytes(range(65, 65 + 40))
+    uart.console.send(text)
+    assert uart.line.level
+    assert uart.read(RIS, 4) & (RECEIVE | TIMEOUT)
+    received = bytearray()
+    while not uart.read(FR, 4) & 0x10:
+        received.append(uart.read(DR, 1))
+    assert bytes(received) == text
+    assert not uart.line.level
+
+
+def test_pl011_loops_back(uart):
+    uart.write(CR, 4, 0x381)
+    uart.write(DR, 4, 0x5A)
+    assert uart.console.read() == ""
+    assert uart.read(DR, 4) == 0x5A
+
+
+def test_pl011_reset_forgets_what_has_come(uart):
+    uart.write(IMSC, 4, RECEIVE)
+    uart.console.send("x")
+    assert uart.line.level
+    uart.device.reset()
+    assert not uart.line.level
+    assert uart.read(FR, 4) & 0x10
+
+
+def test_pl011_keeps_baud_rate_registers(uart):
+    uart.write(0x24, 4, 0x1_FFFF)
+    uart.write(0x28, 4, 0xFF)
+    assert (uart.read(0x24, 4), uart.read(0x28, 4)) == (0xFFFF, 0x3F)
+
+
+# --- PL031 ------------------------------------------------------------------------------------------------------
+
+
+class HandClock:
+    """A clock that a test moves."""
+
+    def __init__(self):
+        self.now = 0
+        self.timers = []
+
+    def clock_ns(self):
+        return self.now
+
+    def timer(self, callback):
+        timer = HandTimer(callback)
+        self.timers.append(timer)
+        return timer
+
+    def move(self, seconds):
+        self.now += seconds * 1_000_000_000
+        for timer in self.timers:
+            if timer.deadline is not None and timer.deadline <= self.now:
+                timer.deadline = None
+                timer.callback()
+
+
+class HandTimer:
+    def __init__(self, callback):
+        self.callback = callback
+        self.deadline = None
+
+    def set(self, deadline_ns):
+        self.deadline = deadline_ns
+
+    def cancel(self):
+        self.deadline = None
+
+
+@pytest.fixture
+def rtc():
+    late, clock = MachineClock(), HandClock()
+    device = PL031(late, Line(), start_seconds=1000)
+    late.connect(clock)
+    device.clock = clock
+    return device
+
+
+def test_pl031_counts_seconds(rtc):
+    assert [rtc.read(0xFE0 + 4 * n, 4) for n in range(4)] == [0x31, 0x10, 0x04, 0]
+    assert rtc.read(0, 4) == 1000
+    rtc.clock.move(5)
+    assert rtc.read(0, 4) == 1005
+
+
+def test_pl031_can_be_set(rtc):
+    rtc.clock.move(3)
+    rtc.write(8, 4, 0xFFFF_FFFF)
+    assert rtc.read(0, 4) == 0xFFFF_FFFF
+    rtc.clock.move(2)
+    assert rtc.read(0, 4) == 1
+
+
+def test_pl031_alarm(rtc):
+    rtc.write(0x10, 4, 1)
+    rtc.write(4, 4, 1010)
+    rtc.clock.move(9)
+    assert rtc.read(0x14, 4) == 0
+    rtc.clock.move(1)
+    assert (rtc.read(0x14, 4), rtc.read(0x18, 4)) == (1, 1)
+    assert rtc._line.level
+    rtc.write(0x1C, 4, 1)
+    assert not rtc._line.level
+
+
+def test_pl031_starts_at_the_hosts_time():
+    import time
+
+    before = int(time.time())
+    assert before <= PL031(MachineClock(), Line()).read(0, 4) <= before + 5
+
+
+def test_lines_tell_changes_alone():
+    seen = []
+    line = Line(seen.append)
+    for level in (0, 1, 1, True, 0, False):
+        line.set(level)
+    line.pulse()
+    assert seen == [True, False, True, False]

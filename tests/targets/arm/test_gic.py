@@ -1,0 +1,446 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GICv2: rules of acknowledging, priorities, preemption, SGIs, banking; and register by register against QEMU's."""
+
+import random
+import subprocess
+
+import pytest
+from raddle.memory import AddressSpace
+from raddle_target_arm.devices.gic import IRQ, Gic
+
+CTLR, TYPER, IGROUPR, ISENABLER, ICENABLER = 0x000, 0x004, 0x080, 0x100, 0x180
+ISPENDR, ICPENDR, ISACTIVER, ICACTIVER = 0x200, 0x280, 0x300, 0x380
+IPRIORITYR, ITARGETSR, ICFGR, SGIR, CPENDSGIR, SPENDSGIR = 0x400, 0x800, 0xC00, 0xF00, 0xF10, 0xF20
+C_CTLR, PMR, BPR, IAR, EOIR, RPR, HPPIR, APR, IIDR, DIR = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x14, 0x18, 0xD0, 0xFC, 0x1000
+SPURIOUS = 1023
+
+
+class Cpu:
+    def __init__(self):
+        self.lines = 0
+
+    def interrupt_set(self, bits):
+        self.lines |= bits
+
+    def interrupt_clear(self, bits):
+        self.lines &= ~bits
+
+
+class Rig:
+    """A controller that is on, with its CPU interfaces on and everything let through."""
+
+    def __init__(self, cpus):
+        self.space = AddressSpace()
+        self.gic = Gic(cpus, self.space)
+        self.cpus = [Cpu() for _ in range(cpus)]
+        self.gic.connect(self.cpus)
+        self.d(CTLR, 1)
+        for cpu in range(cpus):
+            self.c(C_CTLR, 1, cpu)
+            self.c(PMR, 0xF0, cpu)
+
+    def d(self, offset, value=None, cpu=0, size=4):
+        self.space.initiator = cpu
+        if value is None:
+            return self.gic.distributor.read(offset, size)
+        return self.gic.distributor.write(offset, size, value)
+
+    def c(self, offset, value=None, cpu=0):
+        self.space.initiator = cpu
+        if value is None:
+            return self.gic.interface.read(offset, 4)
+        return self.gic.interface.write(offset, 4, value)
+
+    def enable(self, interrupt, priority=0xA0, targets=1, cpu=0):
+        self.d(ISENABLER + 4 * (interrupt // 32), 1 << interrupt % 32, cpu)
+        self.d(IPRIORITYR + interrupt, priority, cpu, size=1)
+        if interrupt >= 32:
+            self.d(ITARGETSR + interrupt, targets, size=1)
+
+    def asserted(self):
+        return [cpu.lines & IRQ for cpu in self.cpus]
+
+
+@pytest.fixture
+def rig():
+    return Rig(4)
+
+
+def test_identity(rig):
+    assert rig.d(TYPER) == 3 << 5 | 8
+    assert rig.d(0x008) == 0x43B
+    assert rig.d(0xFE8) == 0x2B
+    assert rig.c(IIDR) == 0x0002_043B
+    assert rig.d(IGROUPR) == 0
+
+
+def test_level_interrupt_stays_until_its_line_falls(rig):
+    line = rig.gic.spi(1)
+    rig.enable(33)
+    line.set(1)
+    assert rig.asserted() == [1, 0, 0, 0]
+    assert rig.c(HPPIR) == rig.c(IAR) == 33
+    assert rig.asserted() == [0, 0, 0, 0]
+    assert rig.d(ISACTIVER + 4) == rig.d(ISPENDR + 4) == 2
+    assert (rig.c(IAR), rig.c(RPR)) == (SPURIOUS, 0xA0)
+    rig.c(EOIR, 33)
+    assert rig.asserted() == [1, 0, 0, 0]
+    line.set(0)
+    assert rig.asserted() == [0, 0, 0, 0]
+    assert (rig.c(IAR), rig.c(RPR)) == (SPURIOUS, 0xFF)
+
+
+def test_edge_interrupt_is_remembered_once(rig):
+    rig.d(ICFGR + 8, 2 << 2)
+    line = rig.gic.spi(1)
+    rig.enable(33)
+    line.pulse()
+    line.pulse()
+    assert rig.c(IAR) == 33
+    line.pulse()  # comes while it is active: pending again
+    assert rig.asserted()[0] == 0
+    rig.c(EOIR, 33)
+    assert rig.c(IAR) == 33
+    rig.c(EOIR, 33)
+    assert rig.c(IAR) == SPURIOUS
+
+
+def test_clearing_pending_does_not_silence_a_line(rig):
+    line = rig.gic.spi(1)
+    rig.enable(33)
+    line.set(1)
+    rig.d(ISPENDR + 4, 2)
+    rig.d(ICPENDR + 4, 2)
+    assert rig.asserted()[0] == 1
+    line.set(0)
+    assert rig.asserted()[0] == 0
+    rig.d(ISPENDR + 4, 2)
+    assert rig.asserted()[0] == 1
+    rig.d(ICPENDR + 4, 2)
+    assert rig.asserted()[0] == 0
+
+
+@pytest.mark.parametrize("off", ["distributor", "interface", "enable", "mask", "target"])
+def test_what_keeps_an_interrupt_away(rig, off):
+    rig.enable(40)
+    rig.gic.spi(8).set(1)
+    assert rig.asserted()[0] == 1
+    match off:
+        case "distributor":
+            rig.d(CTLR, 0)
+        case "interface":
+            rig.c(C_CTLR, 0)
+        case "enable":
+            rig.d(ICENABLER + 4, 1 << 8)
+        case "mask":
+            rig.c(PMR, 0xA0)
+        case "target":
+            rig.d(ITARGETSR + 40, 0, size=1)
+    assert rig.asserted()[0] == 0
+    assert rig.c(IAR) == SPURIOUS
+
+
+def test_the_most_urgent_first_then_the_lowest_number(rig):
+    for interrupt, priority in ((50, 0x80), (60, 0x40), (61, 0x40), (27, 0x80)):
+        rig.enable(interrupt, priority)
+        rig.d(ISPENDR + 4 * (interrupt // 32), 1 << interrupt % 32)
+    order = []
+    for _ in range(4):
+        order.append(rig.c(IAR))
+        rig.c(EOIR, order[-1])
+    assert order == [60, 61, 27, 50]
+
+
+def test_preemption_and_running_priority(rig):
+    for interrupt, priority in ((50, 0x80), (60, 0x40), (61, 0x40)):
+        rig.enable(interrupt, priority)
+    rig.d(ISPENDR + 4, 1 << 18)
+    assert rig.c(IAR) == 50
+    rig.d(ISPENDR + 4, 1 << 28 | 1 << 29)
+    assert rig.c(IAR) == 60
+    assert rig.c(RPR) == 0x40
+    assert rig.c(IAR) == SPURIOUS  # 61 is no more urgent than 60
+    rig.c(EOIR, 60)
+    assert rig.c(IAR) == 61
+    rig.c(EOIR, 61)
+    assert rig.c(RPR) == 0x80
+    rig.c(EOIR, 50)
+    assert rig.c(RPR) == 0xFF
+    assert [rig.c(APR + 4 * n) for n in range(4)] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("point", "preempts"), [(0, True), (3, True), (4, False), (7, False)])
+def test_binary_point_joins_priorities_to_groups(rig, point, preempts):
+    rig.c(BPR, point)
+    rig.enable(50, 0x90)
+    rig.enable(51, 0x80)
+    rig.d(ISPENDR + 4, 1 << 18)
+    assert rig.c(IAR) == 50
+    rig.d(ISPENDR + 4, 1 << 19)
+    assert rig.asserted()[0] == preempts
+
+
+def test_sgi_has_its_sources(rig):
+    rig.d(SGIR, 0b0110 << 16 | 5, cpu=0)
+    rig.d(SGIR, 0b0100 << 16 | 5, cpu=3)
+    assert rig.asserted() == [0, 1, 1, 0]
+    assert rig.d(SPENDSGIR + 5, cpu=2, size=1) == 0b1001
+    first = rig.c(IAR, cpu=2)
+    assert first == 5
+    assert rig.c(IAR, cpu=2) == SPURIOUS  # the same SGI is active
+    rig.c(EOIR, first, cpu=2)
+    second = rig.c(IAR, cpu=2)
+    assert second == 3 << 10 | 5
+    rig.c(EOIR, second, cpu=2)
+    assert rig.c(IAR, cpu=2) == SPURIOUS
+    assert rig.c(IAR, cpu=1) == 5
+
+
+@pytest.mark.parametrize(
+    ("filter_", "reached"), [(0, [0, 1, 0, 1]), (1, [1, 0, 1, 1]), (2, [0, 1, 0, 0]), (3, [0] * 4)]
+)
+def test_sgi_target_filters(rig, filter_, reached):
+    rig.d(SGIR, filter_ << 24 | 0b11111010 << 16 | 7, cpu=1)
+    assert rig.asserted() == reached
+
+
+def test_pending_sgis_can_be_set_and_cleared(rig):
+    rig.d(SPENDSGIR + 4, 0b0010, cpu=1, size=1)
+    assert rig.c(HPPIR, cpu=1) == 1 << 10 | 4
+    assert rig.d(ISPENDR, cpu=1) == 1 << 4
+    rig.d(ICPENDR, 1 << 4, cpu=1)
+    assert rig.d(ISPENDR, cpu=1) == 1 << 4
+    rig.d(CPENDSGIR + 4, 0b0010, cpu=1, size=1)
+    assert rig.asserted() == [0, 0, 0, 0]
+
+
+def test_private_interrupts_are_banked(rig):
+    rig.enable(27, 0x20, cpu=2)
+    rig.gic.ppi(2, 11).set(1)
+    rig.gic.ppi(3, 11).set(1)
+    assert rig.asserted() == [0, 0, 1, 0]
+    assert rig.d(ISENABLER, cpu=2) == 1 << 27 | 0xFFFF
+    assert rig.d(ISENABLER, cpu=3) == 0xFFFF
+    assert rig.d(ISPENDR, cpu=3) == 1 << 27
+    assert rig.d(IPRIORITYR + 24, cpu=2) == 0x2000_0000
+    assert rig.d(IPRIORITYR + 24, cpu=3) == 0
+    assert [rig.d(ITARGETSR, cpu=cpu, size=1) for cpu in range(4)] == [1, 2, 4, 8]
+    assert rig.c(IAR, cpu=2) == 27
+
+
+def test_shared_interrupt_is_taken_by_one_of_its_targets(rig):
+    rig.enable(70, targets=0b1010)
+    rig.d(ISPENDR + 8, 1 << 6)
+    assert rig.asserted() == [0, 1, 0, 1]
+    assert rig.c(IAR, cpu=3) == 70
+    assert rig.asserted() == [0, 0, 0, 0]
+    assert rig.c(IAR, cpu=1) == SPURIOUS
+
+
+def test_targets_that_do_not_exist_read_as_zero(rig):
+    rig.d(ITARGETSR + 40, 0xFF, size=1)
+    assert rig.d(ITARGETSR + 40, size=1) == 0x0F
+
+
+def test_byte_and_word_accesses_agree(rig):
+    rig.d(IPRIORITYR + 0x40, 0x4030_2010)
+    assert [rig.d(IPRIORITYR + 0x40 + n, size=1) for n in range(4)] == [0x10, 0x20, 0x30, 0x40]
+    rig.d(IPRIORITYR + 0x42, 0xEE, size=1)
+    assert rig.d(IPRIORITYR + 0x40) == 0x40EE_2010
+    rig.d(ITARGETSR + 0x20, 0x0804_0201)
+    rig.d(ITARGETSR + 0x21, 0x01, size=1)
+    assert rig.d(ITARGETSR + 0x20) == 0x0804_0101
+
+
+def test_end_of_interrupt_in_two_steps(rig):
+    rig.c(C_CTLR, 1 | 1 << 9)
+    rig.enable(33)
+    rig.gic.spi(1).set(1)
+    assert rig.c(IAR) == 33
+    rig.c(EOIR, 33)
+    assert rig.c(RPR) == 0xFF
+    assert rig.d(ISACTIVER + 4) == 2
+    assert rig.asserted()[0] == 0
+    rig.c(DIR, 33)
+    assert rig.d(ISACTIVER + 4) == 0
+    assert rig.asserted()[0] == 1
+
+
+def test_ending_what_is_not_active_does_nothing(rig):
+    rig.enable(33)
+    rig.c(EOIR, 33)
+    rig.c(EOIR, SPURIOUS)
+    rig.gic.spi(1).set(1)
+    assert rig.c(IAR) == 33
+
+
+def test_uniprocessor_has_no_targets():
+    rig = Rig(1)
+    rig.d(ITARGETSR + 33, 1, size=1)
+    assert rig.d(ITARGETSR + 33, size=1) == rig.d(ITARGETSR) == 0
+    rig.enable(33, targets=0)
+    rig.gic.spi(1).set(1)
+    assert rig.asserted() == [1]
+
+
+def test_reset_keeps_the_input_lines(rig):
+    rig.enable(33)
+    rig.gic.spi(1).set(1)
+    rig.c(IAR)
+    rig.gic.reset()
+    assert rig.asserted() == [0, 0, 0, 0]
+    assert rig.d(CTLR) == 0
+    assert rig.d(ISACTIVER + 4) == 0
+    assert rig.d(ISPENDR + 4) == 2
+
+
+# --- against QEMU -----------------------------------------------------------------------------------------------
+
+DISTRIBUTOR, INTERFACE = 0x0800_0000, 0x0801_0000
+WIDTH = {1: "b", 2: "w", 4: "l"}
+
+
+class Peer:
+    """QEMU's controller with one CPU, by its test protocol; the CPU does not run."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            ["qemu-system-arm", "-M", "virt", "-cpu", "cortex-a15", "-display", "none", "-serial", "none"]
+            + ["-monitor", "none", "-qtest", "stdio", "-qtest-log", "none", "-S"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def command(self, text):
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        assert line.startswith("OK"), line
+        return line.split()
+
+    def read(self, address, size):
+        return int(self.command(f"read{WIDTH[size]} {address:#x}")[1], 16)
+
+    def write(self, address, size, value):
+        self.command(f"write{WIDTH[size]} {address:#x} {value:#x}")
+
+
+@pytest.fixture(scope="module")
+def peer():
+    peer = Peer()
+    yield peer
+    peer.process.kill()
+    peer.process.wait()
+    peer.process.stdin.close()
+    peer.process.stdout.close()
+
+
+class Pair:
+    """The same accesses on both, which must give the same."""
+
+    def __init__(self, peer):
+        self.peer = peer
+        self.gic = Gic(1, AddressSpace())
+        self.history = []
+
+    def ours(self, address):
+        if address < INTERFACE:
+            return self.gic.distributor, address - DISTRIBUTOR
+        return self.gic.interface, address - INTERFACE
+
+    def write(self, address, value, size=4):
+        self.history.append(f"write {address:#x} {value:#x}")
+        device, offset = self.ours(address)
+        device.write(offset, size, value)
+        self.peer.write(address, size, value)
+
+    def read(self, address, size=4):
+        device, offset = self.ours(address)
+        mine, theirs = device.read(offset, size), self.peer.read(address, size)
+        self.history.append(f"read {address:#x}: {mine:#x}")
+        assert mine == theirs, f"{address:#x}: QEMU has {theirs:#x}, after {self.history[-30:]}"
+        return mine
+
+    def clean(self):
+        """Bring both into the same state, whatever was done to the peer before."""
+        for address, value in ((DISTRIBUTOR + CTLR, 0), (INTERFACE + C_CTLR, 0), (INTERFACE + BPR, 0)):
+            self.write(address, value)
+        for n in range(4):
+            self.write(INTERFACE + APR + 4 * n, 0)
+        for word in range(9):
+            for register in (ICENABLER, ICPENDR, ICACTIVER):
+                self.write(DISTRIBUTOR + register + 4 * word, 0xFFFF_FFFF)
+        for n in range(4):
+            self.write(DISTRIBUTOR + CPENDSGIR + 4 * n, 0x0101_0101)
+        for n in range(72):
+            self.write(DISTRIBUTOR + IPRIORITYR + 4 * n, 0)
+        for n in range(1, 18):
+            self.write(DISTRIBUTOR + ICFGR + 4 * n, 0)
+
+
+@pytest.mark.peer("qemu-system-arm")
+def test_registers_after_reset_agree(peer):
+    pair = Pair(peer)
+    pair.clean()
+    for offset in range(0, 0x1000, 4):
+        pair.read(DISTRIBUTOR + offset)
+    for offset in (C_CTLR, BPR, RPR, HPPIR, APR, APR + 12, IIDR):
+        pair.read(INTERFACE + offset)
+
+
+INTERRUPTS = (0, 3, 15, 27, 30, 33, 34, 40, 63, 64, 100, 287)
+PRIORITIES = (0, 0x10, 0x18, 0x40, 0x80, 0xA0, 0xA8, 0xF0, 0xFF)
+
+
+@pytest.mark.peer("qemu-system-arm")
+@pytest.mark.parametrize("seed", range(5))
+def test_random_accesses_agree(peer, seed):
+    chance = random.Random(seed)
+    pair = Pair(peer)
+    pair.clean()
+    pair.write(DISTRIBUTOR + CTLR, 1)
+    pair.write(INTERFACE + C_CTLR, 1)
+    pair.write(INTERFACE + PMR, 0xF0)
+    active = []
+    for _ in range(600):
+        interrupt = chance.choice(INTERRUPTS)
+        word, bit = 4 * (interrupt // 32), 1 << interrupt % 32
+        match chance.randrange(14):
+            case 0 | 1:
+                pair.write(DISTRIBUTOR + chance.choice((ISENABLER, ISENABLER, ICENABLER)) + word, bit)
+            case 2:
+                pair.write(DISTRIBUTOR + chance.choice((ISPENDR, ISPENDR, ICPENDR)) + word, bit)
+            case 3:
+                pair.write(DISTRIBUTOR + chance.choice((ISACTIVER, ICACTIVER)) + word, bit)
+            case 4:
+                pair.write(DISTRIBUTOR + IPRIORITYR + interrupt, chance.choice(PRIORITIES), 1)
+            case 5:
+                pair.write(DISTRIBUTOR + ITARGETSR + interrupt, chance.randrange(4), 1)
+            case 6:
+                pair.write(DISTRIBUTOR + ICFGR + 4 * (interrupt // 16), chance.getrandbits(32))
+            case 7:
+                pair.write(
+                    DISTRIBUTOR + SGIR, chance.randrange(3) << 24 | chance.randrange(2) << 16 | chance.randrange(16)
+                )
+            case 8:
+                pair.write(INTERFACE + PMR, chance.choice((0xF0, 0xFF, 0x80, 0)))
+            case 9:
+                pair.write(INTERFACE + BPR, chance.randrange(8))
+            case 10 | 11:
+                taken = pair.read(INTERFACE + IAR)
+                if taken != SPURIOUS:
+                    active.append(taken)
+            case 12 if active:
+                pair.write(INTERFACE + EOIR, active.pop())
+            case 13 if chance.random() < 0.3:
+                pair.write(chance.choice((DISTRIBUTOR, INTERFACE)), chance.choice((1, 1, 0)))
+            case _:
+                pair.write(DISTRIBUTOR + chance.choice((CPENDSGIR, SPENDSGIR)) + chance.randrange(16), 1, 1)
+        for offset in (RPR, HPPIR, APR, APR + 4, APR + 8, APR + 12):
+            pair.read(INTERFACE + offset)
+        for register in (ISENABLER, ISPENDR, ISACTIVER):
+            pair.read(DISTRIBUTOR + register + word)
+        pair.read(DISTRIBUTOR + IPRIORITYR + interrupt, 1)
+        pair.read(DISTRIBUTOR + SPENDSGIR + chance.randrange(16), 1)
