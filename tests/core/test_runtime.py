@@ -26,13 +26,14 @@ WORD = 2  # MemOp.encode of a plain 4-byte access on MMU index 0
 _machines: dict[Any, Machine] = {}
 
 
-@ffi.def_extern()  # type: ignore[misc]
-def raddle_py_call(env: Any, number: int, a0: int, a1: int, a2: int, a3: int) -> int:
+# Callbacks of this file's own: those that the engine defines for the whole process stay as they are.
+@ffi.callback("uint64_t(void *, uint32_t, uint64_t, uint64_t, uint64_t, uint64_t)")  # type: ignore[misc]
+def _call(env: Any, number: int, a0: int, a1: int, a2: int, a3: int) -> int:
     return int(_machines[env].callables[number](a0, a1, a2, a3) or 0)
 
 
-@ffi.def_extern()  # type: ignore[misc]
-def raddle_py_mmio(env: Any, region: int, offset: int, size: int, is_write: int, value: Any) -> int:
+@ffi.callback("int(void *, uint32_t, uint64_t, uint32_t, int, uint64_t *)")  # type: ignore[misc]
+def _mmio(env: Any, region: int, offset: int, size: int, is_write: int, value: Any) -> int:
     _machines[env].mmio.append((region, offset, size, bool(is_write), value[0]))
     if not is_write:
         value[0] = 0x1122334455667788
@@ -47,7 +48,7 @@ class Machine:
         config.page_bits, config.word_bits, config.ncpus = 12, 32, 1
         config.flags, config.code_size, config.fetch_index_shift = flags, 1 << 20, 0
         callbacks = ffi.new("struct raddle_callbacks *")
-        callbacks.call, callbacks.mmio = lib.raddle_py_call, lib.raddle_py_mmio
+        callbacks.call, callbacks.mmio = _call, _mmio
         self.context = lib.raddle_context_new(config, callbacks)
         self.ram = ffi.new("uint8_t[]", RAM_SIZE + 4096)
         aligned = (int(ffi.cast("uintptr_t", self.ram)) + 4095) & ~4095
@@ -363,8 +364,10 @@ def test_stop_work_and_error_wake_a_halted_cpu(machine: Machine) -> None:
     ):
         lib.raddle_go(machine.context)
         machine.header.halted = 1
-        threading.Timer(0.02, request).start()
+        thread = threading.Timer(0.02, request)
+        thread.start()
         assert machine.run(RAM) == reason
+        thread.join()
 
 
 def test_round_robin_reasons() -> None:

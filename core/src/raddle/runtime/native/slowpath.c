@@ -216,7 +216,7 @@ static bool changes_itself(const struct access *a, const struct probe *probe, ui
     if (!(probe->comparator & RADDLE_TLB_NOTDIRTY))
         return false;
     struct raddle_block *block = block_of_address(a->cpu->context, a->retaddr);
-    return block && block->ninsns > 1 && block_overlaps(a->cpu->context, block, paddr_of(a, probe, address), size);
+    return block && block->flags != RADDLE_SINGLE && block_overlaps(a->cpu->context, block, paddr_of(a, probe, address), size);
 }
 
 static void stored(struct access *a, const struct probe *probe, uint64_t address, uint32_t size)
