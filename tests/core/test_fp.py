@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runtime's floating-point helpers against ``raddle.ir.floats``: results and flags, in every environment."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from raddle.ir import floats
+from raddle.ir.floats import F32, F64, INEXACT, NEAREST, FloatEnv, Format
+from raddle.runtime import helpers, layout
+
+COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
+
+F16 = Format(5, 10)
+ENVIRONMENTS = [FloatEnv(*e) for e in product(range(4), (False, True), (False, True), (0, INEXACT))]
+"""Rounding, flush, default NaN, and whether inexact is raised already: the host's arithmetic is used only if it is."""
+
+
+class Native:
+    """The helpers, compiled apart from the rest of the runtime, and one environment."""
+
+    def __init__(self, library: Path) -> None:
+        self.library = ctypes.CDLL(str(library))
+        self.header = ctypes.create_string_buffer(layout.HEADER_SIZE)
+
+    def _field(self, name: str) -> ctypes.c_uint32:
+        return ctypes.c_uint32.from_buffer(self.header, layout.HEADER_SIZE + layout.OFFSET[name])
+
+    def call(self, name: str, env: FloatEnv, *args: int) -> tuple[int, int]:
+        """The result, and the flags after it."""
+        for field in ("rounding", "flush", "default_nan", "flags"):
+            self._field(f"fp_{field}").value = int(getattr(env, field))
+        function = self.library[name]
+        function.restype = ctypes.c_uint64
+        env_pointer = ctypes.c_void_p(ctypes.addressof(self.header) + layout.HEADER_SIZE)
+        words = [ctypes.c_uint64(a) for a in (*args, *(0,) * (4 - len(args)))]
+        return function(env_pointer, *words), self._field("fp_flags").value
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory: pytest.TempPathFactory) -> Native:
+    directory = tmp_path_factory.mktemp("fp")
+    subprocess.run([sys.executable, helpers.NATIVE.parent / "build.py", "--generate", directory], check=True)
+    library = directory / "fp.so"
+    flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing", "-shared", "-fPIC"]
+    includes = [f"-I{directory}", f"-I{helpers.NATIVE}"]
+    subprocess.run([str(COMPILER), *flags, *includes, helpers.NATIVE / "fp.c", "-lm", "-o", library], check=True)
+    return Native(library)
+
+
+def edges(fmt: Format) -> list[int]:
+    """Magnitudes at which something changes, and their negatives."""
+    one = fmt.bias << fmt.fraction_bits
+    least, greatest = 1 << fmt.fraction_bits, fmt.infinity - 1
+    nans = (fmt.default_nan, fmt.default_nan | 0x55, fmt.infinity | 1, fmt.infinity | fmt.quiet_bit - 1)
+    half, odd = one - least, one | 1
+    magnitudes = (
+        0,
+        1,
+        2,
+        least - 1,
+        least,
+        least + 1,
+        2 * least,
+        half,
+        one - 1,
+        one,
+        odd,
+        greatest,
+        fmt.infinity,
+        *nans,
+    )
+    return [m | sign for m in magnitudes for sign in (0, fmt.sign_bit)]
+
+
+def operands(random: Random, fmt: Format, count: int) -> tuple[int, ...]:
+    """Bits at random; exponents so near to each other that sums cancel and products meet the ends of the range."""
+    kind = random.randrange(6)
+    if kind == 0:
+        return tuple(random.getrandbits(fmt.bits) for _ in range(count))
+    if kind == 1:
+        return tuple(random.choice(edges(fmt)) for _ in range(count))
+    centre = random.choice(
+        (fmt.bias, fmt.bias, fmt.bias // 2, fmt.bias * 3 // 2, fmt.fraction_bits, fmt.exponent_max - 1)
+    )
+    spread = random.choice((1, 3, fmt.fraction_bits + 4))
+    values = []
+    for _ in range(count):
+        exponent = min(max(centre + random.randint(-spread, spread), 0), fmt.exponent_max - 1)
+        fraction = random.getrandbits(fmt.fraction_bits)
+        if random.random() < 0.3:
+            fraction &= ~((1 << random.randrange(fmt.fraction_bits)) - 1)
+        values.append(random.getrandbits(1) << fmt.bits - 1 | exponent << fmt.fraction_bits | fraction)
+    return tuple(values)
+
+
+def fresh(env: FloatEnv) -> FloatEnv:
+    return FloatEnv(env.rounding, env.flush, env.default_nan, env.flags)
+
+
+def check(native: Native, name: str, env: FloatEnv, args: tuple[int, ...], oracle: Callable[[FloatEnv], int]) -> None:
+    after = fresh(env)
+    expected = oracle(after) & (1 << 64) - 1, after.flags
+    result = native.call(name, env, *args)
+    assert result == expected, (
+        f"{name}({', '.join(map(hex, args))}) in {env}: {result[0]:#x} {result[1]:#x}, not {expected[0]:#x} {expected[1]:#x}"
+    )
+
+
+ARITHMETIC: dict[str, tuple[int, Callable[..., int]]] = {
+    "add": (2, floats.add),
+    "sub": (2, floats.sub),
+    "mul": (2, floats.mul),
+    "div": (2, floats.div),
+    "sqrt": (1, floats.sqrt),
+    "fma": (3, floats.fma),
+    "compare": (2, lambda a, b, fmt, env: floats.compare(a, b, fmt, env, signalling=False)),
+    "compare_signalling": (2, lambda a, b, fmt, env: floats.compare(a, b, fmt, env, signalling=True)),
+}
+
+
+def samples(fmt: Format, count: int, seed: int, rounds: int = 1500) -> Iterator[tuple[int, ...]]:
+    random = Random(seed)
+    for _ in range(rounds):
+        yield operands(random, fmt, count)
+
+
+@pytest.mark.parametrize("fmt", [F32, F64], ids=["f32", "f64"])
+@pytest.mark.parametrize("operation", ARITHMETIC)
+def test_arithmetic(native: Native, operation: str, fmt: Format) -> None:
+    count, oracle = ARITHMETIC[operation]
+    random = Random(count)
+    for args in samples(fmt, count, seed=fmt.bits, rounds=4000):
+        env = random.choice(ENVIRONMENTS)
+        check(native, f"fp_{operation}{fmt.bits}", env, args, lambda e, args=args: oracle(*args, fmt, e))
+
+
+@pytest.mark.parametrize("fmt", [F32, F64], ids=["f32", "f64"])
+@pytest.mark.parametrize("operation", ["add", "sub", "mul", "div", "fma"])
+def test_every_pair_of_edges(native: Native, operation: str, fmt: Format) -> None:
+    count, oracle = ARITHMETIC[operation]
+    random = Random(1)
+    for args in product(edges(fmt), repeat=2):
+        args = (*args, random.choice(edges(fmt)))[:count]
+        env = random.choice(ENVIRONMENTS)
+        check(native, f"fp_{operation}{fmt.bits}", env, args, lambda e, args=args: oracle(*args, fmt, e))
+
+
+@pytest.mark.parametrize(("source", "target"), [(F32, F64), (F64, F32)], ids=["widen", "narrow"])
+def test_convert(native: Native, source: Format, target: Format) -> None:
+    random = Random(2)
+    near = [x for (single,) in samples(F32, 1, 3) for x in (floats.convert(single, F32, F64, FloatEnv()),)]
+    values = [x for (x,) in samples(source, 1, 4)] + edges(source)
+    if source is F64:
+        values += [x + random.randint(-(1 << 30), 1 << 30) & (1 << 64) - 1 for x in near]
+    for value in values:
+        env = random.choice(ENVIRONMENTS)
+        name = f"fp_f{source.bits}_to_f{target.bits}"
+        check(native, name, env, (value,), lambda e, value=value: floats.convert(value, source, target, e))
+
+
+@pytest.mark.parametrize("fmt", [F32, F64], ids=["f32", "f64"])
+def test_to_int(native: Native, fmt: Format) -> None:
+    random = Random(5)
+    for _ in range(6000):
+        width = random.choice((16, 32, 64))
+        signed, rounding, fraction = (
+            random.getrandbits(1),
+            random.randrange(5),
+            random.choice((0, 0, random.randint(0, width))),
+        )
+        if random.random() < 0.7:  # near what fits, so halves and saturation both happen
+            exponent = fmt.bias - fraction + random.randint(-3, width + 1)
+            value = max(exponent, 0) << fmt.fraction_bits | random.getrandbits(fmt.fraction_bits)
+            value = value & ~((1 << random.randrange(fmt.fraction_bits)) - 1) | random.getrandbits(1) << fmt.bits - 1
+        else:
+            (value,) = operands(random, fmt, 1)
+        env = random.choice(ENVIRONMENTS)
+        actual = env.rounding if rounding == 4 else rounding
+        word = signed | rounding << 1 | fraction << 8 | width << 16
+        check(
+            native,
+            f"fp_f{fmt.bits}_to_int",
+            env,
+            (value, word),
+            lambda e: floats.to_int(value, fmt, e, bool(signed), width, actual, fraction),  # noqa: B023
+        )
+
+
+@pytest.mark.parametrize("fmt", [F32, F64], ids=["f32", "f64"])
+def test_from_int(native: Native, fmt: Format) -> None:
+    random = Random(6)
+    for _ in range(4000):
+        width = random.choice((16, 32, 64))
+        signed, rounding, fraction = random.getrandbits(1), random.randrange(5), random.randint(0, width)
+        value = random.getrandbits(width) >> random.randrange(width)
+        if random.getrandbits(1):
+            value = -value & (1 << width) - 1
+        number = value - (1 << width) if signed and value >> width - 1 else value
+        env = random.choice(ENVIRONMENTS)
+        word = signed | rounding << 1 | fraction << 8 | width << 16
+        check(
+            native,
+            f"fp_int_to_f{fmt.bits}",
+            env,
+            (value, word),
+            lambda e: floats.from_int(number, fmt, e, None if rounding == 4 else rounding, fraction),  # noqa: B023
+        )
+
+
+# -- half precision: ARM DDI 0406C, FPHalfToSingle and FPSingleToHalf (A2.7.7) -----------------------------------------
+
+
+def half_to_single(bits: int, alternative: bool, env: FloatEnv) -> int:
+    """By floats.convert, but halves are never flushed."""
+    if alternative and bits >> 10 & 31 == 31:
+        return (bits & 0x8000) << 16 | (127 + 16) << 23 | (bits & 0x3FF) << 13
+    unflushed = FloatEnv(env.rounding, False, env.default_nan)
+    result = floats.convert(bits, F16, F32, unflushed)
+    env.flags |= unflushed.flags
+    return result
+
+
+def single_to_half(bits: int, alternative: bool, env: FloatEnv) -> int:
+    sign = bits >> 31 << 15
+    special = bits & F32.infinity == F32.infinity
+    if alternative and special:
+        env.flags |= floats.INVALID
+        return sign if bits & 0x7F_FFFF else sign | 0x7FFF
+    if env.flush and not bits & F32.infinity and bits & 0x7F_FFFF:
+        env.flags |= floats.INPUT_DENORMAL
+        return sign
+    unflushed = FloatEnv(env.rounding, False, env.default_nan)
+    if not alternative or special:
+        result = floats.convert(bits, F32, F16, unflushed)
+    else:
+        # One more exponent: halve what is too great for the ordinary ones.
+        exponent = bits >> 23 & 0xFF
+        great = exponent >= 127 + 15
+        result = floats.convert(bits - (1 << 23) * great, F32, F16, unflushed)
+        if great:
+            result += 1 << 10
+        if unflushed.flags & floats.OVERFLOW:
+            env.flags |= floats.INVALID
+            return sign | 0x7FFF
+    env.flags |= unflushed.flags
+    return result
+
+
+@pytest.mark.parametrize("alternative", [False, True], ids=["ieee", "alternative"])
+def test_every_half_to_single(native: Native, alternative: bool) -> None:
+    random = Random(8)
+    for bits in range(0x10000):
+        env = random.choice(ENVIRONMENTS)
+        check(
+            native, "fp_f16_to_f32", env, (bits, alternative), lambda e, bits=bits: half_to_single(bits, alternative, e)
+        )
+
+
+@pytest.mark.parametrize("alternative", [False, True], ids=["ieee", "alternative"])
+def test_single_to_half(native: Native, alternative: bool) -> None:
+    random = Random(9)
+    values = edges(F32) + [x for (x,) in samples(F32, 1, 10)]
+    for _ in range(6000):
+        exponent = random.randint(127 - 27, 127 + 17)
+        fraction = random.getrandbits(23) & ~((1 << random.randrange(23)) - 1)
+        values.append(random.getrandbits(1) << 31 | exponent << 23 | fraction)
+    values += [0x477FE000, 0x477FEFFF, 0x477FF000, 0x47FFE000, 0x47FFEFFF, 0x47FFF000, 0x47FFFFFF, 0x48000000]
+    for bits in values:
+        env = random.choice(ENVIRONMENTS)
+        check(
+            native, "fp_f32_to_f16", env, (bits, alternative), lambda e, bits=bits: single_to_half(bits, alternative, e)
+        )
+
+
+def test_the_hosts_arithmetic_is_used_only_where_it_is_right(native: Native) -> None:
+    """Results at the lower end of the normal range, in the environment in which the host computes."""
+    random = Random(11)
+    env = FloatEnv(NEAREST, False, False, INEXACT)
+    for fmt in (F32, F64):
+        for _ in range(3000):
+            a = random.randint(fmt.bias // 2, fmt.bias) << fmt.fraction_bits | random.getrandbits(fmt.fraction_bits)
+            wanted = random.randint(-2, 3)  # exponent field of the product
+            exponent = wanted + fmt.bias - (a >> fmt.fraction_bits)
+            if exponent < 1:
+                continue
+            b = exponent << fmt.fraction_bits | random.getrandbits(fmt.fraction_bits)
+            check(native, f"fp_mul{fmt.bits}", env, (a, b), lambda e: floats.mul(a, b, fmt, e))  # noqa: B023
