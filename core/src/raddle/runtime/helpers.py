@@ -103,7 +103,7 @@ _CORE: tuple[Helper, ...] = (
 
 
 def _floating_point() -> tuple[Helper, ...]:
-    """The rows ``RADDLE_FP_HELPER(name, parameters, meaning)``-style table of ``fp.h`` names, in its order."""
+    """The rows of ``RADDLE_FP_HELPERS`` in ``fp.h``, in its order."""
     header = NATIVE / "fp.h"
     if not header.exists():
         return ()
