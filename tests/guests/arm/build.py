@@ -99,6 +99,7 @@ GUESTS = {
     **stress("psci", "psci", "-DROUNDS=300u"),
     **stress("sleep", "sleep", "-DROUNDS=50u"),
     **stress("timer", "timer", "-DTICKS=300u"),
+    **stress("aba", "aba", "-DROUNDS=1000u", control=False),
     "idle": Guest(("stress/idle.c",), ("-DSECONDS=3u",)),
     "exceptions": Guest(("exceptions/exceptions.c", "exceptions/trial.c")),
     "exceptions-lpae": Guest(("exceptions/lpae.c", "exceptions/trial.c")),

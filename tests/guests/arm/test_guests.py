@@ -27,7 +27,7 @@ ENDLESS = ("endless-loop", "endless-count", "endless-sleep", "stray-pc", "stray-
 STRESS = tuple(
     path.stem
     for path in sorted(PREBUILT.glob("*.elf"))
-    if path.stem not in {*ONE_CPU, *BENCH, *CONTROLS, *ENDLESS, "hello-smp"}
+    if path.stem not in {*ONE_CPU, *BENCH, *CONTROLS, *ENDLESS, "hello-smp", "aba"}
 )
 PEER_FAILS_MULTI = {"doubleword", "codemod-cross"}  # QEMU 7.2; the reasons are in tests/guests/README.md
 CONTROLS_NEED_MULTI = {"store-buffering-control"}
@@ -87,6 +87,12 @@ def test_controls_fail(name: str, thread: str) -> None:
     if thread == "single" and name in CONTROLS_NEED_MULTI:
         pytest.skip("CPUs in turn never reorder")
     assert run_on_peer(PREBUILT / f"{name}.elf", 4, thread)[-1].startswith(f"FAIL {name}: ")
+
+
+@pytest.mark.peer("qemu-system-arm")
+def test_aba_shows_that_the_peer_compares_values() -> None:
+    assert run_on_peer(PREBUILT / "aba.elf", 2, "multi")[-1].startswith("FAIL aba: ")
+    assert run_on_peer(PREBUILT / "aba.elf", 1, "single")[-1].startswith("PASS aba ")
 
 
 @pytest.mark.peer("qemu-system-arm")
