@@ -113,9 +113,7 @@ def check(native: Native, name: str, env: FloatEnv, args: tuple[int, ...], oracl
     after = fresh(env)
     expected = oracle(after) & (1 << 64) - 1, after.flags
     result = native.call(name, env, *args)
-    assert result == expected, (
-        f"{name}({', '.join(map(hex, args))}) in {env}: {result[0]:#x} {result[1]:#x}, not {expected[0]:#x} {expected[1]:#x}"
-    )
+    assert result == expected, f"{name} {[hex(a) for a in args]} in {env}: {result} is not {expected}"
 
 
 ARITHMETIC: dict[str, tuple[int, Callable[..., int]]] = {
