@@ -42,6 +42,8 @@ ROUTINE_REGISTERS: Final = (RAX, RSI, RDI, R8, R9, R10, R11, *CALLEE_SAVED)
 
 SPILL: Final = 1000
 ENV: Final = 1 << 20
+FREED: Final = -2
+"""Last use of a value whose register was given back."""
 NOWHERE: Final = ENV - 1
 """Location of constants and holes, and of values before their definition."""
 FRAME_SLOTS: Final = 64
@@ -69,6 +71,7 @@ FAULTS: Final = MEMORY | {Op.CALL}
 ENDS: Final = frozenset({Op.BR, Op.BRCOND, Op.GOTO, Op.GOTO_INDIRECT, Op.EXIT_MAIN, Op.RET})
 EXITS: Final = frozenset({Op.GOTO, Op.GOTO_INDIRECT, Op.EXIT_MAIN, Op.RET})
 _EXACT: Final = FAULTS | ENDS | {Op.LABEL}
+_BY_INDEX: Final = frozenset({Op.GET_AT, Op.SET_AT})
 FLAG_READERS: Final = frozenset({Op.CARRY_OF, Op.OVERFLOW_OF, Op.SET_NZCV})
 
 _NOT_DIRECT: Final = frozenset({Op.CONST, Op.HOLE, Op.GET, Op.LOCAL_GET})
@@ -203,6 +206,11 @@ class Emitter(Assembler):
             for ins in function[:start]:
                 if ins.last_use >= start:
                     ins.last_use = max(ins.last_use, end)
+            for value, served in readers.items():
+                # Flags are captured where they arise, which may be before the loop.
+                for reader in served:
+                    if value.position < start <= reader.last_use:
+                        reader.last_use = max(reader.last_use, end)
         self.calls = calls
         self.flag_readers = readers
         self.state_writes = writes
@@ -222,7 +230,7 @@ class Emitter(Assembler):
             return
         start, end = value.position, store.position
         for ins in self.function[start + 1 : end]:
-            if ins.op in _EXACT or (ins.op in (Op.GET, Op.SET) and ins.aux is field):
+            if ins.op in _EXACT or ins.op in _BY_INDEX or (ins.op in (Op.GET, Op.SET) and ins.aux is field):
                 return
         for ins in self.function[:start]:
             if ins.op is Op.GET and ins.aux is field and ins.last_use > start:
@@ -244,7 +252,9 @@ class Emitter(Assembler):
             self._free(ins)
 
     def _free(self, value: Instruction) -> None:
+        """Give the register of a value that dies here back, once: `define` may hand it out again at the same place."""
         register = value.location
+        value.last_use = FREED
         if value not in self.hints and register in self.value_registers and register not in self.free:
             self.free.append(register)
 

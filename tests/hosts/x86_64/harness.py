@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs single IR programs on the x86-64 back end, without the native runtime: its C functions are Python callbacks."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from typing import Any
+
+import cffi
+
+from raddle.codegen.backend import CodegenConfig
+from raddle.ir.builder import Callee
+from raddle.ir.generate import ARENA_BASE, Program
+from raddle.ir.interpreter import READ, WRITE, CpuState, Leave, MemoryFault, Outcome, interpret
+from raddle.ir.opcodes import Op
+from raddle.ir.types import Align, MemOp, Type
+from raddle.runtime.layout import (
+    COMMON,
+    HEADER,
+    HEADER_SIZE,
+    OFFSET,
+    TLB_BYTES,
+    TLB_ENTRIES,
+    TLB_ENTRY_SIZE,
+    TLB_INVALID,
+    TLB_OFFSET,
+)
+from raddle.testing.ir_programs import LAYOUT, ArenaMemory, Execution
+from raddle_host_x86_64.backend import X86BackEnd
+from raddle_host_x86_64.features import Features
+
+ffi: Any = cffi.FFI()
+
+PAGE = 4096
+CODE_BYTES = 1 << 20
+CUSHION = 4096
+ENV = HEADER_SIZE + TLB_BYTES + CUSHION
+
+
+class Harness:
+    """One CPU and one code area. `tlb`: whether the arena's pages are in the software TLB, or every access misses."""
+
+    def __init__(self, tlb: bool, features: Features | None = None) -> None:
+        self.tlb = tlb
+        self.features = features
+        self.code = mmap.mmap(-1, CODE_BYTES, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        self.base = int(ffi.cast("uintptr_t", ffi.from_buffer(self.code)))
+        self.block = ffi.new("char[]", ENV + CUSHION)
+        self.env = self.block + ENV
+        self.arena = ffi.new("char[]", 1 << 20)
+        signature = "uint32_t(void *, uint64_t, uint32_t)"
+        self.slow_load = ffi.callback(signature, self._slow_load)
+        self.slow_store = ffi.callback(signature, self._slow_store)
+        self.call_helper = ffi.callback("uint32_t(void *, uint32_t, uint64_t)", self._call_helper)
+        self.callees: list[Callee] = []
+
+    # -- header --------------------------------------------------------------------------------------------------------
+
+    def _field(self, name: str) -> Any:
+        size = next(f.size for f in HEADER if f.name == name)
+        return ffi.cast("uint64_t *" if size == 8 else "uint32_t *", self.env + OFFSET[name])
+
+    def get(self, name: str) -> int:
+        return int(self._field(name)[0])
+
+    def set(self, name: str, value: int) -> None:
+        pointer = self._field(name)
+        pointer[0] = value
+
+    # -- running -------------------------------------------------------------------------------------------------------
+
+    def number(self, callee: Callee) -> int:
+        if callee not in self.callees:
+            self.callees.append(callee)
+        return self.callees.index(callee)
+
+    def place(self, code: bytes) -> int:
+        address = self.base + self.position
+        self.code[self.position : self.position + len(code)] = code
+        self.position += len(code) + 15 & ~15
+        return address
+
+    def run(self, program: Program) -> Execution:
+        self.program = program
+        self.callees = []
+        self.position = 0
+        self.fault: MemoryFault | None = None
+        self.error: BaseException | None = None
+        function = program.function
+        config = CodegenConfig(LAYOUT, function.word, 12, self.number)
+        backend = X86BackEnd(config, self.features)
+        ffi.memmove(self.arena, program.memory, len(program.memory))
+        ffi.buffer(self.block, ENV + CUSHION)[:] = bytes(ENV + CUSHION)
+        ffi.memmove(self.env, program.state, len(program.state))
+        self.set("exclusive_address", (1 << 64) - 1)
+        for name, value in program.header.items():
+            self.set(name, value)
+        self._fill_tlb(len(program.memory))
+        self.table = ffi.new("void *[64]")
+        self._set_pointer("helpers", self.table)
+        functions = {
+            "raddle_slow_load": self.slow_load,
+            "raddle_slow_store": self.slow_store,
+            "raddle_slow_atomic": self.slow_load,
+            "raddle_call_helper": self.call_helper,
+        }
+        thunks = backend.thunks({name: int(ffi.cast("uintptr_t", f)) for name, f in functions.items()})
+        enter = self.place(thunks.enter)
+        for name, code in thunks.by_field.items():
+            self._set_pointer(name, ffi.cast("void *", self.place(code)))
+        self.jumps = ffi.new("char[]", 32 * 4096)
+        ffi.buffer(self.jumps)[:] = b"\xff" * (32 * 4096)
+        self._set_pointer("jump_cache", self.jumps)
+        if any(i.op is Op.RET for i in function.code):
+            outcome = self._run_routine(backend, program)
+        else:
+            outcome = self._run_instruction(backend, program, enter)
+        if self.error is not None:
+            raise self.error
+        header = {name: self.get(name) for name in COMMON}
+        state = bytes(ffi.buffer(self.env, LAYOUT.size))
+        return Execution(outcome, state, header, bytes(ffi.buffer(self.arena, len(program.memory))))
+
+    def _set_pointer(self, name: str, pointer: Any) -> None:
+        ffi.cast("void **", self.env + OFFSET[name])[0] = ffi.cast("void *", pointer)
+
+    def _fill_tlb(self, size: int) -> None:
+        entries = ffi.cast("uint64_t *", self.env + TLB_OFFSET)
+        for index in range(4 * TLB_ENTRIES):
+            for part in range(3):
+                entries[4 * index + part] = TLB_INVALID | (1 << 64) - PAGE
+        if self.tlb and size % PAGE == 0:
+            for mmu_index in range(2):
+                for page in range(ARENA_BASE, ARENA_BASE + size, PAGE):
+                    at = 4 * (mmu_index * TLB_ENTRIES + (page // PAGE) % TLB_ENTRIES)
+                    for part in range(3):
+                        entries[at + part] = page
+                    host = int(ffi.cast("uintptr_t", self.arena)) - ARENA_BASE
+                    entries[at + 3] = host & (1 << 64) - 1
+        assert TLB_ENTRY_SIZE == 32
+
+    def _run_instruction(self, backend: X86BackEnd, program: Program, enter: int) -> Outcome:
+        word_mask = (1 << program.function.word.bits) - 1
+        size = 4
+        template = backend.template(program.function.code, program.function.locals, size, 0, 0)
+        entry = template.fill(program.holes + (0,) * 16)
+        self._place_routines(backend, program)
+        block = backend.join([entry], program.pc, not entry.ends)
+        code = self.place(block.code)
+        marker = (1 << 64) - 1
+        self.set("pc", marker if program.function.word is Type.I64 else 0)
+        for name, value in program.header.items():
+            self.set(name, value)
+        call = ffi.cast("uint64_t(*)(void *, uint64_t)", enter)
+        call(self.env, code)
+        if self.fault is not None:
+            return Outcome(Leave.FAULT, self.fault.address, self.fault.access, self.fault.alignment)
+        pc = self.get("pc")
+        exits = {i.op for i in program.function.code}
+        if not entry.ends:
+            return Outcome(Leave.NEXT) if pc == program.pc + size & word_mask else Outcome(Leave.EXIT)
+        if Op.EXIT_MAIN in exits and self._left_by_exit(program):
+            return Outcome(Leave.EXIT)
+        if pc == program.pc + size & word_mask and self._falls_through(program):
+            return Outcome(Leave.NEXT)
+        return Outcome(Leave.GOTO, pc)
+
+    def _interpreted(self, program: Program) -> Leave:
+        memory = ArenaMemory(program.memory)
+        cpu = CpuState(bytearray(program.state), dict(program.header))
+        return interpret(
+            program.function, cpu, memory, holes=program.holes, pc=program.pc, callees=dict(program.routines)
+        ).how
+
+    def _left_by_exit(self, program: Program) -> bool:
+        """The code leaves through one thunk whatever the reason; the interpreter tells which exit it was."""
+        return self._interpreted(program) is Leave.EXIT
+
+    def _falls_through(self, program: Program) -> bool:
+        return self._interpreted(program) is Leave.NEXT
+
+    def _run_routine(self, backend: X86BackEnd, program: Program) -> Outcome:
+        code = self.place(backend.routine(program.function.code, program.function.locals))
+        self._place_routines(backend, program)
+        call = ffi.cast("uint64_t(*)(void *, uint64_t, uint64_t, uint64_t, uint64_t)", code)
+        result = int(call(self.env, 0, 0, 0, 0))
+        returned = next((i for i in program.function.code if i.op is Op.RET and i.args), None)
+        if returned is None:
+            return Outcome(Leave.RETURN)
+        return Outcome(Leave.RETURN, result & ((1 << returned.args[0].type.bits) - 1))
+
+    def _place_routines(self, backend: X86BackEnd, program: Program) -> None:
+        number = 0
+        while number < len(self.callees):
+            routine = program.routines[self.callees[number].name]
+            code = self.place(backend.routine(routine.code, routine.locals))
+            self.table[number] = ffi.cast("void *", code)
+            number += 1
+
+    # -- what the code calls -------------------------------------------------------------------------------------------
+
+    def _guarded(self, body: Callable[[], int]) -> int:
+        try:
+            return body()
+        except MemoryFault as fault:
+            self.fault = fault
+            return 1
+        except BaseException as error:
+            self.error = error
+            return 1
+
+    def _decode(self, oi: int) -> tuple[MemOp, int]:
+        return MemOp(1 << (oi & 7), bool(oi & 8), bool(oi & 16), Align(oi >> 5 & 7)), oi >> 8
+
+    def _memory(self) -> ArenaMemory:
+        memory = ArenaMemory(b"")
+        memory.content = ffi.buffer(self.arena, len(self.program.memory))
+        return memory
+
+    def _checked_address(self, memop: MemOp, access: int) -> int:
+        address = self.get("arg0")
+        if address & (memop.align_bytes - 1):
+            raise MemoryFault(address, access, alignment=True)
+        return address
+
+    def _slow_load(self, _env: Any, _retaddr: int, oi: int) -> int:
+        def body() -> int:
+            memop, index = self._decode(oi)
+            value = self._memory().load(self._checked_address(memop, READ), memop, index)
+            self.set("result", _extend(value, memop))
+            return 0
+
+        return self._guarded(body)
+
+    def _slow_store(self, _env: Any, _retaddr: int, oi: int) -> int:
+        def body() -> int:
+            memop, index = self._decode(oi)
+            address = self._checked_address(memop, WRITE)
+            self._memory().store(address, self.get("arg1") & ((1 << (8 * memop.size)) - 1), memop, index)
+            return 0
+
+        return self._guarded(body)
+
+    def _call_helper(self, _env: Any, number: int, _retaddr: int) -> int:
+        def body() -> int:
+            call = ffi.cast("uint64_t(*)(void *, uint64_t, uint64_t, uint64_t, uint64_t)", self.table[number])
+            self.set("result", int(call(self.env, *(self.get(f"arg{i}") for i in range(4)))))
+            leave = self.get("exit_now")
+            self.set("exit_now", 0)
+            return int(leave != 0)
+
+        return self._guarded(body)
+
+
+def _extend(value: int, memop: MemOp) -> int:
+    bits = 8 * memop.size
+    if memop.signed and value >> (bits - 1):
+        return value | ((1 << 64) - 1) & ~((1 << bits) - 1)
+    return value
+

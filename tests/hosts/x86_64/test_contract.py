@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The x86-64 back end passes the host contract, with every access hitting the software TLB and with every one missing."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from raddle.ir.opcodes import Op
+from raddle.testing.host_contract import Backend, HostContract
+
+sys.path.insert(0, str(Path(__file__).parent))
+from harness import Harness  # noqa: E402
+
+pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="runs x86-64 code")
+
+IN_THE_RUNTIME = frozenset(
+    {
+        Op.LOAD_EXCLUSIVE, Op.STORE_EXCLUSIVE, Op.ATOMIC_CMPXCHG, Op.ATOMIC_XCHG, Op.ATOMIC_FETCH_ADD,
+        Op.ATOMIC_FETCH_AND, Op.ATOMIC_FETCH_OR, Op.ATOMIC_FETCH_XOR, Op.FADD, Op.FSUB, Op.FMUL, Op.FDIV, Op.FSQRT,
+        Op.FMA, Op.FCMP, Op.FCVT, Op.FTOI, Op.ITOF,
+    }
+)  # fmt: skip
+"""Operations that generated code leaves to the native runtime; they are tested with it."""
+
+
+class TestHits(HostContract):
+    unsupported: ClassVar[frozenset[Op]] = IN_THE_RUNTIME
+
+    @pytest.fixture
+    def backend(self) -> Backend:
+        return Harness(tlb=True)
+
+
+class TestMisses(HostContract):
+    unsupported: ClassVar[frozenset[Op]] = IN_THE_RUNTIME
+
+    @pytest.fixture
+    def backend(self) -> Backend:
+        return Harness(tlb=False)
