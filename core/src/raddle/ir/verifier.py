@@ -34,6 +34,10 @@ WITH_FLAGS = frozenset({Op.ADD, Op.SUB, Op.ADC, Op.SBC})
 _INTEGERS = (Type.I1, Type.I32, Type.I64)
 _FLOATS = (Type.F32, Type.F64)
 _LEAVES_BLOCK = frozenset({Op.GOTO, Op.GOTO_INDIRECT, Op.EXIT_MAIN})
+_MAY_BE_CALLS = frozenset(
+    {Op.CALL, Op.FADD, Op.FSUB, Op.FMUL, Op.FDIV, Op.FSQRT, Op.FMA, Op.FCMP, Op.FCVT, Op.FTOI, Op.ITOF}
+)
+_ARGUMENTS = frozenset(COMMON[f"arg{number}"] for number in range(4))
 _MOST_ARGUMENTS = 4
 _MOST_FRACTION = 64
 
@@ -72,6 +76,7 @@ class _Verifier:
         self.layout = layout
         self.place: dict[Instruction, int] = {}
         self.starts = [0]
+        self.called = False
         self.locals = frozenset(function.locals)
 
     def run(self) -> None:
@@ -119,6 +124,14 @@ class _Verifier:
             _require(self.function.nzcv is not None, "the guest state has no N, Z, C and V fields")
         if op in _LEAVES_BLOCK or op is Op.PC:
             _require(not self.routine, f"a routine cannot use {info.name}")
+        if info.effects & Effect.FAULT and op is not Op.CALL:
+            message = (
+                f"a routine cannot use {info.name}: no instruction could take the fault; call phys_load or phys_store"
+            )
+            _require(not self.routine, message)
+        if op is Op.GET and instruction.aux in _ARGUMENTS:
+            _require(not self.called, "reads an argument after a call, which may have overwritten it")
+        self.called |= op in _MAY_BE_CALLS
         if op is Op.RET:
             _require(self.routine, "only a routine returns")
         if at and TABLE[self.code[at - 1].op].effects & Effect.END:
