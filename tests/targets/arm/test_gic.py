@@ -5,6 +5,7 @@ import random
 import subprocess
 
 import pytest
+
 from raddle.memory import AddressSpace
 from raddle_target_arm.devices.gic import IRQ, Gic
 

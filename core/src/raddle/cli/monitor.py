@@ -145,7 +145,9 @@ def _quit(machine: MonitoredMachine) -> str:
 
 
 def _pairs(values: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+    """A CPU's facts in a line; its number stands before it."""
+    shown = {name: f"{value:#x}" if name == "pc" else value for name, value in values.items() if name != "index"}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def show(values: Mapping[str, object], prefix: str = "") -> str:
@@ -154,6 +156,8 @@ def show(values: Mapping[str, object], prefix: str = "") -> str:
     for name, value in values.items():
         if isinstance(value, Mapping):
             lines.append(show(value, f"{prefix}{name}."))
+        elif isinstance(value, list):
+            lines += [show(one, f"{prefix}{name}.{index}.") for index, one in enumerate(value)]
         else:
             lines.append(f"{prefix + name:<32}{value}")
     return "\n".join(lines)

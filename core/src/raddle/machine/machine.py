@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -45,8 +44,11 @@ class VCpu(BoardCpu, Protocol):
 class Engine(Protocol):
     """What runs the vCPUs: one of the schedulers of raddle.threads."""
 
-    cpus: Sequence[VCpu]
-    big_lock: AbstractContextManager[object]
+    @property
+    def cpus(self) -> Sequence[VCpu]: ...
+
+    @property
+    def big_lock(self) -> AbstractContextManager[object]: ...
 
     def start(self) -> None: ...
 
@@ -58,8 +60,11 @@ class Engine(Protocol):
     def stop(self) -> None:
         """Ask for the end. Waits for nothing: a vCPU's thread may call it."""
 
-    def join(self, timeout: float | None = None) -> None:
+    def join(self, timeout: float | None = None) -> object:
         """Wait until all threads have ended; raises the first error that stopped them."""
+
+    def close(self) -> None:
+        """Free what is native. All threads have ended."""
 
     def clock_ns(self) -> int: ...
 
@@ -85,10 +90,22 @@ class State(Enum):
     STOPPED = "stopped"
 
 
-def default_engine(*arguments: Any, **options: Any) -> Engine:
+def default_engine(
+    frontend: Any, backend: Any, decision: Decision, memory: AddressSpace, ncpus: int, icount: IcountOptions | None
+) -> Engine:
     # Late, because it loads the native runtime, which looking at options and files does not need.
-    engine: Engine = importlib.import_module("raddle.threads").create_engine(*arguments, **options)
-    return engine
+    from raddle.threads.engine import Engine as NativeEngine
+
+    if icount is None:
+        return NativeEngine(frontend, backend, decision, memory, ncpus)
+    if icount.sleep:
+        raise UsageError("-icount sleep=on is not supported yet; the nearest that is: sleep=off")
+    shift = AUTO_ICOUNT_SHIFT if icount.shift is None else icount.shift
+    return NativeEngine(frontend, backend, decision, memory, ncpus, icount_shift=shift)
+
+
+AUTO_ICOUNT_SHIFT: Final = 3
+"""`-icount shift=auto`: 8 ns an instruction. A speed that followed the host's would not be deterministic."""
 
 
 class Machine:
@@ -242,6 +259,7 @@ class Machine:
     def close(self) -> None:
         """Stop the machine and give back everything it has. The console's text can still be read."""
         self.stop()
+        self.engine.close()
         self.memory.close()
 
     def __enter__(self) -> Machine:

@@ -20,6 +20,7 @@ from raddle.machine.devicetree import Tree, cells, make_tree
 from raddle.machine.lines import Line
 from raddle.machine.loaders import read_file
 from raddle.memory import PAGE_SIZE
+from raddle_target_arm.attach import attach
 from raddle_target_arm.boot import plan, plan_firmware
 from raddle_target_arm.devices.gic import Gic
 
@@ -85,6 +86,7 @@ class Virt(Board):
 
     def connect(self, cpus: Sequence[BoardCpu], power: Power, big_lock: AbstractContextManager[object]) -> None:
         super().connect(cpus, power, big_lock)
+        attach(self, cpus)
         self.gic.connect(cpus)
 
         def receive() -> None:

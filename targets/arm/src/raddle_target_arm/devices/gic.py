@@ -85,6 +85,7 @@ class Gic:
         self.bytes = self.memory.bytes
         self._targets: Sequence[InterruptTarget] = ()
         self._asserted = [False] * cpus
+        self._lines: dict[tuple[int, int], Line] = {}
         self.distributor = Distributor(self)
         self.interface = CpuInterface(self)
         self.reset()
@@ -117,7 +118,13 @@ class Gic:
         return self._line(cpu, SGIS + number)
 
     def _line(self, cpu: int, interrupt: int) -> Line:
-        word, bit = self._place(cpu, interrupt)
+        """The input's one line, however often it is asked for."""
+        place = self._place(cpu, interrupt)
+        if place not in self._lines:
+            self._lines[place] = self._make_line(*place)
+        return self._lines[place]
+
+    def _make_line(self, word: int, bit: int) -> Line:
 
         def changed(level: bool) -> None:
             words = self.words
