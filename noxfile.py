@@ -28,7 +28,7 @@ PACKAGES = [CORE, *TARGETS.values(), *HOSTS.values()]
 TEST_TOOLS = ["build", "hypothesis", "pexpect", "pytest>=8", "pytest-timeout", "pytest-xdist"]
 PEER_TOOLS = ["unicorn"]
 LINT_TOOLS = ["ruff>=0.6"]
-TYPE_TOOLS = ["mypy>=1.13", "types-cffi", "types-setuptools"]
+TYPE_TOOLS = ["mypy>=1.13", "pytest>=8", "types-cffi", "types-setuptools"]
 
 TIME_LIMIT = "--timeout=300"
 """Seconds that one test may take before it counts as hung."""
