@@ -502,19 +502,26 @@ GENERATED = tuple(sorted(_EMIT))
 # -- reduction ---------------------------------------------------------------------------------------------------------
 
 
-def reduced(function: Builder, still_fails: Callable[[Builder], bool]) -> Builder:
+def reduced(
+    function: Builder,
+    still_fails: Callable[[Builder], bool],
+    values_of: Callable[[Builder], Mapping[Instruction, int]] = lambda function: {},
+) -> Builder:
     """The smallest function that could be made of ``function`` by leaving instructions out, for which ``still_fails``.
 
-    ``still_fails`` gets verified functions only, which may not end, however.
+    ``still_fails`` gets verified functions only, which may not end, however. ``values_of`` says by what constants the
+    results of a function's instructions may be replaced (absent ones are replaced by 0).
     """
+    values = values_of(function)
     length = len(function.code)
     while length:
         at = len(function.code) - length
         progress = False
         while at >= 0:
-            candidate = _without(function, range(at, at + length))
+            candidate = _without(function, range(at, at + length), values)
             if _valid(candidate) and still_fails(candidate):
                 function, progress = candidate, True
+                values = values_of(function)
             at -= length
         if not progress or length > len(function.code):
             length //= 2
@@ -529,14 +536,14 @@ def _valid(function: Builder) -> bool:
     return True
 
 
-def _without(function: Builder, dropped: range) -> Builder:
-    """A copy of ``function`` in which the results of the dropped instructions are zeros."""
+def _without(function: Builder, dropped: range, values: Mapping[Instruction, int]) -> Builder:
+    """A copy of ``function`` in which the results of the dropped instructions are constants."""
     copy = Builder(function.word, function.nzcv)
     copy.locals = list(function.locals)
     new: dict[Instruction, Instruction] = {}
     for at, old in enumerate(function.code):
         if at in dropped:
-            new[old] = Instruction(Op.CONST, old.type, (), 0)
+            new[old] = Instruction(Op.CONST, old.type, (), values.get(old, 0))
             continue
         new[old] = Instruction(old.op, old.type, tuple(new.get(arg, arg) for arg in old.args), old.aux)
         copy.code.append(new[old])

@@ -118,13 +118,17 @@ def interpret(
     pc: int = 0,
     callees: Mapping[str, Builder | PlainCallee] | None = None,
     steps: int = 100_000,
+    values: dict[Instruction, int] | None = None,
 ) -> Outcome:
     """Run ``function``; ``cpu`` and ``memory`` are changed in place.
 
     ``holes``: values of the literals by index. ``pc``: address of the guest instruction. ``callees``: what CALL
     reaches by name, a routine's function or a Python callable. Raises InterpreterError after ``steps`` instructions.
+    ``values``, if given, is filled with what each instruction of ``function`` yielded last.
     """
     frame = _Frame(function, cpu, memory, holes, pc, callees or {}, [steps])
+    if values is not None:
+        frame.values = values
     try:
         return frame.run()
     except MemoryFault as fault:

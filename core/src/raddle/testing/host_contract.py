@@ -21,7 +21,7 @@ from typing import ClassVar, Protocol
 
 import pytest
 
-from raddle.ir.builder import Builder
+from raddle.ir.builder import Builder, Instruction
 from raddle.ir.generate import GENERATED, Program, focused_program, random_program, random_start, reduced
 from raddle.ir.interpreter import InterpreterError
 from raddle.ir.opcodes import Op
@@ -51,7 +51,12 @@ def check(program: Program, backend: Backend) -> None:
     def fails(function: Builder) -> bool:
         return bool(_differences(replace(program, function=function), backend))
 
-    small = replace(program, function=reduced(program.function, fails))
+    def values_of(function: Builder) -> dict[Instruction, int]:
+        values: dict[Instruction, int] = {}
+        interpreted(replace(program, function=function), values)
+        return values
+
+    small = replace(program, function=reduced(program.function, fails, values_of))
     lines = _differences(small, backend)
     pytest.fail("\n".join([small.describe(LAYOUT), *lines]), pytrace=False)
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-from raddle.ir.builder import Builder
+from raddle.ir.builder import Builder, Instruction
 from raddle.ir.generate import ARENA_BASE, ARENA_SIZE, Program
 from raddle.ir.interpreter import NO_RESERVATION, READ, WRITE, CpuState, Leave, MemoryFault, Outcome, interpret
 from raddle.ir.parser import parse_function
@@ -84,11 +84,11 @@ class Execution:
     memory: bytes
 
 
-def interpreted(program: Program) -> Execution:
-    """The interpreter's run of ``program``."""
+def interpreted(program: Program, values: dict[Instruction, int] | None = None) -> Execution:
+    """The interpreter's run of ``program``; ``values`` as in ``interpret``."""
     cpu, memory = CpuState(bytearray(program.state), dict(program.header)), ArenaMemory(program.memory)
     outcome = interpret(
-        program.function, cpu, memory, holes=program.holes, pc=program.pc, callees=dict(program.routines)
+        program.function, cpu, memory, holes=program.holes, pc=program.pc, callees=dict(program.routines), values=values
     )
     return Execution(outcome, bytes(cpu.state), cpu.header, bytes(memory.content))
 
