@@ -48,11 +48,11 @@ def needs_host(session: nox.Session, host: str) -> None:
 
 
 def pytest(session: nox.Session, *arguments: str, selection: str) -> None:
-    """Run the selected tests: most of them side by side, then those that want the machine for themselves."""
+    """Run the selected tests: first those that want the machine for themselves, then the others side by side."""
     common = [TIME_LIMIT, *arguments, *session.posargs]
-    session.run("pytest", "-n", "auto", "-m", f"({selection}) and not alone", *common)
     nothing_selected = 5
     session.run("pytest", "-m", f"({selection}) and alone", *common, success_codes=[0, nothing_selected])
+    session.run("pytest", "-n", "auto", "-m", f"({selection}) and not alone", *common)
 
 
 @nox.session
