@@ -173,7 +173,7 @@ def test_data_fault(system: Any, access: int, code: int, long: bool, status: int
     assert system["spsr_abt"] == USR | 0x20 | 0x21 << 10
 
 
-@pytest.mark.parametrize(("code", "long", "status"), [(0x7B, False, 0xB), (FAULT_BUS, False, 8), (0x207, True, 0x207)])
+@pytest.mark.parametrize(("code", "long", "status"), [(0x7B, False, 0x7B), (FAULT_BUS, False, 8), (0x207, True, 0x207)])
 def test_prefetch_fault(system: Any, code: int, long: bool, status: int) -> None:
     go(system, USR | 0x20 | 0x21 << 10)
     system.update(pc=0x6FFE, ttbcr=0x8000_0000 if long else 0, dfsr=0x55)

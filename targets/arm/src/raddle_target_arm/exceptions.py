@@ -262,10 +262,6 @@ _RUNTIME_FAULTS: Final = ((FAULT_ALIGNMENT, 0x001, 0x221), (FAULT_BUS, 0x008, 0x
 """(code, short-descriptor FSR, long-descriptor FSR): B3.13.3, B3.13.4; a bus fault is a synchronous external abort."""
 
 FSR_WNR: Final = 1 << 11
-FSR_CM: Final = 1 << 13
-"""Fault of a cache maintenance or address translation operation."""
-IFSR_FORMATS: Final = (0x140F, 0x123F)
-"""What an IFSR keeps of an FSR, by format: no domain, no WnR."""
 
 
 def _fault(b: Builder) -> None:
@@ -276,7 +272,8 @@ def _fault(b: Builder) -> None:
     for runtime_code, short, long in _RUNTIME_FAULTS:
         status = b.select(b.eq(code, runtime_code), b.select(long_format, long, short, Type.I32), status)
     with b.if_(b.eq(access, ACCESS_FETCH)):
-        b.set(SYSTEM["ifsr"], b.and_(status, b.select(long_format, IFSR_FORMATS[1], IFSR_FORMATS[0], Type.I32)))
+        # with the domain, which is UNKNOWN there
+        b.set(SYSTEM["ifsr"], status)
         b.set(SYSTEM["ifar"], address)
         # a fetch faults where a block would start: the block mode has ITSTATE
         _enter(b, PREFETCH_ABORT, b.add(_pc(b), 4), _mode_it(b))
