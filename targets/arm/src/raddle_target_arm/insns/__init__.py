@@ -10,6 +10,7 @@ from types import FunctionType, ModuleType
 from typing import Final
 
 from raddle.ir.builder import Builder
+from raddle.ir.opcodes import TABLE, Effect
 from raddle.ir.types import FlagCondition
 from raddle.translate.decode import Decoder, Fields, Pattern
 from raddle.translate.frontend import InstructionSet
@@ -28,7 +29,7 @@ from raddle_target_arm.insns import (
     saturating,
     system,
 )
-from raddle_target_arm.insns.common import Semantics
+from raddle_target_arm.insns.common import Semantics, set_next
 from raddle_target_arm.state import mmu_index
 
 MODULES: Final[tuple[ModuleType, ...]] = (
@@ -112,6 +113,16 @@ def it_advance(it: int) -> int:
     return it & 0xE0 | it << 1 & 0x1F if it & 7 else 0
 
 
+def _may_leave(b: Builder, start: int) -> bool:
+    """Whether the code from ``start`` on leaves the block on some path, but not on that to its end.
+
+    Such an instruction ends its block. If it does so within an IT block, then the rest of ITSTATE must go into the
+    block mode.
+    """
+    effects = [TABLE[instruction.op].effects for instruction in b.code[start:]]
+    return any(effect & Effect.EXIT for effect in effects) and not effects[-1] & Effect.EXIT
+
+
 class T32(_Instructions):
     """The Thumb instruction set: words of two bytes, or of four with the first halfword on top.
 
@@ -130,11 +141,7 @@ class T32(_Instructions):
         following = it_advance(context)
         condition = context >> 4 if context else ALWAYS
         if pattern is None:
-            if condition >= ALWAYS:
-                take_undefined(b, context, mode)
-            else:
-                with b.if_(b.cond(FlagCondition(condition))):
-                    take_undefined(b, context, mode)
+            take_undefined(b, context, mode)
             return following
         f = pattern.fields(word)
         f.__dict__.update(mode=mode, mmu=mmu_index(mode), length=pattern.width // 8, it=context, next_it=following)
@@ -146,5 +153,9 @@ class T32(_Instructions):
             condition = f.c
         if "S" in f and f.S == decode.S_UNLESS_IN_IT:
             f.__dict__.update(S=0 if context else 1)
+        start = len(b.code)
         _translate(b, f, pattern.name, condition)
+        if following and _may_leave(b, start):
+            set_next(b, f)
+            b.goto_indirect(b.pc(f.length))
         return following

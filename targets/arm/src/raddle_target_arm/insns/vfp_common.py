@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the VFP's semantics functions share: leave to execute, and the registers.
+
+A register of a size is a field of that size over the same bytes (A2.6.2), so no function converts between views.
+Functions have the operands that ``decode/vfp.dec`` lists.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import Final
+
+from raddle.ir.builder import Builder, Value
+from raddle.ir.types import Field
+from raddle.translate.decode import Fields
+from raddle_target_arm.insns.common import Semantics, undefined
+from raddle_target_arm.state import DF, MODE_VECTOR, MODE_VFP, MODE_VFP_ENABLED, SF, D, S
+
+ENABLED: Final = MODE_VFP | MODE_VFP_ENABLED
+
+
+def enabled(semantics: Semantics) -> Semantics:
+    """Undefined unless CPACR and FPEXC allow the VFP (CheckVFPEnabled, B1.11.2)."""
+
+    @wraps(semantics)
+    def checked(b: Builder, f: Fields) -> None:
+        if f.mode & ENABLED == ENABLED:
+            semantics(b, f)
+        else:
+            undefined(b, f)
+
+    return checked
+
+
+def scalar(semantics: Semantics) -> Semantics:
+    """``enabled``, and undefined when FPSCR asks for short vectors, which this CPU does not have (A2.6.1)."""
+
+    @wraps(semantics)
+    def checked(b: Builder, f: Fields) -> None:
+        if f.mode & (ENABLED | MODE_VECTOR) == ENABLED:
+            semantics(b, f)
+        else:
+            undefined(b, f)
+
+    return checked
+
+
+def read(b: Builder, f: Fields, number: int) -> Value:
+    """S[number] or D[number], by ``f.double``, as F32 or F64."""
+    return b.get(DF[number] if f.double else SF[number])
+
+
+def write(b: Builder, f: Fields, value: Value) -> None:
+    """S[d] or D[d] = value, which is F32 or F64."""
+    b.set(DF[f.d] if f.double else SF[f.d], value)
+
+
+def bits(f: Fields, number: int) -> Field:
+    """S[number] or D[number] as a bit pattern: a field of I32 or I64."""
+    return D[number] if f.double else S[number]
