@@ -407,7 +407,8 @@ def _bit(g: Generator, op: Op) -> None:
 
 def _icmp(g: Generator, op: Op) -> None:
     type = g.random.choice(_INTEGERS)
-    g.emit(op, Type.I1, g.value(type), g.operand(type), aux=g.random.choice(list(Condition)))
+    conditions = (Condition.EQ, Condition.NE) if type is Type.I1 else tuple(Condition)
+    g.emit(op, Type.I1, g.value(type), g.operand(type), aux=g.random.choice(conditions))
 
 
 def _width(g: Generator, op: Op) -> None:

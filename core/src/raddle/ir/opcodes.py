@@ -215,7 +215,7 @@ _ROWS: tuple[tuple[Op, str, Result, frozenset[Type], Effect, str, str], ...] = (
     (Op.SEXTRACT, "v", _S, _INT, _PURE, "tuple[int, int]", "bits lsb .. lsb+width-1, sign-extended; aux is (lsb, width)"),
     (Op.DEPOSIT, "vv", _S, _INT, _PURE, "tuple[int, int]", "operand 0 with bits lsb .. lsb+width-1 from operand 1's low bits"),
     (Op.BIT, "xi", _B, frozenset({Type.I1}), _PURE, "None", "bit number operand 1 (mod bits) of operand 0, an i32 or i64"),
-    (Op.ICMP, "xx", _B, frozenset({Type.I1}), _PURE, "Condition", "comparison of two integers of one type"),
+    (Op.ICMP, "xx", _B, frozenset({Type.I1}), _PURE, "Condition", "comparison of two integers of one type; of I1 values only EQ and NE"),
     (Op.SELECT, "bvv", _S, _INT1, _PURE, "None", "operand 1 if operand 0 else operand 2"),
     (Op.CARRY_OF, "x", _B, frozenset({Type.I1}), _PURE, "None", "carry out of the add/adc, inverted borrow of the sub/sbc, that yields the operand"),
     (Op.OVERFLOW_OF, "x", _B, frozenset({Type.I1}), _PURE, "None", "signed overflow of the add, adc, sub or sbc that yields the operand"),

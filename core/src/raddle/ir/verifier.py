@@ -339,9 +339,10 @@ def _word(i: Instruction) -> None:
 
 def _same_integers(i: Instruction) -> None:
     a, b = i.args[0].type, i.args[1].type
-    _require(
-        a is b and a in _INTEGERS, f"compares {a.name.lower()} with {b.name.lower()}, not two integers of one type"
-    )
+    message = f"compares {a.name.lower()} with {b.name.lower()}, not two integers of one type"
+    _require(a is b and a in _INTEGERS, message)
+    ordered = i.aux not in (Condition.EQ, Condition.NE)
+    _require(a is not Type.I1 or not ordered, "truth values have no order: only eq and ne compare them")
 
 
 def _access(i: Instruction) -> None:
