@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from raddle.ordering import MemoryOrder
-from raddle.plugins import Target, hookimpl
+from raddle.plugins import Board, Target, hookimpl
 
 if TYPE_CHECKING:
+    from raddle_target_arm.boards.virt import Virt
+
     from raddle.translate.frontend import FrontEnd
 
 RADDLE_API_VERSION: Final = 1
@@ -27,6 +30,13 @@ def load() -> FrontEnd:
     return FRONT_END
 
 
+def load_virt() -> type[Virt]:
+    """The board's class, with its devices."""
+    from raddle_target_arm.boards.virt import Virt
+
+    return Virt
+
+
 @hookimpl
 def raddle_target() -> Target:
     return Target(
@@ -38,3 +48,8 @@ def raddle_target() -> Target:
         cpus=("cortex-a15",),
         load=load,
     )
+
+
+@hookimpl
+def raddle_boards() -> Iterable[Board]:
+    return [Board("virt", "arm", "generic board for device-tree kernels: GICv2, PL011, PL031, PSCI", 8, load_virt)]
