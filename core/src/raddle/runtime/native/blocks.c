@@ -3,7 +3,6 @@
  *
  * Blocks are inserted, chained and killed under code_lock and looked up without it. A dead block's memory stays as it is
  * until a flush, which runs in an exclusive section, so whoever still runs or reads it is safe. */
-#define _GNU_SOURCE
 #include "internal.h"
 
 #include <errno.h>
@@ -501,19 +500,30 @@ static void page_kill(struct raddle_context *ctx, struct page *page, uint64_t pa
         page_recount(ctx, page, page_address);
 }
 
+static uint64_t lines_of(const struct raddle_context *ctx, uint64_t paddr, uint64_t size)
+{
+    uint64_t offset = paddr & (ctx->page_size - 1);
+    return lines_between(ctx, offset, offset + size);
+}
+
+bool page_holds_code(struct raddle_context *ctx, uint64_t paddr, uint64_t size)
+{
+    struct page *page = page_at(ctx, paddr);
+    return page && (atomic_load(&page->lines) & lines_of(ctx, paddr, size));
+}
+
 /* Memory [paddr, paddr + size) within one page has been stored to: what was translated from it is stale. `cpu`, if any, is
  * the vCPU that stored; its own TLB entry goes back to the fast path once the page holds no more code. */
 void page_stored(struct raddle_context *ctx, struct raddle_cpu *cpu, uint64_t paddr, uint64_t size)
 {
-    uint64_t page_mask = ctx->page_size - 1, page_address = paddr & ~page_mask;
+    uint64_t page_address = paddr & ~(ctx->page_size - 1);
     struct page *page = page_at(ctx, paddr);
     if (!page)
         return;
     atomic_fetch_add(&page->version, 1);
     bool code = atomic_load(&page->code) != 0;
-    if (code && atomic_load(&page->lines) && !(atomic_load(&page->lines) & lines_between(ctx, paddr & page_mask, (paddr & page_mask) + size)))
-        return;
-    if (!code && !cpu)
+    uint64_t lines = atomic_load(&page->lines);
+    if (code ? lines && !(lines & lines_of(ctx, paddr, size)) : !cpu)
         return;
     pthread_mutex_lock(&ctx->code_lock);
     page_kill(ctx, page, page_address, paddr, size);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Virtual time, from the host's clock or from counted instructions, and timers. */
-#define _GNU_SOURCE
 #include "internal.h"
 
 #include <errno.h>

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The code buffer: host memory for thunks and routines (kept) and for blocks (flushed as a whole). */
-#define _GNU_SOURCE
 #include "internal.h"
 
 #include <string.h>

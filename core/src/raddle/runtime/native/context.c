@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Contexts and vCPUs: made, configured, freed. The lock order stands at the head of internal.h. */
-#define _GNU_SOURCE
 #include "internal.h"
 
 #include <errno.h>

@@ -4,7 +4,6 @@
  * The handshake: an asker pushes its record, sets exit_request, and then reads the other's `in_code`; a vCPU sets `in_code`
  * before it reads its queue. All are sequentially consistent, so either the asker sees a vCPU in code, and waits until
  * queue_done reaches its push, or that vCPU drains the record before it uses a TLB entry. */
-#define _GNU_SOURCE
 #include "internal.h"
 
 #include <sched.h>

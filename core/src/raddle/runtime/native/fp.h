@@ -30,8 +30,8 @@
     X(fp_compare_signalling64, compare(e, a0, a1, F64, true))                                                          \
     X(fp_f32_to_f64, convert(e, a0, F32, F64))                                                                         \
     X(fp_f64_to_f32, convert(e, a0, F64, F32))                                                                         \
-    X(fp_f16_to_f32, convert(e, a0, a1 ? F16_ALTERNATIVE : F16, F32))                                                  \
-    X(fp_f32_to_f16, convert(e, a0, F32, a1 ? F16_ALTERNATIVE : F16))                                                  \
+    X(fp_f16_to_f32, convert(e, a0, (uint32_t)a1 ? F16_ALTERNATIVE : F16, F32))                                        \
+    X(fp_f32_to_f16, convert(e, a0, F32, (uint32_t)a1 ? F16_ALTERNATIVE : F16))                                        \
     X(fp_f32_to_int, to_int(e, a0, F32, a1))                                                                           \
     X(fp_f64_to_int, to_int(e, a0, F64, a1))                                                                           \
     X(fp_int_to_f32, from_int(e, a0, F32, a1))                                                                         \

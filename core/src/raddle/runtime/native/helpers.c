@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table of native helpers (its rows: raddle/runtime/helpers.py), and those helpers that belong to no other file. */
-#define _GNU_SOURCE
 #include "internal.h"
 
 #define NANOSECONDS 1000000000u

@@ -18,6 +18,8 @@
  * execution loop are in code. */
 #pragma once
 
+#define _GNU_SOURCE /* memfd_create; this header is the first that a file includes */
+
 #include "generated.h"
 
 #include "api.h"
@@ -315,6 +317,7 @@ void jumps_clear(struct raddle_cpu *cpu);
 void jumps_clear_page(struct raddle_cpu *cpu, uint64_t page);
 
 /* blocks.c: stores to pages with code */
+bool page_holds_code(struct raddle_context *ctx, uint64_t paddr, uint64_t size); /* near the range, in its page */
 void page_stored(struct raddle_context *ctx, struct raddle_cpu *cpu, uint64_t paddr, uint64_t size);
 
 /* tlb.c */

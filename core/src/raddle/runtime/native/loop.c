@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The execution loop: attend to requests, find the block at pc, chain to it, run it. And calls from C into callees. */
-#define _GNU_SOURCE
 #include "internal.h"
 
 #define GO (-1) /* no reason to return */

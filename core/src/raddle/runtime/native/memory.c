@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Guest physical memory: regions, access by physical address, I/O. */
-#define _GNU_SOURCE
 #include "internal.h"
 
 #include <errno.h>

@@ -4,7 +4,6 @@
  *
  * All take the address in arg0 and return 1 when the block must be left at once: an exception was entered, or the
  * instruction is to run again by itself. pc is exact then. */
-#define _GNU_SOURCE
 #include "internal.h"
 
 #include <string.h>
@@ -213,7 +212,8 @@ uint32_t raddle_slow_load(void *env, uint64_t retaddr, uint32_t oi)
  * alone, so that nothing stale runs after it; then the store may go ahead. */
 static bool changes_itself(const struct access *a, const struct probe *probe, uint64_t address, uint32_t size)
 {
-    if (!(probe->comparator & RADDLE_TLB_NOTDIRTY))
+    if (!(probe->comparator & RADDLE_TLB_NOTDIRTY) ||
+        !page_holds_code(a->cpu->context, paddr_of(a, probe, address), size))
         return false;
     struct raddle_block *block = block_of_address(a->cpu->context, a->retaddr);
     return block && block->flags != RADDLE_SINGLE && block_overlaps(a->cpu->context, block, paddr_of(a, probe, address), size);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How threads meet: running and exclusive sections, kicks and sleep, interrupt lines, the big lock. */
-#define _GNU_SOURCE
 #include "internal.h"
 
 #include <errno.h>

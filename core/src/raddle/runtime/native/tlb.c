@@ -2,7 +2,6 @@
 /* A vCPU's software TLB: direct-mapped entries that generated code reads, a few victims of collisions, large pages.
  *
  * Entries are written by the owner, under its tlb_lock; other threads take that lock only to set TLB_NOTDIRTY. */
-#define _GNU_SOURCE
 #include "internal.h"
 
 #include <string.h>

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the C tests of the runtime share: a machine with RAM, a device and stub "generated code".
+ *
+ * Blocks hold no host code here: `enter` is a C function of the test that looks at what the block's bytes say and does what
+ * translated code would do, the look at exit_request at each block entry included. */
+#pragma once
+
+#include "internal.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RAM_BASE 0x40000000u
+#define RAM_SIZE (1u << 20)
+#define DEVICE_BASE 0x09000000u
+#define PAGE 4096u
+#define MAX_CPUS 8
+#define WORD 2 /* oi of a 4-byte access through MMU index 0 */
+#define PARALLEL RADDLE_FLAG_PARALLEL
+
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                            \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+/* The bytes of a stub block. `slot` is where a chainable jump's rel32 would be. */
+struct stub {
+    uint64_t pc;
+    uint32_t value;
+    int32_t slot;
+};
+
+struct machine {
+    raddle_context *ctx;
+    void *env[MAX_CPUS];
+    uint32_t ncpus;
+    uint8_t *ram;
+    void *table[RADDLE_PYTHON_NUMBER];
+    _Atomic uint64_t virtual_pages; /* whatever a test's tlb_fill wants */
+    _Atomic int stop;
+    _Atomic uint64_t violations;
+};
+
+extern struct machine machine; /* a test has one */
+
+void machine_make(uint32_t ncpus, uint32_t flags, raddle_enter_function enter, raddle_function fill);
+void machine_free(void);
+void machine_device(raddle_function handler); /* before machine_make: serve the device by this */
+uint64_t fill_identity(void *env, uint64_t address, uint64_t access, uint64_t size, uint64_t unused);
+int install(void *env, uint64_t pc, uint32_t value, uint32_t version);
+int install_now(void *env, uint64_t pc, uint32_t value);
+uint64_t helper(void *env, const char *name, uint64_t a0, uint64_t a1, uint64_t a2);
+pthread_t start(void *(*function)(void *), void *argument);
+void finish(pthread_t thread);
+bool exit_requested(void *env);
+bool fast_load(void *env, uint64_t address, uint32_t *value); /* what generated code does; false: the slow path is due */
+/* Runs the vCPU until it is told to stop, installing on each miss what `make` says the block's value is. */
+void run_until_stop(void *env, uint32_t (*make)(uint64_t pc));
+
+struct test {
+    const char *name;
+    void (*run)(bool mechanism); /* counts machine.violations */
+    bool has_control;            /* run(false) must count some */
+};
+extern const struct test TESTS[];

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the C tests of the native runtime with each sanitizer and runs them; without one, their controls as well.
+
+    python tests/native/run.py [--only NAME] [--build plain|thread|address|undefined]...
+
+A control is a test with its mechanism left out; it must fail. Exit status 1 when anything did what it should not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+RUNTIME = HERE.parents[1] / "core" / "src" / "raddle" / "runtime"
+BUILDS = {
+    "plain": ["-O2"],
+    "thread": ["-O1", "-g", "-fsanitize=thread"],
+    "address": ["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer"],
+    "undefined": ["-O1", "-g", "-fsanitize=undefined", "-fno-sanitize-recover=undefined", "-fno-sanitize=alignment"],
+}
+FLAGS = ["-std=c11", "-Wall", "-Wextra", "-fno-strict-aliasing", "-pthread"]
+SECONDS = 120
+"""A test that takes longer hangs."""
+
+
+def compiler() -> list[str]:
+    return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[:1]
+
+
+def build(kind: str, directory: Path) -> Path:
+    """Compile the runtime and the tests with one sanitizer; the path of the program."""
+    program = directory / kind
+    sources = [*sorted((RUNTIME / "native").glob("*.c")), *sorted(HERE.glob("*.c"))]
+    include = [f"-I{directory}", f"-I{RUNTIME / 'native'}", f"-I{HERE}"]
+    command = [*compiler(), *FLAGS, *BUILDS[kind], *include, *map(str, sources), "-lm", "-o", str(program)]
+    subprocess.run(command, check=True)
+    return program
+
+
+def run(program: Path, name: str, *, control: bool) -> bool:
+    """Whether the test (or its control) did what it should; prints what it said if not."""
+    command = [str(program), name, *(["control"] if control else [])]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        print(f"  {name}: hangs")
+        return False
+    if done.returncode == 0:
+        return True
+    what = "the control passes" if control else f"exit status {done.returncode}"
+    print(f"  {name}: {what}\n{done.stdout}{done.stderr}")
+    return False
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", help="run this test alone")
+    parser.add_argument("--build", choices=list(BUILDS), action="append", help="this sanitizer only (may be repeated)")
+    options = parser.parse_args()
+    failures = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = Path(scratch)
+        subprocess.run([sys.executable, str(RUNTIME / "build.py"), "--generate", str(directory)], check=True)
+        for kind in options.build or BUILDS:
+            program = build(kind, directory)
+            listed = subprocess.run([str(program)], capture_output=True, text=True, check=True).stdout.split("\n")
+            rows = [line.split() for line in listed if line]
+            rows = [(name, flag) for name, flag in rows if options.only in (None, name)]
+            results = [run(program, name, control=False) for name, _ in rows]
+            if kind == "plain":
+                results += [run(program, name, control=True) for name, flag in rows if flag == "1"]
+            print(f"{kind}: {sum(results)} of {len(results)} as they should be")
+            failures += len(results) - sum(results)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
