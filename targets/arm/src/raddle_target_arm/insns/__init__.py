@@ -28,6 +28,10 @@ from raddle_target_arm.insns import (
     parallel,
     saturating,
     system,
+    vfp,
+    vfp_convert,
+    vfp_memory,
+    vfp_transfer,
 )
 from raddle_target_arm.insns.common import Semantics, set_next
 from raddle_target_arm.state import mmu_index
@@ -44,6 +48,10 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     parallel,
     saturating,
     system,
+    vfp,
+    vfp_convert,
+    vfp_memory,
+    vfp_transfer,
 )
 """The modules of semantics functions: each of their functions whose name starts with a capital letter is one."""
 

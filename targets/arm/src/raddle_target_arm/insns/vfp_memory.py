@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads and stores of VFP registers.
 
-All of them need word alignment, whatever SCTLR.A says (A3.2.1). A double-precision register is one access of 64 bits, and
-so are two neighbouring single-precision ones that share its bytes.
+All of them need word alignment, whatever SCTLR.A says (A3.2.1). A double-precision register is one access of 64 bits,
+and so are two neighbouring single-precision ones that share its bytes.
 """
 
 from __future__ import annotations

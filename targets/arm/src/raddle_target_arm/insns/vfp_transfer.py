@@ -79,10 +79,8 @@ def VMOV_core_double(b: Builder, f: Fields) -> None:
 
 _FPSCR_KEPT: Final = ((FPSCR_NZCV, 0xF << 28), (FPSCR_QC, 1 << 27), (FPSCR_AHP, 1 << 26), (FPSCR_VECTOR, 0x37 << 16))
 """Fields that have their bits in place; the trap enables read as 0."""
-_FPSCR_COMMON: Final = (("fp_default_nan", 25, 1), ("fp_flush", 24, 1), ("fp_rounding", 22, 2), ("fp_flags", 0, 8))
-"""Common fields, whose numbering is FPSCR's own: lowest bit, width."""
-_FPSCR_FLAGS: Final = 0x9F
-"""The cumulative exception bits: IDC, IXC, UFC, OFC, DZC, IOC."""
+_FPSCR_COMMON: Final = (("fp_default_nan", 25, 1), ("fp_flush", 24, 1), ("fp_rounding", 22, 3), ("fp_flags", 0, 0x9F))
+"""Common fields, whose values are FPSCR's own: place, and mask before it is put there."""
 
 
 def _read_fpscr(b: Builder) -> Value:
@@ -97,11 +95,11 @@ def _read_fpscr(b: Builder) -> Value:
 def _write_fpscr(b: Builder, f: Fields, value: Value) -> None:
     for field, mask in _FPSCR_KEPT:
         b.set(field, b.and_(value, mask))
-    for name, place, width in _FPSCR_COMMON:
-        b.set(COMMON[name], b.extract(value, place, width) if place else b.and_(value, _FPSCR_FLAGS))
-    # Short vectors come and go with the block mode.
-    wanted = b.ne(b.get(FPSCR_VECTOR), 0)
-    with b.if_(b.ne(wanted, bool(f.mode & MODE_VECTOR))):
+    for name, place, mask in _FPSCR_COMMON:
+        b.set(COMMON[name], b.and_(b.shr(value, place) if place else value, mask))
+    # Whether short vectors are asked for is part of the block mode.
+    vector = b.get(FPSCR_VECTOR)
+    with b.if_(b.eq(vector, 0) if f.mode & MODE_VECTOR else b.ne(vector, 0)):
         update_mode(b)
         end_after(b, f.length, f.next_it)
 
