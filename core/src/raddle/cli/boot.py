@@ -26,6 +26,8 @@ __all__ = ["configure", "run"]
 TERMINATED: Final = 128
 """Plus the signal's number: exit status of a program that a signal has ended."""
 
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 MONITOR_PIECE: Final = 4096
 """Bytes that a monitor takes at a time; more are never waiting."""
 
@@ -105,7 +107,7 @@ def _wait(machine: Machine) -> int:
 
 @contextlib.contextmanager
 def _signals(machine: Machine) -> Iterator[list[int]]:
-    """Let SIGTERM and SIGHUP stop the machine in order; gives the list of those that have come."""
+    """Let SIGINT, SIGTERM and SIGHUP stop the machine in order; gives the list of those that have come."""
     received: list[int] = []
 
     def handle(number: int, _: FrameType | None) -> None:
@@ -115,7 +117,7 @@ def _signals(machine: Machine) -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():  # Python handles signals there alone
         yield received
         return
-    old = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGHUP)}
+    old = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
         yield received
     finally:

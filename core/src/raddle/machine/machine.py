@@ -239,9 +239,12 @@ class Machine:
     def stop(self) -> None:
         """Power the machine off; returns when its threads have ended. Does nothing to one that has stopped."""
         with self._lock:
-            self.request_stop()
-            if self._supervisor is None:
-                self._finish(None)
+            # Whether it was never started, or interrupted while it was: then nobody waits for its end.
+            unwatched = self._supervisor is None and self.state is not State.STOPPED
+            if self.state is not State.STOPPED:
+                self.engine.stop()
+        if unwatched:
+            self._supervise()
         self._finished.wait()
 
     def wait(self, timeout: float | None = None) -> int:
@@ -336,8 +339,10 @@ class Machine:
             self._finish(None)
 
     def _finish(self, error: BaseException | None) -> None:
-        self._error = error
-        self.state = State.STOPPED
+        with self._lock:
+            self._error = error
+            self.state = State.STOPPED
+        # Not under the lock: closing waits for threads that may be about to take it (a monitor's `stop`).
         for device in self.consoles:
             device.close()
         self._finished.set()

@@ -1,0 +1,563 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`raddle boot` and Machine, on a board and an engine that pretend: options, errors, consoles, monitor, ends."""
+
+import os
+import platform
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from raddle.accel import Mode
+from raddle.cli import boot
+from raddle.cli.main import main
+from raddle.cli.options import OPTIONS, UNSUPPORTED, BootOptions, parse
+from raddle.devices.pl011 import PL011
+from raddle.errors import MachineError, UsageError
+from raddle.machine.board import Board as BoardBase
+from raddle.machine.chardev import ConsoleClosed
+from raddle.machine.lines import Line
+from raddle.machine.loaders import load_image
+from raddle.machine.machine import Machine, State, parse_size
+from raddle.ordering import MemoryOrder
+from raddle.plugins import Board, Host, Registry, Target, hookimpl
+
+# --- a machine that pretends ------------------------------------------------------------------------------------
+
+
+class FakeBoard(BoardBase):
+    NAME = "fake"
+
+    def __init__(self, options, consoles, clock):
+        super().__init__(options, consoles, clock)
+        if options.kernel is None:
+            raise UsageError("there is nothing to boot")
+        load_image(options.kernel, options.elf_machine)
+        self.console = consoles[0]
+        self.uart = PL011(consoles[0], Line())
+        self.memory.add_io("uart", 0x900_0000, 0x1000, self.uart)
+        self.memory.add_ram("RAM", 0x4000_0000, 0x1000)
+        self.resets = 0
+
+    def connect(self, cpus, power, big_lock):
+        super().connect(cpus, power, big_lock)
+
+        def receive():
+            with big_lock:
+                self.uart.receive()
+
+        self.console.on_input(receive)
+
+    def reset(self):
+        self.resets += 1
+        self.uart.reset()
+        self.cpus[0].power_on(0x4000_0000, self.resets)
+
+
+class FakeCpu:
+    def __init__(self, index):
+        self.index = index
+        self.started = []
+
+    def power_on(self, entry, context):
+        self.started.append((entry, context))
+
+    def info(self):
+        return {"state": "running", "pc": 0x8000}
+
+
+class FakeEngine:
+    """Runs `guest(engine)` on a thread, which stands for all vCPUs; it ends when that returns or is told to stop."""
+
+    guest = staticmethod(lambda engine: engine.stopping.wait())
+    made = []
+
+    def __init__(self, frontend, backend, decision, memory, ncpus, icount=None):
+        self.decision, self.memory, self.icount = decision, memory, icount
+        self.cpus = [FakeCpu(index) for index in range(ncpus)]
+        self.big_lock = threading.RLock()
+        self.stopping = threading.Event()
+        self.calls = []
+        self.error = None
+        self.thread = threading.Thread(target=self.run)
+        FakeEngine.made.append(self)
+
+    def run(self):
+        try:
+            self.guest(self)
+        except Exception as error:
+            self.error = error
+
+    def start(self):
+        self.calls.append("start")
+        self.thread.start()
+
+    def pause(self):
+        self.calls.append("pause")
+
+    def resume(self):
+        self.calls.append("resume")
+
+    def stop(self):
+        self.stopping.set()
+
+    def join(self, timeout=None):
+        if self.thread.ident is not None:
+            self.thread.join(timeout)
+        if self.error is not None:
+            raise self.error
+
+    def close(self):
+        assert not self.thread.is_alive()
+
+    def clock_ns(self):
+        return 0
+
+    def timer(self, callback):
+        raise AssertionError("no device here has a timer")
+
+    def stats(self):
+        return {"blocks": 42}
+
+    # what a guest does
+
+    def write(self, text):
+        for byte in text.encode():
+            with self.big_lock:
+                self.memory.find(0x900_0000).handler.write(0, 1, byte)
+
+    def read(self):
+        """A byte from the serial port; empty when told to stop."""
+        uart = self.memory.find(0x900_0000).handler
+        while not self.stopping.is_set():
+            with self.big_lock:
+                if not uart.read(0x18, 4) & 0x10:
+                    return chr(uart.read(0, 1))
+            time.sleep(0.002)
+        return ""
+
+
+class FakeFrontEnd:
+    def describe(self, cpu):
+        return f"pc={cpu.info()['pc']:#x}\n"
+
+
+class EntryPoint:
+    def __init__(self, name, hook, answer, **attributes):
+        self.name, self.value = name, f"fake_{name}"
+        self.module = ModuleType(self.value)
+        self.module.RADDLE_API_VERSION = 1
+        for attribute, value in attributes.items():
+            setattr(self.module, attribute, value)
+        function = lambda: answer  # noqa: E731 - a hook without arguments
+        setattr(self.module, hook, hookimpl(function))
+
+    def load(self):
+        return self.module
+
+
+def plugins():
+    weak = MemoryOrder.NONE
+    target = Target("arm", 32, True, weak, 40, ("cortex-a15", "cortex-a7"), FakeFrontEnd)
+    host = Host("here", 64, MemoryOrder.ALL, (platform.machine(),), lambda: None)
+    boards = [Board("virt", "arm", "pretends", 8, lambda: FakeBoard)]
+    return Registry(
+        lambda: [
+            EntryPoint("target.arm", "raddle_target", target, TARGET_SUPPORTS_MTTCG=True, TCG_GUEST_DEFAULT_MO=weak),
+            EntryPoint("host.here", "raddle_host", host, TCG_TARGET_DEFAULT_MO=MemoryOrder.ALL),
+            EntryPoint("board.virt", "raddle_boards", boards),
+        ]
+    )
+
+
+@pytest.fixture
+def kernel(tmp_path):
+    path = tmp_path / "kernel"
+    path.write_bytes(b"\x00\x00\xa0\xe3" * 8)
+    return str(path)
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    """Let `raddle boot` and Machine use the pretended parts; gives a function that says what the guest does."""
+
+    def guest(function):
+        monkeypatch.setattr(FakeEngine, "guest", staticmethod(function))
+
+    def make(*arguments, **options):
+        return Machine(*arguments, engine=FakeEngine, plugins=plugins(), **options)
+
+    monkeypatch.setattr(FakeEngine, "made", [])
+    monkeypatch.setattr(boot, "Machine", make)
+    guest.machine = make
+    yield guest
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("raddle")] == []
+
+
+# --- the table of options ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", {}),
+        ("-M virt -smp 4 -m 512M -kernel k -initrd i", {"cpus": 4, "memory": "512M", "kernel": "k", "initrd": "i"}),
+        ("--machine virt,accel=tcg,gic-version=2 --smp cpus=3", {"cpus": 3, "accelerator": "tcg"}),
+        ("-machine type=virt -smp 8,maxcpus=8,sockets=1,cores=4,threads=2", {"cpus": 8}),
+        ("-smp cores=2,threads=2", {"cpus": 4}),
+        ("-accel tcg,thread=single -icount shift=auto", {"accelerator": "tcg,thread=single", "icount": "shift=auto"}),
+        ("--accel=tcg,thread=multi", {"accelerator": "tcg,thread=multi"}),
+        ("-append -x -cpu cortex-a15", {"append": "-x", "cpu": "cortex-a15"}),
+        ("-serial null -serial pty -monitor none", {"serial": ["null", "pty"], "monitor": "none"}),
+        ("-nographic -no-reboot -S -display none", {"nographic": True, "reboot": False, "paused": True}),
+        ("-d int,exec -d stats,int -D log", {"log": ("int", "exec", "stats"), "log_file": "log"}),
+        ("-m size=1G -bios b -dtb d", {"memory": "1G", "bios": "b", "dtb": "d"}),
+    ],
+)
+def test_options(words, expected):
+    assert parse(words.split()) == BootOptions(**expected)
+
+
+def test_a_command_line_with_spaces_is_one_value():
+    options = parse(["-append", "console=ttyAMA0 panic=-1"])
+    assert options.append == "console=ttyAMA0 panic=-1"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("-kernl x", "option '-kernl' is not supported; the nearest that is: -kernel"),
+        ("--smpp=4", "option '--smpp' is not supported; the nearest that is: -smp"),
+        ("-smp4", "option '-smp4' is not supported; the nearest that is: -smp"),
+        ("-zzzzzz", "option '-zzzzzz' is not supported (see raddle boot --help)"),
+        ("-s", "option '-s' is not supported yet; the nearest that is: the monitor (Ctrl-A C)"),
+        ("-gdb tcp::1234", "option '-gdb' is not supported yet; the nearest that is: the monitor (Ctrl-A C)"),
+        ("-drive file=x", "option '-drive' is not supported yet; the nearest that is: -initrd"),
+        ("vmlinuz", "unexpected argument 'vmlinuz'; a kernel is given as -kernel vmlinuz"),
+        ("-kernel", "option -kernel needs a value: -kernel FILE"),
+        ("-S=1", "option -S takes no value"),
+        ("-smp 0", "-smp cpus must be a number of 1 or more, not '0'"),
+        ("-smp x", "-smp cpus must be a number of 1 or more, not 'x'"),
+        ("-smp 4,core=2", "unknown -smp setting 'core'; did you mean cores?"),
+        ("-smp 4,cores=3", "3 CPUs in the topology, but cpus=4"),
+        ("-smp 2,maxcpus=4", "maxcpus=4 is not supported (no CPU hot-plug); the nearest that is: 2"),
+        ("-m 1G,slots=2", "-m slots=2 is not supported"),
+        ("-M virt,gic-version=3", "unknown -machine gic-version '3' (known: 2)"),
+        ("-M virt,secure=on", "-machine secure=on is not supported; the nearest that is: secure=off"),
+        ("-M virt,colour=red", "unknown -machine property 'colour'"),
+        ("-display gtk", "-display gtk is not supported (there is no screen); the nearest that is: -display none"),
+        ("-d in_asn", "unknown log item 'in_asn'; did you mean in_asm?"),
+    ],
+)
+def test_bad_options(words, message):
+    with pytest.raises(UsageError) as caught:
+        parse(words.split())
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_tables_do_not_overlap():
+    names = [name for option in OPTIONS for name in option.names]
+    assert len(names) == len(set(names))
+    assert not set(names) & set(UNSUPPORTED)
+
+
+@pytest.mark.parametrize("word", ["-h", "--help", "-help"])
+def test_help_names_every_option(word, capsys):
+    assert main(["boot", word]) == 0
+    text = capsys.readouterr().out
+    assert all(f"-{name}" in text for option in OPTIONS for name in option.names)
+    assert max(len(line) for line in text.splitlines()) <= 120
+
+
+def test_help_on_log_items(capsys):
+    assert main(["boot", "-d", "help"]) == 0
+    assert "in_asm" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("512", 512 << 20), ("512M", 512 << 20), ("1.5G", 3 << 29), ("64k", 1 << 16), ("1GiB", 1 << 30)]
+)
+def test_sizes(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1", "1e3", "512Q", "0x10", "9" * 40])
+def test_bad_sizes(text):
+    with pytest.raises(UsageError, match="not a memory size"):
+        parse_size(text)
+
+
+# --- what is wrong with a machine -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("-M vrt", "unknown machine 'vrt'; did you mean virt? (known: virt)"),
+        ("-cpu cortex-a16", "unknown CPU 'cortex-a16'; did you mean cortex-a15? (known: cortex-a15, cortex-a7)"),
+        ("-accel kvm", "unknown accelerator 'kvm' (known: tcg)"),
+        ("-accel tcg,thread=many", "unknown --accel thread value 'many' (known: multi, single)"),
+        ("-accel tcg,thread=multi -icount shift=1", "thread=multi is not possible: instruction counting needs"),
+        ("-icount shift=99", "-icount shift must be auto or a number from 0 to 10"),
+        ("-smp 9", "machine virt has 1 to 8 CPUs, not 9"),
+        ("-m 12Q", "'12Q' is not a memory size"),
+        ("-kernel /nonexistent/k", "cannot read kernel /nonexistent/k: No such file or directory"),
+        ("-serial file:/nonexistent/x", "cannot open /nonexistent/x"),
+        ("-serial null -serial null", "the machine has 1 serial port, not 2"),
+        ("-serial stdio -monitor stdio", "only one device can use stdio"),
+        ("-monitor tcp:1", "tcp:1 needs server=on"),
+        ("-D /nonexistent/log -d stats", "cannot open log file /nonexistent/log"),
+        ("-d in_asm", "-d in_asm is not supported yet"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_status_2(pretend, kernel, capfd, words, message):
+    given = words.split()
+    assert main(["boot", *(["-kernel", kernel] if "-kernel" not in given else []), *given]) == 2
+    errors = capfd.readouterr().err
+    assert message in errors
+    assert errors.startswith("raddle: ")
+    assert errors.count("\n") == 1
+
+
+# --- running ----------------------------------------------------------------------------------------------------
+
+
+def powers_off(text="hello\n"):
+    def guest(engine):
+        engine.write(text)
+
+    return guest
+
+
+def test_boot_prints_and_exits_0(pretend, kernel, capfd):
+    pretend(powers_off())
+    assert main(["boot", "-kernel", kernel, "-smp", "2", "-d", "stats,accel"]) == 0
+    out, err = capfd.readouterr()
+    assert out == "hello\n"
+    assert "blocks                          42" in err
+    assert "accel: multi: " in err
+    assert len(FakeEngine.made[0].cpus) == 2
+    assert FakeEngine.made[0].cpus[0].started == [(0x4000_0000, 1)]
+
+
+def test_log_goes_into_a_file(pretend, kernel, tmp_path, capfd):
+    pretend(powers_off())
+    assert main(["boot", "-kernel", kernel, "-d", "stats", "-D", str(tmp_path / "log")]) == 0
+    assert "42" in (tmp_path / "log").read_text()
+    assert capfd.readouterr().err == ""
+
+
+def test_serial_into_a_file(pretend, kernel, tmp_path, capfd):
+    pretend(powers_off())
+    assert main(["boot", "-kernel", kernel, "-serial", f"file:{tmp_path}/out"]) == 0
+    assert (tmp_path / "out").read_text() == "hello\n"
+    assert capfd.readouterr().out == ""
+
+
+def test_a_fault_shows_registers_and_exits_1(pretend, kernel, capfd):
+    def guest(engine):
+        raise MachineError("nothing answers at 0x1234")
+
+    pretend(guest)
+    assert main(["boot", "-kernel", kernel]) == 1
+    errors = capfd.readouterr().err
+    assert errors.splitlines() == [
+        "CPU 0",
+        "pc=0x8000",
+        "For a trace: add -d int,exec -D FILE",
+        "raddle: nothing answers at 0x1234",
+    ]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_end_it_in_order(pretend, kernel, number, status):
+    def guest(engine):
+        os.kill(os.getpid(), number)
+        engine.stopping.wait(20)
+
+    pretend(guest)
+    assert main(["boot", "-kernel", kernel, "-serial", "null"]) == status
+    assert not FakeEngine.made[0].thread.is_alive()
+
+
+def test_icount_reaches_the_engine(pretend, kernel):
+    pretend(lambda engine: None)
+    assert main(["boot", "-kernel", kernel, "-serial", "null", "-icount", "shift=2"]) == 0
+    assert FakeEngine.made[0].icount.shift == 2
+    assert FakeEngine.made[0].decision.mode is Mode.SINGLE
+
+
+# --- Machine ----------------------------------------------------------------------------------------------------
+
+
+def echo(engine):
+    engine.write("ready\n")
+    while byte := engine.read():
+        engine.write(f"<{byte}>")
+
+
+def test_machine_talks_on_its_console(pretend, kernel):
+    pretend(echo)
+    with pretend.machine(cpus=2, kernel=kernel, memory="64M") as machine:
+        assert machine.state is State.READY
+        machine.start()
+        machine.console.expect("ready", timeout=20)
+        machine.console.send("abc")
+        machine.console.expect("<a><b><c>", timeout=20)
+        machine.memory[0x4000_0000:0x4000_0004] = b"1234"
+        assert machine.memory[0x4000_0001] == ord("2")
+    assert machine.state is State.STOPPED
+    assert "ready" in machine.console.text
+
+
+def test_machine_pauses_and_resumes(pretend, kernel):
+    with pretend.machine(kernel=kernel) as machine:
+        machine.start(paused=True)
+        assert FakeEngine.made[0].calls == []
+        machine.resume()
+        machine.resume()
+        machine.pause()
+        machine.pause()
+        assert machine.state is State.PAUSED
+        machine.resume()
+        assert FakeEngine.made[0].calls == ["start", "pause", "resume"]
+        with pytest.raises(UsageError, match="running cannot be started"):
+            machine.start()
+        with pytest.raises(TimeoutError):
+            machine.wait(0.01)
+    with pytest.raises(UsageError, match="stopped cannot be resumed"):
+        machine.resume()
+
+
+def test_machine_that_never_started_closes(pretend, kernel):
+    with pretend.machine(kernel=kernel):
+        pass
+
+
+def test_errors_come_out_of_wait_and_of_the_block(pretend, kernel):
+    def guest(engine):
+        raise ZeroDivisionError("in a hook")
+
+    pretend(guest)
+    machine = pretend.machine(kernel=kernel)
+    machine.start()
+    with pytest.raises(ZeroDivisionError):
+        machine.wait(20)
+    with pytest.raises(ConsoleClosed):
+        machine.console.expect("never", timeout=20)
+    with pytest.raises(ZeroDivisionError), machine:
+        pass
+
+
+def test_reset_restarts_and_no_reboot_ends(pretend, kernel):
+    with pretend.machine(kernel=kernel) as machine:
+        machine.start()
+        machine.request_reset()
+        deadline = time.monotonic() + 20
+        while machine.board.resets < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        assert machine.cpus[0].started == [(0x4000_0000, 1), (0x4000_0000, 2)]
+    with pretend.machine(kernel=kernel, reboot=False) as machine:
+        machine.start()
+        machine.request_reset()
+        assert machine.wait(20) == 0
+        assert machine.board.resets == 1
+
+
+def test_exit_status_of_a_stop(pretend, kernel):
+    with pretend.machine(kernel=kernel) as machine:
+        machine.start()
+        machine.request_stop(3)
+        assert machine.wait(20) == 3
+
+
+def test_only_an_in_memory_console_is_a_console(pretend, kernel):
+    with (
+        pretend.machine(kernel=kernel, serial="null") as machine,
+        pytest.raises(UsageError, match="not an in-memory console"),
+    ):
+        machine.console  # noqa: B018 - the access is what is tested
+
+
+# --- on a terminal ----------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_cli_boot as t
+from raddle.cli import boot
+from raddle.cli.main import main
+t.FakeEngine.guest = staticmethod(t.echo)
+boot.Machine = lambda *a, **k: t.Machine(*a, engine=t.FakeEngine, plugins=t.plugins(), **k)
+sys.exit(main(["boot", "-kernel", {kernel!r}]))
+"""
+
+
+class Terminal:
+    """A child on a pseudo-terminal."""
+
+    def __init__(self, program):
+        self.master, self.slave = pty.openpty()
+        self.child = subprocess.Popen(
+            [sys.executable, "-c", program], stdin=self.slave, stdout=self.slave, stderr=self.slave
+        )
+        self.seen = b""
+
+    def expect(self, wanted):
+        deadline = time.monotonic() + 30
+        os.set_blocking(self.master, False)
+        while wanted not in self.seen:
+            assert time.monotonic() < deadline, f"no {wanted!r} in {self.seen!r}"
+            try:
+                self.seen += os.read(self.master, 1000)
+            except BlockingIOError:
+                time.sleep(0.01)
+        self.seen = self.seen.partition(wanted)[2]
+
+    def type(self, text):
+        os.write(self.master, text)
+
+    def close(self):
+        self.child.kill()
+        self.child.wait()
+        os.close(self.master)
+        os.close(self.slave)
+
+
+@pytest.fixture
+def terminal(kernel):
+    terminal = Terminal(PROGRAM.format(tests=str(Path(__file__).parent), kernel=kernel))
+    yield terminal
+    terminal.close()
+
+
+def test_console_and_monitor_share_the_terminal(terminal):
+    terminal.expect(b"ready\r\n")
+    terminal.type(b"k\x03")
+    terminal.expect(b"<k><\x03>")
+    terminal.type(b"\x01c")
+    terminal.expect(b"(raddle) ")
+    terminal.type(b"info cpus\r")
+    terminal.expect(b"CPU 0: state running, pc 0x8000\r\n(raddle) ")
+    terminal.type(b"stop\rcont\rnonsense\r")
+    terminal.expect(b"unknown monitor command 'nonsense'")
+    terminal.type(b"\x01cz\x01a")
+    terminal.expect(b"<z><\x01>")
+    terminal.type(b"\x01h")
+    terminal.expect(b"Ctrl-A X  exit")
+    terminal.type(b"\x01x")
+    assert terminal.child.wait(30) == 0
+
+
+def test_monitor_quits(terminal):
+    terminal.expect(b"ready")
+    terminal.type(b"\x01cquit\r")
+    assert terminal.child.wait(30) == 0
