@@ -26,6 +26,7 @@ TINY = HERE / "raddle-target-tiny"
 PACKAGES = (ROOT / "core", ROOT / "hosts" / "x86_64", TINY)
 
 pytestmark = [
+    pytest.mark.alone,  # its installation is made once, and two of its programs want a core for each CPU
     pytest.mark.slow,
     pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64"),
 ]
@@ -135,12 +136,10 @@ def test_a_user_may_insist_and_is_warned(environment: Environment) -> None:
     assert result["warnings"] == [f"{COUNTS_ON}: its programs may see them broken; order=fenced keeps them"]
 
 
-@pytest.mark.alone
 def test_barriers_keep_a_store_before_a_later_load(environment: Environment) -> None:
     assert environment.run("store_buffer", 2, "tcg,order=fenced")["console"] == "0"
 
 
-@pytest.mark.alone
 def test_without_barriers_the_store_is_seen_late(environment: Environment) -> None:
     """The control: where the host's own order is all there is, the program does see what it must not."""
     assert any(environment.run("store_buffer", 2, "tcg,thread=multi")["console"] == "+" for _ in range(5))
