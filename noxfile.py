@@ -149,7 +149,7 @@ def zig(session: nox.Session) -> None:
 @nox.session
 def native(session: nox.Session) -> None:
     """C tests of the native runtime under ThreadSanitizer, AddressSanitizer and UndefinedBehaviorSanitizer."""
-    install_packages(session)
+    session.install("cffi")
     session.run("python", "tests/native/run.py", *session.posargs)
 
 
