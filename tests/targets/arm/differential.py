@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Single ARM instructions run by Raddle and by Unicorn, from the same state.
 
-``Case`` is an instruction word with all the state it sees, ``Result`` what became of it. A *runner* turns the one into
-the other: ``InterpreterRunner`` by the IR interpreter, ``UnicornRunner`` by the peer; whoever compiles IR adds its own.
-``random_case`` makes cases of one line of a decode table that the architecture defines: it avoids UNPREDICTABLE operands.
+``Case`` is an instruction word, or several, with all the state it sees; ``Result`` is what became of it. A *runner*
+turns the one into the other: ``InterpreterRunner`` by the IR interpreter, ``UnicornRunner`` by the peer; whoever
+compiles IR adds its own. ``random_case`` makes cases of one line of a decode table that the architecture defines: it
+avoids UNPREDICTABLE operands.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from raddle_target_arm.state import (
     MODE_E,
     MODE_FIQ,
     MODE_IT,
+    MODE_IT_SHIFT,
     MODE_PRIVILEGED,
     MODE_SVC,
     MODE_SYS,
@@ -75,26 +77,36 @@ COMPARED = 0xF80F_0000 | 0x0600_FC00 | CPSR_E | 0x1C0 | CPSR_T | 0x1F
 INSTRUCTION_SETS = {"a32": (A32(), decode.a32, 4), "t16": (T32(), decode.t16, 2), "t32": (T32(), decode.t32, 4)}
 
 
+def encoded(table: str, word: int) -> bytes:
+    """An instruction as it lies in memory."""
+    if table == "t32":
+        return (word >> 16).to_bytes(2, "little") + (word & 0xFFFF).to_bytes(2, "little")
+    return word.to_bytes(INSTRUCTION_SETS[table][2], "little")
+
+
 @dataclass(frozen=True)
 class Case:
-    """One instruction with its initial state. ``data`` fills the data memory by repetition."""
+    """One instruction with its initial state. ``data`` fills the data memory by repetition.
+
+    ``more`` are instructions that follow; a case of several is not to branch.
+    """
 
     table: str
     word: int
     registers: tuple[int, ...]
     cpsr: int
     data: bytes = b"\0"
+    more: tuple[tuple[str, int], ...] = ()
 
     @property
-    def size(self) -> int:
-        return INSTRUCTION_SETS[self.table][2]
+    def words(self) -> tuple[tuple[str, int], ...]:
+        """All instructions, each with its table."""
+        return ((self.table, self.word), *self.more)
 
     @property
     def code(self) -> bytes:
-        """The instruction as it lies in memory."""
-        if self.table == "t32":
-            return (self.word >> 16).to_bytes(2, "little") + (self.word & 0xFFFF).to_bytes(2, "little")
-        return self.word.to_bytes(self.size, "little")
+        """The instructions as they lie in memory."""
+        return b"".join(encoded(table, word) for table, word in self.words)
 
     @property
     def it(self) -> int:
@@ -151,7 +163,7 @@ class CaseMemory:
 
     def __init__(self, case: Case) -> None:
         self.content = case.memory()
-        self.code = case.code + bytes(CODE_SIZE - case.size)
+        self.code = case.code.ljust(CODE_SIZE, b"\0")
 
     def load(self, address: int, memop: MemOp, mmu_index: int) -> int:
         place, at = (self.content, address - DATA) if address >= DATA else (self.code, address - CODE)
@@ -175,14 +187,14 @@ def block_mode(cpsr: int, extra: int = 0) -> int:
     return mode
 
 
-def emit(case: Case, mode: int) -> tuple[Builder, int, tuple[int, ...]]:
-    """The verified IR of a case's instruction, the next context, and the values of its holes."""
-    instructions, decoder, _ = INSTRUCTION_SETS[case.table]
-    pattern = decoder().decode(case.word)
+def emit(table: str, word: int, context: int, mode: int) -> tuple[Builder, int, tuple[int, ...]]:
+    """The verified IR of an instruction, the next context, and the values of its holes."""
+    instructions, decoder, _ = INSTRUCTION_SETS[table]
+    pattern = decoder().decode(word)
     b = Builder(Type.I32, STATE.nzcv)
-    following = instructions.translate(b, pattern, case.word, case.it, mode)
+    following = instructions.translate(b, pattern, word, context, mode)
     verify(b, layout=STATE)
-    return b, following, pattern.hole_values(case.word) if pattern else ()
+    return b, following, pattern.hole_values(word) if pattern else ()
 
 
 def load_state(cpu: CpuState, case: Case, mode: int) -> None:
@@ -206,7 +218,6 @@ def load_state(cpu: CpuState, case: Case, mode: int) -> None:
 def status(cpu: CpuState, it: int) -> int:
     """The CPSR of a vCPU whose next instruction has ITSTATE ``it``."""
     mode = cpu.read(COMMON["mode"])
-    it |= (mode & MODE_IT) >> 8
     cpsr = cpu.read(CPSR_M) | cpu.read(MASKS) | cpu.read(GE) << 16 | (it & 3) << 25 | (it & 0xFC) << 8
     cpsr |= (CPSR_T if mode & MODE_T else 0) | (CPSR_E if mode & MODE_E else 0)
     return cpsr | sum(cpu.read(flag) << place for flag, place in FLAGS)
@@ -242,19 +253,27 @@ class InterpreterRunner:
         return callee
 
     def run(self, case: Case) -> Result:
-        mode = block_mode(case.cpsr, self.extra)
         cpu, memory = CpuState(bytearray(STATE.size)), CaseMemory(case)
-        load_state(cpu, case, mode)
-        b, following, holes = emit(case, mode)
+        load_state(cpu, case, block_mode(case.cpsr, self.extra))
         self.events.clear()
-        outcome = interpret(b, cpu, memory, holes=holes, pc=CODE, callees=self.callees)
-        event = " ".join(self.events)
-        if outcome.how is Leave.FAULT:
-            event = "misaligned" if outcome.alignment else "fault"
-        pc = {Leave.NEXT: CODE + case.size, Leave.EXIT: cpu.header.get("pc")}.get(outcome.how, outcome.value)
+        pc, it = CODE, case.it
+        for table, word in case.words:
+            size = INSTRUCTION_SETS[table][2]
+            b, following, holes = emit(table, word, it, cpu.read(COMMON["mode"]))
+            outcome = interpret(b, cpu, memory, holes=holes, pc=pc, callees=self.callees)
+            if outcome.how is Leave.NEXT:
+                pc, it = pc + size, following
+                continue
+            if outcome.how is Leave.FAULT:
+                self.events.append("misaligned" if outcome.alignment else "fault")
+            pc = (cpu.header.get("pc") if outcome.how is Leave.EXIT else outcome.value) or 0
+            mode = cpu.read(COMMON["mode"])
+            it = (mode & MODE_IT) >> MODE_IT_SHIFT
+            cpu.write(COMMON["mode"], mode & ~MODE_IT)
+            if self.events or pc != CODE + size:
+                break
         registers = tuple(cpu.read(register) for register in REGISTERS)
-        it = following if outcome.how is Leave.NEXT else 0
-        return Result(event, registers, pc or 0, status(cpu, it), bytes(memory.content))
+        return Result(" ".join(self.events), registers, pc, status(cpu, it), bytes(memory.content))
 
 
 # -- the peer ----------------------------------------------------------------------------------------------------------
@@ -286,7 +305,7 @@ class UnicornRunner:
     def run(self, case: Case) -> Result:
         uc, arm = self.uc, self.arm
         uc.mem_write(CODE, case.code + b"\0" * 8)
-        uc.ctl_remove_cache(CODE, CODE + 16)
+        uc.ctl_remove_cache(CODE, CODE + len(case.code) + 8)
         uc.mem_write(DATA, bytes(case.memory()))
         for bank, mode in BANKS.items():
             uc.reg_write(arm.UC_ARM_REG_CPSR, 0x1C0 | (mode if mode != MODE_USR else MODE_SYS))
@@ -307,7 +326,7 @@ class UnicornRunner:
         uc.reg_write(arm.UC_ARM_REG_CPSR, case.cpsr)
         try:
             # It does not count an instruction whose condition fails in an IT block: so both a count and an end.
-            uc.emu_start(CODE | thumb, CODE + case.size, count=1)
+            uc.emu_start(CODE | thumb, CODE + len(case.code), count=len(case.words))
         except self.u.UcError as error:
             if error.errno == self.u.UC_ERR_INSN_INVALID:
                 self.event = "undefined"
@@ -347,7 +366,7 @@ def random_cpsr(random: Random, thumb: bool, mode: int = MODE_SVC) -> int:
 
 
 def random_word(random: Random, table: str, pattern: Pattern) -> int | None:
-    """A word of a line of a table; None when none was found soon."""
+    """A word of a line of a table, most of them always executed; None when none was found soon."""
     decoder = INSTRUCTION_SETS[table][1]()
     for _ in range(50):
         word = pattern.value | random.getrandbits(pattern.width) & ~pattern.mask
@@ -394,7 +413,7 @@ def is_predictable(table: str, pattern: Pattern, word: int) -> bool:
     if name in ("LDRD_reg", "STRD_reg") and get("m") in (get("t"), get("u")):
         return False
     if name in ("CPS", "MRS_banked", "MSR_banked"):
-        # The peer refuses banked registers of the current mode.
+        # Those of the current mode are UNPREDICTABLE.
         if name == "CPS" and values["M"] and values["o"] not in BANK_OF_MODE:
             return False
         return get("sysm", 0x10) in (0x10, 0x11, 0x14, 0x15, 0x16) or (not get("R") and get("sysm") in range(5, 15))

@@ -154,7 +154,7 @@ class T32(_Instructions):
         f = pattern.fields(word)
         f.__dict__.update(mode=mode, mmu=mmu_index(mode), length=pattern.width // 8, it=context, next_it=following)
         if pattern.name == "IT":
-            return f.f << 4 | f.k
+            return int(f.f << 4 | f.k)
         if pattern.name == "BKPT":
             condition = ALWAYS
         elif "c" in f:
