@@ -10,9 +10,8 @@ from raddle.ordering import MemoryOrder
 from raddle.plugins import Board, Target, hookimpl
 
 if TYPE_CHECKING:
-    from raddle_target_arm.boards.virt import Virt
-
     from raddle.translate.frontend import FrontEnd
+    from raddle_target_arm.boards.virt import Virt
 
 RADDLE_API_VERSION: Final = 1
 
