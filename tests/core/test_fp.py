@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from tests.core.halves import half_to_single, single_to_half
 
 from raddle.ir import floats
 from raddle.ir.floats import F32, F64, INEXACT, NEAREST, FloatEnv, Format
@@ -22,7 +23,6 @@ COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
 
-F16 = Format(5, 10)
 ENVIRONMENTS = [FloatEnv(*e) for e in product(range(4), (False, True), (False, True), (0, INEXACT))]
 """Rounding, flush, default NaN, and whether inexact is raised already: the host's arithmetic is used only if it is."""
 
@@ -217,43 +217,7 @@ def test_from_int(native: Native, fmt: Format) -> None:
         )
 
 
-# -- half precision: ARM DDI 0406C, FPHalfToSingle and FPSingleToHalf (A2.7.7) -----------------------------------------
-
-
-def half_to_single(bits: int, alternative: bool, env: FloatEnv) -> int:
-    """By floats.convert, but halves are never flushed."""
-    if alternative and bits >> 10 & 31 == 31:
-        return (bits & 0x8000) << 16 | (127 + 16) << 23 | (bits & 0x3FF) << 13
-    unflushed = FloatEnv(env.rounding, False, env.default_nan)
-    result = floats.convert(bits, F16, F32, unflushed)
-    env.flags |= unflushed.flags
-    return result
-
-
-def single_to_half(bits: int, alternative: bool, env: FloatEnv) -> int:
-    sign = bits >> 31 << 15
-    special = bits & F32.infinity == F32.infinity
-    if alternative and special:
-        env.flags |= floats.INVALID
-        return sign if bits & 0x7F_FFFF else sign | 0x7FFF
-    if env.flush and not bits & F32.infinity and bits & 0x7F_FFFF:
-        env.flags |= floats.INPUT_DENORMAL
-        return sign
-    unflushed = FloatEnv(env.rounding, False, env.default_nan)
-    if not alternative or special:
-        result = floats.convert(bits, F32, F16, unflushed)
-    else:
-        # One more exponent: halve what is too great for the ordinary ones.
-        exponent = bits >> 23 & 0xFF
-        great = exponent >= 127 + 15
-        result = floats.convert(bits - (1 << 23) * great, F32, F16, unflushed)
-        if great:
-            result += 1 << 10
-        if unflushed.flags & floats.OVERFLOW:
-            env.flags |= floats.INVALID
-            return sign | 0x7FFF
-    env.flags |= unflushed.flags
-    return result
+# -- half precision ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("alternative", [False, True], ids=["ieee", "alternative"])
