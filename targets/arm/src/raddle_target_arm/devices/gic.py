@@ -52,6 +52,12 @@ SGI_SOURCES: Final = 0x540
 INTERFACE: Final = 0x5C0
 """For each CPU 8 words: CTLR, PMR, BPR, unused, and APR0 to APR3."""
 DISTRIBUTOR_CTLR: Final = 0x6C0
+READY: Final = 0x700
+"""For each CPU 16 words, of which 9 are used, in the CPU's numbering: the interrupts that are pending, enabled, not
+active and targeted at it. Follows from the rest; `refresh` keeps it."""
+READY_WORDS: Final = 16
+READY_SUMMARY: Final = 0x900
+"""For each CPU a word: which of its words in READY are not 0."""
 STATE_SIZE: Final = 0x1000
 
 CTLR, PMR, BPR, APR = 0, 1, 2, 4
@@ -105,6 +111,8 @@ class Gic:
             self.words[ENABLED // 4 + cpu] = SGI_EDGES
         if self.cpus == 1:  # a uniprocessor's ITARGETSR is 0 and everything goes to its CPU
             self.bytes[TARGETED : TARGETED + 32] = b"\xff" * 32
+        for index in range(2 * MAX_CPUS):
+            self.refresh(index)
         self.update()
 
     # --- input lines
@@ -134,7 +142,7 @@ class Gic:
                     words[LATCHED // 4 + word] |= bit
             else:
                 words[LEVEL // 4 + word] &= ~bit
-            self.update()
+            self.refresh(word)
 
         return Line(changed)
 
@@ -151,22 +159,45 @@ class Gic:
         words = self.words
         return words[LATCHED // 4 + index] | words[LEVEL // 4 + index] & ~words[EDGE // 4 + index]
 
+    def refresh(self, index: int) -> None:
+        """Bring READY and the IRQ lines up to date after word `index` of the bit arrays has changed."""
+        words = self.words
+        bits = (
+            (words[LATCHED // 4 + index] | words[LEVEL // 4 + index] & ~words[EDGE // 4 + index])
+            & words[ENABLED // 4 + index]
+            & ~words[ACTIVE // 4 + index]
+        )
+        if index < MAX_CPUS:
+            if index < self.cpus:
+                self._set_ready(index, 0, bits)
+            return
+        word = index - 7
+        for cpu in range(self.cpus):
+            self._set_ready(cpu, word, bits & words[TARGETED // 4 + 8 * cpu + word - 1])
+
+    def _set_ready(self, cpu: int, word: int, bits: int) -> None:
+        place = READY // 4 + READY_WORDS * cpu + word
+        if self.words[place] != bits:
+            self.words[place] = bits
+            if bits:
+                self.words[READY_SUMMARY // 4 + cpu] |= 1 << word
+            else:
+                self.words[READY_SUMMARY // 4 + cpu] &= ~(1 << word)
+            self.update_cpu(cpu)
+
     def best(self, cpu: int) -> tuple[int, int]:
         """The highest-priority interrupt that could be forwarded to `cpu`, and its priority: (1023, 256) for none."""
         words, priorities = self.words, self.bytes
         interrupt, priority = SPURIOUS, 0x100
-        if not words[DISTRIBUTOR_CTLR // 4] & CTLR_ENABLE:
-            return interrupt, priority
-        for word in range(WORDS):
-            index = 7 + word if word else cpu
-            bits = self.pending_word(index) & words[ENABLED // 4 + index] & ~words[ACTIVE // 4 + index]
+        summary = words[READY_SUMMARY // 4 + cpu]
+        while summary:
+            word = (summary & -summary).bit_length() - 1
+            summary &= summary - 1
+            bits = words[READY // 4 + READY_WORDS * cpu + word]
             base = PRIORITY + (0xE0 + 32 * word if word else 32 * cpu)
-            if word:
-                bits &= words[TARGETED // 4 + 8 * cpu + word - 1]
             while bits:
-                low = bits & -bits
-                bits ^= low
-                number = low.bit_length() - 1
+                number = (bits & -bits).bit_length() - 1
+                bits &= bits - 1
                 if priorities[base + number] < priority:
                     priority = priorities[base + number]
                     interrupt = 32 * word + number
@@ -187,27 +218,34 @@ class Gic:
 
     def forwarded(self, cpu: int) -> tuple[int, int]:
         """The best interrupt that `cpu`'s interface lets through: it is enabled and the priority mask allows it."""
-        base = self._interface(cpu)
-        if not self.words[base + CTLR] & CTLR_ENABLE:
+        words, base = self.words, self._interface(cpu)
+        if not words[READY_SUMMARY // 4 + cpu] or not words[base + CTLR] & words[DISTRIBUTOR_CTLR // 4] & CTLR_ENABLE:
             return SPURIOUS, 0x100
         interrupt, priority = self.best(cpu)
-        return (interrupt, priority) if priority < self.words[base + PMR] else (SPURIOUS, 0x100)
+        return (interrupt, priority) if priority < words[base + PMR] else (SPURIOUS, 0x100)
 
     def to_take(self, cpu: int) -> tuple[int, int]:
         """The interrupt that `cpu`'s IRQ line stands for now, and its priority: (1023, 256) for none."""
         interrupt, priority = self.forwarded(cpu)
+        if interrupt == SPURIOUS:
+            return interrupt, priority
         running = self.running_priority(cpu)
         if running != IDLE_PRIORITY and priority & self.group_mask(cpu) >= running:
             return SPURIOUS, 0x100
         return interrupt, priority
 
     def update(self) -> None:
-        """Set each CPU's IRQ line to what follows from the state. After every change."""
-        for cpu, target in enumerate(self._targets):
-            wanted = self.to_take(cpu)[0] != SPURIOUS
-            if wanted != self._asserted[cpu]:
-                self._asserted[cpu] = wanted
-                (target.interrupt_set if wanted else target.interrupt_clear)(IRQ)
+        """Set every CPU's IRQ line to what follows from the state."""
+        for cpu in range(self.cpus):
+            self.update_cpu(cpu)
+
+    def update_cpu(self, cpu: int) -> None:
+        """Set a CPU's IRQ line to what follows from the state."""
+        wanted = self.to_take(cpu)[0] != SPURIOUS
+        if wanted != self._asserted[cpu] and self._targets:
+            self._asserted[cpu] = wanted
+            target = self._targets[cpu]
+            (target.interrupt_set if wanted else target.interrupt_clear)(IRQ)
 
     def _interface(self, cpu: int) -> int:
         return INTERFACE // 4 + INTERFACE_WORDS * cpu
@@ -234,7 +272,7 @@ class Gic:
         words[ACTIVE // 4 + index] |= bit
         level = (priority & self.group_mask(cpu)) >> 1
         words[self._interface(cpu) + APR + (level >> 5)] |= 1 << (level & 31)
-        self.update()
+        self.refresh(index)  # also lowers this CPU's line: the interrupt is ready no more
         return interrupt | source << 10
 
     def end(self, cpu: int, interrupt: int) -> None:
@@ -250,16 +288,18 @@ class Gic:
         else:
             return  # nothing is active on this CPU
         if not self.words[self._interface(cpu) + CTLR] & CTLR_EOI_MODE:
-            index, bit = self._place(cpu, interrupt)
-            self.words[ACTIVE // 4 + index] &= ~bit
-        self.update()
+            self._clear_active(cpu, interrupt)
+        self.update_cpu(cpu)
 
     def deactivate(self, cpu: int, interrupt: int) -> None:
         """What writing DIR does."""
         if interrupt < INTERRUPTS and self.words[self._interface(cpu) + CTLR] & CTLR_EOI_MODE:
-            index, bit = self._place(cpu, interrupt)
-            self.words[ACTIVE // 4 + index] &= ~bit
-            self.update()
+            self._clear_active(cpu, interrupt)
+
+    def _clear_active(self, cpu: int, interrupt: int) -> None:
+        index, bit = self._place(cpu, interrupt)
+        self.words[ACTIVE // 4 + index] &= ~bit
+        self.refresh(index)
 
     # --- software-generated interrupts
 
@@ -269,7 +309,7 @@ class Gic:
             if targets >> cpu & 1:
                 self.bytes[SGI_SOURCES + SGIS * cpu + interrupt] |= 1 << source
                 self.words[LATCHED // 4 + cpu] |= 1 << interrupt
-        self.update()
+                self.refresh(cpu)
 
     def set_sgi_sources(self, cpu: int, interrupt: int, sources: int) -> None:
         """Change who has sent SGI `interrupt` to `cpu` (SPENDSGIR, CPENDSGIR)."""
@@ -278,6 +318,7 @@ class Gic:
             self.words[LATCHED // 4 + cpu] |= 1 << interrupt
         else:
             self.words[LATCHED // 4 + cpu] &= ~(1 << interrupt)
+        self.refresh(cpu)
 
     def set_targets(self, interrupt: int, mask: int) -> None:
         """Send interrupt `interrupt` (32-287) to the CPUs of `mask`."""
@@ -290,6 +331,7 @@ class Gic:
                 self.words[place] |= bit
             else:
                 self.words[place] &= ~bit
+        self.refresh(7 + (interrupt >> 5))
 
 
 class Distributor(Device):
@@ -352,13 +394,13 @@ class Distributor(Device):
 
     def write_ISENABLER(self, word: int, value: int, mask: int) -> None:
         self._gic.words[ENABLED // 4 + self._index(word)] |= value
-        self._gic.update()
+        self._gic.refresh(self._index(word))
 
     def write_ICENABLER(self, word: int, value: int, mask: int) -> None:
         if word == 0:
             value &= ~SGI_EDGES  # SGIs are always enabled
         self._gic.words[ENABLED // 4 + self._index(word)] &= ~value
-        self._gic.update()
+        self._gic.refresh(self._index(word))
 
     def read_ISPENDR(self, word: int) -> int:
         return self._gic.pending_word(self._index(word))
@@ -369,13 +411,13 @@ class Distributor(Device):
         if word == 0:
             value &= ~SGI_EDGES  # SGIs are made pending by SGIR and SPENDSGIR
         self._gic.words[LATCHED // 4 + self._index(word)] |= value
-        self._gic.update()
+        self._gic.refresh(self._index(word))
 
     def write_ICPENDR(self, word: int, value: int, mask: int) -> None:
         if word == 0:
             value &= ~SGI_EDGES
         self._gic.words[LATCHED // 4 + self._index(word)] &= ~value
-        self._gic.update()
+        self._gic.refresh(self._index(word))
 
     def read_ISACTIVER(self, word: int) -> int:
         return self._gic.words[ACTIVE // 4 + self._index(word)]
@@ -384,11 +426,11 @@ class Distributor(Device):
 
     def write_ISACTIVER(self, word: int, value: int, mask: int) -> None:
         self._gic.words[ACTIVE // 4 + self._index(word)] |= value
-        self._gic.update()
+        self._gic.refresh(self._index(word))
 
     def write_ICACTIVER(self, word: int, value: int, mask: int) -> None:
         self._gic.words[ACTIVE // 4 + self._index(word)] &= ~value
-        self._gic.update()
+        self._gic.refresh(self._index(word))
 
     # --- two bits an interrupt: the upper one is 1 for an edge
 
@@ -406,7 +448,7 @@ class Distributor(Device):
                 chosen = 1 << (bit + 16 * (n % 2))
                 edges = edges | chosen if value >> 2 * bit & 2 else edges & ~chosen
         self._gic.words[place] = edges
-        self._gic.update()
+        self._gic.refresh(self._index(n // 2))
 
     # --- a byte an interrupt
 
@@ -437,7 +479,6 @@ class Distributor(Device):
         for byte in range(4):
             if mask >> 8 * byte & 0xFF:
                 self._gic.set_targets(4 * n + byte, value >> 8 * byte & 0xFF)
-        self._gic.update()
 
     # --- software-generated interrupts
 
@@ -467,7 +508,6 @@ class Distributor(Device):
         for byte in range(4):
             one = sources >> 8 * byte & everyone
             self._gic.set_sgi_sources(self._gic.space.initiator, 4 * n + byte, one)
-        self._gic.update()
 
 
 class CpuInterface(Device):
@@ -498,7 +538,7 @@ class CpuInterface(Device):
     def _write(self, register: int, value: int, mask: int) -> None:
         place = self._place(register)
         self._gic.words[place] = self._gic.words[place] & ~mask | value
-        self._gic.update()
+        self._gic.update_cpu(self._gic.space.initiator)
 
     def read_CTLR(self, _: int) -> int:
         return self._gic.words[self._place(CTLR)]
