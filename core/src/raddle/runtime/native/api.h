@@ -9,7 +9,7 @@ enum raddle_constants {
     RADDLE_FLAG_DUAL_MAP = 1, /* code buffer mapped twice: once writable, once executable */
     RADDLE_FLAG_PARALLEL = 2, /* one thread a vCPU; without it all vCPUs run in turn on one thread */
     RADDLE_FLAG_ICOUNT = 4,   /* virtual time is counted in instructions; needs PARALLEL off */
-    RADDLE_FLAG_TRACE = 8,    /* every block passes the execution loop: no chaining, no jump cache */
+    RADDLE_FLAG_TRACE = 8,    /* every block passes the execution loop (no chaining, no jump cache): see raddle_trace */
 
     RADDLE_MISS = 0, /* reasons of raddle_run */
     RADDLE_WORK = 1,
@@ -120,6 +120,11 @@ void raddle_code_flush(raddle_context *context, uint32_t generation);
 uint32_t raddle_code_generation(raddle_context *context);
 uint64_t raddle_code_used(raddle_context *context);
 void raddle_code_invalidate(raddle_context *context, uint64_t paddr, uint64_t size);
+void raddle_trace(raddle_context *context, int on);
+/* Whether every block passes the trace callback from now on; at first as RADDLE_FLAG_TRACE says. Begins an exclusive
+ * section itself and drops all blocks when tracing begins. Not under the big lock, not in raddle_run. */
+uint64_t raddle_pc(void *env);
+/* Where env is: in a callback, the instruction whose block called. Exact on its own thread and while it does not run. */
 int raddle_restore_pc(void *env, uint64_t retaddr);
 /* Sets pc and insn_extra to the instruction that a host return address belongs to: its index in the block, or -1. */
 uint64_t raddle_block_at(raddle_context *context, uint64_t address); /* guest pc of the block there, all ones for none */

@@ -150,6 +150,17 @@ int raddle_restore_pc(void *env, uint64_t retaddr)
     return index;
 }
 
+uint64_t raddle_pc(void *env)
+{
+    struct raddle_cpu *cpu = cpu_of(env);
+    struct raddle_block *block = cpu->retaddr ? block_of_address(cpu->context, cpu->retaddr) : NULL;
+    uint64_t pc;
+    uint32_t extra;
+    if (!block || block_instruction(block, cpu->retaddr, &pc, &extra) < 0)
+        return cpu->header->pc;
+    return pc & cpu->context->word_mask;
+}
+
 uint64_t raddle_block_at(raddle_context *ctx, uint64_t address)
 {
     struct raddle_block *block = block_of_address(ctx, address);
@@ -432,7 +443,7 @@ void block_chain(struct raddle_cpu *cpu, struct raddle_block *target)
     uint64_t slot = cpu->chain_slot;
     cpu->chain_slot = 0;
     if (cpu->chain_generation != atomic_load(&ctx->blocks.generation) || cpu->chain_pc != target->pc ||
-        cpu->chain_mode != target->mode || target->flags || target->phys[1] != NONE || has_flag(ctx, RADDLE_FLAG_TRACE))
+        cpu->chain_mode != target->mode || target->flags || target->phys[1] != NONE || is_tracing(ctx))
         return;
     pthread_mutex_lock(&ctx->code_lock);
     struct raddle_block *source = block_of_address(ctx, slot);
@@ -592,4 +603,14 @@ void raddle_code_flush(raddle_context *ctx, uint32_t generation)
     }
     pthread_mutex_unlock(&ctx->code_lock);
     raddle_exclusive_end(ctx);
+}
+
+void raddle_trace(raddle_context *ctx, int on)
+{
+    raddle_exclusive_begin(ctx);
+    bool begins = on && !is_tracing(ctx);
+    atomic_store(&ctx->tracing, on != 0);
+    raddle_exclusive_end(ctx);
+    if (begins) /* existing blocks are chained and in the jump caches */
+        raddle_code_flush(ctx, raddle_code_generation(ctx));
 }

@@ -28,6 +28,7 @@ raddle_context *raddle_context_new(const struct raddle_config *config, const str
     if (!ctx)
         return NULL;
     ctx->config = *config;
+    atomic_store(&ctx->tracing, (config->flags & RADDLE_FLAG_TRACE) != 0);
     ctx->callbacks = *callbacks;
     ctx->word_mask = config->word_bits == 32 ? UINT32_MAX : UINT64_MAX;
     ctx->page_size = (uint64_t)1 << config->page_bits;

@@ -162,6 +162,7 @@ struct raddle_context {
     _Atomic uint32_t exclusive_pending; /* written under exclusive_lock */
     uint64_t exclusive_sections, exclusive_wait_ns; /* under exclusive_lock */
 
+    _Atomic uint32_t tracing;  /* changes in exclusive sections only */
     _Atomic uint32_t stopping; /* raddle_stop, raddle_error set it, raddle_go clears it */
 
     pthread_mutex_t idle_lock; /* raddle_wait */
@@ -265,6 +266,11 @@ static inline struct raddle_cpu *cpu_of(void *env)
 static inline bool has_flag(const struct raddle_context *ctx, uint32_t flag)
 {
     return (ctx->config.flags & flag) != 0;
+}
+
+static inline bool is_tracing(struct raddle_context *ctx)
+{
+    return atomic_load_explicit(&ctx->tracing, memory_order_relaxed) != 0;
 }
 
 static inline uint64_t now_ns(void)

@@ -181,17 +181,25 @@ static uint32_t load_crossing(struct access *a, uint64_t *value)
     return 0;
 }
 
+static void watch_load(struct access *a, uint64_t value)
+{
+    struct probe probe, last;
+    if (!tlb_probe(a->cpu, a->address, ACCESS_READ, a->index, &probe))
+        return;
+    uint64_t end = (a->address + a->size - 1) & a->cpu->context->word_mask;
+    if (crosses_page(a) && tlb_probe(a->cpu, end, ACCESS_READ, a->index, &last))
+        probe.comparator |= last.comparator & RADDLE_TLB_WATCH;
+    watch(a, &probe, false, value);
+}
+
 static uint32_t load(struct access *a, uint32_t oi, uint64_t *value)
 {
     if (is_misaligned(a, oi))
         return FAULT_ALIGNMENT;
     *value = 0;
-    if (crosses_page(a))
-        return load_crossing(a, value);
-    uint32_t code = load_part(a, a->address, a->size, value);
-    struct probe probe;
-    if (!code && tlb_probe(a->cpu, a->address, ACCESS_READ, a->index, &probe))
-        watch(a, &probe, false, swapped(a, *value));
+    uint32_t code = crosses_page(a) ? load_crossing(a, value) : load_part(a, a->address, a->size, value);
+    if (!code)
+        watch_load(a, swapped(a, *value));
     return code;
 }
 
@@ -251,6 +259,9 @@ static uint32_t store_crossing(struct access *a, uint64_t value)
         return fault(a, second, code);
     if (changes_itself(a, &probes[0], a->address, first_size) || changes_itself(a, &probes[1], second, a->size - first_size))
         return run_alone(a, 0);
+    struct probe both = probes[0];
+    both.comparator |= probes[1].comparator & RADDLE_TLB_WATCH;
+    watch(a, &both, true, swapped(a, value));
     for (uint32_t i = 0; i < a->size; i++) {
         uint64_t address = (a->address + i) & ctx->word_mask;
         code = store_part(a, &probes[i >= first_size], address, 1, value >> (8 * i) & 0xff);
