@@ -213,7 +213,7 @@ def test_tlb_maintenance(system: Any, name: str, call: tuple[Any, ...]) -> None:
 def test_mpidr_and_l2ctlr(system: Any, index: int) -> None:
     system.update(cpu_index=index, cpu_count=4)
     assert get(system, "MPIDR") == 0x8000_0000 | index >> 3 << 8 | index & 7
-    assert get(system, "L2CTLR") == 3 << 24
+    assert get(system, "L2CTLR") == 3 << 24 | 1 << 23
 
 
 def test_ccsidr_follows_csselr(system: Any) -> None:

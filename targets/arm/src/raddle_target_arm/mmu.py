@@ -17,7 +17,7 @@ from raddle.ir.types import Condition, Type
 from raddle.ordering import MemoryOrder
 from raddle.runtime.layout import COMMON
 from raddle.translate.frontend import RoutineBuilder
-from raddle_target_arm.state import DOMAIN_SLOT, DOMAIN_TAGS, MODE_DOMAIN_SLOT, NONGLOBAL, SYSTEM, argument
+from raddle_target_arm.state import DOMAIN_SLOT, DOMAIN_SLOT_BIT, DOMAIN_TAGS, MODE_DOMAIN_SLOT, NONGLOBAL, SYSTEM, argument
 
 PAGE_MASK: Final = 0xFFFF_F000
 ALL_INDICES: Final = 0b1111
@@ -307,8 +307,8 @@ def _address_translation(b: Builder) -> None:
     super_par = b.or_(b.or_(b.and_(physical, 0xFF00_0000), high), 2)
     is_super = b.eq(b.read(walk.size_log2), 24)
     short_par = b.select(is_super, super_par, b.and_(physical, PAGE_MASK))
-    # LPAE (bit 11) and, as in every long-format PAR of a Non-secure translation, NS (bit 9)
-    b.set(SYSTEM["par"], b.select(long_format, b.or_(physical, 0xA00), short_par))
+    # NS (bit 9), and LPAE (bit 11) in the long format
+    b.set(SYSTEM["par"], b.select(long_format, b.or_(physical, 0xA00), b.or_(short_par, 0x200)))
     b.ret()
     b.bind(walk.faulted)
     code = b.read(walk.code)
@@ -335,18 +335,17 @@ def _new_address_space(b: Builder) -> None:
 def _dacr_write(b: Builder) -> None:
     """Routine(value): write DACR and turn to the slot of MMU indices that is right for its value."""
     value = argument(b, 0)
-    slot = b.get(DOMAIN_SLOT)
+    slot = b.extract(value, DOMAIN_SLOT_BIT, 1)
     with b.if_(b.ne(value, b.get(SYSTEM["dacr"]))):
-        other = b.xor(slot, 1)
         b.set(SYSTEM["dacr"], value)
-        with b.if_(b.ne(b.get_at(DOMAIN_TAGS, other), value)):
-            indices = b.shl(b.const(0b11, Type.I32), b.shl(other, 1))
+        with b.if_(b.ne(b.get_at(DOMAIN_TAGS, slot), value)):
+            indices = b.shl(b.const(0b11, Type.I32), b.shl(slot, 1))
             b.call(native("tlb_flush_by_mmuidx"), b.zext(indices, Type.I64))
             b.set(NONGLOBAL, b.and_(b.get(NONGLOBAL), b.not_(indices)))
-            b.set_at(DOMAIN_TAGS, other, value)
-        b.set(DOMAIN_SLOT, other)
+            b.set_at(DOMAIN_TAGS, slot, value)
+        b.set(DOMAIN_SLOT, slot)
         mode = COMMON["mode"]
-        b.set(mode, b.xor(b.get(mode), MODE_DOMAIN_SLOT))
+        b.set(mode, b.deposit(b.get(mode), slot, MODE_DOMAIN_SLOT.bit_length() - 1, 1))
     b.ret()
 
 

@@ -189,7 +189,8 @@ def _read_ccsidr(b: Builder) -> Value:
 
 
 def _read_l2ctlr(b: Builder) -> Value:
-    return b.shl(b.and_(b.sub(b.get(CPU_COUNT), 1), 3), 24)
+    """The number of CPUs of a cluster less 1, and that there is an interrupt controller."""
+    return b.or_(b.shl(b.and_(b.sub(b.get(CPU_COUNT), 1), 3), 24), 1 << 23)
 
 
 def _read_isr(b: Builder) -> Value:
