@@ -5,6 +5,7 @@ import os
 import platform
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -456,6 +457,26 @@ def test_errors_come_out_of_wait_and_of_the_block(pretend, kernel):
         pass
 
 
+def test_errors_of_input_threads_stop_the_machine(pretend, kernel, tmp_path):
+    path = f"{tmp_path}/sock"
+    machine = pretend.machine(kernel=kernel, serial=f"unix:{path},server=on,wait=off")
+    machine.board.uart.receive = lambda: 1 // 0
+    machine.start()
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(path)
+        peer.sendall(b"x")
+        with pytest.raises(ZeroDivisionError):
+            machine.wait(20)
+    with pytest.raises(ZeroDivisionError):
+        machine.__exit__(None, None, None)
+
+
+def test_registers_of_cpus_that_are_off_are_not_shown(pretend, kernel, monkeypatch):
+    with pretend.machine(kernel=kernel, cpus=2) as machine:
+        monkeypatch.setattr(machine.cpus[1], "info", lambda: {"state": "off"}, raising=False)
+        assert machine.describe() == "CPU 0\npc=0x8000\nCPU 1 is off"
+
+
 def test_reset_restarts_and_no_reboot_ends(pretend, kernel):
     with pretend.machine(kernel=kernel) as machine:
         machine.start()
@@ -470,6 +491,13 @@ def test_reset_restarts_and_no_reboot_ends(pretend, kernel):
         machine.request_reset()
         assert machine.wait(20) == 0
         assert machine.board.resets == 1
+
+
+def test_a_machine_that_waits_for_its_start_can_be_stopped(pretend, kernel):
+    with pretend.machine(kernel=kernel) as machine:
+        machine.start(paused=True)
+        machine.request_stop()
+        assert machine.wait(20) == 0
 
 
 def test_exit_status_of_a_stop(pretend, kernel):

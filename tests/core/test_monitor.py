@@ -5,6 +5,7 @@ import pytest
 
 from raddle.cli.monitor import PROMPT, Monitor
 from raddle.errors import UsageError
+from raddle.machine.machine import State
 
 
 class Cpu:
@@ -19,6 +20,7 @@ class Machine:
     def __init__(self):
         self.cpus = [Cpu(0), Cpu(1)]
         self.calls = []
+        self.state = State.RUNNING
 
     def stats(self):
         return {"blocks": 12, "waits": {"gil": 3}}
@@ -61,20 +63,22 @@ def monitor(machine):
         ("info cpus", "CPU 0: thread 100, state running\nCPU 1: thread 101, state running"),
         ("  info   stats ", "blocks                          12\nwaits.gil                       3"),
         ("info registers", "r0 = 0"),
+        ("info status", "machine running"),
         ("", ""),
         (
             "stp",
-            "unknown monitor command 'stp'; did you mean stop? (known: info cpus, info registers, info stats, stop, "
+            "unknown monitor command 'stp'; did you mean stop? (known: info cpus, info status, info registers, info stats, stop, "
             "cont, system_reset, quit, help)",
         ),
         (
             "info",
-            "unknown monitor command 'info'; did you mean info cpus? (known: info cpus, info registers, info stats)",
+            "unknown monitor command 'info'; did you mean info cpus? "
+            "(known: info cpus, info status, info registers, info stats)",
         ),
         (
             "info cpu",
             "unknown monitor command 'info cpu'; did you mean info cpus? "
-            "(known: info cpus, info registers, info stats)",
+            "(known: info cpus, info status, info registers, info stats)",
         ),
     ],
 )
@@ -98,6 +102,12 @@ def test_help_lists_every_command(monitor):
 def test_errors_are_answers(monitor, machine):
     machine.calls.append("fail")
     assert monitor.execute("cont") == "a machine that is stopped cannot be resumed"
+
+
+def test_a_defect_leaves_the_monitor_alive(monitor, machine):
+    machine.describe = lambda: {}["r15"]
+    monitor.feed(b"info registers\r")
+    assert "".join(monitor.shown).endswith(f"internal error: KeyError: 'r15'\n{PROMPT}")
 
 
 def test_lines_are_edited(monitor, machine):

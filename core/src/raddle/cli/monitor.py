@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Final, Protocol
 
 from raddle.errors import RaddleError, unknown
@@ -24,6 +25,9 @@ class MonitoredCpu(Protocol):
 
 class MonitoredMachine(Protocol):
     """What the monitor needs of a machine."""
+
+    @property
+    def state(self) -> Enum: ...
 
     @property
     def cpus(self) -> Sequence[MonitoredCpu]: ...
@@ -95,6 +99,8 @@ class Monitor:
             raise unknown("monitor command", " ".join(words), COMMANDS)
         except RaddleError as error:
             return str(error)
+        except Exception as error:  # a defect must not take the monitor away from who looks for it
+            return f"internal error: {type(error).__name__}: {error}"
 
 
 # --- commands ---------------------------------------------------------------------------------------------------
@@ -114,6 +120,10 @@ def _help(_: MonitoredMachine) -> str:
 
 def _info_cpus(machine: MonitoredMachine) -> str:
     return "\n".join(f"CPU {cpu.index}: {_pairs(cpu.info())}" for cpu in machine.cpus)
+
+
+def _info_status(machine: MonitoredMachine) -> str:
+    return f"machine {machine.state.value}"
 
 
 def _info_registers(machine: MonitoredMachine) -> str:
@@ -165,6 +175,7 @@ def show(values: Mapping[str, object], prefix: str = "") -> str:
 
 COMMANDS: Final = {
     "info cpus": Command(_info_cpus, "thread, state and counters of each vCPU"),
+    "info status": Command(_info_status, "whether the machine runs"),
     "info registers": Command(_info_registers, "registers of each CPU; exact after `stop`"),
     "info stats": Command(_info_stats, "counters of the machine"),
     "stop": Command(_stop, "stop all CPUs and the clock"),

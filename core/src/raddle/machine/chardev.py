@@ -35,6 +35,8 @@ class CharDevice:
         self._changed = threading.Condition()
         self._notify: Callable[[], None] | None = None
         self._closed = False
+        self.on_failure: Callable[[Exception], None] | None = None
+        """Told, on the input's thread, what a handler of input has raised; the thread then ends."""
 
     # --- the port's side
 

@@ -187,6 +187,8 @@ class Machine:
             self.cpus: Final[Sequence[VCpu]] = self.engine.cpus
             clock.connect(self.engine)
             self.board.connect(self.cpus, self, self.engine.big_lock)
+            for device in self.consoles:
+                device.on_failure = self._fail
         except BaseException:
             for device in self.consoles:
                 device.close()
@@ -222,8 +224,7 @@ class Machine:
             self.state = State.RUNNING
             if self._supervisor is None:
                 self.engine.start()
-                self._supervisor = threading.Thread(target=self._supervise, name="raddle-machine", daemon=True)
-                self._supervisor.start()
+                self._watch()
             else:
                 self.engine.resume()
 
@@ -282,6 +283,10 @@ class Machine:
         """Power the machine off soon, with this exit status."""
         self.status = status
         self.engine.stop()
+        if self._supervisor is None:
+            with self._lock:
+                if self.state is State.PAUSED:  # powered on, but it has not run yet: nobody waits for its end
+                    self._watch()
 
     def request_reset(self) -> None:
         """Reset the machine soon; one made without `reboot` is powered off."""
@@ -325,9 +330,20 @@ class Machine:
 
     def describe(self) -> str:
         """The registers of all CPUs, in the manner of the architecture."""
-        return "\n".join(f"CPU {cpu.index}\n{self.frontend.describe(cpu).rstrip()}" for cpu in self.cpus)
+        parts = []
+        for cpu in self.cpus:
+            off = cpu.info().get("state") == "off"
+            parts.append(
+                f"CPU {cpu.index} is off" if off else f"CPU {cpu.index}\n{self.frontend.describe(cpu).rstrip()}"
+            )
+        return "\n".join(parts)
 
     # --- inside
+
+    def _watch(self) -> None:
+        if self._supervisor is None:
+            self._supervisor = threading.Thread(target=self._supervise, name="raddle-machine", daemon=True)
+            self._supervisor.start()
 
     def _supervise(self) -> None:
         """On a thread of its own: wait for the vCPUs' end, however it comes."""
@@ -338,9 +354,17 @@ class Machine:
         else:
             self._finish(None)
 
+    def _fail(self, error: Exception) -> None:
+        """An error on a thread that is no vCPU's: keep the first one and stop."""
+        with self._lock:
+            if self._error is None:
+                self._error = error
+        self.engine.stop()
+
     def _finish(self, error: BaseException | None) -> None:
         with self._lock:
-            self._error = error
+            if self._error is None:
+                self._error = error
             self.state = State.STOPPED
         # Not under the lock: closing waits for threads that may be about to take it (a monitor's `stop`).
         for device in self.consoles:

@@ -77,7 +77,8 @@ class EscapeFilter:
 class _Reader:
     """A thread that waits for files to become ready, and can be told to stop."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, device: CharDevice) -> None:
+        self._device = device
         self.selector = selectors.PollSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.selector.register(self._wake_read, selectors.EVENT_READ, None)
@@ -109,7 +110,13 @@ class _Reader:
                     with contextlib.suppress(BlockingIOError):
                         os.read(self._wake_read, READ_SIZE)
                 elif not self._stop:
-                    key.data(events)
+                    try:
+                        key.data(events)
+                    except Exception as error:
+                        if self._device.on_failure is None:
+                            raise
+                        self._device.on_failure(error)
+                        return
 
 
 class StdioDevice(CharDevice):
@@ -130,7 +137,7 @@ class StdioDevice(CharDevice):
 
     def start(self) -> None:
         self._make_raw()
-        self._reader = _Reader("raddle-stdio")
+        self._reader = _Reader("raddle-stdio", self)
         try:
             self._reader.selector.register(0, selectors.EVENT_READ, self._readable)
         except (OSError, ValueError):  # no standard input at all
@@ -191,7 +198,7 @@ class _PeerDevice(CharDevice):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self._reader = _Reader(name)
+        self._reader = _Reader(name, self)
         self._output = bytearray()
         self._peer: int | None = None
 
