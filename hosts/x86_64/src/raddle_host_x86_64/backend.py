@@ -47,6 +47,8 @@ _NOPS: Final = (
 _ROW: Final = Struct("<HHBBH")
 _PATCH: Final = Struct("<I").pack_into
 _PATCH64: Final = Struct("<Q").pack_into
+_BRANCHES: Final = frozenset({Op.GOTO, Op.GOTO_INDIRECT})
+_LEAVES: Final = _BRANCHES | {Op.EXIT_MAIN}
 _PC32, _PC64, _CHAIN, _COLD, _HOT = (int(kind) for kind in RelocKind)
 _M32: Final = 0xFFFFFFFF
 
@@ -193,8 +195,9 @@ class X86BackEnd(backend.BackEnd):
 
     def _compile(self, code: list[Instruction], locals: list[Local], size: int, kind: int, dead: bool) -> _Compiled:
         result = _Compiled()
-        ends = any(TABLE[ins.op].effects & Effect.EXIT for ins in code)
-        if ends and (not code or not TABLE[code[-1].op].effects & Effect.EXIT):
+        # An exit on the side (an exception, say) lets the block go on after the instruction; a branch does not.
+        ends = any(ins.op in _BRANCHES for ins in code) or bool(code) and code[-1].op is Op.EXIT_MAIN
+        if ends and code[-1].op not in _LEAVES:
             code = [*code, Instruction(Op.GOTO, Type.VOID, (), size)]
         if dead:
             code = _without_flags(code, self._flag_bits)

@@ -45,6 +45,7 @@ class ArmFrontEnd(FrontEnd):
     mmu_indices = 4
     fetch_index_shift = MODE_PRIVILEGED.bit_length() - 1
     state = STATE
+    registers = REGISTERS
     routines = exceptions.ROUTINES | mmu.ROUTINES | timers.ROUTINES
     python_helpers = {"psci": psci.call, "timer_line": timers.set_line}
 

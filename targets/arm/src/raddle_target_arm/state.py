@@ -104,7 +104,8 @@ FPSCR_AHP: Final = STATE.field("fpscr_ahp", Type.I32)
 FPSCR_QC: Final = STATE.field("fpscr_qc", Type.I32)
 """FPSCR's QC in bit 27, the rest 0."""
 FPEXC: Final = STATE.field("fpexc", Type.I32)
-"""FPEXC; only EN (bit 30) is kept. Call ``update_mode`` after a write."""
+"""FPEXC; only EN (bit 30) is kept. VFP instructions test it when they run: Linux changes it at every thread switch, and
+no code must be translated anew for that."""
 FPEXC_EN: Final = 1 << 30
 
 # -- system registers --------------------------------------------------------------------------------------------------
@@ -143,6 +144,9 @@ TIMER_LINES: Final = STATE.field("timer_lines", Type.I32)
 
 DOMAIN_SLOT: Final = STATE.field("domain_slot", Type.I32)
 """Which pair of MMU indices the current DACR value uses: 0 or 1 (see ``mmu_index``)."""
+DOMAIN_SLOT_BIT: Final = 2
+"""The bit of DACR that chooses the slot: it differs between the two values that Linux uses, on every vCPU in the same
+way, so that code translated for one slot serves all."""
 DOMAIN_TAGS: Final = STATE.array("domain_tag", Type.I32, 2)
 """The DACR value for which each slot's TLB entries were made."""
 NONGLOBAL: Final = STATE.field("nonglobal", Type.I32)
@@ -160,8 +164,6 @@ MODE_ALIGN: Final = 1 << 3
 """SCTLR.A: every unaligned data access faults."""
 MODE_VFP: Final = 1 << 4
 """CPACR lets this privilege level use cp10 and cp11."""
-MODE_VFP_ENABLED: Final = 1 << 5
-"""FPEXC.EN. Without it all is undefined but VMRS and VMSR of FPEXC, FPSID and MVFR0/1 at PL1."""
 MODE_VECTOR: Final = 1 << 6
 """FPSCR.Len or Stride is not 0: data-processing VFP instructions are undefined on this CPU."""
 MODE_SWP: Final = 1 << 7
@@ -188,8 +190,8 @@ def mmu_index(mode: int) -> int:
     """MMU index of ordinary accesses in this block mode: 1 or 3 at PL1, 0 or 2 in User mode.
 
     DACR decides permissions, and Linux switches it between two values on every access to user memory. So there are
-    two slots of one unprivileged and one privileged index, each valid for one value of DACR; a write to DACR changes
-    the slot, and flushes only when its value is in neither.
+    two slots of one unprivileged and one privileged index, each valid for one value of DACR; a write to DACR turns to
+    the slot that a bit of its value names, and flushes only when that slot was made for another value.
     """
     return user_mmu_index(mode) | bool(mode & MODE_PRIVILEGED)
 
@@ -215,7 +217,6 @@ def compute_mode(b: Builder, execution: Value | None = None) -> Value:
         (privileged, MODE_PRIVILEGED),
         (b.bit(sctlr, 1), MODE_ALIGN),
         (vfp, MODE_VFP),
-        (b.bit(b.get(FPEXC), 30), MODE_VFP_ENABLED),
         (b.ne(b.get(FPSCR_VECTOR), 0), MODE_VECTOR),
         (b.bit(sctlr, 10), MODE_SWP),
         (b.ne(b.get(DOMAIN_SLOT), 0), MODE_DOMAIN_SLOT),

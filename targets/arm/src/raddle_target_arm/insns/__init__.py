@@ -6,6 +6,7 @@ One name is one function for A32, T16 and T32; what these functions get is descr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import FunctionType, ModuleType
 from typing import Final
 
@@ -14,6 +15,7 @@ from raddle.ir.opcodes import TABLE, Effect
 from raddle.ir.types import FlagCondition
 from raddle.translate.decode import Decoder, Fields, Pattern
 from raddle.translate.frontend import InstructionSet
+from raddle.translate.sharing import Sharing
 from raddle_target_arm import decode
 from raddle_target_arm.exceptions import take_undefined
 from raddle_target_arm.insns import (
@@ -84,6 +86,16 @@ def _translate(b: Builder, f: Fields, name: str, condition: int) -> None:
 class _Instructions(InstructionSet):
     """What A32 and T32 share."""
 
+    def __init__(self) -> None:
+        self._sharing: dict[Pattern, Sharing | None] = {}
+
+    def sharing(self, pattern: Pattern) -> Sharing | None:
+        try:
+            return self._sharing[pattern]
+        except KeyError:
+            sharing = self._sharing[pattern] = make_sharing(pattern)
+            return sharing
+
     def decode(self, word: int, size: int) -> Pattern | None:
         return self.decoder(size).decode(word)
 
@@ -106,12 +118,22 @@ class A32(_Instructions):
     def decoder(self, size: int) -> Decoder:
         return decode.a32()
 
-    def translate(self, b: Builder, pattern: Pattern | None, word: int, context: int, mode: int) -> int:
+    def translate(
+        self,
+        b: Builder,
+        pattern: Pattern | None,
+        word: int,
+        context: int,
+        mode: int,
+        registers: Mapping[str, int] | None = None,
+    ) -> int:
         if pattern is None:
             take_undefined(b, 0, mode)
             return 0
         f = pattern.fields(word)
         f.__dict__.update(mode=mode, mmu=mmu_index(mode), length=4, it=0, next_it=0)
+        if registers:
+            f.__dict__.update(registers)
         _translate(b, f, pattern.name, f.c if "c" in f else ALWAYS)
         return 0
 
@@ -145,7 +167,15 @@ class T32(_Instructions):
     def decoder(self, size: int) -> Decoder:
         return decode.t16() if size == 2 else decode.t32()
 
-    def translate(self, b: Builder, pattern: Pattern | None, word: int, context: int, mode: int) -> int:
+    def translate(
+        self,
+        b: Builder,
+        pattern: Pattern | None,
+        word: int,
+        context: int,
+        mode: int,
+        registers: Mapping[str, int] | None = None,
+    ) -> int:
         following = it_advance(context)
         condition = context >> 4 if context else ALWAYS
         if pattern is None:
@@ -153,6 +183,8 @@ class T32(_Instructions):
             return following
         f = pattern.fields(word)
         f.__dict__.update(mode=mode, mmu=mmu_index(mode), length=pattern.width // 8, it=context, next_it=following)
+        if registers:
+            f.__dict__.update(registers)
         if pattern.name == "IT":
             return int(f.f << 4 | f.k)
         if pattern.name == "BKPT":

@@ -8,15 +8,18 @@ Functions have the operands that ``decode/vfp.dec`` lists.
 from __future__ import annotations
 
 from functools import wraps
-from typing import Final
 
 from raddle.ir.builder import Builder, Value
 from raddle.ir.types import Field
 from raddle.translate.decode import Fields
 from raddle_target_arm.insns.common import Semantics, undefined
-from raddle_target_arm.state import DF, MODE_VECTOR, MODE_VFP, MODE_VFP_ENABLED, SF, D, S
+from raddle_target_arm.state import DF, FPEXC, FPEXC_EN, MODE_VECTOR, MODE_VFP, SF, D, S
 
-ENABLED: Final = MODE_VFP | MODE_VFP_ENABLED
+
+def check_enabled(b: Builder, f: Fields) -> None:
+    """Emit the Undefined Instruction exception for while FPEXC.EN is 0."""
+    with b.if_(b.eq(b.and_(b.get(FPEXC), FPEXC_EN), 0)):
+        undefined(b, f)
 
 
 def enabled(semantics: Semantics) -> Semantics:
@@ -24,7 +27,8 @@ def enabled(semantics: Semantics) -> Semantics:
 
     @wraps(semantics)
     def checked(b: Builder, f: Fields) -> None:
-        if f.mode & ENABLED == ENABLED:
+        if f.mode & MODE_VFP:
+            check_enabled(b, f)
             semantics(b, f)
         else:
             undefined(b, f)
@@ -37,7 +41,8 @@ def scalar(semantics: Semantics) -> Semantics:
 
     @wraps(semantics)
     def checked(b: Builder, f: Fields) -> None:
-        if f.mode & (ENABLED | MODE_VECTOR) == ENABLED:
+        if f.mode & (MODE_VFP | MODE_VECTOR) == MODE_VFP:
+            check_enabled(b, f)
             semantics(b, f)
         else:
             undefined(b, f)

@@ -155,5 +155,3 @@ def VMSR(b: Builder, f: Fields) -> None:
         undefined(b, f)
     elif f.r == _FPEXC:
         b.set(FPEXC, b.and_(read(b, f, f.t), FPEXC_EN))
-        update_mode(b)
-        end_after(b, f.length, f.next_it)
