@@ -324,8 +324,8 @@ def test_a_change_to_short_vectors_ends_the_block(before: int, after: int, leave
 
 
 def test_it_state_survives_vmsr() -> None:
-    case = Case("t32", VMSR_FPEXC, (FPEXC_EN,) + (0,) * 14, 0x1C0 | MODE_SVC | CPSR_T | 0xE << 12 | 1 << 10 | 2 << 25)
-    machine = Machine(Vfp(case), MODE_VFP)
+    case = Case("t32", VMSR_FPSCR, (1 << 16,) + (0,) * 14, 0x1C0 | MODE_SVC | CPSR_T | 0xE << 12 | 1 << 10 | 2 << 25)
+    machine = Machine(Vfp(case), ENABLED)
     assert machine.outcome.how is Leave.EXIT
     assert machine.cpu.header["mode"] & MODE_IT == machine.following << MODE_IT_SHIFT != 0
 
