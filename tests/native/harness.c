@@ -7,8 +7,8 @@ static raddle_function device;
 static uint64_t no_fault(void *env, uint64_t address, uint64_t access, uint64_t code, uint64_t unused)
 {
     (void)unused;
-    fprintf(stderr, "unexpected fault at %#lx, pc %#lx, access %lu, code %lu\n", (long)address, (long)header_of(env)->pc,
-            (long)access, (long)code);
+    fprintf(stderr, "unexpected fault at %#lx, pc %#lx, access %lu, code %lu\n", (long)address,
+            (long)header_of(env)->pc, (long)access, (long)code);
     exit(1);
 }
 

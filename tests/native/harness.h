@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the C tests of the runtime share: a machine with RAM, a device and stub "generated code".
  *
- * Blocks hold no host code here: `enter` is a C function of the test that looks at what the block's bytes say and does what
- * translated code would do, the look at exit_request at each block entry included. */
+ * Blocks hold no host code here: `enter` is a C function of the test that looks at what the block's bytes say and does
+ * what translated code would do, the look at exit_request at each block entry included. */
 #pragma once
 
 #include "internal.h"
@@ -13,20 +13,20 @@
 #include <string.h>
 #include <unistd.h>
 
-#define RAM_BASE 0x40000000u
-#define RAM_SIZE (1u << 20)
+#define RAM_BASE    0x40000000u
+#define RAM_SIZE    (1u << 20)
 #define DEVICE_BASE 0x09000000u
-#define PAGE 4096u
-#define MAX_CPUS 8
-#define WORD 2 /* oi of a 4-byte access through MMU index 0 */
-#define PARALLEL RADDLE_FLAG_PARALLEL
+#define PAGE        4096u
+#define MAX_CPUS    8
+#define WORD        2 /* oi of a 4-byte access through MMU index 0 */
+#define PARALLEL    RADDLE_FLAG_PARALLEL
 
-#define CHECK(condition)                                                                                               \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                            \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
+#define CHECK(condition)                                                    \
+    do {                                                                    \
+        if (!(condition)) {                                                 \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+            exit(1);                                                        \
+        }                                                                   \
     } while (0)
 
 /* The bytes of a stub block. `slot` is where a chainable jump's rel32 would be. */
@@ -59,7 +59,8 @@ uint64_t helper(void *env, const char *name, uint64_t a0, uint64_t a1, uint64_t 
 pthread_t start(void *(*function)(void *), void *argument);
 void finish(pthread_t thread);
 bool exit_requested(void *env);
-bool fast_load(void *env, uint64_t address, uint32_t *value); /* what generated code does; false: the slow path is due */
+bool fast_load(void *env, uint64_t address,
+               uint32_t *value); /* what generated code does; false: the slow path is due */
 /* Runs the vCPU until it is told to stop, installing on each miss what `make` says the block's value is. */
 void run_until_stop(void *env, uint32_t (*make)(uint64_t pc));
 

@@ -23,7 +23,7 @@ BUILDS = {
     "plain": ["-O2"],
     "thread": ["-O1", "-g", "-fsanitize=thread"],
     "address": ["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer"],
-    "undefined": ["-O1", "-g", "-fsanitize=undefined", "-fno-sanitize-recover=undefined", "-fno-sanitize=alignment"],
+    "undefined": ["-O1", "-g", "-fsanitize=undefined", "-fno-sanitize-recover=undefined"],
 }
 FLAGS = ["-std=c11", "-Wall", "-Wextra", "-fno-strict-aliasing", "-pthread"]
 SECONDS = 120

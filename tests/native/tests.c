@@ -3,9 +3,9 @@
  * must count violations. */
 #include "harness.h"
 
-#define ROUNDS 300
+#define ROUNDS          300
 #define CONTROL_SECONDS 10
-#define VIRTUAL 0x1000u
+#define VIRTUAL         0x1000u
 
 static struct stub *stub_at(void *code)
 {
@@ -39,7 +39,8 @@ static bool more(bool mechanism, uint32_t round, uint64_t start_ns)
     return !atomic_load(&machine.violations) && now_ns() - start_ns < CONTROL_SECONDS * 1000000000u;
 }
 
-/* -- TLB shoot-down: once tlb_sync returns, nobody reads the page that was unmapped --------------------------------------- */
+/* -- TLB shoot-down: once tlb_sync returns, nobody reads the page that was unmapped ---------------------------------
+ */
 
 #define POISON 0xdeadbeefu
 
@@ -134,7 +135,8 @@ static void test_queue_overflow(bool mechanism)
     machine_free();
 }
 
-/* -- exclusive sections: nobody runs, and plain memory may be shared ------------------------------------------------------- */
+/* -- exclusive sections: nobody runs, and plain memory may be shared ------------------------------------------------
+ */
 
 static uint64_t shared_counter; /* plain on purpose: ThreadSanitizer looks on */
 static _Atomic uint32_t inside;
@@ -198,7 +200,8 @@ static void test_exclusive_excludes(bool mechanism)
     machine_free();
 }
 
-/* -- big lock: devices are touched by one thread at a time ---------------------------------------------------------------- */
+/* -- big lock: devices are touched by one thread at a time ----------------------------------------------------------
+ */
 
 static uint64_t device_register;
 
@@ -242,7 +245,8 @@ static void test_big_lock(bool mechanism)
     machine_free();
 }
 
-/* -- sleep and wake-up: two vCPUs that halt and wake each other never both sleep for good --------------------------------- */
+/* -- sleep and wake-up: two vCPUs that halt and wake each other never both sleep for good ---------------------------
+ */
 
 static bool wake_on;
 
@@ -311,8 +315,8 @@ static void test_wake(bool mechanism)
     ping(mechanism, enter_ping);
 }
 
-/* Each vCPU clears its own event after it signals, so that an event is lost when both signal before both clear: the other's
- * next SEV is what wakes; the test sends more from outside. */
+/* Each vCPU clears its own event after it signals, so that an event is lost when both signal before both clear: the
+ * other's next SEV is what wakes; the test sends more from outside. */
 static void *send_events(void *unused)
 {
     (void)unused;
@@ -338,7 +342,8 @@ static void test_event(bool mechanism)
     machine_free();
 }
 
-/* -- code: a store is seen by the next run of the block, on every vCPU ---------------------------------------------------- */
+/* -- code: a store is seen by the next run of the block, on every vCPU ----------------------------------------------
+ */
 
 static _Atomic uint32_t published;
 
@@ -426,9 +431,15 @@ static void test_store_beside_code(bool mechanism)
         uint32_t word = 0;
         struct stub stub = {.pc = RAM_BASE};
         struct instruction_row row = {.hot = sizeof stub, .guest = 4};
-        struct raddle_block_desc desc = {
-            .pc = RAM_BASE, .phys = {RAM_BASE, NONE}, .guest_size = 4, .ninsns = 1, .code = &stub,
-            .code_size = sizeof stub, .cold_start = sizeof stub, .table = &row, .guest = &word};
+        struct raddle_block_desc desc = {.pc = RAM_BASE,
+                                         .phys = {RAM_BASE, NONE},
+                                         .guest_size = 4,
+                                         .ninsns = 1,
+                                         .code = &stub,
+                                         .code_size = sizeof stub,
+                                         .cold_start = sizeof stub,
+                                         .table = &row,
+                                         .guest = &word};
         desc.version[0] = raddle_code_begin(machine.ctx, RAM_BASE);
         usleep(500);
         raddle_block_install(machine.ctx, machine.env[0], &desc);
@@ -437,7 +448,8 @@ static void test_store_beside_code(bool mechanism)
     machine_free();
 }
 
-/* -- chains: once a block is dead, no jump is aimed at it ------------------------------------------------------------------ */
+/* -- chains: once a block is dead, no jump is aimed at it -----------------------------------------------------------
+ */
 
 #define SOURCE (RAM_BASE + 0x100)
 #define TARGET (RAM_BASE + 0x200)
@@ -490,7 +502,8 @@ static void test_chains(bool mechanism)
     machine_free();
 }
 
-/* -- full flushes while others run and install ----------------------------------------------------------------------------- */
+/* -- full flushes while others run and install ----------------------------------------------------------------------
+ */
 
 static bool flush_on;
 
@@ -525,7 +538,8 @@ static void test_code_flush(bool mechanism)
     machine_free();
 }
 
-/* -- installing: one block a key --------------------------------------------------------------------------------------------- */
+/* -- installing: one block a key ------------------------------------------------------------------------------------
+ */
 
 static bool same_key;
 
@@ -556,7 +570,8 @@ static void test_install_once(bool mechanism)
     machine_free();
 }
 
-/* -- timers ------------------------------------------------------------------------------------------------------------------ */
+/* -- timers ---------------------------------------------------------------------------------------------------------
+ */
 
 static _Atomic uint32_t timer_calls;
 
@@ -612,7 +627,8 @@ static void test_timers(bool mechanism)
     machine_free();
 }
 
-/* -- atomics: misaligned ones are atomic too (the loop runs them alone) ----------------------------------------------------- */
+/* -- atomics: misaligned ones are atomic too (the loop runs them alone) ---------------------------------------------
+ */
 
 static bool run_alone_on;
 
@@ -649,9 +665,15 @@ static void *run_atomic(void *env)
         uint64_t pc = header_of(env)->pc;
         struct stub stub = {.pc = pc};
         struct instruction_row row = {.hot = sizeof stub, .guest = 4};
-        struct raddle_block_desc desc = {
-            .pc = pc, .flags = raddle_block_flags(env), .phys = {RAM_BASE, NONE}, .guest_size = 4, .ninsns = 1,
-            .code = &stub, .code_size = sizeof stub, .cold_start = sizeof stub, .table = &row};
+        struct raddle_block_desc desc = {.pc = pc,
+                                         .flags = raddle_block_flags(env),
+                                         .phys = {RAM_BASE, NONE},
+                                         .guest_size = 4,
+                                         .ninsns = 1,
+                                         .code = &stub,
+                                         .code_size = sizeof stub,
+                                         .cold_start = sizeof stub,
+                                         .table = &row};
         desc.version[0] = raddle_code_begin(machine.ctx, RAM_BASE);
         raddle_block_install(machine.ctx, env, &desc);
     }

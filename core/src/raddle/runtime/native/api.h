@@ -47,7 +47,7 @@ enum raddle_constants {
     RADDLE_OP_XOR = 7,
 
     RADDLE_TIMER_INTERRUPT = 0, /* sets interrupt lines `value` of env */
-    RADDLE_TIMER_CALLEE = 1,    /* env's own thread calls helper number `value` with (timer, 0, 0, 0), under the big lock */
+    RADDLE_TIMER_CALLEE = 1,    /* env's own thread calls helper `value` with (timer, 0, 0, 0), under the big lock */
     RADDLE_TIMER_PYTHON = 2,    /* calls the timer callback with `value`, under the big lock */
     RADDLE_TIMER_SLICE = 3,     /* makes env's raddle_run return SLICE */
     RADDLE_TIMER_EVENT = 4,     /* sets env's event register, as SEV does */
@@ -68,8 +68,8 @@ struct raddle_callbacks {
 /* mmio: returns 0, or 1 for a bus error. The value is in the host's order, zero-extended. */
 
 struct raddle_config {
-    uint32_t page_bits;         /* log2 of the smallest guest page, at least 12 */
-    uint32_t word_bits;         /* 32 or 64 */
+    uint32_t page_bits; /* log2 of the smallest guest page, at least 12 */
+    uint32_t word_bits; /* 32 or 64 */
     uint32_t ncpus;
     uint32_t flags;             /* RADDLE_FLAG_ */
     uint32_t fetch_index_shift; /* the block mode's two bits from here on are the MMU index of instruction fetches */
@@ -85,13 +85,14 @@ void raddle_context_free(raddle_context *context); /* frees its vCPUs too; no th
 int raddle_code_is_dual(raddle_context *context);
 
 void *raddle_cpu_new(raddle_context *context, uint32_t index, uint32_t state_size); /* NULL when out of memory */
-void *raddle_cpu_header(void *env); /* struct raddle_cpu_header * */
+void *raddle_cpu_header(void *env);                                                 /* struct raddle_cpu_header * */
 
 void raddle_set_enter(raddle_context *context, void *enter);
 int raddle_set_callee(raddle_context *context, uint32_t which, void *function);
 int raddle_set_callee_number(raddle_context *context, uint32_t which, uint32_t number);
 
-/* -- code -------------------------------------------------------------------------------------------------------- */
+/* -- code -----------------------------------------------------------------------------------------------------------
+ */
 
 struct raddle_block_desc {
     uint64_t pc;
@@ -101,13 +102,13 @@ struct raddle_block_desc {
     uint32_t version[2]; /* of those pages, from raddle_code_begin */
     uint32_t guest_size; /* bytes of guest code */
     uint32_t ninsns;
-    const void *guest;   /* the guest bytes that were translated, or NULL: then the versions decide */
+    const void *guest; /* the guest bytes that were translated, or NULL: then the versions decide */
     const void *code;
     uint32_t code_size;
     uint32_t hot_start;
     uint32_t cold_start;
     uint32_t pad;
-    const void *table;   /* 8 * ninsns bytes */
+    const void *table; /* 8 * ninsns bytes */
 };
 
 uint64_t raddle_code_write(raddle_context *context, const void *bytes, uint32_t size, uint32_t align);
@@ -116,7 +117,8 @@ uint32_t raddle_code_begin(raddle_context *context, uint64_t page);
 /* Marks the physical page as holding code; from now on stores to it are seen. Returns its version. */
 int raddle_block_install(raddle_context *context, void *env, const struct raddle_block_desc *desc);
 void raddle_code_flush(raddle_context *context, uint32_t generation);
-/* Drops all blocks, unless another thread did so since `generation` was read. Not under the big lock, not in raddle_run. */
+/* Drops all blocks, unless another thread did so since `generation` was read. Not under the big lock, not in
+ * raddle_run. */
 uint32_t raddle_code_generation(raddle_context *context);
 uint64_t raddle_code_used(raddle_context *context);
 void raddle_code_invalidate(raddle_context *context, uint64_t paddr, uint64_t size);
@@ -124,18 +126,19 @@ void raddle_trace(raddle_context *context, int on);
 /* Whether every block passes the trace callback from now on; at first as RADDLE_FLAG_TRACE says. Begins an exclusive
  * section itself and drops all blocks when tracing begins. Not under the big lock, not in raddle_run. */
 uint64_t raddle_pc(void *env);
-/* Where env is: in a callback, the instruction whose block called. Exact on its own thread and while it does not run. */
+/* Where env is; in a callback: the instruction that called. Exact on its own thread and while it does not run. */
 int raddle_restore_pc(void *env, uint64_t retaddr);
 /* Sets pc and insn_extra to the instruction that a host return address belongs to: its index in the block, or -1. */
-uint64_t raddle_block_at(raddle_context *context, uint64_t address); /* guest pc of the block there, all ones for none */
+uint64_t raddle_block_at(raddle_context *context, uint64_t address); /* guest pc of its block, all ones: none */
 
-/* -- running ----------------------------------------------------------------------------------------------------- */
+/* -- running --------------------------------------------------------------------------------------------------------
+ */
 
 int raddle_run(void *env);
 uint32_t raddle_block_flags(void *env); /* after MISS: flags that the wanted block must have */
 uint64_t raddle_code_page(void *env, uint64_t address);
-/* Physical page that an instruction fetch in the current mode would read, all ones when it would fault or is no memory. */
-void raddle_fetch_fault(void *env, uint64_t address); /* enter the guest's exception for a fetch from there; pc is exact */
+/* Physical page that an instruction fetch in the current mode would read; all ones: it would fault, or is no memory. */
+void raddle_fetch_fault(void *env, uint64_t address); /* enter the guest's exception for a fetch there; pc is exact */
 uint64_t raddle_debug_translate(void *env, uint64_t address, uint32_t mmu_index); /* any access; all ones if unmapped */
 
 uint32_t raddle_slow_load(void *env, uint64_t retaddr, uint32_t oi);
@@ -144,10 +147,11 @@ uint32_t raddle_slow_atomic(void *env, uint64_t retaddr, uint32_t oi, uint32_t o
 uint32_t raddle_call_helper(void *env, uint32_t number, uint64_t retaddr);
 /* These four are for the host's thunks: 0 to go on, 1 to leave the block at once. */
 
-/* -- requests, from any thread ------------------------------------------------------------------------------------ */
+/* -- requests, from any thread --------------------------------------------------------------------------------------
+ */
 
-void raddle_kick(void *env);               /* leave generated code soon, wake if asleep */
-void raddle_work(void *env);               /* raddle_run shall return WORK */
+void raddle_kick(void *env); /* leave generated code soon, wake if asleep */
+void raddle_work(void *env); /* raddle_run shall return WORK */
 void raddle_interrupt_set(void *env, uint32_t lines);
 void raddle_interrupt_clear(void *env, uint32_t lines);
 void raddle_event(raddle_context *context); /* SEV: sets all event registers */
@@ -161,12 +165,14 @@ int raddle_wait(raddle_context *context, uint64_t ns);
 int raddle_can_run(void *env); /* whether raddle_run would do anything but return HALTED */
 
 void raddle_exclusive_begin(raddle_context *context);
-/* Waits until no vCPU is in raddle_run and keeps them out. Not under the big lock; a vCPU's thread outside raddle_run may. */
+/* Waits until no vCPU is in raddle_run and keeps them out. Not under the big lock; a vCPU's thread outside raddle_run
+ * may. */
 void raddle_exclusive_end(raddle_context *context);
 void raddle_big_lock(raddle_context *context);
 void raddle_big_unlock(raddle_context *context);
 
-/* -- memory ------------------------------------------------------------------------------------------------------- */
+/* -- memory ---------------------------------------------------------------------------------------------------------
+ */
 
 struct raddle_region {
     uint64_t base; /* physical address; RAM and ROM: page-aligned */
@@ -183,9 +189,11 @@ int raddle_phys_write(raddle_context *context, uint64_t paddr, const void *buffe
 /* RAM and ROM only: 0, or -1 when part of the range is not. Writing invalidates code. */
 void *raddle_phys_pointer(raddle_context *context, uint64_t paddr, uint64_t size); /* NULL when not in one region */
 int raddle_watch_set(raddle_context *context, const uint64_t *pages, uint32_t count);
-/* Guest pages (virtual addresses) whose accesses call the watch callback. Begins an exclusive section itself; flushes all TLBs. */
+/* Guest pages (virtual addresses) whose accesses call the watch callback. Begins an exclusive section itself; flushes
+ * all TLBs. */
 
-/* -- time --------------------------------------------------------------------------------------------------------- */
+/* -- time -----------------------------------------------------------------------------------------------------------
+ */
 
 uint64_t raddle_clock_ns(raddle_context *context); /* virtual time */
 void raddle_clock_stop(raddle_context *context);
@@ -193,15 +201,16 @@ void raddle_clock_start(raddle_context *context);
 int raddle_timer_new(raddle_context *context, uint32_t kind, uint32_t value, void *env); /* its number, -1: no more */
 void raddle_timer_set(raddle_context *context, uint32_t timer, uint64_t deadline_ns);
 void raddle_timer_cancel(raddle_context *context, uint32_t timer);
-uint64_t raddle_timer_next(raddle_context *context); /* earliest deadline, all ones for none */
-uint32_t raddle_timers_run(raddle_context *context); /* fires what is due (instruction counting); how many */
+uint64_t raddle_timer_next(raddle_context *context);      /* earliest deadline, all ones for none */
+uint32_t raddle_timers_run(raddle_context *context);      /* fires what is due (instruction counting); how many */
 void raddle_icount_set(void *env, uint32_t instructions); /* how many may run before raddle_run returns BUDGET */
 uint32_t raddle_icount_budget(raddle_context *context, uint32_t limit); /* instructions until the next deadline */
 void raddle_icount_shift(raddle_context *context, uint32_t shift); /* virtual ns an instruction, as a power of two */
 void raddle_icount_warp(raddle_context *context, uint64_t ns);     /* all idle: virtual time moves on by ns */
 uint64_t raddle_icount(raddle_context *context);                   /* instructions executed */
 
-/* -- statistics --------------------------------------------------------------------------------------------------- */
+/* -- statistics -----------------------------------------------------------------------------------------------------
+ */
 
 struct raddle_stats {
     uint64_t big_lock_waits, big_lock_wait_ns;
@@ -212,12 +221,12 @@ struct raddle_stats {
 void raddle_stats(raddle_context *context, struct raddle_stats *out);
 
 struct raddle_cpu_stats {
-    uint64_t sleeps, sleep_ns;           /* waits for an interrupt or event */
-    uint64_t python_ns;                  /* in Python callbacks, waiting for the GIL included */
+    uint64_t sleeps, sleep_ns; /* waits for an interrupt or event */
+    uint64_t python_ns;        /* in Python callbacks, waiting for the GIL included */
     uint64_t big_lock_wait_ns;
-    uint64_t tlb_syncs, tlb_sync_ns;     /* barriers that waited for other vCPUs */
-    uint64_t tlb_records;                /* flushes that other vCPUs asked for */
-    uint64_t notdirty;                   /* stores to pages with code */
+    uint64_t tlb_syncs, tlb_sync_ns; /* barriers that waited for other vCPUs */
+    uint64_t tlb_records;            /* flushes that other vCPUs asked for */
+    uint64_t notdirty;               /* stores to pages with code */
 };
 void raddle_cpu_stats(void *env, struct raddle_cpu_stats *out);
 

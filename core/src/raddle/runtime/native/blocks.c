@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Translated blocks: the lock-free hash table, the jump caches, chains, and where in a block a host address lies.
  *
- * Blocks are inserted, chained and killed under code_lock and looked up without it. A dead block's memory stays as it is
- * until a flush, which runs in an exclusive section, so whoever still runs or reads it is safe. */
+ * Blocks are inserted, chained and killed under code_lock and looked up without it. A dead block's memory stays as it
+ * is until a flush, which runs in an exclusive section, so whoever still runs or reads it is safe. */
 #include "internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define CODE_ALIGN 16
-#define ARENA_CHUNK (1u << 20)
+#define CODE_ALIGN       16
+#define ARENA_CHUNK      (1u << 20)
 #define TRANSLATION_TIME 10 /* milliseconds from code_begin to install, generously */
-#define BYTES_PER_BLOCK 64 /* no block takes less of the code buffer than this, on average */
+#define BYTES_PER_BLOCK  64 /* no block takes less of the code buffer than this, on average */
 
 int blocks_init(struct raddle_context *ctx)
 {
@@ -84,7 +84,8 @@ struct raddle_block *block_find(struct raddle_cpu *cpu, uint64_t phys_pc, uint64
     return NULL;
 }
 
-/* -- where an address lies ---------------------------------------------------------------------------------------- */
+/* -- where an address lies ------------------------------------------------------------------------------------------
+ */
 
 struct raddle_block *block_of_address(struct raddle_context *ctx, uint64_t address)
 {
@@ -167,7 +168,8 @@ uint64_t raddle_block_at(raddle_context *ctx, uint64_t address)
     return block ? block->pc : NONE;
 }
 
-/* -- jump caches --------------------------------------------------------------------------------------------------- */
+/* -- jump caches ----------------------------------------------------------------------------------------------------
+ */
 
 static uint32_t jump_group(uint64_t pc)
 {
@@ -179,8 +181,8 @@ static struct jump_entry *jump_slot(struct raddle_cpu *cpu, uint64_t pc)
     return &cpu->jumps[jump_group(pc) << 6 | (((pc >> 1) ^ (pc >> 7)) & 63)];
 }
 
-/* Enter a block into its own vCPU's cache. The killer of a block sets `dead` and then looks at the caches; this enters and
- * then looks at `dead`: one of the two empties the slot. */
+/* Enter a block into its own vCPU's cache. The killer of a block sets `dead` and then looks at the caches; this enters
+ * and then looks at `dead`: one of the two empties the slot. */
 void block_cache(struct raddle_cpu *cpu, struct raddle_block *block)
 {
     struct jump_entry *e = jump_slot(cpu, block->pc);
@@ -235,10 +237,12 @@ void jumps_clear_page(struct raddle_cpu *cpu, uint64_t page)
         jumps_clear_group(cpu, jump_group(page - 4096 + offset));
 }
 
-/* -- installing ----------------------------------------------------------------------------------------------------- */
+/* -- installing -----------------------------------------------------------------------------------------------------
+ */
 
 /* Offsets in page number `which` of the block that its guest bytes take: [start, end). */
-static void extent(const struct raddle_context *ctx, const struct raddle_block *b, int which, uint64_t *start, uint64_t *end)
+static void extent(const struct raddle_context *ctx, const struct raddle_block *b, int which, uint64_t *start,
+                   uint64_t *end)
 {
     uint64_t offset = b->pc & (ctx->page_size - 1), size = b->guest_size;
     uint64_t first = offset + size > ctx->page_size ? ctx->page_size - offset : size;
@@ -259,9 +263,9 @@ static uint32_t milliseconds(void)
     return (uint32_t)(now_ns() >> 20);
 }
 
-/* Recomputes what a page's list says, after blocks died. Once the list is empty and no translation of the page can be under
- * way, it counts as holding no code: were it to count so earlier, stores beside the code could keep a translation from ever
- * being installed. Under code_lock. */
+/* Recomputes what a page's list says, after blocks died. Once the list is empty and no translation of the page can be
+ * under way, it counts as holding no code: were it to count so earlier, stores beside the code could keep a translation
+ * from ever being installed. Under code_lock. */
 static void page_recount(struct raddle_context *ctx, struct page *page, uint64_t page_address)
 {
     uint64_t lines = 0;
@@ -328,8 +332,8 @@ static struct raddle_block *equal_block(struct block_table *t, const struct radd
 {
     struct raddle_block *b = atomic_load(bucket_of(t, wanted->phys_pc, wanted->mode, wanted->flags));
     for (; b; b = atomic_load(&b->hash_next))
-        if (b->phys_pc == wanted->phys_pc && b->pc == wanted->pc && b->mode == wanted->mode && b->flags == wanted->flags &&
-            b->phys[1] == wanted->phys[1])
+        if (b->phys_pc == wanted->phys_pc && b->pc == wanted->pc && b->mode == wanted->mode &&
+            b->flags == wanted->flags && b->phys[1] == wanted->phys[1])
             return b;
     return NULL;
 }
@@ -433,10 +437,11 @@ int raddle_block_install(raddle_context *ctx, void *env, const struct raddle_blo
     return result;
 }
 
-/* -- chains --------------------------------------------------------------------------------------------------------- */
+/* -- chains ---------------------------------------------------------------------------------------------------------
+ */
 
-/* Aim the jump that left for here at `target`. Jumps stay within their block's page, and a block that reaches into a second
- * page is no target, so a chain never outlives the mapping that it was made under. */
+/* Aim the jump that left for here at `target`. Jumps stay within their block's page, and a block that reaches into a
+ * second page is no target, so a chain never outlives the mapping that it was made under. */
 void block_chain(struct raddle_cpu *cpu, struct raddle_block *target)
 {
     struct raddle_context *ctx = cpu->context;
@@ -470,7 +475,8 @@ static void block_unchain(struct raddle_block *block)
     block->incoming = NULL;
 }
 
-/* -- killing, flushing ---------------------------------------------------------------------------------------------- */
+/* -- killing, flushing ----------------------------------------------------------------------------------------------
+ */
 
 static void unhash(struct raddle_context *ctx, struct raddle_block *block)
 {
@@ -492,7 +498,8 @@ static void block_kill(struct raddle_context *ctx, struct raddle_block *block)
 }
 
 /* Kills the page's blocks that overlap a physical range within it. Under code_lock. */
-static void page_kill(struct raddle_context *ctx, struct page *page, uint64_t page_address, uint64_t paddr, uint64_t size)
+static void page_kill(struct raddle_context *ctx, struct page *page, uint64_t page_address, uint64_t paddr,
+                      uint64_t size)
 {
     struct page *others[2] = {NULL, NULL};
     bool killed = false;
@@ -523,8 +530,8 @@ bool page_holds_code(struct raddle_context *ctx, uint64_t paddr, uint64_t size)
     return page && (atomic_load(&page->lines) & lines_of(ctx, paddr, size));
 }
 
-/* Memory [paddr, paddr + size) within one page has been stored to: what was translated from it is stale. `cpu`, if any, is
- * the vCPU that stored; its own TLB entry goes back to the fast path once the page holds no more code. */
+/* Memory [paddr, paddr + size) within one page has been stored to: what was translated from it is stale. `cpu`, if any,
+ * is the vCPU that stored; its own TLB entry goes back to the fast path once the page holds no more code. */
 void page_stored(struct raddle_context *ctx, struct raddle_cpu *cpu, uint64_t paddr, uint64_t size)
 {
     uint64_t page_address = paddr & ~(ctx->page_size - 1);

@@ -26,7 +26,8 @@ void clock_free(struct raddle_context *ctx)
     pthread_mutex_destroy(&ctx->timer_lock);
 }
 
-/* -- instruction counting --------------------------------------------------------------------------------------------------- */
+/* -- instruction counting -------------------------------------------------------------------------------------------
+ */
 
 void icount_enter(struct raddle_cpu *cpu)
 {
@@ -128,7 +129,8 @@ static void shorten_budget(struct raddle_context *ctx, uint64_t deadline)
     STORE_RELAXED(cpu->header->icount_left, (int32_t)(left - cut));
 }
 
-/* -- the clock ------------------------------------------------------------------------------------------------------------------ */
+/* -- the clock ------------------------------------------------------------------------------------------------------
+ */
 
 uint64_t clock_now(struct raddle_context *ctx)
 {
@@ -167,18 +169,21 @@ void raddle_clock_start(raddle_context *ctx)
     pthread_mutex_unlock(&ctx->timer_lock);
 }
 
-/* -- timers -------------------------------------------------------------------------------------------------------------------- */
+/* -- timers --------------------------------------------------------------------------------------------------------- */
+ */
 
 static uint32_t earliest(const struct raddle_context *ctx)
 {
     uint32_t best = RADDLE_TIMERS;
     for (uint32_t i = 0; i < ctx->timer_count; i++)
-        if (ctx->timers[i].deadline != NONE && (best == RADDLE_TIMERS || ctx->timers[i].deadline < ctx->timers[best].deadline))
+        if (ctx->timers[i].deadline != NONE &&
+            (best == RADDLE_TIMERS || ctx->timers[i].deadline < ctx->timers[best].deadline))
             best = i;
     return best;
 }
 
-/* A timer of Python's runs under the big lock, which comes before timer_lock; one that was set anew meanwhile is left. */
+/* A timer of Python's runs under the big lock, which comes before timer_lock; one that was set anew meanwhile is left.
+ */
 static void fire_python(struct raddle_context *ctx, uint32_t i, uint64_t sequence)
 {
     pthread_mutex_unlock(&ctx->timer_lock);
@@ -261,7 +266,8 @@ int raddle_timer_new(raddle_context *ctx, uint32_t kind, uint32_t value, void *e
     pthread_mutex_lock(&ctx->timer_lock);
     if (ctx->timer_count < RADDLE_TIMERS) {
         number = (int)ctx->timer_count++;
-        ctx->timers[number] = (struct timer){.kind = kind, .value = value, .cpu = env ? cpu_of(env) : NULL, .deadline = NONE};
+        ctx->timers[number] =
+            (struct timer){.kind = kind, .value = value, .cpu = env ? cpu_of(env) : NULL, .deadline = NONE};
     }
     if (!ctx->timer_thread_started && !has_flag(ctx, RADDLE_FLAG_ICOUNT))
         ctx->timer_thread_started = pthread_create(&ctx->timer_thread, NULL, timer_thread, ctx) == 0;

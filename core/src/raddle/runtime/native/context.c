@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ENV_ALIGN 64
+#define ENV_ALIGN     64
 #define STATE_CUSHION 256 /* bytes behind the guest's state that a wide access may touch */
 
 static int config_check(const struct raddle_config *c)

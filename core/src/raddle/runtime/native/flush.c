@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TLB flushes across vCPUs: a queue of records a vCPU, and the barrier that waits until others have worked theirs off.
  *
- * The handshake: an asker pushes its record, sets exit_request, and then reads the other's `in_code`; a vCPU sets `in_code`
- * before it reads its queue. All are sequentially consistent, so either the asker sees a vCPU in code, and waits until
- * queue_done reaches its push, or that vCPU drains the record before it uses a TLB entry. */
+ * The handshake: an asker pushes its record, sets exit_request, and then reads the other's `in_code`; a vCPU sets
+ * `in_code` before it reads its queue. All are sequentially consistent, so either the asker sees a vCPU in code, and
+ * waits until queue_done reaches its push, or that vCPU drains the record before it uses a TLB entry. */
 #include "internal.h"
 
 #include <sched.h>
@@ -63,8 +63,8 @@ static bool is_done(struct raddle_cpu *cpu, uint64_t ticket)
     return atomic_load(&cpu->queue_done) >= ticket || !atomic_load(&cpu->in_code);
 }
 
-/* Two vCPUs that wait for each other work off their own queues meanwhile. Every other wait that a vCPU can be in is out of
- * code, so this ends as soon as each other vCPU's thread has run to its next block entry. */
+/* Two vCPUs that wait for each other work off their own queues meanwhile. Every other wait that a vCPU can be in is out
+ * of code, so this ends as soon as each other vCPU's thread has run to its next block entry. */
 void tlb_synchronise(struct raddle_cpu *self)
 {
     struct raddle_context *ctx = self->context;
@@ -94,7 +94,8 @@ void tlb_synchronise(struct raddle_cpu *self)
     }
 }
 
-/* -- the helpers -------------------------------------------------------------------------------------------------------- */
+/* -- the helpers ----------------------------------------------------------------------------------------------------
+ */
 
 enum scope { LOCAL, ALL, SYNCED };
 
@@ -111,26 +112,26 @@ static uint64_t flush(void *env, enum scope scope, uint64_t address, uint64_t le
 }
 
 #define UNUSED_ARGUMENTS (void)a0, (void)a1, (void)a2, (void)a3
-#define FLUSH_HELPERS(tail, scope)                                                                                     \
-    uint64_t raddle_helper_tlb_flush##tail(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)              \
-    {                                                                                                                  \
-        UNUSED_ARGUMENTS;                                                                                              \
-        return flush(env, scope, 0, 0, ALL_INDICES);                                                                   \
-    }                                                                                                                  \
-    uint64_t raddle_helper_tlb_flush_by_mmuidx##tail(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)    \
-    {                                                                                                                  \
-        UNUSED_ARGUMENTS;                                                                                              \
-        return flush(env, scope, 0, 0, a0);                                                                            \
-    }                                                                                                                  \
-    uint64_t raddle_helper_tlb_flush_page##tail(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)         \
-    {                                                                                                                  \
-        UNUSED_ARGUMENTS;                                                                                              \
-        return flush(env, scope, a0, 1, a1);                                                                           \
-    }                                                                                                                  \
-    uint64_t raddle_helper_tlb_flush_range##tail(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)        \
-    {                                                                                                                  \
-        UNUSED_ARGUMENTS;                                                                                              \
-        return a1 ? flush(env, scope, a0, a1, a2) : 0;                                                                 \
+#define FLUSH_HELPERS(tail, scope)                                                                                  \
+    uint64_t raddle_helper_tlb_flush##tail(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)           \
+    {                                                                                                               \
+        UNUSED_ARGUMENTS;                                                                                           \
+        return flush(env, scope, 0, 0, ALL_INDICES);                                                                \
+    }                                                                                                               \
+    uint64_t raddle_helper_tlb_flush_by_mmuidx##tail(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3) \
+    {                                                                                                               \
+        UNUSED_ARGUMENTS;                                                                                           \
+        return flush(env, scope, 0, 0, a0);                                                                         \
+    }                                                                                                               \
+    uint64_t raddle_helper_tlb_flush_page##tail(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)      \
+    {                                                                                                               \
+        UNUSED_ARGUMENTS;                                                                                           \
+        return flush(env, scope, a0, 1, a1);                                                                        \
+    }                                                                                                               \
+    uint64_t raddle_helper_tlb_flush_range##tail(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)     \
+    {                                                                                                               \
+        UNUSED_ARGUMENTS;                                                                                           \
+        return a1 ? flush(env, scope, a0, a1, a2) : 0;                                                              \
     }
 
 FLUSH_HELPERS(, LOCAL)

@@ -2,8 +2,8 @@
 /* The table of native helpers (its rows: raddle/runtime/helpers.py), and those helpers that belong to no other file. */
 #include "internal.h"
 
-#define NANOSECONDS 1000000000u
-#define HELPER(name) uint64_t raddle_helper_##name(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
+#define NANOSECONDS      1000000000u
+#define HELPER(name)     uint64_t raddle_helper_##name(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
 #define UNUSED_ARGUMENTS (void)env, (void)a0, (void)a1, (void)a2, (void)a3
 
 HELPER(tlb_set)
@@ -120,7 +120,8 @@ HELPER(timer_cancel)
     return 0;
 }
 
-/* -- the table ---------------------------------------------------------------------------------------------------------------- */
+/* -- the table ------------------------------------------------------------------------------------------------------
+ */
 
 #define DECLARE(number, name, symbol) uint64_t symbol(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3);
 RADDLE_HELPERS(DECLARE)

@@ -12,10 +12,10 @@
  *   cpu.queue_lock    one vCPU's flush records
  *   exclusive_lock, cpu.sleep_lock, idle_lock: leaves, held for a few instructions
  *
- * A vCPU is `running` between cpu_begin and cpu_end (exclusive sections wait for that to end) and `in_code` while it may use
- * TLB entries without looking at its flush queue first (TLB barriers wait for that to end, or for the queue to be worked
- * off). Callbacks into Python, waits for the big lock and sleep are out of code; generated code, its helpers and the
- * execution loop are in code. */
+ * A vCPU is `running` between cpu_begin and cpu_end (exclusive sections wait for that to end) and `in_code` while it
+ * may use TLB entries without looking at its flush queue first (TLB barriers wait for that to end, or for the queue to
+ * be worked off). Callbacks into Python, waits for the big lock and sleep are out of code; generated code, its helpers
+ * and the execution loop are in code. */
 #pragma once
 
 #define _GNU_SOURCE /* memfd_create; this header is the first that a file includes */
@@ -31,27 +31,27 @@
 #include <stdint.h>
 #include <time.h>
 
-#define NONE UINT64_MAX
-#define ALL_INDICES ((1u << RADDLE_MMU_INDICES) - 1)
-#define QUEUE_RECORDS 64
-#define ACCESS_READ 0
-#define ACCESS_WRITE 1
-#define ACCESS_FETCH 2
+#define NONE            UINT64_MAX
+#define ALL_INDICES     ((1u << RADDLE_MMU_INDICES) - 1)
+#define QUEUE_RECORDS   64
+#define ACCESS_READ     0
+#define ACCESS_WRITE    1
+#define ACCESS_FETCH    2
 #define FAULT_ALIGNMENT (1u << 16)
-#define FAULT_BUS (1u << 17)
-#define PROT_READ_BIT 1u
-#define PROT_WRITE_BIT 2u
-#define PROT_EXEC_BIT 4u
-#define FLAG_EXCLUSIVE (1u << 16) /* block flag inside the runtime: run the block in an exclusive section */
-#define PAGE_LINES 64             /* code in a page is tracked in so many parts */
+#define FAULT_BUS       (1u << 17)
+#define PROT_READ_BIT   1u
+#define PROT_WRITE_BIT  2u
+#define PROT_EXEC_BIT   4u
+#define FLAG_EXCLUSIVE  (1u << 16) /* block flag inside the runtime: run the block in an exclusive section */
+#define PAGE_LINES      64         /* code in a page is tracked in so many parts */
 
-/* Header fields that other threads change are plain in the structure that generated code shares, so they are reached with
- * the compiler's atomic built-ins; the runtime's own shared fields are _Atomic. */
-#define LOAD(field) __atomic_load_n(&(field), __ATOMIC_SEQ_CST)
-#define LOAD_RELAXED(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
-#define STORE(field, value) __atomic_store_n(&(field), (value), __ATOMIC_SEQ_CST)
+/* Header fields that other threads change are plain in the structure that generated code shares, so they are reached
+ * with the compiler's atomic built-ins; the runtime's own shared fields are _Atomic. */
+#define LOAD(field)                 __atomic_load_n(&(field), __ATOMIC_SEQ_CST)
+#define LOAD_RELAXED(field)         __atomic_load_n(&(field), __ATOMIC_RELAXED)
+#define STORE(field, value)         __atomic_store_n(&(field), (value), __ATOMIC_SEQ_CST)
 #define STORE_RELAXED(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
-#define EXCHANGE(field, value) __atomic_exchange_n(&(field), (value), __ATOMIC_SEQ_CST)
+#define EXCHANGE(field, value)      __atomic_exchange_n(&(field), (value), __ATOMIC_SEQ_CST)
 
 struct tlb_entry {
     uint64_t read, write, exec, addend; /* written by the owner; `write` also by code_begin; always under tlb_lock */
@@ -96,7 +96,7 @@ struct raddle_block {
     uint32_t mode, flags, guest_size, ninsns;
     uint8_t *code; /* executable view */
     uint32_t code_size, hot_start, cold_start;
-    _Atomic uint32_t dead;          /* set once, under code_lock */
+    _Atomic uint32_t dead;             /* set once, under code_lock */
     struct raddle_block *page_next[2]; /* under code_lock */
     struct chain_link *incoming;       /* under code_lock */
     struct instruction_row *table;
@@ -157,9 +157,9 @@ struct raddle_context {
     _Atomic uint64_t big_lock_waits, big_lock_wait_ns;
 
     pthread_mutex_t exclusive_lock;
-    pthread_cond_t exclusive_idle;     /* a vCPU left raddle_run while exclusive_pending */
-    pthread_cond_t exclusive_resume;   /* exclusive_pending fell */
-    _Atomic uint32_t exclusive_pending; /* written under exclusive_lock */
+    pthread_cond_t exclusive_idle;                  /* a vCPU left raddle_run while exclusive_pending */
+    pthread_cond_t exclusive_resume;                /* exclusive_pending fell */
+    _Atomic uint32_t exclusive_pending;             /* written under exclusive_lock */
     uint64_t exclusive_sections, exclusive_wait_ns; /* under exclusive_lock */
 
     _Atomic uint32_t tracing;  /* changes in exclusive sections only */
@@ -174,7 +174,7 @@ struct raddle_context {
     _Atomic int64_t clock_offset;      /* virtual = monotonic + offset while it runs */
     _Atomic uint64_t icount;           /* instructions of finished slices; written by the one thread that runs */
     _Atomic uint32_t icount_shift;
-    _Atomic int64_t icount_bias; /* virtual = (instructions << shift) + bias */
+    _Atomic int64_t icount_bias;             /* virtual = (instructions << shift) + bias */
     _Atomic(struct raddle_cpu *) icount_cpu; /* the vCPU in raddle_run, with instruction counting */
 
     pthread_mutex_t timer_lock;
@@ -214,15 +214,15 @@ struct raddle_cpu {
     /* running */
     _Atomic uint32_t running; /* see above */
     _Atomic uint32_t in_code;
-    _Atomic uint32_t work;       /* any thread sets, own thread clears */
-    _Atomic uint32_t error;      /* likewise */
-    _Atomic uint32_t slice_over; /* likewise */
+    _Atomic uint32_t work;                           /* any thread sets, own thread clears */
+    _Atomic uint32_t error;                          /* likewise */
+    _Atomic uint32_t slice_over;                     /* likewise */
     _Atomic uint64_t timers_due[RADDLE_TIMERS / 64]; /* likewise */
     uint32_t block_flags;
     bool exclusive; /* this vCPU runs in an exclusive section of its own */
     bool yielding, waiting_event;
-    uint64_t retaddr;        /* return address of the call out of a block that is being served, 0 for none */
-    uint64_t chain_slot;     /* jump to patch once its target is known */
+    uint64_t retaddr;    /* return address of the call out of a block that is being served, 0 for none */
+    uint64_t chain_slot; /* jump to patch once its target is known */
     uint64_t chain_pc;
     uint32_t chain_mode, chain_generation;
     _Atomic uint32_t icount_budget; /* own thread writes */
@@ -332,8 +332,10 @@ struct probe {
     uint64_t comparator, addend, paddr; /* paddr: of the page */
 };
 bool tlb_probe(struct raddle_cpu *cpu, uint64_t address, uint32_t access, uint32_t index, struct probe *out);
-uint32_t tlb_fill(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access, uint32_t index, struct probe *out);
-void tlb_set(struct raddle_cpu *cpu, uint64_t address, uint64_t paddr, uint32_t prot, uint32_t size_log2, uint32_t index);
+uint32_t tlb_fill(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access, uint32_t index,
+                  struct probe *out);
+void tlb_set(struct raddle_cpu *cpu, uint64_t address, uint64_t paddr, uint32_t prot, uint32_t size_log2,
+             uint32_t index);
 void tlb_mark_code(struct raddle_cpu *cpu, uint64_t page);
 void tlb_clean_page(struct raddle_cpu *cpu, uint64_t page);
 void tlb_flush_indices(struct raddle_cpu *cpu, uint32_t indices);

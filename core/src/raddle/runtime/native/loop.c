@@ -4,7 +4,8 @@
 
 #define GO (-1) /* no reason to return */
 
-/* -- calls into callees --------------------------------------------------------------------------------------------------- */
+/* -- calls into callees ---------------------------------------------------------------------------------------------
+ */
 
 static uint64_t call_python(struct raddle_cpu *cpu, uint32_t id, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
 {
@@ -19,7 +20,8 @@ static uint64_t call_python(struct raddle_cpu *cpu, uint32_t id, uint64_t a0, ui
     return result;
 }
 
-static uint64_t call_function(struct raddle_cpu *cpu, raddle_function f, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
+static uint64_t call_function(struct raddle_cpu *cpu, raddle_function f, uint64_t a0, uint64_t a1, uint64_t a2,
+                              uint64_t a3)
 {
     struct raddle_cpu_header *h = cpu->header;
     h->arg0 = a0;
@@ -55,7 +57,8 @@ void deliver_fault(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint
     call_callee(cpu, RADDLE_CALLEE_FAULT, address, access_index, code, 0);
 }
 
-/* Called by the host's thunk for CALL. A callee that sets exit_now leaves the block that called, not a routine on the way. */
+/* Called by the host's thunk for CALL. A callee that sets exit_now leaves the block that called, not a routine on the
+ * way. */
 uint32_t raddle_call_helper(void *env, uint32_t number, uint64_t retaddr)
 {
     struct raddle_cpu *cpu = cpu_of(env);
@@ -67,7 +70,8 @@ uint32_t raddle_call_helper(void *env, uint32_t number, uint64_t retaddr)
     if (number >= RADDLE_PYTHON_NUMBER)
         h->result = call_python(cpu, number - RADDLE_PYTHON_NUMBER, h->arg0, h->arg1, h->arg2, h->arg3);
     else
-        h->result = ((raddle_function)(uintptr_t)((void **)h->helpers)[number])(env, h->arg0, h->arg1, h->arg2, h->arg3);
+        h->result =
+            ((raddle_function)(uintptr_t)((void **)h->helpers)[number])(env, h->arg0, h->arg1, h->arg2, h->arg3);
     cpu->retaddr = outer;
     if (!from_block || !h->exit_now)
         return 0;
@@ -83,7 +87,8 @@ uint32_t raddle_call_helper(void *env, uint32_t number, uint64_t retaddr)
     return 1;
 }
 
-/* -- fetches ---------------------------------------------------------------------------------------------------------------- */
+/* -- fetches --------------------------------------------------------------------------------------------------------
+ */
 
 static uint32_t fetch_index(const struct raddle_cpu *cpu)
 {
@@ -133,7 +138,8 @@ uint32_t raddle_block_flags(void *env)
     return cpu_of(env)->block_flags & RADDLE_COUNT_MASK;
 }
 
-/* -- requests --------------------------------------------------------------------------------------------------------------- */
+/* -- requests -------------------------------------------------------------------------------------------------------
+ */
 
 static void run_due_timers(struct raddle_cpu *cpu)
 {
@@ -225,9 +231,11 @@ static int attend(struct raddle_cpu *cpu)
     }
 }
 
-/* -- running ------------------------------------------------------------------------------------------------------------------ */
+/* -- running --------------------------------------------------------------------------------------------------------
+ */
 
-/* The block at pc with these flags, or NULL: *faulted tells a fetch that faulted from a block that is to be translated. */
+/* The block at pc with these flags, or NULL: *faulted tells a fetch that faulted from a block that is to be translated.
+ */
 static struct raddle_block *find(struct raddle_cpu *cpu, uint32_t flags, bool *faulted)
 {
     struct raddle_cpu_header *h = cpu->header;

@@ -128,9 +128,11 @@ int raddle_phys_write(raddle_context *ctx, uint64_t paddr, const void *buffer, u
     return 0;
 }
 
-/* -- I/O ------------------------------------------------------------------------------------------------------------------ */
+/* -- I/O ------------------------------------------------------------------------------------------------------------
+ */
 
-static int io_call(struct raddle_cpu *cpu, const struct raddle_region *r, uint64_t offset, uint32_t size, bool is_write, uint64_t *value)
+static int io_call(struct raddle_cpu *cpu, const struct raddle_region *r, uint64_t offset, uint32_t size, bool is_write,
+                   uint64_t *value)
 {
     if (r->kind == RADDLE_REGION_ROUTINE) {
         struct raddle_cpu_header *h = cpu->header;
@@ -171,38 +173,39 @@ int io_access(struct raddle_cpu *cpu, uint64_t paddr, uint32_t size, bool is_wri
     return result;
 }
 
-/* -- the helpers ---------------------------------------------------------------------------------------------------------- */
+/* -- the helpers ----------------------------------------------------------------------------------------------------
+ */
 
-#define PHYSICAL(bits)                                                                                                 \
-    uint64_t raddle_helper_phys_load##bits(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)              \
-    {                                                                                                                  \
-        (void)a1, (void)a2, (void)a3;                                                                                  \
-        uint64_t value = 0;                                                                                            \
-        uint##bits##_t *p = raddle_phys_pointer(cpu_of(env)->context, a0, bits / 8);                                   \
-        if (p && !(a0 & (bits / 8 - 1)))                                                                               \
-            value = __atomic_load_n(p, __ATOMIC_ACQUIRE);                                                              \
-        else if (p)                                                                                                    \
-            memcpy(&value, p, bits / 8);                                                                               \
-        else if (io_access(cpu_of(env), a0, bits / 8, false, &value))                                                  \
-            value = 0;                                                                                                 \
-        return value;                                                                                                  \
-    }                                                                                                                  \
-    uint64_t raddle_helper_phys_store##bits(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)             \
-    {                                                                                                                  \
-        (void)a2, (void)a3;                                                                                            \
-        struct raddle_context *ctx = cpu_of(env)->context;                                                             \
-        struct region *region = region_at(ctx, a0);                                                                    \
-        uint##bits##_t *p = raddle_phys_pointer(ctx, a0, bits / 8), value = (uint##bits##_t)a1;                        \
-        if (!p || region->r.kind == RADDLE_REGION_ROM) {                                                               \
-            io_access(cpu_of(env), a0, bits / 8, true, &a1);                                                           \
-            return 0;                                                                                                  \
-        }                                                                                                              \
-        if (a0 & (bits / 8 - 1))                                                                                       \
-            memcpy(p, &value, bits / 8);                                                                               \
-        else                                                                                                           \
-            __atomic_store_n(p, value, __ATOMIC_RELEASE);                                                              \
-        raddle_code_invalidate(ctx, a0, bits / 8);                                                                     \
-        return 0;                                                                                                      \
+#define PHYSICAL(bits)                                                                                     \
+    uint64_t raddle_helper_phys_load##bits(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)  \
+    {                                                                                                      \
+        (void)a1, (void)a2, (void)a3;                                                                      \
+        uint64_t value = 0;                                                                                \
+        uint##bits##_t *p = raddle_phys_pointer(cpu_of(env)->context, a0, bits / 8);                       \
+        if (p && !(a0 & (bits / 8 - 1)))                                                                   \
+            value = __atomic_load_n(p, __ATOMIC_ACQUIRE);                                                  \
+        else if (p)                                                                                        \
+            memcpy(&value, p, bits / 8);                                                                   \
+        else if (io_access(cpu_of(env), a0, bits / 8, false, &value))                                      \
+            value = 0;                                                                                     \
+        return value;                                                                                      \
+    }                                                                                                      \
+    uint64_t raddle_helper_phys_store##bits(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3) \
+    {                                                                                                      \
+        (void)a2, (void)a3;                                                                                \
+        struct raddle_context *ctx = cpu_of(env)->context;                                                 \
+        struct region *region = region_at(ctx, a0);                                                        \
+        uint##bits##_t *p = raddle_phys_pointer(ctx, a0, bits / 8), value = (uint##bits##_t)a1;            \
+        if (!p || region->r.kind == RADDLE_REGION_ROM) {                                                   \
+            io_access(cpu_of(env), a0, bits / 8, true, &a1);                                               \
+            return 0;                                                                                      \
+        }                                                                                                  \
+        if (a0 & (bits / 8 - 1))                                                                           \
+            memcpy(p, &value, bits / 8);                                                                   \
+        else                                                                                               \
+            __atomic_store_n(p, value, __ATOMIC_RELEASE);                                                  \
+        raddle_code_invalidate(ctx, a0, bits / 8);                                                         \
+        return 0;                                                                                          \
     }
 
 PHYSICAL(8)
@@ -210,17 +213,17 @@ PHYSICAL(16)
 PHYSICAL(32)
 PHYSICAL(64)
 
-#define PHYSICAL_CMPXCHG(bits)                                                                                         \
-    uint64_t raddle_helper_phys_cmpxchg##bits(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)           \
-    {                                                                                                                  \
-        (void)a3;                                                                                                      \
-        struct raddle_context *ctx = cpu_of(env)->context;                                                             \
-        uint##bits##_t *p = raddle_phys_pointer(ctx, a0, bits / 8), old = (uint##bits##_t)a1;                          \
-        if (!p || (a0 & (bits / 8 - 1)))                                                                               \
-            return ~a1;                                                                                                \
-        if (__atomic_compare_exchange_n(p, &old, (uint##bits##_t)a2, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))       \
-            raddle_code_invalidate(ctx, a0, bits / 8);                                                                 \
-        return old;                                                                                                    \
+#define PHYSICAL_CMPXCHG(bits)                                                                                   \
+    uint64_t raddle_helper_phys_cmpxchg##bits(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)     \
+    {                                                                                                            \
+        (void)a3;                                                                                                \
+        struct raddle_context *ctx = cpu_of(env)->context;                                                       \
+        uint##bits##_t *p = raddle_phys_pointer(ctx, a0, bits / 8), old = (uint##bits##_t)a1;                    \
+        if (!p || (a0 & (bits / 8 - 1)))                                                                         \
+            return ~a1;                                                                                          \
+        if (__atomic_compare_exchange_n(p, &old, (uint##bits##_t)a2, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) \
+            raddle_code_invalidate(ctx, a0, bits / 8);                                                           \
+        return old;                                                                                              \
     }
 
 PHYSICAL_CMPXCHG(32)
@@ -232,7 +235,8 @@ uint64_t raddle_helper_phys_is_memory(void *env, uint64_t a0, uint64_t a1, uint6
     return raddle_phys_pointer(cpu_of(env)->context, a0, a1) != NULL;
 }
 
-/* -- watched pages ---------------------------------------------------------------------------------------------------------- */
+/* -- watched pages --------------------------------------------------------------------------------------------------
+ */
 
 int raddle_watch_set(raddle_context *ctx, const uint64_t *pages, uint32_t count)
 {

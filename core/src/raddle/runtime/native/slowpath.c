@@ -88,7 +88,8 @@ static uint64_t extended(const struct access *a, uint64_t value)
     return a->is_signed ? (uint64_t)((int64_t)(value << shift) >> shift) : value << shift >> shift;
 }
 
-/* -- RAM -------------------------------------------------------------------------------------------------------------------- */
+/* -- RAM ------------------------------------------------------------------------------------------------------------ */
+ */
 
 /* Aligned accesses are single-copy atomic, in the order of an acquire and a release. */
 static uint64_t ram_load(const void *p, uint32_t size)
@@ -151,7 +152,8 @@ static void watch(const struct access *a, const struct probe *probe, bool is_wri
     return_to_code(cpu, was_in_code);
 }
 
-/* -- loads ------------------------------------------------------------------------------------------------------------------- */
+/* -- loads ---------------------------------------------------------------------------------------------------------- */
+ */
 
 /* `size` bytes within one page, in memory order as a little-endian number: 0 or a fault's code. */
 static uint32_t load_part(struct access *a, uint64_t address, uint32_t size, uint64_t *value)
@@ -214,17 +216,19 @@ uint32_t raddle_slow_load(void *env, uint64_t retaddr, uint32_t oi)
     return finish(&a, 0);
 }
 
-/* -- stores ------------------------------------------------------------------------------------------------------------------ */
+/* -- stores ---------------------------------------------------------------------------------------------------------
+ */
 
-/* Whether a store to a page with code changes the block that does it. Such a block is left and the instruction translated
- * alone, so that nothing stale runs after it; then the store may go ahead. */
+/* Whether a store to a page with code changes the block that does it. Such a block is left and the instruction
+ * translated alone, so that nothing stale runs after it; then the store may go ahead. */
 static bool changes_itself(const struct access *a, const struct probe *probe, uint64_t address, uint32_t size)
 {
     if (!(probe->comparator & RADDLE_TLB_NOTDIRTY) ||
         !page_holds_code(a->cpu->context, paddr_of(a, probe, address), size))
         return false;
     struct raddle_block *block = block_of_address(a->cpu->context, a->retaddr);
-    return block && block->flags != RADDLE_SINGLE && block_overlaps(a->cpu->context, block, paddr_of(a, probe, address), size);
+    return block && block->flags != RADDLE_SINGLE &&
+           block_overlaps(a->cpu->context, block, paddr_of(a, probe, address), size);
 }
 
 static void stored(struct access *a, const struct probe *probe, uint64_t address, uint32_t size)
@@ -257,7 +261,8 @@ static uint32_t store_crossing(struct access *a, uint64_t value)
     code = tlb_fill(a->cpu, second, a->size - first_size, ACCESS_WRITE, a->index, &probes[1]);
     if (code)
         return fault(a, second, code);
-    if (changes_itself(a, &probes[0], a->address, first_size) || changes_itself(a, &probes[1], second, a->size - first_size))
+    if (changes_itself(a, &probes[0], a->address, first_size) ||
+        changes_itself(a, &probes[1], second, a->size - first_size))
         return run_alone(a, 0);
     struct probe both = probes[0];
     both.comparator |= probes[1].comparator & RADDLE_TLB_WATCH;
@@ -290,7 +295,8 @@ uint32_t raddle_slow_store(void *env, uint64_t retaddr, uint32_t oi)
     return code ? fault(&a, a.address, code) : finish(&a, 0);
 }
 
-/* -- atomic operations ------------------------------------------------------------------------------------------------------- */
+/* -- atomic operations ----------------------------------------------------------------------------------------------
+ */
 
 /* What memory holds after the operation, in guest terms. */
 static uint64_t operated(uint32_t op, uint64_t old, uint64_t a1, uint64_t a2, uint64_t mask)

@@ -52,10 +52,11 @@ void threads_free(struct raddle_context *ctx)
     pthread_cond_destroy(&ctx->idle);
 }
 
-/* -- running, exclusive sections ---------------------------------------------------------------------------------- */
+/* -- running, exclusive sections ------------------------------------------------------------------------------------
+ */
 
-/* `running` against `exclusive_pending`, and `in_code` against the flush queue, are each a store followed by a load of the
- * other side's flag, all sequentially consistent: one of the two sides sees the other. */
+/* `running` against `exclusive_pending`, and `in_code` against the flush queue, are each a store followed by a load of
+ * the other side's flag, all sequentially consistent: one of the two sides sees the other. */
 void cpu_begin(struct raddle_cpu *cpu)
 {
     struct raddle_context *ctx = cpu->context;
@@ -133,7 +134,8 @@ void raddle_exclusive_end(raddle_context *ctx)
     pthread_mutex_unlock(&ctx->exclusive_lock);
 }
 
-/* -- kicks, sleep -------------------------------------------------------------------------------------------------- */
+/* -- kicks, sleep ---------------------------------------------------------------------------------------------------
+ */
 
 static void wake(struct raddle_cpu *cpu)
 {
@@ -187,7 +189,8 @@ static bool may_sleep(struct raddle_cpu *cpu, bool for_event)
     return !(LOAD(h->interrupt_request) & h->interrupt_mask) && !(for_event && LOAD(h->event));
 }
 
-/* Outside raddle_run's running part until kicked, until a line that wakes is pending or, if so wished, until an event. */
+/* Outside raddle_run's running part until kicked, until a line that wakes is pending or, if so wished, until an event.
+ */
 void cpu_sleep(struct raddle_cpu *cpu, bool for_event)
 {
     struct raddle_context *ctx = cpu->context;
@@ -288,7 +291,8 @@ int raddle_can_run(void *env)
     return !h->halted || (LOAD(h->interrupt_request) & h->interrupt_mask);
 }
 
-/* -- big lock ------------------------------------------------------------------------------------------------------ */
+/* -- big lock -------------------------------------------------------------------------------------------------------
+ */
 
 static uint64_t wait_for_big_lock(struct raddle_context *ctx)
 {

@@ -29,7 +29,8 @@ static void entry_write(struct tlb_entry *e, const struct tlb_entry *value)
 
 static struct tlb_entry entry_read(const struct tlb_entry *e)
 {
-    return (struct tlb_entry){LOAD_RELAXED(e->read), LOAD_RELAXED(e->write), LOAD_RELAXED(e->exec), LOAD_RELAXED(e->addend)};
+    return (struct tlb_entry){LOAD_RELAXED(e->read), LOAD_RELAXED(e->write), LOAD_RELAXED(e->exec),
+                              LOAD_RELAXED(e->addend)};
 }
 
 static const struct tlb_entry EMPTY = {NONE, NONE, NONE, 0};
@@ -92,7 +93,8 @@ bool tlb_probe(struct raddle_cpu *cpu, uint64_t address, uint32_t access, uint32
 }
 
 /* Makes an entry for an access: 0, or the code of the fault that it meets. */
-uint32_t tlb_fill(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access, uint32_t index, struct probe *out)
+uint32_t tlb_fill(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access, uint32_t index,
+                  struct probe *out)
 {
     /* A callee in Python runs out of code: a flush that comes meanwhile may take the new entry away again. */
     for (uint32_t tries = 0; tries < FILL_TRIES; tries++) {
@@ -106,7 +108,8 @@ uint32_t tlb_fill(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint3
     return FAULT_BUS;
 }
 
-/* -- entering ------------------------------------------------------------------------------------------------------- */
+/* -- entering -------------------------------------------------------------------------------------------------------
+ */
 
 /* A flush of a page inside a large one must drop all that was entered from it; one covering range an index is kept. */
 static void remember_large(struct raddle_cpu *cpu, uint32_t index, uint64_t address, uint32_t size_log2)
@@ -173,7 +176,8 @@ static void drop_victims(struct raddle_cpu *cpu, uint32_t index, uint64_t page)
     }
 }
 
-void tlb_set(struct raddle_cpu *cpu, uint64_t address, uint64_t paddr, uint32_t prot, uint32_t size_log2, uint32_t index)
+void tlb_set(struct raddle_cpu *cpu, uint64_t address, uint64_t paddr, uint32_t prot, uint32_t size_log2,
+             uint32_t index)
 {
     struct raddle_context *ctx = cpu->context;
     uint64_t low = ctx->page_size - 1, page = address & ctx->word_mask & ~low;
@@ -196,7 +200,8 @@ void tlb_set(struct raddle_cpu *cpu, uint64_t address, uint64_t paddr, uint32_t 
     pthread_mutex_unlock(&cpu->tlb_lock);
 }
 
-/* -- code pages ------------------------------------------------------------------------------------------------------ */
+/* -- code pages -----------------------------------------------------------------------------------------------------
+ */
 
 static void entry_mark(struct tlb_entry *e, const struct tlb_side *side, uint64_t page, bool set)
 {
@@ -234,7 +239,8 @@ void tlb_clean_page(struct raddle_cpu *cpu, uint64_t page)
     mark(cpu, page, false);
 }
 
-/* -- flushing, by the owner -------------------------------------------------------------------------------------------- */
+/* -- flushing, by the owner -----------------------------------------------------------------------------------------
+ */
 
 static void flush_index(struct raddle_cpu *cpu, uint32_t index)
 {
