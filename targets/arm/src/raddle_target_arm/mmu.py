@@ -17,7 +17,15 @@ from raddle.ir.types import Condition, Type
 from raddle.ordering import MemoryOrder
 from raddle.runtime.layout import COMMON
 from raddle.translate.frontend import RoutineBuilder
-from raddle_target_arm.state import DOMAIN_SLOT, DOMAIN_SLOT_BIT, DOMAIN_TAGS, MODE_DOMAIN_SLOT, NONGLOBAL, SYSTEM, argument
+from raddle_target_arm.state import (
+    DOMAIN_SLOT,
+    DOMAIN_SLOT_BIT,
+    DOMAIN_TAGS,
+    MODE_DOMAIN_SLOT,
+    NONGLOBAL,
+    SYSTEM,
+    argument,
+)
 
 PAGE_MASK: Final = 0xFFFF_F000
 ALL_INDICES: Final = 0b1111
