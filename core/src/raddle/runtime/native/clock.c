@@ -170,7 +170,6 @@ void raddle_clock_start(raddle_context *ctx)
 }
 
 /* -- timers --------------------------------------------------------------------------------------------------------- */
- */
 
 static uint32_t earliest(const struct raddle_context *ctx)
 {

@@ -89,7 +89,6 @@ static uint64_t extended(const struct access *a, uint64_t value)
 }
 
 /* -- RAM ------------------------------------------------------------------------------------------------------------ */
- */
 
 /* Aligned accesses are single-copy atomic, in the order of an acquire and a release. */
 static uint64_t ram_load(const void *p, uint32_t size)
@@ -153,7 +152,6 @@ static void watch(const struct access *a, const struct probe *probe, bool is_wri
 }
 
 /* -- loads ---------------------------------------------------------------------------------------------------------- */
- */
 
 /* `size` bytes within one page, in memory order as a little-endian number: 0 or a fault's code. */
 static uint32_t load_part(struct access *a, uint64_t address, uint32_t size, uint64_t *value)

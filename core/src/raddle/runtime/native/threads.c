@@ -189,8 +189,7 @@ static bool may_sleep(struct raddle_cpu *cpu, bool for_event)
     return !(LOAD(h->interrupt_request) & h->interrupt_mask) && !(for_event && LOAD(h->event));
 }
 
-/* Outside raddle_run's running part until kicked, until a line that wakes is pending or, if so wished, until an event.
- */
+/* Not running until kicked, until a line that wakes is pending or, if so wished, until an event. */
 void cpu_sleep(struct raddle_cpu *cpu, bool for_event)
 {
     struct raddle_context *ctx = cpu->context;
