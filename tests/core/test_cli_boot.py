@@ -364,12 +364,15 @@ def test_serial_into_a_file(pretend, kernel, tmp_path, capfd):
 
 def test_a_fault_shows_registers_and_exits_1(pretend, kernel, capfd):
     def guest(engine):
-        raise MachineError("nothing answers at 0x1234")
+        error = MachineError("nothing answers at 0x1234")
+        error.add_note("on vCPU 0, guest pc 0x8000")
+        raise error
 
     pretend(guest)
     assert main(["boot", "-kernel", kernel]) == 1
     errors = capfd.readouterr().err
     assert errors.splitlines() == [
+        "on vCPU 0, guest pc 0x8000",
         "CPU 0",
         "pc=0x8000",
         "For a trace: add -d int,exec -D FILE",
@@ -386,6 +389,36 @@ def test_signals_end_it_in_order(pretend, kernel, number, status):
     pretend(guest)
     assert main(["boot", "-kernel", kernel, "-serial", "null"]) == status
     assert not FakeEngine.made[0].thread.is_alive()
+
+
+def test_waiting_for_a_peer_can_be_interrupted(pretend, kernel, tmp_path):
+    timer = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])
+    timer.start()
+    assert main(["boot", "-kernel", kernel, "-serial", "null", "-monitor", f"unix:{tmp_path}/m,server=on"]) == 130
+    timer.join()
+
+
+def test_monitor_on_a_socket(pretend, kernel, tmp_path):
+    path = f"{tmp_path}/monitor"
+
+    def talk():
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.settimeout(20)
+            while peer.connect_ex(path):
+                time.sleep(0.01)
+            peer.sendall(b"info stats\n")
+            seen = b""
+            while b"42\r\n" not in seen:
+                seen += peer.recv(1000)
+            peer.sendall(b"quit\n")
+            while peer.recv(1000):
+                pass
+
+    user = threading.Thread(target=talk)
+    user.start()
+    assert main(["boot", "-kernel", kernel, "-serial", "null", "-monitor", f"unix:{path},server=on"]) == 0
+    user.join(20)
+    assert not user.is_alive()
 
 
 def test_icount_reaches_the_engine(pretend, kernel):

@@ -258,7 +258,7 @@ def rtc():
 
 
 def test_pl031_counts_seconds(rtc):
-    assert [rtc.read(0xFE0 + 4 * n, 4) for n in range(4)] == [0x31, 0x10, 0x04, 0]
+    assert [rtc.read(0xFE0 + 4 * n, 4) for n in range(4)] == [0x31, 0x10, 0x14, 0]
     assert rtc.read(0, 4) == 1000
     rtc.clock.move(5)
     assert rtc.read(0, 4) == 1005

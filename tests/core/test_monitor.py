@@ -67,7 +67,8 @@ def monitor(machine):
         ("", ""),
         (
             "stp",
-            "unknown monitor command 'stp'; did you mean stop? (known: info cpus, info status, info registers, info stats, stop, "
+            "unknown monitor command 'stp'; did you mean stop? (known: info cpus, info status, "
+            "info registers, info stats, stop, "
             "cont, system_reset, quit, help)",
         ),
         (

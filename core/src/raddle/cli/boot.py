@@ -82,13 +82,15 @@ def _run(
     if monitor_device is not None:
         _dedicate(machine, monitor_device)
     try:
+        for device in (*serial, *((monitor_device,) if monitor_device else ())):
+            device.wait_for_peer()
         with _signals(machine) as received:
-            machine.start(paused=options.paused)
             if monitor_device is not None:
                 monitor_device.start()
+            machine.start(paused=options.paused)
             status = _wait(machine)
-    except MachineError:
-        print(_fault_report(machine), file=sys.stderr)
+    except MachineError as error:
+        print(_fault_report(machine, error), file=sys.stderr)
         raise
     finally:
         machine.stop()
@@ -125,9 +127,10 @@ def _signals(machine: Machine) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _fault_report(machine: Machine) -> str:
-    """What a user wants to know first about a guest that was stopped by a fault."""
-    return f"{machine.describe()}\nFor a trace: add -d int,exec -D FILE"
+def _fault_report(machine: Machine, error: MachineError) -> str:
+    """What a user wants to know first about a guest that was stopped by a fault: where, the registers, what to try."""
+    where = "".join(f"{note}\n" for note in getattr(error, "__notes__", ()))
+    return f"{where}{machine.describe()}\nFor a trace: add -d int,exec -D FILE"
 
 
 # --- monitor ----------------------------------------------------------------------------------------------------

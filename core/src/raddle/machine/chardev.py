@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -58,8 +59,11 @@ class CharDevice:
 
     # --- the other side
 
+    def wait_for_peer(self) -> None:
+        """Wait for whatever the device was told to wait for before a machine may start. Ctrl-C interrupts it."""
+
     def start(self) -> None:
-        """Begin to read input. Waits for whatever the device was told to wait for."""
+        """Begin to read input, after `wait_for_peer` unless that was done."""
 
     def close(self) -> None:
         """Stop reading, let everybody who waits go, and give back what is open. May be called twice."""
@@ -111,9 +115,12 @@ class FileDevice(CharDevice):
 
 
 def write_all(file: int, data: bytes) -> None:
-    """os.write until everything is written."""
+    """os.write until everything is written, also to what somebody has made non-blocking."""
     while data:
-        data = data[os.write(file, data) :]
+        try:
+            data = data[os.write(file, data) :]
+        except BlockingIOError:
+            select.select((), (file,), ())
 
 
 class ExpectTimeout(MachineError, TimeoutError):

@@ -136,6 +136,7 @@ class StdioDevice(CharDevice):
         """Takes typed bytes instead of the guest (the monitor, while it is open)."""
 
     def start(self) -> None:
+        sys.stdout.flush()
         self._make_raw()
         self._reader = _Reader("raddle-stdio", self)
         try:
@@ -181,7 +182,6 @@ class StdioDevice(CharDevice):
                 self.feed(part)
 
     def write(self, data: bytes) -> None:
-        sys.stdout.flush()
         write_all(1, data)
 
     def close(self) -> None:
@@ -278,10 +278,13 @@ class SocketDevice(_PeerDevice):
         self._wait = wait
         self.where: Final = where
 
-    def start(self) -> None:
-        if self._wait:
+    def wait_for_peer(self) -> None:
+        if self._wait and self._connection is None:
             print(f"raddle: waiting for a connection on {self.where}", file=sys.stderr, flush=True)
             self._accept(0)
+
+    def start(self) -> None:
+        self.wait_for_peer()
         self._listener.setblocking(False)
         self._reader.selector.register(self._listener.fileno(), selectors.EVENT_READ, self._accept)
         self._reader.start()
