@@ -39,8 +39,7 @@ static bool more(bool mechanism, uint32_t round, uint64_t start_ns)
     return !atomic_load(&machine.violations) && now_ns() - start_ns < CONTROL_SECONDS * 1000000000u;
 }
 
-/* -- TLB shoot-down: once tlb_sync returns, nobody reads the page that was unmapped ---------------------------------
- */
+/* -- TLB shoot-down: once tlb_sync returns, nobody reads the page that was unmapped ----------------------------- */
 
 #define POISON 0xdeadbeefu
 
@@ -135,8 +134,7 @@ static void test_queue_overflow(bool mechanism)
     machine_free();
 }
 
-/* -- exclusive sections: nobody runs, and plain memory may be shared ------------------------------------------------
- */
+/* -- exclusive sections: nobody runs, and plain memory may be shared -------------------------------------------- */
 
 static uint64_t shared_counter; /* plain on purpose: ThreadSanitizer looks on */
 static _Atomic uint32_t inside;
@@ -200,8 +198,7 @@ static void test_exclusive_excludes(bool mechanism)
     machine_free();
 }
 
-/* -- big lock: devices are touched by one thread at a time ----------------------------------------------------------
- */
+/* -- big lock: devices are touched by one thread at a time ------------------------------------------------------ */
 
 static uint64_t device_register;
 
@@ -245,8 +242,7 @@ static void test_big_lock(bool mechanism)
     machine_free();
 }
 
-/* -- sleep and wake-up: two vCPUs that halt and wake each other never both sleep for good ---------------------------
- */
+/* -- sleep and wake-up: two vCPUs that halt and wake each other never both sleep for good ----------------------- */
 
 static bool wake_on;
 
@@ -342,8 +338,7 @@ static void test_event(bool mechanism)
     machine_free();
 }
 
-/* -- code: a store is seen by the next run of the block, on every vCPU ----------------------------------------------
- */
+/* -- code: a store is seen by the next run of the block, on every vCPU ------------------------------------------ */
 
 static _Atomic uint32_t published;
 
@@ -448,8 +443,7 @@ static void test_store_beside_code(bool mechanism)
     machine_free();
 }
 
-/* -- chains: once a block is dead, no jump is aimed at it -----------------------------------------------------------
- */
+/* -- chains: once a block is dead, no jump is aimed at it ------------------------------------------------------- */
 
 #define SOURCE (RAM_BASE + 0x100)
 #define TARGET (RAM_BASE + 0x200)
@@ -502,8 +496,7 @@ static void test_chains(bool mechanism)
     machine_free();
 }
 
-/* -- full flushes while others run and install ----------------------------------------------------------------------
- */
+/* -- full flushes while others run and install ------------------------------------------------------------------ */
 
 static bool flush_on;
 
@@ -538,8 +531,7 @@ static void test_code_flush(bool mechanism)
     machine_free();
 }
 
-/* -- installing: one block a key ------------------------------------------------------------------------------------
- */
+/* -- installing: one block a key -------------------------------------------------------------------------------- */
 
 static bool same_key;
 
@@ -570,8 +562,7 @@ static void test_install_once(bool mechanism)
     machine_free();
 }
 
-/* -- timers ---------------------------------------------------------------------------------------------------------
- */
+/* -- timers ----------------------------------------------------------------------------------------------------- */
 
 static _Atomic uint32_t timer_calls;
 
@@ -627,8 +618,7 @@ static void test_timers(bool mechanism)
     machine_free();
 }
 
-/* -- atomics: misaligned ones are atomic too (the loop runs them alone) ---------------------------------------------
- */
+/* -- atomics: misaligned ones are atomic too (the loop runs them alone) ----------------------------------------- */
 
 static bool run_alone_on;
 

@@ -91,8 +91,7 @@ void raddle_set_enter(raddle_context *context, void *enter);
 int raddle_set_callee(raddle_context *context, uint32_t which, void *function);
 int raddle_set_callee_number(raddle_context *context, uint32_t which, uint32_t number);
 
-/* -- code -----------------------------------------------------------------------------------------------------------
- */
+/* -- code ------------------------------------------------------------------------------------------------------- */
 
 struct raddle_block_desc {
     uint64_t pc;
@@ -131,8 +130,7 @@ int raddle_restore_pc(void *env, uint64_t retaddr);
 /* Sets pc and insn_extra to the instruction that a host return address belongs to: its index in the block, or -1. */
 uint64_t raddle_block_at(raddle_context *context, uint64_t address); /* guest pc of its block, all ones: none */
 
-/* -- running --------------------------------------------------------------------------------------------------------
- */
+/* -- running ---------------------------------------------------------------------------------------------------- */
 
 int raddle_run(void *env);
 uint32_t raddle_block_flags(void *env); /* after MISS: flags that the wanted block must have */
@@ -147,8 +145,7 @@ uint32_t raddle_slow_atomic(void *env, uint64_t retaddr, uint32_t oi, uint32_t o
 uint32_t raddle_call_helper(void *env, uint32_t number, uint64_t retaddr);
 /* These four are for the host's thunks: 0 to go on, 1 to leave the block at once. */
 
-/* -- requests, from any thread --------------------------------------------------------------------------------------
- */
+/* -- requests, from any thread ---------------------------------------------------------------------------------- */
 
 void raddle_kick(void *env); /* leave generated code soon, wake if asleep */
 void raddle_work(void *env); /* raddle_run shall return WORK */
@@ -171,8 +168,7 @@ void raddle_exclusive_end(raddle_context *context);
 void raddle_big_lock(raddle_context *context);
 void raddle_big_unlock(raddle_context *context);
 
-/* -- memory ---------------------------------------------------------------------------------------------------------
- */
+/* -- memory ----------------------------------------------------------------------------------------------------- */
 
 struct raddle_region {
     uint64_t base; /* physical address; RAM and ROM: page-aligned */
@@ -192,8 +188,7 @@ int raddle_watch_set(raddle_context *context, const uint64_t *pages, uint32_t co
 /* Guest pages (virtual addresses) whose accesses call the watch callback. Begins an exclusive section itself; flushes
  * all TLBs. */
 
-/* -- time -----------------------------------------------------------------------------------------------------------
- */
+/* -- time ------------------------------------------------------------------------------------------------------- */
 
 uint64_t raddle_clock_ns(raddle_context *context); /* virtual time */
 void raddle_clock_stop(raddle_context *context);
@@ -209,8 +204,7 @@ void raddle_icount_shift(raddle_context *context, uint32_t shift); /* virtual ns
 void raddle_icount_warp(raddle_context *context, uint64_t ns);     /* all idle: virtual time moves on by ns */
 uint64_t raddle_icount(raddle_context *context);                   /* instructions executed */
 
-/* -- statistics -----------------------------------------------------------------------------------------------------
- */
+/* -- statistics ------------------------------------------------------------------------------------------------- */
 
 struct raddle_stats {
     uint64_t big_lock_waits, big_lock_wait_ns;

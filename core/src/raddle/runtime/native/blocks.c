@@ -84,8 +84,7 @@ struct raddle_block *block_find(struct raddle_cpu *cpu, uint64_t phys_pc, uint64
     return NULL;
 }
 
-/* -- where an address lies ------------------------------------------------------------------------------------------
- */
+/* -- where an address lies -------------------------------------------------------------------------------------- */
 
 struct raddle_block *block_of_address(struct raddle_context *ctx, uint64_t address)
 {
@@ -168,8 +167,7 @@ uint64_t raddle_block_at(raddle_context *ctx, uint64_t address)
     return block ? block->pc : NONE;
 }
 
-/* -- jump caches ----------------------------------------------------------------------------------------------------
- */
+/* -- jump caches ------------------------------------------------------------------------------------------------ */
 
 static uint32_t jump_group(uint64_t pc)
 {
@@ -237,8 +235,7 @@ void jumps_clear_page(struct raddle_cpu *cpu, uint64_t page)
         jumps_clear_group(cpu, jump_group(page - 4096 + offset));
 }
 
-/* -- installing -----------------------------------------------------------------------------------------------------
- */
+/* -- installing ------------------------------------------------------------------------------------------------- */
 
 /* Offsets in page number `which` of the block that its guest bytes take: [start, end). */
 static void extent(const struct raddle_context *ctx, const struct raddle_block *b, int which, uint64_t *start,
@@ -437,8 +434,7 @@ int raddle_block_install(raddle_context *ctx, void *env, const struct raddle_blo
     return result;
 }
 
-/* -- chains ---------------------------------------------------------------------------------------------------------
- */
+/* -- chains ----------------------------------------------------------------------------------------------------- */
 
 /* Aim the jump that left for here at `target`. Jumps stay within their block's page, and a block that reaches into a
  * second page is no target, so a chain never outlives the mapping that it was made under. */
@@ -475,8 +471,7 @@ static void block_unchain(struct raddle_block *block)
     block->incoming = NULL;
 }
 
-/* -- killing, flushing ----------------------------------------------------------------------------------------------
- */
+/* -- killing, flushing ------------------------------------------------------------------------------------------ */
 
 static void unhash(struct raddle_context *ctx, struct raddle_block *block)
 {

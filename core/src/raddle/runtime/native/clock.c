@@ -26,8 +26,7 @@ void clock_free(struct raddle_context *ctx)
     pthread_mutex_destroy(&ctx->timer_lock);
 }
 
-/* -- instruction counting -------------------------------------------------------------------------------------------
- */
+/* -- instruction counting --------------------------------------------------------------------------------------- */
 
 void icount_enter(struct raddle_cpu *cpu)
 {
@@ -129,8 +128,7 @@ static void shorten_budget(struct raddle_context *ctx, uint64_t deadline)
     STORE_RELAXED(cpu->header->icount_left, (int32_t)(left - cut));
 }
 
-/* -- the clock ------------------------------------------------------------------------------------------------------
- */
+/* -- the clock -------------------------------------------------------------------------------------------------- */
 
 uint64_t clock_now(struct raddle_context *ctx)
 {
@@ -169,7 +167,7 @@ void raddle_clock_start(raddle_context *ctx)
     pthread_mutex_unlock(&ctx->timer_lock);
 }
 
-/* -- timers --------------------------------------------------------------------------------------------------------- */
+/* -- timers ----------------------------------------------------------------------------------------------------- */
 
 static uint32_t earliest(const struct raddle_context *ctx)
 {

@@ -120,8 +120,7 @@ HELPER(timer_cancel)
     return 0;
 }
 
-/* -- the table ------------------------------------------------------------------------------------------------------
- */
+/* -- the table -------------------------------------------------------------------------------------------------- */
 
 #define DECLARE(number, name, symbol) uint64_t symbol(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3);
 RADDLE_HELPERS(DECLARE)

@@ -4,8 +4,7 @@
 
 #define GO (-1) /* no reason to return */
 
-/* -- calls into callees ---------------------------------------------------------------------------------------------
- */
+/* -- calls into callees ----------------------------------------------------------------------------------------- */
 
 static uint64_t call_python(struct raddle_cpu *cpu, uint32_t id, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
 {
@@ -87,8 +86,7 @@ uint32_t raddle_call_helper(void *env, uint32_t number, uint64_t retaddr)
     return 1;
 }
 
-/* -- fetches --------------------------------------------------------------------------------------------------------
- */
+/* -- fetches ---------------------------------------------------------------------------------------------------- */
 
 static uint32_t fetch_index(const struct raddle_cpu *cpu)
 {
@@ -138,8 +136,7 @@ uint32_t raddle_block_flags(void *env)
     return cpu_of(env)->block_flags & RADDLE_COUNT_MASK;
 }
 
-/* -- requests -------------------------------------------------------------------------------------------------------
- */
+/* -- requests --------------------------------------------------------------------------------------------------- */
 
 static void run_due_timers(struct raddle_cpu *cpu)
 {
@@ -231,8 +228,7 @@ static int attend(struct raddle_cpu *cpu)
     }
 }
 
-/* -- running --------------------------------------------------------------------------------------------------------
- */
+/* -- running ---------------------------------------------------------------------------------------------------- */
 
 /* The block at pc with these flags, or NULL: *faulted tells a fetch that faulted from a block that is to be translated.
  */

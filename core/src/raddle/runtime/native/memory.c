@@ -128,8 +128,7 @@ int raddle_phys_write(raddle_context *ctx, uint64_t paddr, const void *buffer, u
     return 0;
 }
 
-/* -- I/O ------------------------------------------------------------------------------------------------------------
- */
+/* -- I/O -------------------------------------------------------------------------------------------------------- */
 
 static int io_call(struct raddle_cpu *cpu, const struct raddle_region *r, uint64_t offset, uint32_t size, bool is_write,
                    uint64_t *value)
@@ -173,8 +172,7 @@ int io_access(struct raddle_cpu *cpu, uint64_t paddr, uint32_t size, bool is_wri
     return result;
 }
 
-/* -- the helpers ----------------------------------------------------------------------------------------------------
- */
+/* -- the helpers ------------------------------------------------------------------------------------------------ */
 
 #define PHYSICAL(bits)                                                                                     \
     uint64_t raddle_helper_phys_load##bits(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)  \
@@ -235,8 +233,7 @@ uint64_t raddle_helper_phys_is_memory(void *env, uint64_t a0, uint64_t a1, uint6
     return raddle_phys_pointer(cpu_of(env)->context, a0, a1) != NULL;
 }
 
-/* -- watched pages --------------------------------------------------------------------------------------------------
- */
+/* -- watched pages ---------------------------------------------------------------------------------------------- */
 
 int raddle_watch_set(raddle_context *ctx, const uint64_t *pages, uint32_t count)
 {

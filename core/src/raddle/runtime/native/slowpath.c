@@ -88,7 +88,7 @@ static uint64_t extended(const struct access *a, uint64_t value)
     return a->is_signed ? (uint64_t)((int64_t)(value << shift) >> shift) : value << shift >> shift;
 }
 
-/* -- RAM ------------------------------------------------------------------------------------------------------------ */
+/* -- RAM -------------------------------------------------------------------------------------------------------- */
 
 /* Aligned accesses are single-copy atomic, in the order of an acquire and a release. */
 static uint64_t ram_load(const void *p, uint32_t size)
@@ -151,7 +151,7 @@ static void watch(const struct access *a, const struct probe *probe, bool is_wri
     return_to_code(cpu, was_in_code);
 }
 
-/* -- loads ---------------------------------------------------------------------------------------------------------- */
+/* -- loads ------------------------------------------------------------------------------------------------------ */
 
 /* `size` bytes within one page, in memory order as a little-endian number: 0 or a fault's code. */
 static uint32_t load_part(struct access *a, uint64_t address, uint32_t size, uint64_t *value)
@@ -214,8 +214,7 @@ uint32_t raddle_slow_load(void *env, uint64_t retaddr, uint32_t oi)
     return finish(&a, 0);
 }
 
-/* -- stores ---------------------------------------------------------------------------------------------------------
- */
+/* -- stores ----------------------------------------------------------------------------------------------------- */
 
 /* Whether a store to a page with code changes the block that does it. Such a block is left and the instruction
  * translated alone, so that nothing stale runs after it; then the store may go ahead. */
@@ -293,8 +292,7 @@ uint32_t raddle_slow_store(void *env, uint64_t retaddr, uint32_t oi)
     return code ? fault(&a, a.address, code) : finish(&a, 0);
 }
 
-/* -- atomic operations ----------------------------------------------------------------------------------------------
- */
+/* -- atomic operations ------------------------------------------------------------------------------------------ */
 
 /* What memory holds after the operation, in guest terms. */
 static uint64_t operated(uint32_t op, uint64_t old, uint64_t a1, uint64_t a2, uint64_t mask)

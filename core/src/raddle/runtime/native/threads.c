@@ -52,8 +52,7 @@ void threads_free(struct raddle_context *ctx)
     pthread_cond_destroy(&ctx->idle);
 }
 
-/* -- running, exclusive sections ------------------------------------------------------------------------------------
- */
+/* -- running, exclusive sections -------------------------------------------------------------------------------- */
 
 /* `running` against `exclusive_pending`, and `in_code` against the flush queue, are each a store followed by a load of
  * the other side's flag, all sequentially consistent: one of the two sides sees the other. */
@@ -134,8 +133,7 @@ void raddle_exclusive_end(raddle_context *ctx)
     pthread_mutex_unlock(&ctx->exclusive_lock);
 }
 
-/* -- kicks, sleep ---------------------------------------------------------------------------------------------------
- */
+/* -- kicks, sleep ----------------------------------------------------------------------------------------------- */
 
 static void wake(struct raddle_cpu *cpu)
 {
@@ -290,8 +288,7 @@ int raddle_can_run(void *env)
     return !h->halted || (LOAD(h->interrupt_request) & h->interrupt_mask);
 }
 
-/* -- big lock -------------------------------------------------------------------------------------------------------
- */
+/* -- big lock --------------------------------------------------------------------------------------------------- */
 
 static uint64_t wait_for_big_lock(struct raddle_context *ctx)
 {

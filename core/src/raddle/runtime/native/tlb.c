@@ -108,8 +108,7 @@ uint32_t tlb_fill(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint3
     return FAULT_BUS;
 }
 
-/* -- entering -------------------------------------------------------------------------------------------------------
- */
+/* -- entering --------------------------------------------------------------------------------------------------- */
 
 /* A flush of a page inside a large one must drop all that was entered from it; one covering range an index is kept. */
 static void remember_large(struct raddle_cpu *cpu, uint32_t index, uint64_t address, uint32_t size_log2)
@@ -200,8 +199,7 @@ void tlb_set(struct raddle_cpu *cpu, uint64_t address, uint64_t paddr, uint32_t 
     pthread_mutex_unlock(&cpu->tlb_lock);
 }
 
-/* -- code pages -----------------------------------------------------------------------------------------------------
- */
+/* -- code pages ------------------------------------------------------------------------------------------------- */
 
 static void entry_mark(struct tlb_entry *e, const struct tlb_side *side, uint64_t page, bool set)
 {
@@ -239,8 +237,7 @@ void tlb_clean_page(struct raddle_cpu *cpu, uint64_t page)
     mark(cpu, page, false);
 }
 
-/* -- flushing, by the owner -----------------------------------------------------------------------------------------
- */
+/* -- flushing, by the owner ------------------------------------------------------------------------------------- */
 
 static void flush_index(struct raddle_cpu *cpu, uint32_t index)
 {
