@@ -113,6 +113,11 @@ class Case:
         """ITSTATE, from its two places in the CPSR."""
         return self.cpsr >> 25 & 3 | self.cpsr >> 8 & 0xFC
 
+    @property
+    def image(self) -> bytes:
+        """The code with an ISB after it, which ends a block."""
+        return self.code + (b"\x6f\xf0\x7f\xf5" if self.table == "a32" else b"\xbf\xf3\x6f\x8f")
+
     def memory(self) -> bytearray:
         return bytearray((self.data * (DATA_SIZE // len(self.data) + 1))[:DATA_SIZE])
 
@@ -163,7 +168,7 @@ class CaseMemory:
 
     def __init__(self, case: Case) -> None:
         self.content = case.memory()
-        self.code = case.code.ljust(CODE_SIZE, b"\0")
+        self.code = case.image.ljust(CODE_SIZE, b"\0")
 
     def load(self, address: int, memop: MemOp, mmu_index: int) -> int:
         place, at = (self.content, address - DATA) if address >= DATA else (self.code, address - CODE)
@@ -304,8 +309,8 @@ class UnicornRunner:
 
     def run(self, case: Case) -> Result:
         uc, arm = self.uc, self.arm
-        uc.mem_write(CODE, case.code + b"\0" * 8)
-        uc.ctl_remove_cache(CODE, CODE + len(case.code) + 8)
+        uc.mem_write(CODE, case.image)
+        uc.ctl_remove_cache(CODE, CODE + len(case.image))
         uc.mem_write(DATA, bytes(case.memory()))
         for bank, mode in BANKS.items():
             uc.reg_write(arm.UC_ARM_REG_CPSR, 0x1C0 | (mode if mode != MODE_USR else MODE_SYS))
@@ -437,7 +442,7 @@ def _pc_allowed(table: str, name: str, letter: str, values: dict[str, int]) -> b
             return name.startswith(("LDR_", "STR_")) or name == "MRC"
         if letter in "nm" and name.startswith(("LDR", "STR")):
             return letter == "n" and not values.get("W")
-        return letter in "nm" and name.endswith(("_reg", "_imm")) and not name.startswith("MSR")
+        return letter in "nm" and name.endswith(("_reg", "_imm")) and name not in ("MSR_reg", "BLX_reg")
     if letter == "t":
         return name.startswith("LDR_")
     if table == "t16":

@@ -156,7 +156,10 @@ def shift_by(b: Builder, value: Value, kind: int, amount: Value) -> Value:
     if kind == ROR:
         return b.ror(value, amount)
     n = b.and_(amount, 0xFF)
-    small = b.icmp(Condition.ULT, n, 32)
+    return _shift_by_byte(b, value, kind, n, b.icmp(Condition.ULT, n, 32))
+
+
+def _shift_by_byte(b: Builder, value: Value, kind: int, n: Value, small: Value) -> Value:
     if kind == ASR:
         return b.sar(value, b.select(small, n, 31))
     return b.select(small, b.shl(value, n) if kind == LSL else b.shr(value, n), 0)
@@ -165,14 +168,17 @@ def shift_by(b: Builder, value: Value, kind: int, amount: Value) -> Value:
 def shift_by_c(b: Builder, value: Value, kind: int, amount: Value) -> tuple[Value, Value]:
     """The same with the carry out as I1: the C flag itself when the amount is 0."""
     n = b.and_(amount, 0xFF)
-    result = shift_by(b, value, kind, amount)
     if kind == ROR:
+        result = b.ror(value, n)
         carry = b.bit(result, 31)
-    elif kind == ASR:
-        carry = b.bit(value, b.sub(b.select(b.icmp(Condition.ULT, n, 32), n, 32), 1))
     else:
-        last = b.bit(value, b.neg(n) if kind == LSL else b.sub(n, 1))
-        carry = b.and_(last, b.icmp(Condition.ULE, n, 32))
+        small = b.icmp(Condition.ULT, n, 32)
+        result = _shift_by_byte(b, value, kind, n, small)
+        if kind == ASR:
+            carry = b.bit(value, b.sub(b.select(small, n, 32), 1))
+        else:
+            last = b.bit(value, b.neg(n) if kind == LSL else b.sub(n, 1))
+            carry = b.and_(last, b.icmp(Condition.ULE, n, 32))
     return result, b.select(b.eq(n, 0), b.get(CF), carry)
 
 

@@ -47,8 +47,10 @@ def _start(b: Builder, f: Fields, base: Value, words: int) -> Value:
     return _plus(b, base, (4 if f.P else 0) if f.U else (0 if f.P else 4) - 4 * words)
 
 
-def _after(b: Builder, f: Fields, base: Value, words: int) -> Value:
-    """What is written back to the base."""
+def _after(b: Builder, f: Fields, base: Value, start: Value, words: int) -> Value:
+    """What is written back to the base; the lowest address itself for decrement-before, as PUSH does."""
+    if f.P and not f.U:
+        return start
     return b.add(base, 4 * words if f.U else -4 * words)
 
 
@@ -93,9 +95,10 @@ def _load_all(b: Builder, f: Fields, registers: int) -> dict[int, Value]:
         else:
             write(b, f, number, value)
 
-    _load(b, f, _start(b, f, base, len(numbers)), numbers, write_register)
+    start = _start(b, f, base, len(numbers))
+    _load(b, f, start, numbers, write_register)
     if f.W:
-        write(b, f, f.n, _after(b, f, base, len(numbers)))
+        write(b, f, f.n, _after(b, f, base, start, len(numbers)))
     return late
 
 
@@ -112,9 +115,10 @@ def STM(b: Builder, f: Fields) -> None:
     """STM{IA,IB,DA,DB}<c> <Rn>{!}, <registers>; PUSH<c> <registers>   (A8.8.199 … A8.8.202, A8.8.133)"""
     numbers = _listed(f.l)
     base = read(b, f, f.n)
-    _store(b, f, _start(b, f, base, len(numbers)), numbers, lambda number: read(b, f, number))
+    start = _start(b, f, base, len(numbers))
+    _store(b, f, start, numbers, lambda number: read(b, f, number))
     if f.W:
-        write(b, f, f.n, _after(b, f, base, len(numbers)))
+        write(b, f, f.n, _after(b, f, base, start, len(numbers)))
 
 
 def LDM_user(b: Builder, f: Fields) -> None:
@@ -159,9 +163,10 @@ def RFE(b: Builder, f: Fields) -> None:
         return
     base = read(b, f, f.n)
     memop = mem(f, 8, align=Align.WORD)
-    address, cpsr = pair(b, f, b.load(_start(b, f, base, 2), memop, f.mmu, Type.I64))
+    start = _start(b, f, base, 2)
+    address, cpsr = pair(b, f, b.load(start, memop, f.mmu, Type.I64))
     if f.W:
-        write(b, f, f.n, _after(b, f, base, 2))
+        write(b, f, f.n, _after(b, f, base, start, 2))
     exception_return(b, address, cpsr)
 
 
@@ -173,6 +178,7 @@ def SRS(b: Builder, f: Fields) -> None:
     base = read_banked_sp(b, f.o)
     memop = mem(f, 8, align=Align.WORD)
     value = joined(b, f, read(b, f, LR), read_spsr(b))
-    b.store(_start(b, f, base, 2), value, memop, f.mmu)
+    start = _start(b, f, base, 2)
+    b.store(start, value, memop, f.mmu)
     if f.W:
-        write_banked_sp(b, f.o, _after(b, f, base, 2))
+        write_banked_sp(b, f.o, _after(b, f, base, start, 2))

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the cases of ``differential`` as generated code: translator, back end and native runtime, on one vCPU.
+
+An ISB after the case ends its block. The runtime then asks for the block that comes next, which is where the case has
+ended; nothing else is translated. Where there is no memory for that block, a prefetch abort is taken first.
+"""
+
+from __future__ import annotations
+
+from raddle.accel import Decision, Mode
+from raddle.ir.interpreter import CpuState
+from raddle.ir.types import Field
+from raddle.memory import AddressSpace
+from raddle.runtime._native import lib
+from raddle.threads.engine import Engine
+from raddle.threads.vcpu import VCpu
+from raddle_host_x86_64.backend import X86BackEnd
+from raddle_target_arm.frontend import FRONT_END
+from raddle_target_arm.state import (
+    BANK_ABT,
+    BANK_OF_MODE,
+    BANK_SVC,
+    BANKED_LR,
+    BANKED_SP,
+    MODE_IT_SHIFT,
+    REGISTERS,
+    SPSR,
+    SYSTEM,
+)
+
+from differential import CODE, CODE_SIZE, DATA, DATA_SIZE, Case, Result, block_mode, load_state, status
+
+VECTORS = 0x0100_0000
+"""Where exceptions are entered; no data."""
+EVENTS = {0x04: "undefined", 0x08: "svc", 0x0C: "breakpoint", 0x10: "fault"}
+"""By exception vector."""
+MISALIGNED = 1
+"""Fault status of an alignment fault."""
+BREAKPOINT = 2
+"""Fault status of BKPT."""
+
+
+class State(CpuState):
+    """A vCPU's fields, read and written as the interpreter's are."""
+
+    def __init__(self, cpu: VCpu) -> None:
+        super().__init__(bytearray())
+        self.cpu = cpu
+
+    def read(self, field: Field) -> int:
+        return self.cpu[field.name]
+
+    def write(self, field: Field, value: int) -> None:
+        self.cpu[field.name] = value
+
+
+class NativeRunner:
+    """Runs cases on the host. ``extra`` is or-ed to the block mode. Close it in the end."""
+
+    def __init__(self, extra: int = 0) -> None:
+        self.extra = extra
+        self.memory = AddressSpace()
+        self.memory.add_ram("vectors", VECTORS, 0x1000)
+        self.memory.add_rom("code", CODE, CODE_SIZE)
+        self.memory.add_ram("data", DATA, DATA_SIZE)
+        self.engine = Engine(FRONT_END, X86BackEnd, Decision(Mode.MULTI, ("a test",)), self.memory, 1)
+        self.cpu = self.engine.cpus[0]
+        self.state = State(self.cpu)
+
+    def close(self) -> None:
+        self.engine.close()
+        self.memory.close()
+
+    def run(self, case: Case) -> Result:
+        cpu, header = self.cpu, self.cpu.header
+        FRONT_END.reset(cpu, CODE, 0)
+        header.powered_off = 0
+        load_state(self.state, case, block_mode(case.cpsr, self.extra))
+        cpu["mode"] |= case.it << MODE_IT_SHIFT
+        cpu[SYSTEM["vbar"].name] = VECTORS
+        header.pc = CODE
+        self.memory.write(CODE, case.image)
+        self.memory.write(DATA, case.memory())
+        self._until_elsewhere(len(case.image))
+        return self._result(case)
+
+    def _until_elsewhere(self, size: int) -> None:
+        """Run until the block that is wanted is not the case's own."""
+        cpu = self.cpu
+        started = False
+        while True:
+            reason = lib.raddle_run(cpu.env)
+            inside = CODE < cpu.header.pc < CODE + size
+            if reason == lib.RADDLE_MISS and (not started or inside):
+                started = True
+                self.engine.translator.miss(cpu.env, cpu.header)
+            elif reason == lib.RADDLE_WORK:
+                cpu.drain()
+            else:
+                assert reason == lib.RADDLE_MISS, reason
+                return
+
+    def _result(self, case: Case) -> Result:
+        cpu = self.cpu
+        pc = int(cpu.header.pc)
+        cpsr = status(self.state, cpu["mode"] >> MODE_IT_SHIFT & 0xFF)
+        event = EVENTS.get(pc - VECTORS, "")
+        banks = [cpu[register.name] for register in REGISTERS[13:]]
+        if event:
+            fault = cpu[SYSTEM["ifsr" if event == "breakpoint" else "dfsr"].name] & 0xF
+            if event == "breakpoint" and fault != BREAKPOINT:
+                event = ""
+                pc, cpsr = banks[1] - 4 & 0xFFFF_FFFF, cpu[SPSR[BANK_ABT].name]
+            elif event == "fault" and fault == MISALIGNED:
+                event = "misaligned"
+            bank = BANK_OF_MODE[(case.cpsr if event else cpsr) & 0x1F]
+            if event == "svc" and bank == BANK_SVC:
+                banks[1] = case.registers[14]  # which the exception has overwritten
+            elif bank != cpu["bank"]:
+                banks = [cpu[array[bank].name] for array in (BANKED_SP, BANKED_LR)]
+        end = CODE + len(case.code)
+        pc = end if pc == end + 4 else pc
+        registers = (*(cpu[register.name] for register in REGISTERS[:13]), *banks)
+        return Result(event, registers, pc, cpsr, self.memory.read(DATA, DATA_SIZE))
