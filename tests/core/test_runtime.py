@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from raddle.runtime import helpers, layout
+from raddle.translate.frontend import FAULT_ALIGNMENT, FAULT_BUS
 
 if platform.machine() != "x86_64":
     pytest.skip("the blocks in this file are x86-64 code", allow_module_level=True)
 native: Any = pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built")
 ffi, lib = native.ffi, native.lib
 
-RAM, ROM, DEVICE = 0x4000_0000, 0x1000_0000, 0x0900_0000
+RAM, ROM, DEVICE, ROUTINE = 0x4000_0000, 0x1000_0000, 0x0900_0000, 0x0A00_0000
 RAM_SIZE = 1 << 20
 NONE = (1 << 64) - 1
 WORD = 2  # MemOp.encode of a plain 4-byte access on MMU index 0
@@ -40,6 +41,11 @@ def _mmio(env: Any, region: int, offset: int, size: int, is_write: int, value: A
     return 0
 
 
+@ffi.callback("void(void *, uint64_t, uint32_t, int, uint64_t)")  # type: ignore[misc]
+def _watch(env: Any, address: int, size: int, is_write: int, value: int) -> None:
+    _machines[env].watched.append((address, size, bool(is_write), value))
+
+
 class Machine:
     """One vCPU with identity-mapped memory, and what a test wants to see of it."""
 
@@ -48,24 +54,27 @@ class Machine:
         config.page_bits, config.word_bits, config.ncpus = 12, 32, 1
         config.flags, config.code_size, config.fetch_index_shift = flags, 1 << 20, 0
         callbacks = ffi.new("struct raddle_callbacks *")
-        callbacks.call, callbacks.mmio = _call, _mmio
+        callbacks.call, callbacks.mmio, callbacks.watch = _call, _mmio, _watch
         self.context = lib.raddle_context_new(config, callbacks)
         self.ram = ffi.new("uint8_t[]", RAM_SIZE + 4096)
         aligned = (int(ffi.cast("uintptr_t", self.ram)) + 4095) & ~4095
         self.memory = memoryview(ffi.buffer(ffi.cast("uint8_t *", aligned), RAM_SIZE))
         self.rom = ffi.new("uint8_t[]", 4096)
-        regions = ffi.new("struct raddle_region[3]")
+        # routine(env, offset, how, value, id) -> id << 8 | offset
+        routine = ffi.cast("void *", self.write(bytes.fromhex("4c89c0 48c1e008 4801f0 c3")))
+        regions = ffi.new("struct raddle_region[4]")
         for region, (base, size, kind, number, memory) in zip(
             regions,
             (
                 (RAM, RAM_SIZE, lib.RADDLE_REGION_RAM, 0, ffi.cast("void *", aligned)),
                 (ROM, 4096, lib.RADDLE_REGION_ROM, 1, self.rom),
                 (DEVICE + 0x10, 0x20, lib.RADDLE_REGION_PYTHON, 7, ffi.NULL),
+                (ROUTINE, 0x100, lib.RADDLE_REGION_ROUTINE, 9, routine),
             ),
             strict=True,
         ):
             region.base, region.size, region.kind, region.id, region.memory = base, size, kind, number, memory
-        assert lib.raddle_memory_set(self.context, regions, 3) == 0
+        assert lib.raddle_memory_set(self.context, regions, 4) == 0
         self.env = lib.raddle_cpu_new(self.context, 0, 512)
         self.header = ffi.cast("struct raddle_cpu_header *", lib.raddle_cpu_header(self.env))
         self.table = ffi.new("void *[]", helpers.FIRST_PYTHON)
@@ -75,6 +84,7 @@ class Machine:
         self.mmio: list[tuple[int, int, int, bool, int]] = []
         self.faults: list[tuple[int, int, int, int]] = []
         self.fills: list[int] = []
+        self.watched: list[tuple[int, int, bool, int]] = []
         self.protection: Callable[[int], int] = lambda address: 7
         self.callables: list[Callable[..., int | None]] = [self.fill, self.fault, self.interrupt]
         for which in range(3):
@@ -125,6 +135,7 @@ class Machine:
         size: int = 4,
         guest: bytes | None = None,
         version: int | None = None,
+        hot: list[int] | None = None,
     ) -> int:
         desc = ffi.new("struct raddle_block_desc *")
         page = pc & ~0xFFF
@@ -135,13 +146,21 @@ class Machine:
         if desc.phys[1] != NONE:
             desc.version[1] = lib.raddle_code_begin(self.context, page + 4096)
         keep = ffi.from_buffer(code), ffi.from_buffer(guest or b"")
-        hot = len(code) // rows
-        table = b"".join(struct.pack("<HHBBH", hot, 0, size // rows, 0, 100 + i) for i in range(rows))
+        hot = hot or [len(code) // rows] * rows
+        table = b"".join(struct.pack("<HHBBH", hot[i], 0, size // rows, 0, 100 + i) for i in range(rows))
         keep_table = ffi.from_buffer(table)
         desc.guest_size, desc.ninsns, desc.code, desc.code_size = size, rows, keep[0], len(code)
         desc.guest = keep[1] if guest is not None else ffi.NULL
         desc.table, desc.cold_start = keep_table, len(code)
         return int(lib.raddle_block_install(self.context, self.env, desc))
+
+    def calling(self, function: str, second: int, *, takes_number: bool = False) -> bytes:
+        """Code (16 bytes) that calls function(env, return address, second), or with those two exchanged."""
+        address = int(ffi.cast("uintptr_t", ffi.addressof(lib, function)))
+        arguments = b"\x48\x8b\x14\x24\xbe" if takes_number else b"\x48\x8b\x34\x24\xba"
+        call = b"\x48\xb8" + struct.pack("<Q", address) + b"\x48\x83\xec\x08\xff\xd0\x48\x83\xc4\x08\xc3"
+        thunk = self.write(arguments + struct.pack("<I", second) + call)
+        return b"\x53\x48\x89\xfb\x48\xb8" + struct.pack("<Q", thunk) + b"\xff\xd0"  # push rbx; mov rbx, rdi; call
 
     def run(self, pc: int) -> int:
         self.header.pc = pc
@@ -227,7 +246,7 @@ def test_slow_load_and_store_reach_ram_and_devices(machine: Machine) -> None:
     assert machine.mmio == [(7, 4, 4, False, 0), (7, 8, 4, True, 9)]
     h.arg0 = DEVICE
     assert lib.raddle_slow_load(machine.env, 0, WORD) == 1
-    assert machine.faults[-1][:3] == (DEVICE, 0, 1 << 17)
+    assert machine.faults[-1][:3] == (DEVICE, 0, FAULT_BUS)
 
 
 def test_stores_to_rom_go_nowhere(machine: Machine) -> None:
@@ -244,7 +263,7 @@ def test_faults(machine: Machine) -> None:
     machine.protection = lambda address: 0 if address >= RAM + 0x1000 else 7
     h.arg0 = RAM + 1
     assert lib.raddle_slow_load(machine.env, 0, WORD | 2 << 5) == 1
-    assert machine.faults[-1][:3] == (RAM + 1, 0, 1 << 16)
+    assert machine.faults[-1][:3] == (RAM + 1, 0, FAULT_ALIGNMENT)
     h.arg0, h.arg1 = RAM + 0xFFE, 0xFFFFFFFF
     assert lib.raddle_slow_store(machine.env, 0, WORD) == 1
     assert machine.faults[-1][:3] == (RAM + 0x1000, 1, 5)
@@ -412,14 +431,8 @@ def test_instruction_counting_is_exact() -> None:
     try:
         lib.raddle_icount_shift(machine.context, 3)
 
-        def count(instructions: int) -> bytes:
-            left = layout.OFFSET["icount_left"]
-            again = machine.set_pc(RAM) + b"\x81\x87" + struct.pack("<ii", left, instructions) + b"\x31\xc0\xc3"
-            take = b"\x81\xaf" + struct.pack("<ii", left, instructions)
-            return take + b"\x79" + bytes([len(again)]) + again + machine.set_pc(RAM) + b"\x31\xc0\xc3"
-
-        machine.install(RAM, count(5), rows=5, size=20)
-        machine.install(RAM, count(1), flags=lib.RADDLE_SINGLE)
+        machine.install(RAM, counting_block(machine, 5)[0], rows=5, size=20)
+        machine.install(RAM, counting_block(machine, 1)[0], flags=lib.RADDLE_SINGLE)
         timer = lib.raddle_timer_new(machine.context, lib.RADDLE_TIMER_INTERRUPT, 4, machine.env)
         lib.raddle_timer_set(machine.context, timer, 17 * 8)
         assert lib.raddle_icount_budget(machine.context, 1000) == 17
@@ -440,3 +453,163 @@ def test_ticks(machine: Machine) -> None:
     assert machine.helper("ticks_to_ns", 62_500_000 * 10**6, 62_500_000) == 10**15
     assert machine.helper("ticks_to_ns", 1, 3) == 333_333_334
     assert machine.helper("ticks_to_ns", NONE, 1) == NONE
+
+
+def test_a_routine_serves_a_device(machine: Machine) -> None:
+    machine.header.arg0 = ROUTINE + 0x24
+    assert lib.raddle_slow_load(machine.env, 0, WORD) == 0
+    assert machine.header.result == 0x924
+    assert machine.header.count_python == len(machine.fills)
+
+
+def test_watched_pages(machine: Machine) -> None:
+    lib.raddle_watch_set(machine.context, ffi.new("uint64_t[]", [RAM]), 1)
+    h = machine.header
+    h.arg0, h.arg1 = RAM + 4, 77
+    assert lib.raddle_slow_store(machine.env, 0, WORD) == 0
+    h.arg0 = RAM + 5
+    assert lib.raddle_slow_load(machine.env, 0, 0) == 0
+    h.arg0 = RAM + 0x1004
+    assert lib.raddle_slow_load(machine.env, 0, WORD) == 0
+    assert machine.watched == [(RAM + 4, 4, True, 77), (RAM + 5, 1, False, 0)]
+
+
+def test_big_endian_atomics_and_stores(machine: Machine) -> None:
+    h = machine.header
+    h.arg0, h.arg1 = RAM, 0x01020304
+    assert lib.raddle_slow_store(machine.env, 0, WORD | 1 << 4) == 0
+    assert machine.memory[0:4] == b"\1\2\3\4"
+    h.arg0, h.arg1 = RAM, 0xFF
+    assert lib.raddle_slow_atomic(machine.env, 0, WORD | 1 << 4, lib.RADDLE_OP_ADD) == 0
+    assert (h.result, bytes(machine.memory[0:4])) == (0x01020304, b"\1\2\4\3")
+
+
+def test_debug_translate_and_fetch_faults(machine: Machine) -> None:
+    machine.protection = lambda address: 4 if address < RAM + 0x1000 else 0
+    assert lib.raddle_debug_translate(machine.env, RAM + 0x123, 0) == RAM + 0x123
+    assert lib.raddle_debug_translate(machine.env, RAM + 0x1123, 0) == NONE
+    assert lib.raddle_code_page(machine.env, RAM + 0x123) == RAM
+    assert lib.raddle_code_page(machine.env, RAM + 0x1123) == NONE
+    assert not machine.faults
+    lib.raddle_fetch_fault(machine.env, RAM + 0x1000)
+    assert machine.faults[0][:3] == (RAM + 0x1000, 2, 5)
+    machine.protection = lambda address: 7
+    assert lib.raddle_code_page(machine.env, DEVICE + 0x10) == NONE  # no memory
+
+
+def test_chained_blocks_run_on_without_the_loop_until_one_dies(machine: Machine) -> None:
+    target = machine.set_pc(RAM + 0x80) + b"\x31\xc0\xc3"
+    # nop x3; jmp slot -> stub: pc = target, return the address of the slot
+    stub = machine.set_pc(RAM + 0x40)
+    source = b"\x90\x90\x90\xe9\0\0\0\0" + stub
+    source += b"\x48\x8d\x05" + struct.pack("<i", 4 - (len(source) + 7)) + b"\xc3"
+    machine.install(RAM, source)
+    machine.install(RAM + 0x40, target)
+    for lookups, chains in ((3, 1), (2, 1)):  # source, target, miss; then source and miss
+        before = machine.header.count_lookup
+        assert machine.run(RAM) == lib.RADDLE_MISS
+        assert machine.header.pc == RAM + 0x80
+        assert machine.header.count_lookup - before == lookups
+        assert machine.header.count_chain == chains
+    machine.helper("phys_store32", RAM + 0x40, 0)
+    assert machine.run(RAM) == lib.RADDLE_MISS
+    assert machine.header.pc == RAM + 0x40
+    machine.install(RAM + 0x40, target)
+    machine.run(RAM)
+    assert machine.header.count_chain == 2
+
+
+def test_no_chain_outlives_a_flush(machine: Machine) -> None:
+    source = b"\x90\x90\x90\xe9\0\0\0\0" + machine.set_pc(RAM + 0x40)
+    source += b"\x48\x8d\x05" + struct.pack("<i", 4 - (len(source) + 7)) + b"\xc3"
+    machine.install(RAM, source)
+    assert machine.run(RAM) == lib.RADDLE_MISS  # wants to chain to RAM + 0x40
+    lib.raddle_code_flush(machine.context, lib.raddle_code_generation(machine.context))
+    machine.install(RAM + 0x40, machine.set_pc(RAM + 0x80) + b"\x31\xc0\xc3" + b"\x90" * 64)
+    assert lib.raddle_run(machine.env) == lib.RADDLE_MISS
+    assert machine.header.pc == RAM + 0x80
+    assert machine.header.count_chain == 0
+
+
+def test_a_block_that_changes_itself_is_left_first(machine: Machine) -> None:
+    store = machine.calling("raddle_slow_store", WORD)
+    rest = b"\xc7\x83" + struct.pack("<iI", layout.OFFSET["arg2"], 1)
+    leave = b"\x31\xc0\x5b\xc3"
+    unless = b"\x85\xc0\x75"  # test eax, eax; jnz leave
+    pc_is_next = b"\x48\xc7\x83" + struct.pack("<iI", layout.OFFSET["pc"], RAM + 4)
+    tail = rest + pc_is_next
+    assert machine.install(RAM, store + unless + bytes([len(tail)]) + tail + leave, rows=2, size=8, hot=[16, 64]) == 0
+    h = machine.header
+    h.arg0, h.arg1, h.arg2 = RAM + 4, 0x12345678, 0
+    assert machine.run(RAM) == lib.RADDLE_MISS
+    assert (h.pc, h.insn_extra, h.arg2) == (RAM, 100, 0)
+    assert lib.raddle_block_flags(machine.env) == lib.RADDLE_SINGLE
+    assert machine.memory[4:8] == b"\0\0\0\0"
+    machine.install(
+        RAM, store + unless + bytes([len(pc_is_next)]) + pc_is_next + leave, flags=lib.RADDLE_SINGLE, hot=[16]
+    )
+    h.arg0, h.arg1 = RAM + 4, 0x12345678
+    assert lib.raddle_run(machine.env) == lib.RADDLE_MISS
+    assert (h.pc, lib.raddle_block_flags(machine.env)) == (RAM + 4, 0)
+    assert machine.memory[4:8] == b"\x78\x56\x34\x12"
+    assert machine.run(RAM) == lib.RADDLE_MISS  # the block is gone
+    assert (h.pc, h.arg2) == (RAM, 0)
+
+
+def counting_block(machine: Machine, instructions: int, body: bytes = b"") -> tuple[bytes, int]:
+    """A block that goes on at RAM, as instruction counting wants it, and the size of its entry."""
+    left = layout.OFFSET["icount_left"]
+    again = machine.set_pc(RAM) + b"\x81\x87" + struct.pack("<ii", left, instructions) + b"\x31\xc0\xc3"
+    entry = b"\x81\xaf" + struct.pack("<ii", left, instructions) + b"\x79" + bytes([len(again)]) + again
+    return entry + body + machine.set_pc(RAM) + b"\x31\xc0\xc3", len(entry)
+
+
+@pytest.fixture
+def counting() -> Iterator[Machine]:
+    machine = Machine(lib.RADDLE_FLAG_DUAL_MAP | lib.RADDLE_FLAG_ICOUNT)
+    yield machine
+    machine.close()
+
+
+def test_the_clock_within_a_block_is_exact(counting: Machine) -> None:
+    lib.raddle_icount_shift(counting.context, 2)
+    call = counting.calling("raddle_call_helper", helpers.NUMBER["clock_ns"], takes_number=True)
+    body = b"\x90" * 4 + call + b"\x48\x89\xdf\x5b"  # mov rdi, rbx; pop rbx
+    code, entry = counting_block(counting, 3, body)
+    counting.install(RAM, code, rows=3, size=12, hot=[entry + 4, 16, len(code) - entry - 20])
+    single, _ = counting_block(counting, 1)
+    counting.install(RAM, single, flags=lib.RADDLE_SINGLE)
+    lib.raddle_icount_set(counting.env, 7)
+    assert counting.run(RAM) == lib.RADDLE_BUDGET
+    assert counting.header.result == (3 + 1) << 2  # one block, and the first instruction of the second
+    assert lib.raddle_icount(counting.context) == 7
+
+
+def test_a_deadline_set_within_a_block_ends_the_budget(counting: Machine) -> None:
+    timer = lib.raddle_timer_new(counting.context, lib.RADDLE_TIMER_INTERRUPT, 1, counting.env)
+    call = counting.calling("raddle_call_helper", helpers.NUMBER["timer_set"], takes_number=True)
+    code, entry = counting_block(counting, 3, call + b"\x48\x89\xdf\x5b")
+    counting.install(RAM, code, rows=3, size=12, hot=[entry + 16, 0, len(code) - entry - 16])
+    single, _ = counting_block(counting, 1)
+    counting.install(RAM, single, flags=lib.RADDLE_SINGLE)
+    lib.raddle_icount_set(counting.env, 100_000)
+    counting.header.arg0, counting.header.arg1 = timer, 50
+    assert counting.run(RAM) == lib.RADDLE_BUDGET
+    assert lib.raddle_icount(counting.context) == lib.raddle_clock_ns(counting.context) == 50
+    assert lib.raddle_timers_run(counting.context) == 1
+
+
+def test_two_counted_runs_are_the_same() -> None:
+    hashes = set()
+    for _ in range(2):
+        machine = Machine(lib.RADDLE_FLAG_DUAL_MAP | lib.RADDLE_FLAG_ICOUNT | lib.RADDLE_FLAG_TRACE)
+        code, _ = counting_block(machine, 3)
+        machine.install(RAM, code, rows=3, size=12)
+        machine.install(RAM, counting_block(machine, 1)[0], flags=lib.RADDLE_SINGLE)
+        for budget in (10, 1000, 7):
+            lib.raddle_icount_set(machine.env, budget)
+            assert machine.run(RAM) == lib.RADDLE_BUDGET
+        hashes.add((int(machine.header.trace_hash), int(machine.header.count_instructions)))
+        machine.close()
+    assert len(hashes) == 1
+    assert hashes.pop()[1] == 1017
