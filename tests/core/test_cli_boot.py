@@ -277,6 +277,16 @@ def test_help_names_every_option(word, capsys):
     assert max(len(line) for line in text.splitlines()) <= 120
 
 
+@pytest.mark.parametrize(
+    ("line", "found"), [("raddle boot -ker", "-kernel"), ("raddle boot -kernel k -ser", "-serial")]
+)
+def test_shells_can_complete(line, found):
+    asked = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n"}
+    program = "import os; os.dup2(1, 8); from raddle.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | asked, capture_output=True, text=True)
+    assert found in done.stdout
+
+
 def test_help_on_log_items(capsys):
     assert main(["boot", "-d", "help"]) == 0
     assert "in_asm" in capsys.readouterr().out

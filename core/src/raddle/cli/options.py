@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -308,6 +309,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(*names, metavar=option.metavar)
         else:
             parser.add_argument(*names, action="store_true")
+
+    if "_ARGCOMPLETE" in os.environ:
+        return  # a shell asks for completions, which argcomplete finds by argparse's own reading
 
     def parse_known_args(args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
         options = parse(args or [])
