@@ -7,12 +7,15 @@ import inspect
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from raddle.accel import Decision, Mode
 from raddle.codegen.backend import BackEnd, CodegenConfig
+from raddle.debug.hooks import Hook, Hooks
+from raddle.debug.profile import Profile, ThreadClock
 from raddle.errors import MachineError
 from raddle.ir.builder import Builder, Callee, CalleeKind
 from raddle.memory import AddressSpace
@@ -82,7 +85,6 @@ class Engine:
         ncpus: int,
         *,
         icount_shift: int | None = None,
-        trace: bool = False,
     ) -> None:
         self.frontend = frontend
         self.decision = decision
@@ -90,8 +92,12 @@ class Engine:
         self.parallel = decision.mode is Mode.MULTI
         self.icount = icount_shift is not None
         self.error: BaseException | None = None
-        self.block_hooks: list[BlockHook] = []
-        self.watch_hooks: list[WatchHook] = []
+        self.block_hooks: tuple[BlockHook, ...] = ()
+        self.watch_hooks: tuple[WatchHook, ...] = ()
+        self.hooks = Hooks(self)
+        self.clocks: list[ThreadClock] = []
+        """One a thread that runs or has run vCPUs."""
+        self._profile: Profile | None = None
         self.timer_callbacks: list[Callable[[], None]] = []
         self.handlers: list[IoHandler] = []
         self._condition = threading.Condition()
@@ -106,8 +112,6 @@ class Engine:
             flags |= lib.RADDLE_FLAG_PARALLEL
         if self.icount:
             flags |= lib.RADDLE_FLAG_ICOUNT
-        if trace:
-            flags |= lib.RADDLE_FLAG_TRACE
         config = ffi.new("struct raddle_config *")
         config.page_bits = frontend.page_bits
         config.word_bits = frontend.word.bits
@@ -138,6 +142,8 @@ class Engine:
             )
         )
         self.translator = Translator(frontend, self.backend, self.context)
+        self.miss: Callable[[Any, Any], int] = self.translator.miss
+        """What a block look-up that fails runs."""
         self._make_cpus(ncpus)
 
     # -- building ------------------------------------------------------------------------------------------------------
@@ -169,12 +175,12 @@ class Engine:
             self._python_numbers[name] = helpers.FIRST_PYTHON + len(self.python_callees)
             count = min(4, len(inspect.signature(function).parameters) - 1)
             self.python_callees.append((function, count))
-        self._table = ffi.new("void *[]", helpers.FIRST_ROUTINE + len(self._routine_numbers))
+        self.table = ffi.new("void *[]", helpers.FIRST_ROUTINE + len(self._routine_numbers))
         for helper, number in helpers.NUMBER.items():
             address = lib.raddle_helper_address(number)
             if address == ffi.NULL:
                 raise MachineError(f"the native runtime lacks helper {helper}; build it again")
-            self._table[number] = address
+            self.table[number] = address
 
     def callee_number(self, callee: Callee) -> int:
         """The number under which generated code calls `callee`. Raises MachineError for an unknown name."""
@@ -188,6 +194,11 @@ class Engine:
             kind = callee.kind.name.lower()
             raise MachineError(f"target {self.frontend.name} calls the {kind} helper {callee.name!r}, which does not exist")
         return number
+
+    def flush_tlb(self, cpu: VCpu) -> None:
+        """Empty a vCPU's software TLB. On its own thread, outside generated code, or before it runs."""
+        flush = ffi.cast("raddle_function", self._table[helpers.NUMBER["tlb_flush"]])
+        flush(cpu.env, 0, 0, 0, 0)
 
     def _write_code(self, code: bytes) -> int:
         address = lib.raddle_code_write(self.context, ffi.from_buffer(code), len(code), 16)
@@ -204,17 +215,9 @@ class Engine:
             b = Builder(self.frontend.word, self.frontend.state.nzcv)
             build(b)
             address = self._write_code(self.backend.routine(b.code, b.locals))
-            self._table[self._routine_numbers[name]] = ffi.cast("void *", address)
-        for which, name in (
-            (lib.RADDLE_CALLEE_TLB_FILL, "tlb_fill"),
-            (lib.RADDLE_CALLEE_FAULT, "fault"),
-            (lib.RADDLE_CALLEE_INTERRUPT, "interrupt"),
-        ):
-            if name in self._routine_numbers:
-                lib.raddle_set_callee(self.context, which, self._table[self._routine_numbers[name]])
-            else:
-                kind = Callee(CalleeKind.PYTHON, name)
-                lib.raddle_set_callee_number(self.context, which, self.callee_number(kind))
+            self.table[self._routine_numbers[name]] = ffi.cast("void *", address)
+        for name in _CALLEES:
+            self.set_callee(name)
         self.cpus: list[VCpu] = []
         for index in range(ncpus):
             env = lib.raddle_cpu_new(self.context, index, self.frontend.state.size)
@@ -222,12 +225,71 @@ class Engine:
                 raise MachineError(f"no memory for vCPU {index}")
             cpu = VCpu(self, index, env)
             cpu.header.powered_off = 1
-            cpu.header.helpers = ffi.cast("void *", self._table)
+            cpu.header.helpers = ffi.cast("void *", self.table)
             for name, address in fields.items():
                 setattr(cpu.header, name, ffi.cast("void *", address))
             callbacks.CPUS[callbacks.address(env)] = cpu
             self.cpus.append(cpu)
         self.frontend.connect(self)
+
+    # -- callees, for raddle.debug -------------------------------------------------------------------------------------
+
+    def set_callee(self, name: str, python: int | None = None) -> None:
+        """Let the runtime call what the target gives under `name` ("fault" ...), or a Python callee by its number.
+
+        Before the vCPUs run, or in an exclusive section.
+        """
+        which = _CALLEES[name]
+        if python is not None:
+            lib.raddle_set_callee_number(self.context, which, python)
+        elif name in self._routine_numbers:
+            lib.raddle_set_callee(self.context, which, self.table[self._routine_numbers[name]])
+        else:
+            lib.raddle_set_callee_number(self.context, which, self.callee_number(Callee(CalleeKind.PYTHON, name)))
+
+    def callee(self, name: str) -> Any:
+        """What the target gives under `name`: a routine's address, or a Python function and its number of arguments."""
+        if name in self._routine_numbers:
+            return self.table[self._routine_numbers[name]]
+        return self.python_callees[self._python_numbers[name] - helpers.FIRST_PYTHON]
+
+    def add_python_callee(self, function: Callable[..., int | None], count: int) -> int:
+        """A number under which the runtime calls `function(cpu, ...)` with `count` values."""
+        self.python_callees.append((function, count))
+        return helpers.FIRST_PYTHON + len(self.python_callees) - 1
+
+    def routine_number(self, name: str) -> int:
+        """A routine's place in `table`."""
+        return self._routine_numbers[name]
+
+    def cpu_at(self, env: Any) -> VCpu:
+        """The vCPU of an env pointer."""
+        return callbacks.CPUS[callbacks.address(env)]
+
+    @property
+    def current_cpu(self) -> VCpu | None:
+        """A vCPU that the calling thread runs; None on a thread that runs none."""
+        current = threading.current_thread()
+        return next((cpu for cpu in self.cpus if cpu.thread is current), None)
+
+    # -- hooks, logs ---------------------------------------------------------------------------------------------------
+
+    def add_hook(
+        self, kind: str, function: Callable[..., object], start: int | None = None, end: int | None = None
+    ) -> Hook:
+        """See `raddle.debug.hooks.Hooks`. Any thread."""
+        return self.hooks.add(kind, function, start, end)
+
+    def log(self, items: Sequence[str], stream: TextIO) -> None:
+        """Write about these items of `-d` to `stream` from now on. Any thread."""
+        from raddle.debug.log import Log
+
+        Log(self, items, stream)
+
+    def profile(self) -> None:
+        """Measure where the time goes, for `stats`. Before `start`."""
+        if self._profile is None:
+            self._profile = Profile(self)
 
     # -- clock ---------------------------------------------------------------------------------------------------------
 
@@ -240,7 +302,7 @@ class Engine:
         number = lib.raddle_timer_new(self.context, lib.RADDLE_TIMER_PYTHON, len(self.timer_callbacks), ffi.NULL)
         if number < 0:
             raise MachineError(f"a machine has at most {lib.RADDLE_TIMERS} timers")
-        self.timer_callbacks.append(callback)
+        self.timer_callbacks.append(self._profile.timer(callback) if self._profile else callback)
         return Timer(self.context, number)
 
     # -- control -------------------------------------------------------------------------------------------------------
@@ -263,6 +325,11 @@ class Engine:
                 self._threads.append(thread)
             for thread in self._threads:
                 thread.start()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the vCPUs stand, or are about to."""
+        return self._paused
 
     def pause(self) -> None:
         """Stop all vCPUs between blocks; waits until they stand, unless called by one of their threads."""
@@ -326,7 +393,7 @@ class Engine:
         with self._condition:
             if self.error is None:
                 if cpu is not None:
-                    error.add_note(f"on vCPU {cpu.index}, guest pc {int(cpu.header.pc):#x}")
+                    error.add_note(f"on vCPU {cpu.index}, guest pc {cpu.pc:#x}")
                 self.error = error
         lib.raddle_error(self.context, cpu.env if cpu is not None else ffi.NULL)
         self.stop()
@@ -334,25 +401,40 @@ class Engine:
     # -- threads -------------------------------------------------------------------------------------------------------
 
     def _thread(self, loop: Callable[[Sequence[VCpu]], None], cpus: Sequence[VCpu]) -> None:
+        clock = ThreadClock([cpu.index for cpu in cpus])
+        self.clocks.append(clock)
         try:
             loop(cpus)
         except BaseException as error:
             self.fail(error, cpus[0] if len(cpus) == 1 else None)
+        finally:
+            clock.stop()
 
     def _park(self) -> bool:
         """A vCPU was told to stop: wait while the machine is paused. Whether it is to go on."""
         with self._condition:
             self._parked += 1
             self._condition.notify_all()
-            while self._paused and not self._stopping:
-                self._condition.wait()
+            with self._idle():
+                while self._paused and not self._stopping:
+                    self._condition.wait()
             self._parked -= 1
             return not self._stopping
+
+    @contextmanager
+    def _idle(self) -> Iterator[None]:
+        """Counts what the thread waits for nothing to do."""
+        started = time.monotonic_ns()
+        yield
+        ident = threading.get_native_id()
+        for clock in self.clocks:
+            if clock.native_id == ident:
+                clock.idle_ns += time.monotonic_ns() - started
 
     def _serve(self, cpu: VCpu, reason: int) -> bool:
         """What every schedule does for a reason of `raddle_run`; whether the vCPU's turn goes on."""
         if reason == lib.RADDLE_MISS:
-            if self.translator.miss(cpu.env, cpu.header) == lib.RADDLE_FULL:
+            if self.miss(cpu.env, cpu.header) == lib.RADDLE_FULL:
                 lib.raddle_code_flush(self.context, lib.raddle_code_generation(self.context))
         elif reason == lib.RADDLE_WORK:
             cpu.drain()
@@ -366,7 +448,7 @@ class Engine:
         """Multi-threaded: this thread runs one vCPU; the runtime lets it sleep when it is halted."""
         cpu = cpus[0]
         env, header = cpu.env, cpu.header
-        run, miss, missed = lib.raddle_run, self.translator.miss, lib.RADDLE_MISS
+        run, miss, missed = lib.raddle_run, self.miss, lib.RADDLE_MISS
         while True:
             reason = run(env)
             if reason == missed:
@@ -404,7 +486,8 @@ class Engine:
                     if not self._park():
                         return
                     continue
-                lib.raddle_wait(self.context, _FOREVER)
+                with self._idle():
+                    lib.raddle_wait(self.context, _FOREVER)
 
     def _loop_icount(self, cpus: Sequence[VCpu]) -> None:
         """Instruction counting: slices and timers by executed instructions; idle time is skipped."""
@@ -435,7 +518,8 @@ class Engine:
                 continue
             deadline = lib.raddle_timer_next(context)
             if deadline == _FOREVER:
-                lib.raddle_wait(context, _FOREVER)
+                with self._idle():
+                    lib.raddle_wait(context, _FOREVER)
             else:
                 lib.raddle_icount_warp(context, max(0, deadline - lib.raddle_clock_ns(context)))
                 lib.raddle_timers_run(context)
@@ -443,7 +527,9 @@ class Engine:
     # -- information ---------------------------------------------------------------------------------------------------
 
     def stats(self) -> dict[str, object]:
-        """Counters of the translator and the runtime, and of each vCPU."""
+        """Counters of the translator and the runtime, of each vCPU, its thread and, after `profile`, the paths into
+        Python. Any thread; see raddle.debug.report for a text.
+        """
         native = ffi.new("struct raddle_stats *")
         lib.raddle_stats(self.context, native)
         result: dict[str, object] = dict(self.translator.statistics())
@@ -455,9 +541,16 @@ class Engine:
             lib.raddle_cpu_stats(cpu.env, one)
             per_cpu.append({**cpu.info(), **{name: int(getattr(one, name)) for name, _ in ffi.typeof(one[0]).fields}})
         result["cpus"] = per_cpu
+        result["threads"] = [clock.read() for clock in self.clocks]
+        result["paths"] = self._profile.paths() if self._profile else []
         return result
 
 
+_CALLEES: Final = {
+    "tlb_fill": lib.RADDLE_CALLEE_TLB_FILL,
+    "fault": lib.RADDLE_CALLEE_FAULT,
+    "interrupt": lib.RADDLE_CALLEE_INTERRUPT,
+}
 _FOREVER: Final = (1 << 64) - 1
 
 

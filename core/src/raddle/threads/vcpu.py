@@ -71,6 +71,14 @@ class VCpu:
         mask = (1 << (8 * field.type.size)) - 1
         ffi.cast(_POINTERS[field.type], ffi.cast("char *", self.env) + field.offset)[0] = value & mask
 
+    @property
+    def pc(self) -> int:
+        """Where the vCPU is: while a hook, a device or a helper runs for it, the instruction that called.
+
+        Exact on the vCPU's own thread and while the machine is paused.
+        """
+        return int(lib.raddle_pc(self.env))
+
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def interrupt_set(self, bits: int) -> None:
@@ -125,6 +133,7 @@ class VCpu:
         """Reset this vCPU and let it run from `entry`, with `context` in its first argument register. Does not wait."""
 
         def run() -> None:
+            self.engine.flush_tlb(self)
             self.engine.frontend.reset(self, entry, context)
             self.header.halted = 0
             self.header.powered_off = 0
@@ -147,7 +156,9 @@ class VCpu:
     # -- information ---------------------------------------------------------------------------------------------------
 
     def info(self) -> dict[str, object]:
-        """Thread, state and counters, for `info cpus`; a snapshot that may be torn while the vCPU runs."""
+        """Thread, state and counters, for `info cpus`. A vCPU that runs is asked where it is, and given 50 ms for it;
+        the rest is a snapshot that may be torn. Any thread.
+        """
         header = self.header
         state = "off" if header.powered_off else "halted" if header.halted else "running"
         counters = {name: self[name] for name in COMMON if name.startswith("count_")}
@@ -156,9 +167,26 @@ class VCpu:
             "index": self.index,
             "thread": thread.native_id if thread is not None and thread.is_alive() else None,
             "state": state,
-            "pc": int(header.pc),
+            "pc": self._where(),
             **counters,
         }
+
+    def _where(self) -> int:
+        """The pc, exact if the vCPU's thread answers in time."""
+        thread = self.thread
+        resting = self.header.halted or self.header.powered_off or self.engine.paused
+        if resting or thread is None or not thread.is_alive() or thread is threading.current_thread():
+            return self.pc
+        found: list[int] = []
+        answered = threading.Event()
+
+        def look() -> None:
+            found.append(int(self.header.pc))
+            answered.set()
+
+        self.async_run_on_cpu(look)
+        answered.wait(0.05)
+        return found[0] if found else int(self.header.pc)
 
     def __repr__(self) -> str:
         return f"<VCpu {self.index}>"
