@@ -497,3 +497,22 @@ def _aim(random: Random, registers: list[int], name: str, values: dict[str, int]
     offset = values.get("offset", 0)
     if n != 15:
         registers[n] = base - (offset if values.get("P") else 0) & 0xFFFF_FFFF
+
+
+ELSEWHERE = frozenset(
+    {"WFI", "WFE", "YIELD", "SEV", "HVC", "SMC", "MCR", "MRC", "MCRR", "MRRC", "CDP", "LDC", "STC", "UNDEFINED"}
+)
+"""What the peer cannot show: waiting, firmware and system registers have tests of their own; VFP too."""
+
+
+def lines() -> dict[tuple[str, str], list[Pattern]]:
+    """The lines that ``random_case`` is for, by table and name."""
+    found: dict[tuple[str, str], list[Pattern]] = {}
+    for table, (_, decoder, _) in INSTRUCTION_SETS.items():
+        for pattern in decoder().patterns:
+            if pattern.name not in ELSEWHERE and not pattern.name.startswith("V"):
+                found.setdefault((table, pattern.name), []).append(pattern)
+    return found
+
+
+LINES = lines()

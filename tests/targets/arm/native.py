@@ -7,11 +7,13 @@ ended; nothing else is translated. Where there is no memory for that block, a pr
 
 from __future__ import annotations
 
+from differential import CODE, CODE_SIZE, DATA, DATA_SIZE, Case, Result, block_mode, encoded, load_state, status
+from raddle.runtime._native import lib
+
 from raddle.accel import Decision, Mode
 from raddle.ir.interpreter import CpuState
 from raddle.ir.types import Field
 from raddle.memory import AddressSpace
-from raddle.runtime._native import lib
 from raddle.threads.engine import Engine
 from raddle.threads.vcpu import VCpu
 from raddle_host_x86_64.backend import X86BackEnd
@@ -27,8 +29,6 @@ from raddle_target_arm.state import (
     SPSR,
     SYSTEM,
 )
-
-from differential import CODE, CODE_SIZE, DATA, DATA_SIZE, Case, Result, block_mode, load_state, status
 
 VECTORS = 0x0100_0000
 """Where exceptions are entered; no data."""
@@ -81,18 +81,20 @@ class NativeRunner:
         header.pc = CODE
         self.memory.write(CODE, case.image)
         self.memory.write(DATA, case.memory())
-        self._until_elsewhere(len(case.image))
+        self._until_elsewhere(case)
         return self._result(case)
 
-    def _until_elsewhere(self, size: int) -> None:
-        """Run until the block that is wanted is not the case's own."""
-        cpu = self.cpu
-        started = False
+    def _until_elsewhere(self, case: Case) -> None:
+        """Run until the block that is wanted does not start with an instruction of the case or with the ISB."""
+        cpu, starts, at = self.cpu, set(), CODE
+        for table, word in case.words:
+            starts.add(at)
+            at += len(encoded(table, word))
+        starts.add(at)
         while True:
             reason = lib.raddle_run(cpu.env)
-            inside = CODE < cpu.header.pc < CODE + size
-            if reason == lib.RADDLE_MISS and (not started or inside):
-                started = True
+            if reason == lib.RADDLE_MISS and cpu.header.pc in starts:
+                starts.discard(cpu.header.pc)  # so that a branch to itself ends, too
                 self.engine.translator.miss(cpu.env, cpu.header)
             elif reason == lib.RADDLE_WORK:
                 cpu.drain()

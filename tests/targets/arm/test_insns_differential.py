@@ -10,14 +10,13 @@ from random import Random
 
 import pytest
 
-from raddle.translate.decode import Pattern
 from raddle_target_arm.exceptions import CPSR_E
 from raddle_target_arm.state import MODE_SVC, MODE_SWP, MODE_USR
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from differential import (
-    INSTRUCTION_SETS,
+    LINES,
     Case,
     InterpreterRunner,
     UnicornRunner,
@@ -29,28 +28,10 @@ from differential import (
 
 pytestmark = pytest.mark.peer("unicorn")
 
-ELSEWHERE = frozenset(
-    {"WFI", "WFE", "YIELD", "SEV", "HVC", "SMC", "MCR", "MRC", "MCRR", "MRRC", "CDP", "LDC", "STC", "UNDEFINED"}
-)
-"""What the peer cannot show: waiting, firmware and system registers have tests of their own."""
-
 CASES = 8
 """Cases of each line of a table, in each mode."""
 
 MODES = {"svc": MODE_SVC, "usr": MODE_USR, "big-endian": MODE_SVC | CPSR_E}
-
-
-def lines() -> dict[tuple[str, str], list[Pattern]]:
-    """The lines of the tables by table and name."""
-    found: dict[tuple[str, str], list[Pattern]] = {}
-    for table, (_, decoder, _) in INSTRUCTION_SETS.items():
-        for pattern in decoder().patterns:
-            if pattern.name not in ELSEWHERE and not pattern.name.startswith("V"):
-                found.setdefault((table, pattern.name), []).append(pattern)
-    return found
-
-
-LINES = lines()
 
 
 @cache
