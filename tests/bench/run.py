@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times Raddle against the peer (qemu-system-arm) on the same files, in turn, in one run.
 
-Prints a table of medians and ratios and writes it as JSON. A ratio is Raddle's time divided by the peer's, so below 1 is
-faster. Whole processes are timed, start-up included, unless a row says otherwise.
+Prints a table of medians and ratios and writes it as JSON. A ratio is Raddle's time divided by the peer's, so below 1
+is faster. Whole processes are timed, start-up included, unless a row says otherwise.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def run(command: Sequence[str], figure: Callable[[Run], float]) -> Run:
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         try:
-            pid, status, usage = wait(process, started + TIME_LIMIT)
+            status, usage = wait(process, started + TIME_LIMIT)
         except TimeoutError:
             process.kill()
             process.wait()
@@ -79,13 +79,13 @@ def run(command: Sequence[str], figure: Callable[[Run], float]) -> Run:
     return result
 
 
-def wait(process: subprocess.Popen[bytes], deadline: float) -> tuple[int, int, resource.struct_rusage]:
+def wait(process: subprocess.Popen[bytes], deadline: float) -> tuple[int, resource.struct_rusage]:
     """The child's status with its own resource usage. Raises TimeoutError."""
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         if pid:
             process.returncode = os.waitstatus_to_exitcode(status)
-            return pid, process.returncode, usage
+            return process.returncode, usage
         if time.monotonic() > deadline:
             raise TimeoutError
         time.sleep(0.01)
@@ -165,7 +165,16 @@ def kernels(runs: int) -> list[Row]:
     """The bare-metal integer kernels, and the geometric mean of their ratios."""
     rows = []
     for name in KERNELS:
-        arguments = ["-M", "virt", "-m", "256M", "-nographic", "-no-reboot", "-kernel", str(GUESTS / f"bench-{name}.elf")]
+        arguments = [
+            "-M",
+            "virt",
+            "-m",
+            "256M",
+            "-nographic",
+            "-no-reboot",
+            "-kernel",
+            str(GUESTS / f"bench-{name}.elf"),
+        ]
         rows.append(compare(f"kernel {name}", arguments, runs, expect("PASS", wall), "s"))
     ratios = [row.ratio for row in rows if row.ratio]
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
@@ -180,7 +189,20 @@ def linux(payload: Path, runs: int) -> list[Row]:
     def arguments(cpus: int, words: str = "", *more: str) -> list[str]:
         files = ["-kernel", str(payload / "vmlinuz"), "-initrd", str(payload / "initramfs.cpio.gz")]
         append = f"console=ttyAMA0 panic=-1 {words}".strip()
-        return ["-M", "virt", "-smp", str(cpus), "-m", "512M", *files, "-append", append, "-nographic", "-no-reboot", *more]
+        return [
+            "-M",
+            "virt",
+            "-smp",
+            str(cpus),
+            "-m",
+            "512M",
+            *files,
+            "-append",
+            append,
+            "-nographic",
+            "-no-reboot",
+            *more,
+        ]
 
     ok = expect("PAYLOAD-OK", wall)
     rows = [compare(f"boot, {cpus} vCPU", arguments(cpus), runs, ok, "s", 3.0) for cpus in (1, 2, 4)]
@@ -203,7 +225,9 @@ def linux(payload: Path, runs: int) -> list[Row]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="counted runs of each command")
-    parser.add_argument("--payload", type=Path, help="directory with vmlinuz and initramfs.cpio.gz; made if it is missing")
+    parser.add_argument(
+        "--payload", type=Path, help="directory with vmlinuz and initramfs.cpio.gz; made if it is missing"
+    )
     parser.add_argument("--only", choices=("kernels", "linux"), help="one part of the table")
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where to write the table")
     options = parser.parse_args()

@@ -258,4 +258,3 @@ def _extend(value: int, memop: MemOp) -> int:
     if memop.signed and value >> (bits - 1):
         return value | ((1 << 64) - 1) & ~((1 << bits) - 1)
     return value
-

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The x86-64 back end passes the host contract, with every access hitting the software TLB and with every one missing."""
+"""The x86-64 back end passes the host contract, with all accesses hitting the software TLB and with all missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raddle.ir.opcodes import Op
 from raddle.testing.host_contract import Backend, HostContract
 
 sys.path.insert(0, str(Path(__file__).parent))
-from harness import Harness  # noqa: E402
+from harness import Harness
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="runs x86-64 code")
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Building IR: values, labels, callees, and the ``Builder`` that front ends write their semantics with.
 
-An SSA value is the ``Instruction`` that defines it. A function is a flat list of instructions in which ``LABEL`` starts a
-basic block; control reaches a label by ``br``, ``brcond`` or by falling through. Falling off the end of the list means
+An SSA value is the ``Instruction`` that defines it. A function is a flat list of instructions in which ``LABEL``
+starts a basic block; control reaches a label by ``br``, ``brcond`` or by falling through. Falling off the end of the list means
 "the next guest instruction". A value may be used in every block that its definition dominates *and* that stands after
 it in the list; what must change in a loop or differ by path is a ``Local``.
 """
@@ -104,7 +104,7 @@ class Rounding(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class FloatToInt:
-    """``signed`` result of ``width`` bits (16 or 32, extended to the result), scaled by 2**``fraction`` before rounding."""
+    """``signed`` result of ``width`` bits (16, 32; extended to the result), scaled by 2**``fraction`` before rounding."""
 
     signed: bool
     rounding: Rounding
@@ -131,8 +131,8 @@ class CalleeKind(IntEnum):
 class Callee:
     """Something that IR can call, by kind and name; the machine resolves names when it is built.
 
-    Up to four integer arguments; one i64 result (truncated to the call's type). ``may_exit``: when the callee returns with
-    the CPU's ``exit_now`` field set, the block is left at once for the execution loop, state as the callee left it.
+    Up to four integer arguments; one i64 result (truncated to the call's type). ``may_exit``: when the callee returns
+    with the CPU's ``exit_now`` field set, the block is left at once for the execution loop, state as the callee left it.
     ``pure_state``: the callee neither reads nor writes guest state fields.
     """
 
@@ -399,7 +399,7 @@ class Builder:
         return self._emit(Op.LOAD_EXCLUSIVE, type, (self.value(address, self.word),), MemAccess(memop, mmu_index))
 
     def store_exclusive(self, address: Operand, value: Value, memop: MemOp, mmu_index: int) -> Value:
-        """Yields I32: 0 if the store took place, 1 if not. The instruction's type is I32; the value's type is its own."""
+        """Yields I32: 0 if the store took place, 1 if not. The value may be of another type."""
         args = (self.value(address, self.word), value)
         return self._emit(Op.STORE_EXCLUSIVE, Type.I32, args, MemAccess(memop, mmu_index))
 
@@ -465,7 +465,9 @@ class Builder:
 
     def call(self, callee: Callee, *args: Operand, type: Type = Type.VOID) -> Value:
         """Call with up to four integer arguments; ints count as words."""
-        return self._emit(Op.CALL, type, tuple(a if isinstance(a, Instruction) else self.const(a) for a in args), callee)
+        return self._emit(
+            Op.CALL, type, tuple(a if isinstance(a, Instruction) else self.const(a) for a in args), callee
+        )
 
     def label(self, name: str = "") -> Label:
         return Label(name)
@@ -493,7 +495,7 @@ class Builder:
         self.bind(end)
 
     def goto(self, offset: int, hole: Hole | None = None) -> None:
-        """Leave the block for this instruction's address + ``offset`` (+ ``hole``), in the same block mode; chainable."""
+        """Leave for this instruction's address + ``offset`` (+ ``hole``), in the same block mode; chainable."""
         self._emit(Op.GOTO, Type.VOID, () if hole is None else (self.value(hole, self.word),), offset)
 
     def goto_indirect(self, address: Operand) -> None:
@@ -501,7 +503,7 @@ class Builder:
         self._emit(Op.GOTO_INDIRECT, self.word, (self.value(address, self.word),))
 
     def exit_main(self) -> None:
-        """Leave for the execution loop, which checks interrupts and goes on at the common fields ``pc`` and ``mode``."""
+        """Leave for the execution loop, which checks interrupts and goes on at the fields ``pc`` and ``mode``."""
         self._emit(Op.EXIT_MAIN, Type.VOID)
 
     def ret(self, value: Value | None = None) -> None:

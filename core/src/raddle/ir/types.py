@@ -81,7 +81,7 @@ class Hole:
     """A literal operand left open when an instruction is translated; filled in for every word that shares the template.
 
     ``index`` is its place in the decode pattern's ``hole_values``. A hole is a 32-bit constant to the IR (sign-extended
-    where a 64-bit operand is wanted); Python cannot compute with it, so a semantics function cannot depend on its value.
+    where a 64-bit operand is wanted); Python cannot compute with it, so no semantics function depends on its value.
     """
 
     index: int
@@ -107,7 +107,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FieldArray:
-    """An array of equal fields: ``elements[i]`` are usable with ``get``/``set``, the whole with ``get_at``/``set_at``."""
+    """An array of equal fields: ``elements[i]`` is for ``get``/``set``, the whole for ``get_at``/``set_at``."""
 
     name: str
     type: Type
@@ -148,8 +148,10 @@ class StateLayout:
         self.fields[name] = field
         return field
 
-    def array(self, name: str, type: Type, count: int, names: tuple[str, ...] | None = None, hot: tuple[int, ...] = ()) -> FieldArray:
-        """Append ``count`` consecutive fields named ``name0``… (or as ``names`` says); element i is hot as ``hot[i]``."""
+    def array(
+        self, name: str, type: Type, count: int, names: tuple[str, ...] | None = None, hot: tuple[int, ...] = ()
+    ) -> FieldArray:
+        """Append ``count`` fields named ``name0``… (or as ``names`` says); element i is hot as ``hot[i]``."""
         elements = tuple(
             self.field(names[i] if names else f"{name}{i}", type, hot[i] if i < len(hot) else -1) for i in range(count)
         )
@@ -195,6 +197,6 @@ class MemOp:
         return self.size if self.align is Align.NATURAL else 1 << self.align
 
     def encode(self, mmu_index: int) -> int:
-        """The word that slow paths get: size_log2 | signed << 3 | big_endian << 4 | align_log2 << 5 | mmu_index << 8."""
+        """For slow paths: size_log2 | signed << 3 | big_endian << 4 | align_log2 << 5 | mmu_index << 8."""
         align = self.size.bit_length() - 1 if self.align is Align.NATURAL else int(self.align)
         return (self.size.bit_length() - 1) | self.signed << 3 | self.big_endian << 4 | align << 5 | mmu_index << 8

@@ -72,8 +72,8 @@ class BigLock:
 class Engine:
     """Runs the vCPUs of one machine.
 
-    `start`, `pause`, `resume`, `stop`, `join` may be called from any thread; what each waits for stands there. The first
-    error of any vCPU, device or hook stops everything and is raised by `join`.
+    `start`, `pause`, `resume`, `stop`, `join` may be called from any thread; what each waits for stands there. The
+    first error of any vCPU, device or hook stops everything and is raised by `join`.
     """
 
     def __init__(
@@ -192,12 +192,14 @@ class Engine:
         number = tables[callee.kind].get(callee.name)
         if number is None:
             kind = callee.kind.name.lower()
-            raise MachineError(f"target {self.frontend.name} calls the {kind} helper {callee.name!r}, which does not exist")
+            raise MachineError(
+                f"target {self.frontend.name} calls the {kind} helper {callee.name!r}, which does not exist"
+            )
         return number
 
     def flush_tlb(self, cpu: VCpu) -> None:
         """Empty a vCPU's software TLB. On its own thread, outside generated code, or before it runs."""
-        flush = ffi.cast("raddle_function", self._table[helpers.NUMBER["tlb_flush"]])
+        flush = ffi.cast("raddle_function", self.table[helpers.NUMBER["tlb_flush"]])
         flush(cpu.env, 0, 0, 0, 0)
 
     def _write_code(self, code: bytes) -> int:
@@ -298,7 +300,7 @@ class Engine:
         return int(lib.raddle_clock_ns(self.context))
 
     def timer(self, callback: Callable[[], None]) -> Timer:
-        """A disarmed timer that will call `callback` under the big lock. Raises MachineError when there are too many."""
+        """A disarmed timer that calls `callback` under the big lock. Raises MachineError when there are too many."""
         number = lib.raddle_timer_new(self.context, lib.RADDLE_TIMER_PYTHON, len(self.timer_callbacks), ffi.NULL)
         if number < 0:
             raise MachineError(f"a machine has at most {lib.RADDLE_TIMERS} timers")

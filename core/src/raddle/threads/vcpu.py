@@ -15,13 +15,20 @@ from raddle.runtime.layout import COMMON
 if TYPE_CHECKING:
     from raddle.threads.engine import Engine
 
-_POINTERS = {Type.I1: "uint8_t *", Type.I32: "uint32_t *", Type.I64: "uint64_t *", Type.F32: "uint32_t *", Type.F64: "uint64_t *"}
+_POINTERS = {
+    Type.I1: "uint8_t *",
+    Type.I32: "uint32_t *",
+    Type.I64: "uint64_t *",
+    Type.F32: "uint32_t *",
+    Type.F64: "uint64_t *",
+}
 
 
 class Registers:
     """A vCPU's state by attribute: ``cpu.regs.pc``, ``cpu.regs.r0``. Exact while the machine is paused."""
 
     __slots__ = ("_cpu",)
+    _cpu: VCpu
 
     def __init__(self, cpu: VCpu) -> None:
         object.__setattr__(self, "_cpu", cpu)
