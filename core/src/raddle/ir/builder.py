@@ -2,7 +2,7 @@
 """Building IR: values, labels, callees, and the ``Builder`` that front ends write their semantics with.
 
 An SSA value is the ``Instruction`` that defines it. A function is a flat list of instructions in which ``LABEL``
-starts a basic block; control reaches a label by ``br``, ``brcond`` or by falling through. Falling off the end of the list means
+starts a basic block; control reaches a label by ``br``, ``brcond`` or by falling through. Falling off the end means
 "the next guest instruction". A value may be used in every block that its definition dominates *and* that stands after
 it in the list; what must change in a loop or differ by path is a ``Local``.
 """
@@ -104,7 +104,7 @@ class Rounding(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class FloatToInt:
-    """``signed`` result of ``width`` bits (16, 32; extended to the result), scaled by 2**``fraction`` before rounding."""
+    """A ``signed`` result of ``width`` bits (16 or 32, extended), scaled by 2**``fraction`` before rounding."""
 
     signed: bool
     rounding: Rounding
@@ -132,7 +132,7 @@ class Callee:
     """Something that IR can call, by kind and name; the machine resolves names when it is built.
 
     Up to four integer arguments; one i64 result (truncated to the call's type). ``may_exit``: when the callee returns
-    with the CPU's ``exit_now`` field set, the block is left at once for the execution loop, state as the callee left it.
+    with the CPU's ``exit_now`` field set, the block is left at once for the execution loop.
     ``pure_state``: the callee neither reads nor writes guest state fields.
     """
 

@@ -2,8 +2,8 @@
 """vCPUs, their host threads, and the two ways of scheduling them.
 
 Lock order (a thread that holds one may take those further down only): the engine's condition, the big lock, the GIL,
-the translator's lock, the back end's lock. The GIL is never held while the big lock is waited for: cffi releases it around
-every call of the runtime.
+the translator's lock, the back end's lock. The GIL is never held while the big lock is waited for: cffi releases it
+around every call of the runtime.
 """
 
 from raddle.threads.engine import Engine
