@@ -24,6 +24,9 @@ __all__ = ["CharDevice", "ConsoleClosed", "ExpectTimeout", "FileDevice", "Memory
 INPUT_LIMIT: Final = 4096
 """Bytes that may wait for the guest before a reader thread reads no further."""
 
+LOOK_SECONDS: Final = 0.01
+"""How often an expectation looks at the output."""
+
 TAIL: Final = 300
 """Characters of output that an expectation's error shows."""
 
@@ -141,14 +144,14 @@ class MemoryConsole(CharDevice):
         super().__init__()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._output: list[str] = []
-        self._unread = ""
+        self._unread: list[str] = []
 
     def write(self, data: bytes) -> None:
+        # Guests write single bytes, so this only collects them; who expects something looks every now and then.
         with self._changed:
             text = self._decoder.decode(data)
             self._output.append(text)
-            self._unread += text
-            self._changed.notify_all()
+            self._unread.append(text)
 
     @property
     def text(self) -> str:
@@ -164,7 +167,8 @@ class MemoryConsole(CharDevice):
     def read(self) -> str:
         """The output that nobody has read yet. Never waits."""
         with self._changed:
-            text, self._unread = self._unread, ""
+            text = "".join(self._unread)
+            self._unread.clear()
             return text
 
     def expect(self, pattern: str | re.Pattern[str], timeout: float = 30.0) -> re.Match[str]:
@@ -177,15 +181,17 @@ class MemoryConsole(CharDevice):
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
-                match = compiled.search(self._unread)
+                unread = "".join(self._unread)
+                match = compiled.search(unread)
                 if match is not None:
-                    self._unread = self._unread[match.end() :]
+                    self._unread = [unread[match.end() :]]
                     return match
+                self._unread = [unread]
                 left = deadline - time.monotonic()
                 if self._closed or left <= 0:
                     break
-                self._changed.wait(left)
-            tail = repr(self._unread[-TAIL:])
+                self._changed.wait(min(left, LOOK_SECONDS))
+            tail = repr(unread[-TAIL:])
         if self._closed:
             raise ConsoleClosed(f"the machine stopped without printing {compiled.pattern!r}; it ended with {tail}")
         raise ExpectTimeout(f"the guest did not print {compiled.pattern!r} in {timeout:g} s; it ended with {tail}")

@@ -313,13 +313,44 @@ class Machine:
         self, kind: str, function: Callable[..., object], start: int | None = None, end: int | None = None
     ) -> Hook:
         """Call `function` on each event of `kind` ("block", "memory", "exception") whose guest address lies from
-        `start` up to `end` (None: anywhere). Takes effect at once, also while the machine runs. An exception in it
-        stops the machine and comes out of `wait`.
+        `start` up to `end` (None: anywhere; a memory hook needs both). Takes effect at once, also while the machine
+        runs. An exception in it stops the machine and comes out of `wait`.
         """
         add: Callable[..., Hook] | None = getattr(self.engine, "add_hook", None)
         if add is None:
             raise UsageError("this engine has no hooks")
         return add(kind, function, start, end)
+
+    def add_block_hook(
+        self, function: Callable[[Any, int], object], start: int | None = None, end: int | None = None
+    ) -> Hook:
+        """Call `function(cpu, pc)` before each block that is executed and begins from `start` up to `end`.
+
+        Takes effect at once on all vCPUs. While there is a block hook the guest is slower by far; a machine that has
+        none pays nothing. The hook runs on its vCPU's thread, which it may share with no lock: several run at the same
+        time. See raddle.debug.hooks for what a hook may do, and from where it may be added and removed.
+        """
+        return self.hook("block", function, start, end)
+
+    def add_memory_hook(self, function: Callable[[Any, int, int, bool, int], object], start: int, end: int) -> Hook:
+        """Call `function(cpu, address, size, is_write, value)` for each load or store that touches the virtual
+        addresses from `start` up to `end`, 16 MiB at most. Threads as for `add_block_hook`.
+        """
+        return self.hook("memory", function, start, end)
+
+    def add_exception_hook(
+        self, function: Callable[[Any, Any], object], start: int | None = None, end: int | None = None
+    ) -> Hook:
+        """Call `function(cpu, event)` after each exception or interrupt that is entered at a pc from `start` up to
+        `end`; `event` is a raddle.debug.probes.ExceptionTaken. Threads as for `add_block_hook`.
+        """
+        return self.hook("exception", function, start, end)
+
+    def profile(self) -> None:
+        """Measure the paths into Python and the time by category, for `stats`. Before `start`."""
+        profile: Callable[[], None] | None = getattr(self.engine, "profile", None)
+        if profile is not None:
+            profile()
 
     def log(self, items: Sequence[str], stream: TextIO) -> None:
         """Write about these items (`in_asm`, `int` ...: those of `-d`) to `stream` from now on."""
