@@ -49,10 +49,11 @@ def _watch(env: Any, address: int, size: int, is_write: int, value: int) -> None
 class Machine:
     """One vCPU with identity-mapped memory, and what a test wants to see of it."""
 
-    def __init__(self, flags: int = lib.RADDLE_FLAG_DUAL_MAP | lib.RADDLE_FLAG_PARALLEL) -> None:
+    def __init__(self, flags: int = lib.RADDLE_FLAG_DUAL_MAP | lib.RADDLE_FLAG_PARALLEL, wfe_limit_us: int = 0) -> None:
         config = ffi.new("struct raddle_config *")
         config.page_bits, config.word_bits, config.ncpus = 12, 32, 1
         config.flags, config.code_size, config.fetch_index_shift = flags, 1 << 20, 0
+        config.wfe_limit_us = wfe_limit_us
         callbacks = ffi.new("struct raddle_callbacks *")
         callbacks.call, callbacks.mmio, callbacks.watch = _call, _mmio, _watch
         self.context = lib.raddle_context_new(config, callbacks)
@@ -399,6 +400,16 @@ def test_round_robin_reasons() -> None:
         lib.raddle_interrupt_set(machine.env, 1)
         assert lib.raddle_wait(machine.context, NONE)
         assert lib.raddle_can_run(machine.env)
+        assert machine.run(RAM) == lib.RADDLE_MISS
+        machine.helper("wfe")
+        assert not lib.raddle_can_run(machine.env)
+        assert machine.run(RAM) == lib.RADDLE_HALTED
+        lib.raddle_event(machine.context)
+        assert lib.raddle_can_run(machine.env)
+        assert machine.run(RAM) == lib.RADDLE_MISS
+        lib.raddle_event(machine.context)
+        machine.helper("wfe")  # takes the event
+        assert machine.run(RAM) == lib.RADDLE_MISS
         machine.helper("yield_")
         assert machine.run(RAM) == lib.RADDLE_YIELD
         timer = lib.raddle_timer_new(machine.context, lib.RADDLE_TIMER_SLICE, 0, machine.env)
@@ -407,6 +418,24 @@ def test_round_robin_reasons() -> None:
         machine.install(RAM, loop + machine.set_pc(RAM) + b"\x31\xc0\xc3")
         lib.raddle_timer_set(machine.context, timer, lib.raddle_clock_ns(machine.context) + 5_000_000)
         assert machine.run(RAM) == lib.RADDLE_SLICE
+    finally:
+        machine.close()
+
+
+@pytest.mark.parametrize("flags", [lib.RADDLE_FLAG_PARALLEL, 0, lib.RADDLE_FLAG_ICOUNT])
+def test_a_wait_for_an_event_may_be_limited(flags: int) -> None:
+    machine = Machine(flags, wfe_limit_us=2000)
+    try:
+        lib.raddle_icount_set(machine.env, 10)
+        machine.helper("wfe")
+        if flags != lib.RADDLE_FLAG_PARALLEL:
+            assert machine.run(RAM) == lib.RADDLE_HALTED
+        if flags == lib.RADDLE_FLAG_ICOUNT:
+            assert lib.raddle_timer_next(machine.context) == 2_000_000
+            lib.raddle_icount_warp(machine.context, 2_000_000)
+        elif not flags:
+            assert not lib.raddle_wait(machine.context, NONE)
+        assert machine.run(RAM) == lib.RADDLE_MISS
     finally:
         machine.close()
 

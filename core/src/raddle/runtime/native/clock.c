@@ -300,6 +300,12 @@ uint64_t raddle_timer_next(raddle_context *ctx)
     uint32_t i = earliest(ctx);
     uint64_t deadline = i == RADDLE_TIMERS ? NONE : ctx->timers[i].deadline;
     pthread_mutex_unlock(&ctx->timer_lock);
+    uint64_t limit = (uint64_t)ctx->config.wfe_limit_us * 1000;
+    for (uint32_t n = 0; limit && has_flag(ctx, RADDLE_FLAG_ICOUNT) && n < ctx->config.ncpus; n++) {
+        struct raddle_cpu *cpu = ctx->cpus[n];
+        if (cpu && cpu->waiting_event && cpu->event_since + limit < deadline)
+            deadline = cpu->event_since + limit;
+    }
     return deadline;
 }
 

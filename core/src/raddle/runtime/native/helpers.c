@@ -44,6 +44,7 @@ HELPER(wfe)
     struct raddle_cpu_header *h = header_of(env);
     if (!EXCHANGE(h->event, 0) && !(LOAD(h->interrupt_request) & h->interrupt_mask)) {
         cpu_of(env)->waiting_event = true;
+        cpu_of(env)->event_since = clock_now(cpu_of(env)->context);
         h->exit_now = 1;
     }
     return 0;

@@ -221,6 +221,7 @@ struct raddle_cpu {
     uint32_t block_flags;
     bool exclusive; /* this vCPU runs in an exclusive section of its own */
     bool yielding, waiting_event;
+    uint64_t event_since; /* virtual time when waiting_event was set */
     uint64_t retaddr;    /* return address of the call out of a block that is being served, 0 for none */
     uint64_t chain_slot; /* jump to patch once its target is known */
     uint64_t chain_pc;
@@ -297,6 +298,7 @@ void cpu_set_lines(struct raddle_cpu *cpu, uint32_t lines);
 void cpu_clear_lines(struct raddle_cpu *cpu, uint32_t lines);
 void cpu_set_event(struct raddle_cpu *cpu);
 void cpu_sleep(struct raddle_cpu *cpu, bool for_event);
+bool event_wait_over(struct raddle_cpu *cpu);
 void cpu_big_lock(struct raddle_cpu *cpu);
 
 /* loop.c */

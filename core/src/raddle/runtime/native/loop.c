@@ -187,11 +187,11 @@ static int attend_sleep(struct raddle_cpu *cpu)
     }
     h->halted = 0;
     if (cpu->waiting_event) {
+        if (!parallel && !event_wait_over(cpu))
+            return RADDLE_HALTED;
         cpu->waiting_event = false;
         if (parallel)
             cpu_sleep(cpu, true);
-        else
-            cpu->yielding = !LOAD(h->event);
         EXCHANGE(h->event, 0);
         return AGAIN;
     }

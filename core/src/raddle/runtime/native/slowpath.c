@@ -184,7 +184,8 @@ static uint32_t load_crossing(struct access *a, uint64_t *value)
 static void watch_load(struct access *a, uint64_t value)
 {
     struct probe probe, last;
-    if (!tlb_probe(a->cpu, a->address, ACCESS_READ, a->index, &probe))
+    if (!atomic_load_explicit(&a->cpu->context->watch_count, memory_order_relaxed) ||
+        !tlb_probe(a->cpu, a->address, ACCESS_READ, a->index, &probe))
         return;
     uint64_t end = (a->address + a->size - 1) & a->cpu->context->word_mask;
     if (crosses_page(a) && tlb_probe(a->cpu, end, ACCESS_READ, a->index, &last))

@@ -265,8 +265,28 @@ void raddle_error(raddle_context *ctx, void *env)
     raddle_stop(ctx);
 }
 
+/* Round-robin: whether a vCPU that executed WFE goes on: an event, an interrupt, or it has waited long enough. */
+bool event_wait_over(struct raddle_cpu *cpu)
+{
+    struct raddle_cpu_header *h = cpu->header;
+    uint64_t limit = (uint64_t)cpu->context->config.wfe_limit_us * 1000;
+    return LOAD(h->event) || (LOAD(h->interrupt_request) & h->interrupt_mask) ||
+           (limit && clock_now(cpu->context) - cpu->event_since >= limit);
+}
+
+static bool any_waits_for_event(struct raddle_context *ctx)
+{
+    for (uint32_t i = 0; i < ctx->config.ncpus; i++)
+        if (ctx->cpus[i] && ctx->cpus[i]->waiting_event)
+            return true;
+    return false;
+}
+
 int raddle_wait(raddle_context *ctx, uint64_t ns)
 {
+    uint64_t limit = (uint64_t)ctx->config.wfe_limit_us * 1000;
+    if (limit && limit < ns && any_waits_for_event(ctx))
+        ns = limit;
     uint64_t deadline = ns == NONE ? NONE : now_ns() + ns;
     pthread_mutex_lock(&ctx->idle_lock);
     bool in_time = true;
@@ -285,6 +305,8 @@ int raddle_can_run(void *env)
         return 1;
     if (h->powered_off)
         return 0;
+    if (cpu->waiting_event)
+        return event_wait_over(cpu);
     return !h->halted || (LOAD(h->interrupt_request) & h->interrupt_mask);
 }
 
