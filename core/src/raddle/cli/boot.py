@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, TextIO
 
-from raddle.cli.monitor import Monitor, show
+from raddle.cli.monitor import Monitor, show_stats
 from raddle.cli.options import BootOptions, configure
 from raddle.errors import MachineError, UsageError
 from raddle.machine.chardev import CharDevice
@@ -67,6 +67,8 @@ def _build(options: BootOptions, serial: list[CharDevice], log: TextIO) -> Machi
         devices = logging.getLogger("raddle.devices")
         devices.addHandler(logging.StreamHandler(log))
         devices.setLevel(logging.INFO)
+    if "stats" in options.log:
+        machine.profile()
     items = tuple(item for item in options.log if item not in INSIDE)
     if items:
         machine.log(items, log)
@@ -95,7 +97,7 @@ def _run(
     finally:
         machine.stop()
         if "stats" in options.log:
-            print(show(machine.stats()), file=log)
+            print(show_stats(machine.stats()), file=log)
         machine.close()
     return TERMINATED + received[0] if received else status
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Final, Protocol
 
+from raddle.debug import report
 from raddle.errors import RaddleError, unknown
 
-__all__ = ["Monitor", "MonitoredCpu", "MonitoredMachine", "show"]
+__all__ = ["Monitor", "MonitoredCpu", "MonitoredMachine", "show", "show_stats"]
 
 PROMPT: Final = "(raddle) "
 LINE_LIMIT: Final = 1000
@@ -119,7 +120,10 @@ def _help(_: MonitoredMachine) -> str:
 
 
 def _info_cpus(machine: MonitoredMachine) -> str:
-    return "\n".join(f"CPU {cpu.index}: {_pairs(cpu.info())}" for cpu in machine.cpus)
+    infos = [cpu.info() for cpu in machine.cpus]
+    if all("pc" in info for info in infos):
+        return report.cpus(infos)
+    return "\n".join(f"CPU {cpu.index}: {_pairs(info)}" for cpu, info in zip(machine.cpus, infos, strict=True))
 
 
 def _info_status(machine: MonitoredMachine) -> str:
@@ -131,7 +135,7 @@ def _info_registers(machine: MonitoredMachine) -> str:
 
 
 def _info_stats(machine: MonitoredMachine) -> str:
-    return show(machine.stats())
+    return show_stats(machine.stats())
 
 
 def _stop(machine: MonitoredMachine) -> str:
@@ -158,6 +162,11 @@ def _pairs(values: Mapping[str, object]) -> str:
     """A CPU's facts in a line; its number stands before it."""
     shown = {name: f"{value:#x}" if name == "pc" else value for name, value in values.items() if name != "index"}
     return ", ".join(f"{name} {value}" for name, value in shown.items())
+
+
+def show_stats(values: Mapping[str, object]) -> str:
+    """An engine's counters as a report; those of an engine that counts something else as they are."""
+    return report.report(values) if "threads" in values else show(values)
 
 
 def show(values: Mapping[str, object], prefix: str = "") -> str:

@@ -158,7 +158,7 @@ LOG_ITEMS: Final = {
 
 def _log(options: BootOptions, value: str) -> None:
     items = value.split(",")
-    if "help" in items:
+    if "help" in items or "?" in items:
         raise _Help("Log items (-d):\n" + "".join(f"  {name:<14}{text}\n" for name, text in LOG_ITEMS.items()))
     for item in items:
         if item not in LOG_ITEMS:

@@ -9,7 +9,7 @@ from time import thread_time_ns
 from typing import Any, Final
 
 from raddle.codegen.backend import BackEnd, Template
-from raddle.codegen.template import Entry
+from raddle.codegen.template import Block, Entry
 from raddle.ir.builder import Builder
 from raddle.runtime._native import ffi, lib
 from raddle.translate.frontend import FrontEnd, InstructionSet
@@ -21,16 +21,19 @@ _NO_PAGE: Final = (1 << 64) - 1
 
 
 class BlockTrace:
-    """What a listener of translations is told: see ``Translator.listeners``."""
+    """What a listener of translations is told: see ``Translator.listeners``.
 
-    __slots__ = ("code", "entries", "mode", "pc", "words")
+    ``words`` are (instruction word, bytes), one for each of ``entries``; those of no instruction have size 0.
+    """
 
-    def __init__(self, pc: int, mode: int, words: list[tuple[int, int]], entries: list[Entry], code: bytes) -> None:
+    __slots__ = ("block", "entries", "mode", "pc", "words")
+
+    def __init__(self, pc: int, mode: int, words: list[tuple[int, int]], entries: list[Entry], block: Block) -> None:
         self.pc = pc
         self.mode = mode
         self.words = words
         self.entries = entries
-        self.code = code
+        self.block = block
 
 
 class _Memo:
@@ -150,7 +153,7 @@ class Translator:
         self.blocks += 1
         self.instructions += len(entries)
         if self.listeners:
-            self._tell(pc, mode, data, size, entries, block.code)
+            self._tell(pc, mode, data, entries, block)
         self.total_ns += thread_time_ns() - started
         return int(answer)
 
@@ -240,7 +243,7 @@ class Translator:
         self.template_ns += thread_time_ns() - started
         return entry
 
-    def _tell(self, pc: int, mode: int, data: bytes, size: int, entries: list[Entry], code: bytes) -> None:
+    def _tell(self, pc: int, mode: int, data: bytes, entries: list[Entry], block: Block) -> None:
         words: list[tuple[int, int]] = []
         position = 0
         for entry in entries:
@@ -249,6 +252,6 @@ class Translator:
                 raw = raw[2:] + raw[:2]
             words.append((int.from_bytes(raw, "little"), entry.size))
             position += entry.size
-        trace = BlockTrace(pc, mode, words, entries, code)
+        trace = BlockTrace(pc, mode, words, entries, block)
         for listener in self.listeners:
             listener(trace)

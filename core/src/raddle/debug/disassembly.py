@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Machine code as text, by capstone. For logs: what capstone cannot read is shown as bytes."""
+
+from __future__ import annotations
+
+import platform
+import threading
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Final
+
+import capstone
+
+__all__ = ["host", "lines", "one"]
+
+_ARCHITECTURES: Final[dict[str, tuple[int, int]]] = {
+    "a32": (capstone.CS_ARCH_ARM, capstone.CS_MODE_ARM),
+    "t32": (capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB),
+    "x86_64": (capstone.CS_ARCH_X86, capstone.CS_MODE_64),
+    "aarch64": (capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM),
+}
+_HOSTS: Final = {"amd64": "x86_64", "arm64": "aarch64"}
+"""Other names of hosts."""
+
+_lock: Final = threading.Lock()
+"""A capstone handle is one thread's at a time."""
+
+
+@cache
+def _engine(architecture: str) -> Any:
+    if architecture not in _ARCHITECTURES:
+        return None
+    return capstone.Cs(*_ARCHITECTURES[architecture])
+
+
+def lines(architecture: str, code: bytes, address: int) -> Iterator[tuple[int, bytes, str]]:
+    """(address, bytes, text) of each instruction ("a32", "t32", "x86_64", "aarch64"). Any thread."""
+    position = 0
+    engine = _engine(architecture)
+    while position < len(code):
+        with _lock:
+            rest = code[position:]
+            found = list(engine.disasm_lite(rest, address + position)) if engine is not None else []
+        for at, size, mnemonic, operands in found:
+            yield at, code[position : position + size], f"{mnemonic} {operands}".rstrip()
+            position += size
+        if position < len(code):
+            yield address + position, code[position : position + 1], f".byte {code[position]:#04x}"
+            position += 1
+
+
+def one(architecture: str, code: bytes, address: int) -> str | None:
+    """The text of the one instruction that `code` is; None when it is none. Any thread."""
+    engine = _engine(architecture)
+    if engine is None:
+        return None
+    with _lock:
+        for _, size, mnemonic, operands in engine.disasm_lite(code, address, 1):
+            if size == len(code):
+                return f"{mnemonic} {operands}".rstrip()
+    return None
+
+
+def host() -> str:
+    """The architecture of this host, as `lines` knows it."""
+    machine = platform.machine().lower()
+    return _HOSTS.get(machine, machine)

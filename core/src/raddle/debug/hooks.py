@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hooks: Python functions that are called when a guest does something.
+
+Threads: a hook is called on the thread of the vCPU it is about, several of them at the same time in multi-threaded mode,
+and holds no lock: what it shares it must guard itself. It may read and write its own vCPU's registers and guest memory,
+add and remove hooks, and ask the machine to stop; it must not wait for another vCPU.
+
+`add…` and `remove` may be called on any thread that does not hold the big lock. On return they have taken effect on all
+vCPUs; when a vCPU's thread calls them (a hook that removes itself), on that vCPU a removed hook is not called any more,
+and the rest follows as soon as it leaves the block that it is in.
+
+An exception in a hook stops the machine, and comes out of `Machine.wait` and `Engine.join`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from raddle.debug.probes import ExceptionTaken, Filled, Probes
+from raddle.errors import UsageError, unknown
+from raddle.runtime._native import ffi, lib
+
+if TYPE_CHECKING:
+    from raddle.threads.engine import Engine
+    from raddle.threads.vcpu import VCpu
+    from raddle.translate.translator import BlockTrace
+
+__all__ = ["MAX_WATCHED_PAGES", "Hook", "Hooks"]
+
+MAX_WATCHED_PAGES: Final = 4096
+"""All memory hooks together reach at most so many pages."""
+
+KINDS: Final = ("block", "memory", "exception")
+
+
+class Hook:
+    """A hook that was added."""
+
+    def __init__(self, hooks: Hooks, kind: str, call: Callable[..., object], start: int | None, end: int | None) -> None:
+        self._hooks = hooks
+        self.kind = kind
+        self.call = call
+        """What the engine calls."""
+        self.start, self.end = start, end
+
+    def remove(self) -> None:
+        """Take the hook away; see the module on threads. Does nothing the second time."""
+        self._hooks.remove(self)
+
+
+class Hooks:
+    """The hooks of one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._probes = Probes(engine)
+        self._lock = threading.Lock()
+        """Guards the tables; nothing is waited for under it."""
+        self._applying = threading.Lock()
+        """Held while vCPUs are waited for, by threads outside the runtime alone."""
+        self._hooks: tuple[Hook, ...] = ()
+        self._tracing = False
+        self._pages: tuple[int, ...] = ()
+
+    # --- adding
+
+    def add(self, kind: str, function: Callable[..., object], start: int | None, end: int | None) -> Hook:
+        """A hook by the name of its kind. Raises UsageError."""
+        match kind:
+            case "block":
+                return self.add_block(function, start, end)
+            case "memory":
+                if start is None or end is None:
+                    raise UsageError("a memory hook needs the first address and the one after the last")
+                return self.add_memory(function, start, end)
+            case "exception":
+                return self.add_exception(function, start, end)
+            case _:
+                raise unknown("kind of hook", kind, KINDS)
+
+    def add_block(
+        self, function: Callable[[VCpu, int], object], start: int | None = None, end: int | None = None
+    ) -> Hook:
+        """Call `function(cpu, pc)` before each block whose first instruction lies from `start` up to `end`.
+
+        While there is a block hook, no block is chained to the next, whatever the range: the guest runs 50 to 1000
+        times slower. The state is exact, and may be changed, but for pc.
+        """
+        call: Callable[[VCpu, int], object] = function
+        if start is not None or end is not None:
+            low, high = _range(start, end)
+
+            def call(cpu: VCpu, pc: int) -> None:
+                if low <= pc < high:
+                    function(cpu, pc)
+
+        return self._add(Hook(self, "block", call, start, end))
+
+    def add_memory(self, function: Callable[[VCpu, int, int, bool, int], object], start: int, end: int) -> Hook:
+        """Call `function(cpu, address, size, is_write, value)` for each access that touches the virtual addresses from
+        `start` up to `end`: for loads after the access, for stores before it. Fetches are no accesses.
+
+        Accesses to these pages take the slow path, whether a hook wants them or not; others cost nothing.
+        """
+        low, high = _range(start, end)
+
+        def call(cpu: VCpu, address: int, size: int, is_write: bool, value: int) -> None:
+            if address < high and low < address + size:
+                function(cpu, address, size, is_write, value)
+
+        return self._add(Hook(self, "memory", call, start, end))
+
+    def add_exception(
+        self, function: Callable[[VCpu, ExceptionTaken], object], start: int | None = None, end: int | None = None
+    ) -> Hook:
+        """Call `function(cpu, event)` after each exception or interrupt that is entered at a pc from `start` up to
+        `end`.
+        """
+        call: Callable[[VCpu, ExceptionTaken], object] = function
+        if start is not None or end is not None:
+            low, high = _range(start, end)
+
+            def call(cpu: VCpu, event: ExceptionTaken) -> None:
+                if low <= event.pc < high:
+                    function(cpu, event)
+
+        return self._add(Hook(self, "exception", call, start, end))
+
+    def add_fill(self, function: Callable[[VCpu, Filled], object]) -> Hook:
+        """Call `function(cpu, event)` after each page-table look-up that a vCPU's TLB needs."""
+        return self._add(Hook(self, "fill", function, None, None))
+
+    def add_translation(self, function: Callable[[BlockTrace], object]) -> Hook:
+        """Call `function(trace)` for each block that is translated from now on, on the translating thread.
+
+        A block is translated once, and executed any number of times: see `add_block` for that.
+        """
+        return self._add(Hook(self, "translation", function, None, None))
+
+    def _add(self, hook: Hook) -> Hook:
+        with self._lock:
+            hooks = (*self._hooks, hook)
+            count = len(self._watched(hooks))
+            if count > MAX_WATCHED_PAGES:
+                raise UsageError(f"memory hooks on {count} pages; {MAX_WATCHED_PAGES} are possible")
+            self._set(hooks)
+        self._settle()
+        return hook
+
+    def remove(self, hook: Hook) -> None:
+        """Take a hook away; see `Hook.remove`."""
+        with self._lock:
+            if hook not in self._hooks:
+                return
+            self._set(tuple(one for one in self._hooks if one is not hook))
+        self._settle()
+
+    def _set(self, hooks: tuple[Hook, ...]) -> None:
+        """Under the lock: what the callbacks see from now on."""
+
+        def calls(kind: str) -> tuple[Any, ...]:
+            return tuple(hook.call for hook in hooks if hook.kind == kind)
+
+        engine = self._engine
+        others = [one for one in engine.translator.listeners if one not in [hook.call for hook in self._hooks]]
+        self._hooks = hooks
+        engine.block_hooks = calls("block")
+        engine.watch_hooks = calls("memory")
+        engine.translator.listeners = [*others, *calls("translation")]
+        self._probes.exceptions = calls("exception")
+        self._probes.fills = calls("fill")
+
+    # --- taking effect
+
+    def _settle(self) -> None:
+        cpu = self._engine.current_cpu
+        if cpu is None:
+            self._apply()
+        else:
+            # It may be in the runtime, which exclusive sections wait to be left.
+            cpu.async_run_on_cpu(self._apply)
+
+    def _apply(self) -> None:
+        """Bring the runtime into line with the tables. Every vCPU leaves its block on the way."""
+        engine = self._engine
+        with self._applying:
+            if engine.context == ffi.NULL:
+                return
+            with engine.exclusive():
+                if not self._probes.settled:
+                    self._probes.apply()
+            tracing = bool(engine.block_hooks)
+            if tracing != self._tracing:
+                self._tracing = tracing
+                lib.raddle_trace(engine.context, tracing)
+            pages = self._watched(self._hooks)
+            if pages != self._pages:
+                self._pages = pages
+                lib.raddle_watch_set(engine.context, ffi.new("uint64_t[]", pages), len(pages))
+
+    def _watched(self, hooks: tuple[Hook, ...]) -> tuple[int, ...]:
+        """Virtual addresses of the pages that memory hooks touch."""
+        size = 1 << self._engine.frontend.page_bits
+        pages: set[int] = set()
+        for hook in hooks:
+            if hook.kind == "memory" and hook.start is not None and hook.end is not None:
+                if (hook.end - hook.start) // size > MAX_WATCHED_PAGES:
+                    raise UsageError(
+                        f"a memory hook from {hook.start:#x} to {hook.end:#x}: "
+                        f"{MAX_WATCHED_PAGES} pages of {size} bytes are possible"
+                    )
+                pages.update(range(hook.start & -size, hook.end, size))
+        return tuple(sorted(pages))
+
+
+def _range(start: int | None, end: int | None) -> tuple[int, int]:
+    low, high = start if start is not None else 0, end if end is not None else 1 << 64
+    if not 0 <= low < high:
+        raise UsageError(f"a hook's addresses go from low to high, not from {low:#x} to {high:#x}")
+    return low, high

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`-d`: what a machine does, written down as it happens.
+
+An entry is one write to the stream, under a lock: entries of vCPUs that run at the same time never mix.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, TextIO
+
+from raddle.debug import disassembly
+from raddle.debug.probes import ExceptionTaken, Filled
+from raddle.errors import unknown
+from raddle.ir.builder import Builder
+from raddle.ir.printer import print_function
+
+if TYPE_CHECKING:
+    from raddle.threads.engine import Engine
+    from raddle.threads.vcpu import VCpu
+    from raddle.translate.translator import BlockTrace
+
+__all__ = ["ITEMS", "Log"]
+
+ROW_SIZE: Final = 8
+"""Bytes of a row of a block's table, which begins with the lengths of the hot and the cold part, 16 bits each."""
+
+
+class Log:
+    """Writes about some items to a stream, until `remove`."""
+
+    def __init__(self, engine: Engine, items: Sequence[str], stream: TextIO) -> None:
+        """Begins at once. `items` are names in ITEMS; raises UsageError for another. Any thread."""
+        self._engine = engine
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._seen: set[tuple[int, int, int]] = set()
+        """Instructions whose IR was shown: word, context and mode."""
+        for item in items:
+            if item not in ITEMS:
+                raise unknown("log item", item, ITEMS)
+        hooks = engine.hooks
+        self._hooks = []
+        chosen = tuple(TRANSLATIONS[item] for item in items if item in TRANSLATIONS)
+        if chosen:
+            self._hooks.append(hooks.add_translation(lambda trace: self._translated(chosen, trace)))
+        if "int" in items:
+            self._hooks.append(hooks.add_exception(self._exception))
+        if "mmu" in items:
+            self._hooks.append(hooks.add_fill(self._fill))
+        if "exec" in items:
+            self._hooks.append(hooks.add_block(self._executed))
+
+    def remove(self) -> None:
+        """End. Any thread; see raddle.debug.hooks."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _write(self, text: str) -> None:
+        with self._lock:
+            self._stream.write(text)
+
+    # --- what happens while it runs
+
+    def _executed(self, cpu: VCpu, pc: int) -> None:
+        self._write(f"exec: vCPU {cpu.index}: {pc:#x}\n")
+
+    def _exception(self, cpu: VCpu, event: ExceptionTaken) -> None:
+        self._write(f"int: vCPU {cpu.index}: {event}\n")
+
+    def _fill(self, cpu: VCpu, event: Filled) -> None:
+        self._write(f"mmu: vCPU {cpu.index}: {event}\n")
+
+    # --- translation
+
+    def _translated(self, parts: Sequence[Callable[[Log, BlockTrace], Iterator[str]]], trace: BlockTrace) -> None:
+        lines = [line for part in parts for line in part(self, trace)]
+        if lines:
+            self._write("".join(f"{line}\n" for line in (*lines, "")))
+
+    def _in_asm(self, trace: BlockTrace) -> Iterator[str]:
+        yield f"in_asm: block at {trace.pc:#x}, mode {trace.mode:#x}"
+        for pc, word, size, _ in _instructions(trace):
+            yield f"  {pc:#010x}:  {word:0{2 * size}x}{' ' * (8 - 2 * size)}  {self._text(trace, pc, word, size)}"
+
+    def _op(self, trace: BlockTrace) -> Iterator[str]:
+        """The IR of instructions that were not met before, made again: it depends on word, context and mode alone."""
+        frontend = self._engine.frontend
+        instructions = frontend.instruction_set(trace.mode)
+        context = frontend.initial_context(trace.mode)
+        for pc, word, size, entry in _instructions(trace):
+            key = (word | size << 32, context, trace.mode)
+            if key not in self._seen:
+                self._seen.add(key)
+                pattern = instructions.decode(word, size)
+                b = Builder(frontend.word, frontend.state.nzcv)
+                instructions.translate(b, pattern, word, context, trace.mode)
+                yield f"op: {pc:#x}: {self._text(trace, pc, word, size)}"
+                if pattern is not None and pattern.holes:
+                    values = pattern.hole_values(word)
+                    yield "       ; " + ", ".join(f"%{index} = {value:#x}" for index, value in enumerate(values))
+                yield from print_function(b).splitlines()
+            context = trace.entries[entry].next_context
+
+    def _out_asm(self, trace: BlockTrace) -> Iterator[str]:
+        block = trace.block
+        yield f"out_asm: block at {trace.pc:#x}, mode {trace.mode:#x}: {len(block.code)} bytes"
+        texts = {entry: f"{pc:#x}: {self._text(trace, pc, word, size)}" for pc, word, size, entry in _instructions(trace)}
+        rows = list(struct.iter_unpack("<HHxxxx", block.table))
+        parts = [("entry", block.hot_start)]
+        parts += [(texts.get(index, "between instructions"), hot) for index, (hot, _) in enumerate(rows)]
+        hot_end = sum(size for _, size in parts)
+        parts.append(("padding", block.cold_start - hot_end))
+        parts += [(f"{texts.get(index, 'between instructions')} (cold)", cold) for index, (_, cold) in enumerate(rows)]
+        parts.append(("exits", len(block.code) - sum(size for _, size in parts)))
+        position = 0
+        for name, size in parts:
+            if size <= 0:
+                continue
+            yield f"  {name}"
+            for at, data, text in disassembly.lines(disassembly.host(), block.code[position : position + size], position):
+                yield f"    {at:04x}:  {data.hex(' '):<32}  {text}"
+            position += size
+
+    def _text(self, trace: BlockTrace, pc: int, word: int, size: int) -> str:
+        instructions = self._engine.frontend.instruction_set(trace.mode)
+        try:
+            return instructions.disassemble(word, size, pc)
+        except Exception as error:  # a log must not stop the guest over a text
+            return f".word {word:#x} (no disassembly: {error})"
+
+
+def _instructions(trace: BlockTrace) -> Iterator[tuple[int, int, int, int]]:
+    """pc, word, size, and index of the entry of each guest instruction; entries of size 0 are none."""
+    pc = trace.pc
+    for index, (word, size) in enumerate(trace.words):
+        if size:
+            yield pc, word, size, index
+        pc += size
+
+
+TRANSLATIONS: Final[dict[str, Callable[[Log, BlockTrace], Iterator[str]]]] = {
+    "in_asm": Log._in_asm,
+    "op": Log._op,
+    "out_asm": Log._out_asm,
+}
+
+ITEMS: Final = (*TRANSLATIONS, "int", "exec", "mmu")
+"""Items of `-d` that a log writes about."""

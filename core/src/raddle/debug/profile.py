@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a machine's time goes: clocks of the vCPUs' threads, and the paths from them into Python.
+
+A thread's wall time is the sum of: CPU time (which the paths divide into translation, Python and execution), time that
+it was ready and waited for a core (the kernel's run delay), and time that it was blocked. The runtime measures sleeping
+and the big lock; what is left of the blocked time is the GIL, with the exclusive sections of other vCPUs.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from raddle.memory.space import IoHandler, Kind
+
+if TYPE_CHECKING:
+    from raddle.threads.engine import Engine
+
+__all__ = ["Profile", "ThreadClock"]
+
+
+class ThreadClock:
+    """The time of one thread that runs vCPUs. Made on that thread; `read` on any."""
+
+    def __init__(self, cpus: list[int]) -> None:
+        self.cpus = cpus
+        """Numbers of the vCPUs that the thread runs."""
+        self.native_id = threading.get_native_id()
+        self._ident = threading.get_ident()
+        self.idle_ns = 0
+        """Time with no vCPU to run, or with the machine paused; the thread itself counts it."""
+        self._final: dict[str, Any] | None = None
+        self._started = time.monotonic_ns()
+        self._base = self._host_times()
+
+    def stop(self) -> None:
+        """The thread ends. On that thread."""
+        self._final = self.read()
+
+    def read(self) -> dict[str, Any]:
+        """Nanoseconds since the thread began: `wall_ns`, `cpu_ns`, `delay_ns` (ready, but no core was free; None where
+        the kernel does not tell), `idle_ns`.
+        """
+        final = self._final
+        if final is not None:
+            return final
+        (cpu, delay), (cpu_base, delay_base) = self._host_times(), self._base
+        return {
+            "cpus": self.cpus,
+            "wall_ns": time.monotonic_ns() - self._started,
+            "cpu_ns": cpu - cpu_base,
+            "delay_ns": None if delay is None or delay_base is None else delay - delay_base,
+            "idle_ns": self.idle_ns,
+        }
+
+    def _host_times(self) -> tuple[int, int | None]:
+        try:
+            cpu, delay, _ = Path(f"/proc/self/task/{self.native_id}/schedstat").read_text().split()
+            return int(cpu), int(delay)
+        except (OSError, ValueError):
+            pass
+        try:
+            return time.clock_gettime_ns(time.pthread_getcpuclockid(self._ident)), None
+        except OSError:
+            return 0, None
+
+
+class _Path:
+    """A way from the runtime into Python: calls and nanoseconds for each vCPU, and in the last place for no vCPU."""
+
+    __slots__ = ("calls", "cpu_ns", "kind", "name", "wall_ns")
+
+    def __init__(self, kind: str, name: str, cpus: int) -> None:
+        self.kind = kind
+        self.name = name
+        self.calls = [0] * (cpus + 1)
+        self.wall_ns = [0] * (cpus + 1)
+        self.cpu_ns = [0] * (cpus + 1)
+
+    def add(self, cpu: int, started: int, cpu_started: int) -> None:
+        """Count a call that began at these times. A vCPU's place is written by its own thread alone."""
+        self.cpu_ns[cpu] += time.thread_time_ns() - cpu_started
+        self.wall_ns[cpu] += time.monotonic_ns() - started
+        self.calls[cpu] += 1
+
+
+class Profile:
+    """Puts a stopwatch around everything that the runtime calls in Python. For the rest of the engine's life."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._count = len(engine.cpus)
+        self._paths: list[_Path] = []
+        self._timers: dict[str, _Path] = {}
+        names = [region.name for region in engine.memory.regions if region.kind is Kind.IO]
+        engine.handlers = [
+            _TimedHandler(handler, self._path("MMIO", name), engine)
+            for name, handler in zip(names, engine.handlers, strict=True)
+        ]
+        named = list(engine.frontend.python_helpers)
+        engine.python_callees[: len(named)] = [
+            (self._helper(self._path("helper", name), function), count)
+            for name, (function, count) in zip(named, engine.python_callees, strict=False)
+        ]
+        engine.timer_callbacks = [self.timer(callback) for callback in engine.timer_callbacks]
+        engine.miss = self._miss(self._path("translation", "blocks"), engine.miss)
+
+    def paths(self) -> list[dict[str, Any]]:
+        """Every path: `kind` ("MMIO", "helper", "timer", "translation"), `name`, and lists of `calls`, `wall_ns` and
+        `cpu_ns` with a place for each vCPU and a last one for what no vCPU's thread did.
+        """
+        return [{name: getattr(path, name) for name in _Path.__slots__} for path in self._paths]
+
+    def _path(self, kind: str, name: str) -> _Path:
+        path = _Path(kind, name, self._count)
+        self._paths.append(path)
+        return path
+
+    def timer(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """A timer's callback with a stopwatch."""
+        name = getattr(callback, "__qualname__", type(callback).__name__)
+        if name not in self._timers:
+            self._timers[name] = self._path("timer", name)
+        path, nobody = self._timers[name], self._count
+
+        def timed() -> None:
+            started, cpu_started = time.monotonic_ns(), time.thread_time_ns()
+            callback()
+            path.add(nobody, started, cpu_started)
+
+        return timed
+
+    @staticmethod
+    def _helper(path: _Path, function: Callable[..., int | None]) -> Callable[..., int | None]:
+        def timed(cpu: Any, *values: int) -> int | None:
+            started, cpu_started = time.monotonic_ns(), time.thread_time_ns()
+            result = function(cpu, *values)
+            path.add(cpu.index, started, cpu_started)
+            return result
+
+        return timed
+
+    @staticmethod
+    def _miss(path: _Path, function: Callable[[Any, Any], int]) -> Callable[[Any, Any], int]:
+        def timed(env: Any, header: Any) -> int:
+            started, cpu_started = time.monotonic_ns(), time.thread_time_ns()
+            result = function(env, header)
+            path.add(header.cpu_index, started, cpu_started)
+            return result
+
+        return timed
+
+
+class _TimedHandler:
+    """A device with a stopwatch."""
+
+    def __init__(self, handler: IoHandler, path: _Path, engine: Engine) -> None:
+        self._handler: Final = handler
+        self._path: Final = path
+        self._memory: Final = engine.memory
+
+    def read(self, offset: int, size: int) -> int:
+        started, cpu_started = time.monotonic_ns(), time.thread_time_ns()
+        value = self._handler.read(offset, size)
+        self._path.add(self._memory.initiator, started, cpu_started)
+        return value
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        started, cpu_started = time.monotonic_ns(), time.thread_time_ns()
+        self._handler.write(offset, size, value)
+        self._path.add(self._memory.initiator, started, cpu_started)
