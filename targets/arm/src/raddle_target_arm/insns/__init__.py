@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import FunctionType, ModuleType
 from typing import Final
 
+from raddle.debug import disassembly
 from raddle.ir.builder import Builder
 from raddle.ir.opcodes import TABLE, Effect
 from raddle.ir.types import FlagCondition
@@ -104,6 +105,11 @@ class _Instructions(InstructionSet):
         raise NotImplementedError
 
     def disassemble(self, word: int, size: int, pc: int) -> str:
+        units = (word,) if size == self.unit else (word >> 16, word & 0xFFFF)
+        code = b"".join(unit.to_bytes(self.unit, "little") for unit in units)
+        text = disassembly.one("a32" if self.unit == 4 else "t32", code, pc)
+        if text is not None:
+            return text
         pattern = self.decode(word, size)
         if pattern is None:
             return super().disassemble(word, size, pc)
