@@ -6,6 +6,7 @@ from __future__ import annotations
 import platform
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -226,6 +227,23 @@ def test_a_store_while_translating(
     if stored_at is not None:
         machine.helper("phys_store32", RAM + stored_at, 1)
     assert machine.install(RAM, b"\xc3", guest=snapshot, version=version) == getattr(lib, result)
+
+
+def test_a_page_without_code_left_is_stored_to_at_full_speed(machine: Machine) -> None:
+    def notdirty() -> int:
+        machine.header.arg0 = RAM + 2
+        assert lib.raddle_slow_store(machine.env, 0, 0) == 0
+        stats = ffi.new("struct raddle_cpu_stats *")
+        lib.raddle_cpu_stats(machine.env, stats)
+        return int(stats.notdirty)
+
+    assert notdirty() == 0
+    machine.install(RAM, b"\xc3")
+    time.sleep(0.05)  # longer than a translation of the page may be under way
+    assert notdirty() == 1
+    assert notdirty() == 1
+    machine.install(RAM, b"\xc3")
+    assert notdirty() == 2
 
 
 def test_slow_load_and_store_reach_ram_and_devices(machine: Machine) -> None:

@@ -18,7 +18,7 @@ enum raddle_constants {
     RADDLE_SLICE = 4,
     RADDLE_YIELD = 5,
     RADDLE_BUDGET = 6,
-    RADDLE_FULL = 7, /* answer of code_begin, install and code_write too */
+    RADDLE_FULL = 7, /* answer of raddle_block_install: no room for the block; raddle_run does not say it */
     RADDLE_ERROR = 8,
 
     RADDLE_INSTALL_OK = 0,
