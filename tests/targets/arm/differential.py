@@ -51,8 +51,8 @@ from raddle_target_arm.state import (
     ZF,
 )
 
-CODE, CODE_SIZE = 0x0001_0000, 0x1000
-"""Address of the instruction."""
+CODE, CODE_SIZE = 0x0500_5000, 0x1000
+"""Address of the instruction; no small register shifted leads there from the data."""
 DATA, DATA_SIZE = 0x0002_0000, 0x2000
 """The only memory that loads and stores reach besides the code, which no case stores to."""
 WINDOW = DATA + DATA_SIZE // 2
@@ -171,7 +171,7 @@ class CaseMemory:
         self.code = case.image.ljust(CODE_SIZE, b"\0")
 
     def load(self, address: int, memop: MemOp, mmu_index: int) -> int:
-        place, at = (self.content, address - DATA) if address >= DATA else (self.code, address - CODE)
+        place, at = (self.code, address - CODE) if address >= CODE else (self.content, address - DATA)
         if not 0 <= at <= len(place) - memop.size:
             raise MemoryFault(address, 0)
         return int.from_bytes(place[at : at + memop.size], "big" if memop.big_endian else "little")
@@ -441,7 +441,7 @@ def _pc_allowed(table: str, name: str, letter: str, values: dict[str, int]) -> b
         if letter == "t":
             return name.startswith(("LDR_", "STR_")) or name == "MRC"
         if letter in "nm" and name.startswith(("LDR", "STR")):
-            return letter == "n" and not values.get("W")
+            return letter == "n" and not values.get("W") and name.startswith("LDR")
         return letter in "nm" and name.endswith(("_reg", "_imm")) and name not in ("MSR_reg", "BLX_reg")
     if letter == "t":
         return name.startswith("LDR_")
