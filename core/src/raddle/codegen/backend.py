@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from raddle.codegen.template import Block, Entry
+from raddle.codegen.template import Block, Entry, Template
 from raddle.ir.builder import Callee, Instruction, Local
-from raddle.ir.types import StateLayout, Type
+from raddle.ir.types import Field, StateLayout, Type
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,6 @@ class Thunks:
     """Code for each ``thunk_*`` field of the header; each refers to C functions by absolute address."""
 
 
-class Template(ABC):
-    """One compiled instruction whose holes are open."""
-
-    @abstractmethod
-    def fill(self, values: tuple[int, ...]) -> Entry:
-        """The entry for these hole values (in the order of the decode pattern's holes)."""
-
-
 class BackEnd(ABC):
     """Compiles IR for one host. Not thread-safe: the translator calls it under its lock."""
 
@@ -60,6 +52,10 @@ class BackEnd(ABC):
     @abstractmethod
     def template(self, code: list[Instruction], locals: list[Local], size: int, context: int, next_context: int) -> Template:
         """Compile one instruction of ``size`` guest bytes; ``context`` goes into its table row."""
+
+    def place(self, field: Field) -> int:
+        """What kind of place the host keeps the field in: fields of one kind can be renamed to one another."""
+        return 0
 
     @abstractmethod
     def routine(self, code: list[Instruction], locals: list[Local]) -> bytes:

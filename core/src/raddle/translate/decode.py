@@ -164,6 +164,37 @@ class Pattern:
         values.update(zip(self.hole_names, self.hole_values(word), strict=True))
         return values
 
+    def reader(self, names: Sequence[str]) -> Callable[[int], tuple[int, ...]]:
+        """A function of the word that gives the operands `names` (fields, constants, known operands) as a tuple."""
+        knowns = {known.name: known for known in self.knowns}
+        terms = []
+        functions: dict[str, Function] = {}
+        for number, name in enumerate(names):
+            if name in self.letters:
+                terms.append(self._expression(name))
+            elif name in self.constants:
+                terms.append(str(self.constants[name]))
+            else:
+                functions[f"f{number}"] = knowns[name].function
+                terms.append(f"f{number}({', '.join(self._expression(letter) for letter in knowns[name].letters)})")
+        read: Callable[[int], tuple[int, ...]] = eval(f"lambda w: ({''.join(f'{term}, ' for term in terms)})", functions)
+        return read
+
+    def key_mask_without(self, names: Sequence[str]) -> int:
+        """`key_mask` less the bits that nothing but the operands `names` is made of."""
+        needed = {letter for known in self.knowns if known.name not in names for letter in known.letters}
+        made = {letter for known in self.knowns if known.name in names for letter in known.letters}
+        mask = self.key_mask
+        for letter, pieces in self.letters.items():
+            if (letter in names or letter in made) and letter not in needed:
+                for shift, width in pieces:
+                    mask &= ~((1 << width) - 1 << shift)
+        return mask
+
+    def operands(self) -> frozenset[str]:
+        """The names of all operands but the holes."""
+        return frozenset((*self.letters, *self.constants, *(known.name for known in self.knowns)))
+
     def matches(self, word: int) -> bool:
         """Whether `word` is one of this line's, defined or not; exceptions to the line are not looked at."""
         return word & self.mask == self.value and not any(word & mask == value for mask, value in self.excluded)

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from raddle.ir.builder import Builder
-from raddle.ir.types import StateLayout, Type
+from raddle.ir.types import Field, StateLayout, Type
 
 if TYPE_CHECKING:
     from raddle.translate.decode import Pattern
+    from raddle.translate.sharing import Sharing
 
 RoutineBuilder = Callable[[Builder], None]
 """Builds the body of an IR routine; its arguments are the common fields ``arg0`` … ``arg3``, all I64, read first."""
@@ -42,11 +43,24 @@ class InstructionSet(ABC):
         """The pattern of an instruction word of ``size`` bytes; None when it is undefined."""
 
     @abstractmethod
-    def translate(self, b: Builder, pattern: Pattern | None, word: int, context: int, mode: int) -> int:
+    def translate(
+        self,
+        b: Builder,
+        pattern: Pattern | None,
+        word: int,
+        context: int,
+        mode: int,
+        registers: Mapping[str, int] | None = None,
+    ) -> int:
         """Emit one instruction (an undefined-instruction exception for None); return the next instruction's context.
 
-        What is emitted may depend on the bits of ``word`` in ``pattern.key_mask``, on ``context`` and on ``mode`` alone.
+        What is emitted may depend on the bits of ``word`` in ``pattern.key_mask``, on ``context`` and ``mode`` alone.
+        ``registers`` gives other values to the operands that ``sharing`` names.
         """
+
+    def sharing(self, pattern: Pattern) -> Sharing | None:
+        """How the words of ``pattern`` share templates; None when each choice of registers has its own."""
+        return None
 
     def disassemble(self, word: int, size: int, pc: int) -> str:
         """Assembly text for logs; need not be exact."""
@@ -66,6 +80,8 @@ class FrontEnd(ABC):
     fetch_index_shift: int = 0
     """The two bits of the block mode from this one on are the MMU index of instruction fetches."""
     state: StateLayout
+    registers: Sequence[Field] = ()
+    """The general registers by number, as the numbers of ``InstructionSet.sharing`` mean them."""
     routines: Mapping[str, RoutineBuilder]
     """IR routines by name. Names that the runtime calls, as routines or as Python helpers:
 
@@ -87,7 +103,7 @@ class FrontEnd(ABC):
         """Emit what blocks of this mode do before their first instruction; most emit nothing."""
 
     def epilogue(self, b: Builder, mode: int, context: int) -> None:
-        """Emit what a block does after its last instruction when it ends where it need not, before one in ``context``."""
+        """Emit what a block that ends where it need not does last, before an instruction in ``context``."""
 
     @abstractmethod
     def reset(self, cpu: Any, entry: int, context: int) -> None:

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from time import thread_time_ns
 from typing import Any, Final
 
-from raddle.codegen.backend import BackEnd, Template
-from raddle.codegen.template import Block, Entry
+from raddle.codegen.backend import BackEnd
+from raddle.codegen.template import Block, Entry, Template
 from raddle.ir.builder import Builder
 from raddle.runtime._native import ffi, lib
+from raddle.translate.decode import Pattern
 from raddle.translate.frontend import FrontEnd, InstructionSet
+from raddle.translate.sharing import Models, Sharing
 
 MAX_INSTRUCTIONS: Final = 64
 """Guest instructions in a block at the most."""
@@ -61,23 +63,30 @@ class Translator:
         self.page_size = 1 << frontend.page_bits
         self._memos: dict[int, _Memo] = {}
         self._templates: dict[tuple[object, int, int, int], Template] = {}
+        """By pattern (size for undefined words), kept bits of the word, context and mode."""
+        self._shared_templates: dict[tuple[Sharing, int, tuple[int, ...], int, int], Template] = {}
+        """Of models, by the bits of the word besides the registers, the model's registers, context and mode."""
+        self._models = Models(frontend.registers, [backend.place(field) for field in frontend.registers])
         self._lock = threading.Lock()
         self.listeners: list[Callable[[BlockTrace], None]] = []
         """Called with each block that was translated, on the translating thread."""
         self.blocks = 0
         self.instructions = 0
+        self.compiled = 0
+        """Instructions that were compiled; the other templates have been made of these."""
         self.words = 0
         """Distinct instruction words (by mode and context) that were looked up in the templates."""
         self.template_ns = 0
         self.total_ns = 0
 
     def statistics(self) -> dict[str, int]:
-        """Counters: blocks, instructions, distinct words, templates, and nanoseconds in all and for templates."""
+        """Counters: blocks, instructions, distinct words, templates (and how many of them were compiled), and nanoseconds in all and for templates."""
         return {
             "blocks": self.blocks,
             "instructions": self.instructions,
             "words": self.words,
             "templates": len(self._templates),
+            "compiled": self.compiled,
             "translate_ns": self.total_ns,
             "template_ns": self.template_ns,
         }
@@ -223,25 +232,55 @@ class Translator:
             return self.backend.template(b.code, b.locals, 0, context, context).fill(())
 
     def _entry(self, memo: _Memo, word: int, size: int, context: int, key: int) -> Entry:
-        started = thread_time_ns()
         pattern = memo.set.decode(word, size)
         if pattern is None:
-            kept, values = word, ()
+            entry = self._template(memo, None, word, size, context, word).fill(())
         else:
-            kept, values = word & pattern.key_mask, pattern.hole_values(word)
-        template_key = (pattern if pattern is not None else size, kept, context, memo.mode)
-        with self._lock:
-            template = self._templates.get(template_key)
+            kept = word & pattern.key_mask
+            template = self._templates.get((pattern, kept, context, memo.mode))
             if template is None:
-                b = Builder(self.frontend.word, self.frontend.state.nzcv)
-                next_context = memo.set.translate(b, pattern, word, context, memo.mode)
-                template = self.backend.template(b.code, b.locals, size, context, next_context)
-                self._templates[template_key] = template
-            entry = template.fill(values)
+                template = self._template(memo, pattern, word, size, context, kept)
+            entry = template.fill(pattern.hole_values(word))
         memo.entries[key] = entry
         self.words += 1
-        self.template_ns += thread_time_ns() - started
         return entry
+
+    def _template(
+        self, memo: _Memo, pattern: Pattern | None, word: int, size: int, context: int, kept: int
+    ) -> Template:
+        started = thread_time_ns()
+        key = (size if pattern is None else pattern, kept, context, memo.mode)
+        with self._lock:
+            template = self._templates.get(key)
+            if template is None:
+                sharing = None if pattern is None else memo.set.sharing(pattern)
+                if sharing is not None:
+                    template = self._shared(memo, sharing, word, size, context)
+                if template is None:
+                    template = self._compile(memo, pattern, word, size, context, None)
+                self._templates[key] = template
+        self.template_ns += thread_time_ns() - started
+        return template
+
+    def _compile(
+        self, memo: _Memo, pattern: Pattern | None, word: int, size: int, context: int, registers: dict[str, int] | None
+    ) -> Template:
+        b = Builder(self.frontend.word, self.frontend.state.nzcv)
+        next_context = memo.set.translate(b, pattern, word, context, memo.mode, registers)
+        self.compiled += 1
+        return self.backend.template(b.code, b.locals, size, context, next_context)
+
+    def _shared(self, memo: _Memo, sharing: Sharing, word: int, size: int, context: int) -> Template | None:
+        """The template of `word` made from its model's; None when that cannot be done."""
+        numbers = sharing.numbers(word)
+        model = self._models.model(numbers, len(numbers) - len(sharing.names))
+        mode = memo.mode & sharing.mode_mask if model.inside else memo.mode
+        key = (sharing, word & sharing.key_mask, model.numbers, context, mode)
+        template = self._shared_templates.get(key)
+        if template is None:
+            template = self._compile(memo, sharing.pattern, word, size, context, sharing.operands(model.numbers))
+            self._shared_templates[key] = template
+        return template if model.same else template.renamed(model.model_fields, model.fields)
 
     def _tell(self, pc: int, mode: int, data: bytes, entries: list[Entry], block: Block) -> None:
         words: list[tuple[int, int]] = []

@@ -6,22 +6,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from struct import Struct
 from typing import Final
 
 from raddle.codegen import backend
 from raddle.codegen.backend import CodegenConfig, Thunks
-from raddle.codegen.template import ALL_FLAGS, Block, Entry, Reloc, RelocKind
+from raddle.codegen.template import ALL_FLAGS, Block, Entry, RelocKind, Template
 from raddle.ir.builder import Instruction, Local
 from raddle.ir.opcodes import TABLE, Effect, Op
-from raddle.ir.types import Field, FlagCondition, Type
+from raddle.ir.types import Field, FieldArray, FlagCondition, Type
 from raddle.runtime.layout import OFFSET
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64 import emit as _emit  # registers the emission functions
 from raddle_host_x86_64.assembler import Assembler
 from raddle_host_x86_64.emitter import (
     CALLEE_SAVED,
+    ENV,
     FAULTS,
     FRAME_SLOTS,
     KIND_KEPT,
@@ -29,6 +29,7 @@ from raddle_host_x86_64.emitter import (
     Emitter,
 )
 from raddle_host_x86_64.features import Features, detect
+from raddle_host_x86_64.variant import Variant, part
 from raddle_host_x86_64.registers import (
     R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP,
 )  # fmt: skip
@@ -51,116 +52,88 @@ _BRANCHES: Final = frozenset({Op.GOTO, Op.GOTO_INDIRECT})
 _LEAVES: Final = _BRANCHES | {Op.EXIT_MAIN}
 _PC32, _PC64, _CHAIN, _COLD, _HOT = (int(kind) for kind in RelocKind)
 _M32: Final = 0xFFFFFFFF
+_PLAIN: Final = ENV - 1
+"""What is left of a location: the host register, or the offset in the state."""
 
 
-class _Compiled:
-    """One variant of a template: code with open holes."""
+class X86Template(Template):
+    """A template of the x86-64 back end; its variants are compiled when they are first wanted.
 
-    __slots__ = ("cold", "cold_relocs", "ends", "flag_defs", "flag_uses", "holes", "host_flags", "hot", "hot_relocs", "kinds")
+    A renamed one takes its variants from the one that it was renamed from.
+    """
 
-    def __init__(self) -> None:
-        self.hot = b""
-        self.cold = b""
-        self.hot_relocs: list[Reloc] = []
-        self.cold_relocs: list[Reloc] = []
-        self.holes: list[tuple[bool, int, int, int, int]] = []
-        self.flag_defs = 0
-        self.flag_uses = 0
-        self.host_flags = 0
-        self.ends = False
-        self.kinds = False
-
-
-class X86Template(backend.Template):
-    """A template of the x86-64 back end; its variants are compiled when they are first wanted."""
-
-    __slots__ = ("_backend", "_code", "_context", "_locals", "_next_context", "_size", "_variants")
+    __slots__ = ("_backend", "_code", "_context", "_locals", "_places", "_source", "_touched", "_variants")
 
     def __init__(
         self, host: X86BackEnd, code: list[Instruction], locals: list[Local], size: int, context: int, next_context: int
     ) -> None:
+        super().__init__(size, next_context)
         self._backend = host
         self._code = code
         self._locals = locals
-        self._size = size
         self._context = context
-        self._next_context = next_context
-        self._variants: dict[tuple[int, bool], _Compiled] = {}
+        self._variants: dict[int, Variant] = {}
+        self._source: X86Template | None = None
+        self._places: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+        self._touched: set[Field] | None = None
+
+    def renamed(self, fields: Sequence[Field], others: Sequence[Field]) -> X86Template | None:
+        touched = self._touched
+        if touched is None:
+            touched = self._touched = _touched(self._code)
+        for other in others:
+            if other in touched and other not in fields:
+                return None
+        template = X86Template(self._backend, self._code, self._locals, self.size, self._context, self.next_context)
+        template._source = self
+        where = self._backend.where
+        template._places = tuple([where[field] for field in fields]), tuple([where[field] & _PLAIN for field in others])
+        return template
+
+    def _variant(self, kind: int, dead: bool) -> Variant:
+        key = kind << 1 | dead
+        variant = self._variants.get(key)
+        if variant is None:
+            source = self._source
+            if source is None:
+                variant = self._backend.compile(self._code, self._locals, self.size, self._context, kind, dead)
+            else:
+                variant = source._variant(kind, dead).renamed(*self._places)
+            self._variants[key] = variant
+        return variant
 
     def fill(self, values: tuple[int, ...]) -> Entry:
-        return self._fill(values, KIND_NONE, False)
+        return self._variant(KIND_NONE, False).fill(self, values)
 
-    def _fill(self, values: tuple[int, ...], kind: int, dead: bool) -> Entry:
-        compiled = self._variants.get((kind, dead))
-        if compiled is None:
-            compiled = self._backend.compile(self._code, self._locals, self._size, kind, dead)
-            self._variants[kind, dead] = compiled
-        entry = Entry()
-        hot_relocs, cold_relocs = compiled.hot_relocs, compiled.cold_relocs
-        if compiled.holes:
-            hot, cold = bytearray(compiled.hot), bytearray(compiled.cold)
-            for in_cold, offset, index, addend, reloc in compiled.holes:
-                # Literals are 32 bits wide; addresses may be wider.
-                value = ((values[index] & _M32 ^ 1 << 31) - (1 << 31)) + addend
-                if reloc < 0:
-                    _PATCH(cold if in_cold else hot, offset, value & _M32)
-                elif in_cold:
-                    cold_relocs = [*cold_relocs, (reloc, offset, value)]
-                else:
-                    hot_relocs = [*hot_relocs, (reloc, offset, value)]
-            entry.hot, entry.cold = bytes(hot), bytes(cold)
-        else:
-            entry.hot, entry.cold = compiled.hot, compiled.cold
-        entry.hot_relocs, entry.cold_relocs = tuple(hot_relocs), tuple(cold_relocs)
-        entry.row = _ROW.pack(len(entry.hot), len(entry.cold), self._size, 0, self._context)
-        entry.flag_defs, entry.flag_uses = compiled.flag_defs, compiled.flag_uses
-        entry.host_flags = compiled.host_flags
-        entry.ends = compiled.ends
-        entry.size = self._size
-        entry.next_context = self._next_context
-        entry.pads = _pads(hot_relocs)
-        entry.plain = not hot_relocs and not cold_relocs and not entry.cold
-        if compiled.flag_defs and not dead:
-            entry.dead_maker = partial(self._fill, values, kind, True)
-        if compiled.kinds and kind == KIND_NONE:
-            entry.kinds = _Kinds(self, values, dead)
-            entry.kinds[KIND_NONE] = entry
-        return entry
+    def by_kind(self, entry: Entry, kind: int) -> Entry:
+        """The variant of `entry`, which this template filled, for what the host's flags hold before it."""
+        kinds = entry.kinds
+        if kinds is None:
+            kinds = entry.kinds = {}
+        variant = kinds.get(kind)
+        if variant is None:
+            variant = kinds[kind] = self._variant(kind, False).fill(self, entry.values)
+        return variant
+
+    def dead(self, entry: Entry) -> Entry:
+        """The variant of `entry` that leaves the guest's flags alone."""
+        dead = entry.dead
+        if dead is None:
+            dead = entry.dead = self._variant(entry.kind, True).fill(self, entry.values)
+        return dead
 
 
-class _Kinds(dict[int, Entry]):
-    """The variants of an entry by what the host's flags hold before it, made on demand."""
-
-    __slots__ = ("_dead", "_template", "_values")
-
-    def __init__(self, template: X86Template, values: tuple[int, ...], dead: bool) -> None:
-        super().__init__()
-        self._template = template
-        self._values = values
-        self._dead = dead
-
-    def __missing__(self, kind: int) -> Entry:
-        entry = self._template._fill(self._values, kind, self._dead)
-        self[kind] = entry
-        return entry
-
-
-def _pads(relocs: Sequence[Reloc]) -> bytes | None:
-    """How many bytes to skip, by start offset mod 8, so that no chainable rel32 crosses an 8-byte boundary.
-
-    Such a field is patched by one aligned-within-8-bytes store while others run it, which is then never torn. When there
-    are so many that no place suits them all, the first two count and the joiner leaves the others unchainable.
-    """
-    offsets = [offset for kind, offset, _ in relocs if kind == _CHAIN]
-    if not offsets:
-        return None
-    pads = bytearray(8)
-    for start in range(8):
-        for skip in range(8):
-            if all((start + skip + offset) & 7 <= 4 for offset in offsets[:2]):
-                pads[start] = skip
-                break
-    return bytes(pads)
+def _touched(code: list[Instruction]) -> set[Field]:
+    """The fields that the code reads or writes."""
+    touched: set[Field] = set()
+    for ins in code:
+        if ins.op is Op.GET or ins.op is Op.SET:
+            assert isinstance(ins.aux, Field)
+            touched.add(ins.aux)
+        elif ins.op is Op.GET_AT or ins.op is Op.SET_AT:
+            assert isinstance(ins.aux, FieldArray)
+            touched.update(ins.aux)
+    return touched
 
 
 class X86BackEnd(backend.BackEnd):
@@ -175,6 +148,10 @@ class X86BackEnd(backend.BackEnd):
         self._wide = config.word is Type.I64
         self._page_mask = -(1 << config.page_bits)
         self._flag_bits: dict[Field, int] = {}
+        self.where: dict[Field, int] = {
+            field: self._emitter.pinned.get(field.offset, ENV + field.offset) for field in config.state.fields.values()
+        }
+        """The location of each field as values have them."""
         if config.state.nzcv:
             self._flag_bits = dict(zip(config.state.nzcv, (8, 4, 2, 1), strict=True))
         self._stubs()
@@ -188,28 +165,31 @@ class X86BackEnd(backend.BackEnd):
     ) -> X86Template:
         return X86Template(self, code, locals, size, context, next_context)
 
-    def compile(self, code: list[Instruction], locals: list[Local], size: int, kind: int, dead: bool) -> _Compiled:
-        """Compile one variant: for what the host's flags hold before, with or without the guest's flags."""
-        with self._lock:
-            return self._compile(code, locals, size, kind, dead)
+    def place(self, field: Field) -> int:
+        return -1 if field.offset in self._emitter.pinned else int(field.type)
 
-    def _compile(self, code: list[Instruction], locals: list[Local], size: int, kind: int, dead: bool) -> _Compiled:
-        result = _Compiled()
+    def compile(
+        self, code: list[Instruction], locals: list[Local], size: int, context: int, kind: int, dead: bool
+    ) -> Variant:
+        """Compile one variant: for what the host's flags hold before, with or without the guest's flags."""
         # An exit on the side (an exception, say) lets the block go on after the instruction; a branch does not.
         ends = any(ins.op in _BRANCHES for ins in code) or bool(code) and code[-1].op is Op.EXIT_MAIN
         if ends and code[-1].op not in _LEAVES:
             code = [*code, Instruction(Op.GOTO, Type.VOID, (), size)]
         if dead:
             code = _without_flags(code, self._flag_bits)
-        e = self._emitter
-        e.run(code, locals, kind)
-        result.hot, result.cold = e.finish(), bytes(e.cold)
-        result.hot_relocs, result.cold_relocs, result.holes = e.hot_relocs, e.cold_relocs, e.holes
-        result.host_flags = e.kind if e.touched or e.kind != kind else KIND_KEPT
-        result.kinds = e.kinds_matter
-        result.ends = ends
-        result.flag_defs, result.flag_uses = _flag_effects(code, self._flag_bits)
-        return result
+        defs, uses = _flag_effects(code, self._flag_bits)
+        with self._lock:
+            e = self._emitter
+            e.run(code, locals, kind)
+            return Variant(
+                part(e.finish(), e.code, e.hot_relocs, [hole[1:] for hole in e.holes if not hole[0]], e.trace, e.jumps),
+                part(bytes(e.cold), e.cold, e.cold_relocs, [hole[1:] for hole in e.holes if hole[0]], e.trace, e.jumps),
+                (size, context),
+                (defs, uses, e.kind if e.touched or e.kind != kind else KIND_KEPT, ends),
+                kind,
+                e.kinds_matter and kind == KIND_NONE,
+            )
 
     # -- blocks --------------------------------------------------------------------------------------------------------
 
@@ -255,8 +235,8 @@ class X86BackEnd(backend.BackEnd):
         kind = KIND_NONE
         chosen: list[Entry] = []
         for entry in entries:
-            if entry.kinds is not None and kind:
-                entry = entry.kinds[kind]
+            if kind and entry.by_kind:
+                entry = (entry.kinds and entry.kinds.get(kind)) or entry.template.by_kind(entry, kind)
             chosen.append(entry)
             if entry.host_flags >= 0:
                 kind = entry.host_flags
@@ -266,11 +246,7 @@ class X86BackEnd(backend.BackEnd):
             entry = chosen[index]
             defs = entry.flag_defs
             if defs and not defs & live:
-                dead = entry.dead
-                if dead is None:
-                    assert entry.dead_maker is not None
-                    dead = entry.dead = entry.dead_maker()
-                chosen[index] = entry = dead
+                chosen[index] = entry = entry.dead or entry.template.dead(entry)
             live = live & ~defs | entry.flag_uses
 
         parts = [self._entry]

@@ -71,7 +71,7 @@ FAULTS: Final = MEMORY | {Op.CALL}
 ENDS: Final = frozenset({Op.BR, Op.BRCOND, Op.GOTO, Op.GOTO_INDIRECT, Op.EXIT_MAIN, Op.RET})
 EXITS: Final = frozenset({Op.GOTO, Op.GOTO_INDIRECT, Op.EXIT_MAIN, Op.RET})
 _EXACT: Final = FAULTS | ENDS | {Op.LABEL}
-_BY_INDEX: Final = frozenset({Op.GET_AT, Op.SET_AT})
+BY_INDEX: Final = frozenset({Op.GET_AT, Op.SET_AT})
 FLAG_READERS: Final = frozenset({Op.CARRY_OF, Op.OVERFLOW_OF, Op.SET_NZCV})
 
 _NOT_DIRECT: Final = frozenset({Op.CONST, Op.HOLE, Op.GET, Op.LOCAL_GET})
@@ -91,6 +91,10 @@ def emits(*ops: Op) -> Callable[[Handler], Handler]:
     return register
 
 
+Traced = tuple[bytearray, int, int, Callable[..., None], tuple[int, ...]]
+"""A host instruction: (code that it is in, its offset, its end's offset, the assembler's method, its arguments)."""
+
+
 class CodegenError(Exception):
     """IR that this back end cannot compile; says which operation and why."""
 
@@ -102,7 +106,7 @@ class Emitter(Assembler):
         "callee_saved_used", "cold", "cold_relocs", "config", "done", "features", "flag_readers", "flags_value", "free",
         "frame_used", "function", "hints", "holes", "hot_relocs", "kind", "kinds_matter", "labels", "parallel", "pending",
         "pinned", "pinned_fields", "position", "routine", "routine_exit", "state_writes", "touched", "value_registers", "calls", "wide",
-        "flag_defs", "flag_uses",
+        "flag_defs", "flag_uses", "jumps", "trace",
     )  # fmt: skip
 
     def __init__(self, config: CodegenConfig, features: Features, routine: bool) -> None:
@@ -116,7 +120,7 @@ class Emitter(Assembler):
         self.pinned_fields = tuple(zip(hot, PIN_ORDER, strict=False))
         self.pinned: dict[int, int] = {field.offset: register for field, register in self.pinned_fields}
         if routine:
-            self.value_registers = ROUTINE_REGISTERS
+            self.value_registers: tuple[int, ...] = ROUTINE_REGISTERS
         else:
             self.value_registers = (*VALUE_REGISTERS, *PIN_ORDER[len(self.pinned) :])
 
@@ -132,6 +136,8 @@ class Emitter(Assembler):
         self.cold_relocs: list[tuple[int, int, int]] = []
         self.holes: list[tuple[bool, int, int, int, int]] = []
         self.labels: dict[Label, HostLabel] = {}
+        self.trace: list[Traced] = []
+        self.jumps: list[tuple[bytearray, int, HostLabel]] = []
         self.kind = kind
         self.kinds_matter = False
         self.touched = False
@@ -230,7 +236,7 @@ class Emitter(Assembler):
             return
         start, end = value.position, store.position
         for ins in self.function[start + 1 : end]:
-            if ins.op in _EXACT or ins.op in _BY_INDEX or (ins.op in (Op.GET, Op.SET) and ins.aux is field):
+            if ins.op in _EXACT or ins.op in BY_INDEX or (ins.op in (Op.GET, Op.SET) and ins.aux is field):
                 return
         for ins in self.function[:start]:
             if ins.op is Op.GET and ins.aux is field and ins.last_use > start:
@@ -371,6 +377,10 @@ class Emitter(Assembler):
     def reloc(self, kind: RelocKind, offset: int, value: int) -> None:
         (self.cold_relocs if self.code is self.cold else self.hot_relocs).append((int(kind), offset, value))
 
+    def refer_near(self, label: HostLabel) -> None:
+        self.jumps.append((self.code, len(self.code), label))
+        super().refer_near(label)
+
     def host_label(self, label: Label) -> HostLabel:
         """The host's label for an IR label."""
         host = self.labels.get(label)
@@ -427,3 +437,50 @@ class Emitter(Assembler):
         if low < 0 and any(start < call <= end for call in self.calls):
             return True
         return any(start < p < end and low < h and l < high for p, l, h in self.state_writes)
+
+
+def register_arguments(name: str) -> tuple[tuple[int, ...], int]:
+    """Which arguments of the assembler's method `name` are general registers, and which one is a base before its
+    displacement (-1 for none)."""
+    mnemonic, _, kinds = name.rpartition("_")
+    if not mnemonic or not set(kinds) <= set("rmxsviIpc"):
+        return (), -1
+    registers: list[int] = []
+    base = -1
+    position = 1 if "cc" in mnemonic else 0
+    for kind in kinds:
+        if kind == "r":
+            registers.append(position)
+        elif kind == "m":
+            registers.append(position)
+            base = position
+            position += 1
+        elif kind == "x":
+            registers += (position, position + 1)
+            position += 3
+        elif kind == "s":
+            registers.append(position)
+            position += 2
+        if kind != "c":
+            position += 1
+    return tuple(registers), base
+
+
+def _traced(method: Callable[..., None]) -> Callable[..., None]:
+    def emit(self: Emitter, *arguments: int) -> None:
+        code = self.code
+        start = len(code)
+        method(self, *arguments)
+        self.trace.append((code, start, len(code), method, arguments))
+
+    return emit
+
+
+REGISTER_ARGUMENTS: Final[dict[Callable[..., None], tuple[tuple[int, ...], int]]] = {}
+"""By the assembler's method, for all that take registers: see `register_arguments`."""
+
+for _name, _method in list(vars(Assembler).items()):
+    _registers, _base = register_arguments(_name)
+    if _registers:
+        REGISTER_ARGUMENTS[_method] = _registers, _base
+        setattr(Emitter, _name, _traced(_method))

@@ -11,6 +11,7 @@ from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, FieldArray, FlagCondition, Hole, Type
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.emitter import (
+    BY_INDEX,
     ENDS,
     ENV,
     FAULTS,
@@ -175,7 +176,7 @@ def capture_flags(e: Emitter, value: Instruction, subtracted: bool) -> None:
         e.pending = -1
     for reader in e.flag_readers[value]:
         if reader.op is Op.SET_NZCV:
-            if _undisturbed(e, value.position, reader.position):
+            if _undisturbed(e, value.position, reader.position, _nzcv_fields(e)):
                 store_nzcv(e, subtracted)
                 e.done.add(reader.position)
             else:
@@ -198,7 +199,7 @@ def _capture_one(e: Emitter, value: Instruction, reader: Instruction, subtracted
         and store.op is Op.SET
         and isinstance(store.aux, Field)
         and store.aux.offset not in e.pinned
-        and _undisturbed(e, value.position, store.position)
+        and _undisturbed(e, value.position, store.position, (store.aux,))
     ):
         e.SETcc_m(condition, RBP, store.aux.offset)
         e.done.add(store.position)
@@ -211,16 +212,23 @@ def _capture_one(e: Emitter, value: Instruction, reader: Instruction, subtracted
         e.pending = -1
 
 
-def _undisturbed(e: Emitter, start: int, end: int) -> bool:
-    """Whether flags that `end` writes may be written at `start` already: nothing between faults, leaves or reads them."""
+def _undisturbed(e: Emitter, start: int, end: int, fields: tuple[Field, ...]) -> bool:
+    """Whether `fields`, which `end` writes, may be written at `start` already.
+
+    Nothing between may fault, leave, or touch them; nor may an earlier read of one still be looking at the state.
+    """
     flags = e.config.state.nzcv or ()
+    are_flags = any(field in flags for field in fields)
     for ins in e.function[start + 1 : end]:
-        if ins.op in FAULTS or ins.op in ENDS or ins.op in (Op.LABEL, Op.COND):
+        op = ins.op
+        if op in FAULTS or op in ENDS or op in BY_INDEX or op is Op.LABEL:
             return False
-        if ins.op in (Op.GET, Op.SET) and ins.aux in flags:
+        if are_flags and op in (Op.COND, Op.SET_NZ, Op.SET_NZCV):
+            return False
+        if op in (Op.GET, Op.SET) and ins.aux in fields:
             return False
     for ins in e.function[:start]:
-        if ins.op is Op.GET and ins.aux in flags and ins.last_use > start and ins.location >= ENV - 100_000:
+        if ins.op is Op.GET and ins.aux in fields and ins.last_use > start and ins.location >= ENV - 100_000:
             return False
     return True
 

@@ -37,6 +37,7 @@ from raddle_target_arm.insns import (
     vfp_transfer,
 )
 from raddle_target_arm.insns.common import Semantics, set_next
+from raddle_target_arm.insns.sharing import make_sharing
 from raddle_target_arm.state import mmu_index
 
 MODULES: Final[tuple[ModuleType, ...]] = (

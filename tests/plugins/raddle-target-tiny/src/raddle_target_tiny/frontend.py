@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, Final, NoReturn
 
@@ -56,7 +57,15 @@ class TinyInstructions(InstructionSet):
     def decode(self, word: int, size: int) -> Pattern | None:
         return self._decoder.decode(word)
 
-    def translate(self, b: Builder, pattern: Pattern | None, word: int, context: int, mode: int) -> int:
+    def translate(
+        self,
+        b: Builder,
+        pattern: Pattern | None,
+        word: int,
+        context: int,
+        mode: int,
+        registers: Mapping[str, int] | None = None,
+    ) -> int:
         if pattern is None:
             b.set(COMMON["pc"], b.zext(b.pc(), Type.I64))
             b.call(UNDEFINED)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Templates for instructions that differ only in their registers.
+
+`ADD r1, r2, r3` and `ADD r7, r4, r5` are the same code but for the registers. A front end tells with a `Sharing` for
+which patterns that holds: which operands are numbers of `FrontEnd.registers`, and that the semantics do nothing with
+such a number but reach the register of that number, compare it with others of the instruction, and know numbers beyond
+the registers (ARM: the pc). The translator then has one instruction of a kind compiled, with *model* registers, and the
+back end makes the others from it by putting other registers into the code.
+
+Models keep apart what the code may depend on: equal registers stay equal, different ones different, and each register is
+modelled by one that the host keeps in the same kind of place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raddle.ir.types import Field
+from raddle.translate.decode import Pattern
+
+
+class Sharing:
+    """How the words of `pattern` share templates: see the module. Immutable, shared by all threads.
+
+    `names` are the operands that are register numbers. `list_name` is one that is a set of them, bit n for register n,
+    whose members the semantics reach in ascending order. `mode_mask` has the bits of the block mode that a translation
+    depends on when all registers are in `FrontEnd.registers`.
+    """
+
+    __slots__ = ("key_mask", "list_name", "mode_mask", "names", "pattern", "read")
+
+    def __init__(self, pattern: Pattern, names: Sequence[str], list_name: str, mode_mask: int) -> None:
+        self.pattern = pattern
+        self.names = tuple(names)
+        self.list_name = list_name
+        self.mode_mask = mode_mask
+        operands = (*self.names, list_name) if list_name else self.names
+        self.key_mask = pattern.key_mask_without(operands)
+        """The bits of a word that its translation depends on besides the registers."""
+        self.read = pattern.reader(operands)
+
+    def numbers(self, word: int) -> tuple[int, ...]:
+        """The registers of `word`: those of the list, ascending, and those of `names`."""
+        values = self.read(word)
+        if not self.list_name:
+            return values
+        members = values[-1]
+        return (*(n for n in range(members.bit_length()) if members >> n & 1), *values[:-1])
+
+    def operands(self, numbers: tuple[int, ...]) -> dict[str, int]:
+        """The operands that a word with these registers has."""
+        count = len(numbers) - len(self.names)
+        operands = dict(zip(self.names, numbers[count:], strict=True))
+        if self.list_name:
+            operands[self.list_name] = sum(1 << number for number in numbers[:count])
+        return operands
+
+
+class Model:
+    """The model of a choice of registers, and how to come from it to them."""
+
+    __slots__ = ("fields", "inside", "model_fields", "numbers", "same")
+
+    def __init__(
+        self, numbers: tuple[int, ...], model_fields: tuple[Field, ...], fields: tuple[Field, ...], inside: bool
+    ) -> None:
+        self.numbers = numbers
+        """The registers of the model, in the order of `Sharing.numbers`."""
+        self.model_fields = model_fields
+        self.fields = fields
+        """What stands for each of `model_fields` in the instruction."""
+        self.inside = inside
+        """Whether all registers are in `FrontEnd.registers`."""
+        self.same = model_fields == fields
+
+
+class Models:
+    """Finds and keeps models. Thread-safe: two threads may make the same model; either will do."""
+
+    def __init__(self, registers: Sequence[Field], places: Sequence[int]) -> None:
+        self._registers = registers
+        self._places = places
+        self._known: dict[tuple[int, tuple[int, ...]], Model] = {}
+
+    def model(self, numbers: tuple[int, ...], ascending: int) -> Model:
+        """The model of the registers `numbers`, of which the first `ascending` are in ascending order, to be kept."""
+        model = self._known.get((ascending, numbers))
+        if model is None:
+            model = self._known[ascending, numbers] = self._make(numbers, ascending)
+        return model
+
+    def _make(self, numbers: tuple[int, ...], ascending: int) -> Model:
+        registers, places = self._registers, self._places
+        chosen: dict[int, int] = {}
+        last = -1
+        for position, number in enumerate(numbers):
+            if number in chosen or number >= len(registers):
+                continue
+            unused = [n for n in range(len(registers)) if places[n] == places[number] and n not in chosen.values()]
+            if position < ascending:
+                unused = [n for n in unused if n > last]
+            if not unused:
+                return Model(numbers, (), (), False)
+            chosen[number] = last = unused[0]
+        return Model(
+            tuple(chosen.get(number, number) for number in numbers),
+            tuple(registers[number] for number in chosen.values()),
+            tuple(registers[number] for number in chosen),
+            all(number < len(registers) for number in numbers),
+        )

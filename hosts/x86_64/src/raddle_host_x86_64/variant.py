@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled code with open holes, and how the same code for other registers is made of it.
+
+The emitter decides by which guest registers are equal and which are kept in host registers, never by which host register
+one is. So the code for other registers has the same host instructions, with other registers in them. The emitter traces
+what it emits; here the instructions that name one of the registers to be replaced are encoded anew, all else is copied.
+Where that makes an instruction longer or shorter, everything that refers to a place behind it moves along.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from struct import Struct
+from typing import Final
+
+from raddle.codegen.template import Entry, Reloc, RelocKind, Template
+from raddle_host_x86_64.assembler import Assembler
+from raddle_host_x86_64.code_buffer import Label
+from raddle_host_x86_64.emitter import ENV, REGISTER_ARGUMENTS, Traced
+from raddle_host_x86_64.registers import RBP
+
+_ROW: Final = Struct("<HHBBH").pack
+_PATCH: Final = Struct("<I").pack_into
+_M32: Final = 0xFFFFFFFF
+_CHAIN, _COLD, _HOT = int(RelocKind.CHAIN), int(RelocKind.COLD), int(RelocKind.HOT)
+
+OpenHole = tuple[int, int, int, int]
+"""(offset of the field, hole index, addend, kind of relocation that the sum goes to or -1 for the code)"""
+_Piece = tuple[bytes, Callable[..., None], tuple[int, ...], tuple[tuple[int, int], ...], int, int]
+"""(code before, method, arguments, (argument, number of the register to put there) …, old offset, old length)"""
+
+
+class Part:
+    """The hot or the cold part of a variant."""
+
+    __slots__ = ("_pieces", "_tail", "code", "holes", "jumps", "relocs", "trace")
+
+    def __init__(self, code: bytes, relocs: list[Reloc], holes: list[OpenHole], trace: list[Traced], jumps: list[Jump]) -> None:
+        self.code = code
+        self.relocs = relocs
+        self.holes = holes
+        self.trace = trace
+        self.jumps = jumps
+        self._pieces: list[_Piece] | None = None
+        self._tail = b""
+
+    def _cut(self, sources: Sequence[int]) -> list[_Piece]:
+        number_of = {place: number for number, place in enumerate(sources)}
+        pieces: list[_Piece] = []
+        done = 0
+        for _, start, end, method, arguments in self.trace:
+            registers, base = REGISTER_ARGUMENTS[method]
+            slots = [(at, number_of[arguments[at]]) for at in registers if arguments[at] in number_of]
+            if base >= 0 and arguments[base] == RBP and ENV + arguments[base + 1] in number_of:
+                slots.append((base + 1, number_of[ENV + arguments[base + 1]]))
+            if slots:
+                pieces.append((self.code[done:start], method, arguments, tuple(slots), start, end - start))
+                done = end
+        self._tail = self.code[done:]
+        self._pieces = pieces
+        return pieces
+
+    def encode(self, sources: Sequence[int], targets: Sequence[int]) -> tuple[bytearray, Moved | None]:
+        """The code with each place of `sources` replaced by that of `targets`, and what moved if anything did."""
+        pieces = self._pieces
+        if pieces is None:
+            pieces = self._cut(sources)
+        assembler = Assembler()
+        code = assembler.code
+        moved: Moved | None = None
+        for number, (before, method, arguments, slots, _, length) in enumerate(pieces):
+            code += before
+            changed = list(arguments)
+            for at, register in slots:
+                changed[at] = targets[register]
+            start = len(code)
+            method(assembler, *changed)
+            growth = len(code) - start - length
+            if growth:
+                if moved is None:
+                    moved = Moved([piece[4] for piece in pieces])
+                moved.grow(number, growth)
+        code += self._tail
+        return code, moved
+
+
+Jump = tuple[int, int]
+"""(offset of the rel32 field, offset of the place that it leads to) within one part."""
+
+
+class Moved:
+    """Where the places of a part are after some of its instructions have become longer or shorter."""
+
+    __slots__ = ("_shifts", "_starts")
+
+    def __init__(self, starts: list[int]) -> None:
+        self._starts = starts
+        self._shifts = [0] * (len(starts) + 1)
+
+    def grow(self, number: int, growth: int) -> None:
+        """The instruction `number` is `growth` bytes longer."""
+        for later in range(number + 1, len(self._shifts)):
+            self._shifts[later] += growth
+
+    def place(self, offset: int) -> int:
+        """The new offset of a place, or of a field at the end of an instruction."""
+        return offset + self._shifts[bisect_left(self._starts, offset)]
+
+
+class Variant:
+    """One variant of a template: code with open holes, and the entries' common properties."""
+
+    __slots__ = ("_by_kind", "_effects", "_entry", "_shape", "_size", "cold", "hot", "kind")
+
+    def __init__(
+        self, hot: Part, cold: Part, size: tuple[int, int], effects: tuple[int, int, int, bool], kind: int, by_kind: bool
+    ) -> None:
+        self.hot = hot
+        self.cold = cold
+        self.kind = kind
+        self._by_kind = by_kind
+        self._size = size
+        self._effects = effects
+        chains = [offset & 7 for kind, offset, _ in hot.relocs if kind == _CHAIN]
+        if hot.holes:
+            chains += [offset & 7 for offset, _, _, kind in hot.holes if kind == _CHAIN]
+        pads = pads_for(tuple(chains[:2])) if chains else None
+        row = _ROW(len(hot.code), len(cold.code), size[0], 0, size[1])
+        plain = not (cold.code or hot.relocs) and all(hole[3] < 0 for hole in hot.holes)
+        self._shape = (row, pads, plain, *effects)
+        self._entry: Entry | None = None
+
+    def fill(self, template: Template, values: tuple[int, ...]) -> Entry:
+        """The entry for these hole values."""
+        hot, cold = self.hot, self.cold
+        if not (hot.holes or cold.holes):
+            entry = self._entry
+            if entry is None:
+                entry = self._entry = Entry(
+                    template, values, hot.code, cold.code, hot.relocs, cold.relocs, self._shape, self._by_kind, self.kind
+                )
+            return entry
+        hot_code, hot_relocs = _filled(hot, values) if hot.holes else (hot.code, hot.relocs)
+        cold_code, cold_relocs = _filled(cold, values) if cold.holes else (cold.code, cold.relocs)
+        return Entry(
+            template, values, hot_code, cold_code, hot_relocs, cold_relocs, self._shape, self._by_kind, self.kind
+        )
+
+    def renamed(self, sources: Sequence[int], targets: Sequence[int]) -> Variant:
+        """The variant with other registers: `sources` are the places as values have them, `targets` host registers and
+        offsets in the state."""
+        hot, cold = self.hot, self.cold
+        hot_code, hot_moved = hot.encode(sources, targets)
+        cold_code, cold_moved = cold.encode(sources, targets) if cold.code else (b"", None)
+        hot_relocs, cold_relocs = hot.relocs, cold.relocs
+        hot_holes, cold_holes = hot.holes, cold.holes
+        if hot_moved is not None or cold_moved is not None:
+            hot_relocs = _move_relocs(hot_relocs, hot_moved, cold_moved, _COLD)
+            cold_relocs = _move_relocs(cold_relocs, cold_moved, hot_moved, _HOT)
+        if hot_moved is not None:
+            hot_holes = [(hot_moved.place(offset), index, addend, kind) for offset, index, addend, kind in hot_holes]
+            _move_jumps(hot_code, hot.jumps, hot_moved)
+        if cold_moved is not None:
+            assert isinstance(cold_code, bytearray)
+            cold_holes = [(cold_moved.place(offset), index, addend, kind) for offset, index, addend, kind in cold_holes]
+            _move_jumps(cold_code, cold.jumps, cold_moved)
+        return Variant(
+            Part(bytes(hot_code), hot_relocs, hot_holes, [], []),
+            Part(bytes(cold_code), cold_relocs, cold_holes, [], []),
+            self._size,
+            self._effects,
+            self.kind,
+            self._by_kind,
+        )
+
+
+def _filled(part: Part, values: tuple[int, ...]) -> tuple[bytes, list[Reloc]]:
+    code = bytearray(part.code)
+    relocs = part.relocs
+    for offset, index, addend, kind in part.holes:
+        if kind < 0:
+            _PATCH(code, offset, (values[index] + addend) & _M32)
+        else:
+            # Literals are 32 bits wide; addresses may be wider.
+            relocs = [*relocs, (kind, offset, ((values[index] & _M32 ^ 1 << 31) - (1 << 31)) + addend)]
+    return bytes(code), relocs
+
+
+def _move_relocs(relocs: list[Reloc], own: Moved | None, other: Moved | None, crossing: int) -> list[Reloc]:
+    """`crossing` is the kind whose value is an offset in the other part."""
+    return [
+        (
+            kind,
+            offset if own is None else own.place(offset),
+            other.place(value) if kind == crossing and other is not None else value,
+        )
+        for kind, offset, value in relocs
+    ]
+
+
+def _move_jumps(code: bytearray, jumps: list[Jump], moved: Moved) -> None:
+    for field, target in jumps:
+        at = moved.place(field)
+        _PATCH(code, at, (moved.place(target) - at - 4) & _M32)
+
+
+@lru_cache(maxsize=None)
+def pads_for(offsets: tuple[int, ...]) -> bytes:
+    """How many bytes to skip, by start offset mod 8, so that no chainable rel32 crosses an 8-byte boundary.
+
+    `offsets` are those of the first two, mod 8. Such a field is patched by one aligned-within-8-bytes store while others
+    run it, which is then never torn. When there are so many that no place suits them all, the joiner leaves the others
+    unchainable.
+    """
+    pads = bytearray(8)
+    for start in range(8):
+        for skip in range(8):
+            if all((start + skip + offset) & 7 <= 4 for offset in offsets):
+                pads[start] = skip
+                break
+    return bytes(pads)
+
+
+def part(
+    code: bytes,
+    buffer: bytearray,
+    relocs: list[Reloc],
+    holes: list[OpenHole],
+    trace: list[Traced],
+    jumps: list[tuple[bytearray, int, Label]],
+) -> Part:
+    """The part that an emitter left in `buffer`."""
+    return Part(
+        code,
+        relocs,
+        holes,
+        [traced for traced in trace if traced[0] is buffer],
+        [(offset, label.position) for at, offset, label in jumps if at is buffer],
+    )

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which operands are core registers, so that instructions that differ in them alone share templates.
+
+Listed here are instructions that do nothing with a register's number but read or write that register, compare it with
+their other registers, or know the pc by it (``raddle.translate.sharing`` has the reasons).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raddle.translate.decode import Pattern
+from raddle.translate.sharing import Sharing
+from raddle_target_arm.state import MODE_SWP, MODE_VECTOR, MODE_VFP
+
+_ALU: Final = [
+    "AND",
+    "EOR",
+    "SUB",
+    "RSB",
+    "ADD",
+    "ADC",
+    "SBC",
+    "RSC",
+    "TST",
+    "TEQ",
+    "CMP",
+    "CMN",
+    "ORR",
+    "MOV",
+    "BIC",
+    "MVN",
+    "ORN",
+]
+_SINGLE: Final = ["LDR", "LDRB", "LDRH", "LDRSB", "LDRSH", "STR", "STRB", "STRH"]
+_TRANSLATED: Final = ["LDRT", "LDRBT", "LDRHT", "LDRSBT", "LDRSHT", "STRT", "STRBT", "STRHT"]
+_DOUBLE: Final = ["LDRD", "STRD"]
+
+_OPERANDS: Final[tuple[tuple[str, list[str]], ...]] = (
+    ("d n m", [f"{name}_reg" for name in _ALU]),
+    ("d n m s", [f"{name}_rsr" for name in _ALU]),
+    ("d n", [f"{name}_imm" for name in _ALU]),
+    ("d", ["MOVT", "ADR", "BFC", "MRS"]),
+    ("t n", [f"{name}_imm" for name in _SINGLE + _TRANSLATED]),
+    ("t n m", [f"{name}_reg" for name in _SINGLE + _TRANSLATED]),
+    ("t", [f"{name}_lit" for name in _SINGLE]),
+    ("t u n", [f"{name}_imm" for name in _DOUBLE] + ["LDREXD"]),
+    ("t u n m", [f"{name}_reg" for name in _DOUBLE]),
+    ("t n", ["LDREX", "LDREXB", "LDREXH"]),
+    ("d t n", ["STREX", "STREXB", "STREXH"]),
+    ("d n m a", ["MUL", "MLA", "MLS", "SDIV", "UDIV", "SMLAxy", "SMLAWy", "SMULWy", "SMULxy"]),
+    ("h l n m", ["UMULL", "UMLAL", "UMAAL", "SMULL", "SMLAL"]),
+    ("d n", ["UBFX", "SBFX", "BFI"]),
+    (
+        "d n m",
+        [
+            "SXTB",
+            "SXTH",
+            "UXTB",
+            "UXTH",
+            "SXTB16",
+            "UXTB16",
+            "SXTAB",
+            "SXTAH",
+            "UXTAB",
+            "UXTAH",
+            "CLZ",
+            "RBIT",
+            "REV",
+            "REV16",
+            "REVSH",
+            "PKHBT",
+            "PKHTB",
+        ],
+    ),
+    ("m", ["BX", "BLX_reg"]),
+    ("n", ["CBZ", "CBNZ", "LDM", "STM"]),
+)
+
+_NAMES: Final = {name: tuple(letters.split()) for letters, names in _OPERANDS for name in names}
+_BRANCHES: Final = ("BX", "BLX_reg")
+_LISTS: Final = {"LDM": "l", "STM": "l"}
+
+_MODE_MASK: Final = ~(MODE_VFP | MODE_VECTOR | MODE_SWP)
+"""Without a write to the pc, which makes the next block's mode, none of these matter to the instructions here."""
+
+
+def make_sharing(pattern: Pattern) -> Sharing | None:
+    """How the words of ``pattern`` share templates."""
+    names = _NAMES.get(pattern.name)
+    if names is None:
+        return None
+    given = pattern.operands()
+    mode_mask = -1 if pattern.name in _BRANCHES else _MODE_MASK
+    return Sharing(pattern, [name for name in names if name in given], _LISTS.get(pattern.name, ""), mode_mask)
