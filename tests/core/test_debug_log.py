@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`-d`: what the log says about a guest that is run, and that entries of vCPUs do not mix."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from raddle.cli.options import LOG_ITEMS, parse
+from raddle.debug import disassembly
+from raddle.errors import UsageError
+
+pytest.importorskip("raddle_target_arm")
+
+from raddle.debug.log import ITEMS
+from raddle.machine.machine import Machine
+
+GUESTS = Path(__file__).resolve().parents[1] / "guests/arm/prebuilt"
+LIMIT = 60
+
+
+class Stream:
+    """Keeps what every write wrote."""
+
+    def __init__(self):
+        self.writes = []
+
+    def write(self, text):
+        self.writes.append(text)
+
+    @property
+    def text(self):
+        return "".join(self.writes)
+
+
+def logged(guest, items, mode="single", cpus=1):
+    stream = Stream()
+    with Machine("virt", cpus=cpus, kernel=GUESTS / f"{guest}.elf", accelerator=f"tcg,thread={mode}") as machine:
+        machine.log(items, stream)
+        machine.start()
+        machine.wait(LIMIT)
+        assert f"PASS {guest}" in machine.console.text
+    return stream
+
+
+# --- the items ----------------------------------------------------------------------------------------------------
+
+
+def test_in_asm():
+    text = logged("hello", ["in_asm"]).text
+    assert text.startswith(
+        "in_asm: block at 0x40000000, mode 0x2\n"
+        "  0x40000000:  e3a00000  mov r0, #0\n"
+        "  0x40000004:  e59f1004  ldr r1, [pc, #4]\n"
+    )
+
+
+def test_in_asm_of_t32():
+    text = logged("sha256-thumb", ["in_asm"]).text
+    assert re.search(r"^  0x[0-9a-f]{8}:  [0-9a-f]{4}      mov \w+, \w+$", text, re.MULTILINE)
+    assert re.search(r"^  0x[0-9a-f]{8}:  [0-9a-f]{8}  \S+", text, re.MULTILINE)
+    assert ".word" not in text
+
+
+def test_op_shows_each_instruction_once():
+    text = logged("hello", ["op"]).text
+    assert text.startswith("op: 0x40000000: mov r0, #0\n       ; %0 = 0x0\n       set.i32 r0, %0.imm\n")
+    heads = [line.split(": ", 2) for line in text.splitlines() if line.startswith("op: ")]
+    assert len({head[1] for head in heads}) == len(heads)
+
+
+def test_out_asm_accounts_for_every_byte():
+    text = logged("hello", ["out_asm"]).text
+    blocks = re.split(r"^out_asm: ", text, flags=re.MULTILINE)[1:]
+    assert len(blocks) > 20
+    for block in blocks:
+        size = int(re.search(r": (\d+) bytes$", block, re.MULTILINE)[1])
+        lines = re.findall(r"^    ([0-9a-f]+):  ((?:[0-9a-f]{2} )+)", block, re.MULTILINE)
+        position = 0
+        for address, data in lines:
+            assert int(address, 16) == position
+            position += len(data.split())
+        assert position == size
+    assert "  0x40000000: mov r0, #0\n" in blocks[0]
+    assert "  0x40000004: ldr r1, [pc, #4] (cold)\n" in blocks[0]
+
+
+def test_int():
+    text = logged("exceptions", ["int"]).text
+    assert re.search(r"^int: vCPU 0: svc at pc 0x[0-9a-f]{8}, to 0x[0-9a-f]+8$", text, re.MULTILINE)
+    assert re.search(r"^int: vCPU 0: write fault of 0x\w+, code 0x\w+, at pc 0x\w+, to 0x\w+$", text, re.MULTILINE)
+    assert re.search(r"^int: vCPU 0: interrupt, lines 0x1, at pc 0x\w+, to 0x\w+$", text, re.MULTILINE)
+
+
+def test_mmu():
+    text = logged("exceptions", ["mmu"]).text
+    assert text.startswith("mmu: vCPU 0: fetch 0x40000000 mmu 1: 0x40000000 rwx\n")
+    assert re.search(r"^mmu: vCPU 0: \w+ 0x9\w+ mmu 1: I/O rw.$", text, re.MULTILINE)
+    assert re.search(r"^mmu: vCPU 0: (read|write) 0x\w+ mmu \d: fault, code 0x\w+$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("mode", ["multi", "single"])
+def test_exec(mode):
+    text = logged("hello", ["exec"], mode).text
+    assert text.startswith("exec: vCPU 0: 0x40000000\nexec: vCPU 0: 0x40100000\n")
+
+
+def test_entries_of_vcpus_do_not_mix():
+    stream = logged("hello-smp", ITEMS, "multi", 4)
+    assert all(text.endswith("\n") for text in stream.writes)
+    assert {*re.findall(r"^exec: vCPU (\d)", stream.text, re.MULTILINE)} == {"0", "1", "2", "3"}
+
+
+def test_items_are_those_of_the_command_line():
+    assert {*ITEMS} < LOG_ITEMS.keys()
+
+
+def test_unknown_item():
+    with Machine("virt", kernel=GUESTS / "hello.elf") as machine, pytest.raises(UsageError, match="did you mean in_asm"):
+        machine.log(["in_asn"], Stream())
+
+
+def test_a_stream_that_fails_stops_the_machine():
+    class Full(Stream):
+        def write(self, text):
+            raise OSError("no space")
+
+    machine = Machine("virt", kernel=GUESTS / "hello.elf")
+    with pytest.raises(OSError, match="no space"), machine:
+        machine.log(["in_asm"], Full())
+        machine.start()
+        machine.wait(LIMIT)
+
+
+# --- the command line ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["help", "?"])
+def test_list_of_items(word):
+    text = parse(["-d", word])
+    assert all(f"  {name} " in text for name in LOG_ITEMS)
+
+
+def raddle(*words):
+    command = [sys.executable, "-m", "raddle.cli.main", "boot", "-nographic", *words]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT, check=False)
+
+
+def test_log_file(tmp_path):
+    path = tmp_path / "log"
+    items = "in_asm,op,out_asm,int,exec,mmu,accel,stats,guest_errors"
+    done = raddle("-kernel", str(GUESTS / "hello.elf"), "-d", items, "-D", str(path))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    text = path.read_text()
+    assert text.startswith("accel: multi: ")
+    for head in ("in_asm: ", "op: ", "out_asm: ", "exec: vCPU 0: ", "mmu: vCPU 0: ", "Time of threads"):
+        assert re.search(f"^{head}", text, re.MULTILINE), head
+
+
+def test_unknown_item_on_the_command_line():
+    done = raddle("-d", "in_asm,excc")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "did you mean exec?" in done.stderr
+
+
+# --- disassembly --------------------------------------------------------------------------------------------------
+
+
+def test_disassembly_skips_what_it_cannot_read():
+    found = list(disassembly.lines("x86_64", b"\x90\x06\x06\xc3", 16))
+    assert [(at, text) for at, _, text in found] == [(16, "nop"), (17, ".byte 0x06"), (18, ".byte 0x06"), (19, "ret")]
+
+
+def test_disassembly_of_an_unknown_architecture():
+    assert [text for _, _, text in disassembly.lines("vax", b"\x01\x02", 0)] == [".byte 0x01", ".byte 0x02"]
+    assert disassembly.one("vax", b"\x01", 0) is None
+
+
+def test_one_instruction():
+    assert disassembly.one("a32", bytes.fromhex("0000a0e3"), 0) == "mov r0, #0"
+    assert disassembly.one("t32", bytes.fromhex("0000a0e3"), 0) is None

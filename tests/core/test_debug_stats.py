@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counters: that the categories of time add up, and what `-d stats`, `info stats` and `info cpus` say."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("raddle_target_arm")
+
+from elftools.elf.elffile import ELFFile
+
+from raddle.cli.monitor import Monitor
+from raddle.debug import report
+from raddle.machine.machine import Machine
+
+GUESTS = Path(__file__).resolve().parents[1] / "guests/arm/prebuilt"
+LIMIT = 60
+
+
+@pytest.fixture(params=["multi", "single"])
+def mode(request):
+    return request.param
+
+
+def machine(guest, mode="multi", cpus=2, **options):
+    return Machine("virt", cpus=cpus, kernel=GUESTS / f"{guest}.elf", accelerator=f"tcg,thread={mode}", **options)
+
+
+def finished(guest, mode, cpus=2, **options):
+    with machine(guest, mode, cpus, **options) as one:
+        one.profile()
+        one.start()
+        one.wait(LIMIT)
+        return one.stats()
+
+
+def test_paths_count_what_the_runtime_counts(mode):
+    stats = finished("hello", mode, 1)
+    paths = {(path["kind"], path["name"]): path for path in stats["paths"]}
+    uart = paths["MMIO", "pl011"]
+    assert uart["calls"][0] > 50
+    assert sum(path["calls"][0] for (kind, _), path in paths.items() if kind in ("MMIO", "helper")) == (
+        stats["cpus"][0]["count_python"]
+    )
+    assert paths["translation", "blocks"]["calls"][0] >= stats["installs"]
+    for path in stats["paths"]:
+        for wall, cpu in zip(path["wall_ns"], path["cpu_ns"], strict=True):
+            assert 0 <= cpu <= wall + 100_000
+
+
+def test_categories_add_up_to_wall_time(mode):
+    stats = finished("spinlock", mode)
+    assert len(stats["threads"]) == (2 if mode == "multi" else 1)
+    for thread in stats["threads"]:
+        parts = report._breakdown(stats, thread)
+        assert all(value >= 0 for value in parts.values())
+        assert sum(parts.values()) == pytest.approx(thread["wall_ns"], rel=0.05, abs=20e6)
+        assert parts["execution"] > 0
+        assert parts["translation"] > 0
+
+
+def test_sleeping_vcpus_sleep(mode):
+    with machine("endless-sleep", mode) as one:
+        one.start()
+        one.console.expect("ready", timeout=LIMIT)
+        time.sleep(0.5)
+        one.stop()
+        stats = one.stats()
+    for thread in stats["threads"]:
+        parts = report._breakdown(stats, thread)
+        asleep = parts["sleeping (WFI, WFE, off)"] + parts["no work, or paused"]
+        assert asleep > 0.4e9
+
+
+def test_paused_time_is_no_wait_for_the_gil(mode):
+    with machine("endless-count", mode) as one:
+        one.start()
+        one.console.expect("ready", timeout=LIMIT)
+        one.pause()
+        time.sleep(0.5)
+        one.resume()
+        one.stop()
+        stats = one.stats()
+    for thread in stats["threads"]:
+        assert report._breakdown(stats, thread)["no work, or paused"] > 0.4e9
+
+
+def test_report(mode):
+    text = report.report(finished("spinlock", mode))
+    for line in (
+        r"blocks +\d+",
+        r"  found in the memo +\d+\.\d %",
+        r"  a block +\d+\.\d us",
+        r"host code +[\d ]+ bytes",
+        r"block look-ups( +[\d ]+){3}",
+        r"TLB fills( +[\d ]+){3}",
+        r"execution( +\d+\.\d{3} s +\d+\.\d %)+",
+        r"waiting: GIL, exclusive( +\d+\.\d{3} s +\d+\.\d %)+",
+        r"MMIO pl011 +\d+ +\d\.\d{3} s +\d\.\d{3} s +\d+\.\d us",
+        r"all devices, in native code +\d+",
+    ):
+        assert re.search(f"^{line}$", text, re.MULTILINE), f"{line}\n{text}"
+    assert not any(line.endswith(" ") for line in text.splitlines())
+
+
+def test_report_of_a_machine_that_was_not_profiled_or_did_not_run():
+    with machine("hello", cpus=1) as one:
+        assert "no vCPU has run" in report.report(one.stats())
+        one.start()
+        one.wait(LIMIT)
+        text = report.report(one.stats())
+    assert "counted with -d stats" in text
+    assert re.search(r"^block look-ups +\d+$", text, re.MULTILINE)
+
+
+def test_report_with_instruction_counting():
+    stats = finished("hello", "single", 1, icount="shift=2")
+    assert re.search(r"^instructions \(icount\) +[\d ]+$", report.report(stats), re.MULTILINE)
+
+
+def test_timers_have_a_stopwatch():
+    with machine("endless-count", cpus=1) as one:
+        ticks = []
+        early = one.engine.timer(lambda: ticks.append(1))
+        one.profile()
+        late = one.engine.timer(lambda: ticks.append(2))
+        early.set(1_000_000)
+        late.set(2_000_000)
+        one.start()
+        deadline = time.monotonic() + LIMIT
+        while len(ticks) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        paths = [path for path in one.stats()["paths"] if path["kind"] == "timer"]
+    assert sum(sum(path["calls"]) for path in paths) >= 2
+
+
+def test_info_cpus_tells_where_a_running_vcpu_is(mode):
+    with (GUESTS / "endless-count.elf").open("rb") as file:
+        symbols = ELFFile(file).get_section_by_name(".symtab")
+        counts = symbols.get_symbol_by_name("counts")[0]["st_value"]
+    with machine("endless-count", mode) as one:
+        one.start()
+        one.console.expect("ready", timeout=LIMIT)
+        monitor = Monitor(one, lambda text: None, lambda: None)
+        lines = monitor.execute("info cpus").splitlines()
+        assert lines[0].split()[:4] == ["CPU", "thread", "state", "pc"]
+        assert len(lines) == 3
+        for index, line in enumerate(lines[1:]):
+            number, thread, state, pc, *counters = line.split()
+            assert int(number) == index
+            assert int(thread) > 0
+            assert state == "running"
+            assert 0x4010_0000 < int(pc, 16) < 0x4010_4000 < counts
+            assert len(counters) == 5
+        assert "Time of threads" in monitor.execute("info stats")
+        one.pause()
+        assert len(monitor.execute("info cpus").splitlines()) == 3
+
+
+def test_info_cpus_of_vcpus_that_are_off():
+    with machine("hello") as one:
+        one.start()
+        one.wait(LIMIT)
+        lines = report.cpus(cpu.info() for cpu in one.cpus).splitlines()
+    assert lines[2].split()[:4] == ["1", "-", "off", "0x0"]
