@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every integer instruction as generated code, from the translator to the native runtime, against the interpreter."""
+"""Integer instructions as generated code, from the translator to the native runtime, against the interpreter: each line
+of the tables alone, and blocks of several, in which flags die, stay in the host's flags, or are asked for later."""
 
 from __future__ import annotations
 
@@ -55,3 +56,60 @@ def test_generated_code(table: str, mode: str, native: Any) -> None:
                     continue  # the abort with which the native runner may end changes registers of these modes
                 found = native.run(case).differences(expected)
                 assert not found, f"{name} {case}: {found}"
+
+
+NOT_IN_BLOCKS = (
+    "LD",
+    "ST",
+    "B",
+    "C",
+    "T",
+    "SVC",
+    "UDF",
+    "RFE",
+    "SRS",
+    "MSR",
+    "MRS",
+    "SETEND",
+    "ISB",
+    "ERET",
+    "SWP",
+    "IT",
+)
+IN_BLOCKS = ("CMP", "CMN", "CLZ", "TST", "TEQ", "BIC", "BFC", "BFI")
+"""Neither memory nor branches; the second list is taken from what the first one excludes too much of."""
+
+
+@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("tables", [("a32",), ("t16", "t32")], ids=["a32", "thumb"])
+def test_blocks_of_several_instructions(tables: tuple[str, ...], seed: int, native: Any) -> None:
+    random = Random(seed)
+    choice = [
+        (table, pattern)
+        for (table, name), patterns in LINES.items()
+        for pattern in patterns
+        if table in tables and (not name.startswith(NOT_IN_BLOCKS) or name.startswith(IN_BLOCKS))
+    ]
+    words: list[tuple[str, int]] = []
+    while len(words) < random.randrange(2, 9):
+        table, pattern = random.choice(choice)
+        word = random_word(random, table, pattern)
+        if word is None:
+            continue
+        if table == "a32" and "c" in pattern.letters and random.randrange(2):
+            word = with_letter(pattern, word, "c", random.randrange(14))
+        values = pattern.values(word)
+        if 15 not in (values.get("d"), values.get("h"), values.get("l")):
+            words.append((table, word))
+    registers = tuple(random_value(random) for _ in range(15))
+    case = Case(*words[0], registers, random_cpsr(random, tables != ("a32",)), more=tuple(words[1:]))
+    found = native.run(case).differences(InterpreterRunner().run(case))
+    assert not found, f"{case}: {found}"
+
+
+@pytest.mark.parametrize("word", [0xE891000C, 0xE1C120D0, 0xE881000C, 0xE1C120F0], ids=["ldm", "ldrd", "stm", "strd"])
+def test_a_pair_of_words_that_crosses_a_page_faults_in_the_page_that_is_missing(word: int, native: Any) -> None:
+    registers = tuple(DATA + DATA_SIZE - 4 if number == 1 else number for number in range(15))
+    result = native.run(Case("a32", word, registers, MODE_SVC | 0x1C0))
+    assert (result.event, result.registers) == ("fault", registers)
+    assert native.cpu["dfar"] == DATA + DATA_SIZE
