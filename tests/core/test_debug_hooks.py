@@ -178,14 +178,15 @@ def test_error_in_a_hook_stops_the_machine(mode, kind):
     guest = "stray-pc" if kind == "exception" else "endless-count"
     cpus = 1 if kind == "exception" else 2
     one = machine(guest, mode, cpus)
-    with pytest.raises(ValueError, match="it is enough") as caught, one:
-        one.start()
-        time.sleep(0.2)
-        if kind == "memory":
-            one.hook(kind, fail, 0x4010_0000, 0x4020_0000)
-        else:
-            one.hook(kind, fail)
+    one.start()
+    time.sleep(0.2)
+    if kind == "memory":
+        one.hook(kind, fail, 0x4010_0000, 0x4020_0000)
+    else:
+        one.hook(kind, fail)
+    with pytest.raises(ValueError, match="it is enough") as caught:
         one.wait(LIMIT)
+    one.close()
     (note,) = caught.value.__notes__
     assert note.startswith("on vCPU ")
 

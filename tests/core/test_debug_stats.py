@@ -41,8 +41,9 @@ def test_paths_count_what_the_runtime_counts(mode):
     paths = {(path["kind"], path["name"]): path for path in stats["paths"]}
     uart = paths["MMIO", "pl011"]
     assert uart["calls"][0] > 50
-    assert sum(path["calls"][0] for (kind, _), path in paths.items() if kind in ("MMIO", "helper")) == (
-        stats["cpus"][0]["count_python"]
+    assert (
+        sum(path["calls"][0] for (kind, _), path in paths.items() if kind in ("MMIO", "helper"))
+        == (stats["cpus"][0]["count_python"])
     )
     assert paths["translation", "blocks"]["calls"][0] >= stats["installs"]
     for path in stats["paths"]:
@@ -54,7 +55,7 @@ def test_categories_add_up_to_wall_time(mode):
     stats = finished("spinlock", mode)
     assert len(stats["threads"]) == (2 if mode == "multi" else 1)
     for thread in stats["threads"]:
-        parts = report._breakdown(stats, thread)
+        parts = report.breakdown(stats, thread)
         assert all(value >= 0 for value in parts.values())
         assert sum(parts.values()) == pytest.approx(thread["wall_ns"], rel=0.05, abs=20e6)
         assert parts["execution"] > 0
@@ -69,7 +70,7 @@ def test_sleeping_vcpus_sleep(mode):
         one.stop()
         stats = one.stats()
     for thread in stats["threads"]:
-        parts = report._breakdown(stats, thread)
+        parts = report.breakdown(stats, thread)
         asleep = parts["sleeping (WFI, WFE, off)"] + parts["no work, or paused"]
         assert asleep > 0.4e9
 
@@ -84,7 +85,7 @@ def test_paused_time_is_no_wait_for_the_gil(mode):
         one.stop()
         stats = one.stats()
     for thread in stats["threads"]:
-        assert report._breakdown(stats, thread)["no work, or paused"] > 0.4e9
+        assert report.breakdown(stats, thread)["no work, or paused"] > 0.4e9
 
 
 def test_report(mode):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hooks: Python functions that are called when a guest does something.
 
-Threads: a hook is called on the thread of the vCPU it is about, several of them at the same time in multi-threaded mode,
-and holds no lock: what it shares it must guard itself. It may read and write its own vCPU's registers and guest memory,
-add and remove hooks, and ask the machine to stop; it must not wait for another vCPU.
+Threads: a hook is called on the thread of the vCPU it is about, several at the same time in multi-threaded mode, and
+holds no lock: what it shares it must guard itself. It may read and write its own vCPU's registers and guest memory, add
+and remove hooks, and ask the machine to stop; it must not wait for another vCPU.
 
 `add…` and `remove` may be called on any thread that does not hold the big lock. On return they have taken effect on all
 vCPUs; when a vCPU's thread calls them (a hook that removes itself), on that vCPU a removed hook is not called any more,
@@ -38,7 +38,9 @@ KINDS: Final = ("block", "memory", "exception")
 class Hook:
     """A hook that was added."""
 
-    def __init__(self, hooks: Hooks, kind: str, call: Callable[..., object], start: int | None, end: int | None) -> None:
+    def __init__(
+        self, hooks: Hooks, kind: str, call: Callable[..., object], start: int | None, end: int | None
+    ) -> None:
         self._hooks = hooks
         self.kind = kind
         self.call = call

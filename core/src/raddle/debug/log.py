@@ -107,7 +107,9 @@ class Log:
     def _out_asm(self, trace: BlockTrace) -> Iterator[str]:
         block = trace.block
         yield f"out_asm: block at {trace.pc:#x}, mode {trace.mode:#x}: {len(block.code)} bytes"
-        texts = {entry: f"{pc:#x}: {self._text(trace, pc, word, size)}" for pc, word, size, entry in _instructions(trace)}
+        texts = {
+            entry: f"{pc:#x}: {self._text(trace, pc, word, size)}" for pc, word, size, entry in _instructions(trace)
+        }
         rows = list(struct.iter_unpack("<HHxxxx", block.table))
         parts = [("entry", block.hot_start)]
         parts += [(texts.get(index, "between instructions"), hot) for index, (hot, _) in enumerate(rows)]
@@ -120,7 +122,8 @@ class Log:
             if size <= 0:
                 continue
             yield f"  {name}"
-            for at, data, text in disassembly.lines(disassembly.host(), block.code[position : position + size], position):
+            code = block.code[position : position + size]
+            for at, data, text in disassembly.lines(disassembly.host(), code, position):
                 yield f"    {at:04x}:  {data.hex(' '):<32}  {text}"
             position += size
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["cpus", "report"]
+__all__ = ["breakdown", "cpus", "report"]
 
 Stats = Mapping[str, Any]
 
@@ -34,7 +34,9 @@ LEFT, COLUMN = 30, 18
 
 def report(stats: Stats) -> str:
     """The whole report on what `Engine.stats` answers; lines without a last newline."""
-    return "\n".join([*_translation(stats), "", *_counters(stats), "", *_times(stats), "", *_python(stats), "", *_locks(stats)])
+    return "\n".join(
+        [*_translation(stats), "", *_counters(stats), "", *_times(stats), "", *_python(stats), "", *_locks(stats)]
+    )
 
 
 def cpus(infos: Iterable[Mapping[str, Any]]) -> str:
@@ -44,7 +46,9 @@ def cpus(infos: Iterable[Mapping[str, Any]]) -> str:
         counts = [str(info[f"count_{name}"]) for name in ("exception", "lookup", "fill", "mmio", "python")]
         rows.append([str(info["index"]), str(info["thread"] or "-"), info["state"], f"{info['pc']:#x}", *counts])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def _row(name: str, *cells: str) -> str:
@@ -114,7 +118,7 @@ def _spent(stats: Stats, kinds: Sequence[str], column: str, of: Sequence[int]) -
     return sum(path[column][cpu] for path in stats["paths"] if path["kind"] in kinds for cpu in of)
 
 
-def _breakdown(stats: Stats, thread: Mapping[str, Any]) -> dict[str, int]:
+def breakdown(stats: Stats, thread: Mapping[str, Any]) -> dict[str, int]:
     """A thread's wall time by what it did, in nanoseconds; see raddle.debug.profile for how each is known."""
     own = [stats["cpus"][index] for index in thread["cpus"]]
 
@@ -151,7 +155,7 @@ def _times(stats: Stats) -> list[str]:
     if not threads:
         return ["Time: no vCPU has run"]
     names = [f"vCPU {thread['cpus'][0]}" if len(thread["cpus"]) == 1 else "all vCPUs" for thread in threads]
-    parts = [_breakdown(stats, thread) for thread in threads]
+    parts = [breakdown(stats, thread) for thread in threads]
     walls = [thread["wall_ns"] for thread in threads]
     several = len(threads) > 1
     lines = [
@@ -162,6 +166,7 @@ def _times(stats: Stats) -> list[str]:
         values = [part[name] for part in parts]
         cells = [_seconds(value, wall) for value, wall in zip(values, walls, strict=True)]
         lines.append(_row(name, *cells, *([_seconds(sum(values), sum(walls))] if several else [])))
+    lines.append("(GIL: what is left of the wall time, so with waits for other vCPUs' exclusive sections)")
     if not stats["paths"]:
         lines.append("(translation and Python are in `execution`: they are measured with -d stats)")
     if any(thread["delay_ns"] is None for thread in threads):
@@ -201,5 +206,9 @@ def _locks(stats: Stats) -> list[str]:
     return [
         _row("Waiting", "times", "seconds"),
         _row("big lock, all threads", _number(stats["big_lock_waits"]), f"{stats['big_lock_wait_ns'] / 1e9:.3f}"),
-        _row("exclusive sections, to begin", _number(stats["exclusive_sections"]), f"{stats['exclusive_wait_ns'] / 1e9:.3f}"),
+        _row(
+            "exclusive sections, to begin",
+            _number(stats["exclusive_sections"]),
+            f"{stats['exclusive_wait_ns'] / 1e9:.3f}",
+        ),
     ]
