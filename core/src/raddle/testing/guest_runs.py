@@ -1,0 +1,405 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs single guest instructions and routines twice: in the IR interpreter, and as code of the host on the real runtime.
+
+Both sides get the same start and the same surroundings, in which only the guest's own semantics are under test: the
+guest sees ``ARENA`` and nothing else, through an identity mapping; a fault is noted and ends the run; whatever the IR
+calls (native helpers, routines, Python helpers) is replaced by a stand-in, which notes the call and answers with a number
+that depends on its name and on how many calls came before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from zlib import crc32
+
+from raddle.accel import Decision, Mode
+from raddle.codegen.backend import BackEnd
+from raddle.ir.builder import Builder, Callee, CalleeKind, native
+from raddle.ir.generate import ARENA_BASE
+from raddle.ir.interpreter import CpuState, Leave, Outcome, interpret
+from raddle.ir.opcodes import Op
+from raddle.ir.types import Condition, Field, Type
+from raddle.memory import AddressSpace
+from raddle.runtime import helpers
+from raddle.runtime._native import ffi, lib
+from raddle.runtime.layout import COMMON
+from raddle.testing.ir_programs import ArenaMemory
+from raddle.threads.engine import Engine
+from raddle.translate.decode import Pattern
+from raddle.translate.frontend import ACCESS_FETCH, FAULT_ALIGNMENT, FrontEnd, InstructionSet
+from raddle.translate.sharing import Sharing
+
+ARENA: Final = ARENA_BASE
+"""Address of the memory that the guest sees: ``ARENA_PAGES`` of its pages."""
+ARENA_PAGES: Final = 3
+CODE: Final = 0x1000_0000
+"""Address of the page at whose end the instruction stands, so that its block has no other."""
+
+READ_WRITE, EXECUTE = 3, 4
+NO_TRANSLATION: Final = 1
+
+RESULT_FIELDS: Final = ("mode", "fp_flags", "exclusive_address", "halted", "insn_extra")
+"""Fields of the common header that are compared after a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a run finds: the guest's state, fields of the common header, and the arena's content."""
+
+    state: bytes
+    header: Mapping[str, int]
+    memory: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What a run left behind. ``pc`` is where it goes on (after a fault: the instruction's); None where nothing says it.
+
+    ``fault`` is the access (0 read, 1 write) and whether it was misaligned.
+    """
+
+    pc: int | None
+    fault: tuple[int, bool] | None
+    state: bytes
+    header: Mapping[str, int]
+    memory: bytes
+    calls: tuple[tuple[str, tuple[int, ...]], ...]
+    result: int | None = None
+    endless: bool = False
+    """The instruction goes on at itself, or halts the vCPU: not to be run on the host."""
+
+
+# -- stand-ins ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Calls:
+    """Notes calls, and answers them."""
+
+    made: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
+
+    def stand_in(self, name: str) -> Callable[[Any, int, int, int, int], int]:
+        def call(cpu: Any, a0: int = 0, a1: int = 0, a2: int = 0, a3: int = 0) -> int:
+            self.made.append((name, (a0, a1, a2, a3)))
+            return crc32(f"{name} {len(self.made)}".encode())
+
+        return call
+
+
+def _replaced(callee: Callee) -> Callee:
+    return Callee(CalleeKind.PYTHON, f"{callee.kind.name.lower()} {callee.name}", callee.may_exit, callee.pure_state)
+
+
+def replace_callees(function: Builder, start: int = 0) -> None:
+    """Let the calls from instruction number ``start`` on reach stand-ins."""
+    for instruction in function.code[start:]:
+        if instruction.op is Op.CALL:
+            assert isinstance(instruction.aux, Callee)
+            instruction.aux = _replaced(instruction.aux)
+
+
+def callees(guest: FrontEnd) -> list[Callee]:
+    """Everything that the IR of ``guest`` may call."""
+    tables = (
+        (CalleeKind.NATIVE, helpers.NUMBER),
+        (CalleeKind.ROUTINE, guest.routines),
+        (CalleeKind.PYTHON, guest.python_helpers),
+    )
+    return [Callee(kind, name) for kind, table in tables for name in table]
+
+
+class _Instructions(InstructionSet):
+    """A guest's instruction set with stand-ins for what its instructions call."""
+
+    def __init__(self, guest: InstructionSet) -> None:
+        self._guest = guest
+        self.unit = guest.unit
+
+    def is_wide(self, unit: int) -> bool:
+        return self._guest.is_wide(unit)
+
+    def decode(self, word: int, size: int) -> Pattern | None:
+        return self._guest.decode(word, size)
+
+    def translate(
+        self,
+        b: Builder,
+        pattern: Pattern | None,
+        word: int,
+        context: int,
+        mode: int,
+        registers: Mapping[str, int] | None = None,
+    ) -> int:
+        start = len(b.code)
+        following = self._guest.translate(b, pattern, word, context, mode, registers)
+        replace_callees(b, start)
+        return following
+
+    def sharing(self, pattern: Pattern) -> Sharing | None:
+        return self._guest.sharing(pattern)
+
+
+class Surroundings(FrontEnd):
+    """``guest`` as a front end whose only surroundings are the arena, the code and stand-ins."""
+
+    def __init__(self, guest: FrontEnd) -> None:
+        self.guest = guest
+        self.name = guest.name
+        self.word = guest.word
+        self.page_bits = guest.page_bits
+        self.mmu_indices = guest.mmu_indices
+        self.fetch_index_shift = guest.fetch_index_shift
+        self.state = guest.state
+        self.registers = guest.registers
+        self.page = 1 << guest.page_bits
+        self.calls = _Calls()
+        self.fault: tuple[int, bool] | None = None
+        self.fetched: int | None = None
+        """Where the guest wanted to go on, where that is no memory."""
+        self.stop = CODE + 2 * self.page
+        """Address of the page in which a run ends that has no place to go on."""
+        self.python_helpers = {
+            "fault": self._fault,
+            "interrupt": lambda cpu, pending: 0,
+            **{name: self.calls.stand_in(name) for name in (_replaced(callee).name for callee in callees(guest))},
+        }
+        self.routines = {
+            "tlb_fill": self._tlb_fill,
+            **{f"tested {name}": self._tested(build) for name, build in guest.routines.items()},
+        }
+        self._sets: dict[int, InstructionSet] = {}
+
+    def instruction_set(self, mode: int) -> InstructionSet:
+        guest = self.guest.instruction_set(mode)
+        return self._sets.setdefault(id(guest), _Instructions(guest))
+
+    def initial_context(self, mode: int) -> int:
+        return self.guest.initial_context(mode)
+
+    def prologue(self, b: Builder, mode: int) -> None:
+        self.guest.prologue(b, mode)
+        replace_callees(b)
+
+    def epilogue(self, b: Builder, mode: int, context: int) -> None:
+        self.guest.epilogue(b, mode, context)
+        replace_callees(b)
+
+    def reset(self, cpu: Any, entry: int, context: int) -> None:
+        self.guest.reset(cpu, entry, context)
+
+    def _tested(self, build: Callable[[Builder], None]) -> Callable[[Builder], None]:
+        def tested(b: Builder) -> None:
+            build(b)
+            replace_callees(b)
+
+        return tested
+
+    def _tlb_fill(self, b: Builder) -> None:
+        address, how = b.get(COMMON["arg0"]), b.get(COMMON["arg1"])
+        fetches = b.eq(b.and_(how, 0xFF), ACCESS_FETCH)
+        index = b.extract(how, 8, 8)
+        for wanted, start, pages, rights in ((0, ARENA, ARENA_PAGES, READ_WRITE), (1, CODE, 3, EXECUTE)):
+            inside = b.icmp(Condition.ULT, b.sub(address, start), pages * self.page)
+            with b.if_(b.and_(inside, b.eq(fetches, wanted))):
+                flags = b.or_(b.shl(index, 16), rights | self.page_bits << 8)
+                b.call(native("tlb_set"), address, address, flags)
+                b.ret(b.const(0, Type.I64))
+        b.ret(b.const(NO_TRANSLATION, Type.I64))
+
+    def _fault(self, cpu: Any, address: int, how: int, code: int) -> None:
+        if how & 0xFF == ACCESS_FETCH:
+            self.fetched = cpu["pc"]
+        else:
+            self.fault = how & 0xFF, bool(code & FAULT_ALIGNMENT)
+            self.fault_pc, self.fault_extra = cpu["pc"], cpu["insn_extra"]
+        cpu["pc"] = self.stop
+
+
+# -- the interpreter's run ---------------------------------------------------------------------------------------------
+
+
+class PlainCpu:
+    """A vCPU as ``FrontEnd.reset`` sees it, which is nothing but its fields."""
+
+    def __init__(self, guest: FrontEnd) -> None:
+        self.guest = guest
+        self.cpu = CpuState(bytearray(guest.state.size))
+
+    def _field(self, name: str) -> Field:
+        return self.guest.state.fields.get(name) or COMMON[name]
+
+    def __getitem__(self, name: str) -> int:
+        return self.cpu.read(self._field(name))
+
+    def __setitem__(self, name: str, value: int) -> None:
+        field = self._field(name)
+        self.cpu.write(field, value & ((1 << 8 * field.type.size) - 1))
+
+
+def interpreted(surroundings: Surroundings, start: Start, mode: int, word: int, size: int) -> Finish:
+    """Run the instruction ``word`` of ``size`` bytes as a block of its own. Raises InterpreterError."""
+    guest = surroundings
+    instructions = guest.instruction_set(mode)
+    pattern = instructions.decode(word, size)
+    pc = CODE + guest.page - size
+    context = guest.initial_context(mode)
+    cpu, memory, calls = CpuState(bytearray(start.state), dict(start.header)), ArenaMemory(start.memory), _Calls()
+    cpu.header.update(pc=pc, mode=mode)
+    plain = {name: calls.stand_in(name) for name in (_replaced(callee).name for callee in callees(guest.guest))}
+
+    def run(build: Callable[[Builder], object], holes: tuple[int, ...] = ()) -> Outcome:
+        b = Builder(guest.word, guest.state.nzcv)
+        build(b)
+        return interpret(b, cpu, memory, holes=holes, pc=pc, callees=plain)
+
+    following = 0
+
+    def translate(b: Builder) -> None:
+        nonlocal following
+        following = instructions.translate(b, pattern, word, context, mode)
+
+    run(lambda b: guest.prologue(b, mode))
+    outcome = run(translate, pattern.hole_values(word) if pattern is not None else ())
+    if outcome.how is Leave.NEXT and following:
+        run(lambda b: guest.epilogue(b, mode, following))
+    next_pc: int | None = pc + size
+    if outcome.how in (Leave.GOTO, Leave.GOTO_INDIRECT):
+        next_pc = outcome.value
+    elif outcome.how is Leave.EXIT:
+        next_pc = cpu.header["pc"]
+    fault = None
+    if outcome.how is Leave.FAULT:
+        next_pc = pc
+        fault = outcome.access or 0, outcome.alignment
+        cpu.header["insn_extra"] = context
+    endless = bool(cpu.header.get("halted")) or (next_pc == pc and fault is None)
+    return Finish(
+        next_pc, fault, bytes(cpu.state), cpu.header, bytes(memory.content), tuple(calls.made), endless=endless
+    )
+
+
+def interpreted_routine(guest: FrontEnd, start: Start, name: str, arguments: tuple[int, ...]) -> Finish:
+    """Run the routine ``name``. Raises InterpreterError."""
+    b = Builder(guest.word, guest.state.nzcv)
+    guest.routines[name](b)
+    replace_callees(b)
+    cpu, memory, calls = CpuState(bytearray(start.state), dict(start.header)), ArenaMemory(start.memory), _Calls()
+    cpu.header.update({f"arg{n}": value for n, value in enumerate(arguments)})
+    plain = {name: calls.stand_in(name) for name in (_replaced(callee).name for callee in callees(guest))}
+    outcome = interpret(b, cpu, memory, callees=plain)
+    pc = cpu.header.get("pc", 0)
+    return Finish(pc, None, bytes(cpu.state), cpu.header, bytes(memory.content), tuple(calls.made), outcome.value)
+
+
+# -- the host's run ----------------------------------------------------------------------------------------------------
+
+
+class HostRunner:
+    """One vCPU of the guest in its ``Surroundings``, with the host's code. One thread at a time; close it in the end."""
+
+    def __init__(self, guest: FrontEnd, backend: type[BackEnd]) -> None:
+        self.surroundings = Surroundings(guest)
+        page = self.surroundings.page
+        self.memory = AddressSpace()
+        self.memory.add_rom("code", CODE, 3 * page)
+        self.memory.add_ram("arena", ARENA, ARENA_PAGES * page)
+        decision = Decision(Mode.MULTI, ("a test",))
+        self.engine = Engine(self.surroundings, backend, decision, self.memory, 1)
+        self.cpu = self.engine.cpus[0]
+        self._state = ffi.buffer(ffi.cast("char *", self.cpu.env), guest.state.size)
+
+    def close(self) -> None:
+        self.engine.close()
+        self.memory.close()
+
+    def _load(self, start: Start) -> None:
+        self._state[:] = start.state
+        self.memory.write(ARENA, start.memory)
+        for name in ("fp_rounding", "fp_flush", "fp_default_nan", "event", "exit_now", "interrupt_mask", *RESULT_FIELDS):
+            self.cpu[name] = 0
+        self.cpu["powered_off"] = 0
+        self.cpu["exclusive_address"] = (1 << 64) - 1
+        for name, value in start.header.items():
+            self.cpu[name] = value
+        guest = self.surroundings
+        guest.calls.made.clear()
+        guest.fault = guest.fetched = None
+
+    def _finish(self, pc: int, result: int | None) -> Finish:
+        if self.engine.error is not None:
+            raise self.engine.error
+        guest = self.surroundings
+        header = {name: self.cpu[name] for name in RESULT_FIELDS}
+        if guest.fault is not None:
+            pc, header["insn_extra"] = guest.fault_pc, guest.fault_extra
+        elif guest.fetched is not None:
+            pc = guest.fetched
+        memory = self.memory.read(ARENA, ARENA_PAGES * guest.page)
+        return Finish(pc, guest.fault, bytes(self._state), header, memory, tuple(guest.calls.made), result)
+
+    def run(self, start: Start, mode: int, word: int, size: int) -> Finish:
+        """Run the instruction ``word``, whose run in the interpreter was not ``endless``."""
+        guest, cpu = self.surroundings, self.cpu
+        unit = guest.instruction_set(mode).unit
+        pc = CODE + guest.page - size
+        units = [word >> shift & ((1 << 8 * unit) - 1) for shift in range(8 * (size - unit), -1, -8 * unit)]
+        self._load(start)
+        self.memory.write(pc, b"".join(u.to_bytes(unit, "little") for u in units))
+        cpu["pc"], cpu["mode"] = pc, mode
+        started = False
+        while True:
+            reason = lib.raddle_run(cpu.env)
+            if reason == lib.RADDLE_WORK:
+                cpu.drain()
+            elif reason == lib.RADDLE_MISS and not started:
+                started = True
+                if self.engine.translator.miss(cpu.env, cpu.header) == lib.RADDLE_FULL:
+                    lib.raddle_code_flush(self.engine.context, lib.raddle_code_generation(self.engine.context))
+                    started = False
+            elif reason == lib.RADDLE_FULL:
+                lib.raddle_code_flush(self.engine.context, lib.raddle_code_generation(self.engine.context))
+            else:
+                return self._finish(cpu["pc"], None)
+
+    def call(self, start: Start, name: str, arguments: tuple[int, ...]) -> Finish:
+        """Call the guest's routine ``name``."""
+        self._load(start)
+        number = self.engine.routine_number(f"tested {name}")
+        function = ffi.cast("raddle_function", self.engine.table[number])
+        padded = (*arguments, 0, 0, 0, 0)[:4]
+        for index, value in enumerate(padded):
+            self.cpu[f"arg{index}"] = value
+        result = int(function(self.cpu.env, *padded))
+        return self._finish(self.cpu["pc"], result)
+
+
+def differences(guest: FrontEnd, expected: Finish, found: Finish) -> list[str]:
+    """In what ``found`` differs from ``expected``, a line each."""
+    lines = []
+    if expected.fault != found.fault:
+        lines.append(f"fault (access, misaligned) is {found.fault}, not {expected.fault}")
+    if expected.pc != found.pc:
+        lines.append(f"goes on at {_hex(found.pc)}, not {_hex(expected.pc)}")
+    for f in guest.state.fields.values():
+        place = slice(f.offset, f.offset + f.type.size)
+        if expected.state[place] != found.state[place]:
+            want, have = (int.from_bytes(e.state[place], "little") for e in (expected, found))
+            lines.append(f"{f.name} is {have:#x}, not {want:#x}")
+    for name in RESULT_FIELDS:
+        default = (1 << 64) - 1 if name == "exclusive_address" else 0
+        want, have = expected.header.get(name, default), found.header.get(name, default)
+        if want != have:
+            lines.append(f"cpu.{name} is {have:#x}, not {want:#x}")
+    wanted, had = [name for name, _ in expected.calls], [name for name, _ in found.calls]
+    if wanted != had:
+        lines.append(f"calls {had}, not {wanted}")
+    for at, (one, other) in enumerate(zip(expected.memory, found.memory, strict=True)):
+        if one != other:
+            lines.append(f"memory at {ARENA + at:#x} is {other:#x}, not {one:#x}")
+    return lines
+
+
+def _hex(value: int | None) -> str:
+    return "nowhere" if value is None else f"{value:#x}"

@@ -1,0 +1,441 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every guest must pass: its declarations, its state, its tables, its semantics and its routines.
+
+A guest's tests inherit it and give a few facts::
+
+    class TestMyGuest(TargetContract):
+        target = "mine"
+        encodings = (Encodings("mine", load_table().compile(), 4, modes=(0,)),)
+        undefined_callees = frozenset({"undefined"})
+
+The package must be installed, as `raddle info` finds it. What runs on the host needs the host package of this machine,
+and is skipped without one. Random choices come from the test's name: a failure comes back.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from types import ModuleType
+from typing import Any, ClassVar, Final
+
+import importlib_metadata
+import pytest
+
+from raddle.accel import Decision, Mode
+from raddle.codegen.backend import BackEnd
+from raddle.errors import PluginError, UsageError
+from raddle.ir.builder import Builder, Callee, MemAccess
+from raddle.ir.interpreter import CpuState, InterpreterError
+from raddle.ir.opcodes import TABLE, Effect, Op
+from raddle.ir.parser import parse_function
+from raddle.ir.printer import print_function
+from raddle.ir.types import Field, Type
+from raddle.ir.verifier import verify
+from raddle.memory import AddressSpace
+from raddle.plugins import API_VERSION, ENTRY_POINT_GROUP, Target, registry
+from raddle.runtime.layout import COMMON, MMU_INDICES
+from raddle.testing.guest_runs import (
+    ARENA,
+    ARENA_PAGES,
+    HostRunner,
+    PlainCpu,
+    Start,
+    Surroundings,
+    callees,
+    differences,
+    interpreted,
+    interpreted_routine,
+)
+from raddle.threads.engine import Engine
+from raddle.translate.decode import UNDEFINED, Decoder, Pattern
+from raddle.translate.frontend import FrontEnd
+
+DRAWS: Final = 3000
+"""Random words that are tried before a line of a table counts as out of reach."""
+CALLED_BY_RUNTIME: Final = ("tlb_fill", "fault", "interrupt")
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """One decode table of a guest, and when it applies.
+
+    Instructions are ``size`` bytes long. ``modes`` are block modes in which the table is the one that decodes; give
+    those that make a difference to translations. ``contexts`` are translation contexts that instructions may meet.
+    """
+
+    name: str
+    decoder: Decoder
+    size: int
+    modes: tuple[int, ...]
+    contexts: tuple[int, ...] = (0,)
+
+
+class TargetContract:
+    """Inherit, and say the facts."""
+
+    target: ClassVar[str]
+    """Name of the target plug-in."""
+    encodings: ClassVar[tuple[Encodings, ...]]
+    undefined_callees: ClassVar[frozenset[str]]
+    """Routines or helpers that enter the exception for undefined instructions."""
+    random_fields: ClassVar[tuple[str, ...]] = ()
+    """State fields that may hold anything, beside hot integer fields and the flags."""
+    small_fields: ClassVar[dict[str, tuple[int, ...]]] = {}
+    """State and header fields that may hold these values."""
+    changed_by_faults: ClassVar[frozenset[str]] = frozenset()
+    """State fields that an access that faults may change."""
+    fills: ClassVar[int] = 3
+    """Words that are tried of each line of a table, in each mode."""
+
+    # -- surroundings --------------------------------------------------------------------------------------------------
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def descriptor(cls) -> Target:
+        return registry().target(cls.target)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def front_end(cls, descriptor: Target) -> FrontEnd:
+        front_end: FrontEnd = registry().load(descriptor)
+        return front_end
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def surroundings(cls, front_end: FrontEnd) -> Surroundings:
+        return Surroundings(front_end)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def plugin(cls) -> ModuleType:
+        (entry_point,) = importlib_metadata.entry_points(group=ENTRY_POINT_GROUP, name=f"target.{cls.target}")
+        module: ModuleType = entry_point.load()
+        return module
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def back_end(cls) -> type[BackEnd]:
+        try:
+            host = registry().host_for()
+            back_end: type[BackEnd] = registry().load(host)
+        except (UsageError, PluginError) as error:
+            pytest.skip(str(error))
+        return back_end
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def host(cls, front_end: FrontEnd, back_end: type[BackEnd]) -> Iterator[HostRunner]:
+        runner = HostRunner(front_end, back_end)
+        yield runner
+        runner.close()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, front_end: FrontEnd, back_end: type[BackEnd]) -> Iterator[Engine]:
+        """One vCPU of the guest itself; making it compiles all routines."""
+        memory = AddressSpace()
+        engine = Engine(front_end, back_end, Decision(Mode.MULTI, ("a test",)), memory, 1)
+        yield engine
+        engine.close()
+        memory.close()
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        names = metafunc.fixturenames
+        if "table" in names and "pattern" in names:
+            rows = [
+                pytest.param(table, pattern, id=f"{table.name}-{pattern.name}-{pattern.index}")
+                for table in self.encodings
+                for pattern in table.decoder.patterns
+                if pattern.name != UNDEFINED
+            ]
+            metafunc.parametrize(("table", "pattern"), rows)
+        elif "table" in names:
+            metafunc.parametrize("table", self.encodings, ids=lambda table: table.name)
+        elif "routine" in names:
+            front_end: FrontEnd = registry().load(registry().target(self.target))
+            metafunc.parametrize("routine", list(front_end.routines))
+
+    # -- declarations --------------------------------------------------------------------------------------------------
+
+    def test_declarations_agree(self, plugin: ModuleType, descriptor: Target, front_end: FrontEnd) -> None:
+        assert plugin.RADDLE_API_VERSION == API_VERSION
+        assert descriptor.name == self.target == front_end.name
+        assert descriptor.supports_mttcg is plugin.TARGET_SUPPORTS_MTTCG
+        assert descriptor.default_mo == plugin.TCG_GUEST_DEFAULT_MO
+        assert front_end.word in (Type.I32, Type.I64)
+        assert descriptor.word_bits >= front_end.word.bits
+        assert descriptor.cpus
+        assert len(set(descriptor.cpus)) == len(descriptor.cpus)
+
+    def test_boards_can_be_loaded(self, descriptor: Target) -> None:
+        for board in registry().boards(self.target):
+            registry().load(board)
+        assert not [problem for problem in registry().problems() if problem.plugin == f"target.{self.target}"]
+
+    def test_the_plug_in_module_is_light(self, plugin: ModuleType) -> None:
+        """`raddle info` imports it: neither the front end nor the native runtime may come with it."""
+        heavy = "[m for m in sys.modules if m.startswith(('raddle.runtime', 'raddle.translate', 'raddle.ir'))]"
+        code = f"import sys, {plugin.__name__}; print(*{heavy})"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == []
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def test_state_layout(self, front_end: FrontEnd) -> None:
+        state = front_end.state
+        for name, field in state.fields.items():
+            assert field.name == name
+            assert field.offset >= 0, name
+            assert field.offset % field.type.size == 0, name
+            assert field.offset + field.type.size <= state.size, name
+        hidden = state.fields.keys() & COMMON.keys()
+        assert not hidden, f"the common fields {sorted(hidden)} are hidden by fields of the guest's own"
+        ranks = [field.hot for field in state.hot_fields]
+        assert ranks == list(range(len(ranks))), "hot fields are ranked 0, 1, 2 ..., no rank twice"
+        assert all(field.type in (Type.I1, Type.I32, Type.I64) for field in state.hot_fields)
+        for array in state.arrays.values():
+            assert [f.offset for f in array] == [array.offset + n * array.type.size for n in range(len(array))]
+            assert all(f.type is array.type for f in array)
+        if state.nzcv is not None:
+            assert len({field.offset for field in state.nzcv}) == 4
+            assert all(field.type is Type.I1 and state.fields[field.name] is field for field in state.nzcv)
+        assert all(state.fields[field.name] is field for field in front_end.registers)
+
+    def test_pages_and_mmu_indices(self, front_end: FrontEnd) -> None:
+        assert front_end.page_bits >= 12
+        assert 1 <= front_end.mmu_indices <= MMU_INDICES
+
+    # -- routines ------------------------------------------------------------------------------------------------------
+
+    def test_what_the_runtime_calls_is_there(self, front_end: FrontEnd) -> None:
+        for name in CALLED_BY_RUNTIME:
+            assert (name in front_end.routines) != (name in front_end.python_helpers), f"{name}: one, and not both"
+
+    def test_routine_is_valid(self, routine: str, front_end: FrontEnd) -> None:
+        b = _function(front_end)
+        front_end.routines[routine](b)
+        self._check_function(b, front_end, routine=True)
+
+    def test_routines_compile(self, engine: Engine, front_end: FrontEnd) -> None:
+        for name in front_end.routines:
+            assert engine.table[engine.routine_number(name)]
+
+    def test_routine_runs_alike(self, routine: str, front_end: FrontEnd, host: HostRunner) -> None:
+        random = Random(routine)
+        for _ in range(10 * self.fills):
+            start = self.random_start(random, front_end, random.choice(self._all_modes()))
+            arguments = tuple(_random_value(random, 64, front_end) for _ in range(4))
+            try:
+                expected = interpreted_routine(front_end, start, routine, arguments)
+            except InterpreterError:
+                continue
+            found = host.call(start, routine, arguments)
+            lines = differences(front_end, expected, found)
+            if expected.result is not None and expected.result != found.result:
+                lines.append(f"returns {found.result}, not {expected.result}")
+            assert not lines, "\n".join([f"{routine}{arguments}", *self._described(start, front_end), *lines])
+
+    def _check_function(self, b: Builder, front_end: FrontEnd, *, routine: bool = False) -> None:
+        """Valid, the same after printing and parsing, and calling and accessing only what there is."""
+        verify(b, routine=routine, layout=front_end.state)
+        text = print_function(b)
+        assert print_function(parse_function(text, front_end.state, b.word)) == text
+        known = {(callee.kind, callee.name) for callee in callees(front_end)}
+        for instruction in b.code:
+            aux = instruction.aux
+            if isinstance(aux, Callee):
+                assert (aux.kind, aux.name) in known, f"there is no {aux.kind.name.lower()} callee {aux.name}"
+            elif isinstance(aux, MemAccess):
+                assert aux.mmu_index < front_end.mmu_indices, f"MMU index {aux.mmu_index} is not declared"
+
+    # -- reset ---------------------------------------------------------------------------------------------------------
+
+    def test_reset(self, engine: Engine, front_end: FrontEnd) -> None:
+        cpu = engine.cpus[0]
+        page = 1 << front_end.page_bits
+        states = []
+        for entry in (page, page, 0x100 * page):
+            front_end.reset(cpu, entry, 0x1234)
+            assert cpu["pc"] == entry
+            front_end.instruction_set(cpu["mode"])
+            assert front_end.initial_context(cpu["mode"]) == 0
+            assert isinstance(front_end.describe(cpu), str)
+            states.append([cpu[name] for name in (*front_end.state.fields, "mode", "exclusive_address")])
+            for field in self._random_fields(front_end):
+                cpu[field.name] = 1
+        assert states[0] == states[1], "what ran before a reset can be seen after it"
+        assert states[0] == states[2], "more than the pc depends on the entry"
+        assert 0x1234 in states[0], "the context is in no register"
+
+    # -- instructions --------------------------------------------------------------------------------------------------
+
+    def test_table_is_the_one_that_decodes(self, table: Encodings, front_end: FrontEnd) -> None:
+        for mode in table.modes:
+            instructions = front_end.instruction_set(mode)
+            assert instructions.unit in (2, 4)
+            assert table.size in (instructions.unit, 2 * instructions.unit)
+            assert table.decoder.width == 8 * table.size
+
+    def test_undefined_words_raise_the_exception(self, table: Encodings, surroundings: Surroundings) -> None:
+        random = Random(table.name)
+        for mode in table.modes:
+            instructions = surroundings.instruction_set(mode)
+            words = (random.getrandbits(8 * table.size) for _ in range(DRAWS))
+            undefined = [word for word in words if instructions.decode(word, table.size) is None][:20]
+            if not undefined:
+                pytest.skip("no undefined word found")
+            for word in undefined:
+                start = self.random_start(random, surroundings.guest, mode)
+                finish = interpreted(surroundings, start, mode, word, table.size)
+                called = {name.partition(" ")[2] for name, _ in finish.calls}
+                assert called & self.undefined_callees, f"{word:#x} in mode {mode:#x} calls {called or 'nothing'}"
+                assert finish.fault is None
+
+    def test_translation(self, table: Encodings, pattern: Pattern, front_end: FrontEnd) -> None:
+        """Every word of a line has valid IR that depends on nothing but the key under which it is kept."""
+        random = Random(f"{table.name} {pattern.where}")
+        for mode in table.modes:
+            instructions = front_end.instruction_set(mode)
+            for _ in range(self.fills):
+                word = self._random_word(random, table, pattern)
+                context = random.choice(table.contexts)
+                b = _function(front_end)
+                following = instructions.translate(b, pattern, word, context, mode)
+                self._check_function(b, front_end)
+                assert 0 <= following < 1 << 32
+                other = _function(front_end)
+                sibling = self._random_word(random, table, pattern, word)
+                assert pattern.key(sibling) == pattern.key(word)
+                assert instructions.translate(other, pattern, sibling, context, mode) == following
+                assert print_function(other) == print_function(b), f"{word:#x} and {sibling:#x} have one key"
+                assert instructions.disassemble(word, table.size, 0)
+                self._check_sharing(front_end, table, pattern, word, context, mode)
+
+    def _check_sharing(
+        self, front_end: FrontEnd, table: Encodings, pattern: Pattern, word: int, context: int, mode: int
+    ) -> None:
+        """What shares templates depends on the declared bits of the block mode only, and on no register's number."""
+        instructions = front_end.instruction_set(mode)
+        sharing = instructions.sharing(pattern)
+        if sharing is None:
+            return
+        numbers = sharing.numbers(word)
+        plain, named = _function(front_end), _function(front_end)
+        instructions.translate(plain, pattern, word, context, mode)
+        instructions.translate(named, pattern, word, context, mode, sharing.operands(numbers))
+        assert print_function(named) == print_function(plain)
+        if any(number >= len(front_end.registers) for number in numbers):
+            return
+        for other in table.modes:
+            if (other ^ mode) & sharing.mode_mask == 0:
+                there = _function(front_end)
+                front_end.instruction_set(other).translate(there, pattern, word, context, other)
+                assert print_function(there) == print_function(plain), f"modes {mode:#x} and {other:#x} have one key"
+
+    def test_compiles(self, table: Encodings, pattern: Pattern, engine: Engine) -> None:
+        front_end = engine.frontend
+        random = Random(f"compiles {table.name} {pattern.where}")
+        for mode in table.modes:
+            word, context = self._random_word(random, table, pattern), random.choice(table.contexts)
+            b = _function(front_end)
+            following = front_end.instruction_set(mode).translate(b, pattern, word, context, mode)
+            template = engine.backend.template(b.code, b.locals, table.size, context, following)
+            entry = template.fill(pattern.hole_values(word))
+            assert entry.size == table.size
+            assert entry.next_context == following
+            assert engine.backend.join([entry], 0x1000, not entry.ends).code
+            assert entry.ends == bool(b.code and TABLE[b.code[-1].op].effects & Effect.EXIT)
+
+    def test_execution(self, table: Encodings, pattern: Pattern, host: HostRunner) -> None:
+        """Interpreter and host do the same, and an access that faults changes nothing of the state."""
+        surroundings = host.surroundings
+        guest = surroundings.guest
+        random = Random(f"runs {table.name} {pattern.where}")
+        for mode in table.modes:
+            for _ in range(self.fills):
+                word = self._random_word(random, table, pattern)
+                start = self.random_start(random, guest, mode)
+                try:
+                    expected = interpreted(surroundings, start, mode, word, table.size)
+                except InterpreterError:
+                    continue
+                if expected.endless:
+                    continue
+                lines = differences(guest, expected, host.run(start, mode, word, table.size))
+                if expected.fault is not None:
+                    lines += self._changes(guest, start.state, expected.state)
+                told = f"{pattern.name} {word:#x} in mode {mode:#x}"
+                assert not lines, "\n".join([told, *self._described(start, guest), *lines])
+
+    def _changes(self, guest: FrontEnd, before: bytes, after: bytes) -> list[str]:
+        one, other = CpuState(bytearray(before)), CpuState(bytearray(after))
+        return [
+            f"{field.name} is changed by an access that faults"
+            for field in guest.state.fields.values()
+            if one.read(field) != other.read(field) and field.name not in self.changed_by_faults
+        ]
+
+    # -- random choices ------------------------------------------------------------------------------------------------
+
+    def _all_modes(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(mode for table in self.encodings for mode in table.modes))
+
+    def _random_word(self, random: Random, table: Encodings, pattern: Pattern, like: int | None = None) -> int:
+        """A word of the pattern; with the key of ``like`` if that is given."""
+        fixed = pattern.mask if like is None else pattern.mask | pattern.key_mask
+        value = pattern.value if like is None else like
+        for _ in range(DRAWS):
+            word = value & fixed | random.getrandbits(8 * table.size) & ~fixed
+            if table.decoder.decode(word) is pattern:
+                return word
+        if like is not None:
+            return like
+        raise AssertionError(f"{pattern.where}: no word of {pattern.name} could be found")
+
+    def _random_fields(self, front_end: FrontEnd) -> list[Field]:
+        state = front_end.state
+        fields = [*state.hot_fields, *(state.nzcv or ()), *(state.fields[name] for name in self.random_fields)]
+        return list(dict.fromkeys(fields))
+
+    def random_start(self, random: Random, front_end: FrontEnd, mode: int) -> Start:
+        """Reset state with random registers, flags and memory, and ``mode`` as the block mode."""
+        plain = PlainCpu(front_end)
+        front_end.reset(plain, 0, 0)
+        for field in self._random_fields(front_end):
+            bits = 1 if field.type is Type.I1 else 8 * field.type.size
+            plain[field.name] = _random_value(random, bits, front_end)
+        for name, values in self.small_fields.items():
+            plain[name] = random.choice(values)
+        header = dict(plain.cpu.header) | {"mode": mode}
+        return Start(bytes(plain.cpu.state), header, random.randbytes(ARENA_PAGES << front_end.page_bits))
+
+    def _described(self, start: Start, front_end: FrontEnd) -> list[str]:
+        cpu = CpuState(bytearray(start.state))
+        values = [f"{field.name}={cpu.read(field):#x}" for field in self._random_fields(front_end)]
+        return ["from " + " ".join(values)]
+
+
+def _function(front_end: FrontEnd) -> Builder:
+    return Builder(front_end.word, front_end.state.nzcv)
+
+
+def _random_value(random: Random, bits: int, front_end: FrontEnd) -> int:
+    """A number that is often an address in memory or at its edges, or an edge of the type."""
+    size = ARENA_PAGES << front_end.page_bits
+    choice = random.randrange(8)
+    if bits < 32 or choice == 0:
+        return random.getrandbits(bits)
+    if choice == 1:
+        edges = (0, 1, 2, (1 << bits - 1) - 1, 1 << bits - 1, (1 << bits) - 1, 31, 32, 33)
+        return random.choice(edges)
+    if choice == 2:
+        return ARENA + random.choice((0, size)) + random.randrange(-16, 16)
+    if choice == 3:
+        return ARENA + (random.randrange(1, ARENA_PAGES) << front_end.page_bits) + random.randrange(-16, 16)
+    if choice == 4:
+        return ARENA + random.randrange(size)
+    return ARENA + size // 2 + (random.randrange(-size // 16, size // 16) & -8)
