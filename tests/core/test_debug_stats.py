@@ -91,6 +91,7 @@ def test_paused_time_is_no_wait_for_the_gil(mode):
 def test_report(mode):
     text = report.report(finished("spinlock", mode))
     for line in (
+        r"  within translation( +\d+\.\d{3} s +\d+\.\d %)+",
         r"blocks +\d+",
         r"  found in the memo +\d+\.\d %",
         r"  a block +\d+\.\d us",
@@ -98,7 +99,7 @@ def test_report(mode):
         r"block look-ups( +[\d ]+){3}",
         r"TLB fills( +[\d ]+){3}",
         r"execution( +\d+\.\d{3} s +\d+\.\d %)+",
-        r"waiting: GIL, exclusive( +\d+\.\d{3} s +\d+\.\d %)+",
+        r"waiting: GIL, a core( +\d+\.\d{3} s +\d+\.\d %)+",
         r"MMIO pl011 +\d+ +\d\.\d{3} s +\d\.\d{3} s +\d+\.\d us",
         r"all devices, in native code +\d+",
     ):

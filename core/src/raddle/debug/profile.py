@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a machine's time goes: clocks of the vCPUs' threads, and the paths from them into Python.
 
-A thread's wall time is the sum of: CPU time (which the paths divide into translation, Python and execution), time that
-it was ready and waited for a core (the kernel's run delay), and time that it was blocked. The runtime measures sleeping
-and the big lock; what is left of the blocked time is the GIL, with the exclusive sections of other vCPUs.
+A thread's wall time is the sum of CPU time, which the paths divide into translation, Python and execution; sleep and
+waits for the big lock, which the runtime measures; and the rest: waits for the GIL and for a core. The kernel tells how
+long a thread was ready with no core free, and each path the time in which it had no CPU: what a GIL that is fought over
+costs is in both on a loaded machine, and in the second alone on one with a core for every thread.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -120,7 +122,7 @@ class Profile:
 
     def timer(self, callback: Callable[[], None]) -> Callable[[], None]:
         """A timer's callback with a stopwatch."""
-        name = getattr(callback, "__qualname__", type(callback).__name__)
+        name = _name(callback)
         if name not in self._timers:
             self._timers[name] = self._path("timer", name)
         path, nobody = self._timers[name], self._count
@@ -151,6 +153,14 @@ class Profile:
             return result
 
         return timed
+
+
+def _name(callback: Callable[..., object]) -> str:
+    """Whose method it is, or what function."""
+    if isinstance(callback, partial):
+        arguments = ", ".join(str(one) for one in callback.args if isinstance(one, int))
+        return f"{_name(callback.func)}({arguments})" if arguments else _name(callback.func)
+    return str(getattr(callback, "__qualname__", type(callback).__name__))
 
 
 class _TimedHandler:

@@ -131,7 +131,6 @@ def breakdown(stats: Stats, thread: Mapping[str, Any]) -> dict[str, int]:
     execution = thread["cpu_ns"] - translation - python
     # A barrier turns in a loop before it sleeps.
     sync = min(sync, max(0, execution))
-    delay = thread["delay_ns"] or 0
     result = {
         "execution": max(0, execution - sync),
         "translation": translation,
@@ -140,18 +139,29 @@ def breakdown(stats: Stats, thread: Mapping[str, Any]) -> dict[str, int]:
         "sleeping (WFI, WFE, off)": total("sleep_ns"),
         "no work, or paused": thread["idle_ns"],
         "waiting: big lock": total("big_lock_wait_ns"),
-        "waiting: a core": delay,
     }
-    # Sleepers wait for a core, too, when they are woken, and that is in both.
-    rest = thread["wall_ns"] - sum(result.values())
-    if rest < 0:
-        result["waiting: a core"] = max(0, delay + rest)
-    result["waiting: GIL, exclusive"] = max(0, rest)
+    result["waiting: GIL, a core"] = max(0, thread["wall_ns"] - sum(result.values()))
     return result
 
 
+def _waits(stats: Stats, thread: Mapping[str, Any]) -> dict[str, int | None]:
+    """What is known of a thread's waits for the GIL and for a core, in nanoseconds; None for what is not."""
+    measured = bool(stats["paths"])
+    callbacks = sum(stats["cpus"][cpu]["python_ns"] for cpu in thread["cpus"])
+    inside = {column: _spent(stats, ["MMIO", "helper"], column, thread["cpus"]) for column in ("wall_ns", "cpu_ns")}
+    translation = {column: _spent(stats, ["translation"], column, thread["cpus"]) for column in ("wall_ns", "cpu_ns")}
+    return {
+        # From the runtime's call until the Python function begins, and from its end until the runtime goes on.
+        "  into and out of callbacks": max(0, callbacks - inside["wall_ns"]) if measured else None,
+        "  within callbacks": inside["wall_ns"] - inside["cpu_ns"] if measured else None,
+        "  within translation": translation["wall_ns"] - translation["cpu_ns"] if measured else None,
+        # A sleeper waits for a core when it is woken, which is also in its sleep.
+        "  no core free, at most": thread["delay_ns"],
+    }
+
+
 def _times(stats: Stats) -> list[str]:
-    threads = stats["threads"]
+    threads = sorted(stats["threads"], key=lambda thread: thread["cpus"])
     if not threads:
         return ["Time: no vCPU has run"]
     names = [f"vCPU {thread['cpus'][0]}" if len(thread["cpus"]) == 1 else "all vCPUs" for thread in threads]
@@ -166,18 +176,16 @@ def _times(stats: Stats) -> list[str]:
         values = [part[name] for part in parts]
         cells = [_seconds(value, wall) for value, wall in zip(values, walls, strict=True)]
         lines.append(_row(name, *cells, *([_seconds(sum(values), sum(walls))] if several else [])))
-    lines.append("(GIL: what is left of the wall time, so with waits for other vCPUs' exclusive sections)")
+    waits = [_waits(stats, thread) for thread in threads]
+    for name in waits[0]:
+        known = [wait[name] for wait in waits]
+        values = [value for value in known if value is not None]
+        if len(values) == len(known):
+            cells = [_seconds(value, wall) for value, wall in zip(values, walls, strict=True)]
+            lines.append(_row(name, *cells, *([_seconds(sum(values), sum(walls))] if several else [])))
+    lines.append("GIL, a core: what is left of the wall time, so with waits for exclusive sections of other vCPUs.")
     if not stats["paths"]:
-        lines.append("(translation and Python are in `execution`: they are measured with -d stats)")
-    if any(thread["delay_ns"] is None for thread in threads):
-        lines.append("(this kernel does not tell waiting for a core from waiting for the GIL)")
-    waits = []
-    for thread in threads:
-        callbacks = sum(stats["cpus"][cpu]["python_ns"] for cpu in thread["cpus"])
-        waits.append(max(0, callbacks - _spent(stats, ["MMIO", "helper"], "wall_ns", thread["cpus"])))
-    if stats["paths"]:
-        cells = _with_total(waits, lambda ns: f"{ns / 1e9:.3f} s")
-        lines.append(_row("entering Python callbacks", *cells))
+        lines.append("Translation and Python are in `execution`: -d stats measures them apart.")
     return lines
 
 
