@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Final
 
 from raddle.ir.builder import Builder, Operand, Value
-from raddle.ir.types import Align, Condition, MemOp, Type
+from raddle.ir.types import Align, Condition, Hole, MemOp, Type
 from raddle.runtime.layout import COMMON
 from raddle.translate.decode import Fields
 from raddle_target_arm.exceptions import take_undefined
@@ -107,10 +107,10 @@ def bx_write_pc(b: Builder, f: Fields, address: Value) -> None:
     b.goto_indirect(b.and_(address, b.or_(b.add(thumb, thumb), ~3)))
 
 
-def aligned_pc(b: Builder, f: Fields, offset: Operand) -> Value:
+def aligned_pc(b: Builder, f: Fields, offset: Hole) -> Value:
     """Align(PC, 4) + offset."""
     if not is_thumb(f):
-        return b.pc(8, offset) if not isinstance(offset, int) else b.pc(8 + offset)  # type: ignore[arg-type]
+        return b.pc(8, offset)
     return b.add(b.and_(b.pc(4), ~3), offset)
 
 
