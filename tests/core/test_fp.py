@@ -4,22 +4,18 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from random import Random
 
 import pytest
+from tests.core.fp_library import COMPILER, build
 from tests.core.halves import half_to_single, single_to_half
 
 from raddle.ir import floats
 from raddle.ir.floats import F32, F64, INEXACT, NEAREST, FloatEnv, Format
-from raddle.runtime import helpers, layout
-
-COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+from raddle.runtime import layout
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
 
@@ -50,13 +46,7 @@ class Native:
 
 @pytest.fixture(scope="module")
 def native(tmp_path_factory: pytest.TempPathFactory) -> Native:
-    directory = tmp_path_factory.mktemp("fp")
-    subprocess.run([sys.executable, helpers.NATIVE.parent / "build.py", "--generate", directory], check=True)
-    library = directory / "fp.so"
-    flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing", "-shared", "-fPIC"]
-    includes = [f"-I{directory}", f"-I{helpers.NATIVE}"]
-    subprocess.run([str(COMPILER), *flags, *includes, helpers.NATIVE / "fp.c", "-lm", "-o", library], check=True)
-    return Native(library)
+    return Native(build(tmp_path_factory.mktemp("fp")))
 
 
 def edges(fmt: Format) -> list[int]:

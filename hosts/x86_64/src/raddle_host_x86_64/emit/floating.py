@@ -1,15 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Floating point: values are bit patterns in general registers; arithmetic calls the runtime's exact soft float."""
+"""Floating point: bit patterns in general registers; the host's arithmetic where it is sure to be right, else a call.
+
+The guest's results and flags are exact (`raddle.ir.floats`). The host's are the same whenever
+
+- the guest rounds to nearest and does not flush to zero: one 64-bit comparison of the two neighbouring fields;
+- it has raised inexact already (the flags are sticky, so hardly a program is without it for long): no other flag can
+  arise from a finite result that is not tiny, and the host's own flags need not be looked at;
+- the result's exponent says so: no NaN or infinity, and from multiplication, division and narrowing nothing next to the
+  denormals. Sums and square roots cannot underflow: a denormal sum is exact.
+
+The cold part calls the runtime's soft float, which does it all again. The result of both is in rdx where they meet. The
+host's MXCSR is at its default: round to nearest, no flushing, exceptions masked.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from raddle.ir.builder import FloatCompare, FloatToInt, Instruction, IntToFloat, native
+from raddle.codegen.template import RelocKind
+from raddle.ir.builder import FloatCompare, FloatToInt, Instruction, IntToFloat, Rounding, native
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
+from raddle.runtime.layout import OFFSET
+from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.emit.control import call_native
-from raddle_host_x86_64.emitter import Emitter, emits
+from raddle_host_x86_64.emitter import ENV, SPILL, Emitter, emits
+from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP, XMM0, XMM1, XMM2
+
+_INEXACT: Final = 16
+
+if OFFSET["fp_flush"] != OFFSET["fp_rounding"] + 4:
+    raise AssertionError("fp_rounding and fp_flush are compared with 0 as one field")
 
 
 @emits(Op.BITCAST)
@@ -28,6 +50,107 @@ def sign(e: Emitter, op: Instruction) -> None:
     e.clobber()
 
 
+def _is_double(value: Instruction) -> bool:
+    return value.type is Type.F64 or value.type is Type.I64
+
+
+def _bits(value: Instruction) -> int:
+    return 64 if _is_double(value) else 32
+
+
+# -- the fast paths' parts ---------------------------------------------------------------------------------------------
+
+
+class _Fast:
+    """One operation's fast path: what leaves it for the cold part, and the end of both."""
+
+    def __init__(self, e: Emitter, op: Instruction) -> None:
+        self.e = e
+        self.op = op
+        self.misses: list[int] = []
+
+    def miss_if(self, condition: int) -> None:
+        """Leave for the cold part if the host's condition holds."""
+        self.e.Jcc_rel32(condition, 0)
+        self.misses.append(len(self.e.code) - 4)
+
+    def needs_no_flush(self) -> None:
+        self.e.CMP_mi(RBP, OFFSET["fp_flush"], 0)
+        self.miss_if(cc.NE)
+
+    def needs_nearest(self) -> None:
+        """Rounding to nearest, and no flushing."""
+        self.e.CMPQ_mi(RBP, OFFSET["fp_rounding"], 0)
+        self.miss_if(cc.NE)
+
+    def needs_inexact(self) -> None:
+        """The inexact flag is raised."""
+        self.e.TESTB_mi(RBP, OFFSET["fp_flags"], _INEXACT)
+        self.miss_if(cc.E)
+
+    def load(self, register: int, value: Instruction) -> None:
+        """The float or integer `value` into an xmm register."""
+        e, place = self.e, _memory(value)
+        if place is not None:
+            (e.MOVQ_vm if _is_double(value) else e.MOVD_vm)(register, *place)
+        else:
+            (e.MOVQ_vr if _is_double(value) else e.MOVD_vr)(register, e.use(value, RCX))
+
+    def take(self, double: bool) -> None:
+        """The result from xmm0 to rdx."""
+        (self.e.MOVQ_rv if double else self.e.MOVD_rv)(RDX, XMM0)
+
+    def needs_finite(self, double: bool, may_be_tiny: bool) -> None:
+        """The float in rdx is no NaN and no infinity, and unless it may be tiny well above the denormals."""
+        e = self.e
+        if double:
+            e.LEAQ_rx(RCX, RDX, RDX, 1, 0)
+            e.SHRQ_ri(RCX, 53)
+        else:
+            e.LEA_rx(RCX, RDX, RDX, 1, 0)
+            e.SHR_ri(RCX, 24)
+        special = 0x7FF if double else 0xFF
+        if may_be_tiny:
+            e.CMP_ri(RCX, special)
+            self.miss_if(cc.E)
+        else:
+            e.SUB_ri(RCX, 2)
+            e.CMP_ri(RCX, special - 3)
+            self.miss_if(cc.A)
+
+    def finish(self, name: str, args: tuple[Instruction, ...]) -> None:
+        """The cold part: the native helper `name`. Then the result to where it belongs."""
+        e, op = self.e, self.op
+        if self.misses:
+            hot = e.code
+            e.code = e.cold
+            for miss in self.misses:
+                e.hot_relocs.append((int(RelocKind.COLD), miss, len(e.cold)))
+            for index, arg in enumerate(args):
+                e.MOVQ_mr(RBP, OFFSET[f"arg{index}"], e.use(arg, RCX))
+            e.MOV_ri(RAX, e.config.callee_number(native(name, pure_state=True)))
+            e.CALL_m(RBP, OFFSET["thunk_call"])
+            (e.MOVQ_rm if _is_double(op) else e.MOV_rm)(RDX, RBP, OFFSET["result"])
+            e.JMP_rel32(0)
+            e.cold_relocs.append((int(RelocKind.HOT), len(e.code) - 4, len(hot)))
+            e.code = hot
+        if op.last_use >= 0:
+            target = e.define(op)
+            if target != RDX:
+                (e.MOVQ_rr if _is_double(op) else e.MOV_rr)(target, RDX)
+        e.clobber()
+
+
+def _memory(value: Instruction) -> tuple[int, int] | None:
+    """Base register and offset of a value that is in memory."""
+    location = value.location
+    if value.op <= Op.HOLE or location < SPILL:
+        return None
+    return (RSP, 8 * (location - SPILL)) if location < ENV - 100_000 else (RBP, location - ENV)
+
+
+# -- arithmetic --------------------------------------------------------------------------------------------------------
+
 _NAMES: Final = {
     Op.FADD: "fp_add",
     Op.FSUB: "fp_sub",
@@ -36,43 +159,157 @@ _NAMES: Final = {
     Op.FSQRT: "fp_sqrt",
     Op.FMA: "fp_fma",
 }
-
-
-def _bits(type: Type) -> int:
-    return 64 if type is Type.F64 or type is Type.I64 else 32
+_Pair = tuple[Callable[..., None], Callable[..., None]]
+_INSTRUCTIONS: Final[dict[tuple[Op, bool], _Pair]] = {
+    (Op.FADD, False): (Emitter.ADDSS_vv, Emitter.ADDSS_vm),
+    (Op.FADD, True): (Emitter.ADDSD_vv, Emitter.ADDSD_vm),
+    (Op.FSUB, False): (Emitter.SUBSS_vv, Emitter.SUBSS_vm),
+    (Op.FSUB, True): (Emitter.SUBSD_vv, Emitter.SUBSD_vm),
+    (Op.FMUL, False): (Emitter.MULSS_vv, Emitter.MULSS_vm),
+    (Op.FMUL, True): (Emitter.MULSD_vv, Emitter.MULSD_vm),
+    (Op.FDIV, False): (Emitter.DIVSS_vv, Emitter.DIVSS_vm),
+    (Op.FDIV, True): (Emitter.DIVSD_vv, Emitter.DIVSD_vm),
+    (Op.FSQRT, False): (Emitter.SQRTSS_vv, Emitter.SQRTSS_vm),
+    (Op.FSQRT, True): (Emitter.SQRTSD_vv, Emitter.SQRTSD_vm),
+}
+_NEVER_TINY: Final = frozenset({Op.FADD, Op.FSUB, Op.FSQRT})
+"""Whose tiny results are exact."""
 
 
 @emits(*_NAMES)
 def arithmetic(e: Emitter, op: Instruction) -> None:
-    call_native(e, op, native(f"{_NAMES[op.op]}{_bits(op.type)}", pure_state=True), op.args)
+    name = f"{_NAMES[op.op]}{_bits(op)}"
+    if e.routine or (op.op is Op.FMA and not e.features.fma):
+        call_native(e, op, native(name, pure_state=True), op.args)
+        return
+    double = _is_double(op)
+    fast = _Fast(e, op)
+    fast.needs_nearest()
+    fast.needs_inexact()
+    fast.load(XMM0, op.args[0])
+    if op.op is Op.FMA:
+        fast.load(XMM1, op.args[1])
+        fast.load(XMM2, op.args[2])
+        (e.VFMADD213SD_vvv if double else e.VFMADD213SS_vvv)(XMM0, XMM1, XMM2)
+    elif op.op is Op.FSQRT:
+        _INSTRUCTIONS[op.op, double][0](e, XMM0, XMM0)
+    else:
+        from_register, from_memory = _INSTRUCTIONS[op.op, double]
+        place = _memory(op.args[1])
+        if place is not None:
+            from_memory(e, XMM0, *place)
+        else:
+            fast.load(XMM1, op.args[1])
+            from_register(e, XMM0, XMM1)
+    fast.take(double)
+    fast.needs_finite(double, op.op in _NEVER_TINY)
+    fast.finish(name, op.args)
+
+
+# -- comparison --------------------------------------------------------------------------------------------------------
 
 
 @emits(Op.FCMP)
 def fcmp(e: Emitter, op: Instruction) -> None:
+    """NaNs, and with them all flags, are the cold part's."""
     name = "fp_compare" if op.aux is FloatCompare.QUIET else "fp_compare_signalling"
-    call_native(e, op, native(f"{name}{_bits(op.args[0].type)}", pure_state=True), op.args)
+    name += str(_bits(op.args[0]))
+    if e.routine:
+        call_native(e, op, native(name, pure_state=True), op.args)
+        return
+    fast = _Fast(e, op)
+    fast.needs_no_flush()
+    fast.load(XMM0, op.args[0])
+    fast.load(XMM1, op.args[1])
+    (e.UCOMISD_vv if _is_double(op.args[0]) else e.UCOMISS_vv)(XMM0, XMM1)
+    fast.miss_if(cc.P)
+    # 1 for greater or equal, and 1 for greater
+    e.SETcc_r(cc.AE, RDX)
+    e.SETcc_r(cc.A, RCX)
+    e.MOVZXB_rr(RDX, RDX)
+    e.MOVZXB_rr(RCX, RCX)
+    e.ADD_rr(RDX, RCX)
+    fast.finish(name, op.args)
+
+
+# -- conversions -------------------------------------------------------------------------------------------------------
 
 
 @emits(Op.FCVT)
 def fcvt(e: Emitter, op: Instruction) -> None:
-    name = "fp_f32_to_f64" if op.type is Type.F64 else "fp_f64_to_f32"
-    call_native(e, op, native(name, pure_state=True), op.args)
+    widens = _is_double(op)
+    name = "fp_f32_to_f64" if widens else "fp_f64_to_f32"
+    if e.routine:
+        call_native(e, op, native(name, pure_state=True), op.args)
+        return
+    fast = _Fast(e, op)
+    if widens:
+        fast.needs_no_flush()
+    else:
+        fast.needs_nearest()
+        fast.needs_inexact()
+    fast.load(XMM0, op.args[0])
+    (e.CVTSS2SD_vv if widens else e.CVTSD2SS_vv)(XMM0, XMM0)
+    fast.take(widens)
+    fast.needs_finite(widens, may_be_tiny=widens)
+    fast.finish(name, op.args)
 
 
 @emits(Op.FTOI)
 def ftoi(e: Emitter, op: Instruction) -> None:
     how = op.aux
     assert isinstance(how, FloatToInt)
-    width = how.width or _bits(op.type)
+    width = how.width or _bits(op)
     word = int(how.signed) | int(how.rounding) << 1 | how.fraction << 8 | width << 16
-    constant = Instruction(Op.CONST, Type.I32, (), word)
-    call_native(e, op, native(f"fp_f{_bits(op.args[0].type)}_to_int", pure_state=True), (*op.args, constant))
+    args = (*op.args, Instruction(Op.CONST, Type.I32, (), word))
+    name = f"fp_f{_bits(op.args[0])}_to_int"
+    usual = how.rounding in (Rounding.ZERO, Rounding.CURRENT) and not how.fraction
+    if e.routine or not usual or width != 32 or op.type is not Type.I32:
+        call_native(e, op, native(name, pure_state=True), args)
+        return
+    double = _is_double(op.args[0])
+    fast = _Fast(e, op)
+    fast.needs_inexact()
+    if how.rounding is Rounding.ZERO:
+        fast.needs_no_flush()
+        convert = e.CVTTSD2SIQ_rv if double else e.CVTTSS2SIQ_rv
+    else:
+        fast.needs_nearest()
+        convert = e.CVTSD2SIQ_rv if double else e.CVTSS2SIQ_rv
+    fast.load(XMM0, op.args[0])
+    # To 64 bits; what does not fit into them, and NaN, gives a number that does not fit into 32.
+    convert(RDX, XMM0)
+    (e.MOVSXD_rr if how.signed else e.MOV_rr)(RCX, RDX)
+    e.CMPQ_rr(RCX, RDX)
+    fast.miss_if(cc.NE)
+    if how.signed:
+        e.MOV_rr(RDX, RDX)
+    fast.finish(name, args)
 
 
 @emits(Op.ITOF)
 def itof(e: Emitter, op: Instruction) -> None:
     how = op.aux
     assert isinstance(how, IntToFloat)
-    word = int(how.signed) | int(how.rounding) << 1 | how.fraction << 8 | _bits(op.args[0].type) << 16
-    constant = Instruction(Op.CONST, Type.I32, (), word)
-    call_native(e, op, native(f"fp_int_to_f{_bits(op.type)}", pure_state=True), (*op.args, constant))
+    source = op.args[0]
+    word = int(how.signed) | int(how.rounding) << 1 | how.fraction << 8 | _bits(source) << 16
+    args = (source, Instruction(Op.CONST, Type.I32, (), word))
+    name = f"fp_int_to_f{_bits(op)}"
+    wide, double = _is_double(source), _is_double(op)
+    usual = how.rounding in (Rounding.NEAREST, Rounding.CURRENT) and not how.fraction
+    if e.routine or not usual or (wide and not how.signed):
+        call_native(e, op, native(name, pure_state=True), args)
+        return
+    fast = _Fast(e, op)
+    if wide or not double:  # else it is exact
+        fast.needs_nearest()
+        fast.needs_inexact()
+    # An unsigned number of 32 bits is a signed one of 64: it is kept zero-extended.
+    register = e.use(source, RCX)
+    e.PXOR_vv(XMM0, XMM0)
+    if wide or not how.signed:
+        (e.CVTSI2SDQ_vr if double else e.CVTSI2SSQ_vr)(XMM0, register)
+    else:
+        (e.CVTSI2SD_vr if double else e.CVTSI2SS_vr)(XMM0, register)
+    fast.take(double)
+    fast.finish(name, args)

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Floating point on the x86-64 back end with the runtime's helpers: what is computed in line, and what is called."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any, ClassVar
+
+import pytest
+from tests.core.fp_library import COMPILER, build
+from tests.core.test_fp import operands
+from tests.hosts.x86_64.harness import Harness, ffi
+
+from raddle.ir import floats
+from raddle.ir.builder import Builder, FloatCompare, FloatToInt, IntToFloat, Rounding, Value
+from raddle.ir.floats import F32, F64, INEXACT, FloatEnv, Format
+from raddle.ir.generate import Program
+from raddle.ir.opcodes import Op
+from raddle.ir.types import Field, Type
+from raddle.testing.host_contract import Backend, HostContract, check
+from raddle.testing.ir_programs import LAYOUT
+from raddle_host_x86_64.backend import X86BackEnd
+from raddle_host_x86_64.features import Features, detect
+
+pytestmark = [
+    pytest.mark.skipif(platform.machine() != "x86_64", reason="runs x86-64 code"),
+    pytest.mark.skipif(COMPILER is None, reason="needs a C compiler"),
+]
+
+ELSEWHERE = frozenset(
+    op for op in Op if op.name.startswith("ATOMIC") or op.name.endswith(("_EXCLUSIVE", "CARRY_OF", "OVERFLOW_OF"))
+)
+"""Tested with the runtime, or without calls between."""
+SIGNATURE = "uint64_t(*)(void *, uint64_t, uint64_t, uint64_t, uint64_t)"
+
+
+class FloatHarness(Harness):
+    """A harness whose callees ``fp_…`` are the runtime's; ``called`` has their names, as often as they were called."""
+
+    def __init__(self, library: Path, features: Features | None = None) -> None:
+        super().__init__(tlb=True, features=features)
+        self.library = ctypes.CDLL(str(library))
+        self.called: list[str] = []
+        self.keep: list[Any] = []
+
+    def _place_routines(self, backend: X86BackEnd, program: Program) -> None:
+        native = [n for n, callee in enumerate(self.callees) if callee.name.startswith("fp_")]
+        others = [callee for callee in self.callees if callee.name in program.routines]
+        assert len(native) + len(others) == len(self.callees)
+        if not native:
+            super()._place_routines(backend, program)
+            return
+        for number, callee in enumerate(self.callees):
+            if number in native:
+                self.table[number] = self._counted(callee.name)
+            else:
+                routine = program.routines[callee.name]
+                code = self.place(backend.routine(routine.code, routine.locals))
+                self.table[number] = ffi.cast("void *", code)
+
+    def _counted(self, name: str) -> Any:
+        function = ffi.cast(SIGNATURE, ctypes.cast(self.library[name], ctypes.c_void_p).value)
+
+        def call(*arguments: Any) -> int:
+            self.called.append(name)
+            return int(function(*arguments))
+
+        callback = ffi.callback(SIGNATURE, call)
+        self.keep.append(callback)
+        return ffi.cast("void *", callback)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("fp"))
+
+
+class TestContract(HostContract):
+    unsupported: ClassVar[frozenset[Op]] = ELSEWHERE
+    programs_per_seed = 6
+
+    @pytest.fixture
+    def backend(self, library: Path) -> Backend:
+        return FloatHarness(library)
+
+
+# -- each operation by itself ------------------------------------------------------------------------------------------
+
+Make = Callable[[Builder, list[Value]], Value]
+
+
+def fields(fmt: Format) -> list[Field]:
+    return [LAYOUT.fields[f"{'s' if fmt is F32 else 'd'}{n}"] for n in range(3)]
+
+
+def rows() -> Iterator[tuple[str, Format, Make]]:
+    """(name, format of the operands s0 … s2 or d0 … d2, what is computed)."""
+    for fmt, other in ((F32, Type.F64), (F64, Type.F32)):
+        size = fmt.bits
+        yield f"add{size}", fmt, lambda b, v: b.fadd(v[0], v[1])
+        yield f"sub{size}", fmt, lambda b, v: b.fsub(v[0], v[1])
+        yield f"mul{size}", fmt, lambda b, v: b.fmul(v[0], v[1])
+        yield f"div{size}", fmt, lambda b, v: b.fdiv(v[0], v[1])
+        yield f"sqrt{size}", fmt, lambda b, v: b.fsqrt(v[0])
+        yield f"fma{size}", fmt, lambda b, v: b.fma(v[0], v[1], v[2])
+        yield f"mla{size}", fmt, lambda b, v: b.fadd(v[2], b.fneg(b.fmul(v[0], v[1])))
+        yield f"cvt{size}", fmt, lambda b, v, other=other: b.fcvt(v[0], other)
+        for kind in FloatCompare:
+            yield f"cmp{size}_{kind.name}", fmt, lambda b, v, kind=kind: b.fcmp(v[0], v[1], kind)
+        zero = lambda b, v: b.fcmp(v[0], b.const(0, v[0].type), FloatCompare.QUIET)  # noqa: E731
+        yield f"cmp{size}_zero", fmt, zero
+        for signed in (False, True):
+            for rounding in (Rounding.ZERO, Rounding.CURRENT, Rounding.DOWN):
+                how = FloatToInt(signed, rounding)
+                name = f"to_int{size}_{signed}_{rounding.name}"
+                yield name, fmt, lambda b, v, how=how: b.ftoi(v[0], Type.I32, how)
+
+
+def program(make: Make, values: tuple[int, ...], fmt: Format, header: dict[str, int]) -> Program:
+    b = Builder(Type.I32)
+    result = make(b, [b.get(field) for field in fields(fmt)])
+    target = {Type.F32: "s3", Type.F64: "d3", Type.I32: "r0"}[result.type]
+    b.set(LAYOUT.fields[target], result)
+    state = bytearray(LAYOUT.size)
+    for field, value in zip(fields(fmt), values, strict=True):
+        state[field.offset : field.offset + field.type.size] = value.to_bytes(field.type.size, "little")
+    return Program(b, bytes(state), header, b"", (), 0)
+
+
+def environment(random: Random) -> dict[str, int]:
+    """Mostly the one in which the host computes."""
+    if random.random() < 0.7:
+        return {"fp_flags": INEXACT | random.choice((0, 1)), "fp_default_nan": random.getrandbits(1)}
+    names = {"fp_rounding": 4, "fp_flush": 2, "fp_default_nan": 2}
+    return {name: random.randrange(count) for name, count in names.items()} | {"fp_flags": random.choice((0, INEXACT))}
+
+
+def integer_range(random: Random, fmt: Format, count: int) -> tuple[int, ...]:
+    """Numbers round the limits of 32-bit integers, and halves."""
+    exponents = [fmt.bias + random.choice((-2, -1, 0, 10, 30, 31, 32, 33, 63)) for _ in range(count)]
+    fractions = [
+        random.getrandbits(fmt.fraction_bits) & -1 << random.randrange(fmt.fraction_bits) for _ in range(count)
+    ]
+    signs = [random.getrandbits(1) << fmt.bits - 1 for _ in range(count)]
+    return tuple(s | e << fmt.fraction_bits | f for s, e, f in zip(signs, exponents, fractions, strict=True))
+
+
+@pytest.mark.parametrize(("name", "fmt", "make"), list(rows()), ids=lambda x: x if isinstance(x, str) else "")
+def test_against_the_oracle(library: Path, name: str, fmt: Format, make: Make) -> None:
+    backend, random = FloatHarness(library), Random(name)
+    for _ in range(120):
+        values = (integer_range if "int" in name and random.random() < 0.7 else operands)(random, fmt, 3)
+        check(program(make, values, fmt, environment(random)), backend)
+
+
+@pytest.mark.parametrize("target", [Type.F32, Type.F64])
+@pytest.mark.parametrize("source", [Type.I32, Type.I64])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("fraction", [0, 5])
+def test_from_int(library: Path, source: Type, target: Type, signed: bool, fraction: int) -> None:
+    backend, random = FloatHarness(library), Random(f"{source}{target}{signed}")
+    for _ in range(60):
+        rounding = random.choice((Rounding.CURRENT, Rounding.NEAREST))
+        value = (
+            random.getrandbits(random.randrange(1, source.bits + 1)) * random.choice((1, -1)) & (1 << source.bits) - 1
+        )
+        b = Builder(Type.I32)
+        field = LAYOUT.fields["r0" if source is Type.I32 else "q0"]
+        result = b.itof(b.get(field), target, IntToFloat(signed, fraction, rounding))
+        b.set(LAYOUT.fields["s3" if target is Type.F32 else "d3"], result)
+        state = bytearray(LAYOUT.size)
+        state[field.offset : field.offset + field.type.size] = value.to_bytes(field.type.size, "little")
+        check(Program(b, bytes(state), environment(random), b"", (), 0), backend)
+
+
+def ordinary(fmt: Format) -> tuple[int, ...]:
+    """1.1, 2.2 and 3.3, more or less."""
+    return tuple(fmt.bias + n << fmt.fraction_bits | (1 << fmt.fraction_bits) // 10 for n in range(3))
+
+
+@pytest.mark.parametrize(("name", "fmt", "make"), list(rows()), ids=lambda x: x if isinstance(x, str) else "")
+def test_ordinary_operations_make_no_call(library: Path, name: str, fmt: Format, make: Make) -> None:
+    backend = FloatHarness(library)
+    check(program(make, ordinary(fmt), fmt, {"fp_flags": INEXACT}), backend)
+    # rounding that the host's default is not, and without the host's fused multiply-add
+    in_line = not name.endswith("DOWN") and (not name.startswith("fma") or detect().fma)
+    assert (not backend.called) == in_line
+
+
+def test_fused_multiply_add_without_the_hosts(library: Path) -> None:
+    backend = FloatHarness(library, Features())
+    for fmt in (F32, F64):
+        check(program(lambda b, v: b.fma(*v), ordinary(fmt), fmt, {"fp_flags": INEXACT}), backend)
+    assert backend.called == ["fp_fma32", "fp_fma64"]
+
+
+@pytest.mark.parametrize("fmt", [F32, F64])
+def test_a_tiny_product_that_rounds_to_the_least_normal_number(library: Path, fmt: Format) -> None:
+    """It underflows, for tininess is detected before rounding: the result alone does not tell."""
+    below_one, least = (fmt.bias << fmt.fraction_bits) - 1, 1 << fmt.fraction_bits
+    backend = FloatHarness(library)
+    for make in (lambda b, v: b.fmul(v[0], v[1]), lambda b, v: b.fma(v[0], v[1], v[2])):
+        check(program(make, (below_one, least, 0), fmt, {"fp_flags": INEXACT}), backend)
+    assert floats.mul(below_one, least, fmt, env := FloatEnv()) == least
+    assert env.flags == floats.UNDERFLOW | INEXACT
