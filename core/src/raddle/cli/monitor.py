@@ -90,14 +90,11 @@ class Monitor:
         if not words:
             return ""
         try:
-            for name, command in COMMANDS.items():
-                if words == name.split():
-                    return command.function(self._machine)
-            firsts = {name.split()[0] for name in COMMANDS}
-            if words[0] in firsts and len(words) < 3 and any(name.startswith(f"{words[0]} ") for name in COMMANDS):
-                known = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
-                raise unknown("monitor command", " ".join(words), known)
-            raise unknown("monitor command", " ".join(words), COMMANDS)
+            given = " ".join(words)
+            if given in COMMANDS:
+                return COMMANDS[given].function(self._machine)
+            family = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
+            raise unknown("monitor command", given, family or COMMANDS)
         except RaddleError as error:
             return str(error)
         except Exception as error:  # a defect must not take the monitor away from who looks for it

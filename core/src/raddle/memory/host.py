@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from typing import Any, Final
 
@@ -60,4 +61,5 @@ class HostMemory:
         _ffi.release(self._exported)
         self.words.release()
         self.bytes.release()
-        self._map.close()
+        with contextlib.suppress(BufferError):  # somebody still holds a view; the last one to go frees the memory
+            self._map.close()
