@@ -13,7 +13,7 @@ import threading
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raddle.errors import UsageError
@@ -251,6 +251,7 @@ def test_escapes(typed, meant):
     assert EscapeFilter().feed(typed) == meant
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([b"\x01", b"a", b"x", b"c", b"q"]), max_size=20), st.data())
 def test_escapes_do_not_depend_on_how_input_is_cut(pieces, data):
     def joined(parts):

@@ -156,7 +156,7 @@ def test_files_that_never_end_are_refused():
         read_file("/dev/zero", "kernel", 1 << 20)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_elf_files_never_do_worse_than_a_usage_error(tmp_path, data):
     image = bytearray(elf(segments=((0x4010_0000, b"code" * 8, 0x1000), (0x4020_0000, b"data", 0x20))))

@@ -2,7 +2,7 @@
 """The guest-physical address space: regions, overlap, Python's view of memory."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raddle.errors import UsageError
@@ -104,6 +104,7 @@ def test_writes_from_python_are_told(space):
     assert seen == [(0x4000_0010, 4), (0x4000_1800, 0x1000)]
 
 
+@settings(deadline=None)
 @given(start=st.integers(0, 0x3FFF), size=st.integers(0, 0x3FFF))
 def test_clear_zeroes_exactly_the_range(start, size):
     memory = HostMemory(0x4000)
