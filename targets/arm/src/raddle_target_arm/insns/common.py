@@ -107,10 +107,10 @@ def bx_write_pc(b: Builder, f: Fields, address: Value) -> None:
     b.goto_indirect(b.and_(address, b.or_(b.add(thumb, thumb), ~3)))
 
 
-def aligned_pc(b: Builder, f: Fields, offset: Hole) -> Value:
+def aligned_pc(b: Builder, f: Fields, offset: Hole | int) -> Value:
     """Align(PC, 4) + offset."""
     if not is_thumb(f):
-        return b.pc(8, offset)
+        return b.pc(8 + offset) if isinstance(offset, int) else b.pc(8, offset)
     return b.add(b.and_(b.pc(4), ~3), offset)
 
 
