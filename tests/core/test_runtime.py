@@ -521,6 +521,17 @@ def test_watched_pages(machine: Machine) -> None:
     assert machine.watched == [(RAM + 4, 4, True, 77), (RAM + 5, 1, False, 0)]
 
 
+@pytest.mark.parametrize("watched", [RAM, RAM + 0x1000])
+def test_watched_pages_that_an_access_crosses_into(machine: Machine, watched: int) -> None:
+    lib.raddle_watch_set(machine.context, ffi.new("uint64_t[]", [watched]), 1)
+    h = machine.header
+    h.arg0, h.arg1 = RAM + 0xFFD, 0x04030201
+    assert lib.raddle_slow_store(machine.env, 0, WORD) == 0
+    h.arg0 = RAM + 0xFFD
+    assert lib.raddle_slow_load(machine.env, 0, WORD) == 0
+    assert machine.watched == [(RAM + 0xFFD, 4, True, 0x04030201), (RAM + 0xFFD, 4, False, 0x04030201)]
+
+
 def test_big_endian_atomics_and_stores(machine: Machine) -> None:
     h = machine.header
     h.arg0, h.arg1 = RAM, 0x01020304
@@ -644,6 +655,14 @@ def test_a_deadline_set_within_a_block_ends_the_budget(counting: Machine) -> Non
     assert counting.run(RAM) == lib.RADDLE_BUDGET
     assert lib.raddle_icount(counting.context) == lib.raddle_clock_ns(counting.context) == 50
     assert lib.raddle_timers_run(counting.context) == 1
+
+
+def test_a_single_instruction_that_counts_for_more_still_runs(counting: Machine) -> None:
+    counting.install(RAM, counting_block(counting, 3)[0], rows=3, size=12)
+    counting.install(RAM, counting_block(counting, 2)[0], flags=lib.RADDLE_SINGLE, rows=2, size=4)
+    lib.raddle_icount_set(counting.env, 4)
+    assert counting.run(RAM) == lib.RADDLE_BUDGET
+    assert lib.raddle_icount(counting.context) == 5
 
 
 def test_two_counted_runs_are_the_same() -> None:

@@ -63,6 +63,17 @@ static uint32_t outstanding(struct raddle_cpu *cpu)
     return index < 0 ? 0 : block->ninsns - (uint32_t)index;
 }
 
+/* A block of one instruction counts for more where the target puts something before or after it: its budget is
+ * stretched so that it runs. */
+void icount_lend(struct raddle_cpu *cpu, const struct raddle_block *block)
+{
+    int32_t lacking = (int32_t)block->ninsns - cpu->header->icount_left;
+    if (lacking <= 0)
+        return;
+    cpu->icount_budget += (uint32_t)lacking;
+    STORE_RELAXED(cpu->header->icount_left, cpu->header->icount_left + lacking);
+}
+
 void icount_refund(struct raddle_cpu *cpu, uint32_t instructions)
 {
     if (has_flag(cpu->context, RADDLE_FLAG_ICOUNT))

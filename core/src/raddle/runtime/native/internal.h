@@ -222,8 +222,8 @@ struct raddle_cpu {
     bool exclusive; /* this vCPU runs in an exclusive section of its own */
     bool yielding, waiting_event;
     uint64_t event_since; /* virtual time when waiting_event was set */
-    uint64_t retaddr;    /* return address of the call out of a block that is being served, 0 for none */
-    uint64_t chain_slot; /* jump to patch once its target is known */
+    uint64_t retaddr;     /* return address of the call out of a block that is being served, 0 for none */
+    uint64_t chain_slot;  /* jump to patch once its target is known */
     uint64_t chain_pc;
     uint32_t chain_mode, chain_generation;
     _Atomic uint32_t icount_budget; /* own thread writes */
@@ -360,4 +360,5 @@ void clock_free(struct raddle_context *ctx);
 uint64_t clock_now(struct raddle_context *ctx);
 void icount_enter(struct raddle_cpu *cpu);
 void icount_commit(struct raddle_cpu *cpu);
+void icount_lend(struct raddle_cpu *cpu, const struct raddle_block *block);
 void icount_refund(struct raddle_cpu *cpu, uint32_t instructions);

@@ -316,6 +316,8 @@ static int run_once(struct raddle_cpu *cpu)
         cpu->block_flags = RADDLE_SINGLE;
         block = find(cpu, RADDLE_SINGLE, &faulted);
     }
+    if (block && counting)
+        icount_lend(cpu, block);
     if (faulted) {
         cpu->block_flags = 0;
         cpu->chain_slot = 0;
