@@ -137,12 +137,11 @@ class StdioDevice(CharDevice):
 
     def start(self) -> None:
         sys.stdout.flush()
+        if sys.stdin is None:  # the process was started without a standard input
+            return
         self._make_raw()
         self._reader = _Reader("raddle-stdio", self)
-        try:
-            self._reader.selector.register(0, selectors.EVENT_READ, self._readable)
-        except (OSError, ValueError):  # no standard input at all
-            return
+        self._reader.selector.register(0, selectors.EVENT_READ, self._readable)
         self._reader.start()
 
     def _make_raw(self) -> None:
