@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs single guest instructions and routines twice: in the IR interpreter, and as code of the host on the real runtime.
+"""Runs single guest instructions and routines twice: in the IR interpreter, and as host code on the real runtime.
 
 Both sides get the same start and the same surroundings, in which only the guest's own semantics are under test: the
 guest sees ``ARENA`` and nothing else, through an identity mapping; a fault is noted and ends the run; whatever the IR
-calls (native helpers, routines, Python helpers) is replaced by a stand-in, which notes the call and answers with a number
-that depends on its name and on how many calls came before.
+calls (native helpers, routines, Python helpers) is replaced by a stand-in, which notes the call and answers with a
+number that depends on its name and on how many calls came before.
 """
 
 from __future__ import annotations
@@ -43,6 +43,17 @@ NO_TRANSLATION: Final = 1
 RESULT_FIELDS: Final = ("mode", "fp_flags", "exclusive_address", "halted", "insn_extra")
 """Fields of the common header that are compared after a run."""
 
+CLEARED_FIELDS: Final = (
+    "fp_rounding",
+    "fp_flush",
+    "fp_default_nan",
+    "event",
+    "exit_now",
+    "interrupt_mask",
+    "powered_off",
+)
+"""Fields that are 0 at the start, like those of RESULT_FIELDS, unless the start says otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -55,12 +66,12 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """What a run left behind. ``pc`` is where it goes on (after a fault: the instruction's); None where nothing says it.
+    """What a run left behind. ``pc`` is where it goes on; after a fault, the instruction's address.
 
     ``fault`` is the access (0 read, 1 write) and whether it was misaligned.
     """
 
-    pc: int | None
+    pc: int
     fault: tuple[int, bool] | None
     state: bytes
     header: Mapping[str, int]
@@ -259,13 +270,16 @@ def interpreted(surroundings: Surroundings, start: Start, mode: int, word: int, 
     def translate(b: Builder) -> None:
         nonlocal following
         following = instructions.translate(b, pattern, word, context, mode)
+        if any(instruction.op in (Op.GOTO, Op.GOTO_INDIRECT) for instruction in b.code):
+            following = 0  # a branch ends the block, whether it is taken or not
 
     run(lambda b: guest.prologue(b, mode))
     outcome = run(translate, pattern.hole_values(word) if pattern is not None else ())
     if outcome.how is Leave.NEXT and following:
         run(lambda b: guest.epilogue(b, mode, following))
-    next_pc: int | None = pc + size
+    next_pc = pc + size
     if outcome.how in (Leave.GOTO, Leave.GOTO_INDIRECT):
+        assert outcome.value is not None
         next_pc = outcome.value
     elif outcome.how is Leave.EXIT:
         next_pc = cpu.header["pc"]
@@ -297,7 +311,7 @@ def interpreted_routine(guest: FrontEnd, start: Start, name: str, arguments: tup
 
 
 class HostRunner:
-    """One vCPU of the guest in its ``Surroundings``, with the host's code. One thread at a time; close it in the end."""
+    """One vCPU of the guest in its ``Surroundings``, on the host. One thread at a time; close it in the end."""
 
     def __init__(self, guest: FrontEnd, backend: type[BackEnd]) -> None:
         self.surroundings = Surroundings(guest)
@@ -317,9 +331,8 @@ class HostRunner:
     def _load(self, start: Start) -> None:
         self._state[:] = start.state
         self.memory.write(ARENA, start.memory)
-        for name in ("fp_rounding", "fp_flush", "fp_default_nan", "event", "exit_now", "interrupt_mask", *RESULT_FIELDS):
+        for name in (*CLEARED_FIELDS, *RESULT_FIELDS):
             self.cpu[name] = 0
-        self.cpu["powered_off"] = 0
         self.cpu["exclusive_address"] = (1 << 64) - 1
         for name, value in start.header.items():
             self.cpu[name] = value
@@ -381,7 +394,7 @@ def differences(guest: FrontEnd, expected: Finish, found: Finish) -> list[str]:
     if expected.fault != found.fault:
         lines.append(f"fault (access, misaligned) is {found.fault}, not {expected.fault}")
     if expected.pc != found.pc:
-        lines.append(f"goes on at {_hex(found.pc)}, not {_hex(expected.pc)}")
+        lines.append(f"goes on at {found.pc:#x}, not {expected.pc:#x}")
     for f in guest.state.fields.values():
         place = slice(f.offset, f.offset + f.type.size)
         if expected.state[place] != found.state[place]:
@@ -399,7 +412,3 @@ def differences(guest: FrontEnd, expected: Finish, found: Finish) -> list[str]:
         if one != other:
             lines.append(f"memory at {ARENA + at:#x} is {other:#x}, not {one:#x}")
     return lines
-
-
-def _hex(value: int | None) -> str:
-    return "nowhere" if value is None else f"{value:#x}"
