@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import sys
@@ -34,7 +35,10 @@ SLICE_NS: Final = 5_000_000
 ICOUNT_SLICE: Final = 50_000
 """Instruction counting: instructions before the next vCPU's turn."""
 SWITCH_INTERVAL: Final = 2e-4
-"""Seconds; what a contended GIL costs a waiting vCPU at least."""
+"""Seconds; what a contended GIL costs a waiting vCPU at least. The setting is the process's."""
+GC_THRESHOLD: Final = 1_000_000
+"""Allocations between two searches for cyclic garbage: translating makes hardly any, and what it makes stays. With
+Python's own threshold a quarter of a boot goes into such searches. The setting is the process's."""
 
 BlockHook = Callable[[VCpu, int], None]
 WatchHook = Callable[[VCpu, int, int, bool, int], None]
@@ -316,6 +320,7 @@ class Engine:
                 return
             self._running = True
             sys.setswitchinterval(SWITCH_INTERVAL)
+            gc.set_threshold(max(gc.get_threshold()[0], GC_THRESHOLD))
             lib.raddle_clock_start(self.context)
             groups = [[cpu] for cpu in self.cpus] if self.parallel else [self.cpus]
             loop = self._loop_alone if self.parallel else self._loop_icount if self.icount else self._loop_in_turn
