@@ -282,3 +282,59 @@ def test_a_machine_without_hooks_has_nothing_in_its_way(mode):
         assert one.engine.block_hooks == one.engine.watch_hooks == ()
         assert one.engine.translator.listeners == []
         assert one.stats()["cpus"][0]["count_chain"] > 10
+
+
+def test_block_hook_does_not_change_a_counted_history():
+    histories = []
+    for hooked in (False, True):
+        calls = []
+        with Machine("virt", kernel=GUESTS / "hello.elf", icount="shift=2") as one:
+            if hooked:
+                one.add_block_hook(lambda cpu, pc, calls=calls: calls.append(pc))
+            one.start()
+            one.wait(LIMIT)
+            histories.append((one.stats()["cpus"][0]["count_instructions"], one.engine.clock_ns(), one.console.text))
+        assert bool(calls) == hooked
+    assert histories[0] == histories[1]
+    assert histories[0][0] > 1000
+
+
+@pytest.mark.parametrize("kind", ["block", "memory", "exception"])
+def test_errors_of_many_vcpus_are_one(mode, kind):
+    """Every vCPU's hook fails at the same time: the first error comes out, and the machine ends."""
+
+    def fail(cpu, *_):
+        raise LookupError(f"vCPU {cpu.index}")
+
+    counts = symbol("counts", "endless-count")
+    one = machine("stray-pc" if kind == "exception" else "endless-count", mode, 4)
+    one.start()
+    time.sleep(0.2)
+    one.hook(kind, fail, counts, counts + 0x100) if kind == "memory" else one.hook(kind, fail)
+    with pytest.raises(LookupError, match="vCPU"):
+        one.wait(LIMIT)
+    one.close()
+
+
+def test_hooks_from_a_timer_and_under_the_big_lock(mode):
+    """Neither waits for vCPUs, which may wait for the lock."""
+    seen, late = [], []
+    with machine("endless-count", mode) as one:
+        hooks = []
+
+        def expired():
+            hooks.append(one.add_block_hook(lambda cpu, pc: seen.append(cpu.index)))
+
+        one.start()
+        one.console.expect("ready", timeout=LIMIT)
+        one.engine.timer(expired).set(one.engine.clock_ns() + 1_000_000)
+        until(lambda: set(seen) == {0, 1})
+        with one.engine.big_lock, one.engine.big_lock:
+            hooks[0].remove()
+            hook = one.add_block_hook(lambda cpu, pc: late.append(cpu.index))
+        until(lambda: set(late) == {0, 1})
+        hook.remove()
+        del seen[:], late[:]
+        time.sleep(0.1)
+        assert not seen
+        assert not late

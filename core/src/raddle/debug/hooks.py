@@ -5,9 +5,9 @@ Threads: a hook is called on the thread of the vCPU it is about, several at the 
 holds no lock: what it shares it must guard itself. It may read and write its own vCPU's registers and guest memory, add
 and remove hooks, and ask the machine to stop; it must not wait for another vCPU.
 
-`add…` and `remove` may be called on any thread that does not hold the big lock. On return they have taken effect on all
-vCPUs; when a vCPU's thread calls them (a hook that removes itself), on that vCPU a removed hook is not called any more,
-and the rest follows as soon as it leaves the block that it is in.
+`add…` and `remove` may be called on any thread. On return they have taken effect on all vCPUs. Not so when a vCPU's
+thread (a hook that removes itself) or a holder of the big lock (a timer's callback) calls them: then a removed hook is
+not called any more by vCPUs that come to look, and the rest follows as soon as vCPUs leave their blocks.
 
 An exception in a hook stops the machine, and comes out of `Machine.wait` and `Engine.join`.
 """
@@ -177,11 +177,12 @@ class Hooks:
     # --- taking effect
 
     def _settle(self) -> None:
-        cpu = self._engine.current_cpu
+        engine = self._engine
+        cpu = engine.current_cpu or (engine.cpus[0] if engine.big_lock.held else None)
         if cpu is None:
             self._apply()
         else:
-            # It may be in the runtime, which exclusive sections wait to be left.
+            # An exclusive section waits until all vCPUs leave the runtime: this one may be in it, or wait for the lock.
             cpu.async_run_on_cpu(self._apply)
 
     def _apply(self) -> None:

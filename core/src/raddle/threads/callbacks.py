@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from raddle.runtime._native import ffi, lib
@@ -52,6 +53,7 @@ def raddle_py_mmio(env: Any, region: int, offset: int, size: int, is_write: int,
 @ffi.def_extern()
 def raddle_py_timer(context: Any, number: int) -> None:
     engine = ENGINES[address(context)]
+    engine.big_lock.timer_thread = get_ident()
     try:
         engine.timer_callbacks[number]()
     except BaseException as error:

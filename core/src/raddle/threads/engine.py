@@ -65,12 +65,26 @@ class BigLock:
 
     def __init__(self, context: Any) -> None:
         self._context = context
+        self._owner = 0
+        self._depth = 0
+        self.timer_thread = 0
+        """The native thread that calls timers' callbacks, always under the lock."""
 
     def __enter__(self) -> None:
         lib.raddle_big_lock(self._context)
+        self._owner = threading.get_ident()
+        self._depth += 1
 
     def __exit__(self, *exception: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._owner = 0
         lib.raddle_big_unlock(self._context)
+
+    @property
+    def held(self) -> bool:
+        """Whether the calling thread, which is no vCPU's, holds it."""
+        return threading.get_ident() in (self._owner, self.timer_thread)
 
 
 class Engine:
