@@ -94,9 +94,20 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     ]
     venv.create(directory / "venv", with_pip=True)
     environment = Environment(directory)
-    installed = environment("-m", "pip", "-q", "install", *(str(wheel) for wheel in wheels.iterdir()))
+    extras = {"raddle": "[testing]"}
+    named = [f"{wheel}{extras.get(wheel.name.partition('-')[0], '')}" for wheel in wheels.iterdir()]
+    installed = environment("-m", "pip", "-q", "install", *named)
     assert installed.returncode == 0, installed.stderr
     return environment
+
+
+def test_the_guest_passes_the_target_contract(environment: Environment) -> None:
+    """And the contract's controls: it finds the mistakes that they make."""
+    tests = environment.directory / "sources" / TINY.name / "tests"
+    done = environment("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(tests))
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+    assert "skipped" not in done.stdout
 
 
 def test_info_lists_the_guest_and_its_mode(environment: Environment) -> None:

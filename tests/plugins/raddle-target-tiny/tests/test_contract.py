@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from raddle.testing.target_contract import Encodings, TargetContract
 from raddle_target_tiny.frontend import load_table
 from raddle_target_tiny.insns import INSTRUCTION_BYTES
 from raddle_target_tiny.state import REGISTERS
+
+from raddle.testing.target_contract import Encodings, TargetContract
 
 
 class TestTiny(TargetContract):
