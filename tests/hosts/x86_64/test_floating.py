@@ -81,7 +81,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestContract(HostContract):
     unsupported: ClassVar[frozenset[Op]] = ELSEWHERE
-    programs_per_seed = 6
+    programs_per_seed = 3
 
     @pytest.fixture
     def backend(self, library: Path) -> Backend:

@@ -13,12 +13,12 @@ from raddle.ir.builder import Builder, Value
 from raddle.ir.types import Field
 from raddle.translate.decode import Fields
 from raddle_target_arm.insns.common import Semantics, undefined
-from raddle_target_arm.state import DF, FPEXC, FPEXC_EN, MODE_VECTOR, MODE_VFP, SF, D, S
+from raddle_target_arm.state import DF, FPEXC, MODE_VECTOR, MODE_VFP, SF, D, S
 
 
 def check_enabled(b: Builder, f: Fields) -> None:
-    """Emit the Undefined Instruction exception for while FPEXC.EN is 0."""
-    with b.if_(b.eq(b.and_(b.get(FPEXC), FPEXC_EN), 0)):
+    """Emit the Undefined Instruction exception for while FPEXC.EN, the only bit that FPEXC keeps, is 0."""
+    with b.if_(b.eq(b.get(FPEXC), 0)):
         undefined(b, f)
 
 
