@@ -32,7 +32,8 @@ TIMEOUT: Final = 600.0
 """Seconds that a run may take."""
 SAMPLE_SECONDS: Final = 0.02
 STRIP_WIDTH: Final = 60
-"""Columns of the strip that shows when a vCPU ran."""
+"""Columns of the strip that shows when a vCPU ran, where there is room for so many beside OTHER_COLUMNS."""
+OTHER_COLUMNS: Final = 44
 
 COLORS: Final = ("cyan", "yellow", "green", "magenta", "blue", "red", "bright_cyan", "bright_yellow")
 MARKS: Final = {"running": "█", "halted": "·", "off": " "}
@@ -92,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         if len(results) == 1:
             _show_picture(console, results[0])
     for result in results:
-        console.print(_activity(result))
+        console.print(_activity(result, max(10, min(STRIP_WIDTH, console.width - OTHER_COLUMNS))))
     console.print(_comparison(results))
     sys.stdout.flush()
     return 0
@@ -158,13 +159,13 @@ def _show_picture(console: Console, result: Result) -> None:
     console.print(f"{result.verdict}, checked by the guest\n")
 
 
-def _activity(result: Result) -> Table:
+def _activity(result: Result, width: int) -> Table:
     """What each vCPU did, and when it ran."""
     threads = "a host thread for each CPU" if result.decision.mode is Mode.MULTI else "one host thread for all CPUs"
     table = Table(title=f"{threads}: {'; '.join(result.decision.reasons)}", title_justify="left")
     for column in ("CPU", "rows", "first", "last", "seconds"):
-        table.add_column(column, justify="right")
-    table.add_column(f"ran █, waited ·  ({result.seconds:.2f} s)", min_width=STRIP_WIDTH, no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column(f"ran █, waited · ({result.seconds:.2f} s)", no_wrap=True)
     for cpu, share in sorted(result.shares.items()):
         table.add_row(
             Text(str(cpu), style=COLORS[cpu % len(COLORS)]),
@@ -172,7 +173,7 @@ def _activity(result: Result) -> Table:
             str(share.first) if share.rows else "-",
             str(share.last) if share.rows else "-",
             f"{share.ticks / result.frequency:.2f}",
-            Text(strip([sample[cpu] for sample in result.samples]), style=COLORS[cpu % len(COLORS)]),
+            Text(strip([sample[cpu] for sample in result.samples], width), style=COLORS[cpu % len(COLORS)]),
         )
     return table
 
