@@ -47,6 +47,7 @@ _NOPS: Final = (
 
 _ROW: Final = Struct("<HHBBH")
 _PATCH: Final = Struct("<I").pack_into
+_REL32: Final = Struct("<i").pack
 _PATCH64: Final = Struct("<Q").pack_into
 _BRANCHES: Final = frozenset({Op.GOTO, Op.GOTO_INDIRECT})
 _LEAVES: Final = _BRANCHES | {Op.EXIT_MAIN}
@@ -173,7 +174,7 @@ class X86BackEnd(backend.BackEnd):
     ) -> Variant:
         """Compile one variant: for what the host's flags hold before, with or without the guest's flags."""
         # An exit on the side (an exception, say) lets the block go on after the instruction; a branch does not.
-        ends = any(ins.op in _BRANCHES for ins in code) or bool(code) and code[-1].op is Op.EXIT_MAIN
+        ends = bool(code) and (code[-1].op is Op.EXIT_MAIN or any([ins.op in _BRANCHES for ins in code]))
         if ends and code[-1].op not in _LEAVES:
             code = [*code, Instruction(Op.GOTO, Type.VOID, (), size)]
         if dead:
@@ -207,7 +208,7 @@ class X86BackEnd(backend.BackEnd):
         self._store_pc = _store_pc(pc, self._wide)
         a = Assembler()
         a.LEAQ_rp(RAX, 0)
-        self._lea_slot = bytes(a.code)
+        self._lea_slot = bytes(a.code[:-4])
         self._to_chain = _jump(OFFSET["thunk_chain"])
         self._to_exit = _jump(OFFSET["thunk_exit"])
         self._to_indirect = _jump(OFFSET["thunk_indirect"])
@@ -233,6 +234,7 @@ class X86BackEnd(backend.BackEnd):
     def join(self, entries: Sequence[Entry], pc: int, falls_through: bool) -> Block:
         # Forward: what the host's flags hold before each instruction chooses its variant.
         kind = KIND_NONE
+        defining = 0
         chosen: list[Entry] = []
         for entry in entries:
             if kind and entry.by_kind:
@@ -240,14 +242,10 @@ class X86BackEnd(backend.BackEnd):
             chosen.append(entry)
             if entry.host_flags >= 0:
                 kind = entry.host_flags
-        # Backward: instructions whose flags nobody can see do without.
-        live = ALL_FLAGS
-        for index in range(len(chosen) - 1, -1, -1):
-            entry = chosen[index]
-            defs = entry.flag_defs
-            if defs and not defs & live:
-                chosen[index] = entry = entry.dead or entry.template.dead(entry)
-            live = live & ~defs | entry.flag_uses
+            if entry.flag_defs:
+                defining += 1
+        if defining > 1:
+            _drop_dead_flags(chosen)
 
         parts = [self._entry]
         rows: list[bytes] = []
@@ -324,15 +322,10 @@ class X86BackEnd(backend.BackEnd):
         _PATCH(code, at, (stub - at - 4) & _M32)
         target &= self._pc_mask
         if (target ^ pc) & self._page_mask or at & 7 > 4:
-            code += self._move_pc
-            code += target.to_bytes(self._pc_bytes, "little")
-            code += self._to_indirect
+            code += self._move_pc + target.to_bytes(self._pc_bytes, "little") + self._to_indirect
             return
-        code += self._pc_store(target)
-        lea = len(code)
-        code += self._lea_slot
-        _PATCH(code, len(code) - 4, (at - lea - len(self._lea_slot)) & _M32)
-        code += self._to_chain
+        code += self._pc_store(target) + self._lea_slot
+        code += _REL32(at - len(code) - 4) + self._to_chain
 
     def _finish_entry(self, code: bytearray, pc: int, count: int) -> None:
         """The stubs of the entry check: what it took from the budget is given back before the block is left."""
@@ -513,6 +506,17 @@ class X86BackEnd(backend.BackEnd):
         return a.finish()
 
 
+def _drop_dead_flags(chosen: list[Entry]) -> None:
+    """From the last to the first: instructions whose flags nobody can see do without."""
+    live = ALL_FLAGS
+    for index in range(len(chosen) - 1, -1, -1):
+        entry = chosen[index]
+        defs = entry.flag_defs
+        if defs and not defs & live:
+            chosen[index] = entry = entry.dead or entry.template.dead(entry)
+        live = live & ~defs | entry.flag_uses
+
+
 def _store_pc(pc: int, wide: bool) -> bytes:
     """`mov dword [rbp + pc], imm32` without the immediate; the upper half of a 32-bit guest's pc is always zero."""
     a = Assembler()
@@ -537,9 +541,7 @@ def _without_flags(code: list[Instruction], flag_bits: dict[Field, int]) -> list
     needed: set[int] = set()
     result: list[Instruction] = []
     for ins in reversed(kept):
-        effects = TABLE[ins.op].effects
-        pure = not effects or effects is Effect.READ_STATE
-        if pure and ins.op is not Op.LABEL and ins.op is not Op.LOCAL_SET and id(ins) not in needed:
+        if ins.op not in _NEEDED and id(ins) not in needed:
             continue
         needed.update(id(arg) for arg in ins.args)
         result.append(ins)
@@ -547,6 +549,12 @@ def _without_flags(code: list[Instruction], flag_bits: dict[Field, int]) -> list
     return result
 
 
+_SHOWS_FLAGS: Final = FAULTS | {op for op, info in TABLE.items() if info.effects & Effect.EXIT}
+_BRANCHES_INSIDE: Final = frozenset({Op.BRCOND, Op.LABEL, Op.BR})
+_NEEDED: Final = frozenset(
+    op for op, info in TABLE.items() if info.effects not in (Effect.NONE, Effect.READ_STATE)
+) | {Op.LABEL, Op.LOCAL_SET}
+"""Operations that do something besides yielding a value."""
 _CONDITION_USES: Final = {0: 4, 2: 2, 4: 8, 6: 1, 8: 6, 10: 9, 12: 13}
 """By flag condition less its lowest bit: the flags that it looks at, N = 8, Z = 4, C = 2, V = 1."""
 
@@ -566,9 +574,9 @@ def _flag_effects(code: list[Instruction], flag_bits: dict[Field, int]) -> tuple
             uses |= _CONDITION_USES[ins.aux & ~1] & ~defs
         elif op is Op.GET and ins.aux in flag_bits:
             uses |= flag_bits[ins.aux] & ~defs
-        elif op in (Op.BRCOND, Op.LABEL, Op.BR):
+        elif op in _BRANCHES_INSIDE:
             certain = False
-        elif op in FAULTS or TABLE[op].effects & Effect.EXIT:
+        elif op in _SHOWS_FLAGS:
             uses |= ALL_FLAGS & ~defs
         elif certain:
             if op is Op.SET_NZCV:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 from struct import Struct
 from typing import Final
 
@@ -28,8 +28,39 @@ _CHAIN, _COLD, _HOT = int(RelocKind.CHAIN), int(RelocKind.COLD), int(RelocKind.H
 
 OpenHole = tuple[int, int, int, int]
 """(offset of the field, hole index, addend, kind of relocation that the sum goes to or -1 for the code)"""
-_Piece = tuple[bytes, Callable[..., None], tuple[int, ...], tuple[tuple[int, int], ...], int, int]
-"""(code before, method, arguments, (argument, number of the register to put there) …, old offset, old length)"""
+
+
+class _Form(dict[int, bytes]):
+    """One host instruction by the registers that are put into it: the key joins them, the first one highest."""
+
+    __slots__ = ("_arguments", "_method", "_slots")
+
+    def __init__(self, method: Callable[..., None], arguments: tuple[int, ...], slots: tuple[int, ...]) -> None:
+        super().__init__()
+        self._method = method
+        self._arguments = arguments
+        self._slots = slots
+
+    def __missing__(self, key: int) -> bytes:
+        arguments = list(self._arguments)
+        rest = key
+        for slot in reversed(self._slots):
+            arguments[slot] = rest & _KEY_MASK
+            rest >>= _KEY_BITS
+        assembler = Assembler()
+        self._method(assembler, *arguments)
+        code = self[key] = bytes(assembler.code)
+        return code
+
+
+_KEY_BITS: Final = 20
+_KEY_MASK: Final = (1 << _KEY_BITS) - 1
+
+_FORMS: Final[dict[tuple[Callable[..., None], tuple[int, ...], tuple[int, ...]], _Form]] = {}
+"""By method, arguments with 0 in the open slots, and the slots."""
+
+_Piece = tuple[bytes, _Form, tuple[int, ...], int, int]
+"""(code before, the instruction, numbers of the registers to put there, old offset, old length)"""
 
 
 class Part:
@@ -37,7 +68,9 @@ class Part:
 
     __slots__ = ("_pieces", "_tail", "code", "holes", "jumps", "relocs", "trace")
 
-    def __init__(self, code: bytes, relocs: list[Reloc], holes: list[OpenHole], trace: list[Traced], jumps: list[Jump]) -> None:
+    def __init__(
+        self, code: bytes, relocs: list[Reloc], holes: list[OpenHole], trace: list[Traced], jumps: list[Jump]
+    ) -> None:
         self.code = code
         self.relocs = relocs
         self.holes = holes
@@ -47,43 +80,49 @@ class Part:
         self._tail = b""
 
     def _cut(self, sources: Sequence[int]) -> list[_Piece]:
+        """Divide the code; what is traced is needed no more after that."""
         number_of = {place: number for number, place in enumerate(sources)}
         pieces: list[_Piece] = []
         done = 0
         for _, start, end, method, arguments in self.trace:
             registers, base = REGISTER_ARGUMENTS[method]
-            slots = [(at, number_of[arguments[at]]) for at in registers if arguments[at] in number_of]
+            slots = [at for at in registers if arguments[at] in number_of]
+            numbers = [number_of[arguments[at]] for at in slots]
             if base >= 0 and arguments[base] == RBP and ENV + arguments[base + 1] in number_of:
-                slots.append((base + 1, number_of[ENV + arguments[base + 1]]))
+                slots.append(base + 1)
+                numbers.append(number_of[ENV + arguments[base + 1]])
             if slots:
-                pieces.append((self.code[done:start], method, arguments, tuple(slots), start, end - start))
+                blank = tuple([0 if at in slots else argument for at, argument in enumerate(arguments)])
+                key = (method, blank, tuple(slots))
+                form = _FORMS.get(key)
+                if form is None:
+                    form = _FORMS[key] = _Form(*key)
+                pieces.append((self.code[done:start], form, tuple(numbers), start, end - start))
                 done = end
         self._tail = self.code[done:]
         self._pieces = pieces
+        self.trace = []
         return pieces
 
-    def encode(self, sources: Sequence[int], targets: Sequence[int]) -> tuple[bytearray, Moved | None]:
+    def encode(self, sources: Sequence[int], targets: Sequence[int]) -> tuple[bytes, Moved | None]:
         """The code with each place of `sources` replaced by that of `targets`, and what moved if anything did."""
         pieces = self._pieces
         if pieces is None:
             pieces = self._cut(sources)
-        assembler = Assembler()
-        code = assembler.code
         moved: Moved | None = None
-        for number, (before, method, arguments, slots, _, length) in enumerate(pieces):
-            code += before
-            changed = list(arguments)
-            for at, register in slots:
-                changed[at] = targets[register]
-            start = len(code)
-            method(assembler, *changed)
-            growth = len(code) - start - length
-            if growth:
+        parts: list[bytes] = []
+        for number, (before, form, numbers, _, length) in enumerate(pieces):
+            key = 0
+            for register in numbers:
+                key = key << _KEY_BITS | targets[register]
+            code = form[key]
+            parts += (before, code)
+            if len(code) != length:
                 if moved is None:
-                    moved = Moved([piece[4] for piece in pieces])
-                moved.grow(number, growth)
-        code += self._tail
-        return code, moved
+                    moved = Moved([piece[3] for piece in pieces])
+                moved.grow(number, len(code) - length)
+        parts.append(self._tail)
+        return b"".join(parts), moved
 
 
 Jump = tuple[int, int]
@@ -161,14 +200,13 @@ class Variant:
             cold_relocs = _move_relocs(cold_relocs, cold_moved, hot_moved, _HOT)
         if hot_moved is not None:
             hot_holes = [(hot_moved.place(offset), index, addend, kind) for offset, index, addend, kind in hot_holes]
-            _move_jumps(hot_code, hot.jumps, hot_moved)
+            hot_code = _move_jumps(hot_code, hot.jumps, hot_moved)
         if cold_moved is not None:
-            assert isinstance(cold_code, bytearray)
             cold_holes = [(cold_moved.place(offset), index, addend, kind) for offset, index, addend, kind in cold_holes]
-            _move_jumps(cold_code, cold.jumps, cold_moved)
+            cold_code = _move_jumps(cold_code, cold.jumps, cold_moved)
         return Variant(
-            Part(bytes(hot_code), hot_relocs, hot_holes, [], []),
-            Part(bytes(cold_code), cold_relocs, cold_holes, [], []),
+            Part(hot_code, hot_relocs, hot_holes, [], []),
+            Part(cold_code, cold_relocs, cold_holes, [], []),
             self._size,
             self._effects,
             self.kind,
@@ -200,13 +238,17 @@ def _move_relocs(relocs: list[Reloc], own: Moved | None, other: Moved | None, cr
     ]
 
 
-def _move_jumps(code: bytearray, jumps: list[Jump], moved: Moved) -> None:
+def _move_jumps(code: bytes, jumps: list[Jump], moved: Moved) -> bytes:
+    if not jumps:
+        return code
+    patched = bytearray(code)
     for field, target in jumps:
         at = moved.place(field)
-        _PATCH(code, at, (moved.place(target) - at - 4) & _M32)
+        _PATCH(patched, at, (moved.place(target) - at - 4) & _M32)
+    return bytes(patched)
 
 
-@lru_cache(maxsize=None)
+@cache
 def pads_for(offsets: tuple[int, ...]) -> bytes:
     """How many bytes to skip, by start offset mod 8, so that no chainable rel32 crosses an 8-byte boundary.
 
