@@ -78,7 +78,7 @@ _OPERANDS: Final[tuple[tuple[str, list[str]], ...]] = (
 )
 
 _NAMES: Final = {name: tuple(letters.split()) for letters, names in _OPERANDS for name in names}
-_BRANCHES: Final = ("BX", "BLX_reg")
+_BRANCHES: Final = ("BX", "BLX_reg", "CBZ", "CBNZ")
 _LISTS: Final = {"LDM": "l", "STM": "l"}
 
 _MODE_MASK: Final = ~(MODE_VFP | MODE_VECTOR | MODE_SWP)
