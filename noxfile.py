@@ -58,11 +58,19 @@ def pytest(session: nox.Session, *arguments: str, selection: str) -> None:
 @nox.session
 @nox.parametrize("host", list(HOSTS))
 def tests(session: nox.Session, host: str) -> None:
-    """All tests that need Python and a C compiler alone, on the Python that runs nox."""
+    """The tests that need Python and a C compiler alone, on the Python that runs nox."""
     needs_host(session, host)
     install_packages(session)
     session.install(*TEST_TOOLS)
-    pytest(session, selection="not (peer or cross)")
+    pytest(session, selection="not (peer or cross or stress)")
+
+
+@nox.session
+def stress(session: nox.Session) -> None:
+    """Guests with more vCPUs than cores, and their controls, in every mode: too long for `tests`."""
+    install_packages(session)
+    session.install(*TEST_TOOLS)
+    pytest(session, selection="stress and not (peer or cross)")
 
 
 @nox.session(python=PYTHONS)
@@ -154,6 +162,18 @@ def native(session: nox.Session) -> None:
 
 
 @nox.session
+def boot(session: nox.Session) -> None:
+    """Boot a stock Debian ARM kernel in every mode; its payload is made from Debian's packages when it is missing."""
+    install_packages(session)
+    session.install(*TEST_TOOLS)
+    payload = ROOT / ".nox" / "payload-arm"
+    if not (payload / "initramfs.cpio.gz").exists():
+        session.run("tests/payloads/arm/make.sh", str(payload), external=True)
+    session.env["RADDLE_PAYLOAD"] = str(payload)
+    session.run("pytest", TIME_LIMIT, "tests/system", *session.posargs)
+
+
+@nox.session
 def guests(session: nox.Session) -> None:
     """Rebuild the prebuilt guests with the cross compiler and say whether they are still the same."""
     session.run("python", "tests/guests/arm/build.py", "--check", *session.posargs)
@@ -163,3 +183,11 @@ def guests(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Check the documentation: links between pages, and the files of the tree that the pages name."""
     session.run("python", "docs/check.py")
+
+
+@nox.session
+def figures(session: nox.Session) -> None:
+    """Write the numbers in the documentation: tests by layer; `-- --bench FILE --breakdown FILE` for those of speed."""
+    install_packages(session)
+    session.install(*TEST_TOOLS)
+    session.run("python", "docs/generate.py", *session.posargs)
