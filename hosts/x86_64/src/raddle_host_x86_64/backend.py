@@ -63,7 +63,7 @@ class X86Template(Template):
     A renamed one takes its variants from the one that it was renamed from.
     """
 
-    __slots__ = ("_backend", "_code", "_context", "_locals", "_places", "_source", "_touched", "_variants")
+    __slots__ = ("_backend", "_code", "_context", "_first", "_locals", "_places", "_source", "_touched", "_variants")
 
     def __init__(
         self, host: X86BackEnd, code: list[Instruction], locals: list[Local], size: int, context: int, next_context: int
@@ -73,6 +73,7 @@ class X86Template(Template):
         self._code = code
         self._locals = locals
         self._context = context
+        self._first: Variant | None = None
         self._variants: dict[int, Variant] = {}
         self._source: X86Template | None = None
         self._places: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
@@ -104,7 +105,10 @@ class X86Template(Template):
         return variant
 
     def fill(self, values: tuple[int, ...]) -> Entry:
-        return self._variant(KIND_NONE, False).fill(self, values)
+        first = self._first
+        if first is None:
+            first = self._first = self._variant(KIND_NONE, False)
+        return first.fill(self, values)
 
     def by_kind(self, entry: Entry, kind: int) -> Entry:
         """The variant of `entry`, which this template filled, for what the host's flags hold before it."""
@@ -219,8 +223,12 @@ class X86BackEnd(backend.BackEnd):
         else:
             a.MOV_ri(RAX, 0)
             self._move_pc = bytes(a.code[:-4])
-        self._pc_bytes = 8 if self._wide else 4
-        self._pc_mask = (1 << (8 * self._pc_bytes)) - 1
+        pc_bytes, letter = (8, "Q") if self._wide else (4, "I")
+        self._pc_mask = (1 << (8 * pc_bytes)) - 1
+        self._far_stub = Struct(f"<{len(self._move_pc)}s{letter}{len(self._to_indirect)}s")
+        # Of 32-bit guests, whose pc is stored by one instruction.
+        self._near_stub = Struct(f"<{len(self._store_pc)}sI{len(self._lea_slot)}si{len(self._to_chain)}s")
+        self._after_lea = len(self._store_pc) + 4 + len(self._lea_slot) + 4
 
     def _pc_store(self, pc: int) -> bytes:
         pc &= self._pc_mask
@@ -232,10 +240,15 @@ class X86BackEnd(backend.BackEnd):
         return bytes(a.code)
 
     def join(self, entries: Sequence[Entry], pc: int, falls_through: bool) -> Block:
-        # Forward: what the host's flags hold before each instruction chooses its variant.
+        # What the host's flags hold before each instruction chooses its variant.
         kind = KIND_NONE
         defining = 0
         chosen: list[Entry] = []
+        parts = [self._entry]
+        rows: list[bytes] = []
+        fixups: list[tuple[int, int, Entry]] = []
+        position = hot_start = len(self._entry)
+        address = pc
         for entry in entries:
             if kind and entry.by_kind:
                 entry = (entry.kinds and entry.kinds.get(kind)) or entry.template.by_kind(entry, kind)
@@ -244,15 +257,6 @@ class X86BackEnd(backend.BackEnd):
                 kind = entry.host_flags
             if entry.flag_defs:
                 defining += 1
-        if defining > 1:
-            _drop_dead_flags(chosen)
-
-        parts = [self._entry]
-        rows: list[bytes] = []
-        fixups: list[tuple[int, int, Entry]] = []
-        position = hot_start = len(self._entry)
-        address = pc
-        for entry in chosen:
             if entry.plain:
                 rows.append(entry.row)
             else:
@@ -266,9 +270,12 @@ class X86BackEnd(backend.BackEnd):
                         row = _ROW.pack(hot + skip, cold, size, pad, extra)
                 rows.append(row)
                 fixups.append((position, address, entry))
-            parts.append(entry.hot)
-            position += len(entry.hot)
+            code = entry.hot
+            parts.append(code)
+            position += len(code)
             address += entry.size
+        if defining > 1 and _drop_dead_flags(chosen):
+            return self.join(chosen, pc, falls_through)
         if falls_through:
             entry = self._fallthrough
             assert entry.pads is not None
@@ -282,10 +289,10 @@ class X86BackEnd(backend.BackEnd):
         for _, _, entry in fixups:
             if entry.cold:
                 parts.append(entry.cold)
-        code = bytearray(b"".join(parts))
-        self._relocate(code, fixups, pc, cold_start)
-        self._finish_entry(code, pc, len(chosen))
-        return Block(bytes(code), b"".join(rows), hot_start, cold_start)
+        joined = bytearray(b"".join(parts))
+        self._relocate(joined, fixups, pc, cold_start)
+        self._finish_entry(joined, pc, len(chosen))
+        return Block(bytes(joined), b"".join(rows), hot_start, cold_start)
 
     def _relocate(self, code: bytearray, fixups: list[tuple[int, int, Entry]], pc: int, cold_start: int) -> None:
         cold_base = cold_start
@@ -322,10 +329,13 @@ class X86BackEnd(backend.BackEnd):
         _PATCH(code, at, (stub - at - 4) & _M32)
         target &= self._pc_mask
         if (target ^ pc) & self._page_mask or at & 7 > 4:
-            code += self._move_pc + target.to_bytes(self._pc_bytes, "little") + self._to_indirect
-            return
-        code += self._pc_store(target) + self._lea_slot
-        code += _REL32(at - len(code) - 4) + self._to_chain
+            code += self._far_stub.pack(self._move_pc, target, self._to_indirect)
+        elif self._wide:
+            code += self._pc_store(target) + self._lea_slot
+            code += _REL32(at - len(code) - 4) + self._to_chain
+        else:
+            rel = at - stub - self._after_lea
+            code += self._near_stub.pack(self._store_pc, target, self._lea_slot, rel, self._to_chain)
 
     def _finish_entry(self, code: bytearray, pc: int, count: int) -> None:
         """The stubs of the entry check: what it took from the budget is given back before the block is left."""
@@ -506,15 +516,18 @@ class X86BackEnd(backend.BackEnd):
         return a.finish()
 
 
-def _drop_dead_flags(chosen: list[Entry]) -> None:
-    """From the last to the first: instructions whose flags nobody can see do without."""
+def _drop_dead_flags(chosen: list[Entry]) -> bool:
+    """From the last to the first: instructions whose flags nobody can see do without. Whether there were any."""
     live = ALL_FLAGS
+    dropped = False
     for index in range(len(chosen) - 1, -1, -1):
         entry = chosen[index]
         defs = entry.flag_defs
         if defs and not defs & live:
             chosen[index] = entry = entry.dead or entry.template.dead(entry)
+            dropped = True
         live = live & ~defs | entry.flag_uses
+    return dropped
 
 
 def _store_pc(pc: int, wide: bool) -> bytes:

@@ -15,13 +15,14 @@ from functools import cache
 from struct import Struct
 from typing import Final
 
-from raddle.codegen.template import Entry, Reloc, RelocKind, Template
+from raddle.codegen.template import Entry, Reloc, RelocKind, Shape, Template
 from raddle_host_x86_64.assembler import Assembler
 from raddle_host_x86_64.code_buffer import Label
 from raddle_host_x86_64.emitter import ENV, REGISTER_ARGUMENTS, Traced
 from raddle_host_x86_64.registers import RBP
 
 _ROW: Final = Struct("<HHBBH").pack
+_WORD: Final = Struct("<I").pack
 _PATCH: Final = Struct("<I").pack_into
 _M32: Final = 0xFFFFFFFF
 _CHAIN, _COLD, _HOT = int(RelocKind.CHAIN), int(RelocKind.COLD), int(RelocKind.HOT)
@@ -151,10 +152,17 @@ class Moved:
 class Variant:
     """One variant of a template: code with open holes, and the entries' common properties."""
 
-    __slots__ = ("_by_kind", "_effects", "_entry", "_shape", "_size", "cold", "hot", "kind")
+    __slots__ = ("_by_kind", "_effects", "_entry", "_literal", "_shape", "_size", "cold", "hot", "kind")
 
     def __init__(
-        self, hot: Part, cold: Part, size: tuple[int, int], effects: tuple[int, int, int, bool], kind: int, by_kind: bool
+        self,
+        hot: Part,
+        cold: Part,
+        size: tuple[int, int],
+        effects: tuple[int, int, int, bool],
+        kind: int,
+        by_kind: bool,
+        shape: Shape | None = None,
     ) -> None:
         self.hot = hot
         self.cold = cold
@@ -162,18 +170,24 @@ class Variant:
         self._by_kind = by_kind
         self._size = size
         self._effects = effects
-        chains = [offset & 7 for kind, offset, _ in hot.relocs if kind == _CHAIN]
-        if hot.holes:
-            chains += [offset & 7 for offset, _, _, kind in hot.holes if kind == _CHAIN]
-        pads = pads_for(tuple(chains[:2])) if chains else None
-        row = _ROW(len(hot.code), len(cold.code), size[0], 0, size[1])
-        plain = not (cold.code or hot.relocs) and all(hole[3] < 0 for hole in hot.holes)
-        self._shape = (row, pads, plain, *effects)
+        self._shape = _shape(hot, cold, size, effects) if shape is None else shape
         self._entry: Entry | None = None
+        self._literal: tuple[bytes, bytes, int, int] | None = None
+        """For a single hole in the hot code: (code before it, code behind it, hole index, addend)."""
+        if len(hot.holes) == 1 and hot.holes[0][3] < 0 and not cold.holes:
+            offset, index, addend, _ = hot.holes[0]
+            self._literal = hot.code[:offset], hot.code[offset + 4 :], index, addend
 
     def fill(self, template: Template, values: tuple[int, ...]) -> Entry:
         """The entry for these hole values."""
         hot, cold = self.hot, self.cold
+        literal = self._literal
+        if literal is not None:
+            before, behind, index, addend = literal
+            code = before + _WORD((values[index] + addend) & _M32) + behind
+            return Entry(
+                template, values, code, cold.code, hot.relocs, cold.relocs, self._shape, self._by_kind, self.kind
+            )
         if not (hot.holes or cold.holes):
             entry = self._entry
             if entry is None:
@@ -195,6 +209,9 @@ class Variant:
         cold_code, cold_moved = cold.encode(sources, targets) if cold.code else (b"", None)
         hot_relocs, cold_relocs = hot.relocs, cold.relocs
         hot_holes, cold_holes = hot.holes, cold.holes
+        shape = None
+        if hot_moved is None and cold_moved is None:
+            shape = self._shape
         if hot_moved is not None or cold_moved is not None:
             hot_relocs = _move_relocs(hot_relocs, hot_moved, cold_moved, _COLD)
             cold_relocs = _move_relocs(cold_relocs, cold_moved, hot_moved, _HOT)
@@ -211,7 +228,18 @@ class Variant:
             self._effects,
             self.kind,
             self._by_kind,
+            shape,
         )
+
+
+def _shape(hot: Part, cold: Part, size: tuple[int, int], effects: tuple[int, int, int, bool]) -> Shape:
+    chains = [offset & 7 for kind, offset, _ in hot.relocs if kind == _CHAIN]
+    if hot.holes:
+        chains += [offset & 7 for offset, _, _, kind in hot.holes if kind == _CHAIN]
+    pads = pads_for(tuple(chains[:2])) if chains else None
+    row = _ROW(len(hot.code), len(cold.code), size[0], 0, size[1])
+    plain = not (cold.code or hot.relocs) and all([hole[3] < 0 for hole in hot.holes])
+    return (row, pads, plain, *effects)
 
 
 def _filled(part: Part, values: tuple[int, ...]) -> tuple[bytes, list[Reloc]]:
