@@ -17,7 +17,7 @@ PERIPHERAL_ID: Final = (0x31, 0x10, 0x14, 0x00, 0x0D, 0xF0, 0x05, 0xB1)
 
 
 class PL031(Device):
-    """Starts at the host's time of day and goes on with the machine's clock."""
+    """Starts at the host's time of day, or where it is told to, and goes on with the machine's clock."""
 
     NAME = "pl031"
     REGISTERS: ClassVar = (

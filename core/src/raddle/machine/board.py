@@ -30,6 +30,9 @@ class BoardOptions:
     append: str | None = None
     dtb: Path | None = None
     bios: Path | None = None
+    start_seconds: int | None = None
+    """The time of day at power-on, in seconds since 1970; None for the host's. A run that must repeat itself is given
+    one."""
 
 
 class BoardCpu(Protocol):

@@ -107,6 +107,9 @@ def default_engine(
 AUTO_ICOUNT_SHIFT: Final = 3
 """`-icount shift=auto`: 8 ns an instruction. A speed that followed the host's would not be deterministic."""
 
+COUNTED_START: Final = 946_684_800
+"""`-icount`: the time of day at power-on, the start of the year 2000; the host's would be different in every run."""
+
 
 class Machine:
     """A guest machine. Made ready by the constructor, which loads its images and raises UsageError for what is wrong
@@ -167,6 +170,7 @@ class Machine:
             append=append,
             dtb=_path(dtb),
             bios=_path(bios),
+            start_seconds=COUNTED_START if counting is not None else None,
         )
         self.consoles: Final = _consoles(serial, board_class.SERIAL_PORTS)
         """The character devices of the serial ports."""

@@ -36,6 +36,9 @@ ICOUNT_SLICE: Final = 50_000
 """Instruction counting: instructions before the next vCPU's turn."""
 SWITCH_INTERVAL: Final = 2e-4
 """Seconds; what a contended GIL costs a waiting vCPU at least. The setting is the process's."""
+WFE_LIMIT_US: Final = 1000
+"""Microseconds that a vCPU waits for an event at the most. Architectures let such a wait end at any time, and guests that
+count on a stream of events must not wait for one that nobody sends."""
 GC_THRESHOLD: Final = 1_000_000
 """Allocations between two searches for cyclic garbage: translating makes hardly any, and what it makes stays. With
 Python's own threshold a quarter of a boot goes into such searches. The setting is the process's."""
@@ -136,6 +139,7 @@ class Engine:
         config.ncpus = ncpus
         config.flags = flags
         config.fetch_index_shift = frontend.fetch_index_shift
+        config.wfe_limit_us = 0 if self.icount else WFE_LIMIT_US
         config.code_size = CODE_SIZE
         self.context = lib.raddle_context_new(config, callbacks.CALLBACKS)
         if self.context == ffi.NULL:

@@ -9,6 +9,12 @@
 #include <sched.h>
 #include <string.h>
 
+enum {
+    SYNC_SPINS = 200,      /* looks before a wait counts as one that others should make room for */
+    SYNC_YIELDS = 1000,    /* looks with a yield between them before the waiter naps */
+    GIVE_WAY_NS = 2000000, /* how long a vCPU that has answered makes room at the most */
+};
+
 void queue_drain(struct raddle_cpu *cpu)
 {
     uint64_t pushed = atomic_load(&cpu->queue_pushed);
@@ -64,7 +70,10 @@ static bool is_done(struct raddle_cpu *cpu, uint64_t ticket)
 }
 
 /* Two vCPUs that wait for each other work off their own queues meanwhile. Every other wait that a vCPU can be in is out
- * of code, so this ends as soon as each other vCPU's thread has run to its next block entry. */
+ * of code, so this ends as soon as each other vCPU's thread has run to its next block entry.
+ *
+ * With more vCPUs than cores, that thread may be waiting for a core which a vCPU that has answered already keeps busy. So a
+ * wait that does not end at once is announced in sync_waiters, and vCPUs that have answered sleep until it is over. */
 void tlb_synchronise(struct raddle_cpu *self)
 {
     struct raddle_context *ctx = self->context;
@@ -72,26 +81,49 @@ void tlb_synchronise(struct raddle_cpu *self)
         return;
     self->sync_wanted = false;
     uint64_t start = 0;
+    uint32_t turn = 0;
     for (uint32_t i = 0; i < ctx->config.ncpus; i++) {
         struct raddle_cpu *other = ctx->cpus[i];
         if (!other || other == self)
             continue;
-        for (uint32_t turn = 0; !is_done(other, self->sync_tickets[i]); turn++) {
+        for (; !is_done(other, self->sync_tickets[i]); turn++) {
             if (!start)
                 start = now_ns();
             queue_drain(self);
-            if (turn < 200)
+            if (turn < SYNC_SPINS)
                 continue;
-            if (turn < 1000)
+            if (turn == SYNC_SPINS)
+                atomic_fetch_add(&ctx->sync_waiters, 1);
+            if (turn < SYNC_YIELDS)
                 sched_yield();
             else
                 nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
         }
     }
+    if (turn > SYNC_SPINS) {
+        pthread_mutex_lock(&ctx->sync_lock);
+        if (atomic_fetch_sub(&ctx->sync_waiters, 1) == 1)
+            pthread_cond_broadcast(&ctx->sync_over);
+        pthread_mutex_unlock(&ctx->sync_lock);
+    }
     if (start) {
         self->stats.tlb_syncs++;
         self->stats.tlb_sync_ns += now_ns() - start;
     }
+}
+
+void tlb_give_way(struct raddle_cpu *cpu)
+{
+    struct raddle_context *ctx = cpu->context;
+    if (!atomic_load(&ctx->sync_waiters))
+        return;
+    uint64_t deadline = now_ns() + GIVE_WAY_NS;
+    bool was_in_code = leave_code(cpu);
+    pthread_mutex_lock(&ctx->sync_lock);
+    while (atomic_load(&ctx->sync_waiters) && cond_wait_until(&ctx->sync_over, &ctx->sync_lock, deadline))
+        continue;
+    pthread_mutex_unlock(&ctx->sync_lock);
+    return_to_code(cpu, was_in_code);
 }
 
 /* -- the helpers ------------------------------------------------------------------------------------------------ */

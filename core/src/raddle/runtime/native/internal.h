@@ -162,6 +162,10 @@ struct raddle_context {
     _Atomic uint32_t exclusive_pending;             /* written under exclusive_lock */
     uint64_t exclusive_sections, exclusive_wait_ns; /* under exclusive_lock */
 
+    pthread_mutex_t sync_lock;      /* innermost: guards only the waiting below */
+    pthread_cond_t sync_over;       /* sync_waiters fell to 0 */
+    _Atomic uint32_t sync_waiters;  /* vCPUs in tlb_synchronise that did not get their answers at once */
+
     _Atomic uint32_t tracing;  /* changes in exclusive sections only */
     _Atomic uint32_t stopping; /* raddle_stop, raddle_error set it, raddle_go clears it */
 
@@ -346,6 +350,7 @@ void tlb_flush_record(struct raddle_cpu *cpu, const struct flush_record *record)
 /* flush.c */
 void queue_drain(struct raddle_cpu *cpu);
 void tlb_synchronise(struct raddle_cpu *cpu);
+void tlb_give_way(struct raddle_cpu *cpu); /* after queue_drain, in code: let those run whom a flush still waits for */
 
 /* memory.c */
 struct region *region_at(struct raddle_context *ctx, uint64_t paddr); /* NULL when none answers there */

@@ -156,6 +156,7 @@ static int attend_exit_request(struct raddle_cpu *cpu)
 {
     struct raddle_context *ctx = cpu->context;
     queue_drain(cpu);
+    tlb_give_way(cpu);
     if (atomic_load(&ctx->exclusive_pending)) {
         cpu_end(cpu);
         cpu_begin(cpu);

@@ -38,6 +38,8 @@ void threads_init(struct raddle_context *ctx)
     mutex_init(&ctx->idle_lock, false);
     cond_init(&ctx->exclusive_idle);
     cond_init(&ctx->exclusive_resume);
+    mutex_init(&ctx->sync_lock, false);
+    cond_init(&ctx->sync_over);
     cond_init(&ctx->idle);
 }
 
@@ -49,6 +51,8 @@ void threads_free(struct raddle_context *ctx)
     pthread_mutex_destroy(&ctx->idle_lock);
     pthread_cond_destroy(&ctx->exclusive_idle);
     pthread_cond_destroy(&ctx->exclusive_resume);
+    pthread_cond_destroy(&ctx->sync_over);
+    pthread_mutex_destroy(&ctx->sync_lock);
     pthread_cond_destroy(&ctx->idle);
 }
 

@@ -204,6 +204,8 @@ def _capture_one(e: Emitter, value: Instruction, reader: Instruction, subtracted
         e.SETcc_m(condition, RBP, store.aux.offset)
         e.done.add(store.position)
         return
+    # It is defined here, ahead of its place: a call between the two must find it where calls leave values alone.
+    reader.position = value.position
     target = e.define(reader)
     e.SETcc_r(condition, target)
     e.MOVZXB_rr(target, target)

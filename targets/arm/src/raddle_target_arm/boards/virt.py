@@ -70,7 +70,7 @@ class Virt(Board):
         self.gic = Gic(options.cpus, self.memory)
         self.console = consoles[0]
         self.uart = PL011(self.console, self.gic.spi(UART_SPI))
-        self.rtc = PL031(clock, self.gic.spi(RTC_SPI))
+        self.rtc = PL031(clock, self.gic.spi(RTC_SPI), options.start_seconds)
         self._powered = [False] * options.cpus
         if options.bios is not None:
             firmware = read_file(options.bios, "firmware", FIRMWARE_LIMIT)
