@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the parts of the pages that are numbers: tests by layer, the benchmark's table, where a boot's time goes.
+
+Each part stands between two comments, `<!-- generated: NAME -->` and `<!-- end -->`, and is replaced as a whole. What
+is not given is left as it is.
+
+    python docs/generate.py [--bench bench.json] [--breakdown stats.txt]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTING = ROOT / "docs" / "testing.md"
+PERFORMANCE = ROOT / "docs" / "performance.md"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One line of the table. A test file belongs to the first layer with a pattern that matches its path."""
+
+    name: str
+    finds: str
+    patterns: tuple[str, ...]
+
+
+LAYERS = (
+    Layer(
+        "target contract",
+        "every pattern of every table: valid IR, memo key, interpreter against host, faults; declarations, reset",
+        ("tests/targets/*/test_contract.py",),
+    ),
+    Layer("host contract", "interpreter against generated code, on shipped and random programs", ("tests/hosts/*",)),
+    Layer("decode tables", "overlaps, unreachable lines, the table language's errors", ("tests/*/test_decode.py",)),
+    Layer("IR", "semantics of operations, what the verifier refuses, text round trip", ("tests/core/test_ir_*.py",)),
+    Layer(
+        "guest instructions",
+        "each instruction and random sequences against Unicorn and against the manual; on the host too",
+        tuple(f"tests/targets/*/test_{name}*.py" for name in ("insns", "vfp", "sharing")),
+    ),
+    Layer(
+        "guest system",
+        "exceptions, page tables, system registers, state; against QEMU in lock-step",
+        tuple(f"tests/targets/*/test_{name}*.py" for name in ("exceptions", "mmu", "sysregs", "state", "lockstep")),
+    ),
+    Layer(
+        "native runtime",
+        "the C code through its Python face, floating point, sanitizer builds",
+        ("tests/native/*", "tests/core/test_runtime.py", "tests/core/test_fp.py"),
+    ),
+    Layer(
+        "plug-ins",
+        "discovery, broken packages, the mode decision, a guest of somebody else's from its wheel",
+        tuple(f"tests/core/test_{name}.py" for name in ("accel", "info", "ordering", "plugins")) + ("tests/plugins/*",),
+    ),
+    Layer(
+        "devices and boards",
+        "memory, devices, consoles, loaders, device trees, interrupt controller",
+        tuple(f"tests/core/test_{name}.py" for name in ("chardev", "devices", "devicetree", "loaders", "memory"))
+        + ("tests/targets/*/test_gic.py", "tests/targets/*/test_virt.py"),
+    ),
+    Layer(
+        "user's side",
+        "command line, Python API, monitor, hooks and logs, the pytest plug-in; bad input",
+        tuple(f"tests/core/test_{name}*.py" for name in ("api", "cli", "debug", "monitor", "pytest_plugin")),
+    ),
+    Layer(
+        "whole machines",
+        "bare-metal guests with their controls in every mode; stock Linux to its shell",
+        ("tests/guests/*", "tests/system/*"),
+    ),
+)
+"""From the smallest thing to the largest, but for the two contracts that come first."""
+
+
+# -- tests -------------------------------------------------------------------------------------------------------------
+
+
+def collected(*options: str) -> Counter[str]:
+    """How many tests each file has."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *options, "tests"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"generate: the tests cannot be collected:\n{done.stdout[-2000:]}{done.stderr}")
+    return Counter(line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line)
+
+
+def layer_of(file: str) -> Layer:
+    for layer in LAYERS:
+        if any(fnmatch(file, pattern) for pattern in layer.patterns):
+            return layer
+    sys.exit(f"generate: {file} belongs to no layer; name it in LAYERS")
+
+
+def tests_table() -> str:
+    """Layers with their numbers of tests, how many of these compare with a peer, and how to run them."""
+    total, with_peer = collected(), collected("-m", "peer or cross")
+    counts, peers = Counter[str](), Counter[str]()
+    files: dict[str, list[str]] = {}
+    for file, count in total.items():
+        name = layer_of(file).name
+        counts[name] += count
+        peers[name] += with_peer[file]
+        files.setdefault(name, []).append(file)
+    rows = [
+        (layer.name, layer.finds, str(counts[layer.name]), str(peers[layer.name] or ""), run(files[layer.name]))
+        for layer in LAYERS
+        if counts[layer.name]
+    ]
+    rows.append(("all", "", str(counts.total()), str(peers.total()), "`nox -s tests peers`"))
+    return table(("layer", "finds", "tests", "with a peer", "run by"), rows)
+
+
+def run(files: Iterable[str]) -> str:
+    """A command for a shell that runs just these files."""
+    folders: dict[str, list[str]] = {}
+    for file in sorted(files):
+        folder, _, name = file.rpartition("/")
+        folders.setdefault(folder, []).append(name)
+    words = []
+    for folder, names in folders.items():
+        everything = sorted(path.name for path in (ROOT / folder).glob("test_*.py"))
+        if names == everything:
+            words.append(folder)
+        elif len(names) == 1:
+            words.append(f"{folder}/{names[0]}")
+        else:
+            stems = ",".join(name.removeprefix("test_").removesuffix(".py") for name in names)
+            words.append(f"{folder}/test_{{{stems}}}.py")
+    return f"`pytest {' '.join(words)}`"
+
+
+# -- speed -------------------------------------------------------------------------------------------------------------
+
+
+def bench_table(rows: Sequence[dict[str, Any]]) -> str:
+    """What `nox -s bench` wrote as JSON."""
+
+    def number(value: float | None, unit: str = "") -> str:
+        return "" if value is None else f"{value:.2f} {unit}".rstrip()
+
+    def memory(row: dict[str, Any]) -> str:
+        both = [row["detail"].get(name) for name in ("memory_mib", "peer_memory_mib")]
+        return " / ".join(f"{value:.0f}" for value in both if value is not None)
+
+    return table(
+        ("", "Raddle", "peer", "ratio", "wanted", "memory, MiB"),
+        [
+            (
+                row["name"],
+                number(row["raddle"], row["unit"]),
+                number(row["peer"], row["unit"]),
+                number(row["ratio"]),
+                "" if row["limit"] is None else f"at most {row['limit']:g}",
+                memory(row),
+            )
+            for row in rows
+        ],
+    )
+
+
+# -- pages -------------------------------------------------------------------------------------------------------------
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def place(page: Path, name: str, text: str) -> None:
+    """Put `text` between the comments of the part `name`."""
+    part = re.compile(rf"(<!-- generated: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    old = page.read_text(encoding="utf-8")
+    new, found = part.subn(lambda match: f"{match[1]}\n{text}\n{match[2]}", old)
+    if found != 1:
+        sys.exit(f"generate: {page.relative_to(ROOT)} has {found} parts {name!r}, not one")
+    page.write_text(new, encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bench", type=Path, help="the JSON file of `nox -s bench`")
+    parser.add_argument("--breakdown", type=Path, help="what `raddle boot -d stats -D FILE` wrote about a boot")
+    options = parser.parse_args()
+    place(TESTING, "tests", tests_table())
+    if options.bench is not None:
+        place(PERFORMANCE, "bench", bench_table(json.loads(options.bench.read_text(encoding="utf-8"))))
+    if options.breakdown is not None:
+        text = options.breakdown.read_text(encoding="utf-8").strip("\n")
+        place(PERFORMANCE, "breakdown", f"```\n{text}\n```\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
