@@ -63,6 +63,7 @@ IGNORED_BITS: Final = {
     "cpacr": 0x8000_0000,  # ASEDIS: QEMU's CPU has Advanced SIMD
     "dfsr": 0x0000_3000,  # implementation defined: CM, ExT
     "ifsr": 0x0000_1000,
+    "par": 0xFF00_0000_0000_0180,  # of long descriptors: memory attributes, which Raddle does not report
 }
 """Bits that are not compared."""
 
@@ -341,11 +342,11 @@ def is_coprocessor(word: int | None, thumb: bool, numbers: tuple[int, ...]) -> b
     return group in (0xC, 0xD, 0xE) and (word >> 8 & 0xF) in numbers
 
 
-def reads_time(word: int | None, thumb: bool) -> bool:
-    """Whether a word reads a counter that depends on time: CNT…, PMCCNTR."""
+def reads_other(word: int | None, thumb: bool) -> bool:
+    """Whether a word reads what the two may have otherwise: a counter (CNT…, PMCCNTR), or the 64-bit PAR."""
     if word is None or (thumb and word < 0x1_0000):
         return False
-    if word & 0x0FF0_0F0F == 0x0C50_0F0E:  # MRRC p15, …, c14
+    if word & 0x0FF0_0F0F in (0x0C50_0F0E, 0x0C50_0F07):  # MRRC p15, …, c14 and c7
         return True
     return word & 0x0F10_0F10 == 0x0E10_0F10 and (word >> 16 & 0xF == 14 or word & 0x000F_000F == 0x0009_000D)
 
@@ -364,7 +365,7 @@ class Lockstep:
         self.exceptions = 0
         self.differences: list[str] = []
         self._seen: Counter[int] = Counter()
-        self._timed: dict[int, bool] = {}
+        self._other: dict[int, bool] = {}
         self._before: deque[str] = deque(maxlen=CONTEXT)
         self._reported: set[tuple[str, int, int]] = set()
         self._core = peer.core()
@@ -392,7 +393,7 @@ class Lockstep:
         self._before.append(f"{pc:08x}: {'no memory' if word is None else f'{word:08x}'} cpsr={old:08x}")
         self._seen[pc] += 1
         self.steps += 1
-        timed, interrupted, skipped, ended = reads_time(word, thumb), False, 0, 0
+        other, interrupted, skipped, ended = reads_other(word, thumb), False, 0, 0
         try:
             self.own.step()
             while self._is_pause(word):
@@ -401,7 +402,7 @@ class Lockstep:
             interrupted = self.own.interrupted
             same_mode = (self.own.core()["cpsr"] ^ old) & 0x1F == 0
             while same_mode and self._seen[self.own.cpu["pc"]] >= self.often:
-                timed = timed or self._reads_time()
+                other = other or self._reads_other()
                 self.own.step()
                 skipped += 1
                 if skipped == LONGEST_SKIP:
@@ -424,7 +425,7 @@ class Lockstep:
             return False
         self.skipped += skipped
         core = self.peer.core()
-        if timed:
+        if other:
             self.own.take_over(core)
         self._compare(core, self.own.core())
         changed = (core["cpsr"] ^ old) & 0x1F
@@ -439,12 +440,12 @@ class Lockstep:
         self._core = core
         return True
 
-    def _reads_time(self) -> bool:
+    def _reads_other(self) -> bool:
         """Whether the instruction that is next on Raddle's side reads a counter."""
         pc = self.own.cpu["pc"]
-        if pc not in self._timed:
-            self._timed[pc] = reads_time(self._next_word(), bool(self.own.cpu["mode"] & MODE_T))
-        return self._timed[pc]
+        if pc not in self._other:
+            self._other[pc] = reads_other(self._next_word(), bool(self.own.cpu["mode"] & MODE_T))
+        return self._other[pc]
 
     def _next_word(self) -> int | None:
         return self.own.word(self.own.cpu["pc"], bool(self.own.cpu["mode"] & MODE_T))
