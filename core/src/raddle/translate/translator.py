@@ -175,6 +175,16 @@ class Translator:
         self.total_ns += thread_time_ns() - started
         return int(answer)
 
+    def entries(self, mode: int, data: bytes) -> list[Entry]:
+        """The entries of the instructions in `data` as a block in `mode` has them, up to its end; for tests and tools."""
+        memo = self._memos.get(mode) or self._new_memo(mode)
+        entries: list[Entry] = []
+        if memo.set.unit == 4:
+            self._gather4(memo, memoryview(data).cast("I"), MAX_INSTRUCTIONS, entries)
+        else:
+            self._gather2(memo, memoryview(data).cast("H"), MAX_INSTRUCTIONS, entries)
+        return entries
+
     def _gather4(self, memo: _Memo, units: memoryview, limit: int, entries: list[Entry]) -> int:
         """Append entries of 4-byte instructions up to the block's end; returns the guest bytes taken."""
         known = memo.entries

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Golden listings: the host code of common guest instructions, so that worse code shows in review.
+
+``python tests/hosts/x86_64/test_listings.py`` writes the listings anew.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from raddle.codegen.backend import CodegenConfig
+from raddle.translate.translator import Translator
+from raddle_host_x86_64.backend import X86BackEnd
+from raddle_host_x86_64.features import BASELINE
+from raddle_target_arm.frontend import FRONT_END
+from raddle_target_arm.state import MODE_PRIVILEGED, MODE_T
+
+capstone = pytest.importorskip("capstone")
+
+LISTINGS: Final = Path(__file__).with_name("listings")
+PC: Final = 0x8000
+
+# By instruction set and name: assembly text and machine code.
+SNIPPETS: Final = {
+    "a32": {
+        "add_registers": ("add r1, r2, r3", "031082e0"),
+        "add_in_place": ("add r1, r1, r3", "031081e0"),
+        "add_immediate": ("add r1, r2, #0x100", "011c82e2"),
+        "add_state_registers": ("add r9, r10, r11", "0b908ae0"),
+        "add_setting_flags": ("adds r1, r2, r3", "031092e0"),
+        "subtract_from": ("rsb r1, r2, #0", "001062e2"),
+        "add_with_carry": ("adcs r1, r2, r3", "0310b2e0"),
+        "and_shifted": ("and r1, r2, r3, lsl #4", "031202e0"),
+        "move_shifted_setting_flags": ("movs r1, r2, lsr #3", "a211b0e1"),
+        "move_immediate": ("movw r1, #0x1234", "341201e3"),
+        "compare_and_branch": ("cmp r1, #5; beq .+16", "050051e30200000a"),
+        "compare_and_move": ("cmp r1, r2; movlt r3, r4", "020051e10430a0b1"),
+        "test_and_branch": ("tst r1, #1; bne .-8", "010011e3fcffff1a"),
+        "multiply": ("mul r1, r2, r3", "920301e0"),
+        "multiply_long": ("umull r1, r2, r3, r4", "931482e0"),
+        "extract": ("ubfx r1, r2, #4, #8", "5212e7e7"),
+        "insert": ("bfi r1, r2, #4, #8", "1212cbe7"),
+        "count_leading_zeros": ("clz r1, r2", "121f6fe1"),
+        "load_word": ("ldr r1, [r2, #4]", "041092e5"),
+        "load_scaled": ("ldr r1, [r2, r3, lsl #2]", "031192e7"),
+        "load_byte": ("ldrb r1, [r2]", "0010d2e5"),
+        "load_postindexed": ("ldr r1, [r2], #4", "041092e4"),
+        "load_double": ("ldrd r0, r1, [r2]", "d000c2e1"),
+        "store_word": ("str r1, [r2, #4]", "041082e5"),
+        "store_byte_preindexed": ("strb r1, [r2, #1]!", "0110e2e5"),
+        "push": ("push {r4, r5, lr}", "30402de9"),
+        "pop_return": ("pop {r4, r5, pc}", "3080bde8"),
+        "branch": ("b .+16", "020000ea"),
+        "call": ("bl .+16", "020000eb"),
+        "return": ("bx lr", "1eff2fe1"),
+        "exclusive_increment": ("ldrex r1, [r0]; add r1, r1, #1; strex r2, r1, [r0]", "9f1f90e1011081e2912f80e1"),
+        "barrier": ("dmb ish", "5bf07ff5"),
+    },
+    "t32": {
+        "add_setting_flags": ("adds r0, r1, r2", "8818"),
+        "compare_and_branch": ("cmp r0, #0; beq .+16", "002806d0"),
+        "compare_zero_and_branch": ("cbz r0, .+16", "30b1"),
+        "load_from_stack": ("ldr r0, [sp, #8]", "0298"),
+        "if_then": ("it eq; moveq r0, r1", "08bf0846"),
+        "wide_load": ("ldr.w r8, [r9, #4]", "d9f80480"),
+    },
+}
+
+CASES: Final = [(table, name) for table, snippets in SNIPPETS.items() for name in snippets]
+
+
+def _disassemble(code: bytes) -> list[str]:
+    engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    return [f"{ins.mnemonic} {ins.op_str}".rstrip() for ins in engine.disasm(code, 0)]
+
+
+def listing(table: str, name: str) -> str:
+    """The block of one snippet: entry check and hot parts, then cold parts and exit stubs."""
+    text, code = SNIPPETS[table][name]
+    config = CodegenConfig(FRONT_END.state, FRONT_END.word, FRONT_END.page_bits, lambda callee: 7, first_python=4096)
+    backend = X86BackEnd(config, BASELINE)
+    mode = MODE_PRIVILEGED | (MODE_T if table == "t32" else 0)
+    entries = Translator(FRONT_END, backend, None).entries(mode, bytes.fromhex(code))
+    block = backend.join(entries, PC, not entries[-1].ends)
+    lines = [f"{table}: {text}"]
+    for title, part in (
+        ("entry", block.code[: block.hot_start]),
+        ("hot", block.code[block.hot_start : block.cold_start]),
+        ("cold and stubs", block.code[block.cold_start :]),
+    ):
+        listed = _disassemble(part)
+        lines += [f"{title}: {len(listed)} instructions, {len(part)} bytes", *(f"    {line}" for line in listed)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(("table", "name"), CASES)
+def test_listing(table: str, name: str) -> None:
+    assert listing(table, name) == (LISTINGS / f"{table}_{name}.txt").read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    LISTINGS.mkdir(exist_ok=True)
+    for table, name in CASES:
+        (LISTINGS / f"{table}_{name}.txt").write_text(listing(table, name), encoding="utf-8")
