@@ -94,9 +94,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     ]
     venv.create(directory / "venv", with_pip=True)
     environment = Environment(directory)
-    extras = {"raddle": "[testing]"}
-    named = [f"{wheel}{extras.get(wheel.name.partition('-')[0], '')}" for wheel in wheels.iterdir()]
-    installed = environment("-m", "pip", "-q", "install", *named)
+    installed = environment("-m", "pip", "-q", "install", "pytest>=8", *(str(wheel) for wheel in wheels.iterdir()))
     assert installed.returncode == 0, installed.stderr
     return environment
 
