@@ -80,6 +80,12 @@ void icount_refund(struct raddle_cpu *cpu, uint32_t instructions)
         STORE_RELAXED(cpu->header->icount_left, cpu->header->icount_left + (int32_t)instructions);
 }
 
+void icount_spend(struct raddle_cpu *cpu, uint32_t instructions)
+{
+    if (has_flag(cpu->context, RADDLE_FLAG_ICOUNT))
+        STORE_RELAXED(cpu->header->icount_left, cpu->header->icount_left - (int32_t)instructions);
+}
+
 /* Exact on the thread that runs, where it is asked from within a block; others may see a block's length ahead. */
 uint64_t raddle_icount(raddle_context *ctx)
 {

@@ -367,3 +367,4 @@ void icount_enter(struct raddle_cpu *cpu);
 void icount_commit(struct raddle_cpu *cpu);
 void icount_lend(struct raddle_cpu *cpu, const struct raddle_block *block);
 void icount_refund(struct raddle_cpu *cpu, uint32_t instructions);
+void icount_spend(struct raddle_cpu *cpu, uint32_t instructions);

@@ -45,7 +45,8 @@ uint64_t call_callee(struct raddle_cpu *cpu, uint32_t which, uint64_t a0, uint64
     return call_number(cpu, callee->number, a0, a1, a2, a3);
 }
 
-/* Enters the guest's exception; pc and insn_extra are exact. access_index: access | mmu_index << 8. */
+/* Enters the guest's exception; pc and insn_extra are exact. access_index: access | mmu_index << 8. It counts as an
+ * instruction: a guest that faults for ever must not hold up the others and the timers. */
 void deliver_fault(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access_index, uint32_t code)
 {
     struct raddle_cpu_header *h = cpu->header;
@@ -53,6 +54,7 @@ void deliver_fault(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint
     h->fault_access = access_index & 0xff;
     h->fault_size = size;
     h->count_exception++;
+    icount_spend(cpu, 1);
     call_callee(cpu, RADDLE_CALLEE_FAULT, address, access_index, code, 0);
 }
 
