@@ -168,7 +168,9 @@ class X86BackEnd(backend.BackEnd):
     def template(
         self, code: list[Instruction], locals: list[Local], size: int, context: int, next_context: int
     ) -> X86Template:
-        return X86Template(self, code, locals, size, context, next_context)
+        template = X86Template(self, code, locals, size, context, next_context)
+        template._first = template._variant(KIND_NONE, False)
+        return template
 
     def place(self, field: Field) -> int:
         return -1 if field.offset in self._emitter.pinned else int(field.type)

@@ -122,8 +122,15 @@ class A32(_Instructions):
 
     unit = 4
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._a32 = decode.a32()
+
+    def decode(self, word: int, size: int) -> Pattern | None:
+        return self._a32.decode(word)
+
     def decoder(self, size: int) -> Decoder:
-        return decode.a32()
+        return self._a32
 
     def translate(
         self,
@@ -171,8 +178,12 @@ class T32(_Instructions):
     def is_wide(self, unit: int) -> bool:
         return decode.is_t32_prefix(unit)
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._t16, self._t32 = decode.t16(), decode.t32()
+
     def decoder(self, size: int) -> Decoder:
-        return decode.t16() if size == 2 else decode.t32()
+        return self._t16 if size == 2 else self._t32
 
     def translate(
         self,

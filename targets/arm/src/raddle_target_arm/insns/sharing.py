@@ -73,12 +73,16 @@ _OPERANDS: Final[tuple[tuple[str, list[str]], ...]] = (
             "PKHTB",
         ],
     ),
+    ("d t u n", ["STREXD"]),
+    ("t", ["MRC", "MCR"]),
+    ("n", ["MSR_reg"]),
     ("m", ["BX", "BLX_reg"]),
     ("n", ["CBZ", "CBNZ", "LDM", "STM"]),
 )
 
 _NAMES: Final = {name: tuple(letters.split()) for letters, names in _OPERANDS for name in names}
-_BRANCHES: Final = ("BX", "BLX_reg", "CBZ", "CBNZ")
+_MODE_MATTERS: Final = frozenset({"BX", "BLX_reg", "CBZ", "CBNZ", "MRC", "MCR", "MSR_reg", "MRS"})
+"""Those that depend on all of the block mode: they write it, or may be undefined."""
 _LISTS: Final = {"LDM": "l", "STM": "l"}
 
 _MODE_MASK: Final = ~(MODE_VFP | MODE_VECTOR | MODE_SWP)
@@ -91,5 +95,5 @@ def make_sharing(pattern: Pattern) -> Sharing | None:
     if names is None:
         return None
     given = pattern.operands()
-    mode_mask = -1 if pattern.name in _BRANCHES else _MODE_MASK
+    mode_mask = -1 if pattern.name in _MODE_MATTERS else _MODE_MASK
     return Sharing(pattern, [name for name in names if name in given], _LISTS.get(pattern.name, ""), mode_mask)
