@@ -73,7 +73,9 @@ LAYERS = (
     Layer(
         "user's side",
         "command line, Python API, monitor, hooks and logs, the pytest plug-in; bad input",
-        tuple(f"tests/core/test_{name}*.py" for name in ("api", "cli", "debug", "monitor", "pytest_plugin")),
+        tuple(
+            f"tests/core/test_{name}*.py" for name in ("api", "cli", "debug", "monitor", "new_target", "pytest_plugin")
+        ),
     ),
     Layer(
         "whole machines",

@@ -108,6 +108,21 @@ def test_the_guest_passes_the_target_contract(environment: Environment) -> None:
     assert "skipped" not in done.stdout
 
 
+def test_a_new_guest_passes_the_contract(environment: Environment) -> None:
+    """What `raddle new-target` writes can be installed, is listed, and passes its tests as it is."""
+    written = environment("-m", "raddle.cli.main", "new-target", "acme")
+    assert written.returncode == 0, written.stderr
+    package = environment.directory / "raddle-target-acme"
+    installed = environment("-m", "pip", "-q", "install", "--no-deps", str(package))
+    assert installed.returncode == 0, installed.stderr
+    try:
+        assert "acme" in environment("-m", "raddle.cli.main", "info").stdout
+        done = environment("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(package))
+        assert done.returncode == 0, done.stdout
+    finally:
+        environment("-m", "pip", "-q", "uninstall", "-y", "raddle-target-acme")
+
+
 def test_info_lists_the_guest_and_its_mode(environment: Environment) -> None:
     done = environment("-m", "raddle.cli.main", "info")
     assert done.returncode == 0, done.stderr

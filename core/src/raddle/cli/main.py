@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "boot": "boot a machine: system mode, with QEMU-style options",
     "info": "list plug-ins, boards and CPUs, and the threading mode of each target on each host",
     "demo": "run the bundled multi-processor guest and show what each vCPU did",
+    "new-target": "write a guest package that passes the target contract, to start from",
 }
 
 INTERRUPTED: Final = 130
@@ -61,7 +62,7 @@ def build_parser(command: str) -> Parser:
     for name, text in COMMANDS.items():
         subparser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         if name == command:
-            module = importlib.import_module(f"raddle.cli.{name}")
+            module = importlib.import_module(f"raddle.cli.{name.replace('-', '_')}")
             module.configure(subparser)
             subparser.set_defaults(run=module.run)
     return parser

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`raddle new-target`: writes a guest package that passes the target contract, to start from."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Final
+
+from raddle.errors import RaddleError, UsageError
+
+NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+SUFFIX: Final = ".template"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="name of the guest: lower-case letters, digits and _")
+    parser.add_argument(
+        "directory", metavar="DIRECTORY", nargs="?", type=Path, help="where to put it (./raddle-target-NAME)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    name: str = arguments.name
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no name for a guest: lower-case letters, digits and _, a letter first")
+    directory: Path = arguments.directory or Path(f"raddle-target-{name}")
+    if directory.exists():
+        raise UsageError(f"{directory} exists already")
+    try:
+        for place, text in package(name).items():
+            path = directory / place
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RaddleError(f"cannot write {error.filename}: {error.strerror}") from None
+    print(f"wrote {directory}; next: pip install -e '{directory}[test]' && pytest {directory}")
+    return 0
+
+
+def package(name: str) -> dict[str, str]:
+    """The files of the package of a guest `name`: text by path."""
+    root = files("raddle.cli") / "new_target_files"
+    module = f"src/raddle_target_{name}"
+
+    def text(*parts: str) -> str:
+        file: Traversable = root
+        for part in parts:
+            file = file / part
+        return file.read_text(encoding="utf-8").replace("@name@", name)
+
+    package = {place: text(place + SUFFIX) for place in ("pyproject.toml", "README.md")}
+    for source in ("plugin", "state", "insns", "frontend"):
+        package[f"{module}/{source}.py"] = text(f"{source}.py{SUFFIX}")
+    package[f"{module}/decode/{name}.dec"] = text("decode", f"guest.dec{SUFFIX}")
+    package[f"{module}/__init__.py"] = f'"""The {name} guest."""\n'
+    package[f"{module}/py.typed"] = ""
+    package["tests/test_contract.py"] = text("tests", f"test_contract.py{SUFFIX}")
+    return package
