@@ -4,8 +4,8 @@
 `ADD r1, r2, r3` and `ADD r7, r4, r5` are the same code but for the registers. A front end tells with a `Sharing` for
 which patterns that holds: which operands are numbers of `FrontEnd.registers`, and that the semantics do nothing with
 such a number but reach the register of that number, compare it with others of the instruction, and know numbers beyond
-the registers (ARM: the pc). The translator then has one instruction of a kind compiled, with *model* registers, and the
-back end makes the others from it by putting other registers into the code.
+the registers (ARM: the pc). The translator then has one instruction of a kind compiled, with *model* registers, and
+the back end makes the others from it by putting other registers into the code.
 
 Models keep apart what the code may depend on: equal registers stay equal, different ones different, and each register is
 modelled by one that the host keeps in the same kind of place.

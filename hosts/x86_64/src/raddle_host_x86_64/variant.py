@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiled code with open holes, and how the same code for other registers is made of it.
 
-The emitter decides by which guest registers are equal and which are kept in host registers, never by which host register
-one is. So the code for other registers has the same host instructions, with other registers in them. The emitter traces
-what it emits; here the instructions that name one of the registers to be replaced are encoded anew, all else is copied.
-Where that makes an instruction longer or shorter, everything that refers to a place behind it moves along.
+The emitter decides by which guest registers are equal and which are kept in host registers, never by which host
+register one is. So the code for other registers has the same host instructions, with other registers in them. The
+emitter traces what it emits; here the instructions that name one of the registers to be replaced are encoded anew, all
+else is copied. Where that makes an instruction longer or shorter, everything that refers to a place behind it moves
+along.
 """
 
 from __future__ import annotations
@@ -60,14 +61,16 @@ _KEY_MASK: Final = (1 << _KEY_BITS) - 1
 _FORMS: Final[dict[tuple[Callable[..., None], tuple[int, ...], tuple[int, ...]], _Form]] = {}
 """By method, arguments with 0 in the open slots, and the slots."""
 
-_Piece = tuple[bytes, _Form, tuple[int, ...], int, int]
-"""(code before, the instruction, numbers of the registers to put there, old offset, old length)"""
+_Piece = tuple[bytes, _Form, tuple[int, ...], int]
+"""(code before, the instruction, numbers of the registers to put there, old length)"""
+_Cuts = tuple[list[_Piece], list[int], bytes]
+"""(pieces, where their instructions start, the code behind them)"""
 
 
 class Part:
     """The hot or the cold part of a variant."""
 
-    __slots__ = ("_pieces", "_tail", "code", "holes", "jumps", "relocs", "trace")
+    __slots__ = ("_cuts", "code", "holes", "jumps", "relocs", "trace")
 
     def __init__(
         self, code: bytes, relocs: list[Reloc], holes: list[OpenHole], trace: list[Traced], jumps: list[Jump]
@@ -77,13 +80,13 @@ class Part:
         self.holes = holes
         self.trace = trace
         self.jumps = jumps
-        self._pieces: list[_Piece] | None = None
-        self._tail = b""
+        self._cuts: _Cuts | None = None
 
-    def _cut(self, sources: Sequence[int]) -> list[_Piece]:
-        """Divide the code; what is traced is needed no more after that."""
+    def _cut(self, sources: Sequence[int]) -> _Cuts:
+        """Divide the code. Two threads may do it at once: either's result will do."""
         number_of = {place: number for number, place in enumerate(sources)}
         pieces: list[_Piece] = []
+        starts: list[int] = []
         done = 0
         for _, start, end, method, arguments in self.trace:
             registers, base = REGISTER_ARGUMENTS[method]
@@ -98,32 +101,32 @@ class Part:
                 form = _FORMS.get(key)
                 if form is None:
                     form = _FORMS[key] = _Form(*key)
-                pieces.append((self.code[done:start], form, tuple(numbers), start, end - start))
+                pieces.append((self.code[done:start], form, tuple(numbers), end - start))
+                starts.append(start)
                 done = end
-        self._tail = self.code[done:]
-        self._pieces = pieces
-        self.trace = []
-        return pieces
+        cuts = self._cuts = (pieces, starts, self.code[done:])
+        return cuts
 
     def encode(self, sources: Sequence[int], targets: Sequence[int]) -> tuple[bytes, Moved | None]:
         """The code with each place of `sources` replaced by that of `targets`, and what moved if anything did."""
-        pieces = self._pieces
-        if pieces is None:
-            pieces = self._cut(sources)
-        moved: Moved | None = None
+        pieces, starts, tail = self._cuts or self._cut(sources)
         parts: list[bytes] = []
-        for number, (before, form, numbers, _, length) in enumerate(pieces):
+        shift = 0
+        shifts = [0]
+        same = True
+        for before, form, numbers, length in pieces:
             key = 0
             for register in numbers:
                 key = key << _KEY_BITS | targets[register]
             code = form[key]
             parts += (before, code)
-            if len(code) != length:
-                if moved is None:
-                    moved = Moved([piece[3] for piece in pieces])
-                moved.grow(number, len(code) - length)
-        parts.append(self._tail)
-        return b"".join(parts), moved
+            growth = len(code) - length
+            if growth:
+                shift += growth
+                same = False
+            shifts.append(shift)
+        parts.append(tail)
+        return b"".join(parts), None if same else Moved(starts, shifts)
 
 
 Jump = tuple[int, int]
@@ -135,14 +138,11 @@ class Moved:
 
     __slots__ = ("_shifts", "_starts")
 
-    def __init__(self, starts: list[int]) -> None:
+    def __init__(self, starts: list[int], shifts: list[int]) -> None:
         self._starts = starts
-        self._shifts = [0] * (len(starts) + 1)
-
-    def grow(self, number: int, growth: int) -> None:
-        """The instruction `number` is `growth` bytes longer."""
-        for later in range(number + 1, len(self._shifts)):
-            self._shifts[later] += growth
+        """Where the instructions that were encoded anew started, ascending."""
+        self._shifts = shifts
+        """How far all that stands behind the first n of them has moved, for each n."""
 
     def place(self, offset: int) -> int:
         """The new offset of a place, or of a field at the end of an instruction."""
@@ -191,9 +191,9 @@ class Variant:
         if not (hot.holes or cold.holes):
             entry = self._entry
             if entry is None:
-                entry = self._entry = Entry(
-                    template, values, hot.code, cold.code, hot.relocs, cold.relocs, self._shape, self._by_kind, self.kind
-                )
+                shape, by_kind = self._shape, self._by_kind
+                entry = Entry(template, values, hot.code, cold.code, hot.relocs, cold.relocs, shape, by_kind, self.kind)
+                self._entry = entry
             return entry
         hot_code, hot_relocs = _filled(hot, values) if hot.holes else (hot.code, hot.relocs)
         cold_code, cold_relocs = _filled(cold, values) if cold.holes else (cold.code, cold.relocs)
@@ -238,7 +238,7 @@ def _shape(hot: Part, cold: Part, size: tuple[int, int], effects: tuple[int, int
         chains += [offset & 7 for offset, _, _, kind in hot.holes if kind == _CHAIN]
     pads = pads_for(tuple(chains[:2])) if chains else None
     row = _ROW(len(hot.code), len(cold.code), size[0], 0, size[1])
-    plain = not (cold.code or hot.relocs) and all([hole[3] < 0 for hole in hot.holes])
+    plain = not (cold.code or hot.relocs) and all(hole[3] < 0 for hole in hot.holes)
     return (row, pads, plain, *effects)
 
 
@@ -280,8 +280,8 @@ def _move_jumps(code: bytes, jumps: list[Jump], moved: Moved) -> bytes:
 def pads_for(offsets: tuple[int, ...]) -> bytes:
     """How many bytes to skip, by start offset mod 8, so that no chainable rel32 crosses an 8-byte boundary.
 
-    `offsets` are those of the first two, mod 8. Such a field is patched by one aligned-within-8-bytes store while others
-    run it, which is then never torn. When there are so many that no place suits them all, the joiner leaves the others
+    `offsets` are those of the first two, mod 8. Such a field is patched by one aligned-within-8-bytes store while
+    others run it, which is then never torn. When there are so many that no place suits them all, the joiner leaves the others
     unchainable.
     """
     pads = bytearray(8)
