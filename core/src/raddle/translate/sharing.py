@@ -7,8 +7,8 @@ such a number but reach the register of that number, compare it with others of t
 the registers (ARM: the pc). The translator then has one instruction of a kind compiled, with *model* registers, and
 the back end makes the others from it by putting other registers into the code.
 
-Models keep apart what the code may depend on: equal registers stay equal, different ones different, and each register is
-modelled by one that the host keeps in the same kind of place.
+Models keep apart what the code may depend on: equal registers stay equal, different ones different, and each register
+is modelled by one that the host keeps in the same kind of place.
 """
 
 from __future__ import annotations

@@ -281,8 +281,8 @@ def pads_for(offsets: tuple[int, ...]) -> bytes:
     """How many bytes to skip, by start offset mod 8, so that no chainable rel32 crosses an 8-byte boundary.
 
     `offsets` are those of the first two, mod 8. Such a field is patched by one aligned-within-8-bytes store while
-    others run it, which is then never torn. When there are so many that no place suits them all, the joiner leaves the others
-    unchainable.
+    others run it, which is then never torn. When there are so many that no place suits them all, the joiner leaves the
+    others unchainable.
     """
     pads = bytearray(8)
     for start in range(8):
