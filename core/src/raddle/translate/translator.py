@@ -179,7 +179,7 @@ class Translator:
         return int(answer)
 
     def entries(self, mode: int, data: bytes) -> list[Entry]:
-        """The entries of the instructions in `data` as a block in `mode` has them, up to its end; for tests and tools."""
+        """The entries of the instructions in `data` as a block in `mode` has them, to its end; for tests and tools."""
         memo = self._memos.get(mode) or self._new_memo(mode)
         entries: list[Entry] = []
         if memo.set.unit == 4:
