@@ -178,6 +178,10 @@ class Terminal:
 
     child: pexpect.spawn
 
+    def ready(self) -> None:
+        """Wait until the guest has said all that it says."""
+        self.child.expect(r"ready cpus=2\r+\n", timeout=30)
+
     def expect(self, text: str) -> str:
         """Wait for a text; what came before it."""
         self.child.expect_exact(text, timeout=30)
@@ -213,7 +217,7 @@ def on_terminal(name: str, cpus: int, mode: str) -> Iterator[Terminal]:
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_guest_that_never_ends_can_be_looked_at_and_stopped(name: str, mode: str) -> None:
     with on_terminal(name, 2, mode) as terminal:
-        terminal.expect("ready cpus=2")
+        terminal.ready()
         terminal.child.send("\x01c")
         terminal.expect("(raddle) ")
         for round_ in range(2):
@@ -235,7 +239,7 @@ def test_a_guest_that_never_ends_can_be_looked_at_and_stopped(name: str, mode: s
 @pytest.mark.parametrize("name", ["endless-loop", "stray-undefined"])
 def test_the_escape_key_ends_a_guest(name: str) -> None:
     with on_terminal(name, 2, "multi") as terminal:
-        terminal.expect("ready cpus=2")
+        terminal.ready()
         terminal.child.send("\x01x")
         assert terminal.end() == 0
 
@@ -256,7 +260,7 @@ def test_signals_end_a_guest(number: signal.Signals, mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_time_and_counts_stand_while_the_machine_is_paused(mode: str) -> None:
     with on_terminal("endless-count", 2, mode) as terminal:
-        terminal.expect("ready cpus=2")
+        terminal.ready()
         terminal.child.send("\x01c")
         terminal.expect("(raddle) ")
         terminal.monitor("stop")
