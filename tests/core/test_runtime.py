@@ -490,10 +490,8 @@ def test_instruction_counting_is_exact() -> None:
         assert lib.raddle_timers_run(machine.context) == 1
         lib.raddle_icount_warp(machine.context, 1000)
         assert machine.helper("clock_ticks", 1_000_000) == (17 * 8 + 1000) // 1000
-        first = machine.header.trace_hash
     finally:
         machine.close()
-    assert first != 0
 
 
 def test_ticks(machine: Machine) -> None:
@@ -666,7 +664,7 @@ def test_a_single_instruction_that_counts_for_more_still_runs(counting: Machine)
 
 
 def test_two_counted_runs_are_the_same() -> None:
-    hashes = set()
+    counts = set()
     for _ in range(2):
         machine = Machine(lib.RADDLE_FLAG_DUAL_MAP | lib.RADDLE_FLAG_ICOUNT | lib.RADDLE_FLAG_TRACE)
         code, _ = counting_block(machine, 3)
@@ -675,7 +673,6 @@ def test_two_counted_runs_are_the_same() -> None:
         for budget in (10, 1000, 7):
             lib.raddle_icount_set(machine.env, budget)
             assert machine.run(RAM) == lib.RADDLE_BUDGET
-        hashes.add((int(machine.header.trace_hash), int(machine.header.count_instructions)))
+        counts.add(int(machine.header.count_instructions))
         machine.close()
-    assert len(hashes) == 1
-    assert hashes.pop()[1] == 1017
+    assert counts == {1017}

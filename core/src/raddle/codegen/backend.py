@@ -16,9 +16,9 @@ from raddle.ir.types import Field, StateLayout, Type
 class CodegenConfig:
     """What code generation depends on for one machine.
 
-    ``callee_number`` maps a Callee to its index in the CPU's helper table; ``parallel`` is true when several vCPUs run at
-    the same time (atomics and barriers are emitted); ``fences`` is the set of MemoryOrder bits that every access must be
-    given by barriers because the guest promises them and the host does not.
+    ``callee_number`` maps a Callee to its index in the CPU's helper table; ``parallel`` is true when several vCPUs run
+    at the same time (atomics and barriers are emitted); ``fences`` is the set of MemoryOrder bits that every access
+    must be given by barriers because the guest promises them and the host does not.
     """
 
     state: StateLayout
@@ -50,7 +50,9 @@ class BackEnd(ABC):
     def __init__(self, config: CodegenConfig) -> None: ...
 
     @abstractmethod
-    def template(self, code: list[Instruction], locals: list[Local], size: int, context: int, next_context: int) -> Template:
+    def template(
+        self, code: list[Instruction], locals: list[Local], size: int, context: int, next_context: int
+    ) -> Template:
         """Compile one instruction of ``size`` guest bytes; ``context`` goes into its table row."""
 
     def place(self, field: Field) -> int:

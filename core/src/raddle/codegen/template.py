@@ -2,8 +2,8 @@
 """Templates: the host code of one guest instruction, ready to be joined with others to a block.
 
 A template is compiled once for all instruction words that share its memo key; `Entry` is a template with the literal
-holes of one particular word filled in, which is all that the joiner touches for each instruction of a block. Offsets are
-in bytes from the start of the part (hot or cold) that they lie in.
+holes of one particular word filled in, which is all that the joiner touches for each instruction of a block. Offsets
+are in bytes from the start of the part (hot or cold) that they lie in.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ Hole = tuple[bool, int, int, int]
 Shape = tuple[bytes, "bytes | None", bool, int, int, int, bool]
 """What the entries of a template have in common: (row, pads, plain, flag_defs, flag_uses, host_flags, ends).
 
-``pads`` is for entries with chainable jumps: how many bytes to skip at each start offset mod 8. ``plain`` says that there
-is no relocation, no cold part and no padding: hot and row are all there is.
+``pads`` is for entries with chainable jumps: how many bytes to skip at each start offset mod 8. ``plain`` says that
+there is no relocation, no cold part and no padding: hot and row are all there is.
 """
 
 
@@ -65,8 +65,8 @@ class Template(ABC):
     def renamed(self, fields: Sequence[Field], others: Sequence[Field]) -> Template | None:
         """The template of the same instruction with each of ``fields`` replaced by the one of ``others`` at its place.
 
-        Each pair has the same place (``BackEnd.place``), and each of ``others`` is there once. None when it cannot be made
-        from this one: the instruction uses one of ``others`` besides.
+        Each pair has the same place (``BackEnd.place``), and each of ``others`` is there once. None when it cannot be
+        made from this one: the instruction uses one of ``others`` besides.
         """
         return None
 

@@ -25,6 +25,7 @@ COUNTERS: Final = (
     ("stores to code pages", "notdirty"),
     ("sleeps", "sleeps"),
     ("instructions (icount)", "count_instructions"),
+    ("execution hash (icount)", "trace_hash"),
 )
 """A vCPU's counters: what is shown, and its name."""
 

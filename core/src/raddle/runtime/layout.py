@@ -72,7 +72,7 @@ HEADER: tuple[HeaderField, ...] = (
     _f("count_exception", _U64, "own", "exceptions and interrupts delivered"),
     _f("count_python", _U64, "own", "calls into Python made by native code (MMIO, helpers)"),
     _f("count_instructions", _U64, "own", "guest instructions retired (kept only with instruction counting)"),
-    _f("trace_hash", _U64, "own", "hash over executed block addresses (kept only with instruction counting)"),
+    _f("trace_hash", _U64, "own", "hash over the addresses of all executed blocks, kept by generated code with instruction counting"),
     _f("fault_access", _U32, "own", "0 read, 1 write, 2 fetch, for the access that faults"),
     _f("fault_size", _U32, "own", "bytes of the access that faults"),
     _f("cpu_index", _U32, "init", "number of this vCPU"),

@@ -37,8 +37,8 @@ ICOUNT_SLICE: Final = 50_000
 SWITCH_INTERVAL: Final = 2e-4
 """Seconds; what a contended GIL costs a waiting vCPU at least. The setting is the process's."""
 WFE_LIMIT_US: Final = 1000
-"""Microseconds that a vCPU waits for an event at the most. Architectures let such a wait end at any time, and guests that
-count on a stream of events must not wait for one that nobody sends."""
+"""Microseconds that a vCPU waits for an event at the most. Architectures let such a wait end at any time, and guests
+that count on a stream of events must not wait for one that nobody sends."""
 GC_THRESHOLD: Final = 1_000_000
 """Allocations between two searches for cyclic garbage: translating makes hardly any, and what it makes stays. With
 Python's own threshold a quarter of a boot goes into such searches. The setting is the process's."""

@@ -169,6 +169,7 @@ class VCpu:
         header = self.header
         state = "off" if header.powered_off else "halted" if header.halted else "running"
         counters = {name: self[name] for name in COMMON if name.startswith("count_")}
+        counters["trace_hash"] = self["trace_hash"]
         thread = self.thread
         return {
             "index": self.index,

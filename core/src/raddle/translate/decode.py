@@ -177,7 +177,9 @@ class Pattern:
             else:
                 functions[f"f{number}"] = knowns[name].function
                 terms.append(f"f{number}({', '.join(self._expression(letter) for letter in knowns[name].letters)})")
-        read: Callable[[int], tuple[int, ...]] = eval(f"lambda w: ({''.join(f'{term}, ' for term in terms)})", functions)
+        read: Callable[[int], tuple[int, ...]] = eval(
+            f"lambda w: ({''.join(f'{term}, ' for term in terms)})", functions
+        )
         return read
 
     def key_mask_without(self, names: Sequence[str]) -> int:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable
 from time import thread_time_ns
@@ -19,10 +18,6 @@ from raddle.translate.sharing import Models, Sharing
 
 MAX_INSTRUCTIONS: Final = 64
 """Guest instructions in a block at the most."""
-
-_WORDS_TO_FREEZE: Final = 256
-"""After so many new words, tell the garbage collector to leave all objects alone: those made here live as long as the
-machine, and to walk all of them again and again takes longer than it took to make them."""
 
 _NO_PAGE: Final = (1 << 64) - 1
 
@@ -81,7 +76,6 @@ class Translator:
         """Instructions that were compiled; the other templates have been made of these."""
         self.words = 0
         """Distinct instruction words (by mode and context) that were looked up in the templates."""
-        self._freeze_at = _WORDS_TO_FREEZE
         self.template_ns = 0
         self.total_ns = 0
 
@@ -169,9 +163,6 @@ class Translator:
         desc.table = table
         answer = lib.raddle_block_install(self.context, env, desc)
         self.blocks += 1
-        if self.words >= self._freeze_at:
-            self._freeze_at = self.words + _WORDS_TO_FREEZE
-            gc.freeze()
         self.instructions += len(entries)
         if self.listeners:
             self._tell(pc, mode, data, entries, block)

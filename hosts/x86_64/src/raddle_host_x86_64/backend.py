@@ -29,10 +29,25 @@ from raddle_host_x86_64.emitter import (
     Emitter,
 )
 from raddle_host_x86_64.features import Features, detect
-from raddle_host_x86_64.variant import Variant, part
 from raddle_host_x86_64.registers import (
-    R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP,
+    R8,
+    R9,
+    R10,
+    R11,
+    R12,
+    R13,
+    R14,
+    R15,
+    RAX,
+    RBP,
+    RBX,
+    RCX,
+    RDI,
+    RDX,
+    RSI,
+    RSP,
 )  # fmt: skip
+from raddle_host_x86_64.variant import Variant, part
 
 assert _emit
 
@@ -41,14 +56,16 @@ _SAVED: Final = (RBX, RBP, R12, R13, R14, R15)
 _CALLER_SAVED: Final = (RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11)
 
 _NOPS: Final = (
-    b"", b"\x90", b"\x66\x90", b"\x0f\x1f\x00", b"\x0f\x1f\x40\x00", b"\x0f\x1f\x44\x00\x00", b"\x66\x0f\x1f\x44\x00\x00",
-    b"\x0f\x1f\x80\x00\x00\x00\x00", b"\x0f\x1f\x84\x00\x00\x00\x00\x00",
+    b"", b"\x90", b"\x66\x90", b"\x0f\x1f\x00", b"\x0f\x1f\x40\x00", b"\x0f\x1f\x44\x00\x00",
+    b"\x66\x0f\x1f\x44\x00\x00", b"\x0f\x1f\x80\x00\x00\x00\x00", b"\x0f\x1f\x84\x00\x00\x00\x00\x00",
 )  # fmt: skip
 
 _ROW: Final = Struct("<HHBBH")
 _PATCH: Final = Struct("<I").pack_into
 _REL32: Final = Struct("<i").pack
 _PATCH64: Final = Struct("<Q").pack_into
+_HASH_FACTOR: Final = 0x01000193
+"""Odd, so that multiplying loses nothing."""
 _BRANCHES: Final = frozenset({Op.GOTO, Op.GOTO_INDIRECT})
 _LEAVES: Final = _BRANCHES | {Op.EXIT_MAIN}
 _PC32, _PC64, _CHAIN, _COLD, _HOT = (int(kind) for kind in RelocKind)
@@ -180,7 +197,7 @@ class X86BackEnd(backend.BackEnd):
     ) -> Variant:
         """Compile one variant: for what the host's flags hold before, with or without the guest's flags."""
         # An exit on the side (an exception, say) lets the block go on after the instruction; a branch does not.
-        ends = bool(code) and (code[-1].op is Op.EXIT_MAIN or any([ins.op in _BRANCHES for ins in code]))
+        ends = bool(code) and (code[-1].op is Op.EXIT_MAIN or any(ins.op in _BRANCHES for ins in code))
         if ends and code[-1].op not in _LEAVES:
             code = [*code, Instruction(Op.GOTO, Type.VOID, (), size)]
         if dead:
@@ -209,6 +226,15 @@ class X86BackEnd(backend.BackEnd):
             a.Jcc_rel32(cc.S, 0)
         a.CMP_mi(RBP, OFFSET["exit_request"], 0)
         a.Jcc_rel32(cc.NE, 0)
+        self._exit_field = len(a.code) - 4
+        if self.config.icount:
+            # The hash over the addresses of all blocks that run: two runs with the same input have the same.
+            a.MOVQ_rm(RAX, RBP, OFFSET["trace_hash"])
+            a.XORQ_rI(RAX, 0x7FFFFFFF)
+            self._hash_field = len(a.code) - 4
+            a.IMULQ_rri(RAX, RAX, _HASH_FACTOR)
+            a.RORQ_ri(RAX, 29)
+            a.MOVQ_mr(RBP, OFFSET["trace_hash"], RAX)
         self._entry = bytes(a.code)
         pc = OFFSET["pc"]
         self._store_pc = _store_pc(pc, self._wide)
@@ -341,12 +367,12 @@ class X86BackEnd(backend.BackEnd):
 
     def _finish_entry(self, code: bytearray, pc: int, count: int) -> None:
         """The stubs of the entry check: what it took from the budget is given back before the block is left."""
-        entry = self._entry
         stub = len(code)
         if self.config.icount:
             _PATCH(code, self._icount_field, count)
             _PATCH(code, self._icount_field + 6, (stub - self._icount_field - 10) & _M32)
-        at = len(entry) - 4
+            _PATCH(code, self._hash_field, pc & _M32)
+        at = self._exit_field
         _PATCH(code, at, (stub - at - 4) & _M32)
         if self.config.icount:
             a = Assembler()
@@ -549,9 +575,7 @@ def _jump(offset: int) -> bytes:
 def _without_flags(code: list[Instruction], flag_bits: dict[Field, int]) -> list[Instruction]:
     """The code less all stores to the guest's condition flags, and less what only they needed."""
     kept = [
-        ins
-        for ins in code
-        if not (ins.op in (Op.SET_NZCV, Op.SET_NZ) or (ins.op is Op.SET and ins.aux in flag_bits))
+        ins for ins in code if not (ins.op in (Op.SET_NZCV, Op.SET_NZ) or (ins.op is Op.SET and ins.aux in flag_bits))
     ]
     needed: set[int] = set()
     result: list[Instruction] = []
@@ -566,9 +590,10 @@ def _without_flags(code: list[Instruction], flag_bits: dict[Field, int]) -> list
 
 _SHOWS_FLAGS: Final = FAULTS | {op for op, info in TABLE.items() if info.effects & Effect.EXIT}
 _BRANCHES_INSIDE: Final = frozenset({Op.BRCOND, Op.LABEL, Op.BR})
-_NEEDED: Final = frozenset(
-    op for op, info in TABLE.items() if info.effects not in (Effect.NONE, Effect.READ_STATE)
-) | {Op.LABEL, Op.LOCAL_SET}
+_NEEDED: Final = frozenset(op for op, info in TABLE.items() if info.effects not in (Effect.NONE, Effect.READ_STATE)) | {
+    Op.LABEL,
+    Op.LOCAL_SET,
+}
 """Operations that do something besides yielding a value."""
 _CONDITION_USES: Final = {0: 4, 2: 2, 4: 8, 6: 1, 8: 6, 10: 9, 12: 13}
 """By flag condition less its lowest bit: the flags that it looks at, N = 8, Z = 4, C = 2, V = 1."""

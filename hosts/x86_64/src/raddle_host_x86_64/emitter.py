@@ -21,12 +21,27 @@ from typing import TYPE_CHECKING, Final
 from raddle.codegen.template import RelocKind
 from raddle.ir.builder import Callee, Instruction, Label, Local
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Field, FlagCondition, Hole, Type
+from raddle.ir.types import Field, Hole, Type
 from raddle_host_x86_64.assembler import Assembler
-from raddle_host_x86_64.conditions import NE
 from raddle_host_x86_64.code_buffer import Label as HostLabel
+from raddle_host_x86_64.conditions import NE
 from raddle_host_x86_64.registers import (
-    R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP,
+    R8,
+    R9,
+    R10,
+    R11,
+    R12,
+    R13,
+    R14,
+    R15,
+    RAX,
+    RBP,
+    RBX,
+    RCX,
+    RDI,
+    RDX,
+    RSI,
+    RSP,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -103,10 +118,39 @@ class Emitter(Assembler):
     """Compiles one function at a time; `run` is the entry. One thread uses it at a time."""
 
     __slots__ = (
-        "callee_saved_used", "cold", "cold_relocs", "config", "done", "features", "flag_readers", "flags_value", "free",
-        "frame_used", "function", "hints", "holes", "hot_relocs", "kind", "kinds_matter", "labels", "parallel", "pending",
-        "pinned", "pinned_fields", "position", "routine", "routine_exit", "state_writes", "touched", "value_registers", "calls", "wide",
-        "flag_defs", "flag_uses", "jumps", "trace",
+        "callee_saved_used",
+        "calls",
+        "cold",
+        "cold_relocs",
+        "config",
+        "done",
+        "features",
+        "flag_defs",
+        "flag_readers",
+        "flag_uses",
+        "flags_value",
+        "frame_used",
+        "free",
+        "function",
+        "hints",
+        "holes",
+        "hot_relocs",
+        "jumps",
+        "kind",
+        "kinds_matter",
+        "labels",
+        "parallel",
+        "pending",
+        "pinned",
+        "pinned_fields",
+        "position",
+        "routine",
+        "routine_exit",
+        "state_writes",
+        "touched",
+        "trace",
+        "value_registers",
+        "wide",
     )  # fmt: skip
 
     def __init__(self, config: CodegenConfig, features: Features, routine: bool) -> None:
@@ -150,8 +194,7 @@ class Emitter(Assembler):
         self.routine_exit: HostLabel | None = None
         self._analyse(function)
         handlers = HANDLERS
-        position = 0
-        for ins in function:
+        for position, ins in enumerate(function):
             self.position = position
             if position not in self.done:
                 handlers[ins.op](self, ins)
@@ -159,7 +202,6 @@ class Emitter(Assembler):
                     self.MOVQ_mr(RSP, 8 * (ins.location - SPILL), self.pending)
                     self.pending = -1
                 self._release(ins, position)
-            position += 1
 
     def _analyse(self, function: list[Instruction]) -> None:
         calls: list[int] = []
@@ -167,8 +209,7 @@ class Emitter(Assembler):
         writes: list[tuple[int, int, int]] = []
         label_at: dict[Label, int] = {}
         back_edges: list[tuple[int, int]] = []
-        position = 0
-        for ins in function:
+        for position, ins in enumerate(function):
             op = ins.op
             ins.position = position
             ins.last_use = -1
@@ -207,7 +248,6 @@ class Emitter(Assembler):
                         back_edges.append((label_at[target], position))
             if op in FLAG_READERS:
                 readers.setdefault(ins.args[0], []).append(ins)
-            position += 1
         for start, end in back_edges:
             for ins in function[:start]:
                 if ins.last_use >= start:

@@ -258,11 +258,7 @@ static struct raddle_block *find(struct raddle_cpu *cpu, uint32_t flags, bool *f
 
 static void trace(struct raddle_cpu *cpu, const struct raddle_block *block)
 {
-    struct raddle_cpu_header *h = cpu->header;
-    uint64_t entry = block->pc ^ (uint64_t)(uint32_t)h->icount_left << 32 ^ (uint64_t)h->cpu_index << 56;
-    h->trace_hash = (h->trace_hash ^ entry) * 0x100000001b3u;
-    h->trace_hash ^= h->trace_hash >> 29;
-    if (cpu->context->callbacks.trace && is_tracing(cpu->context)) {
+    if (cpu->context->callbacks.trace) {
         bool was_in_code = leave_code(cpu);
         cpu->context->callbacks.trace(cpu->env, block->pc);
         return_to_code(cpu, was_in_code);
@@ -273,7 +269,7 @@ static void run_block(struct raddle_cpu *cpu, struct raddle_block *block)
 {
     struct raddle_context *ctx = cpu->context;
     struct raddle_cpu_header *h = cpu->header;
-    if (has_flag(ctx, RADDLE_FLAG_ICOUNT) || is_tracing(ctx))
+    if (is_tracing(ctx))
         trace(cpu, block);
     cpu->block_flags = 0;
     cpu->chain_slot = ctx->enter(cpu->env, block->code);

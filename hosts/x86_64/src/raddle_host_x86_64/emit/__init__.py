@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Emission, one small function an IR opcode, in the categories of the opcode table; importing the package registers all."""
+"""Emission, one small function an IR opcode, in the opcode table's categories; importing the package registers all."""
 
 from raddle_host_x86_64.emit import control, floating, integer, memory, state
 

@@ -146,5 +146,3 @@ def ret(e: Emitter, op: Instruction) -> None:
         e.routine_exit = e.label()
     if e.position + 1 < len(e.function):
         e.JMP_near(e.routine_exit)
-
-

@@ -2,9 +2,9 @@
 """Guest memory: the inline software-TLB probe, its slow paths, exclusives, atomics and barriers.
 
 The probe (layout of the TLB: `raddle.runtime.layout`): rcx = the entry's offset, rdx = the address reduced to its page
-number and the bits that must be zero for the access's alignment; they are compared with the entry's comparator, whose low
-bits are flags that no address has. On a hit the entry's addend gives the host address. On a miss the cold part calls the
-runtime, which does the whole access, or leaves the block for an exception.
+number and the bits that must be zero for the access's alignment; they are compared with the entry's comparator, whose
+low bits are flags that no address has. On a hit the entry's addend gives the host address. On a miss the cold part
+calls the runtime, which does the whole access, or leaves the block for an exception.
 """
 
 from __future__ import annotations
