@@ -32,6 +32,7 @@ from raddle.runtime._native import lib
 
 from raddle.debug.probes import ExceptionTaken
 from raddle.machine.machine import Machine
+from raddle.threads.engine import Engine
 from raddle_target_arm.state import MODE_E, MODE_T, REGISTERS, SYSTEM, D, it_state
 
 CONTEXT: Final = 8
@@ -220,8 +221,9 @@ class Stepped:
         # Instruction counting ends a run after exactly as many instructions as are asked for.
         self.machine = Machine("virt", memory=MEMORY, kernel=elf, icount="shift=3", reboot=False)
         self.machine.start(paused=True)
+        assert isinstance(self.machine.engine, Engine)
         self.engine = self.machine.engine
-        self.cpu = self.machine.cpus[0]
+        self.cpu = self.engine.cpus[0]
         self.interrupted = False
         self.machine.hook("exception", self._taken)
         self._run(0)
