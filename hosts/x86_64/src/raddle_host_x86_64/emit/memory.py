@@ -18,8 +18,8 @@ from raddle.ir.types import Type
 from raddle.ordering import MemoryOrder
 from raddle.runtime.layout import OFFSET, TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_OFFSET
 from raddle_host_x86_64 import conditions as cc
-from raddle_host_x86_64.emitter import CodegenError, Emitter, emits
-from raddle_host_x86_64.registers import RBP, RCX, RDX, RSP
+from raddle_host_x86_64.emitter import SAVE_SLOT, CodegenError, Emitter, emits
+from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP
 
 _READ, _WRITE, _ADDEND = 0, 8, 24
 _ENTRY_SHIFT: Final = TLB_ENTRY_SIZE.bit_length() - 1
@@ -228,14 +228,102 @@ def store(e: Emitter, op: Instruction) -> None:
     e.clobber()
 
 
-@emits(*ATOMIC_OPS)
-def atomic(e: Emitter, op: Instruction) -> None:
-    """All in the runtime; what is left of the block only continues when nothing was raised."""
-    _access(e, op)
+def _in_runtime(e: Emitter, op: Instruction) -> None:
+    """The whole operation in the runtime; what is left of the block only continues when nothing was raised."""
     _slow_call(e, op, "thunk_atomic", -1, ATOMIC_OPS[op.op])
     if op.last_use >= 0:
         target = e.define(op)
         (e.MOVQ_rm if op.type is Type.I64 else e.MOV_rm)(target, RBP, OFFSET["result"])
+    e.clobber()
+
+
+@emits(*(ATOMIC_OPS.keys() - {Op.LOAD_EXCLUSIVE, Op.STORE_EXCLUSIVE}))
+def atomic(e: Emitter, op: Instruction) -> None:
+    _access(e, op)
+    _in_runtime(e, op)
+
+
+def _cold_exclusive(e: Emitter, op: Instruction, miss: int) -> None:
+    """The cold part of an exclusive access: it comes back to the end of the hot one with the result in rcx."""
+    hot = e.code
+    e.code = e.cold
+    e.hot_relocs.append((int(RelocKind.COLD), miss, len(e.cold)))
+    _slow_call(e, op, "thunk_atomic", miss, ATOMIC_OPS[op.op])
+    e.MOVQ_rm(RCX, RBP, OFFSET["result"])
+    _return_to(e, len(hot))
+    e.code = hot
+
+
+@emits(Op.LOAD_EXCLUSIVE)
+def load_exclusive(e: Emitter, op: Instruction) -> None:
+    """A load, and the reservation: address, value and size, which the store compares with (fast mode)."""
+    access = _access(e, op)
+    memop = access.memop
+    if (memop.big_endian and memop.size > 1) or memop.signed or op.last_use < 0:
+        _in_runtime(e, op)
+        return
+    miss = _probe(e, op, access, _READ)
+    address = op.args[0]
+    e.move(RDX, address)
+    wide = op.type is Type.I64
+    e.ADDQ_rr(RCX, RDX)
+    # The value is read into a scratch register: the address may die here and leave its own to the result.
+    _LOADS[memop.size, False, wide][1](e, RCX, RCX, 0)
+    e.MOVQ_mr(RBP, OFFSET["exclusive_address"], RDX)
+    e.MOVQ_mr(RBP, OFFSET["exclusive_value"], RCX)
+    e.MOV_mi(RBP, OFFSET["exclusive_size"], memop.size)
+    _cold_exclusive(e, op, miss)
+    (e.MOVQ_rr if wide else e.MOV_rr)(e.define(op), RCX)
+    e.clobber()
+
+
+_COMPARE_EXCHANGE: Final = {
+    (1, True): Emitter.LOCK_CMPXCHGB_mr,
+    (2, True): Emitter.LOCK_CMPXCHGW_mr,
+    (4, True): Emitter.LOCK_CMPXCHG_mr,
+    (8, True): Emitter.LOCK_CMPXCHGQ_mr,
+    (1, False): Emitter.CMPXCHGB_mr,
+    (2, False): Emitter.CMPXCHGW_mr,
+    (4, False): Emitter.CMPXCHG_mr,
+    (8, False): Emitter.CMPXCHGQ_mr,
+}
+
+
+@emits(Op.STORE_EXCLUSIVE)
+def store_exclusive(e: Emitter, op: Instruction) -> None:
+    """Fast mode: store if address and size are those reserved and memory still holds the value that was read."""
+    access = _access(e, op)
+    memop = access.memop
+    if memop.big_endian and memop.size > 1:
+        _in_runtime(e, op)
+        return
+    miss = _probe(e, op, access, _WRITE)
+    address, value = op.args
+    e.move(RDX, address)
+    e.ADDQ_rr(RCX, RDX)
+    fails, ends = e.label(), e.label()
+    e.CMPQ_rm(RDX, RBP, OFFSET["exclusive_address"])
+    e.MOVQ_mi(RBP, OFFSET["exclusive_address"], -1)
+    e.Jcc_near(cc.NE, fails)
+    e.CMP_mi(RBP, OFFSET["exclusive_size"], memop.size)
+    e.Jcc_near(cc.NE, fails)
+    e.move(RDX, value)
+    busy = RAX not in e.free
+    if busy:
+        e.MOVQ_mr(RSP, 8 * SAVE_SLOT, RAX)
+    e.MOVQ_rm(RAX, RBP, OFFSET["exclusive_value"])
+    _COMPARE_EXCHANGE[memop.size, e.parallel](e, RCX, 0, RDX)
+    if busy:
+        e.MOVQ_rm(RAX, RSP, 8 * SAVE_SLOT)
+    e.SETcc_r(cc.NE, RCX)
+    e.MOVZXB_rr(RCX, RCX)
+    e.JMP_near(ends)
+    e.bind(fails)
+    e.MOV_ri(RCX, 1)
+    e.bind(ends)
+    _cold_exclusive(e, op, miss)
+    if op.last_use >= 0:
+        e.MOV_rr(e.define(op), RCX)
     e.clobber()
 
 
