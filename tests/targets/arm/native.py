@@ -95,7 +95,7 @@ class NativeRunner:
             reason = lib.raddle_run(cpu.env)
             if reason == lib.RADDLE_MISS and cpu.header.pc in starts:
                 starts.discard(cpu.header.pc)  # so that a branch to itself ends, too
-                self.engine.translator.miss(cpu.env, cpu.header)
+                self.engine.translator.miss(cpu.env)
             elif reason == lib.RADDLE_WORK:
                 cpu.drain()
             else:

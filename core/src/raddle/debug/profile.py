@@ -145,11 +145,14 @@ class Profile:
         return timed
 
     @staticmethod
-    def _miss(path: _Path, function: Callable[[Any, Any], int]) -> Callable[[Any, Any], int]:
-        def timed(env: Any, header: Any) -> int:
+    def _miss(path: _Path, function: Callable[[Any], int]) -> Callable[[Any], int]:
+        # Late, because options are looked at without the native runtime
+        from raddle.threads.callbacks import CPUS, address
+
+        def timed(env: Any) -> int:
             started, cpu_started = time.monotonic_ns(), time.thread_time_ns()
-            result = function(env, header)
-            path.add(header.cpu_index, started, cpu_started)
+            result = function(env)
+            path.add(CPUS[address(env)].index, started, cpu_started)
             return result
 
         return timed

@@ -164,7 +164,7 @@ class Engine:
             )
         )
         self.translator = Translator(frontend, self.backend, self.context)
-        self.miss: Callable[[Any, Any], int] = self.translator.miss
+        self.miss: Callable[[Any], int] = self.translator.miss
         """What a block look-up that fails runs."""
         self._make_cpus(ncpus)
 
@@ -459,7 +459,7 @@ class Engine:
     def _serve(self, cpu: VCpu, reason: int) -> bool:
         """What every schedule does for a reason of `raddle_run`; whether the vCPU's turn goes on."""
         if reason == lib.RADDLE_MISS:
-            if self.miss(cpu.env, cpu.header) == lib.RADDLE_FULL:
+            if self.miss(cpu.env) == lib.RADDLE_FULL:
                 lib.raddle_code_flush(self.context, lib.raddle_code_generation(self.context))
         elif reason == lib.RADDLE_WORK:
             cpu.drain()
@@ -472,12 +472,12 @@ class Engine:
     def _loop_alone(self, cpus: Sequence[VCpu]) -> None:
         """Multi-threaded: this thread runs one vCPU; the runtime lets it sleep when it is halted."""
         cpu = cpus[0]
-        env, header = cpu.env, cpu.header
+        env = cpu.env
         run, miss, missed = lib.raddle_run, self.miss, lib.RADDLE_MISS
         while True:
             reason = run(env)
             if reason == missed:
-                if miss(env, header):
+                if miss(env):
                     self._serve(cpu, lib.RADDLE_FULL)
             elif not self._serve(cpu, reason) and not self._park():
                 return

@@ -19,6 +19,7 @@ from raddle.translate.sharing import Models, Sharing
 MAX_INSTRUCTIONS: Final = 64
 """Guest instructions in a block at the most."""
 
+_COUNT_MASK: Final = int(lib.RADDLE_COUNT_MASK)
 _NO_PAGE: Final = (1 << 64) - 1
 
 
@@ -94,23 +95,19 @@ class Translator:
             "template_ns": self.template_ns,
         }
 
-    def miss(self, env: Any, header: Any) -> int:
+    def miss(self, env: Any) -> int:
         """Translate the block that `env` is to run next and install it; returns the runtime's answer (0: done).
 
         When its first instruction cannot be fetched, enters the guest's exception instead.
         """
         started = thread_time_ns()
-        pc = header.pc
-        mode = header.mode
-        flags = lib.raddle_block_flags(env)
-        page = lib.raddle_code_page(env, pc)
-        if page == _NO_PAGE:
-            lib.raddle_fetch_fault(env, pc)
+        wanted = ffi.new("struct raddle_miss *")
+        if lib.raddle_miss(env, wanted):
             return 0
-        version = lib.raddle_code_begin(self.context, page)
+        pc, mode, flags, page, version = wanted.pc, wanted.mode, wanted.flags, wanted.page, wanted.version
+        host = wanted.memory
         offset = pc & (self.page_size - 1)
-        limit = flags & lib.RADDLE_COUNT_MASK or MAX_INSTRUCTIONS
-        host = lib.raddle_phys_pointer(self.context, page, self.page_size)
+        limit = flags & _COUNT_MASK or MAX_INSTRUCTIONS
         memo = self._memos.get(mode)
         if memo is None:
             memo = self._new_memo(mode)

@@ -134,6 +134,18 @@ uint64_t raddle_block_at(raddle_context *context, uint64_t address); /* guest pc
 
 int raddle_run(void *env);
 uint32_t raddle_block_flags(void *env); /* after MISS: flags that the wanted block must have */
+struct raddle_miss {
+    uint64_t pc;
+    uint64_t page;    /* physical page that pc lies in */
+    uint32_t mode;
+    uint32_t flags;   /* block flags that the wanted block must have */
+    uint32_t version; /* of the page */
+    uint32_t pad;
+    void *memory;     /* the page, in host memory */
+};
+int raddle_miss(void *env, struct raddle_miss *out);
+/* After MISS: what to translate, its page begun as by raddle_code_begin: 0. Or 1: it cannot be fetched, and the guest's
+ * exception is entered. One call, because each costs a Python thread the GIL. */
 uint64_t raddle_code_page(void *env, uint64_t address);
 /* Physical page that an instruction fetch in the current mode would read; all ones: it would fault, or is no memory. */
 void raddle_fetch_fault(void *env, uint64_t address); /* enter the guest's exception for a fetch there; pc is exact */

@@ -138,6 +138,23 @@ uint32_t raddle_block_flags(void *env)
     return cpu_of(env)->block_flags & RADDLE_COUNT_MASK;
 }
 
+int raddle_miss(void *env, struct raddle_miss *out)
+{
+    struct raddle_cpu *cpu = cpu_of(env);
+    struct raddle_context *ctx = cpu->context;
+    out->pc = cpu->header->pc;
+    out->mode = cpu->header->mode;
+    out->flags = raddle_block_flags(env);
+    out->page = raddle_code_page(env, out->pc);
+    if (out->page == NONE) {
+        raddle_fetch_fault(env, out->pc);
+        return 1;
+    }
+    out->version = raddle_code_begin(ctx, out->page);
+    out->memory = raddle_phys_pointer(ctx, out->page, ctx->page_size);
+    return 0;
+}
+
 /* -- requests --------------------------------------------------------------------------------------------------- */
 
 static void run_due_timers(struct raddle_cpu *cpu)
