@@ -26,6 +26,9 @@ READ_SIZE: Final = 4096
 OUTPUT_LIMIT: Final = 1 << 20
 """Bytes that wait for a peer who does not read; older ones are dropped, the guest is not held up."""
 
+PATIENCE: Final = 0.2
+"""Seconds between two looks whether a wait for a peer was interrupted."""
+
 ESCAPE: Final = 0x01
 """Ctrl-A."""
 
@@ -280,7 +283,12 @@ class SocketDevice(_PeerDevice):
     def wait_for_peer(self) -> None:
         if self._wait and self._connection is None:
             print(f"raddle: waiting for a connection on {self.where}", file=sys.stderr, flush=True)
-            self._accept(0)
+            # In pieces: a signal that comes just before the system call does not interrupt it.
+            self._listener.settimeout(PATIENCE)
+            while self._connection is None:
+                with contextlib.suppress(TimeoutError):
+                    self._accept(0)
+            self._listener.settimeout(None)
 
     def start(self) -> None:
         self.wait_for_peer()
