@@ -6,6 +6,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import select
 import selectors
 import socket
 import sys
@@ -284,11 +285,9 @@ class SocketDevice(_PeerDevice):
         if self._wait and self._connection is None:
             print(f"raddle: waiting for a connection on {self.where}", file=sys.stderr, flush=True)
             # In pieces: a signal that comes just before the system call does not interrupt it.
-            self._listener.settimeout(PATIENCE)
-            while self._connection is None:
-                with contextlib.suppress(TimeoutError):
-                    self._accept(0)
-            self._listener.settimeout(None)
+            while not select.select([self._listener], [], [], PATIENCE)[0]:
+                continue
+            self._accept(0)
 
     def start(self) -> None:
         self.wait_for_peer()
