@@ -108,8 +108,8 @@ NEEDS_PARALLEL = {"store-buffering-control"}
 """Others see a store after a later load only when they run at the same time, on cores of their own."""
 
 TRIES = 5
-"""With CPUs on threads of their own, what goes wrong is a matter of nanoseconds, a few in millions of tries; and on a busy
-host one CPU may be done before another one's thread has run."""
+"""With CPUs on threads of their own, what goes wrong is a matter of nanoseconds, a few in millions of tries; and on a
+busy host one CPU may be done before another one's thread has run."""
 
 
 def control_cases() -> list[object]:
