@@ -153,9 +153,9 @@ def _read(text: str, result: Result) -> None:
 
 
 def _show_picture(console: Console, result: Result) -> None:
-    """The rows, in the colour of the CPU that drew them."""
+    """The rows, in the colour of the CPU that drew them and with its number; both fit into 80 columns."""
     for dots, cpu in result.picture:
-        console.print(Text(dots, style=COLORS[cpu % len(COLORS)]) + Text(f"  CPU {cpu}", style="dim"))
+        console.print(Text(dots, style=COLORS[cpu % len(COLORS)]) + Text(f"  {cpu}", style="dim"))
     console.print(f"{result.verdict}, checked by the guest\n")
 
 
