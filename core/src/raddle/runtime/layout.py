@@ -134,11 +134,6 @@ TLB_OFFSET = -HEADER_SIZE - TLB_BYTES
 _IR_TYPES = {_U32: Type.I32, "int32_t": Type.I32, _U64: Type.I64}
 
 
-def common_field(name: str) -> Field:
-    """The IR's view of a header field (I32 or I64). Raises KeyError for pointers and unknown names."""
-    return COMMON[name]
-
-
 COMMON: dict[str, Field] = {
     f.name: Field(f.name, _IR_TYPES[f.ctype], OFFSET[f.name]) for f in HEADER if f.ctype in _IR_TYPES
 }

@@ -84,7 +84,6 @@ MEMORY: Final = frozenset(
 )  # fmt: skip
 FAULTS: Final = MEMORY | {Op.CALL}
 ENDS: Final = frozenset({Op.BR, Op.BRCOND, Op.GOTO, Op.GOTO_INDIRECT, Op.EXIT_MAIN, Op.RET})
-EXITS: Final = frozenset({Op.GOTO, Op.GOTO_INDIRECT, Op.EXIT_MAIN, Op.RET})
 _EXACT: Final = FAULTS | ENDS | {Op.LABEL}
 BY_INDEX: Final = frozenset({Op.GET_AT, Op.SET_AT})
 FLAG_READERS: Final = frozenset({Op.CARRY_OF, Op.OVERFLOW_OF, Op.SET_NZCV})

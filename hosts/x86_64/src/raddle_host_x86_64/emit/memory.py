@@ -87,8 +87,8 @@ def _host_address(e: Emitter, address: Instruction) -> int:
     return -1
 
 
-def _slow_call(e: Emitter, op: Instruction, thunk: str, miss: int, operation: int = -1) -> None:
-    """The cold part's start: arguments, and the call. `miss` is the hot jump to aim at it, -1 for none."""
+def _slow_call(e: Emitter, op: Instruction, thunk: str, operation: int = -1) -> None:
+    """Emit the arguments and the call of a slow path, whose start is where the caller has aimed its jump."""
     access = op.aux
     assert isinstance(access, MemAccess)
     for index, arg in enumerate(op.args):
@@ -144,7 +144,7 @@ def load(e: Emitter, op: Instruction) -> None:
     hot = e.code
     e.code = e.cold
     e.hot_relocs.append((int(RelocKind.COLD), miss, len(e.cold)))
-    _slow_call(e, op, "thunk_load", miss)
+    _slow_call(e, op, "thunk_load")
     e.code = hot
     target = e.define(op)
     load_x, load_m = _LOADS[memop.size, memop.signed and not memop.big_endian, wide]
@@ -222,7 +222,7 @@ def store(e: Emitter, op: Instruction) -> None:
     hot = e.code
     e.code = e.cold
     e.hot_relocs.append((int(RelocKind.COLD), miss, len(e.cold)))
-    _slow_call(e, op, "thunk_store", miss)
+    _slow_call(e, op, "thunk_store")
     _return_to(e, len(hot))
     e.code = hot
     e.clobber()
@@ -230,7 +230,7 @@ def store(e: Emitter, op: Instruction) -> None:
 
 def _in_runtime(e: Emitter, op: Instruction) -> None:
     """The whole operation in the runtime; what is left of the block only continues when nothing was raised."""
-    _slow_call(e, op, "thunk_atomic", -1, ATOMIC_OPS[op.op])
+    _slow_call(e, op, "thunk_atomic", ATOMIC_OPS[op.op])
     if op.last_use >= 0:
         target = e.define(op)
         (e.MOVQ_rm if op.type is Type.I64 else e.MOV_rm)(target, RBP, OFFSET["result"])
@@ -248,7 +248,7 @@ def _cold_exclusive(e: Emitter, op: Instruction, miss: int) -> None:
     hot = e.code
     e.code = e.cold
     e.hot_relocs.append((int(RelocKind.COLD), miss, len(e.cold)))
-    _slow_call(e, op, "thunk_atomic", miss, ATOMIC_OPS[op.op])
+    _slow_call(e, op, "thunk_atomic", ATOMIC_OPS[op.op])
     e.MOVQ_rm(RCX, RBP, OFFSET["result"])
     _return_to(e, len(hot))
     e.code = hot
