@@ -207,7 +207,7 @@ def used_cores(pid: int, seconds: float) -> float:
 def test_parallel_phase_uses_all_cores(payload: Path) -> None:
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("needs two cores")
-    words = command(payload, 4, append="payload_mb=64")
+    words = command(payload, 4, append="payload_mb=1000")
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
