@@ -193,6 +193,41 @@ def test_refused_tables(text: str, message: str) -> None:
         parse(text).compile()
 
 
+# Trusted tables
+
+
+def parse_trusted(text: str) -> Table:
+    return Table.parse(text, "test.dec", 8, FUNCTIONS, constants={"seven": 7}, trusted=True)
+
+
+def test_a_trusted_line_is_read_when_it_is_met() -> None:
+    decoder = parse_trusted("A 0000 aaaa x~value(a)\nB 0001 aaaa x=none(a)\nC 0010 aaaa ?even(a)\n").compile()
+    pattern = decoder.decode(0x03)
+    assert pattern is not None
+    assert (pattern.hole_names, pattern.hole_values(3), pattern.key_mask) == (("x",), (3,), 0)
+    assert decoder.decode(0x21) is None
+    with pytest.raises(TableError, match=r"test\.dec:2: unknown function none"):
+        decoder.decode(0x10)
+
+
+def test_the_patterns_of_a_trusted_table_are_read() -> None:
+    table = parse_trusted("A 0000 aaaa x=seven\n  B 0000 0001")
+    assert [sorted(pattern.operands()) for pattern in table.patterns] == [["a", "x"], []]
+    assert table.compile().patterns == table.patterns
+
+
+def test_a_trusted_table_must_still_have_pictures() -> None:
+    with pytest.raises(TableError, match=r"test\.dec:1: the picture of A has 7 bits of 8"):
+        parse_trusted("A 0000 aaa")
+
+
+def test_overlaps_are_looked_for_unless_all_lines_are_trusted() -> None:
+    text = "A 0000 aaaa\nB 0000 1111\n"
+    parse_trusted(text).compile()
+    with pytest.raises(TableError, match="match the same words"):
+        parse_trusted(text).extend(parse("C 0001 0000")).compile()
+
+
 lines = st.tuples(
     st.text("01-aab", min_size=6, max_size=6),
     st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3)), max_size=2),
@@ -244,8 +279,11 @@ def test_decoder_and_overlaps_against_every_word(drawn: list[tuple[str, list[tup
         return
     assert apart
     assert joined
+    trusting = Table.parse(text, "test.dec", 6, FUNCTIONS, trusted=True).compile()
     for word, found in enumerate(matching):
         pattern = decoder.decode(word)
+        same = trusting.decode(word)
+        assert (pattern and pattern.where) == (same and same.where)
         deepest = max(found, key=lambda index: len(ancestors(index)), default=None)
         assert (None if pattern is None else pattern.index) == deepest
 

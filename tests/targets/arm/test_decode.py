@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from raddle.ir.types import Hole
-from raddle.translate.decode import UNDEFINED, Decoder, Pattern
+from raddle.translate.decode import UNDEFINED, Decoder, Pattern, Table
 from raddle_target_arm import decode
 
 SETS = ("a32", "t16", "t32")
@@ -53,6 +53,12 @@ def words(name: str, count: int, seed: int = 1) -> Iterator[int]:
 
 
 # Every line
+
+
+@pytest.mark.parametrize("table", decode.tables(), ids=SETS)
+def test_the_tables_deserve_trust(table: Table) -> None:
+    """What a machine reads in part, and without looking for overlaps, is in order."""
+    table.compile()
 
 
 @pytest.mark.parametrize("name", SETS)

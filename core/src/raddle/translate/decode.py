@@ -30,13 +30,17 @@ the field c. A `#` starts a comment.
 
 Two lines must not match the same word, with one exception: a line indented under another one is an exception to
 it and wins. Everything else that overlaps is an error when the table is compiled.
+
+A table is read and checked in full, unless whoever loads it calls it *trusted*. Of a trusted table each line is read as
+far as finding the line of a word needs, and the rest when the first word of the line is met; overlaps are not looked
+for. A program that starts needs a few dozen of a guest's lines; to read all of them in full is what tests are for.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raddle.errors import RaddleError
@@ -89,6 +93,7 @@ class Pattern:
 
     __slots__ = (
         "_predicates",
+        "_rest",
         "always_defined",
         "constants",
         "excluded",
@@ -106,7 +111,7 @@ class Pattern:
         "width",
     )
 
-    def __init__(self, name: str, where: str, width: int) -> None:
+    def __init__(self, name: str, where: str, width: int, rest: Callable[[Pattern], None]) -> None:
         self.name = name
         self.where = where
         """File and line, for messages."""
@@ -117,6 +122,8 @@ class Pattern:
         self.value = 0
         """The pattern's words have `word & mask == value`, and none of `excluded`."""
         self.excluded: list[tuple[int, int]] = []
+        self._rest: Callable[[Pattern], None] | None = rest
+        """Reads what follows from here on, which nobody sees before; None when it is done."""
         self.letters: dict[str, list[tuple[int, int]]] = {}
         """Each field's pieces, from the highest: lowest bit and width."""
         self.constants: dict[str, int] = {}
@@ -129,6 +136,14 @@ class Pattern:
         self.hole_names: tuple[str, ...] = ()
         self.hole_values: Callable[[int], tuple[int, ...]] = self._compile_hole_values
         """The values of the holes of a word, in the order of `hole_names`; each fits 32 bits, signed or unsigned."""
+
+    def read(self) -> Pattern:
+        """This pattern, read in full. Raises TableError. Threads may race here: each reads the same."""
+        rest = self._rest
+        if rest is not None:
+            rest(self)
+            self._rest = None
+        return self
 
     def __repr__(self) -> str:
         return f"<Pattern {self.name} at {self.where}>"
@@ -205,10 +220,10 @@ class Pattern:
         """Whether `word`, which matches, is an instruction."""
         return self.name != UNDEFINED and all(self._call(predicate, word) for predicate in self._predicates)
 
-    def add_predicate(self, predicate: _Operand) -> None:
-        """For the parser: words for which `predicate` gives 0 are undefined."""
-        self._predicates.append(predicate)
-        self.always_defined = False
+    def set_predicates(self, predicates: list[_Operand]) -> None:
+        """For the parser: words for which one of `predicates` gives 0 are undefined."""
+        self._predicates = predicates
+        self.always_defined = self.name != UNDEFINED and not predicates
 
     def _call(self, operand: _Operand, word: int) -> int:
         return operand.function(*(self.letter(letter, word) for letter in operand.letters))
@@ -233,67 +248,98 @@ class Pattern:
 
 
 class _Node:
-    """A step of the decoder: either looks `word >> shift & mask` up in `children`, or tries `leaf` in order."""
+    """A step of the decoder: either looks `word >> shift & mask` up in `children`, or tries `leaf` in order.
 
-    __slots__ = ("children", "leaf", "mask", "shift")
+    A child is made when the first word comes to it. Threads may race to make one: either will do.
+    """
 
-    def __init__(self) -> None:
-        self.shift = 0
-        self.mask = 0
-        self.children: list[_Node] | None = None
-        self.leaf: list[Pattern] = []
+    __slots__ = ("_kept", "_patterns", "_tested", "children", "leaf", "mask", "shift")
+
+    def __init__(self, patterns: list[Pattern], tested: int, width: int) -> None:
+        """The decoder of words that may be of `patterns` as far as their bits `tested` tell, inner lines first."""
+        window = _window(patterns, ((1 << width) - 1) & ~tested) if len(patterns) > 2 else None
+        self.children: list[_Node | None] | None = None
+        self.leaf = patterns
+        self.shift = self.mask = 0
+        if window is not None:
+            self.shift, bits = window
+            self.mask = (1 << bits) - 1
+            self.children = [None] * (1 << bits)
+            self._patterns = patterns
+            self._tested = tested | self.mask << self.shift
+            self._kept: dict[tuple[int, ...], _Node] = {}
+
+    def grow(self, choice: int, width: int) -> _Node:
+        """Make the child for words whose bits in the window are `choice`."""
+        assert self.children is not None
+        selected = self.mask << self.shift
+        bits = choice << self.shift
+        matching = [
+            pattern
+            for pattern in self._patterns
+            if not (pattern.value ^ bits) & pattern.mask & selected
+            and not any(mask & ~selected == 0 and bits & mask == value for mask, value in pattern.excluded)
+        ]
+        same = tuple(pattern.index for pattern in matching)
+        child = self._kept.get(same)
+        if child is None:
+            child = self._kept[same] = _Node(matching, self._tested, width)
+        self.children[choice] = child
+        return child
 
 
 class Decoder:
-    """A compiled table. Immutable; may be used by any thread.
+    """A compiled table. Immutable to its users; may be used by any thread."""
 
-    `patterns` holds every line in order, the undefined ones included, each at its `index`.
-    """
-
-    __slots__ = ("_root", "patterns", "width")
+    __slots__ = ("_patterns", "_root", "width")
 
     def __init__(self, patterns: Sequence[Pattern], width: int, root: _Node) -> None:
-        self.patterns = tuple(patterns)
+        self._patterns = tuple(patterns)
         self.width = width
         self._root = root
 
+    @property
+    def patterns(self) -> tuple[Pattern, ...]:
+        """Every line in order, the undefined ones included, each at its `index`."""
+        return tuple(pattern.read() for pattern in self._patterns)
+
     def decode(self, word: int) -> Pattern | None:
-        """The pattern of `word`, an unsigned integer of the table's width; None if it is no instruction."""
+        """The pattern of `word`, an unsigned integer of the table's width; None if it is no instruction.
+
+        Raises TableError for a mistake in a line of a trusted table.
+        """
         node = self._root
         while node.children is not None:
-            node = node.children[word >> node.shift & node.mask]
+            choice = word >> node.shift & node.mask
+            node = node.children[choice] or node.grow(choice, self.width)
         for pattern in node.leaf:
             if word & pattern.mask == pattern.value:
                 for mask, value in pattern.excluded:
                     if word & mask == value:
                         break
                 else:
+                    pattern.read()
                     return pattern if pattern.always_defined or pattern.is_defined(word) else None
         return None
 
     @property
     def names(self) -> frozenset[str]:
         """The names of all instructions in the table."""
-        return frozenset(pattern.name for pattern in self.patterns if pattern.name != UNDEFINED)
+        return frozenset(pattern.name for pattern in self._patterns if pattern.name != UNDEFINED)
 
 
-_NAME = re.compile(r"[A-Z]\w*")
-_PIECE = re.compile(r"[01A-Za-z-]+|<(\w+)>")
-_OPERAND = re.compile(r"(\w+)([=~])(\w+)\(([A-Za-z](?:,[A-Za-z])*)?\)")
-_CONSTANT = re.compile(r"(\w+)=(-?(?:0[xX][0-9A-Fa-f]+|\d+)|[A-Za-z_]\w*)")
-_CONDITION = re.compile(r"([A-Za-z])(==|!=)(0[xX][0-9A-Fa-f]+|\d+)")
-_PREDICATE = re.compile(r"\?(\w+)\(([A-Za-z](?:,[A-Za-z])*)\)")
-
-
-@dataclass
 class Table:
     """A parsed table: its patterns, and which of them each is an exception to."""
 
-    source_name: str
-    width: int
-    patterns: list[Pattern] = field(default_factory=list)
-    parents: list[int] = field(default_factory=list)
-    """For each pattern the number of the one that it is an exception to, or -1."""
+    def __init__(
+        self, source_name: str, width: int, lines: Sequence[Pattern], parents: Sequence[int], trusted: bool
+    ) -> None:
+        self.source_name = source_name
+        self.width = width
+        self.parents = tuple(parents)
+        """For each pattern the number of the one that it is an exception to, or -1."""
+        self.trusted = trusted
+        self._lines = tuple(lines)
 
     @classmethod
     def parse(
@@ -305,14 +351,17 @@ class Table:
         *,
         pictures: Mapping[str, str] | None = None,
         constants: Mapping[str, int] | None = None,
+        trusted: bool = False,
     ) -> Table:
         """Read a table of `width`-bit words.
 
         `functions` are those that operands may name, `pictures` what `<word>` stands for, `constants` what `name=word`
-        may name. Raises TableError with file and line.
+        may name. Raises TableError with file and line. What is wrong with the operands of a line of a `trusted` table
+        is found when a word of the line is decoded, and overlaps of its lines are not.
         """
-        table = cls(source_name, width)
         parser = _Parser(width, functions, pictures or {}, constants or {})
+        patterns: list[Pattern] = []
+        parents: list[int] = []
         open_lines: list[tuple[int, int]] = []
         for number, line in enumerate(text.splitlines(), 1):
             code = line.partition("#")[0].rstrip()
@@ -330,64 +379,74 @@ class Table:
             if indent and not open_lines:
                 raise TableError(f"{where}: indented, but there is no line that this one could be an exception to")
             pattern = parser.line(code, where)
-            table.parents.append(open_lines[-1][1] if open_lines else -1)
-            open_lines.append((indent, len(table.patterns)))
-            table.patterns.append(pattern)
-        return table
+            parents.append(open_lines[-1][1] if open_lines else -1)
+            open_lines.append((indent, len(patterns)))
+            patterns.append(pattern if trusted else pattern.read())
+        return cls(source_name, width, patterns, parents, trusted)
+
+    @property
+    def patterns(self) -> tuple[Pattern, ...]:
+        """Every line in order, the undefined ones included."""
+        return tuple(pattern.read() for pattern in self._lines)
+
+    def first_uses(self) -> dict[str, str]:
+        """The names of all instructions in the table, each with the file and line where it stands first."""
+        first: dict[str, str] = {}
+        for pattern in self._lines:
+            if pattern.name != UNDEFINED:
+                first.setdefault(pattern.name, pattern.where)
+        return first
 
     def extend(self, other: Table) -> Table:
-        """This table with the lines of `other` after it, as one table whose overlaps are checked together.
+        """This table with the lines of `other` after it, as one table whose overlaps are checked together, unless both
+        are trusted.
 
         The lines belong to the new table: do not compile the two old ones any more.
         """
         if other.width != self.width:
             raise TableError(f"{other.source_name}: {other.width}-bit words cannot join {self.width}-bit ones")
-        base = len(self.patterns)
+        base = len(self._lines)
         parents = [parent if parent < 0 else parent + base for parent in other.parents]
-        return Table(self.source_name, self.width, self.patterns + other.patterns, self.parents + parents)
+        return Table(
+            self.source_name,
+            self.width,
+            self._lines + other._lines,
+            (*self.parents, *parents),
+            self.trusted and other.trusted,
+        )
 
     def compile(self) -> Decoder:
-        """Check the table for overlaps, and build its decoder. Raises TableError."""
-        for index, pattern in enumerate(self.patterns):
-            pattern.index = index
-            if self.parents[index] >= 0 and not _overlap(pattern, parent := self.patterns[self.parents[index]]):
-                raise TableError(f"{pattern.where}: {pattern.name} has no word in common with {_cite(parent)} above it")
+        """Check the table for overlaps unless it is trusted, and make its decoder. Raises TableError."""
         depths: list[int] = []
-        for parent_index in self.parents:
-            depths.append(depths[parent_index] + 1 if parent_index >= 0 else 0)
-        inner_first = sorted(self.patterns, key=lambda pattern: -depths[pattern.index])
-        return Decoder(self.patterns, self.width, self._build(inner_first, 0, set()))
+        for index, pattern in enumerate(self._lines):
+            pattern.index = index
+            depths.append(depths[self.parents[index]] + 1 if self.parents[index] >= 0 else 0)
+        inner_first = sorted(self._lines, key=lambda pattern: -depths[pattern.index])
+        root = _Node(inner_first, 0, self.width)
+        if not self.trusted:
+            self._check_exceptions()
+            self._check_node(root, set(), set())
+        return Decoder(self._lines, self.width, root)
 
     def check_names(self, semantic_names: Iterable[str]) -> None:
         """Raise TableError unless the table's names are exactly `semantic_names`."""
         check_names([self], semantic_names)
 
-    def _build(self, patterns: list[Pattern], tested: int, checked: set[tuple[int, int]]) -> _Node:
-        node = _Node()
-        window = _window(patterns, ((1 << self.width) - 1) & ~tested) if len(patterns) > 2 else None
-        if window is None:
-            self._check_overlaps(patterns, checked)
-            node.leaf = patterns
-            return node
-        shift, width = window
-        node.shift = shift
-        node.mask = (1 << width) - 1
-        selected = node.mask << shift
-        kept: dict[tuple[int, ...], _Node] = {}
-        node.children = []
-        for choice in range(1 << width):
-            bits = choice << shift
-            matching = [
-                pattern
-                for pattern in patterns
-                if not (pattern.value ^ bits) & pattern.mask & selected
-                and not any(mask & ~selected == 0 and bits & mask == value for mask, value in pattern.excluded)
-            ]
-            same = tuple(pattern.index for pattern in matching)
-            if same not in kept:
-                kept[same] = self._build(matching, tested | selected, checked)
-            node.children.append(kept[same])
-        return node
+    def _check_exceptions(self) -> None:
+        for pattern, above in zip(self._lines, self.parents, strict=True):
+            if above >= 0 and not _overlap(pattern, parent := self._lines[above]):
+                raise TableError(f"{pattern.where}: {pattern.name} has no word in common with {_cite(parent)} above it")
+
+    def _check_node(self, node: _Node, seen: set[int], checked: set[tuple[int, int]]) -> None:
+        """Make and check everything below `node`; nodes may have several parents."""
+        if id(node) in seen:
+            return
+        seen.add(id(node))
+        if node.children is None:
+            self._check_overlaps(node.leaf, checked)
+        else:
+            for choice in range(len(node.children)):
+                self._check_node(node.grow(choice, self.width), seen, checked)
 
     def _check_overlaps(self, patterns: list[Pattern], checked: set[tuple[int, int]]) -> None:
         """Words that two patterns share end in a common leaf, so it is enough to look at pairs in each leaf."""
@@ -420,9 +479,8 @@ def check_names(tables: Iterable[Table], semantic_names: Iterable[str]) -> None:
     sources = []
     for table in tables:
         sources.append(table.source_name)
-        for pattern in table.patterns:
-            if pattern.name != UNDEFINED:
-                first_use.setdefault(pattern.name, pattern.where)
+        for name, where in table.first_uses().items():
+            first_use.setdefault(name, where)
     semantic = set(semantic_names)
     for name, where in first_use.items():
         if name not in semantic:
@@ -432,8 +490,22 @@ def check_names(tables: Iterable[Table], semantic_names: Iterable[str]) -> None:
         raise TableError(f"{', '.join(sources)}: no line for the semantics functions {', '.join(unused)}")
 
 
+_LINE = re.compile(r"\s*(\S+)((?:\s+(?:[01A-Za-z-]+|<\w+>)(?!\S))*)(.*)")
+_NAME = re.compile(r"[A-Z]\w*")
+_INSERTED = re.compile(r"<(\w+)>")
+_OPERAND = re.compile(r"(\w+)([=~])(\w+)\(([A-Za-z](?:,[A-Za-z])*)?\)")
+_CONSTANT = re.compile(r"(\w+)=(-?(?:0[xX][0-9A-Fa-f]+|\d+)|[A-Za-z_]\w*)")
+_CONDITION = re.compile(r"([A-Za-z])(==|!=)(0[xX][0-9A-Fa-f]+|\d+)")
+_PREDICATE = re.compile(r"\?(\w+)\(([A-Za-z](?:,[A-Za-z])*)\)")
+
+_OPEN = dict.fromkeys(range(128), "0")
+_FIXED = _OPEN | {ord("0"): "1", ord("1"): "1"}
+_ONES = _OPEN | {ord("1"): "1"}
+"""From a picture to the binary numbers of its fixed bits and of their values."""
+
+
 class _Parser:
-    """Reads the lines of one table."""
+    """Reads the lines of one table, each in two steps: what tells its words from others, and its operands."""
 
     def __init__(
         self, width: int, functions: Mapping[str, Function], pictures: Mapping[str, str], constants: Mapping[str, int]
@@ -450,100 +522,49 @@ class _Parser:
             raise TableError(f"{where}: cannot read {code!r}; the one directive is %require with conditions like c!=15")
         self.required += conditions
 
+    # --- the first step
+
     def line(self, code: str, where: str) -> Pattern:
-        name, *words = code.split()
+        found = _LINE.match(code)
+        assert found is not None  # it is not empty
+        name, picture, rest = found.groups()
         if not _NAME.fullmatch(name):
             raise TableError(f"{where}: {name!r} is no name of an instruction; names start with a capital letter")
-        pattern = Pattern(name, where, self.width)
-        rest = self._picture(pattern, words)
-        for word in rest:
-            self._trailer(pattern, word)
+        picture = picture.replace(" ", "")
+        if "<" in picture:
+            picture = _INSERTED.sub(lambda word: self._picture(word, where), picture)
+        if len(picture) != self.width:
+            raise TableError(f"{where}: the picture of {name} has {len(picture)} bits of {self.width}")
+        trailers = rest.split()
+        pattern = Pattern(name, where, self.width, lambda pattern: self._operands(pattern, picture, trailers))
+        pattern.mask = int(picture.translate(_FIXED), 2)
+        pattern.value = int(picture.translate(_ONES), 2)
+        for word in trailers:
+            if _CONDITION.fullmatch(word):
+                self._condition(pattern, picture, word)
         for condition in self.required:
-            if condition[0] in pattern.letters:
-                self._condition(pattern, condition)
-        self._finish(pattern)
+            if condition[0] in picture:
+                self._condition(pattern, picture, condition)
+        if any(mask & ~pattern.mask == 0 and pattern.value & mask == value for mask, value in pattern.excluded):
+            raise TableError(f"{where}: the conditions of {name} exclude all its words")
         return pattern
 
-    def _picture(self, pattern: Pattern, words: list[str]) -> list[str]:
-        """Reads the picture, and returns the words after it."""
-        picture = ""
-        count = 0
-        for word in words:
-            piece = _PIECE.fullmatch(word)
-            if not piece:
-                break
-            if piece[1] and piece[1] not in self.pictures:
-                raise TableError(f"{pattern.where}: nothing is given for {word}")
-            picture += self.pictures[piece[1]] if piece[1] else word
-            count += 1
-        if len(picture) != self.width:
-            raise TableError(f"{pattern.where}: the picture of {pattern.name} has {len(picture)} bits of {self.width}")
-        previous = ""
-        for index, character in enumerate(picture):
-            bit = self.width - 1 - index
-            if character in "01":
-                pattern.mask |= 1 << bit
-                pattern.value |= int(character) << bit
-            elif character != "-":
-                pieces = pattern.letters.setdefault(character, [])
-                if character == previous:
-                    pieces[-1] = (bit, pieces[-1][1] + 1)
-                else:
-                    pieces.append((bit, 1))
-            previous = character
-        return words[count:]
+    def _picture(self, word: re.Match[str], where: str) -> str:
+        if word[1] not in self.pictures:
+            raise TableError(f"{where}: nothing is given for {word[0]}")
+        return self.pictures[word[1]]
 
-    def _trailer(self, pattern: Pattern, word: str) -> None:
-        if match := _OPERAND.fullmatch(word):
-            operands = pattern.knowns if match[2] == "=" else pattern.holes
-            self._claim(pattern, match[1])
-            operands.append(self._operand(pattern, match[1], match[3], match[4] or ""))
-        elif match := _PREDICATE.fullmatch(word):
-            pattern.add_predicate(self._operand(pattern, "", match[1], match[2]))
-        elif _CONDITION.fullmatch(word):
-            self._condition(pattern, word)
-        elif match := _CONSTANT.fullmatch(word):
-            self._claim(pattern, match[1])
-            if match[2][0].isalpha() and match[2] not in self.constants:
-                raise TableError(f"{pattern.where}: no value is given for the constant {match[2]}")
-            constant = self.constants.get(match[2])
-            pattern.constants[match[1]] = int(match[2], 0) if constant is None else constant
-        else:
-            raise TableError(f"{pattern.where}: cannot read {word!r}")
-
-    def _claim(self, pattern: Pattern, name: str) -> None:
-        """Each operand has one origin."""
-        if name in pattern.letters:
-            raise TableError(f"{pattern.where}: {name} is a field of the picture and cannot be given a value")
-        if name in pattern.constants or any(name == operand.name for operand in pattern.knowns + pattern.holes):
-            raise TableError(f"{pattern.where}: {name} is given twice")
-
-    def _operand(self, pattern: Pattern, name: str, function: str, arguments: str) -> _Operand:
-        if function not in self.functions:
-            raise TableError(f"{pattern.where}: unknown function {function}")
-        letters = arguments.replace(",", "")
-        for letter in letters:
-            if letter not in pattern.letters:
-                raise TableError(f"{pattern.where}: {function} is given {letter}, which is no field of the picture")
-        called = self.functions[function]
-        code = getattr(called, "__code__", None)
-        if code is not None and code.co_argcount != len(letters):
-            raise TableError(
-                f"{pattern.where}: {function} takes {code.co_argcount} fields, and is given {len(letters)}"
-            )
-        return _Operand(name, called, letters)
-
-    def _condition(self, pattern: Pattern, text: str) -> None:
+    def _condition(self, pattern: Pattern, picture: str, text: str) -> None:
         letter, sign, number = text[0], text[1:3], int(text[3:], 0)
-        if letter not in pattern.letters:
+        if letter not in picture:
             raise TableError(f"{pattern.where}: the condition {text} is about no field of the picture")
         mask = value = 0
         rest = number
-        for shift, width in reversed(pattern.letters[letter]):
-            ones = (1 << width) - 1
-            mask |= ones << shift
-            value |= (rest & ones) << shift
-            rest >>= width
+        for bit, character in enumerate(reversed(picture)):
+            if character == letter:
+                mask |= 1 << bit
+                value |= (rest & 1) << bit
+                rest >>= 1
         if rest:
             raise TableError(f"{pattern.where}: {number} in {text} is wider than the field")
         if sign == "!=":
@@ -555,20 +576,86 @@ class _Parser:
             pattern.mask |= mask
             pattern.value |= value
 
-    def _finish(self, pattern: Pattern) -> None:
-        if pattern.name == UNDEFINED and (pattern.constants or pattern.knowns or pattern.holes):
+    # --- the second step: everything is made anew and then put into the pattern, because threads may race
+
+    def _operands(self, pattern: Pattern, picture: str, trailers: Sequence[str]) -> None:
+        letters = _letters(picture)
+        constants: dict[str, int] = {}
+        knowns: list[_Operand] = []
+        holes: list[_Operand] = []
+        predicates: list[_Operand] = []
+
+        def claim(name: str) -> str:
+            """Each operand has one origin."""
+            if name in letters:
+                raise TableError(f"{pattern.where}: {name} is a field of the picture and cannot be given a value")
+            if name in constants or any(name == operand.name for operand in knowns + holes):
+                raise TableError(f"{pattern.where}: {name} is given twice")
+            return name
+
+        def operand(name: str, function: str, arguments: str) -> _Operand:
+            return self._operand(pattern.where, letters, name, function, arguments.replace(",", ""))
+
+        for word in trailers:
+            if match := _OPERAND.fullmatch(word):
+                operands = knowns if match[2] == "=" else holes
+                operands.append(operand(claim(match[1]), match[3], match[4] or ""))
+            elif match := _PREDICATE.fullmatch(word):
+                predicates.append(operand("", match[1], match[2]))
+            elif match := _CONSTANT.fullmatch(word):
+                constants[claim(match[1])] = self._constant(pattern.where, match[2])
+            elif not _CONDITION.fullmatch(word):
+                raise TableError(f"{pattern.where}: cannot read {word!r}")
+        if pattern.name == UNDEFINED and (constants or knowns or holes):
             raise TableError(f"{pattern.where}: {UNDEFINED} has no operands")
-        if any(mask & ~pattern.mask == 0 and pattern.value & mask == value for mask, value in pattern.excluded):
-            raise TableError(f"{pattern.where}: the conditions of {pattern.name} exclude all its words")
-        known = {letter for operand in pattern.knowns for letter in operand.letters}
-        hole = {letter for operand in pattern.holes for letter in operand.letters} - known
-        for letter, pieces in pattern.letters.items():
-            if letter not in hole:
-                for shift, width in pieces:
-                    pattern.key_mask |= (1 << width) - 1 << shift
-        pattern.hole_names = tuple(operand.name for operand in pattern.holes)
-        if not pattern.holes:
+        known = {letter for operand in knowns for letter in operand.letters}
+        hole = {letter for operand in holes for letter in operand.letters} - known
+        pattern.key_mask = sum(
+            (1 << width) - 1 << shift
+            for letter, pieces in letters.items()
+            if letter not in hole
+            for shift, width in pieces
+        )
+        pattern.letters, pattern.constants, pattern.knowns, pattern.holes = letters, constants, knowns, holes
+        pattern.set_predicates(predicates)
+        pattern.hole_names = tuple(operand.name for operand in holes)
+        if not holes:
             pattern.hole_values = _no_holes
+
+    def _operand(self, where: str, fields: Mapping[str, object], name: str, function: str, letters: str) -> _Operand:
+        if function not in self.functions:
+            raise TableError(f"{where}: unknown function {function}")
+        for letter in letters:
+            if letter not in fields:
+                raise TableError(f"{where}: {function} is given {letter}, which is no field of the picture")
+        called = self.functions[function]
+        code = getattr(called, "__code__", None)
+        if code is not None and code.co_argcount != len(letters):
+            raise TableError(f"{where}: {function} takes {code.co_argcount} fields, and is given {len(letters)}")
+        return _Operand(name, called, letters)
+
+    def _constant(self, where: str, text: str) -> int:
+        if text in self.constants:
+            return self.constants[text]
+        if text.isidentifier():
+            raise TableError(f"{where}: no value is given for the constant {text}")
+        return int(text, 0)
+
+
+def _letters(picture: str) -> dict[str, list[tuple[int, int]]]:
+    """The fields of a picture: each one's pieces from the highest, as lowest bit and width."""
+    letters: dict[str, list[tuple[int, int]]] = {}
+    previous = ""
+    for index, character in enumerate(picture):
+        if character not in "01-":
+            bit = len(picture) - 1 - index
+            pieces = letters.setdefault(character, [])
+            if character == previous:
+                pieces[-1] = (bit, pieces[-1][1] + 1)
+            else:
+                pieces.append((bit, 1))
+        previous = character
+    return letters
 
 
 def _no_holes(word: int) -> tuple[int, ...]:

@@ -49,16 +49,22 @@ class ArmFrontEnd(FrontEnd):
     routines = exceptions.ROUTINES | mmu.ROUTINES | timers.ROUTINES
     python_helpers = {"psci": psci.call, "timer_line": timers.set_line}
 
+    # Late, because each one reads its decode tables
     @cached_property
-    def _instruction_sets(self) -> tuple[InstructionSet, InstructionSet]:
-        # Late, because it compiles the decode tables
-        from raddle_target_arm.insns import A32, T32
+    def _a32(self) -> InstructionSet:
+        from raddle_target_arm.insns import A32
 
-        return A32(), T32()
+        return A32()
+
+    @cached_property
+    def _t32(self) -> InstructionSet:
+        from raddle_target_arm.insns import T32
+
+        return T32()
 
     def instruction_set(self, mode: int) -> InstructionSet:
         """A32, or T32 when bit T of the block mode is set."""
-        return self._instruction_sets[bool(mode & MODE_T)]
+        return self._t32 if mode & MODE_T else self._a32
 
     def initial_context(self, mode: int) -> int:
         """ITSTATE of the block's first instruction."""

@@ -26,7 +26,7 @@ def load() -> FrontEnd:
     """The front end, with its decode tables."""
     from raddle_target_arm.frontend import FRONT_END
 
-    FRONT_END.instruction_set(0)  # a guest whose tables do not compile must not be offered
+    FRONT_END.instruction_set(0)  # a guest whose tables cannot be read must not be offered
     return FRONT_END
 
 

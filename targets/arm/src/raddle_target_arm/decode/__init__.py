@@ -8,7 +8,7 @@ with its first halfword on top. An instruction is conditional by its own encodin
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
+from pkgutil import get_data
 
 from raddle.translate.decode import Decoder, Table
 from raddle_target_arm.decode.operands import FUNCTIONS
@@ -19,54 +19,55 @@ S_UNLESS_IN_IT = 2
 """The value of S where a 16-bit instruction sets the flags outside IT blocks only."""
 
 
-def _parse(name: str, width: int, condition: str) -> Table:
-    text = files(__name__).joinpath(name).read_text(encoding="utf-8")
-    return Table.parse(text, name, width, FUNCTIONS, pictures={"cond": condition}, constants={"it": S_UNLESS_IN_IT})
+def _parse(name: str, width: int, condition: str, trusted: bool) -> Table:
+    text = (get_data(__name__, name) or b"").decode()
+    pictures, constants = {"cond": condition}, {"it": S_UNLESS_IN_IT}
+    return Table.parse(text, name, width, FUNCTIONS, pictures=pictures, constants=constants, trusted=trusted)
 
 
-@cache
-def a32_table() -> Table:
+def _parse_with_coprocessors(name: str, condition: str, trusted: bool) -> Table:
+    table = _parse(name, 32, condition, trusted)
+    for other in ("coprocessor.dec", "vfp.dec"):
+        table = table.extend(_parse(other, 32, condition, trusted))
+    return table
+
+
+def a32_table(trusted: bool = False) -> Table:
     """The A32 table: words of 32 bits."""
-    condition = "cccc"
-    table = _parse("a32.dec", 32, condition)
-    return table.extend(_parse("coprocessor.dec", 32, condition)).extend(_parse("vfp.dec", 32, condition))
+    return _parse_with_coprocessors("a32.dec", "cccc", trusted)
 
 
-@cache
-def t16_table() -> Table:
+def t16_table(trusted: bool = False) -> Table:
     """The table of T32's 16-bit instructions."""
-    return _parse("t16.dec", 16, "")
+    return _parse("t16.dec", 16, "", trusted)
 
 
-@cache
-def t32_table() -> Table:
+def t32_table(trusted: bool = False) -> Table:
     """The table of T32's 32-bit instructions, first halfword in bits 31 to 16."""
-    condition = "1110"
-    table = _parse("t32.dec", 32, condition)
-    return table.extend(_parse("coprocessor.dec", 32, condition)).extend(_parse("vfp.dec", 32, condition))
+    return _parse_with_coprocessors("t32.dec", "1110", trusted)
 
 
 def tables() -> tuple[Table, Table, Table]:
-    """All tables, for `raddle.translate.decode.check_names`."""
+    """All tables, read in full: for the tests that `a32`, `t16` and `t32` trust in."""
     return a32_table(), t16_table(), t32_table()
 
 
 @cache
 def a32() -> Decoder:
     """The decoder of A32 words. Built at the first call."""
-    return a32_table().compile()
+    return a32_table(trusted=True).compile()
 
 
 @cache
 def t16() -> Decoder:
     """The decoder of T32's 16-bit words. Built at the first call."""
-    return t16_table().compile()
+    return t16_table(trusted=True).compile()
 
 
 @cache
 def t32() -> Decoder:
     """The decoder of T32's 32-bit words. Built at the first call."""
-    return t32_table().compile()
+    return t32_table(trusted=True).compile()
 
 
 def is_t32_prefix(halfword: int) -> bool:

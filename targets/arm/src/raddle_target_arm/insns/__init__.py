@@ -7,7 +7,8 @@ One name is one function for A32, T16 and T32; what these functions get is descr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import FunctionType, ModuleType
+from importlib import import_module
+from types import FunctionType
 from typing import Final
 
 from raddle.debug import disassembly
@@ -19,43 +20,26 @@ from raddle.translate.frontend import InstructionSet
 from raddle.translate.sharing import Sharing
 from raddle_target_arm import decode
 from raddle_target_arm.exceptions import take_undefined
-from raddle_target_arm.insns import (
-    bitfield,
-    branch,
-    coprocessor,
-    data_processing,
-    exclusive,
-    load_store,
-    load_store_multiple,
-    multiply,
-    parallel,
-    saturating,
-    system,
-    vfp,
-    vfp_convert,
-    vfp_memory,
-    vfp_transfer,
-)
 from raddle_target_arm.insns.common import Semantics, set_next
 from raddle_target_arm.insns.sharing import make_sharing
 from raddle_target_arm.state import mmu_index
 
-MODULES: Final[tuple[ModuleType, ...]] = (
-    bitfield,
-    branch,
-    coprocessor,
-    data_processing,
-    exclusive,
-    load_store,
-    load_store_multiple,
-    multiply,
-    parallel,
-    saturating,
-    system,
-    vfp,
-    vfp_convert,
-    vfp_memory,
-    vfp_transfer,
+MODULES: Final = (
+    "bitfield",
+    "branch",
+    "coprocessor",
+    "data_processing",
+    "exclusive",
+    "load_store",
+    "load_store_multiple",
+    "multiply",
+    "parallel",
+    "saturating",
+    "system",
+    "vfp",
+    "vfp_convert",
+    "vfp_memory",
+    "vfp_transfer",
 )
 """The modules of semantics functions: each of their functions whose name starts with a capital letter is one."""
 
@@ -64,7 +48,7 @@ def _semantics() -> dict[str, Semantics]:
     return {
         name: function
         for module in MODULES
-        for name, function in vars(module).items()
+        for name, function in vars(import_module(f"{__name__}.{module}")).items()
         if isinstance(function, FunctionType) and name[0].isupper()
     }
 
