@@ -38,7 +38,7 @@ disassembler.detail = True
 # --- What an instruction is, from its name ---
 
 REGISTER_NAMES = {
-    8: registers.NAMES_8,
+    8: (*registers.NAMES_8, "ah", "ch", "dh", "bh"),
     16: registers.NAMES_16,
     32: registers.NAMES_32,
     64: registers.NAMES_64,
@@ -212,6 +212,9 @@ def expect(name: str, draws: Draws) -> Iterator[tuple[tuple[int, ...], str, tupl
                 case "r" | "v":
                     arguments.append(draws.register(place))
                     operands.append(Operand("reg", 128 if kind == "v" else size, arguments[-1]))
+                case "h":
+                    arguments.append(draws.random.randrange(4))
+                    operands.append(Operand("reg", 8, 16 + arguments[-1]))
                 case "m":
                     base, disp = draws.register(place), draws.random.choice(DISPLACEMENTS)
                     arguments += [base, disp]

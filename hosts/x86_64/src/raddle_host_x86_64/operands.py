@@ -505,6 +505,16 @@ def cc_r(text: str) -> Instruction2:
     return emit
 
 
+def cc_h(text: str) -> Instruction2:
+    """Condition, one of ah, ch, dh and bh as 0 to 3 (the low byte is that of `cc_r`)."""
+    forms = _by_condition(text, direct)
+
+    def emit(asm: CodeBuffer, condition: int, register: int) -> None:
+        asm.code += forms[condition][register + 4]
+
+    return emit
+
+
 def cc_m(text: str) -> Instruction3:
     """Condition, base, disp."""
     forms = _by_condition(text, memory)

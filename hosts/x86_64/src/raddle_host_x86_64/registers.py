@@ -37,7 +37,8 @@ XMM13: Final = 13
 XMM14: Final = 14
 XMM15: Final = 15
 
-# Number 4 to 7 of the byte registers are the low bytes of rsp, rbp, rsi and rdi; ah, ch, dh and bh are never used.
+# Number 4 to 7 of the byte registers are the low bytes of rsp, rbp, rsi and rdi; ah, ch, dh and bh are what
+# `SETcc_h` alone can name.
 NAMES_8: Final = ("al", "cl", "dl", "bl", "spl", "bpl", "sil", "dil", *(f"r{number}b" for number in range(8, 16)))
 NAMES_16: Final = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di", *(f"r{number}w" for number in range(8, 16)))
 NAMES_32: Final = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", *(f"r{number}d" for number in range(8, 16)))

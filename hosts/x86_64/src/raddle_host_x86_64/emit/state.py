@@ -182,8 +182,9 @@ def capture_flags(e: Emitter, value: Instruction, subtracted: bool) -> None:
             else:
                 reader.location = SPILL + e.slot()
                 slot = 8 * (reader.location - SPILL)
-                for index, condition in enumerate(_nzcv_conditions(subtracted)):
-                    e.SETcc_m(condition, RSP, slot + index)
+                conditions = _nzcv_conditions(subtracted)
+                _store_flags(e, RSP, (slot, slot + 1), conditions[:2])
+                _store_flags(e, RSP, (slot + 2, slot + 3), conditions[2:])
         else:
             _capture_one(e, value, reader, subtracted)
 
@@ -201,7 +202,8 @@ def _capture_one(e: Emitter, value: Instruction, reader: Instruction, subtracted
         and store.aux.offset not in e.pinned
         and _undisturbed(e, value.position, store.position, (store.aux,))
     ):
-        e.SETcc_m(condition, RBP, store.aux.offset)
+        e.SETcc_r(condition, RCX)
+        e.MOVB_mr(RBP, store.aux.offset, RCX)
         e.done.add(store.position)
         return
     # It is defined here, ahead of its place: a call between the two must find it where calls leave values alone.
@@ -246,9 +248,27 @@ def _nzcv_fields(e: Emitter) -> tuple[Field, Field, Field, Field]:
     return fields
 
 
+def _store_flags(e: Emitter, base: int, places: tuple[int, int], conditions: tuple[int, ...]) -> None:
+    """Store two truth values as bytes at two displacements, through rcx; no effect on the host's flags.
+
+    Stores are what is scarce here: SETcc to memory is two operations each time, so it is for no one.
+    """
+    first, second = places
+    e.SETcc_r(conditions[0], RCX)
+    if second == first + 1:
+        e.SETcc_h(conditions[1], RCX)
+        e.MOVW_mr(base, first, RCX)
+    else:
+        e.MOVB_mr(base, first, RCX)
+        e.SETcc_r(conditions[1], RCX)
+        e.MOVB_mr(base, second, RCX)
+
+
 def store_nzcv(e: Emitter, subtracted: bool) -> None:
-    for field, condition in zip(_nzcv_fields(e), _nzcv_conditions(subtracted), strict=True):
-        e.SETcc_m(condition, RBP, field.offset)
+    n, z, c, v = _nzcv_fields(e)
+    conditions = _nzcv_conditions(subtracted)
+    _store_flags(e, RBP, (n.offset, z.offset), conditions[:2])
+    _store_flags(e, RBP, (c.offset, v.offset), conditions[2:])
     e.kind = KIND_SUB if subtracted else KIND_ADD
 
 
@@ -272,8 +292,7 @@ def set_nz(e: Emitter, op: Instruction) -> None:
         else:
             e.TEST_rr(register, register)
         e.clobber()
-    e.SETcc_m(cc.S, RBP, n.offset)
-    e.SETcc_m(cc.E, RBP, z.offset)
+    _store_flags(e, RBP, (n.offset, z.offset), (cc.S, cc.E))
     e.kind = KIND_LOGIC
 
 
