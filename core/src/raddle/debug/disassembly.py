@@ -3,22 +3,20 @@
 
 from __future__ import annotations
 
-import platform
 import threading
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, Final
 
-import capstone
-
 __all__ = ["host", "lines", "one"]
 
-_ARCHITECTURES: Final[dict[str, tuple[int, int]]] = {
-    "a32": (capstone.CS_ARCH_ARM, capstone.CS_MODE_ARM),
-    "t32": (capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB),
-    "x86_64": (capstone.CS_ARCH_X86, capstone.CS_MODE_64),
-    "aarch64": (capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM),
+_ARCHITECTURES: Final[dict[str, tuple[str, str]]] = {
+    "a32": ("CS_ARCH_ARM", "CS_MODE_ARM"),
+    "t32": ("CS_ARCH_ARM", "CS_MODE_THUMB"),
+    "x86_64": ("CS_ARCH_X86", "CS_MODE_64"),
+    "aarch64": ("CS_ARCH_ARM64", "CS_MODE_ARM"),
 }
+"""capstone's architecture and mode, by the names of its constants."""
 _HOSTS: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 """Other names of hosts."""
 
@@ -30,7 +28,9 @@ _lock: Final = threading.Lock()
 def _engine(architecture: str) -> Any:
     if architecture not in _ARCHITECTURES:
         return None
-    return capstone.Cs(*_ARCHITECTURES[architecture])
+    import capstone  # late: most runs disassemble nothing
+
+    return capstone.Cs(*(getattr(capstone, constant) for constant in _ARCHITECTURES[architecture]))
 
 
 def lines(architecture: str, code: bytes, address: int) -> Iterator[tuple[int, bytes, str]]:
@@ -63,5 +63,7 @@ def one(architecture: str, code: bytes, address: int) -> str | None:
 
 def host() -> str:
     """The architecture of this host, as `lines` knows it."""
+    import platform
+
     machine = platform.machine().lower()
     return _HOSTS.get(machine, machine)

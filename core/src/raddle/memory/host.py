@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-from typing import Any, Final
-
-import cffi
+from typing import Final
 
 from raddle.errors import UsageError
+from raddle.runtime._native import ffi
 
 __all__ = ["HostMemory"]
-
-_ffi: Any = cffi.FFI()
 
 MAP_NORESERVE: Final = getattr(mmap, "MAP_NORESERVE", 0x4000)
 """Linux: RAM that the guest never touches counts against no limit (the module names it from Python 3.13 on)."""
@@ -32,9 +29,9 @@ class HostMemory:
             self._map = mmap.mmap(-1, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
         except (OSError, OverflowError, ValueError) as error:
             raise UsageError(f"cannot allocate {size >> 20} MiB for {what}: {error}") from None
-        self._exported = _ffi.from_buffer(self._map)
+        self._exported = ffi.from_buffer(self._map)
         self.size: Final = size
-        self.address: Final = int(_ffi.cast("uintptr_t", self._exported))
+        self.address: Final = int(ffi.cast("uintptr_t", self._exported))
         """Host address of the first byte."""
         self.bytes: Final = memoryview(self._map)
         self.words: Final = self.bytes[: size & ~3].cast("I")
@@ -58,7 +55,7 @@ class HostMemory:
 
     def close(self) -> None:
         """Give the memory back. Nothing may use `address` any more."""
-        _ffi.release(self._exported)
+        ffi.release(self._exported)
         self.words.release()
         self.bytes.release()
         with contextlib.suppress(BufferError):  # somebody still holds a view; the last one to go frees the memory
