@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -39,6 +38,8 @@ class PluginError(RaddleError):
 
 def unknown(what: str, given: str, known: Iterable[str]) -> UsageError:
     """The error for a value that is not one of `known`: names the nearest one, and lists them all."""
+    import difflib  # late: most runs make no such error
+
     choices = list(known)
     near = difflib.get_close_matches(given, choices, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""

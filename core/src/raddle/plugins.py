@@ -13,14 +13,13 @@ MemoryOrder`: these are what a reader looks for first, and the descriptor must s
 
 from __future__ import annotations
 
-import platform
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-import importlib_metadata
 import pluggy
 
 from raddle.errors import PluginError, UsageError, unknown
@@ -196,11 +195,22 @@ class EntryPoint(Protocol):
     def load(self) -> Any: ...
 
 
+def machine_name() -> str:
+    """What `platform.machine()` says, which takes an import that is worth saving."""
+    if hasattr(os, "uname"):
+        return os.uname().machine
+    import platform
+
+    return platform.machine()
+
+
 Descriptor = TypeVar("Descriptor", Target, Host, Board, Device, HelperPackage)
 
 
 def installed() -> Iterable[EntryPoint]:
     """The entry points of the group in every distribution on `sys.path`."""
+    import importlib_metadata
+
     return importlib_metadata.entry_points(group=ENTRY_POINT_GROUP)
 
 
@@ -239,7 +249,7 @@ class Registry:
 
         Tries the plug-in of that very name first, so that on most machines no other one is imported.
         """
-        machine = machine or platform.machine()
+        machine = machine or machine_name()
         candidates = sorted(self.names("host"), key=lambda name: name != machine)
         for name in candidates:
             try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import signal
 import sys
 import threading
@@ -64,6 +63,8 @@ def _build(options: BootOptions, serial: list[CharDevice], log: TextIO) -> Machi
     if "accel" in options.log:
         print(f"accel: {machine.accel.mode.value}: {'; '.join(machine.accel.reasons)}", file=log)
     if "guest_errors" in options.log:
+        import logging
+
         devices = logging.getLogger("raddle.devices")
         devices.addHandler(logging.StreamHandler(log))
         devices.setLevel(logging.INFO)

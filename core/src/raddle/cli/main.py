@@ -9,7 +9,8 @@ the exit status. Neither prints errors: they raise RaddleError.
 from __future__ import annotations
 
 import argparse
-import difflib
+import atexit
+import gc
 import importlib
 import os
 import sys
@@ -31,6 +32,10 @@ COMMANDS: Final = {
 INTERRUPTED: Final = 130
 """128 + SIGINT, as shells report it."""
 
+GC_THRESHOLD: Final = 1_000_000
+"""Allocations between two searches for cyclic garbage. A start makes tens of thousands of objects that stay, and such a
+search looks at all of them."""
+
 
 class Parser(argparse.ArgumentParser):
     """argparse whose complaints are errors of one line, without the usage text."""
@@ -42,6 +47,8 @@ class Parser(argparse.ArgumentParser):
         """Refuse what this parser does not know, with the nearest option that it does know."""
         parsed, rest = super().parse_known_args(args, namespace)
         if rest and rest[0].startswith("-"):
+            import difflib
+
             near = difflib.get_close_matches(rest[0].partition("=")[0], self._option_string_actions, n=1)
             hint = f"; the nearest that is: {near[0]}" if near else ""
             self.error(f"option {rest[0]!r} is not supported{hint}")
@@ -70,6 +77,9 @@ def build_parser(command: str) -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `raddle` with `argv`, by default the process's. Returns the exit status: 0, 1 (failure) or 2 (usage)."""
+    if argv is None:  # the process is ours
+        gc.set_threshold(GC_THRESHOLD)
+        atexit.register(gc.freeze)  # what is left at the end needs no search
     arguments = list(sys.argv[1:] if argv is None else argv)
     if "_ARGCOMPLETE" in os.environ:
         _complete()

@@ -7,9 +7,7 @@ Options begin with one dash or two; a value follows as the next word or after `=
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, NoReturn
@@ -272,6 +270,8 @@ def parse(words: Sequence[str]) -> BootOptions | str:
 def _refuse(name: str, word: str) -> NoReturn:
     if name in UNSUPPORTED:
         raise UsageError(f"option {word!r} is not supported yet; the nearest that is: {UNSUPPORTED[name].nearest}")
+    import difflib
+
     near = difflib.get_close_matches(name, _BY_NAME, n=1)
     hint = f"; the nearest that is: -{near[0]}" if near else " (see raddle boot --help)"
     raise UsageError(f"option {word!r} is not supported{hint}")
@@ -279,6 +279,8 @@ def _refuse(name: str, word: str) -> NoReturn:
 
 def help_text() -> str:
     """The table, for people."""
+    import textwrap
+
     lines = ["usage: raddle boot [OPTION]...", "", "Boot a machine. Options are QEMU's:", ""]
     for option in OPTIONS:
         left = "  " + ", ".join(f"-{name}" for name in option.names) + (f" {option.metavar}" if option.metavar else "")

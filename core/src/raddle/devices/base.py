@@ -11,7 +11,6 @@ Bounds, widths, arrays, narrow, wide and unaligned accesses, and offsets without
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -19,8 +18,6 @@ from typing import Any, ClassVar, Final
 from raddle.errors import RaddleError
 
 __all__ = ["Device", "Register"]
-
-log: Final = logging.getLogger("raddle.devices")
 
 WORD: Final = 4
 MASK: Final = 0xFFFF_FFFF
@@ -136,7 +133,9 @@ class Device:
         """Log a guest's error, once for each register."""
         if (what, offset) not in self._noted:
             self._noted.add((what, offset))
-            log.info("%s: guest %s %#x", self.NAME, what, offset)
+            import logging  # late: most guests make no errors
+
+            logging.getLogger("raddle.devices").info("%s: guest %s %#x", self.NAME, what, offset)
 
 
 def _resolve(cls: type[Device]) -> _Map:

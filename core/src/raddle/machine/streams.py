@@ -8,7 +8,6 @@ import contextlib
 import os
 import select
 import selectors
-import socket
 import sys
 import termios
 import threading
@@ -16,10 +15,13 @@ import tty
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from raddle.errors import UsageError
 from raddle.machine.chardev import CharDevice, FileDevice, MemoryConsole, NullDevice, write_all
+
+if TYPE_CHECKING:
+    import socket
 
 __all__ = ["ESCAPE_HELP", "Command", "EscapeFilter", "PtyDevice", "SocketDevice", "StdioDevice", "parse_chardev"]
 
@@ -319,7 +321,7 @@ class SocketDevice(_PeerDevice):
             return
         if self._connection is not None:
             self._connection.close()
-        if self._listener.family == socket.AF_UNIX:
+        if self.where.startswith("unix:"):
             with contextlib.suppress(OSError):
                 Path(self._listener.getsockname()).unlink()
         self._listener.close()
@@ -411,6 +413,8 @@ def _parse_socket(kind: str, text: str) -> SocketDevice:
         if not colon or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
             raise UsageError(f"tcp:{where} is not tcp:HOST:PORT")
         address = (host.strip("[]"), int(port))
+    import socket  # late: most machines have none
+
     family = socket.AF_UNIX if kind == "unix" else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
