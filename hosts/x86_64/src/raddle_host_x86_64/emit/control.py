@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from raddle.codegen.template import RelocKind
 from raddle.ir.builder import Callee, Instruction, Label
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Hole, Type
+from raddle.ir.types import Field, Hole, Type
 from raddle.runtime.layout import OFFSET
-from raddle_host_x86_64.emitter import CodegenError, Emitter, emits
+from raddle_host_x86_64.emit.integer import as_lea
+from raddle_host_x86_64.emitter import HANDLERS, CodegenError, Emitter, emits
 from raddle_host_x86_64.registers import R8, RAX, RBP, RCX, RDI, RDX, RSI
 
 
@@ -75,12 +78,74 @@ def br(e: Emitter, op: Instruction) -> None:
         e.JMP_near(e.host_label(op.aux))
 
 
+def _conditional_move(e: Emitter, code: int, if_true: Label, if_false: Label) -> bool:
+    """Emit what only sets one pinned field under the condition without a branch, which might be mispredicted.
+
+    It is at most one addition: what it computes it computes in vain sometimes, without touching the host's flags.
+    """
+    if not e.pinned:
+        return False
+    function = e.function
+    start = end = e.position + 2
+    while end < len(function) and function[end].op in _MOVED:
+        end += 1
+    if end + 1 >= len(function) or end - start > 3:
+        return False
+    before, store, after = function[start - 1], function[end], function[end + 1]
+    if before.aux is not if_true or before.op is not Op.LABEL or after.aux is not if_false or store.op is not Op.SET:
+        return False
+    field = store.aux
+    assert isinstance(field, Field)
+    target = e.pinned.get(field.offset)
+    body = function[start:end]
+    wide = field.type is Type.I64
+    if target is None or any(ins.uses != 1 for ins in body) or _is_target(e, if_true):
+        return False
+    value = store.args[0]
+    if value.op in _SUMS:
+        a, b = value.args
+        if not _is_pinned(e, a) or not (
+            (b.op is Op.CONST and not wide) or (value.op is Op.ADD and (b.op is Op.HOLE or _is_pinned(e, b)))
+        ):
+            return False
+    for ins in body:
+        if ins.op is Op.GET:
+            HANDLERS[Op.GET](e, ins)
+    if value.op in _SUMS:
+        e.hints[value] = RCX
+        as_lea(e, value, wide)
+    source = e.use(value, RCX)
+    (e.CMOVccQ_rr if wide else e.CMOVcc_rr)(code, target, source)
+    e.done.update(range(start - 1, end + 1))
+    return True
+
+
+_SUMS: Final = frozenset({Op.ADD, Op.SUB})
+_MOVED: Final = frozenset({Op.GET, Op.CONST, Op.HOLE, *_SUMS})
+
+
+def _is_pinned(e: Emitter, value: Instruction) -> bool:
+    return value.op is Op.GET and isinstance(value.aux, Field) and value.aux.offset in e.pinned
+
+
+def _is_target(e: Emitter, label: Label) -> bool:
+    """Whether another branch than the one at hand leads to `label`."""
+    own = e.function[e.position]
+    return any(
+        ins is not own and (ins.aux is label or (isinstance(ins.aux, tuple) and label in ins.aux))
+        for ins in e.function
+        if ins.op is Op.BR or ins.op is Op.BRCOND
+    )
+
+
 @emits(Op.BRCOND)
 def brcond(e: Emitter, op: Instruction) -> None:
     targets = op.aux
     assert isinstance(targets, tuple)
     if_true, if_false = targets
     code = e.condition(op.args[0])
+    if _conditional_move(e, code, if_true, if_false):
+        return
     following = e.next_is(Op.LABEL)
     if following is not None and following.aux is if_true:
         leave = e.next_is(Op.GOTO, 2)

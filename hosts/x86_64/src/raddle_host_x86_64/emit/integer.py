@@ -81,6 +81,31 @@ def apply(e: Emitter, op: Op, wide: bool, target: int, b: Instruction, b_registe
         rm(e, target, RBP, b.location - ENV)
 
 
+def in_state(value: Instruction) -> bool:
+    """Whether a 32- or 64-bit value is a field of the guest's state, read where it is used."""
+    return value.location >= ENV - 100_000 and value.op > Op.HOLE and value.type is not Type.I1
+
+
+def compare(e: Emitter, wide: bool, a: Instruction, b: Instruction) -> None:
+    """Set the host's flags as a - b does."""
+    if in_state(a):
+        mr, mi, mI = (_E.CMPQ_mr, _E.CMPQ_mi, _E.CMPQ_mI) if wide else (_E.CMP_mr, _E.CMP_mi, _E.CMP_mI)
+        if b.op is Op.HOLE:
+            mI(e, RBP, a.location - ENV, 0)
+            e.hole(b)
+            return
+        if b.op is Op.CONST:
+            assert isinstance(b.aux, int)
+            number = signed(b.aux, wide)
+            if _MIN32 <= number < 1 << 31:
+                mi(e, RBP, a.location - ENV, number)
+                return
+        elif 0 <= b.location < 16:
+            mr(e, RBP, a.location - ENV, b.location)
+            return
+    apply(e, Op.ICMP, wide, e.use(a, RDX), b)
+
+
 def two_address(e: Emitter, ins: Instruction, op: Op, wide: bool, commutative: bool) -> int:
     """result = a op b with the host's two-operand instruction; returns the result's register."""
     a, b = ins.args[0], ins.args[1]
@@ -101,13 +126,13 @@ def two_address(e: Emitter, ins: Instruction, op: Op, wide: bool, commutative: b
 def add_sub(e: Emitter, ins: Instruction) -> None:
     wide = ins.type is Type.I64
     flags = ins in e.flag_readers
-    if not flags and _as_lea(e, ins, wide):
+    if not flags and as_lea(e, ins, wide):
         return
     a = ins.args[0]
     if flags and ins.op is Op.SUB and ins.last_use >= 0 and ins.uses == len(e.flag_readers[ins]) and a.op > Op.HOLE:
         # Only the flags are wanted: a comparison.
         ins.location = RDX
-        apply(e, Op.ICMP, wide, e.use(a, RDX), ins.args[1])
+        compare(e, wide, a, ins.args[1])
     else:
         two_address(e, ins, ins.op, wide, ins.op is Op.ADD)
     e.clobber()
@@ -116,7 +141,7 @@ def add_sub(e: Emitter, ins: Instruction) -> None:
         capture_flags(e, ins, ins.op is Op.SUB)
 
 
-def _as_lea(e: Emitter, ins: Instruction, wide: bool) -> bool:
+def as_lea(e: Emitter, ins: Instruction, wide: bool) -> bool:
     """Add without touching the host's flags, in one instruction that need not overwrite an operand."""
     a, b = ins.args
     lea_m, lea_x = (_E.LEAQ_rm, _E.LEAQ_rx) if wide else (_E.LEA_rm, _E.LEA_rx)
@@ -223,6 +248,12 @@ def neg(e: Emitter, ins: Instruction) -> None:
 def mul(e: Emitter, ins: Instruction) -> None:
     wide = ins.type is Type.I64
     a, b = ins.args
+    if in_state(b):
+        target = e.define(ins)
+        e.move(target, a)
+        (e.IMULQ_rm if wide else e.IMUL_rm)(target, RBP, b.location - ENV)
+        e.clobber()
+        return
     if b.op <= Op.HOLE:
         e.move(RCX, b)
         b_register = RCX
@@ -310,6 +341,30 @@ _SHIFTS: Final = {
 }  # fmt: skip
 
 
+def finish_ahead(e: Emitter, ins: Instruction) -> None:
+    """`ins`, which comes later, has been emitted already: do what is done after an operation."""
+    if e.pending >= 0:
+        e.MOVQ_mr(RSP, 8 * (ins.location - SPILL), e.pending)
+        e.pending = -1
+    e._release(ins, ins.position)
+    e.done.add(ins.position)
+
+
+def _scaled_sum(e: Emitter, ins: Instruction, wide: bool, scale: int) -> bool:
+    """Emit the shift `ins` and the addition that alone uses it, and comes next, as one LEA."""
+    add = e.next_is(Op.ADD)
+    if add is None or ins.uses != 1 or ins.last_use != add.position or add in e.flag_readers:
+        return False
+    other = add.args[1] if add.args[0] is ins else add.args[0]
+    if other.op <= Op.HOLE or ins.args[0].op <= Op.HOLE:
+        return False
+    base, index = e.use(other, RDX), e.use(ins.args[0], RCX)
+    e.position = add.position
+    (e.LEAQ_rx if wide else e.LEA_rx)(e.define(add), base, index, scale, 0)
+    finish_ahead(e, add)
+    return True
+
+
 @emits(Op.SHL, Op.SHR, Op.SAR, Op.ROR)
 def shift(e: Emitter, ins: Instruction) -> None:
     wide = ins.type is Type.I64
@@ -318,6 +373,8 @@ def shift(e: Emitter, ins: Instruction) -> None:
     if n.op is Op.CONST:
         assert isinstance(n.aux, int)
         count = n.aux & (63 if wide else 31)
+        if ins.op is Op.SHL and 1 <= count <= 3 and _scaled_sum(e, ins, wide, 1 << count):
+            return
         if ins.op is Op.SHL and 1 <= count <= 3 and 0 <= a.location < 16 and a.op > Op.HOLE:
             source = a.location
             target = e.define(ins)
@@ -556,11 +613,11 @@ def icmp(e: Emitter, ins: Instruction) -> None:
     wide = a.type is Type.I64
     condition = ins.aux
     assert isinstance(condition, Condition)
-    register = e.use(a, RDX)
-    if b.op is Op.CONST and b.aux == 0 and condition in (Condition.EQ, Condition.NE):
+    if b.op is Op.CONST and b.aux == 0 and condition in (Condition.EQ, Condition.NE) and not in_state(a):
+        register = e.use(a, RDX)
         (e.TESTQ_rr if wide else e.TEST_rr)(register, register)
     else:
-        apply(e, Op.ICMP, wide, register, b)
+        compare(e, wide, a, b)
     e.clobber()
     e.result_flag(ins, _CONDITIONS[condition])
 

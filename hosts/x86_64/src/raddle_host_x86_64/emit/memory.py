@@ -54,11 +54,13 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int) -> i
     align = memop.align_bytes
     reach = memop.size - align
     tlb = TLB_OFFSET + access.mmu_index * TLB_ENTRIES * TLB_ENTRY_SIZE
-    e.move(RCX, address)
-    if e.wide:
-        e.SHRQ_ri(RCX, e.config.page_bits - _ENTRY_SHIFT)
+    shift = e.config.page_bits - _ENTRY_SHIFT
+    if e.features.bmi2 and 0 <= address.location < 16:
+        # What the rotation brings in at the top is masked away.
+        (e.RORXQ_rri if e.wide else e.RORX_rri)(RCX, address.location, shift)
     else:
-        e.SHR_ri(RCX, e.config.page_bits - _ENTRY_SHIFT)
+        e.move(RCX, address)
+        (e.SHRQ_ri if e.wide else e.SHR_ri)(RCX, shift)
     e.AND_ri(RCX, _INDEX_MASK)
     if reach > 0:
         # An unaligned access is checked by the page of its last byte: one that crosses pages misses.
