@@ -280,7 +280,7 @@ def test_a_machine_without_hooks_has_nothing_in_its_way(mode):
         one.start()
         one.wait(LIMIT)
         assert one.engine.block_hooks == one.engine.watch_hooks == ()
-        assert one.engine.translator.listeners == []
+        assert one.engine.translator.listeners == ()
         assert one.stats()["cpus"][0]["count_chain"] > 10
 
 

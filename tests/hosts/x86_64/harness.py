@@ -10,6 +10,7 @@ from typing import Any
 import cffi
 
 from raddle.codegen.backend import CodegenConfig
+from raddle.codegen.joiner import Joiner
 from raddle.ir.builder import Callee
 from raddle.ir.generate import ARENA_BASE, Program
 from raddle.ir.interpreter import READ, WRITE, CpuState, Leave, MemoryFault, Outcome, interpret
@@ -144,9 +145,10 @@ class Harness:
         word_mask = (1 << program.function.word.bits) - 1
         size = 4
         template = backend.template(program.function.code, program.function.locals, size, 0, 0)
-        entry = template.fill(program.holes + (0,) * 16)
+        joiner = Joiner(backend)
+        entry = joiner.enter(None, 0, template, program.holes + (0,) * 16)
         self._place_routines(backend, program)
-        block = backend.join([entry], program.pc, not entry.ends)
+        block = joiner.join([entry], program.pc)
         code = self.place(block.code)
         marker = (1 << 64) - 1
         self.set("pc", marker if program.function.word is Type.I64 else 0)
@@ -158,7 +160,7 @@ class Harness:
             return Outcome(Leave.FAULT, self.fault.address, self.fault.access, self.fault.alignment)
         pc = self.get("pc")
         exits = {i.op for i in program.function.code}
-        if not entry.ends:
+        if not template.ends:
             return Outcome(Leave.NEXT) if pc == program.pc + size & word_mask else Outcome(Leave.EXIT)
         if Op.EXIT_MAIN in exits and self._left_by_exit(program):
             return Outcome(Leave.EXIT)

@@ -83,8 +83,7 @@ def listing(table: str, name: str) -> str:
     config = CodegenConfig(FRONT_END.state, FRONT_END.word, FRONT_END.page_bits, lambda callee: 7, first_python=4096)
     backend = X86BackEnd(config, BASELINE)
     mode = MODE_PRIVILEGED | (MODE_T if table == "t32" else 0)
-    entries = Translator(FRONT_END, backend, None).entries(mode, bytes.fromhex(code))
-    block = backend.join(entries, PC, not entries[-1].ends)
+    block = Translator(FRONT_END, backend, None).block(mode, bytes.fromhex(code), PC)
     lines = [f"{table}: {text}"]
     for title, part in (
         ("entry", block.code[: block.hot_start]),

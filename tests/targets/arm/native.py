@@ -64,6 +64,7 @@ class NativeRunner:
         self.memory.add_rom("code", CODE, CODE_SIZE)
         self.memory.add_ram("data", DATA, DATA_SIZE)
         self.engine = Engine(FRONT_END, X86BackEnd, Decision(Mode.MULTI, ("a test",)), self.memory, 1)
+        lib.raddle_memo_listen(self.engine.translator.joiner.memo, 1)  # the block after the case is not to be run
         self.cpu = self.engine.cpus[0]
         self.state = State(self.cpu)
 

@@ -26,7 +26,10 @@ def decoder_of(name: str) -> Decoder:
 
 def belongs(name: str, word: int) -> bool:
     """Whether a word of the set's width can be met in it: T32 tells its two widths apart by the first halfword."""
-    return name == "a32" or decode.is_t32_prefix(word >> 16 if name == "t32" else word) == (name == "t32")
+    if name == "a32":
+        return True
+    halfword = word >> 16 if name == "t32" else word
+    return (halfword >= 0xE800) == (name == "t32")
 
 
 def code_of(name: str, word: int) -> bytes:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 
-from raddle.codegen.template import Block, Entry, Template
+from raddle.codegen.template import Template
 from raddle.ir.builder import Callee, Instruction, Local
 from raddle.ir.types import Field, StateLayout, Type
+from raddle.runtime._native import lib
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,51 @@ class Thunks:
     """Code for each ``thunk_*`` field of the header; each refers to C functions by absolute address."""
 
 
+class StubField(IntEnum):
+    """What the joiner puts into a field of a stub."""
+
+    TARGET32 = lib.RADDLE_FIELD_TARGET32
+    """32 bits: the guest address that the stub leaves for; in the entry check, the block's."""
+    TARGET64 = lib.RADDLE_FIELD_TARGET64
+    """64 bits: the same."""
+    JUMP = lib.RADDLE_FIELD_JUMP
+    """rel32 to the field of the jump that led to the stub."""
+    COUNT = lib.RADDLE_FIELD_COUNT
+    """32 bits: instructions of the block."""
+    LEAVE = lib.RADDLE_FIELD_LEAVE
+    """In the entry check, rel32 to the stub ``leave``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stub:
+    """Code of a block besides its instructions; ``fields`` are offset and kind, at most four."""
+
+    code: bytes
+    fields: tuple[tuple[int, StubField], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRules:
+    """The host's part in a block: see ``raddle.runtime``'s join.c for where each piece goes."""
+
+    entry: Stub
+    """The entry check, which begins each block."""
+    leave: Stub
+    """Where the entry check goes to leave the block."""
+    chainable: Stub
+    """Of a jump that may be aimed at its target later."""
+    indirect: Stub
+    """Of a jump that always goes by the jump cache."""
+    falls_through: Template
+    """A chainable jump to the next instruction, of no guest bytes."""
+    nops: tuple[bytes, ...]
+    """Code that does nothing, by its length, 0 to 7 bytes."""
+
+
 class BackEnd(ABC):
     """Compiles IR for one host. Not thread-safe: the translator calls it under its lock."""
+
+    config: CodegenConfig
 
     @abstractmethod
     def __init__(self, config: CodegenConfig) -> None: ...
@@ -64,8 +109,8 @@ class BackEnd(ABC):
         """Compile an IR routine to a position-independent C function ``uint64_t f(env, a0, a1, a2, a3)``."""
 
     @abstractmethod
-    def join(self, entries: Sequence[Entry], pc: int, falls_through: bool) -> Block:
-        """Join instructions to a block that starts at guest address ``pc``."""
+    def rules(self) -> JoinRules:
+        """How blocks are joined."""
 
     @abstractmethod
     def thunks(self, functions: dict[str, int]) -> Thunks:

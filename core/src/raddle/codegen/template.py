@@ -1,66 +1,112 @@
 # SPDX-License-Identifier: Apache-2.0
 """Templates: the host code of one guest instruction, ready to be joined with others to a block.
 
-A template is compiled once for all instruction words that share its memo key; `Entry` is a template with the literal
-holes of one particular word filled in, which is all that the joiner touches for each instruction of a block. Offsets
-are in bytes from the start of the part (hot or cold) that they lie in.
+A template is compiled once for all instruction words that share its memo key, in variants: by what the host's flags
+hold before it, and by whether anybody sees the guest's flags that it sets. The runtime keeps what has been compiled and
+joins it (`raddle.codegen.joiner`); nothing here runs for each block. Offsets are in bytes from the start of the part
+(hot or cold) that they lie in.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from struct import Struct
+from typing import Final
 
 from raddle.ir.types import Field
+from raddle.runtime._native import lib
 
 FLAG_N, FLAG_Z, FLAG_C, FLAG_V = 8, 4, 2, 1
 ALL_FLAGS = 15
+
+HOST_FLAGS: Final = 4
+"""Kinds of what the host's flags can hold, 0 (nothing) included."""
 
 
 class RelocKind(IntEnum):
     """How the joiner fills a field. ``value`` is the relocation's third component."""
 
-    PC32 = 0
+    PC32 = lib.RADDLE_FIX_PC32
     """32 bits: (guest pc of the instruction + value) mod 2**32."""
-    PC64 = 1
+    PC64 = lib.RADDLE_FIX_PC64
     """64 bits: (guest pc of the instruction + value) mod 2**64."""
-    CHAIN = 2
+    CHAIN = lib.RADDLE_FIX_CHAIN
     """rel32 of a jump that leaves for guest pc + value; aimed at an exit stub, chainable."""
-    COLD = 3
-    """rel32 in the hot part to the cold offset ``value``."""
-    HOT = 4
-    """rel32 in the cold part to the hot offset ``value``."""
+    COLD = lib.RADDLE_FIX_COLD
+    """rel32 to the cold offset ``value``."""
+    HOT = lib.RADDLE_FIX_HOT
+    """rel32 to the hot offset ``value``."""
+    LITERAL32 = lib.RADDLE_FIX_LITERAL32
+    """32 bits: the value, of a hole."""
+    LITERAL8 = lib.RADDLE_FIX_LITERAL8
+    """8 bits: the value, of a hole."""
 
 
 Reloc = tuple[int, int, int]
 """(kind, offset of the field, value)."""
 
-Hole = tuple[bool, int, int, int]
-"""(in the cold part, offset of the 32-bit field, hole index, addend); the field gets addend + the hole's value."""
+OpenHole = tuple[int, int, int, int]
+"""(offset of the field, hole index, addend, kind of relocation): the sum of addend and literal is the value."""
+
+_FIXUP: Final = Struct("<IBBHq").pack
+_NO_HOLE: Final = int(lib.RADDLE_NO_HOLE)
 
 
-Shape = tuple[bytes, "bytes | None", bool, int, int, int, bool]
-"""What the entries of a template have in common: (row, pads, plain, flag_defs, flag_uses, host_flags, ends).
+def pack_fixups(part: int, relocs: Iterable[Reloc], holes: Iterable[OpenHole]) -> bytes:
+    """The relocations and holes of part 0 (hot) or 1 (cold) as the runtime has them: struct raddle_fixup."""
+    return b"".join(
+        [
+            *[_FIXUP(offset, part, kind, _NO_HOLE, value) for kind, offset, value in relocs],
+            *[_FIXUP(offset, part, kind, index, addend) for offset, index, addend, kind in holes],
+        ]
+    )
 
-``pads`` is for entries with chainable jumps: how many bytes to skip at each start offset mod 8. ``plain`` says that
-there is no relocation, no cold part and no padding: hot and row are all there is.
-"""
+
+def pack_traits(flag_defs: int, flag_uses: int, host_flags: int, ends: bool, by_kind: bool) -> int:
+    """What the joiner asks of a variant.
+
+    ``flag_uses`` are the guest flags that must be in the state before the instruction, ``flag_defs`` those that it
+    overwrites whatever happens. ``host_flags`` tells what the host's condition flags hold afterwards: a host-specific
+    kind below `HOST_FLAGS`, 0 for nothing, -1 for what they held before. ``ends``: control never falls through.
+    ``by_kind``: there are other variants for other kinds before it.
+    """
+    return flag_defs | flag_uses << 4 | (host_flags + 1) << 8 | ends << 16 | by_kind << 17
+
+
+class Variant:
+    """The code of a template for one situation. Immutable."""
+
+    __slots__ = ("cold", "fixups", "hot", "traits")
+
+    def __init__(self, hot: bytes, cold: bytes, fixups: bytes, traits: int) -> None:
+        self.hot = hot
+        self.cold = cold
+        self.fixups = fixups
+        """As `pack_fixups` makes them, the hot part's first."""
+        self.traits = traits
+        """As `pack_traits` makes them."""
 
 
 class Template(ABC):
     """One compiled instruction whose holes are open."""
 
-    __slots__ = ("next_context", "size")
+    __slots__ = ("context", "ends", "next_context", "number", "size")
 
-    def __init__(self, size: int, next_context: int) -> None:
+    def __init__(self, size: int, context: int, next_context: int) -> None:
         self.size = size
         """Guest bytes."""
+        self.context = context
         self.next_context = next_context
+        self.number = -1
+        """In the joiner that has it."""
+        self.ends = False
+        """Whether control never falls through; known once a joiner has it."""
 
     @abstractmethod
-    def fill(self, values: tuple[int, ...]) -> Entry:
-        """The entry for these hole values (in the order of the decode pattern's holes)."""
+    def variant(self, host_flags: int, dead: bool) -> Variant:
+        """The code for when the host's flags hold this kind; ``dead``: nobody sees the guest's flags that it sets."""
 
     def renamed(self, fields: Sequence[Field], others: Sequence[Field]) -> Template | None:
         """The template of the same instruction with each of ``fields`` replaced by the one of ``others`` at its place.
@@ -70,80 +116,11 @@ class Template(ABC):
         """
         return None
 
-    @abstractmethod
-    def by_kind(self, entry: Entry, kind: int) -> Entry:
-        """The variant of ``entry``, which this template filled, for what the host's flags hold before it."""
-
-    @abstractmethod
-    def dead(self, entry: Entry) -> Entry:
-        """The variant of ``entry`` for when nobody sees the flags that it defines."""
-
-
-class Entry:
-    """What the joiner needs of one instruction; immutable but for the memoised variants.
-
-    ``flag_uses`` are the guest flags that must be in the state before this instruction, ``flag_defs`` those that it
-    overwrites whatever happens. ``row`` is the instruction's row of the block's table. ``host_flags`` tells what the
-    host's condition flags hold afterwards: a host-specific kind, 0 for nothing, -1 for what they held before.
-    ``ends`` says that control never falls through; ``size`` is the guest instruction's length in bytes.
-    """
-
-    __slots__ = (
-        "by_kind",
-        "cold",
-        "cold_relocs",
-        "dead",
-        "ends",
-        "flag_defs",
-        "flag_uses",
-        "host_flags",
-        "hot",
-        "hot_relocs",
-        "kind",
-        "kinds",
-        "next_context",
-        "pads",
-        "plain",
-        "row",
-        "size",
-        "template",
-        "values",
-    )
-
-    def __init__(
-        self,
-        template: Template,
-        values: tuple[int, ...],
-        hot: bytes,
-        cold: bytes,
-        hot_relocs: Sequence[Reloc],
-        cold_relocs: Sequence[Reloc],
-        shape: Shape,
-        by_kind: bool,
-        kind: int,
-    ) -> None:
-        self.template = template
-        self.values = values
-        """The literals that it was made for."""
-        self.hot = hot
-        self.cold = cold
-        self.hot_relocs = hot_relocs
-        self.cold_relocs = cold_relocs
-        self.row, self.pads, self.plain, self.flag_defs, self.flag_uses, self.host_flags, self.ends = shape
-        self.size = template.size
-        self.next_context = template.next_context
-        self.kind = kind
-        """The host-flags kind that it is for."""
-        self.by_kind = by_kind
-        """Whether there are variants by the host-flags kind that holds before."""
-        self.kinds: dict[int, Entry] | None = None
-        """Those that have been made."""
-        self.dead: Entry | None = None
-        """The variant for when no flag that it defines is live, when it has been made."""
-
 
 class Block:
-    """A joined block, ready to be installed."""
+    """A joined block. ``table`` has a row of 8 bytes an instruction: sizes of its hot and cold code (16 bits each) and
+    of the guest's (8 bits), then ``context`` in the last 16 bits.
+    """
 
     __slots__ = ("code", "cold_start", "hot_start", "table")
 

@@ -36,7 +36,7 @@ class Log:
         self._engine = engine
         self._stream = stream
         self._lock = threading.Lock()
-        self._seen: set[tuple[int, int, int]] = set()
+        self._seen: dict[tuple[int, int, int], int] = {}
         """Instructions whose IR was shown: word, context and mode."""
         for item in items:
             if item not in ITEMS:
@@ -90,19 +90,19 @@ class Log:
         frontend = self._engine.frontend
         instructions = frontend.instruction_set(trace.mode)
         context = frontend.initial_context(trace.mode)
-        for pc, word, size, entry in _instructions(trace):
+        for pc, word, size, _ in _instructions(trace):
             key = (word | size << 32, context, trace.mode)
-            if key not in self._seen:
-                self._seen.add(key)
+            following = self._seen.get(key)
+            if following is None:
                 pattern = instructions.decode(word, size)
                 b = Builder(frontend.word, frontend.state.nzcv)
-                instructions.translate(b, pattern, word, context, trace.mode)
+                following = self._seen[key] = instructions.translate(b, pattern, word, context, trace.mode)
                 yield f"op: {pc:#x}: {self._text(trace, pc, word, size)}"
                 if pattern is not None and pattern.holes:
                     values = pattern.hole_values(word)
                     yield "       ; " + ", ".join(f"%{index} = {value:#x}" for index, value in enumerate(values))
                 yield from print_function(b).splitlines()
-            context = trace.entries[entry].next_context
+            context = following
 
     def _out_asm(self, trace: BlockTrace) -> Iterator[str]:
         block = trace.block
@@ -136,7 +136,7 @@ class Log:
 
 
 def _instructions(trace: BlockTrace) -> Iterator[tuple[int, int, int, int]]:
-    """pc, word, size, and index of the entry of each guest instruction; entries of size 0 are none."""
+    """pc, word, size, and index of the row of each guest instruction; rows of size 0 are of none."""
     pc = trace.pc
     for index, (word, size) in enumerate(trace.words):
         if size:

@@ -76,6 +76,7 @@ def _translation(stats: Stats) -> list[str]:
         _row("blocks", _number(blocks)),
         _row("instructions", _number(instructions)),
         _row("  a block", f"{instructions / blocks:.1f}" if blocks else "-"),
+        _row("blocks made without Python", _share(sum(cpu["joins"] for cpu in stats["cpus"]), blocks)),
         _row("distinct words", _number(stats["words"])),
         _row("  found in the memo", _share(instructions - stats["words"], instructions)),
         _row("templates", _number(stats["templates"])),
@@ -132,9 +133,11 @@ def breakdown(stats: Stats, thread: Mapping[str, Any]) -> dict[str, int]:
     execution = thread["cpu_ns"] - translation - python
     # A barrier turns in a loop before it sleeps.
     sync = min(sync, max(0, execution))
+    joining = min(total("join_ns"), max(0, execution - sync))
     result = {
-        "execution": max(0, execution - sync),
-        "translation": translation,
+        "execution": max(0, execution - sync - joining),
+        "translation, in Python": translation,
+        "translation, from the memo": joining,
         "Python devices, helpers": python,
         "TLB synchronisation": sync,
         "sleeping (WFI, WFE, off)": total("sleep_ns"),

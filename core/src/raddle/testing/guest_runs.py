@@ -131,9 +131,7 @@ class _Instructions(InstructionSet):
     def __init__(self, guest: InstructionSet) -> None:
         self._guest = guest
         self.unit = guest.unit
-
-    def is_wide(self, unit: int) -> bool:
-        return self._guest.is_wide(unit)
+        self.wide = guest.wide
 
     def decode(self, word: int, size: int) -> Pattern | None:
         return self._guest.decode(word, size)
@@ -325,6 +323,8 @@ class HostRunner:
         self.memory.add_ram("arena", ARENA, ARENA_PAGES * page)
         decision = Decision(Mode.MULTI, ("a test",))
         self.engine = Engine(self.surroundings, backend, decision, self.memory, 1)
+        # The block after the instruction is to be seen, not run.
+        lib.raddle_memo_listen(self.engine.translator.joiner.memo, 1)
         self.cpu = self.engine.cpus[0]
         self._state = ffi.buffer(ffi.cast("char *", self.cpu.env), guest.state.size)
 

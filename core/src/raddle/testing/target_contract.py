@@ -333,10 +333,10 @@ class TargetContract:
         instructions.translate(plain, pattern, word, context, mode)
         instructions.translate(named, pattern, word, context, mode, sharing.operands(numbers))
         assert print_function(named) == print_function(plain)
-        if any(number >= len(front_end.registers) for number in numbers):
+        if sharing.mode_matters or context or any(number >= len(front_end.registers) for number in numbers):
             return
         for other in table.modes:
-            if (other ^ mode) & sharing.mode_mask == 0:
+            if (other ^ mode) & front_end.mode_mask == 0:
                 there = _function(front_end)
                 front_end.instruction_set(other).translate(there, pattern, word, context, other)
                 assert print_function(there) == print_function(plain), f"modes {mode:#x} and {other:#x} have one key"
@@ -349,10 +349,11 @@ class TargetContract:
             b = _function(front_end)
             following = front_end.instruction_set(mode).translate(b, pattern, word, context, mode)
             template = engine.backend.template(b.code, b.locals, table.size, context, following)
-            entry = template.fill(pattern.hole_values(word))
-            assert entry.size == table.size
-            assert entry.next_context == following
-            assert engine.backend.join([entry], 0x1000, not entry.ends).code
+            joiner = engine.translator.joiner
+            entry = joiner.enter(None, 0, template, pattern.hole_values(word))
+            block = joiner.join([entry], 0x1000)
+            assert block.code
+            assert block.table[4] == table.size
 
     def test_execution(self, table: Encodings, pattern: Pattern, host: HostRunner) -> None:
         """Interpreter and host do the same, and an access that faults changes nothing of the state."""

@@ -473,12 +473,12 @@ class Engine:
         """Multi-threaded: this thread runs one vCPU; the runtime lets it sleep when it is halted."""
         cpu = cpus[0]
         env = cpu.env
-        run, miss, missed = lib.raddle_run, self.miss, lib.RADDLE_MISS
+        run, miss, missed, full = lib.raddle_run, self.miss, lib.RADDLE_MISS, lib.RADDLE_FULL
         while True:
             reason = run(env)
             if reason == missed:
-                if miss(env):
-                    self._serve(cpu, lib.RADDLE_FULL)
+                if miss(env) == full:
+                    self._serve(cpu, full)
             elif not self._serve(cpu, reason) and not self._park():
                 return
 

@@ -34,9 +34,14 @@ class InstructionSet(ABC):
     unit: int
     """Bytes of the smallest instruction, 2 or 4; instruction words are little-endian units."""
 
+    wide: tuple[int, int] = (0, 0)
+    """(shift, set): a unit is the first (high) half of an instruction of two units of 2 bytes when bit
+    ``unit >> shift & 31`` of the set is 1."""
+
     def is_wide(self, unit: int) -> bool:
         """Whether ``unit`` is the first (high) half of an instruction of two units."""
-        return False
+        shift, wide = self.wide
+        return bool(wide >> (unit >> shift & 31) & 1)
 
     @abstractmethod
     def decode(self, word: int, size: int) -> Pattern | None:
@@ -82,6 +87,9 @@ class FrontEnd(ABC):
     state: StateLayout
     registers: Sequence[Field] = ()
     """The general registers by number, as the numbers of ``InstructionSet.sharing`` mean them."""
+    mode_mask: int = -1
+    """Bits of the block mode that those instructions depend on whose ``Sharing`` says that not the whole mode matters.
+    """
     routines: Mapping[str, RoutineBuilder]
     """IR routines by name. Names that the runtime calls, as routines or as Python helpers:
 

@@ -23,17 +23,17 @@ class Sharing:
     """How the words of `pattern` share templates: see the module. Immutable, shared by all threads.
 
     `names` are the operands that are register numbers. `list_name` is one that is a set of them, bit n for register n,
-    whose members the semantics reach in ascending order. `mode_mask` has the bits of the block mode that a translation
-    depends on when all registers are in `FrontEnd.registers`.
+    whose members the semantics reach in ascending order. `mode_matters` tells that a translation depends on the whole
+    block mode; else, while all registers are in `FrontEnd.registers`, on the bits in `FrontEnd.mode_mask` alone.
     """
 
-    __slots__ = ("key_mask", "list_name", "mode_mask", "names", "pattern", "read")
+    __slots__ = ("key_mask", "list_name", "mode_matters", "names", "pattern", "read")
 
-    def __init__(self, pattern: Pattern, names: Sequence[str], list_name: str, mode_mask: int) -> None:
+    def __init__(self, pattern: Pattern, names: Sequence[str], list_name: str, mode_matters: bool) -> None:
         self.pattern = pattern
         self.names = tuple(names)
         self.list_name = list_name
-        self.mode_mask = mode_mask
+        self.mode_matters = mode_matters
         operands = (*self.names, list_name) if list_name else self.names
         self.key_mask = pattern.key_mask_without(operands)
         """The bits of a word that its translation depends on besides the registers."""

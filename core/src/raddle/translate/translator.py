@@ -1,307 +1,332 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From guest bytes to installed blocks: the memo of instructions and the loop that a block look-up miss runs."""
+"""From guest instructions to the memo of their translations, from which the runtime joins blocks.
+
+The runtime looks instruction words up and joins what it finds without Python and without the GIL; what it lacks, it
+asks for here (struct raddle_want).
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from time import thread_time_ns
 from typing import Any, Final
 
 from raddle.codegen.backend import BackEnd
-from raddle.codegen.template import Block, Entry, Template
+from raddle.codegen.joiner import Joiner, block_of
+from raddle.codegen.template import Block, Template
+from raddle.errors import MachineError
 from raddle.ir.builder import Builder
 from raddle.runtime._native import ffi, lib
 from raddle.translate.decode import Pattern
 from raddle.translate.frontend import FrontEnd, InstructionSet
 from raddle.translate.sharing import Models, Sharing
 
-MAX_INSTRUCTIONS: Final = 64
-"""Guest instructions in a block at the most."""
-
-_COUNT_MASK: Final = int(lib.RADDLE_COUNT_MASK)
-_NO_PAGE: Final = (1 << 64) - 1
+_EPILOGUE: Final = 1 << 63
 
 
 class BlockTrace:
     """What a listener of translations is told: see ``Translator.listeners``.
 
-    ``words`` are (instruction word, bytes), one for each of ``entries``; those of no instruction have size 0.
+    ``words`` are (instruction word, bytes), one for each row of ``block.table``; those of no instruction have size 0.
     """
 
-    __slots__ = ("block", "entries", "mode", "pc", "words")
+    __slots__ = ("block", "mode", "pc", "words")
 
-    def __init__(self, pc: int, mode: int, words: list[tuple[int, int]], entries: list[Entry], block: Block) -> None:
+    def __init__(self, pc: int, mode: int, words: list[tuple[int, int]], block: Block) -> None:
         self.pc = pc
         self.mode = mode
         self.words = words
-        self.entries = entries
         self.block = block
 
 
-class _Memo:
-    """What is known of one block mode: its instruction set, and its entries by word and context."""
+class _Scope:
+    """Translations that hold in one block mode, or in several that are equal to most instructions."""
 
-    __slots__ = ("entries", "epilogues", "mode", "prologue", "set")
+    __slots__ = ("known", "table", "templates")
 
-    def __init__(self, instruction_set: InstructionSet, mode: int, prologue: Entry | None) -> None:
-        self.set = instruction_set
+    def __init__(self, table: Any) -> None:
+        self.table = table
+        """The runtime's: raddle_table *."""
+        self.known: dict[int, Template] = {}
+        """What is in it, by word | context << 32."""
+        self.templates: dict[tuple[object, int, int], Template] = {}
+        """By pattern (size for undefined words), kept bits of the word, and context."""
+
+
+class _Mode:
+    """What is known of one block mode."""
+
+    __slots__ = ("context", "mode", "own", "prologue", "set", "shared")
+
+    def __init__(
+        self,
+        mode: int,
+        instruction_set: InstructionSet,
+        context: int,
+        own: _Scope,
+        shared: _Scope,
+        prologue: Template | None,
+    ) -> None:
         self.mode = mode
+        self.set = instruction_set
+        self.context = context
+        """Of a block's first instruction."""
+        self.own = own
+        self.shared = shared
+        """Of all modes that have the same bits in `FrontEnd.mode_mask`."""
         self.prologue = prologue
-        self.epilogues: dict[int, Entry | None] = {}
-        """By context."""
-        self.entries: dict[int, Entry] = {}
-        """By word | context << 32. Two threads may make the same entry; either will do."""
 
 
 class Translator:
-    """Translates for all vCPUs of a machine. Thread-safe: memo reads need no lock, compiling takes one."""
+    """Translates for all vCPUs of a machine. Thread-safe: reading the memo needs no lock, compiling takes one."""
 
     def __init__(self, frontend: FrontEnd, backend: BackEnd, context: Any) -> None:
+        """`context` is the runtime's, or None when nothing is to run: then `block` alone may be called."""
         self.frontend = frontend
         self.backend = backend
-        self.context = context
-        self.page_size = 1 << frontend.page_bits
-        self._memos: dict[int, _Memo] = {}
-        self._templates: dict[tuple[object, int, int, int], Template] = {}
-        """By pattern (size for undefined words), kept bits of the word, context and mode."""
-        self._shared_templates: dict[tuple[Sharing, int, tuple[int, ...], int, int], Template] = {}
+        self.joiner = Joiner(backend)
+        if context is not None:
+            lib.raddle_memo_use(context, self.joiner.memo)
+        self._modes: dict[int, _Mode] = {}
+        self._shared_scopes: dict[int, _Scope] = {}
+        self._model_templates: dict[tuple[Sharing, int, tuple[int, ...], int, int], Template] = {}
         """Of models, by the bits of the word besides the registers, the model's registers, context and mode."""
         self._models = Models(frontend.registers, [backend.place(field) for field in frontend.registers])
         self._lock = threading.Lock()
-        self.listeners: list[Callable[[BlockTrace], None]] = []
-        """Called with each block that was translated, on the translating thread."""
-        self.blocks = 0
-        self.instructions = 0
+        """Guards compiling, and every dictionary's growth."""
+        self._listeners: Sequence[Callable[[BlockTrace], object]] = ()
+        self.misses = 0
+        """Blocks whose translation needed Python."""
         self.compiled = 0
         """Instructions that were compiled; the other templates have been made of these."""
-        self.words = 0
-        """Distinct instruction words (by mode and context) that were looked up in the templates."""
         self.template_ns = 0
         self.total_ns = 0
 
-    def statistics(self) -> dict[str, int]:
-        """Counters: blocks, instructions, distinct words, templates, how many of them were compiled, and CPU time.
+    @property
+    def listeners(self) -> Sequence[Callable[[BlockTrace], object]]:
+        """Called with each block that was translated, on the translating thread."""
+        return self._listeners
 
-        The time is in nanoseconds: of all translation, and of compiling in it.
+    @listeners.setter
+    def listeners(self, listeners: Sequence[Callable[[BlockTrace], object]]) -> None:
+        self._listeners = tuple(listeners)
+        lib.raddle_memo_listen(self.joiner.memo, bool(listeners))
+
+    def statistics(self) -> dict[str, int]:
+        """Counters: distinct words, templates, how many of them were compiled, blocks that needed Python, and CPU time.
+
+        The time is in nanoseconds: in Python, and of compiling in it.
         """
+        scopes = [*self._shared_scopes.values(), *(mode.own for mode in list(self._modes.values()))]
         return {
-            "blocks": self.blocks,
-            "instructions": self.instructions,
-            "words": self.words,
-            "templates": len(self._templates),
+            "words": sum(len(scope.known) for scope in scopes),
+            "templates": sum(len(scope.templates) for scope in scopes),
             "compiled": self.compiled,
+            "translate_misses": self.misses,
             "translate_ns": self.total_ns,
             "template_ns": self.template_ns,
         }
 
     def miss(self, env: Any) -> int:
-        """Translate the block that `env` is to run next and install it; returns the runtime's answer (0: done).
+        """Make the block that `env` is to run next; returns the runtime's answer (RADDLE_FULL: flush, then again).
 
         When its first instruction cannot be fetched, enters the guest's exception instead.
         """
         started = thread_time_ns()
-        wanted = ffi.new("struct raddle_miss *")
-        if lib.raddle_miss(env, wanted):
-            return 0
-        pc, mode, flags, page, version = wanted.pc, wanted.mode, wanted.flags, wanted.page, wanted.version
-        host = wanted.memory
-        offset = pc & (self.page_size - 1)
-        limit = flags & _COUNT_MASK or MAX_INSTRUCTIONS
-        memo = self._memos.get(mode)
-        if memo is None:
-            memo = self._new_memo(mode)
-        unit = memo.set.unit
-        data = bytes(ffi.buffer(host + offset, min(self.page_size - offset, limit * 4)))
-        entries: list[Entry] = []
-        if memo.prologue is not None:
-            entries.append(memo.prologue)
-            limit += 1
-        if unit == 4:
-            size = self._gather4(memo, memoryview(data[: len(data) & -4]).cast("I"), limit, entries)
-            second, second_version = _NO_PAGE, 0
-        else:
-            size = self._gather2(memo, memoryview(data[: len(data) & -2]).cast("H"), limit, entries)
-            second, second_version = _NO_PAGE, 0
-            if size == 0:
-                # One instruction that goes on in the next page.
-                second = lib.raddle_code_page(env, pc + 2)
-                if second == _NO_PAGE:
-                    lib.raddle_fetch_fault(env, pc + 2)
-                    return 0
-                second_version = lib.raddle_code_begin(self.context, second)
-                rest = bytes(ffi.buffer(lib.raddle_phys_pointer(self.context, second, 2), 2))
-                data = data[:2] + rest
-                size = self._gather2(memo, memoryview(data).cast("H"), limit, entries)
-        last = entries[-1]
-        if last.next_context and not last.ends:
-            epilogue = self._epilogue(memo, last.next_context)
-            if epilogue is not None:
-                entries.append(epilogue)
-        block = self.backend.join(entries, pc, not entries[-1].ends)
-        desc = ffi.new("struct raddle_block_desc *")
-        desc.pc = pc
-        desc.mode = mode
-        desc.flags = flags
-        desc.phys[0] = page
-        desc.phys[1] = second
-        desc.version[0] = version
-        desc.version[1] = second_version
-        desc.guest_size = size
-        desc.ninsns = len(entries)
-        guest = ffi.from_buffer(data)
-        code = ffi.from_buffer(block.code)
-        table = ffi.from_buffer(block.table)
-        desc.guest = guest if second == _NO_PAGE else ffi.NULL
-        desc.code = code
-        desc.code_size = len(block.code)
-        desc.hot_start = block.hot_start
-        desc.cold_start = block.cold_start
-        desc.table = table
-        answer = lib.raddle_block_install(self.context, env, desc)
-        self.blocks += 1
-        self.instructions += len(entries)
-        if self.listeners:
-            self._tell(pc, mode, data, entries, block)
+        want = lib.raddle_wanted(env)
+        answer = want.answer
+        if answer != lib.RADDLE_WANTED:
+            answer = lib.raddle_translate(env)
+        while answer == lib.RADDLE_WANTED:
+            self._supply(want)
+            answer = lib.raddle_translate(env)
+        if self._listeners and want.joined.count:
+            self._tell(want)
+        self.misses += 1
         self.total_ns += thread_time_ns() - started
         return int(answer)
 
-    def entries(self, mode: int, data: bytes) -> list[Entry]:
-        """The entries of the instructions in `data` as a block in `mode` has them, to its end; for tests and tools."""
-        memo = self._memos.get(mode) or self._new_memo(mode)
-        entries: list[Entry] = []
-        if memo.set.unit == 4:
-            self._gather4(memo, memoryview(data).cast("I"), MAX_INSTRUCTIONS, entries)
+    def block(self, mode: int, data: bytes, pc: int) -> Block:
+        """The block of the instructions in `data`, to its end, as if they were at `pc`; for tests and tools."""
+        known = self._mode(mode)
+        entries = [] if known.prologue is None else [self._extra_entry(known.prologue)]
+        template = known.prologue
+        for word, size, context in self._words(known, data, 0, known.context):
+            template = self._known(known, word, size, context)
+            pattern = known.set.decode(word, size)
+            entries.append(self.joiner.enter(None, 0, template, pattern.hole_values(word) if pattern else ()))
+        if template is not None and template.next_context and not template.ends:
+            epilogue = self._extra(known.mode, template.next_context, self.frontend.epilogue, template.next_context)
+            entries += [] if epilogue is None else [self._extra_entry(epilogue)]
+        return self.joiner.join(entries, pc)
+
+    # -- what the runtime lacks ----------------------------------------------------------------------------------------
+
+    def _supply(self, want: Any) -> None:
+        kind = want.kind
+        if kind == lib.RADDLE_WANT_WORD:
+            mode = self._modes[want.mode]
+            data = bytes(ffi.buffer(want.data, want.data_size))
+            for _ in self._words(mode, data, want.position, want.context):
+                pass
+        elif kind == lib.RADDLE_WANT_VARIANT:
+            self.joiner.supply(want.joined.template_number, want.joined.variant_key)
+        elif kind == lib.RADDLE_WANT_EPILOGUE:
+            mode, context = self._modes[want.mode], want.context
+            epilogue = self._extra(mode.mode, context, self.frontend.epilogue, context)
+            self.joiner.enter(mode.own.table, _EPILOGUE | context << 32, epilogue, ())
         else:
-            self._gather2(memo, memoryview(data).cast("H"), MAX_INSTRUCTIONS, entries)
-        return entries
+            self._mode(want.mode)
 
-    def _gather4(self, memo: _Memo, units: memoryview, limit: int, entries: list[Entry]) -> int:
-        """Append entries of 4-byte instructions up to the block's end; returns the guest bytes taken."""
-        known = memo.entries
-        context = self.frontend.initial_context(memo.mode)
-        count = 0
-        limit -= len(entries)
-        for word in units:
-            key = word | context << 32
-            entry = known.get(key)
-            if entry is None:
-                entry = self._entry(memo, word, 4, context, key)
-            entries.append(entry)
-            count += 1
-            if entry.ends or count == limit:
-                break
-            context = entry.next_context
-        return count * 4
-
-    def _gather2(self, memo: _Memo, units: memoryview, limit: int, entries: list[Entry]) -> int:
-        """The same for instructions of one or two 2-byte units; 0 when the first one goes on beyond `units`."""
-        known = memo.entries
-        is_wide = memo.set.is_wide
-        context = self.frontend.initial_context(memo.mode)
-        end = len(units)
-        position = 0
-        while position < end and len(entries) < limit:
-            word = units[position]
-            size = 2
-            if is_wide(word):
-                if position + 1 == end:
-                    break
-                word = word << 16 | units[position + 1]
+    def _words(self, mode: _Mode, data: bytes, position: int, context: int) -> Iterator[tuple[int, int, int]]:
+        """Word, size and context of the instructions in `data` from `position` on, to the block's end; enters them."""
+        own, shared = mode.own.known, mode.shared.known
+        instructions = mode.set
+        unit = instructions.unit
+        end = len(data)
+        while position + unit <= end:
+            word = int.from_bytes(data[position : position + unit], "little")
+            size = unit
+            if unit == 2 and instructions.is_wide(word):
                 size = 4
+                if position + size > end:
+                    return
+                word = word << 16 | int.from_bytes(data[position + 2 : position + 4], "little")
             key = word | context << 32
-            entry = known.get(key)
-            if entry is None:
-                entry = self._entry(memo, word, size, context, key)
-            entries.append(entry)
-            position += size >> 1
-            if entry.ends:
-                break
-            context = entry.next_context
-        return position * 2
+            template = shared.get(key) or own.get(key) or self._enter(mode, word, size, context, key)
+            yield word, size, context
+            position += size
+            if template.ends:
+                return
+            context = template.next_context
 
-    def _new_memo(self, mode: int) -> _Memo:
+    def _known(self, mode: _Mode, word: int, size: int, context: int) -> Template:
+        key = word | context << 32
+        return mode.shared.known.get(key) or mode.own.known.get(key) or self._enter(mode, word, size, context, key)
+
+    def _mode(self, mode: int) -> _Mode:
+        known = self._modes.get(mode)
+        if known is not None:
+            return known
+        frontend, joiner = self.frontend, self.joiner
+        context = frontend.initial_context(mode)
+        prologue = self._extra(mode, context, frontend.prologue)
+        with self._lock:
+            known = self._modes.get(mode)
+            if known is not None:
+                return known
+            group = mode & frontend.mode_mask
+            shared = self._shared_scopes.get(group)
+            if shared is None:
+                shared = self._shared_scopes[group] = _Scope(joiner.table())
+            known = _Mode(mode, frontend.instruction_set(mode), context, _Scope(joiner.table()), shared, prologue)
+            native = ffi.new("struct raddle_mode *")
+            native.mode = mode
+            native.unit = known.set.unit
+            native.wide_shift, native.wide = known.set.wide
+            native.context = context
+            native.prologue = ffi.NULL if prologue is None else self._extra_entry(prologue)
+            native.table, native.shared = known.own.table, shared.table
+            if lib.raddle_memo_mode(joiner.memo, native):
+                raise MachineError("the guest uses more block modes than there is room for")
+            self._modes[mode] = known
+        return known
+
+    def _extra(self, mode: int, context: int, emit: Callable[..., None], *arguments: int) -> Template | None:
+        """Code of no guest instruction, at a block's start or end: of size 0, None where there is none."""
         b = Builder(self.frontend.word, self.frontend.state.nzcv)
-        self.frontend.prologue(b, mode)
-        prologue = self._extra(b, self.frontend.initial_context(mode))
-        memo = _Memo(self.frontend.instruction_set(mode), mode, prologue)
-        return self._memos.setdefault(mode, memo)
-
-    def _epilogue(self, memo: _Memo, context: int) -> Entry | None:
-        if context not in memo.epilogues:
-            b = Builder(self.frontend.word, self.frontend.state.nzcv)
-            self.frontend.epilogue(b, memo.mode, context)
-            memo.epilogues[context] = self._extra(b, context)
-        return memo.epilogues[context]
-
-    def _extra(self, b: Builder, context: int) -> Entry | None:
-        """Code of no guest instruction, at a block's start or end: an entry of size 0, None where there is none."""
+        emit(b, mode, *arguments)
         if not b.code:
             return None
         with self._lock:
-            return self.backend.template(b.code, b.locals, 0, context, context).fill(())
-
-    def _entry(self, memo: _Memo, word: int, size: int, context: int, key: int) -> Entry:
-        pattern = memo.set.decode(word, size)
-        if pattern is None:
-            entry = self._template(memo, None, word, size, context, word).fill(())
-        else:
-            kept = word & pattern.key_mask
-            template = self._templates.get((pattern, kept, context, memo.mode))
-            if template is None:
-                template = self._template(memo, pattern, word, size, context, kept)
-            entry = template.fill(pattern.hole_values(word))
-        memo.entries[key] = entry
-        self.words += 1
-        return entry
-
-    def _template(
-        self, memo: _Memo, pattern: Pattern | None, word: int, size: int, context: int, kept: int
-    ) -> Template:
-        key = (size if pattern is None else pattern, kept, context, memo.mode)
-        with self._lock:
-            template = self._templates.get(key)
-            if template is None:
-                sharing = None if pattern is None else memo.set.sharing(pattern)
-                if sharing is not None:
-                    template = self._shared(memo, sharing, word, size, context)
-                if template is None:
-                    template = self._compile(memo, pattern, word, size, context, None)
-                self._templates[key] = template
+            template = self.backend.template(b.code, b.locals, 0, context, context)
+            self.joiner.add(template)
         return template
 
+    def _extra_entry(self, template: Template) -> Any:
+        return self.joiner.enter(None, 0, template, ())
+
+    def _enter(self, mode: _Mode, word: int, size: int, context: int, key: int) -> Template:
+        pattern = mode.set.decode(word, size)
+        name: tuple[object, int, int]
+        values: tuple[int, ...]
+        if pattern is None:
+            name, values = (size, word, context), ()
+        else:
+            name, values = (pattern, word & pattern.key_mask, context), pattern.hole_values(word)
+        scope = mode.shared
+        template = scope.templates.get(name)
+        if template is None:
+            scope = mode.own
+            template = scope.templates.get(name)
+        if template is None:
+            scope, template = self._template(mode, pattern, word, size, context, name)
+        self.joiner.enter(scope.table, key, template, values)
+        scope.known[key] = template
+        return template
+
+    def _template(
+        self, mode: _Mode, pattern: Pattern | None, word: int, size: int, context: int, name: tuple[object, int, int]
+    ) -> tuple[_Scope, Template]:
+        with self._lock:
+            for scope in (mode.shared, mode.own):
+                if name in scope.templates:
+                    return scope, scope.templates[name]
+            scope, template = mode.own, None
+            sharing = None if pattern is None else mode.set.sharing(pattern)
+            if sharing is not None:
+                scope, template = self._shared(mode, sharing, word, size, context)
+            if template is None:
+                template = self._compile(mode, pattern, word, size, context, None)
+            if template.number < 0:
+                self.joiner.add(template)
+            scope.templates[name] = template
+        return scope, template
+
     def _compile(
-        self, memo: _Memo, pattern: Pattern | None, word: int, size: int, context: int, registers: dict[str, int] | None
+        self, mode: _Mode, pattern: Pattern | None, word: int, size: int, context: int, registers: dict[str, int] | None
     ) -> Template:
         started = thread_time_ns()
         b = Builder(self.frontend.word, self.frontend.state.nzcv)
-        next_context = memo.set.translate(b, pattern, word, context, memo.mode, registers)
+        next_context = mode.set.translate(b, pattern, word, context, mode.mode, registers)
         template = self.backend.template(b.code, b.locals, size, context, next_context)
+        template.variant(0, False)
         self.compiled += 1
         self.template_ns += thread_time_ns() - started
         return template
 
-    def _shared(self, memo: _Memo, sharing: Sharing, word: int, size: int, context: int) -> Template | None:
-        """The template of `word` made from its model's; None when that cannot be done."""
+    def _shared(
+        self, mode: _Mode, sharing: Sharing, word: int, size: int, context: int
+    ) -> tuple[_Scope, Template | None]:
+        """The template of `word` made from its model's, and where it holds; None when that cannot be done.
+
+        In a context the code may end with that for the next one, which goes into the block mode.
+        """
         numbers = sharing.numbers(word)
         model = self._models.model(numbers, len(numbers) - len(sharing.names))
-        mode = memo.mode & sharing.mode_mask if model.inside else memo.mode
-        key = (sharing, word & sharing.key_mask, model.numbers, context, mode)
-        template = self._shared_templates.get(key)
+        common = model.inside and not sharing.mode_matters and not context
+        key_mode = mode.mode & self.frontend.mode_mask if common else mode.mode
+        key = (sharing, word & sharing.key_mask, model.numbers, context, key_mode)
+        template = self._model_templates.get(key)
         if template is None:
-            template = self._compile(memo, sharing.pattern, word, size, context, sharing.operands(model.numbers))
-            self._shared_templates[key] = template
-        return template if model.same else template.renamed(model.model_fields, model.fields)
+            template = self._compile(mode, sharing.pattern, word, size, context, sharing.operands(model.numbers))
+            self._model_templates[key] = template
+        scope = mode.shared if common else mode.own
+        return scope, template if model.same else template.renamed(model.model_fields, model.fields)
 
-    def _tell(self, pc: int, mode: int, data: bytes, entries: list[Entry], block: Block) -> None:
+    def _tell(self, want: Any) -> None:
+        block = block_of(want.joined)
+        data = bytes(ffi.buffer(want.data, want.size))
+        halves = self._modes[want.mode].set.unit == 2
         words: list[tuple[int, int]] = []
         position = 0
-        for entry in entries:
-            raw = data[position : position + entry.size]
-            if entry.size == 4 and self._memos[mode].set.unit == 2:
+        for size in block.table[4::8]:
+            raw = data[position : position + size]
+            if size == 4 and halves:
                 raw = raw[2:] + raw[:2]
-            words.append((int.from_bytes(raw, "little"), entry.size))
-            position += entry.size
-        trace = BlockTrace(pc, mode, words, entries, block)
-        for listener in self.listeners:
+            words.append((int.from_bytes(raw, "little"), size))
+            position += size
+        trace = BlockTrace(want.pc, want.mode, words, block)
+        for listener in self._listeners:
             listener(trace)

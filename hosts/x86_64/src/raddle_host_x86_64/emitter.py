@@ -397,7 +397,7 @@ class Emitter(Assembler):
         """The last four bytes of the code are the literal `value`."""
         hole = value.aux
         assert isinstance(hole, Hole)
-        self.holes.append((self.code is self.cold, len(self.code) - 4, hole.index, addend, -1))
+        self.holes.append((self.code is self.cold, len(self.code) - 4, hole.index, addend, int(RelocKind.LITERAL32)))
 
     def use(self, value: Instruction, scratch: int) -> int:
         """`value` in a register: its own, or `scratch` after a move."""

@@ -12,24 +12,19 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from functools import cache
 from struct import Struct
 from typing import Final
 
-from raddle.codegen.template import Entry, Reloc, RelocKind, Shape, Template
+from raddle.codegen import template
+from raddle.codegen.template import OpenHole, Reloc, RelocKind, pack_fixups, pack_traits
 from raddle_host_x86_64.assembler import Assembler
 from raddle_host_x86_64.code_buffer import Label
 from raddle_host_x86_64.emitter import ENV, REGISTER_ARGUMENTS, Traced
 from raddle_host_x86_64.registers import RBP
 
-_ROW: Final = Struct("<HHBBH").pack
-_WORD: Final = Struct("<I").pack
 _PATCH: Final = Struct("<I").pack_into
 _M32: Final = 0xFFFFFFFF
-_CHAIN, _COLD, _HOT = int(RelocKind.CHAIN), int(RelocKind.COLD), int(RelocKind.HOT)
-
-OpenHole = tuple[int, int, int, int]
-"""(offset of the field, hole index, addend, kind of relocation that the sum goes to or -1 for the code)"""
+_COLD, _HOT = int(RelocKind.COLD), int(RelocKind.HOT)
 
 
 class _Form(dict[int, bytes]):
@@ -149,69 +144,30 @@ class Moved:
         return offset + self._shifts[bisect_left(self._starts, offset)]
 
 
-class Variant:
-    """One variant of a template: code with open holes, and the entries' common properties."""
+class Variant(template.Variant):
+    """One variant of a template, from which those with other registers are made."""
 
-    __slots__ = ("_by_kind", "_effects", "_entry", "_literal", "_shape", "_size", "cold", "hot", "kind")
+    __slots__ = ("cold_part", "hot_part")
 
-    def __init__(
-        self,
-        hot: Part,
-        cold: Part,
-        size: tuple[int, int],
-        effects: tuple[int, int, int, bool],
-        kind: int,
-        by_kind: bool,
-        shape: Shape | None = None,
-    ) -> None:
-        self.hot = hot
-        self.cold = cold
-        self.kind = kind
-        self._by_kind = by_kind
-        self._size = size
-        self._effects = effects
-        self._shape = _shape(hot, cold, size, effects) if shape is None else shape
-        self._entry: Entry | None = None
-        self._literal: tuple[bytes, bytes, int, int] | None = None
-        """For a single hole in the hot code: (code before it, code behind it, hole index, addend)."""
-        if len(hot.holes) == 1 and hot.holes[0][3] < 0 and not cold.holes:
-            offset, index, addend, _ = hot.holes[0]
-            self._literal = hot.code[:offset], hot.code[offset + 4 :], index, addend
+    def __init__(self, hot: Part, cold: Part, fixups: bytes, traits: int) -> None:
+        super().__init__(hot.code, cold.code, fixups, traits)
+        self.hot_part = hot
+        self.cold_part = cold
 
-    def fill(self, template: Template, values: tuple[int, ...]) -> Entry:
-        """The entry for these hole values."""
-        hot, cold = self.hot, self.cold
-        literal = self._literal
-        if literal is not None:
-            before, behind, index, addend = literal
-            code = before + _WORD((values[index] + addend) & _M32) + behind
-            return Entry(
-                template, values, code, cold.code, hot.relocs, cold.relocs, self._shape, self._by_kind, self.kind
-            )
-        if not (hot.holes or cold.holes):
-            entry = self._entry
-            if entry is None:
-                shape, by_kind = self._shape, self._by_kind
-                entry = Entry(template, values, hot.code, cold.code, hot.relocs, cold.relocs, shape, by_kind, self.kind)
-                self._entry = entry
-            return entry
-        hot_code, hot_relocs = _filled(hot, values) if hot.holes else (hot.code, hot.relocs)
-        cold_code, cold_relocs = _filled(cold, values) if cold.holes else (cold.code, cold.relocs)
-        return Entry(
-            template, values, hot_code, cold_code, hot_relocs, cold_relocs, self._shape, self._by_kind, self.kind
-        )
+    @classmethod
+    def compiled(cls, hot: Part, cold: Part, effects: tuple[int, int, int, bool], by_kind: bool) -> Variant:
+        """``effects`` are the flags that it defines and uses, what the host's flags hold afterwards, and `ends`."""
+        return cls(hot, cold, _fixups(hot, cold), pack_traits(*effects, by_kind))
 
     def renamed(self, sources: Sequence[int], targets: Sequence[int]) -> Variant:
         """The variant with other registers: `sources` are the places as values have them, `targets` host registers and
         offsets in the state."""
-        hot, cold = self.hot, self.cold
+        hot, cold = self.hot_part, self.cold_part
         hot_code, hot_moved = hot.encode(sources, targets)
         cold_code, cold_moved = cold.encode(sources, targets) if cold.code else (b"", None)
         hot_relocs, cold_relocs = hot.relocs, cold.relocs
         hot_holes, cold_holes = hot.holes, cold.holes
-        shape = None
-        if hot_moved is None and cold_moved is None:
-            shape = self._shape
+        fixups = self.fixups
         if hot_moved is not None or cold_moved is not None:
             hot_relocs = _move_relocs(hot_relocs, hot_moved, cold_moved, _COLD)
             cold_relocs = _move_relocs(cold_relocs, cold_moved, hot_moved, _HOT)
@@ -221,37 +177,15 @@ class Variant:
         if cold_moved is not None:
             cold_holes = [(cold_moved.place(offset), index, addend, kind) for offset, index, addend, kind in cold_holes]
             cold_code = _move_jumps(cold_code, cold.jumps, cold_moved)
-        return Variant(
-            Part(hot_code, hot_relocs, hot_holes, [], []),
-            Part(cold_code, cold_relocs, cold_holes, [], []),
-            self._size,
-            self._effects,
-            self.kind,
-            self._by_kind,
-            shape,
-        )
+        new_hot = Part(hot_code, hot_relocs, hot_holes, [], [])
+        new_cold = Part(cold_code, cold_relocs, cold_holes, [], [])
+        if hot_moved is not None or cold_moved is not None:
+            fixups = _fixups(new_hot, new_cold)
+        return Variant(new_hot, new_cold, fixups, self.traits)
 
 
-def _shape(hot: Part, cold: Part, size: tuple[int, int], effects: tuple[int, int, int, bool]) -> Shape:
-    chains = [offset & 7 for kind, offset, _ in hot.relocs if kind == _CHAIN]
-    if hot.holes:
-        chains += [offset & 7 for offset, _, _, kind in hot.holes if kind == _CHAIN]
-    pads = pads_for(tuple(chains[:2])) if chains else None
-    row = _ROW(len(hot.code), len(cold.code), size[0], 0, size[1])
-    plain = not (cold.code or hot.relocs) and all(hole[3] < 0 for hole in hot.holes)
-    return (row, pads, plain, *effects)
-
-
-def _filled(part: Part, values: tuple[int, ...]) -> tuple[bytes, list[Reloc]]:
-    code = bytearray(part.code)
-    relocs = part.relocs
-    for offset, index, addend, kind in part.holes:
-        if kind < 0:
-            _PATCH(code, offset, (values[index] + addend) & _M32)
-        else:
-            # Literals are 32 bits wide; addresses may be wider.
-            relocs = [*relocs, (kind, offset, ((values[index] & _M32 ^ 1 << 31) - (1 << 31)) + addend)]
-    return bytes(code), relocs
+def _fixups(hot: Part, cold: Part) -> bytes:
+    return pack_fixups(0, hot.relocs, hot.holes) + pack_fixups(1, cold.relocs, cold.holes)
 
 
 def _move_relocs(relocs: list[Reloc], own: Moved | None, other: Moved | None, crossing: int) -> list[Reloc]:
@@ -274,23 +208,6 @@ def _move_jumps(code: bytes, jumps: list[Jump], moved: Moved) -> bytes:
         at = moved.place(field)
         _PATCH(patched, at, (moved.place(target) - at - 4) & _M32)
     return bytes(patched)
-
-
-@cache
-def pads_for(offsets: tuple[int, ...]) -> bytes:
-    """How many bytes to skip, by start offset mod 8, so that no chainable rel32 crosses an 8-byte boundary.
-
-    `offsets` are those of the first two, mod 8. Such a field is patched by one aligned-within-8-bytes store while
-    others run it, which is then never torn. When there are so many that no place suits them all, the joiner leaves the
-    others unchainable.
-    """
-    pads = bytearray(8)
-    for start in range(8):
-        for skip in range(8):
-            if all((start + skip + offset) & 7 <= 4 for offset in offsets):
-                pads[start] = skip
-                break
-    return bytes(pads)
 
 
 def part(

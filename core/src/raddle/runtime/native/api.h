@@ -23,6 +23,8 @@ enum raddle_constants {
 
     RADDLE_INSTALL_OK = 0,
     RADDLE_INSTALL_RACED = 1,
+    RADDLE_WANTED = 9,   /* answer of raddle_translate and raddle_join: the memo lacks something */
+    RADDLE_FAULTED = 10, /* answer of raddle_translate: the fetch faulted, the guest's exception is entered */
 
     RADDLE_CALLEE_TLB_FILL = 0,
     RADDLE_CALLEE_FAULT = 1,
@@ -130,22 +132,133 @@ int raddle_restore_pc(void *env, uint64_t retaddr);
 /* Sets pc and insn_extra to the instruction that a host return address belongs to: its index in the block, or -1. */
 uint64_t raddle_block_at(raddle_context *context, uint64_t address); /* guest pc of its block, all ones: none */
 
+/* -- the memo: what Python has compiled, and joining it to blocks ------------------------------------------------- */
+
+enum raddle_memo_constants {
+    RADDLE_MAX_INSTRUCTIONS = 64, /* of a block */
+    RADDLE_MAX_ENTRIES = 66,      /* of a block: with its prologue and epilogue */
+    RADDLE_STUB_FIELDS = 4,
+    RADDLE_HOST_FLAGS = 4, /* kinds of what the host's flags can hold */
+    RADDLE_NO_HOLE = 65535,
+
+    RADDLE_FIX_PC32 = 0, /* how a field of a part is filled; x is value, plus the literal of the hole if there is one */
+    RADDLE_FIX_PC64 = 1, /* PC: guest pc of the instruction + x */
+    RADDLE_FIX_CHAIN = 2, /* rel32 of a jump that leaves for guest pc + x: aimed at a stub */
+    RADDLE_FIX_COLD = 3,  /* rel32 to offset x in the cold part */
+    RADDLE_FIX_HOT = 4,   /* rel32 to offset x in the hot part */
+    RADDLE_FIX_LITERAL32 = 5, /* x */
+    RADDLE_FIX_LITERAL8 = 6,
+
+    RADDLE_FIELD_TARGET32 = 0, /* guest address that a stub leaves for; in the entry check: of the block */
+    RADDLE_FIELD_TARGET64 = 1,
+    RADDLE_FIELD_JUMP = 2,  /* rel32 to the field that led to the stub */
+    RADDLE_FIELD_COUNT = 3, /* instructions of the block */
+    RADDLE_FIELD_LEAVE = 4, /* in the entry check: rel32 to the stub `leave` */
+
+    RADDLE_WANT_MODE = 0, /* nothing is known of the block mode */
+    RADDLE_WANT_WORD = 1, /* the word at `position` of `data`, in `context` */
+    RADDLE_WANT_EPILOGUE = 2, /* of `context`, to be entered under RADDLE_EPILOGUE | context << 32 */
+    RADDLE_WANT_VARIANT = 3   /* joined.variant_key of joined.template_number */
+};
+
+struct raddle_stub {
+    const uint8_t *code;
+    uint32_t size;
+    uint32_t field_count;
+    struct {
+        uint32_t offset, kind; /* RADDLE_FIELD_; 32 bits unless the kind says otherwise */
+    } fields[4];
+};
+
+struct raddle_rules { /* the host's part in a block */
+    uint32_t word_bits, page_bits;
+    struct raddle_stub entry;     /* begins each block */
+    struct raddle_stub leave;     /* where the entry check goes to leave the block */
+    struct raddle_stub chainable; /* of a jump that may be aimed at its target later */
+    struct raddle_stub indirect;  /* of any other */
+    uint8_t nops[8][8];           /* n bytes that do nothing, for n up to 7 */
+};
+
+struct raddle_fixup {
+    uint32_t offset; /* of the field, in its part */
+    uint8_t part;    /* 0 hot, 1 cold */
+    uint8_t kind;    /* RADDLE_FIX_ */
+    uint16_t hole;   /* or RADDLE_NO_HOLE */
+    int64_t value;
+};
+
+typedef struct raddle_memo raddle_memo;
+typedef struct memo_table raddle_table;
+typedef struct raddle_entry raddle_entry;
+
+struct raddle_mode {
+    uint32_t mode;    /* block mode */
+    uint32_t unit;    /* bytes of the smallest instruction: 2 or 4 */
+    uint32_t wide_shift, wide; /* an instruction has two units when bit (first unit >> shift) & 31 of `wide` is set */
+    uint32_t context; /* of a block's first instruction */
+    uint32_t pad;
+    raddle_entry *prologue; /* or NULL */
+    raddle_table *table;    /* entries of this mode by word | context << 32, and epilogues */
+    raddle_table *shared;   /* or NULL; entries that this mode has in common with others */
+};
+
+raddle_memo *raddle_memo_new(const struct raddle_rules *rules); /* NULL when out of memory */
+void raddle_memo_free(raddle_memo *memo);                       /* nobody may use it any more */
+void raddle_memo_use(raddle_context *context, raddle_memo *memo); /* translate from it; before anything runs */
+void raddle_memo_listen(raddle_memo *memo, int on);
+/* Whether every block that is not found makes raddle_run return, so that Python sees each translation. */
+uint32_t raddle_memo_template(raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_context);
+/* A template of `size` guest bytes, with no variants yet; `extra` is insn_extra of its instructions. Its number, all
+ * ones when out of memory. */
+int raddle_memo_variant(raddle_memo *memo, uint32_t number, uint32_t key, const uint8_t *hot, uint32_t hot_size,
+                        const uint8_t *cold, uint32_t cold_size, const uint8_t *fixups, uint32_t count,
+                        uint32_t traits);
+/* Give a template its variant for host flags key >> 1, with (key & 1) the guest's flags dead. `fixups` are `count`
+ * struct raddle_fixup, the hot part's first; `traits`: flag_defs | flag_uses << 4 | (host_flags + 1) << 8 | ends << 16
+ * | by_kind << 17, see raddle.codegen.template. 0, or -1 when out of memory. */
+raddle_table *raddle_memo_table(raddle_memo *memo);
+raddle_entry *raddle_memo_enter(raddle_memo *memo, raddle_table *table, uint64_t key, uint32_t number,
+                                const int64_t *values, uint32_t count);
+/* The entry of a template with these literals (NULL number all ones: of nothing), put into the table (may be NULL)
+ * unless the key is there; then that entry. The template has its variant 0. NULL when out of memory. */
+int raddle_memo_mode(raddle_memo *memo, const struct raddle_mode *mode); /* 0, or -1 when there are too many */
+void raddle_memo_falls_through(raddle_memo *memo, raddle_entry *entry);
+/* The chainable jump after the last instruction; before anything is joined. */
+
+struct raddle_joined {
+    uint8_t *code;
+    uint32_t code_size, capacity, hot_start, cold_start;
+    uint32_t count;                        /* rows of the table */
+    uint32_t template_number, variant_key; /* what is WANTED */
+    uint32_t pad;
+    uint8_t table[528];
+};
+int raddle_join(raddle_memo *memo, raddle_entry *const *entries, uint32_t count, uint64_t pc,
+                struct raddle_joined *out);
+/* Join entries to a block at pc: 0, RADDLE_WANTED, or RADDLE_FULL when out of memory. `out` begins as zeros. */
+void raddle_joined_clear(struct raddle_joined *out);
+
+struct raddle_want { /* written by raddle_translate; the vCPU's own thread reads it */
+    uint64_t pc;
+    uint64_t pages[2];    /* physical, all ones for none */
+    uint32_t versions[2]; /* of the pages */
+    uint32_t mode, flags; /* of the block that is to be made */
+    int32_t answer;       /* of the last raddle_translate */
+    uint32_t kind;        /* RADDLE_WANT_ */
+    uint32_t position, context;
+    uint32_t size;        /* guest bytes of the block */
+    uint32_t data_size;
+    uint8_t data[256];    /* the guest's bytes from pc on */
+    struct raddle_joined joined;
+};
+int raddle_translate(void *env);
+/* Make the block that env is to run next and install it; the answer is raddle_block_install's, WANTED or FAULTED. */
+struct raddle_want *raddle_wanted(void *env);
+
 /* -- running ---------------------------------------------------------------------------------------------------- */
 
 int raddle_run(void *env);
 uint32_t raddle_block_flags(void *env); /* after MISS: flags that the wanted block must have */
-struct raddle_miss {
-    uint64_t pc;
-    uint64_t page;    /* physical page that pc lies in */
-    uint32_t mode;
-    uint32_t flags;   /* block flags that the wanted block must have */
-    uint32_t version; /* of the page */
-    uint32_t pad;
-    void *memory;     /* the page, in host memory */
-};
-int raddle_miss(void *env, struct raddle_miss *out);
-/* After MISS: what to translate, its page begun as by raddle_code_begin: 0. Or 1: it cannot be fetched, and the guest's
- * exception is entered. One call, because each costs a Python thread the GIL. */
 uint64_t raddle_code_page(void *env, uint64_t address);
 /* Physical page that an instruction fetch in the current mode would read; all ones: it would fault, or is no memory. */
 void raddle_fetch_fault(void *env, uint64_t address); /* enter the guest's exception for a fetch there; pc is exact */
@@ -221,7 +334,7 @@ uint64_t raddle_icount(raddle_context *context);                   /* instructio
 struct raddle_stats {
     uint64_t big_lock_waits, big_lock_wait_ns;
     uint64_t exclusive_sections, exclusive_wait_ns;
-    uint64_t blocks, installs, installs_raced, installs_equal, invalidated, flushes;
+    uint64_t blocks, instructions, installs, installs_raced, installs_equal, invalidated, flushes;
     uint64_t timers_fired;
 };
 void raddle_stats(raddle_context *context, struct raddle_stats *out);
@@ -233,6 +346,7 @@ struct raddle_cpu_stats {
     uint64_t tlb_syncs, tlb_sync_ns; /* barriers that waited for other vCPUs */
     uint64_t tlb_records;            /* flushes that other vCPUs asked for */
     uint64_t notdirty;               /* stores to pages with code */
+    uint64_t joins, join_ns;         /* blocks made in raddle_run, from the memo alone */
 };
 void raddle_cpu_stats(void *env, struct raddle_cpu_stats *out);
 

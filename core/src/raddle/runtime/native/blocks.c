@@ -421,6 +421,7 @@ static int install(struct raddle_context *ctx, const struct raddle_block_desc *d
     }
     block_publish(ctx, b);
     ctx->installs++;
+    ctx->instructions += b->ninsns;
     return RADDLE_INSTALL_OK;
 }
 

@@ -50,6 +50,7 @@ static void cpu_free(struct raddle_cpu *cpu)
     pthread_mutex_destroy(&cpu->tlb_lock);
     pthread_mutex_destroy(&cpu->queue_lock);
     free(cpu->sync_tickets);
+    raddle_joined_clear(&cpu->want.joined);
     free(cpu->jumps);
     free(cpu->allocation);
     free(cpu);
@@ -143,6 +144,7 @@ void raddle_stats(raddle_context *ctx, struct raddle_stats *out)
     *out = (struct raddle_stats){.big_lock_waits = ctx->big_lock_waits, .big_lock_wait_ns = ctx->big_lock_wait_ns};
     pthread_mutex_lock(&ctx->code_lock);
     out->blocks = ctx->blocks.count;
+    out->instructions = ctx->instructions;
     out->installs = ctx->installs;
     out->installs_raced = ctx->installs_raced;
     out->installs_equal = ctx->installs_equal;

@@ -126,6 +126,56 @@ struct block_table {
     _Atomic uint32_t generation; /* counts flushes; changes in exclusive sections only */
 };
 
+#define MEMO_VARIANTS        (2 * RADDLE_HOST_FLAGS)
+#define MEMO_TEMPLATE_CHUNKS 4096
+#define RADDLE_EPILOGUE      ((uint64_t)1 << 63)
+
+/* The memo. What hangs below it is written once, under its lock, and published by a store-release. */
+struct variant {
+    const uint8_t *hot, *cold;
+    const struct raddle_fixup *fixups;
+    uint32_t hot_size, cold_size, fixup_count;
+    uint32_t chains;          /* jumps that leave */
+    uint8_t padded;           /* how many of chain_offsets there are */
+    uint8_t chain_offsets[2]; /* of the first chainable fields in the hot part, mod 8 */
+    uint8_t flag_defs, flag_uses;
+    int8_t host_flags;
+    bool ends, by_kind;
+};
+
+struct template {
+    uint32_t number, size, extra, next_context;
+    _Atomic(struct variant *) variants[MEMO_VARIANTS]; /* by host flags << 1 | dead */
+};
+
+struct raddle_entry {
+    uint64_t key;
+    struct template *template; /* NULL: nothing is to be emitted */
+    uint32_t values[];
+};
+
+struct memo_slots {
+    uint64_t mask, count;
+    _Atomic(struct raddle_entry *) slot[];
+};
+
+struct memo_table {
+    _Atomic(struct memo_slots *) slots;
+};
+
+struct raddle_memo {
+    pthread_mutex_t lock; /* a leaf */
+    struct raddle_rules rules;
+    uint64_t page_mask, word_mask;
+    struct raddle_entry *falls_through;
+    struct template *templates[MEMO_TEMPLATE_CHUNKS];
+    uint32_t template_count;
+    _Atomic(struct raddle_mode *) *modes;
+    uint32_t mode_count;
+    struct arena_chunk *arena;
+    _Atomic uint32_t listened;
+};
+
 struct callee {
     raddle_function function; /* or NULL, then a number */
     uint32_t number;
@@ -151,7 +201,8 @@ struct raddle_context {
     pthread_mutex_t code_lock;
     struct code_buffer code;
     struct block_table blocks;
-    uint64_t installs, installs_raced, installs_equal, invalidated, flushes; /* under code_lock */
+    uint64_t instructions, installs, installs_raced, installs_equal, invalidated, flushes; /* under code_lock */
+    struct raddle_memo *memo; /* set before anything runs */
 
     pthread_mutex_t big_lock;
     _Atomic uint64_t big_lock_waits, big_lock_wait_ns;
@@ -255,6 +306,8 @@ struct raddle_cpu {
     bool sync_wanted;
     uint64_t *sync_tickets; /* [ncpus]: queue_pushed of the others after our pushes */
 
+    struct raddle_want want;
+
     struct raddle_cpu_stats stats;
 };
 
@@ -327,6 +380,14 @@ void block_chain(struct raddle_cpu *cpu, struct raddle_block *target);
 bool block_overlaps(const struct raddle_context *ctx, const struct raddle_block *block, uint64_t paddr, uint64_t size);
 void jumps_clear(struct raddle_cpu *cpu);
 void jumps_clear_page(struct raddle_cpu *cpu, uint64_t page);
+
+/* memo.c */
+struct template *memo_template(struct raddle_memo *memo, uint32_t number);
+struct raddle_mode *memo_mode(struct raddle_memo *memo, uint32_t mode);                   /* NULL when not known */
+struct raddle_entry *memo_find(const struct memo_table *table, uint64_t key); /* likewise */
+
+/* join.c */
+bool translate_from_memo(struct raddle_cpu *cpu);
 
 /* blocks.c: stores to pages with code */
 bool page_holds_code(struct raddle_context *ctx, uint64_t paddr, uint64_t size); /* near the range, in its page */

@@ -138,23 +138,6 @@ uint32_t raddle_block_flags(void *env)
     return cpu_of(env)->block_flags & RADDLE_COUNT_MASK;
 }
 
-int raddle_miss(void *env, struct raddle_miss *out)
-{
-    struct raddle_cpu *cpu = cpu_of(env);
-    struct raddle_context *ctx = cpu->context;
-    out->pc = cpu->header->pc;
-    out->mode = cpu->header->mode;
-    out->flags = raddle_block_flags(env);
-    out->page = raddle_code_page(env, out->pc);
-    if (out->page == NONE) {
-        raddle_fetch_fault(env, out->pc);
-        return 1;
-    }
-    out->version = raddle_code_begin(ctx, out->page);
-    out->memory = raddle_phys_pointer(ctx, out->page, ctx->page_size);
-    return 0;
-}
-
 /* -- requests --------------------------------------------------------------------------------------------------- */
 
 static void run_due_timers(struct raddle_cpu *cpu)
@@ -316,6 +299,7 @@ static int run_exclusively(struct raddle_cpu *cpu)
     cpu->exclusive = false;
     raddle_exclusive_end(cpu->context);
     cpu_begin(cpu);
+    cpu->want.answer = RADDLE_INSTALL_OK;
     return block || faulted ? GO : RADDLE_MISS;
 }
 
@@ -341,7 +325,7 @@ static int run_once(struct raddle_cpu *cpu)
     }
     if (!block) {
         h->count_miss++;
-        return RADDLE_MISS;
+        return translate_from_memo(cpu) ? GO : RADDLE_MISS;
     }
     if (cpu->chain_slot)
         block_chain(cpu, block);

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from functools import cache
 from pkgutil import get_data
+from typing import Final
 
 from raddle.translate.decode import Decoder, Table
 from raddle_target_arm.decode.operands import FUNCTIONS
 
-__all__ = ["S_UNLESS_IN_IT", "a32", "a32_table", "is_t32_prefix", "t16", "t16_table", "t32", "t32_table", "tables"]
+__all__ = ["S_UNLESS_IN_IT", "T32_WIDE", "a32", "a32_table", "t16", "t16_table", "t32", "t32_table", "tables"]
 
 S_UNLESS_IN_IT = 2
 """The value of S where a 16-bit instruction sets the flags outside IT blocks only."""
@@ -70,6 +71,5 @@ def t32() -> Decoder:
     return t32_table(trusted=True).compile()
 
 
-def is_t32_prefix(halfword: int) -> bool:
-    """Whether `halfword` is the first half of a 32-bit T32 instruction (A6.1)."""
-    return halfword >= 0xE800
+T32_WIDE: Final = (11, 1 << 0b11101 | 1 << 0b11110 | 1 << 0b11111)
+"""The first halves of 32-bit T32 instructions (A6.1), as `InstructionSet.wide` has them."""

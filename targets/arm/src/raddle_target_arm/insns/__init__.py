@@ -159,8 +159,7 @@ class T32(_Instructions):
 
     unit = 2
 
-    def is_wide(self, unit: int) -> bool:
-        return decode.is_t32_prefix(unit)
+    wide = decode.T32_WIDE
 
     def __init__(self) -> None:
         super().__init__()

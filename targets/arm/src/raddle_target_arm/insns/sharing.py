@@ -11,7 +11,6 @@ from typing import Final
 
 from raddle.translate.decode import Pattern
 from raddle.translate.sharing import Sharing
-from raddle_target_arm.state import MODE_SWP, MODE_VECTOR, MODE_VFP
 
 _ALU: Final = [
     "AND",
@@ -78,15 +77,13 @@ _OPERANDS: Final[tuple[tuple[str, list[str]], ...]] = (
     ("n", ["MSR_reg"]),
     ("m", ["BX", "BLX_reg"]),
     ("n", ["CBZ", "CBNZ", "LDM", "STM"]),
+    ("", ["B", "BL", "NOP", "DMB"]),
 )
 
 _NAMES: Final = {name: tuple(letters.split()) for letters, names in _OPERANDS for name in names}
 _MODE_MATTERS: Final = frozenset({"BX", "BLX_reg", "CBZ", "CBNZ", "MRC", "MCR", "MSR_reg", "MRS"})
 """Those that depend on all of the block mode: they write it, or may be undefined."""
 _LISTS: Final = {"LDM": "l", "STM": "l"}
-
-_MODE_MASK: Final = ~(MODE_VFP | MODE_VECTOR | MODE_SWP)
-"""Without a write to the pc, which makes the next block's mode, none of these matter to the instructions here."""
 
 
 def make_sharing(pattern: Pattern) -> Sharing | None:
@@ -95,5 +92,5 @@ def make_sharing(pattern: Pattern) -> Sharing | None:
     if names is None:
         return None
     given = pattern.operands()
-    mode_mask = -1 if pattern.name in _MODE_MATTERS else _MODE_MASK
-    return Sharing(pattern, [name for name in names if name in given], _LISTS.get(pattern.name, ""), mode_mask)
+    given_names = [name for name in names if name in given]
+    return Sharing(pattern, given_names, _LISTS.get(pattern.name, ""), pattern.name in _MODE_MATTERS)

@@ -1,0 +1,518 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Translation from the memo: gather the entries of the instructions at an address, choose their variants, and join
+ * them to a block. Needs neither the GIL nor Python; what the memo lacks is told in `struct raddle_want`.
+ *
+ * A block is: entry check; the hot parts in order; where control falls through, a chainable jump; the cold parts; a stub
+ * for each jump that leaves; the stub through which the entry check leaves. */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CHAIN_SPAN 8 /* a chainable rel32 lies within so many aligned bytes, so that patching it is never torn */
+
+struct part {
+    struct raddle_entry *entry;
+    const struct variant *variant;
+    uint32_t key; /* of the variant */
+    uint32_t hot, cold;
+    uint64_t address;
+};
+
+struct join {
+    struct raddle_memo *memo;
+    struct raddle_joined *out;
+    struct part parts[RADDLE_MAX_ENTRIES + 1]; /* the last one may be the jump to what follows */
+    uint32_t count;                            /* of instructions */
+    uint64_t pc, end;
+};
+
+/* -- choosing variants ------------------------------------------------------------------------------------------ */
+
+static bool choose(struct join *j, struct part *p, uint32_t key)
+{
+    p->key = key;
+    p->variant = atomic_load_explicit(&p->entry->template->variants[key], memory_order_acquire);
+    if (!p->variant) {
+        j->out->template_number = p->entry->template->number;
+        j->out->variant_key = key;
+    }
+    return p->variant != NULL;
+}
+
+/* What the host's flags hold before each instruction chooses its variant. */
+static bool choose_by_kind(struct join *j)
+{
+    uint32_t kind = 0;
+    for (uint32_t i = 0; i < j->count; i++) {
+        struct part *p = &j->parts[i];
+        if (kind && p->variant->by_kind && !choose(j, p, kind << 1))
+            return false;
+        if (p->variant->host_flags >= 0)
+            kind = (uint32_t)p->variant->host_flags;
+    }
+    return true;
+}
+
+/* From the last to the first: instructions whose flags nobody can see do without. */
+static bool drop_dead_flags(struct join *j, bool *dropped)
+{
+    uint32_t live = 15;
+    for (uint32_t i = j->count; i-- > 0;) {
+        struct part *p = &j->parts[i];
+        uint32_t defs = p->variant->flag_defs;
+        if (defs && !(defs & live) && !(p->key & 1)) {
+            if (!choose(j, p, p->key | 1))
+                return false;
+            *dropped = true;
+        }
+        live = (live & ~defs) | p->variant->flag_uses;
+    }
+    return true;
+}
+
+static bool choose_variants(struct join *j)
+{
+    uint32_t defining = 0;
+    for (uint32_t i = 0; i < j->count; i++) {
+        if (!choose(j, &j->parts[i], 0))
+            return false;
+    }
+    if (!choose_by_kind(j))
+        return false;
+    for (uint32_t i = 0; i < j->count; i++)
+        defining += j->parts[i].variant->flag_defs != 0;
+    bool dropped = false;
+    if (defining > 1 && !drop_dead_flags(j, &dropped))
+        return false;
+    return !dropped || choose_by_kind(j);
+}
+
+/* -- laying out ------------------------------------------------------------------------------------------------- */
+
+static bool room(struct raddle_joined *out, uint32_t size)
+{
+    if (size <= out->capacity)
+        return true;
+    uint8_t *code = realloc(out->code, size);
+    if (!code)
+        return false;
+    out->code = code;
+    out->capacity = size;
+    return true;
+}
+
+/* Bytes to skip so that no chainable field of the hot part crosses a boundary. When no place suits them all, none are
+ * skipped, and fields that cross are not chained. */
+static uint32_t padding(const struct variant *v, uint32_t position)
+{
+    for (uint32_t skip = 0; skip < CHAIN_SPAN; skip++) {
+        bool fits = true;
+        for (uint32_t i = 0; i < v->padded; i++)
+            fits &= ((position + skip + v->chain_offsets[i]) & (CHAIN_SPAN - 1)) <= CHAIN_SPAN - 4;
+        if (fits)
+            return skip;
+    }
+    return 0;
+}
+
+static uint32_t append(uint8_t *code, uint32_t position, const uint8_t *bytes, uint32_t size)
+{
+    memcpy(code + position, bytes, size);
+    return position + size;
+}
+
+static uint32_t append_hot(struct join *j, struct part *p, uint32_t position, uint32_t *skipped)
+{
+    uint8_t *code = j->out->code;
+    *skipped = p->variant->padded ? padding(p->variant, position) : 0;
+    if (*skipped)
+        position = append(code, position, j->memo->rules.nops[*skipped], *skipped);
+    p->hot = position;
+    return append(code, position, p->variant->hot, p->variant->hot_size);
+}
+
+static void put32(uint8_t *at, uint64_t value)
+{
+    uint32_t low = (uint32_t)value;
+    memcpy(at, &low, sizeof low);
+}
+
+static void put64(uint8_t *at, uint64_t value)
+{
+    memcpy(at, &value, sizeof value);
+}
+
+/* Appends a stub; `target` and `jump` are the guest address that it leaves for and the field that led to it. */
+static void append_stub(struct join *j, const struct raddle_stub *stub, uint64_t target, uint32_t jump)
+{
+    uint8_t *code = j->out->code;
+    uint32_t start = j->out->code_size;
+    j->out->code_size = append(code, start, stub->code, stub->size);
+    for (uint32_t i = 0; i < stub->field_count; i++) {
+        uint32_t at = start + stub->fields[i].offset;
+        switch (stub->fields[i].kind) {
+        case RADDLE_FIELD_TARGET32:
+            put32(code + at, target);
+            break;
+        case RADDLE_FIELD_TARGET64:
+            put64(code + at, target);
+            break;
+        case RADDLE_FIELD_JUMP:
+            put32(code + at, (uint64_t)jump - at - 4);
+            break;
+        case RADDLE_FIELD_COUNT:
+            put32(code + at, j->count);
+            break;
+        }
+    }
+}
+
+/* The stub for the jump whose rel32 is at `at`. A jump inside the block's page can be chained; any other goes through
+ * the jump cache each time, because what another page maps to can change while this block stays valid. */
+static void append_exit(struct join *j, uint32_t at, uint64_t target)
+{
+    const struct raddle_rules *rules = &j->memo->rules;
+    put32(j->out->code + at, (uint64_t)j->out->code_size - at - 4);
+    target &= j->memo->word_mask;
+    bool chainable = !((target ^ j->pc) & j->memo->page_mask) && (at & (CHAIN_SPAN - 1)) <= CHAIN_SPAN - 4;
+    append_stub(j, chainable ? &rules->chainable : &rules->indirect, target, at);
+}
+
+static void apply(struct join *j, const struct part *p, const struct raddle_fixup *f)
+{
+    uint8_t *code = j->out->code;
+    uint32_t at = (f->part ? p->cold : p->hot) + f->offset;
+    uint64_t value = (uint64_t)f->value;
+    if (f->hole != RADDLE_NO_HOLE)
+        value += (uint64_t)(int64_t)(int32_t)p->entry->values[f->hole];
+    switch (f->kind) {
+    case RADDLE_FIX_LITERAL8:
+        code[at] = (uint8_t)value;
+        break;
+    case RADDLE_FIX_LITERAL32:
+        put32(code + at, value);
+        break;
+    case RADDLE_FIX_PC32:
+        put32(code + at, p->address + value);
+        break;
+    case RADDLE_FIX_PC64:
+        put64(code + at, (p->address + value) & j->memo->word_mask);
+        break;
+    case RADDLE_FIX_CHAIN:
+        append_exit(j, at, p->address + value);
+        break;
+    case RADDLE_FIX_COLD:
+        put32(code + at, p->cold + value - at - 4);
+        break;
+    case RADDLE_FIX_HOT:
+        put32(code + at, p->hot + value - at - 4);
+        break;
+    }
+}
+
+/* The entry check's own fields, and the stub through which it leaves. */
+static void finish_entry(struct join *j)
+{
+    const struct raddle_stub *entry = &j->memo->rules.entry;
+    uint8_t *code = j->out->code;
+    for (uint32_t i = 0; i < entry->field_count; i++) {
+        uint32_t at = entry->fields[i].offset;
+        switch (entry->fields[i].kind) {
+        case RADDLE_FIELD_LEAVE:
+            put32(code + at, (uint64_t)j->out->code_size - at - 4);
+            break;
+        case RADDLE_FIELD_COUNT:
+            put32(code + at, j->count);
+            break;
+        case RADDLE_FIELD_TARGET32:
+            put32(code + at, j->pc);
+            break;
+        }
+    }
+    append_stub(j, &j->memo->rules.leave, j->pc, 0);
+}
+
+static uint32_t size_at_most(const struct join *j, uint32_t parts)
+{
+    const struct raddle_rules *rules = &j->memo->rules;
+    uint32_t stub = rules->chainable.size > rules->indirect.size ? rules->chainable.size : rules->indirect.size;
+    uint32_t size = rules->entry.size + rules->leave.size;
+    for (uint32_t i = 0; i < parts; i++) {
+        const struct variant *v = j->parts[i].variant;
+        size += v->hot_size + v->cold_size + v->chains * stub + CHAIN_SPAN;
+    }
+    return size;
+}
+
+static int join(struct join *j, bool falls_through)
+{
+    struct raddle_joined *out = j->out;
+    uint32_t parts = j->count;
+    if (!choose_variants(j))
+        return RADDLE_WANTED;
+    if (falls_through) {
+        j->parts[parts].entry = j->memo->falls_through;
+        j->parts[parts].address = j->end;
+        if (!choose(j, &j->parts[parts++], 0))
+            return RADDLE_WANTED;
+    }
+    if (!room(out, size_at_most(j, parts)))
+        return RADDLE_FULL;
+    uint32_t position = append(out->code, 0, j->memo->rules.entry.code, j->memo->rules.entry.size);
+    out->hot_start = position;
+    for (uint32_t i = 0; i < parts; i++) {
+        struct part *p = &j->parts[i];
+        uint32_t skipped;
+        position = append_hot(j, p, position, &skipped);
+        if (i < j->count) {
+            struct instruction_row row = {.hot = (uint16_t)(p->variant->hot_size + skipped),
+                                          .cold = (uint16_t)p->variant->cold_size,
+                                          .guest = (uint8_t)p->entry->template->size,
+                                          .extra = (uint16_t)p->entry->template->extra};
+            memcpy(out->table + i * sizeof row, &row, sizeof row);
+        }
+    }
+    out->cold_start = position;
+    for (uint32_t i = 0; i < parts; i++) {
+        j->parts[i].cold = position;
+        position = append(out->code, position, j->parts[i].variant->cold, j->parts[i].variant->cold_size);
+    }
+    out->code_size = position;
+    for (uint32_t i = 0; i < parts; i++)
+        for (uint32_t f = 0; f < j->parts[i].variant->fixup_count; f++)
+            apply(j, &j->parts[i], &j->parts[i].variant->fixups[f]);
+    finish_entry(j);
+    out->count = j->count;
+    return RADDLE_INSTALL_OK;
+}
+
+static void add(struct join *j, struct raddle_entry *entry)
+{
+    if (!entry || !entry->template)
+        return;
+    struct part *p = &j->parts[j->count++];
+    p->entry = entry;
+    p->address = j->end;
+    j->end += entry->template->size;
+}
+
+/* Whether control never falls through the last entry. Every template's first variant exists before its first entry. */
+static bool ended(const struct join *j)
+{
+    if (!j->count)
+        return false;
+    const struct template *t = j->parts[j->count - 1].entry->template;
+    return atomic_load_explicit(&t->variants[0], memory_order_acquire)->ends;
+}
+
+int raddle_join(raddle_memo *memo, raddle_entry *const *entries, uint32_t count, uint64_t pc, struct raddle_joined *out)
+{
+    struct join j = {.memo = memo, .out = out, .pc = pc, .end = pc};
+    if (count > RADDLE_MAX_ENTRIES)
+        return RADDLE_FULL;
+    for (uint32_t i = 0; i < count; i++)
+        add(&j, entries[i]);
+    return join(&j, !ended(&j));
+}
+
+void raddle_joined_clear(struct raddle_joined *out)
+{
+    free(out->code);
+    memset(out, 0, sizeof *out);
+}
+
+/* -- gathering -------------------------------------------------------------------------------------------------- */
+
+struct gather {
+    struct raddle_want *want;
+    const struct raddle_mode *mode;
+    const uint8_t *memory; /* at pc */
+    uint32_t left;         /* bytes from pc to the end of its page */
+    uint32_t limit;        /* instructions at the most */
+    uint32_t context;
+};
+
+static uint32_t unit_at(const struct gather *g, uint32_t position)
+{
+    const uint8_t *at = g->memory + position;
+    return g->mode->unit == 4 ? __atomic_load_n((const uint32_t *)(const void *)at, __ATOMIC_RELAXED)
+                              : __atomic_load_n((const uint16_t *)(const void *)at, __ATOMIC_RELAXED);
+}
+
+/* The unit at `position`, copied to the guest bytes that are translated. */
+static uint32_t next_unit(struct gather *g, uint32_t position)
+{
+    uint32_t unit = unit_at(g, position);
+    memcpy(g->want->data + position, &unit, g->mode->unit);
+    return unit;
+}
+
+static bool is_wide(const struct raddle_mode *mode, uint32_t unit)
+{
+    return mode->unit == 2 && mode->wide >> (unit >> mode->wide_shift & 31) & 1;
+}
+
+/* The other half of an instruction whose first one is the last of the page: 0, or 1 when its fetch faults. */
+static int second_page(struct raddle_cpu *cpu, struct raddle_want *want)
+{
+    struct raddle_context *ctx = cpu->context;
+    uint64_t address = (want->pc + 2) & ctx->word_mask;
+    want->pages[1] = raddle_code_page(cpu->env, address);
+    if (want->pages[1] == NONE) {
+        raddle_fetch_fault(cpu->env, address);
+        return 1;
+    }
+    want->versions[1] = raddle_code_begin(ctx, want->pages[1]);
+    const uint8_t *memory = raddle_phys_pointer(ctx, want->pages[1], 2);
+    uint16_t unit = __atomic_load_n((const uint16_t *)(const void *)memory, __ATOMIC_RELAXED);
+    memcpy(want->data + 2, &unit, 2);
+    return 0;
+}
+
+static int want_word(struct gather *g, uint32_t position)
+{
+    struct raddle_want *want = g->want;
+    uint32_t size = g->limit * 4 < g->left ? g->limit * 4 : g->left;
+    for (uint32_t at = position; at + g->mode->unit <= size; at += g->mode->unit)
+        next_unit(g, at);
+    if (want->pages[1] == NONE)
+        want->data_size = size & ~(g->mode->unit - 1);
+    want->kind = RADDLE_WANT_WORD;
+    want->position = position;
+    want->context = g->context;
+    return RADDLE_WANTED;
+}
+
+static int gather(struct raddle_cpu *cpu, struct gather *g, struct join *j)
+{
+    struct raddle_want *want = g->want;
+    const struct raddle_mode *mode = g->mode;
+    uint32_t position = 0;
+    add(j, mode->prologue);
+    for (uint32_t count = 0; count < g->limit && position < g->left; count++) {
+        uint32_t size = mode->unit;
+        uint64_t word = next_unit(g, position);
+        if (is_wide(mode, (uint32_t)word)) {
+            size = 4;
+            if (position + 2 < g->left)
+                word = word << 16 | next_unit(g, position + 2);
+            else if (position)
+                break;
+            else if (second_page(cpu, want))
+                return RADDLE_FAULTED;
+            else {
+                word = word << 16 | want->data[2] | (uint32_t)want->data[3] << 8;
+                want->data_size = 4;
+            }
+        }
+        uint64_t key = word | (uint64_t)g->context << 32;
+        struct raddle_entry *entry = memo_find(mode->table, key);
+        if (!entry && mode->shared)
+            entry = memo_find(mode->shared, key);
+        if (!entry)
+            return want_word(g, position);
+        add(j, entry);
+        position += size;
+        g->context = entry->template->next_context;
+        if (ended(j))
+            break;
+    }
+    want->size = position;
+    if (!g->context || ended(j))
+        return RADDLE_INSTALL_OK;
+    struct raddle_entry *epilogue = memo_find(mode->table, RADDLE_EPILOGUE | (uint64_t)g->context << 32);
+    if (!epilogue) {
+        want->kind = RADDLE_WANT_EPILOGUE;
+        want->context = g->context;
+        return RADDLE_WANTED;
+    }
+    add(j, epilogue);
+    return RADDLE_INSTALL_OK;
+}
+
+/* -- translating ------------------------------------------------------------------------------------------------ */
+
+static int translate(struct raddle_cpu *cpu, struct raddle_want *want)
+{
+    struct raddle_context *ctx = cpu->context;
+    want->pc = cpu->header->pc;
+    want->mode = cpu->header->mode;
+    want->flags = raddle_block_flags(cpu->env);
+    want->pages[1] = NONE;
+    want->versions[1] = 0;
+    want->joined.count = 0;
+    const struct raddle_mode *mode = memo_mode(ctx->memo, want->mode);
+    if (!mode) {
+        want->kind = RADDLE_WANT_MODE;
+        return RADDLE_WANTED;
+    }
+    want->pages[0] = raddle_code_page(cpu->env, want->pc);
+    if (want->pages[0] == NONE) {
+        raddle_fetch_fault(cpu->env, want->pc);
+        return RADDLE_FAULTED;
+    }
+    want->versions[0] = raddle_code_begin(ctx, want->pages[0]);
+    uint32_t offset = (uint32_t)(want->pc & (ctx->page_size - 1));
+    uint32_t limit = want->flags & RADDLE_COUNT_MASK;
+    struct gather g = {
+        .want = want,
+        .mode = mode,
+        .memory = (const uint8_t *)raddle_phys_pointer(ctx, want->pages[0], ctx->page_size) + offset,
+        .left = (uint32_t)ctx->page_size - offset,
+        .limit = limit && limit < RADDLE_MAX_INSTRUCTIONS ? limit : RADDLE_MAX_INSTRUCTIONS,
+        .context = mode->context,
+    };
+    struct join j = {.memo = ctx->memo, .out = &want->joined, .pc = want->pc, .end = want->pc};
+    int answer = gather(cpu, &g, &j);
+    if (answer != RADDLE_INSTALL_OK)
+        return answer;
+    answer = join(&j, !ended(&j));
+    if (answer == RADDLE_WANTED)
+        want->kind = RADDLE_WANT_VARIANT;
+    if (answer != RADDLE_INSTALL_OK)
+        return answer;
+    struct raddle_block_desc desc = {
+        .pc = want->pc,
+        .mode = want->mode,
+        .flags = want->flags,
+        .phys = {want->pages[0], want->pages[1]},
+        .version = {want->versions[0], want->versions[1]},
+        .guest_size = want->size,
+        .ninsns = j.count,
+        .guest = want->pages[1] == NONE ? want->data : NULL,
+        .code = want->joined.code,
+        .code_size = want->joined.code_size,
+        .hot_start = want->joined.hot_start,
+        .cold_start = want->joined.cold_start,
+        .table = want->joined.table,
+    };
+    return raddle_block_install(ctx, cpu->env, &desc);
+}
+
+int raddle_translate(void *env)
+{
+    struct raddle_cpu *cpu = cpu_of(env);
+    cpu->want.answer = translate(cpu, &cpu->want);
+    return cpu->want.answer;
+}
+
+struct raddle_want *raddle_wanted(void *env)
+{
+    return &cpu_of(env)->want;
+}
+
+/* In the execution loop: whether the block has been made, as far as the memo reaches. */
+bool translate_from_memo(struct raddle_cpu *cpu)
+{
+    struct raddle_context *ctx = cpu->context;
+    cpu->want.answer = RADDLE_INSTALL_OK;
+    if (!ctx->memo || atomic_load_explicit(&ctx->memo->listened, memory_order_relaxed))
+        return false;
+    uint64_t start = now_ns();
+    int answer = raddle_translate(cpu->env);
+    cpu->stats.join_ns += now_ns() - start;
+    bool made = answer != RADDLE_WANTED && answer != RADDLE_FULL;
+    cpu->stats.joins += made;
+    return made;
+}

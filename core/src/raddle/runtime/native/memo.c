@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The memo: templates that the host's back end has compiled, and which of them, with which literals, stands for an
+ * instruction word. Python fills it; whoever translates reads it, without a lock and without the GIL.
+ *
+ * What has been entered never changes and is never freed before the memo is. Entering is serialised by `lock`, a leaf:
+ * nothing else is taken under it. */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK          (1u << 18)
+#define FIRST_SLOTS    64u
+#define TEMPLATE_CHUNK 1024u
+#define MODE_SLOTS     4096u
+
+static void *take(struct raddle_memo *memo, size_t size)
+{
+    size = (size + 7) & ~(size_t)7;
+    if (!memo->arena || memo->arena->used + size > memo->arena->size) {
+        size_t room = size > CHUNK ? size : CHUNK;
+        struct arena_chunk *c = malloc(sizeof *c + room);
+        if (!c)
+            return NULL;
+        *c = (struct arena_chunk){.next = memo->arena, .size = room};
+        memo->arena = c;
+    }
+    void *result = memo->arena->data + memo->arena->used;
+    memo->arena->used += size;
+    return result;
+}
+
+static const void *keep(struct raddle_memo *memo, const void *bytes, size_t size)
+{
+    void *copy = take(memo, size);
+    return copy && size ? memcpy(copy, bytes, size) : copy;
+}
+
+/* -- templates -------------------------------------------------------------------------------------------------- */
+
+struct template *memo_template(struct raddle_memo *memo, uint32_t number)
+{
+    return memo->templates[number / TEMPLATE_CHUNK] + number % TEMPLATE_CHUNK;
+}
+
+static uint32_t template_new(struct raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_context)
+{
+    uint32_t number = memo->template_count, chunk = number / TEMPLATE_CHUNK;
+    if (chunk >= MEMO_TEMPLATE_CHUNKS)
+        return UINT32_MAX;
+    if (!memo->templates[chunk] && !(memo->templates[chunk] = take(memo, TEMPLATE_CHUNK * sizeof(struct template))))
+        return UINT32_MAX;
+    struct template *t = memo_template(memo, number);
+    memset(t, 0, sizeof *t);
+    t->number = number;
+    t->size = size;
+    t->extra = extra;
+    t->next_context = next_context;
+    memo->template_count++;
+    return number;
+}
+
+uint32_t raddle_memo_template(raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_context)
+{
+    pthread_mutex_lock(&memo->lock);
+    uint32_t number = template_new(memo, size, extra, next_context);
+    pthread_mutex_unlock(&memo->lock);
+    return number;
+}
+
+static struct variant *variant_new(struct raddle_memo *memo, const uint8_t *hot, uint32_t hot_size,
+                                   const uint8_t *cold, uint32_t cold_size, const uint8_t *fixups, uint32_t count,
+                                   uint32_t traits)
+{
+    struct variant *v = take(memo, sizeof *v);
+    if (!v)
+        return NULL;
+    *v = (struct variant){
+        .hot = keep(memo, hot, hot_size),
+        .cold = keep(memo, cold, cold_size),
+        .fixups = keep(memo, fixups, count * sizeof(struct raddle_fixup)),
+        .hot_size = hot_size,
+        .cold_size = cold_size,
+        .fixup_count = count,
+        .flag_defs = traits & 15,
+        .flag_uses = traits >> 4 & 15,
+        .host_flags = (int8_t)(int)((traits >> 8 & 255) - 1),
+        .ends = traits >> 16 & 1,
+        .by_kind = traits >> 17 & 1,
+    };
+    if (!v->hot || !v->cold || !v->fixups)
+        return NULL;
+    for (uint32_t i = 0; i < count; i++)
+        if (v->fixups[i].kind == RADDLE_FIX_CHAIN) {
+            if (!v->fixups[i].part && v->padded < 2)
+                v->chain_offsets[v->padded++] = v->fixups[i].offset & 7;
+            v->chains++;
+        }
+    return v;
+}
+
+int raddle_memo_variant(raddle_memo *memo, uint32_t number, uint32_t key, const uint8_t *hot, uint32_t hot_size,
+                        const uint8_t *cold, uint32_t cold_size, const uint8_t *fixups, uint32_t count, uint32_t traits)
+{
+    if (key >= MEMO_VARIANTS || number >= memo->template_count)
+        return -1;
+    pthread_mutex_lock(&memo->lock);
+    struct variant *v = variant_new(memo, hot, hot_size, cold, cold_size, fixups, count, traits);
+    if (v)
+        atomic_store_explicit(&memo_template(memo, number)->variants[key], v, memory_order_release);
+    pthread_mutex_unlock(&memo->lock);
+    return v ? 0 : -1;
+}
+
+/* -- tables of entries ------------------------------------------------------------------------------------------ */
+
+static uint64_t hash(uint64_t key)
+{
+    key *= 0x9e3779b97f4a7c15u;
+    return key ^ key >> 29;
+}
+
+struct raddle_entry *memo_find(const struct memo_table *table, uint64_t key)
+{
+    const struct memo_slots *s = atomic_load_explicit(&table->slots, memory_order_acquire);
+    struct raddle_entry *e;
+    for (uint64_t at = hash(key);; at++) {
+        e = atomic_load_explicit(&s->slot[at & s->mask], memory_order_acquire);
+        if (!e || e->key == key)
+            return e;
+    }
+}
+
+static struct memo_slots *slots_new(struct raddle_memo *memo, uint64_t size)
+{
+    struct memo_slots *s = take(memo, sizeof *s + size * sizeof s->slot[0]);
+    if (s) {
+        s->mask = size - 1;
+        s->count = 0;
+        memset((void *)s->slot, 0, size * sizeof s->slot[0]);
+    }
+    return s;
+}
+
+static void put(struct memo_slots *s, struct raddle_entry *entry)
+{
+    uint64_t at = hash(entry->key);
+    while (atomic_load_explicit(&s->slot[at & s->mask], memory_order_relaxed))
+        at++;
+    atomic_store_explicit(&s->slot[at & s->mask], entry, memory_order_release);
+    s->count++;
+}
+
+/* Readers of the old slots go on with them: what they do not find there, they ask for. */
+static int enter(struct raddle_memo *memo, struct memo_table *table, struct raddle_entry *entry)
+{
+    struct memo_slots *s = atomic_load_explicit(&table->slots, memory_order_relaxed);
+    if (2 * (s->count + 1) > s->mask + 1) {
+        struct memo_slots *larger = slots_new(memo, 4 * (s->mask + 1));
+        if (!larger)
+            return -1;
+        for (uint64_t i = 0; i <= s->mask; i++) {
+            struct raddle_entry *e = atomic_load_explicit(&s->slot[i], memory_order_relaxed);
+            if (e)
+                put(larger, e);
+        }
+        atomic_store_explicit(&table->slots, larger, memory_order_release);
+        s = larger;
+    }
+    put(s, entry);
+    return 0;
+}
+
+static struct memo_table *table_new(struct raddle_memo *memo)
+{
+    struct memo_table *table = take(memo, sizeof *table);
+    struct memo_slots *s = table ? slots_new(memo, FIRST_SLOTS) : NULL;
+    if (!s)
+        return NULL;
+    atomic_init(&table->slots, s);
+    return table;
+}
+
+raddle_table *raddle_memo_table(raddle_memo *memo)
+{
+    pthread_mutex_lock(&memo->lock);
+    struct memo_table *table = table_new(memo);
+    pthread_mutex_unlock(&memo->lock);
+    return table;
+}
+
+static struct raddle_entry *entry_new(struct raddle_memo *memo, uint64_t key, uint32_t number, const int64_t *values,
+                                      uint32_t count)
+{
+    struct raddle_entry *entry = take(memo, sizeof *entry + count * sizeof entry->values[0]);
+    if (!entry)
+        return NULL;
+    entry->key = key;
+    entry->template = number == UINT32_MAX ? NULL : memo_template(memo, number);
+    for (uint32_t i = 0; i < count; i++)
+        entry->values[i] = (uint32_t)values[i];
+    return entry;
+}
+
+raddle_entry *raddle_memo_enter(raddle_memo *memo, raddle_table *table, uint64_t key, uint32_t number,
+                                const int64_t *values, uint32_t count)
+{
+    pthread_mutex_lock(&memo->lock);
+    struct raddle_entry *entry = table ? memo_find(table, key) : NULL;
+    if (!entry) {
+        entry = entry_new(memo, key, number, values, count);
+        if (entry && table && enter(memo, table, entry))
+            entry = NULL;
+    }
+    pthread_mutex_unlock(&memo->lock);
+    return entry;
+}
+
+/* -- block modes ------------------------------------------------------------------------------------------------ */
+
+struct raddle_mode *memo_mode(struct raddle_memo *memo, uint32_t mode)
+{
+    for (uint32_t at = mode;; at++) {
+        struct raddle_mode *m = atomic_load_explicit(&memo->modes[at % MODE_SLOTS], memory_order_acquire);
+        if (!m || m->mode == mode)
+            return m;
+    }
+}
+
+int raddle_memo_mode(raddle_memo *memo, const struct raddle_mode *description)
+{
+    int result = -1;
+    pthread_mutex_lock(&memo->lock);
+    struct raddle_mode *m = memo_mode(memo, description->mode);
+    if (m)
+        result = 0;
+    else if (memo->mode_count < MODE_SLOTS / 2 && (m = take(memo, sizeof *m))) {
+        *m = *description;
+        uint32_t at = m->mode;
+        while (atomic_load_explicit(&memo->modes[at % MODE_SLOTS], memory_order_relaxed))
+            at++;
+        atomic_store_explicit(&memo->modes[at % MODE_SLOTS], m, memory_order_release);
+        memo->mode_count++;
+        result = 0;
+    }
+    pthread_mutex_unlock(&memo->lock);
+    return result;
+}
+
+/* -- the memo as a whole ---------------------------------------------------------------------------------------- */
+
+static int stub_keep(struct raddle_memo *memo, struct raddle_stub *stub)
+{
+    return stub->field_count <= RADDLE_STUB_FIELDS && (stub->code = keep(memo, stub->code, stub->size)) ? 0 : -1;
+}
+
+raddle_memo *raddle_memo_new(const struct raddle_rules *rules)
+{
+    struct raddle_memo *memo = calloc(1, sizeof *memo);
+    if (!memo)
+        return NULL;
+    pthread_mutex_init(&memo->lock, NULL);
+    memo->rules = *rules;
+    memo->page_mask = ~(((uint64_t)1 << rules->page_bits) - 1);
+    memo->word_mask = rules->word_bits == 64 ? UINT64_MAX : ((uint64_t)1 << rules->word_bits) - 1;
+    memo->modes = calloc(MODE_SLOTS, sizeof *memo->modes);
+    if (!memo->modes || stub_keep(memo, &memo->rules.entry) || stub_keep(memo, &memo->rules.leave) ||
+        stub_keep(memo, &memo->rules.chainable) || stub_keep(memo, &memo->rules.indirect)) {
+        raddle_memo_free(memo);
+        return NULL;
+    }
+    return memo;
+}
+
+void raddle_memo_free(raddle_memo *memo)
+{
+    for (struct arena_chunk *next, *c = memo->arena; c; c = next) {
+        next = c->next;
+        free(c);
+    }
+    free(memo->modes);
+    pthread_mutex_destroy(&memo->lock);
+    free(memo);
+}
+
+void raddle_memo_listen(raddle_memo *memo, int on)
+{
+    atomic_store(&memo->listened, on != 0);
+}
+
+void raddle_memo_falls_through(raddle_memo *memo, raddle_entry *entry)
+{
+    memo->falls_through = entry;
+}
+
+void raddle_memo_use(raddle_context *ctx, raddle_memo *memo)
+{
+    ctx->memo = memo;
+}
