@@ -18,10 +18,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pluggy
 
+from raddle.entry_points import EntryPoint, entry_points
 from raddle.errors import PluginError, UsageError, unknown
 from raddle.ordering import MemoryOrder
 
@@ -34,6 +35,7 @@ __all__ = [
     "ENTRY_POINT_GROUP",
     "Board",
     "Device",
+    "EntryPoint",
     "HelperPackage",
     "Host",
     "Registry",
@@ -183,18 +185,6 @@ REQUIRED_ATTRIBUTES: Final[dict[str, dict[str, type]]] = {
 # --- registry ---------------------------------------------------------------------------------------------------
 
 
-class EntryPoint(Protocol):
-    """The part of importlib-metadata's EntryPoint that the registry uses."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def value(self) -> str: ...
-
-    def load(self) -> Any: ...
-
-
 def machine_name() -> str:
     """What `platform.machine()` says, which takes an import that is worth saving."""
     if hasattr(os, "uname"):
@@ -209,9 +199,7 @@ Descriptor = TypeVar("Descriptor", Target, Host, Board, Device, HelperPackage)
 
 def installed() -> Iterable[EntryPoint]:
     """The entry points of the group in every distribution on `sys.path`."""
-    import importlib_metadata
-
-    return importlib_metadata.entry_points(group=ENTRY_POINT_GROUP)
+    return entry_points(ENTRY_POINT_GROUP)
 
 
 class Registry:
