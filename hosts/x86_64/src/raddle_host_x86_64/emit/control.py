@@ -10,8 +10,8 @@ from raddle.ir.builder import Callee, Instruction, Label
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, Hole, Type
 from raddle.runtime.layout import OFFSET
-from raddle_host_x86_64.emit.integer import as_lea
-from raddle_host_x86_64.emitter import HANDLERS, CodegenError, Emitter, emits
+from raddle_host_x86_64.emit.integer import as_lea, finish_ahead
+from raddle_host_x86_64.emitter import CALLS, HANDLERS, MEMORY, CodegenError, Emitter, emits
 from raddle_host_x86_64.registers import R8, RAX, RBP, RCX, RDI, RDX, RSI
 
 
@@ -76,6 +76,40 @@ def br(e: Emitter, op: Instruction) -> None:
     following = e.next_is(Op.LABEL)
     if following is None or following.aux is not op.aux:
         e.JMP_near(e.host_label(op.aux))
+
+
+def _leave_in_cold(e: Emitter, code: int, if_true: Label, if_false: Label) -> bool:
+    """Put what leaves the block under the condition, an exception above all, out of the hot part's way."""
+    function = e.function
+    start = end = e.position + 1
+    if start >= len(function) or function[start].op is not Op.LABEL or function[start].aux is not if_true:
+        return False
+    while True:
+        end += 1
+        if end + 1 >= len(function) or function[end].op in _NOT_COLD:
+            return False
+        if function[end].op in _INDIRECT:
+            break
+    after = function[end + 1]
+    if after.op is not Op.LABEL or after.aux is not if_false or e.routine or _is_target(e, if_true):
+        return False
+    e.Jcc_rel32(code, 0)
+    e.hot_relocs.append((int(RelocKind.COLD), len(e.code) - 4, len(e.cold)))
+    e.done.add(start)
+    hot, kind, touched, flags_value = e.code, e.kind, e.touched, e.flags_value
+    e.code = e.cold
+    for position in range(start + 1, end + 1):
+        e.position = position
+        if position not in e.done:
+            HANDLERS[function[position].op](e, function[position])
+            finish_ahead(e, position)
+    e.code, e.kind, e.touched, e.flags_value = hot, kind, touched, flags_value
+    return True
+
+
+_INDIRECT: Final = frozenset({Op.GOTO_INDIRECT, Op.EXIT_MAIN})
+_NOT_COLD: Final = MEMORY | (CALLS - {Op.CALL}) | {Op.LABEL, Op.BR, Op.BRCOND, Op.GOTO, Op.RET}
+"""What has cold parts or chainable exits of its own, or branches."""
 
 
 def _conditional_move(e: Emitter, code: int, if_true: Label, if_false: Label) -> bool:
@@ -144,7 +178,7 @@ def brcond(e: Emitter, op: Instruction) -> None:
     assert isinstance(targets, tuple)
     if_true, if_false = targets
     code = e.condition(op.args[0])
-    if _conditional_move(e, code, if_true, if_false):
+    if _leave_in_cold(e, code, if_true, if_false) or _conditional_move(e, code, if_true, if_false):
         return
     following = e.next_is(Op.LABEL)
     if following is not None and following.aux is if_true:

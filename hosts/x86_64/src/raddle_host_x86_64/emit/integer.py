@@ -341,13 +341,14 @@ _SHIFTS: Final = {
 }  # fmt: skip
 
 
-def finish_ahead(e: Emitter, ins: Instruction) -> None:
-    """`ins`, which comes later, has been emitted already: do what is done after an operation."""
+def finish_ahead(e: Emitter, position: int) -> None:
+    """What is at `position` has been emitted ahead of its turn: do what is done after an operation."""
+    ins = e.function[position]
     if e.pending >= 0:
         e.MOVQ_mr(RSP, 8 * (ins.location - SPILL), e.pending)
         e.pending = -1
-    e._release(ins, ins.position)
-    e.done.add(ins.position)
+    e._release(ins, position)
+    e.done.add(position)
 
 
 def _scaled_sum(e: Emitter, ins: Instruction, wide: bool, scale: int) -> bool:
@@ -361,7 +362,7 @@ def _scaled_sum(e: Emitter, ins: Instruction, wide: bool, scale: int) -> bool:
     base, index = e.use(other, RDX), e.use(ins.args[0], RCX)
     e.position = add.position
     (e.LEAQ_rx if wide else e.LEA_rx)(e.define(add), base, index, scale, 0)
-    finish_ahead(e, add)
+    finish_ahead(e, e.position)
     return True
 
 

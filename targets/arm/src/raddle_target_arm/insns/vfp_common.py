@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from functools import wraps
 
-from raddle.ir.builder import Builder, Value
-from raddle.ir.types import Field
+from raddle.ir.builder import Builder, Value, routine
+from raddle.ir.types import Field, Type
 from raddle.translate.decode import Fields
 from raddle_target_arm.insns.common import Semantics, undefined
-from raddle_target_arm.state import DF, FPEXC, MODE_VECTOR, MODE_VFP, SF, D, S
+from raddle_target_arm.state import DF, FPEXC, MODE_T, MODE_VECTOR, MODE_VFP, SF, D, S
 
 
 def check_enabled(b: Builder, f: Fields) -> None:
-    """Emit the Undefined Instruction exception for while FPEXC.EN, the only bit that FPEXC keeps, is 0."""
+    """Emit the Undefined Instruction exception for while FPEXC.EN, the only bit that FPEXC keeps, is 0.
+
+    It leaves by way of the execution loop: a branch would end the block after every VFP instruction.
+    """
     with b.if_(b.eq(b.get(FPEXC), 0)):
-        undefined(b, f)
+        b.call(routine("undefined"), b.pc(2 if f.mode & MODE_T else 4), b.const(f.it, Type.I32))
+        b.exit_main()
 
 
 def enabled(semantics: Semantics) -> Semantics:
