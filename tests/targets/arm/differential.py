@@ -417,11 +417,8 @@ def is_predictable(table: str, pattern: Pattern, word: int) -> bool:
         return False
     if name in ("LDRD_reg", "STRD_reg") and get("m") in (get("t"), get("u")):
         return False
-    if name in ("CPS", "MRS_banked", "MSR_banked"):
-        # Those of the current mode are UNPREDICTABLE.
-        if name == "CPS" and values["M"] and values["o"] not in BANK_OF_MODE:
-            return False
-        return get("sysm", 0x10) in (0x10, 0x11, 0x14, 0x15, 0x16) or (not get("R") and get("sysm") in range(5, 15))
+    if name == "CPS":
+        return not values["M"] or values["o"] in BANK_OF_MODE
     if block:
         registers = get("l", 0)
         return not (get("W") and registers >> get("n", 0) & 1 and registers & (1 << get("n", 0)) - 1)
@@ -476,10 +473,7 @@ def random_case(random: Random, table: str, pattern: Pattern, mode: int = MODE_S
 
 
 def _may_be_last_in_it_block(pattern: Pattern) -> bool:
-    """Whether the peer does that right: it loses ITSTATE in banked transfers."""
-    name = pattern.name
-    unpredictable = name in ("IT", "CPS", "SETEND", "CBZ", "CBNZ", "SRS") or "c" in pattern.letters
-    return not unpredictable and not name.endswith("_banked")
+    return pattern.name not in ("IT", "CPS", "SETEND", "CBZ", "CBNZ", "SRS") and "c" not in pattern.letters
 
 
 def _aim(random: Random, registers: list[int], name: str, values: dict[str, int]) -> None:

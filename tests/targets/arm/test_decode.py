@@ -181,8 +181,6 @@ EXAMPLES = [
     ("a32", 0xE1831F92, "strex r1, r2, [r3]", "STREX", "d=1 n=3 offset=0 t=2"),
     ("a32", 0xE14F1000, "mrs r1, spsr", "MRS", "R=1 d=1"),
     ("a32", 0xE129F001, "msr cpsr_fc, r1", "MSR_reg", "R=0 k=9 n=1"),
-    ("a32", 0xE1011300, "mrs r1, sp_irq", "MRS_banked", "R=0 d=1 k=1 sysm=17"),
-    ("a32", 0xE16EF201, "msr spsr_fiq, r1", "MSR_banked", "R=1 k=14 n=1 sysm=14"),
     ("a32", 0xF10E00D3, "cpsid if, #0x13", "CPS", "A=0 F=1 I=1 M=1 i=3 o=19"),
     ("a32", 0xF96D0513, "srsdb sp!, #0x13", "SRS", "P=1 U=0 W=1 o=19"),
     ("a32", 0xF8B10A00, "rfeia r1!", "RFE", "P=0 U=1 W=1 n=1"),
@@ -298,12 +296,17 @@ UNDEFINED_WORDS = [
     ("a32", 0xE1B02C9F, "lda: ARMv8"),
     ("a32", 0xE1000040, "crc32b: ARMv8"),
     ("a32", 0xE16F0061, "smc with should-be-zero bits set"),
+    ("a32", 0xE1011300, "mrs r1, sp_irq: Virtualization Extensions"),
+    ("a32", 0xE16EF201, "msr spsr_fiq, r1: Virtualization Extensions"),
+    ("a32", 0xE160006E, "eret: Virtualization Extensions"),
     ("a32", 0xE8900000, "ldm without registers"),
     ("t16", 0xBA80, "hlt: ARMv8"),
     ("t16", 0xB400, "push without registers"),
     ("t32", 0xEF000840, "vadd.i8 q0, q0, q0: Advanced SIMD"),
     ("t32", 0xF9200A0F, "vld1: Advanced SIMD"),
     ("t32", 0xF8CF0000, "str to a literal"),
+    ("t32", 0xF3E18130, "mrs r1, sp_irq: Virtualization Extensions"),
+    ("t32", 0xF3918E20, "msr spsr_fiq, r1: Virtualization Extensions"),
     ("t32", 0xF0F00000, "not assigned"),
 ]
 
@@ -364,8 +367,6 @@ NOT_IN_CAPSTONE = {
     "PLD": "the literal form of PLDW",
     "CPS": "a mode without mode change",
     "MSR_reg": "an empty mask",
-    "MRS_banked": "register numbers that are not assigned",
-    "MSR_banked": "register numbers that are not assigned",
     "VLDM": "FLDMX beyond d15",
     "VSTM": "FSTMX beyond d15",
     "UDF": "some immediates",
@@ -516,9 +517,6 @@ NOT_TRIED = {
 }
 """Names whose effect, undefined or not, is for the semantics to say, or that stop the emulator."""
 
-UNDEFINED_BY_STATE = {"MRS_banked", "MSR_banked"}
-"""Names whose words the semantics may find undefined: registers of absent modes, or of the mode that is current."""
-
 
 @pytest.mark.peer("unicorn")
 @pytest.mark.parametrize("name", SETS)
@@ -532,7 +530,7 @@ def test_undefined_words_are_those_of_an_emulator(name: str) -> None:
             continue
         undefined = emulator.is_undefined(word)
         if pattern:
-            assert not undefined or pattern.name in UNDEFINED_BY_STATE, f"{word:#x} {pattern}"
+            assert not undefined, f"{word:#x} {pattern}"
         elif not undefined and not any(word & mask == value for mask, value in ADVANCED_SIMD[name]):
             found = disassemble(name, word)
             if found and not re.search(r"\b(pc|sp)\b", found[1]):

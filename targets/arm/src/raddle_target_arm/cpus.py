@@ -2,7 +2,8 @@
 """CPU models: the values of the identification registers and of what reset gives.
 
 Cortex-A15 Technical Reference Manual (ARM DDI 0438), chapter 4, for revision r2p1. What this CPU does not have is
-left out of the values: Security and Virtualization Extensions (ID_PFR1, ID_DFR0) and Advanced SIMD (MVFR1).
+left out of the values: Security and Virtualization Extensions (ID_PFR1, ID_DFR0) and Advanced SIMD (MVFR1). So their
+instructions are undefined, but for HVC and SMC, which call the board's firmware.
 """
 
 from __future__ import annotations

@@ -165,11 +165,6 @@ def field_fits(lsb: int, width_minus_1: int) -> int:
 # Registers and register lists
 
 
-def sysm(high: int, low: int) -> int:
-    """SYSm of the banked forms of MRS and MSR (B9.2.3)."""
-    return high << 4 | low
-
-
 def even(register: int) -> int:
     return int(not register & 1)
 
@@ -303,7 +298,7 @@ FUNCTIONS: dict[str, Function] = {
         a32_imm, a32_imm_carry, t32_imm, t32_imm_carry, t32_imm16, vfp_imm32, vfp_imm64,
         a32_branch, a32_branch_exchange, branch8, branch11, t32_branch20, t32_branch24, t32_branch_exchange,
         field_width, not_below, field_fits,
-        sysm, even, exclusive_pair, different, differs, differs_pair, base, base_kept, banked_mode,
+        even, exclusive_pair, different, differs, differs_pair, base, base_kept, banked_mode,
         push_list, pop_list, some_list, not_listed, t32_stm, t32_ldm,
         single, double, single_list, double_list, pair_fits, load_pair,
         vmsr_register, vmrs_register, fraction16, fraction32, fraction_fits,

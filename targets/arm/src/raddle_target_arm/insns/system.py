@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 from raddle.ir.builder import Builder, Value, native
-from raddle.ir.types import Field, Type
+from raddle.ir.types import Type
 from raddle.ordering import MemoryOrder
 from raddle.runtime.layout import COMMON
 from raddle.translate.decode import Fields
@@ -30,25 +30,12 @@ from raddle_target_arm.exceptions import (
 )
 from raddle_target_arm.insns.common import LR, is_privileged, read, set_next, undefined, write
 from raddle_target_arm.state import (
-    BANK,
-    BANK_ABT,
-    BANK_FIQ,
-    BANK_IRQ,
-    BANK_SVC,
-    BANK_UND,
-    BANK_USR,
-    BANKED_LR,
-    BANKED_SP,
     CF,
-    FIQ_R8_R12,
     GE,
     MASKS,
     MODE_E,
     NF,
     QF,
-    REGISTERS,
-    SPSR,
-    USR_R8_R12,
     VF,
     ZF,
 )
@@ -110,65 +97,6 @@ def MSR_imm(b: Builder, f: Fields) -> None:
     _write_status(b, f, b.const(f.imm))
 
 
-_HIGH: Final = range(8, 13)
-_SP, _LR = REGISTERS[13], REGISTERS[14]
-
-
-def _banked_registers() -> dict[int, tuple[Field, Field, int, bool]]:
-    """By SYSm: where a register is while its bank is not current, where while it is, the bank, and whether r8 … r12
-    (of which there are two sets only: FIQ mode's and everybody else's). B9.2.3."""
-    table: dict[int, tuple[Field, Field, int, bool]] = {}
-    for number in _HIGH:
-        table[number - 8] = (USR_R8_R12[number - 8], REGISTERS[number], BANK_USR, True)
-        table[number] = (FIQ_R8_R12[number - 8], REGISTERS[number], BANK_FIQ, True)
-    for base, bank in ((0x05, BANK_USR), (0x0D, BANK_FIQ)):
-        table[base] = (BANKED_SP[bank], _SP, bank, False)
-        table[base + 1] = (BANKED_LR[bank], _LR, bank, False)
-    for base, bank in ((0x10, BANK_IRQ), (0x12, BANK_SVC), (0x14, BANK_ABT), (0x16, BANK_UND)):
-        table[base] = (BANKED_LR[bank], _LR, bank, False)
-        table[base + 1] = (BANKED_SP[bank], _SP, bank, False)
-    return table
-
-
-_BANKED: Final = _banked_registers()
-_BANKED_SPSR: Final = {0x0E: BANK_FIQ, 0x10: BANK_IRQ, 0x12: BANK_SVC, 0x14: BANK_ABT, 0x16: BANK_UND}
-
-
-def _is_current(b: Builder, bank: int, high: bool) -> Value:
-    """Whether a banked register is the current mode's own."""
-    if high and bank == BANK_USR:
-        return b.ne(b.get(BANK), BANK_FIQ)
-    return b.eq(b.get(BANK), bank)
-
-
-def MRS_banked(b: Builder, f: Fields) -> None:
-    """MRS<c> <Rd>, <banked register>   (B9.3.9)"""
-    table = _BANKED_SPSR if f.R else _BANKED
-    if not is_privileged(f) or f.sysm not in table:
-        undefined(b, f)
-    elif f.R:
-        write(b, f, f.d, b.get(SPSR[_BANKED_SPSR[f.sysm]]))
-    else:
-        banked, current, bank, high = _BANKED[f.sysm]
-        write(b, f, f.d, b.select(_is_current(b, bank, high), b.get(current), b.get(banked)))
-
-
-def MSR_banked(b: Builder, f: Fields) -> None:
-    """MSR<c> <banked register>, <Rn>   (B9.3.10)"""
-    table = _BANKED_SPSR if f.R else _BANKED
-    if not is_privileged(f) or f.sysm not in table:
-        undefined(b, f)
-        return
-    value = read(b, f, f.n)
-    if f.R:
-        b.set(SPSR[_BANKED_SPSR[f.sysm]], b.and_(value, CPSR_ALL))
-        return
-    banked, current, bank, high = _BANKED[f.sysm]
-    own = _is_current(b, bank, high)
-    b.set(banked, b.select(own, b.get(banked), value))
-    b.set(current, b.select(own, value, b.get(current)))
-
-
 _DISABLE, _ENABLE = 3, 2
 
 
@@ -225,7 +153,7 @@ def SMC(b: Builder, f: Fields) -> None:
 
 
 def ERET(b: Builder, f: Fields) -> None:
-    """ERET<c>: as SUBS PC, LR, #0 outside Hyp mode   (B9.3.3)"""
+    """ERET<c> of T32: SUBS PC, LR, #0. A32 has it with the Virtualization Extensions alone.   (B9.3.3)"""
     if is_privileged(f):
         exception_return(b, read(b, f, LR), read_spsr(b))
     else:
