@@ -364,16 +364,24 @@ class Machine:
         log(items, stream)
 
     def describe(self) -> str:
-        """The registers of all CPUs, in the manner of the architecture."""
+        """The registers of all CPUs, in the manner of the architecture; with the code around each one's pc unless the
+        machine runs.
+        """
         parts = []
         for cpu in self.cpus:
-            off = cpu.info().get("state") == "off"
-            parts.append(
-                f"CPU {cpu.index} is off" if off else f"CPU {cpu.index}\n{self.frontend.describe(cpu).rstrip()}"
-            )
+            if cpu.info().get("state") == "off":
+                parts.append(f"CPU {cpu.index} is off")
+                continue
+            parts += [f"CPU {cpu.index}", self.frontend.describe(cpu).rstrip()]
+            if self.state is not State.RUNNING:
+                parts += self._around(cpu)
         return "\n".join(parts)
 
     # --- inside
+
+    def _around(self, cpu: VCpu) -> list[str]:
+        around: Callable[[VCpu], list[str]] | None = getattr(self.engine, "around", None)
+        return [] if around is None else around(cpu)
 
     def _watch(self) -> None:
         if self._supervisor is None:

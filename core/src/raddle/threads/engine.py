@@ -310,6 +310,12 @@ class Engine:
 
         Log(self, items, stream)
 
+    def around(self, cpu: VCpu) -> list[str]:
+        """See `raddle.debug.listing.around`."""
+        from raddle.debug.listing import around
+
+        return around(cpu)
+
     def profile(self) -> None:
         """Measure where the time goes, for `stats`. Before `start`."""
         if self._profile is None:

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The instructions around a vCPU's pc, for people who look why their guest went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from raddle.errors import RaddleError
+from raddle.runtime._native import ffi, lib
+
+if TYPE_CHECKING:
+    from raddle.threads.vcpu import VCpu
+
+__all__ = ["around"]
+
+UNITS_BEFORE: Final = 4
+INSTRUCTIONS_AFTER: Final = 3
+UNMAPPED: Final = (1 << 64) - 1
+
+
+def around(cpu: VCpu) -> list[str]:
+    """Some instructions before the pc of `cpu`, the one there, marked, and some after it, a line each.
+
+    While the machine stands, that is paused or stopped and not yet closed.
+    """
+    if cpu.engine.context == ffi.NULL:
+        return []
+    pc = cpu.pc
+    before = _before(cpu, pc)
+    return [f"{'=>' if at == pc else '  '} {text}" for at, text in (*before, *_decode(cpu, pc, INSTRUCTIONS_AFTER + 1))]
+
+
+def _before(cpu: VCpu, pc: int) -> list[tuple[int, str]]:
+    """The longest run of instructions in the units before `pc` that ends there: which unit begins one is not known."""
+    unit = cpu.engine.frontend.instruction_set(cpu["mode"]).unit
+    for count in range(UNITS_BEFORE, 0, -1):
+        start = pc - count * unit
+        lines = list(_decode(cpu, start, count, pc)) if start >= 0 else []
+        if lines and lines[-1][0] == pc:
+            return lines[:-1]
+    return []
+
+
+def _decode(cpu: VCpu, at: int, count: int, end: int | None = None) -> Iterator[tuple[int, str]]:
+    """Address and text of `count` instructions from `at` on, as far as there is memory. With `end`, those before it,
+    and an empty text for it when one begins there.
+    """
+    instructions = cpu.engine.frontend.instruction_set(cpu["mode"])
+    for _ in range(count):
+        word, size = _read(cpu, at, instructions.unit), instructions.unit
+        if word is not None and instructions.is_wide(word):
+            low = _read(cpu, at + size, size)
+            word, size = None if low is None else word << 8 * size | low, 2 * size
+        if word is None:
+            if end is None:
+                yield at, f"{at:#010x}: there is no memory"
+            return
+        yield at, f"{at:#010x}: {word:0{2 * size}x}{' ' * (8 - 2 * size)}  {instructions.disassemble(word, size, at)}"
+        at += size
+        if end is not None and at >= end:
+            yield at, ""
+            return
+
+
+def _read(cpu: VCpu, address: int, size: int) -> int | None:
+    """What the vCPU would fetch at a virtual address; None where it cannot, or only from a device."""
+    frontend = cpu.engine.frontend
+    mmu_index = cpu["mode"] >> frontend.fetch_index_shift & 3
+    physical = lib.raddle_debug_translate(cpu.env, address, mmu_index)
+    if physical == UNMAPPED:
+        return None
+    try:
+        return int.from_bytes(cpu.engine.memory.read(physical, size), "little")
+    except RaddleError:
+        return None

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The code around a vCPU's pc, in what the machine says of itself."""
+
+from __future__ import annotations
+
+import platform
+import re
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from raddle import Machine
+
+pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
+
+GUESTS = Path(__file__).parents[1] / "guests/arm/prebuilt"
+LINE = re.compile(r"(=>|  ) 0x([0-9a-f]{8}): ((?:[0-9a-f]{4}){1,2}) +(\S.*)")
+LIMIT = 30
+
+
+def listed(guest: str, ready: Callable[[Machine], bool]) -> tuple[int, list[str]]:
+    """The pc and the lines of a guest that is paused when it is `ready`."""
+    with Machine(kernel=GUESTS / f"{guest}.elf") as machine:
+        machine.start()
+        deadline = time.monotonic() + LIMIT
+        while not ready(machine):
+            assert time.monotonic() < deadline, "it does not happen"
+            time.sleep(0.01)
+        assert "=>" not in machine.describe()
+        machine.pause()
+        lines = machine.describe().splitlines()
+        return machine.cpus[0].regs.pc, [line for line in lines if "0x" in line[:5]]
+
+
+def counter(machine: Machine, name: str) -> int:
+    value = machine.cpus[0].info()[name]
+    assert isinstance(value, int)
+    return value
+
+
+def loops(machine: Machine) -> bool:
+    """Whether a guest that says something, and then nothing any more, has come to that."""
+    if "\n" not in machine.console.text:
+        return False
+    time.sleep(0.2)
+    return True
+
+
+def test_around_a_loop() -> None:
+    pc, lines = listed("endless-loop", loops)
+    rows = [LINE.fullmatch(line) for line in lines]
+    assert [row and int(row[2], 16) for row in rows] == [pc + 4 * n for n in range(-4, 4)]
+    assert [row and row[1] for row in rows] == ["  "] * 4 + ["=>"] + ["  "] * 3
+    assert rows[4] is not None
+    assert rows[4][4] == f"b #{pc:#x}"
+
+
+def test_thumb_instructions_follow_each_other_up_to_the_pc() -> None:
+    pc, lines = listed("crc32-thumb", lambda machine: counter(machine, "count_lookup") > 50)
+    rows = [LINE.fullmatch(line) for line in lines]
+    places = [(int(row[2], 16), len(row[3]) // 2) for row in rows if row]
+    assert len(places) == len(rows) >= 5
+    assert all(at + size == following for (at, size), (following, _) in pairwise(places))
+    assert [row[2] for row in rows if row and row[1] == "=>"] == [f"{pc:08x}"]
+
+
+def test_a_pc_that_has_gone_astray() -> None:
+    pc, lines = listed("stray-pc", lambda machine: counter(machine, "count_exception") > 10)
+    assert lines == [f"=> {pc:#010x}: there is no memory"]
