@@ -88,8 +88,8 @@ def test_differs_in_registers_only(table: str, pattern: Pattern) -> None:
         free = rng.getrandbits(pattern.width) & ~(sharing.key_mask | pattern.mask)
         alike = word & sharing.key_mask | free | pattern.value
         registers = sharing.operands(model.numbers)
-        common = model.inside and not sharing.mode_matters and not context
-        shared_mode = mode & FRONT_END.mode_mask if common else mode
+        common = model.inside and sharing.mode_class >= 0 and not context
+        shared_mode = mode & FRONT_END.mode_masks[sharing.mode_class] if common else mode
         assert following == instruction_set.translate(shared, pattern, alike, context, shared_mode, registers)
         to_own = dict(zip(model.model_fields, model.fields, strict=True))
         used = {ins.aux for ins in shared.code if isinstance(ins.aux, Field)}

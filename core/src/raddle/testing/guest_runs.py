@@ -166,6 +166,7 @@ class Surroundings(FrontEnd):
         self.fetch_index_shift = guest.fetch_index_shift
         self.state = guest.state
         self.registers = guest.registers
+        self.mode_masks = guest.mode_masks
         self.page = 1 << guest.page_bits
         self.calls = _Calls()
         self.fault: tuple[int, bool] | None = None

@@ -333,10 +333,11 @@ class TargetContract:
         instructions.translate(plain, pattern, word, context, mode)
         instructions.translate(named, pattern, word, context, mode, sharing.operands(numbers))
         assert print_function(named) == print_function(plain)
-        if sharing.mode_matters or context or any(number >= len(front_end.registers) for number in numbers):
+        if sharing.mode_class < 0 or context or any(number >= len(front_end.registers) for number in numbers):
             return
+        mask = front_end.mode_masks[sharing.mode_class]
         for other in table.modes:
-            if (other ^ mode) & front_end.mode_mask == 0:
+            if (other ^ mode) & mask == 0:
                 there = _function(front_end)
                 front_end.instruction_set(other).translate(there, pattern, word, context, other)
                 assert print_function(there) == print_function(plain), f"modes {mode:#x} and {other:#x} have one key"

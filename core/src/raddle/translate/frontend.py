@@ -87,9 +87,8 @@ class FrontEnd(ABC):
     state: StateLayout
     registers: Sequence[Field] = ()
     """The general registers by number, as the numbers of ``InstructionSet.sharing`` mean them."""
-    mode_mask: int = -1
-    """Bits of the block mode that those instructions depend on whose ``Sharing`` says that not the whole mode matters.
-    """
+    mode_masks: Sequence[int] = ()
+    """Bits of the block mode that classes of instructions depend on, at most two classes: see ``Sharing``."""
     routines: Mapping[str, RoutineBuilder]
     """IR routines by name. Names that the runtime calls, as routines or as Python helpers:
 

@@ -23,17 +23,17 @@ class Sharing:
     """How the words of `pattern` share templates: see the module. Immutable, shared by all threads.
 
     `names` are the operands that are register numbers. `list_name` is one that is a set of them, bit n for register n,
-    whose members the semantics reach in ascending order. `mode_matters` tells that a translation depends on the whole
-    block mode; else, while all registers are in `FrontEnd.registers`, on the bits in `FrontEnd.mode_mask` alone.
+    whose members the semantics reach in ascending order. While all registers are in `FrontEnd.registers`, a translation
+    depends on the bits `FrontEnd.mode_masks[mode_class]` of the block mode alone, or on all of them if the class is -1.
     """
 
-    __slots__ = ("key_mask", "list_name", "mode_matters", "names", "pattern", "read")
+    __slots__ = ("key_mask", "list_name", "mode_class", "names", "pattern", "read")
 
-    def __init__(self, pattern: Pattern, names: Sequence[str], list_name: str, mode_matters: bool) -> None:
+    def __init__(self, pattern: Pattern, names: Sequence[str], list_name: str, mode_class: int) -> None:
         self.pattern = pattern
         self.names = tuple(names)
         self.list_name = list_name
-        self.mode_matters = mode_matters
+        self.mode_class = mode_class
         operands = (*self.names, list_name) if list_name else self.names
         self.key_mask = pattern.key_mask_without(operands)
         """The bits of a word that its translation depends on besides the registers."""

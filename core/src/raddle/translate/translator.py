@@ -57,7 +57,7 @@ class _Scope:
 class _Mode:
     """What is known of one block mode."""
 
-    __slots__ = ("context", "mode", "own", "prologue", "set", "shared")
+    __slots__ = ("context", "mode", "own", "prologue", "scopes", "set", "shared")
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class _Mode:
         instruction_set: InstructionSet,
         context: int,
         own: _Scope,
-        shared: _Scope,
+        shared: Sequence[_Scope],
         prologue: Template | None,
     ) -> None:
         self.mode = mode
@@ -74,7 +74,8 @@ class _Mode:
         """Of a block's first instruction."""
         self.own = own
         self.shared = shared
-        """Of all modes that have the same bits in `FrontEnd.mode_mask`."""
+        """Of all modes that have the same bits in `FrontEnd.mode_masks`, by class."""
+        self.scopes = (*shared, own)
         self.prologue = prologue
 
 
@@ -89,7 +90,7 @@ class Translator:
         if context is not None:
             lib.raddle_memo_use(context, self.joiner.memo)
         self._modes: dict[int, _Mode] = {}
-        self._shared_scopes: dict[int, _Scope] = {}
+        self._shared_scopes: dict[tuple[int, int], _Scope] = {}
         self._model_templates: dict[tuple[Sharing, int, tuple[int, ...], int, int], Template] = {}
         """Of models, by the bits of the word besides the registers, the model's registers, context and mode."""
         self._models = Models(frontend.registers, [backend.place(field) for field in frontend.registers])
@@ -181,7 +182,7 @@ class Translator:
 
     def _words(self, mode: _Mode, data: bytes, position: int, context: int) -> Iterator[tuple[int, int, int]]:
         """Word, size and context of the instructions in `data` from `position` on, to the block's end; enters them."""
-        own, shared = mode.own.known, mode.shared.known
+        known = [scope.known for scope in mode.scopes]
         instructions = mode.set
         unit = instructions.unit
         end = len(data)
@@ -194,7 +195,12 @@ class Translator:
                     return
                 word = word << 16 | int.from_bytes(data[position + 2 : position + 4], "little")
             key = word | context << 32
-            template = shared.get(key) or own.get(key) or self._enter(mode, word, size, context, key)
+            for entered in known:
+                template = entered.get(key)
+                if template is not None:
+                    break
+            else:
+                template = self._enter(mode, word, size, context, key)
             yield word, size, context
             position += size
             if template.ends:
@@ -203,7 +209,10 @@ class Translator:
 
     def _known(self, mode: _Mode, word: int, size: int, context: int) -> Template:
         key = word | context << 32
-        return mode.shared.known.get(key) or mode.own.known.get(key) or self._enter(mode, word, size, context, key)
+        for scope in mode.scopes:
+            if key in scope.known:
+                return scope.known[key]
+        return self._enter(mode, word, size, context, key)
 
     def _mode(self, mode: int) -> _Mode:
         known = self._modes.get(mode)
@@ -216,10 +225,7 @@ class Translator:
             known = self._modes.get(mode)
             if known is not None:
                 return known
-            group = mode & frontend.mode_mask
-            shared = self._shared_scopes.get(group)
-            if shared is None:
-                shared = self._shared_scopes[group] = _Scope(joiner.table())
+            shared = [self._shared_scope(index, mode & mask) for index, mask in enumerate(frontend.mode_masks)]
             known = _Mode(mode, frontend.instruction_set(mode), context, _Scope(joiner.table()), shared, prologue)
             native = ffi.new("struct raddle_mode *")
             native.mode = mode
@@ -227,11 +233,20 @@ class Translator:
             native.wide_shift, native.wide = known.set.wide
             native.context = context
             native.prologue = ffi.NULL if prologue is None else self._extra_entry(prologue)
-            native.table, native.shared = known.own.table, shared.table
+            native.table = known.own.table
+            for index, scope in enumerate(shared):
+                native.shared[index] = scope.table
             if lib.raddle_memo_mode(joiner.memo, native):
                 raise MachineError("the guest uses more block modes than there is room for")
             self._modes[mode] = known
         return known
+
+    def _shared_scope(self, mode_class: int, bits: int) -> _Scope:
+        """Under the lock."""
+        scope = self._shared_scopes.get((mode_class, bits))
+        if scope is None:
+            scope = self._shared_scopes[mode_class, bits] = _Scope(self.joiner.table())
+        return scope
 
     def _extra(self, mode: int, context: int, emit: Callable[..., None], *arguments: int) -> Template | None:
         """Code of no guest instruction, at a block's start or end: of size 0, None where there is none."""
@@ -255,12 +270,11 @@ class Translator:
             name, values = (size, word, context), ()
         else:
             name, values = (pattern, word & pattern.key_mask, context), pattern.hole_values(word)
-        scope = mode.shared
-        template = scope.templates.get(name)
-        if template is None:
-            scope = mode.own
+        for scope in mode.scopes:
             template = scope.templates.get(name)
-        if template is None:
+            if template is not None:
+                break
+        else:
             scope, template = self._template(mode, pattern, word, size, context, name)
         self.joiner.enter(scope.table, key, template, values)
         scope.known[key] = template
@@ -270,7 +284,7 @@ class Translator:
         self, mode: _Mode, pattern: Pattern | None, word: int, size: int, context: int, name: tuple[object, int, int]
     ) -> tuple[_Scope, Template]:
         with self._lock:
-            for scope in (mode.shared, mode.own):
+            for scope in mode.scopes:
                 if name in scope.templates:
                     return scope, scope.templates[name]
             scope, template = mode.own, None
@@ -305,14 +319,15 @@ class Translator:
         """
         numbers = sharing.numbers(word)
         model = self._models.model(numbers, len(numbers) - len(sharing.names))
-        common = model.inside and not sharing.mode_matters and not context
-        key_mode = mode.mode & self.frontend.mode_mask if common else mode.mode
+        mode_class = sharing.mode_class
+        common = model.inside and mode_class >= 0 and not context
+        key_mode = mode.mode & self.frontend.mode_masks[mode_class] if common else mode.mode
         key = (sharing, word & sharing.key_mask, model.numbers, context, key_mode)
         template = self._model_templates.get(key)
         if template is None:
             template = self._compile(mode, sharing.pattern, word, size, context, sharing.operands(model.numbers))
             self._model_templates[key] = template
-        scope = mode.shared if common else mode.own
+        scope = mode.shared[mode_class] if common else mode.own
         return scope, template if model.same else template.renamed(model.model_fields, model.fields)
 
     def _tell(self, want: Any) -> None:

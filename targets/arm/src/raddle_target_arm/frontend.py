@@ -20,12 +20,10 @@ from raddle_target_arm.state import (
     MODE_E,
     MODE_IT,
     MODE_IT_SHIFT,
+    MODE_MASKS,
     MODE_PRIVILEGED,
     MODE_SVC,
-    MODE_SWP,
     MODE_T,
-    MODE_VECTOR,
-    MODE_VFP,
     REGISTERS,
     STATE,
     it_state,
@@ -49,7 +47,7 @@ class ArmFrontEnd(FrontEnd):
     fetch_index_shift = MODE_PRIVILEGED.bit_length() - 1
     state = STATE
     registers = REGISTERS
-    mode_mask = ~(MODE_VFP | MODE_VECTOR | MODE_SWP)  # without a write to the pc, which makes the next block's mode
+    mode_masks = MODE_MASKS
     routines = exceptions.ROUTINES | mmu.ROUTINES | timers.ROUTINES
     python_helpers = {"psci": psci.call, "timer_line": timers.set_line}
 

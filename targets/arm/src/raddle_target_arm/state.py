@@ -174,6 +174,9 @@ MODE_IT: Final = 0xFF << MODE_IT_SHIFT
 MODE_DOMAIN_SLOT: Final = 1 << 2
 """Which pair of MMU indices is in use."""
 
+MODE_MASKS: Final = (~(MODE_VFP | MODE_VECTOR | MODE_SWP), MODE_T)
+"""What instructions depend on that neither write the pc nor may be undefined: with data accesses, and without."""
+
 MODE_EXECUTION: Final = MODE_T | MODE_E | MODE_IT
 """The bits that live in the block mode alone; the others are made from the state by ``compute_mode``."""
 

@@ -199,7 +199,7 @@ struct raddle_mode {
     uint32_t pad;
     raddle_entry *prologue; /* or NULL */
     raddle_table *table;    /* entries of this mode by word | context << 32, and epilogues */
-    raddle_table *shared;   /* or NULL; entries that this mode has in common with others */
+    raddle_table *shared[2]; /* or NULL; entries that this mode has in common with others */
 };
 
 raddle_memo *raddle_memo_new(const struct raddle_rules *rules); /* NULL when out of memory */

@@ -407,9 +407,11 @@ static int gather(struct raddle_cpu *cpu, struct gather *g, struct join *j)
             }
         }
         uint64_t key = word | (uint64_t)g->context << 32;
-        struct raddle_entry *entry = memo_find(mode->table, key);
-        if (!entry && mode->shared)
-            entry = memo_find(mode->shared, key);
+        struct raddle_entry *entry = NULL;
+        for (uint32_t i = 0; !entry && i < 2; i++)
+            entry = mode->shared[i] ? memo_find(mode->shared[i], key) : NULL;
+        if (!entry)
+            entry = memo_find(mode->table, key);
         if (!entry)
             return want_word(g, position);
         add(j, entry);

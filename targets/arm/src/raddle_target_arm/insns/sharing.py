@@ -81,8 +81,10 @@ _OPERANDS: Final[tuple[tuple[str, list[str]], ...]] = (
 )
 
 _NAMES: Final = {name: tuple(letters.split()) for letters, names in _OPERANDS for name in names}
-_MODE_MATTERS: Final = frozenset({"BX", "BLX_reg", "CBZ", "CBNZ", "MRC", "MCR", "MSR_reg", "MRS"})
+_MODE_MATTERS: Final = frozenset({"BX", "BLX_reg", "MRC", "MCR", "MSR_reg", "MRS"})
 """Those that depend on all of the block mode: they write it, or may be undefined."""
+_ACCESSES: Final = ("LD", "ST")
+"""How the names of those begin that access data."""
 _LISTS: Final = {"LDM": "l", "STM": "l"}
 
 
@@ -93,4 +95,5 @@ def make_sharing(pattern: Pattern) -> Sharing | None:
         return None
     given = pattern.operands()
     given_names = [name for name in names if name in given]
-    return Sharing(pattern, given_names, _LISTS.get(pattern.name, ""), pattern.name in _MODE_MATTERS)
+    mode_class = -1 if pattern.name in _MODE_MATTERS else 0 if pattern.name.startswith(_ACCESSES) else 1
+    return Sharing(pattern, given_names, _LISTS.get(pattern.name, ""), mode_class)
