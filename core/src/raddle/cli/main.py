@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser(command: str) -> Parser:
-    """The parser with the options of `command`; the other sub-commands are known by name and help alone."""
+    """The parser of `command`; without one, of all sub-commands, which it knows by name and help alone."""
     parser = Parser(
         prog="raddle",
         description="Dynamic binary translator and machine emulator: one host thread per guest CPU.",
@@ -67,6 +67,8 @@ def build_parser(command: str) -> Parser:
     parser.add_argument("--version", action="version", version=f"raddle {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, required=True)
     for name, text in COMMANDS.items():
+        if command in COMMANDS and name != command:
+            continue
         subparser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         if name == command:
             module = importlib.import_module(f"raddle.cli.{name.replace('-', '_')}")

@@ -303,17 +303,16 @@ def help_text() -> str:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Let `parser` read its words by the table: argparse would take `-smp4` for `-s -m p4`, and `-append -x` for two
-    options. It still knows the options' names, for shell completion.
+    options. For shell completion it knows the options' names.
     """
-    for option in OPTIONS:
-        names = [f"-{name}" for name in option.names]
-        if option.metavar:
-            parser.add_argument(*names, metavar=option.metavar)
-        else:
-            parser.add_argument(*names, action="store_true")
-
-    if "_ARGCOMPLETE" in os.environ:
-        return  # a shell asks for completions, which argcomplete finds by argparse's own reading
+    if "_ARGCOMPLETE" in os.environ:  # argcomplete finds completions by argparse's own reading
+        for option in OPTIONS:
+            names = [f"-{name}" for name in option.names]
+            if option.metavar:
+                parser.add_argument(*names, metavar=option.metavar)
+            else:
+                parser.add_argument(*names, action="store_true")
+        return
 
     def parse_known_args(args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
         options = parse(args or [])
