@@ -7,7 +7,7 @@ from typing import Final
 
 from raddle.ir.builder import Instruction
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Condition, Type
+from raddle.ir.types import Condition, Field, Type
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.emit.state import capture_flags
 from raddle_host_x86_64.emitter import ENV, SAVE_SLOT, SPILL, Emitter, emits
@@ -389,6 +389,13 @@ def shift(e: Emitter, ins: Instruction) -> None:
             by_immediate(e, target, count)
             e.clobber()
         return
+    if n.op is Op.HOLE:
+        target = e.define(ins)
+        e.move(target, a)
+        by_immediate(e, target, 8)  # any count but 1, which has an encoding of its own
+        e.hole8(n)
+        e.clobber()
+        return
     e.move(RCX, n)
     target = e.define(ins)
     e.move(target, a)
@@ -499,8 +506,19 @@ def extend(e: Emitter, ins: Instruction) -> None:
 
 @emits(Op.ZEXT)
 def zext(e: Emitter, ins: Instruction) -> None:
-    """Narrow values are zero-extended wherever they are."""
-    e.move(e.define(ins), ins.args[0])
+    """Narrow values are zero-extended wherever they are: what a pinned register holds need not be copied."""
+    value = ins.args[0]
+    field = value.aux
+    if (
+        value.op is Op.GET
+        and isinstance(field, Field)
+        and e.pinned.get(field.offset) == value.location
+        and ins.last_use >= 0
+        and not e.written(field, ins.position, ins.last_use)
+    ):
+        ins.location = value.location
+        return
+    e.move(e.define(ins), value)
 
 
 @emits(Op.TRUNC)
