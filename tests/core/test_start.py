@@ -15,7 +15,7 @@ from raddle.plugins import machine_name
 
 GUEST = Path(__file__).parents[1] / "guests/arm/prebuilt/hello.elf"
 
-UNUSED = {"capstone", "cffi", "elftools", "logging", "platform", "pycparser", "rich", "socket", "textwrap"}
+UNUSED = {"argparse", "capstone", "cffi", "elftools", "logging", "platform", "pycparser", "rich", "socket", "textwrap"}
 """Each of these takes a hundredth of a start or more to import."""
 
 PROGRAM = """

@@ -3,24 +3,23 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final, TextIO
 
 from raddle.cli.monitor import Monitor, show_stats
-from raddle.cli.options import BootOptions, configure
+from raddle.cli.options import BootOptions, configure, parse
 from raddle.errors import MachineError, UsageError
 from raddle.machine.chardev import CharDevice
 from raddle.machine.machine import Machine
 from raddle.machine.streams import ESCAPE_HELP, Command, PtyDevice, StdioDevice, parse_chardev
 
-__all__ = ["configure", "run"]
+__all__ = ["configure", "main"]
 
 TERMINATED: Final = 128
 """Plus the signal's number: exit status of a program that a signal has ended."""
@@ -34,9 +33,12 @@ INSIDE: Final = frozenset({"accel", "guest_errors", "stats"})
 """Log items that need nothing of the engine."""
 
 
-def run(arguments: argparse.Namespace) -> int:
+def main(words: Sequence[str]) -> int:
     """Boot the machine that the command line describes; returns the exit status."""
-    options: BootOptions = arguments.options
+    options = parse(words)
+    if isinstance(options, str):
+        print(options, end="")
+        return 0
     with _log(options.log_file) as log, _devices(options) as (serial, monitor_device):
         machine = _build(options, serial, log)
         return _run(machine, options, serial, monitor_device, log)

@@ -3,31 +3,23 @@
 """The `raddle` command: finds the sub-command's file, imports that file alone, and turns errors into one line.
 
 A sub-command's file defines `configure(parser)`, which adds its options, and `run(arguments) -> int`, which returns
-the exit status. Neither prints errors: they raise RaddleError.
+the exit status; or, where argparse cannot read its words, `main(words) -> int`, and `configure` for shell completion
+alone. None of them prints errors: they raise RaddleError.
 """
 
 from __future__ import annotations
 
-import argparse
 import atexit
 import gc
-import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import Final
 
-from raddle import __version__
-from raddle.errors import RaddleError, UsageError, unknown
+from raddle.cli.commands import COMMANDS, load
+from raddle.errors import RaddleError, unknown
 
 __all__ = ["main"]
-
-COMMANDS: Final = {
-    "boot": "boot a machine: system mode, with QEMU-style options",
-    "info": "list plug-ins, boards and CPUs, and the threading mode of each target on each host",
-    "demo": "run the bundled multi-processor guest and show what each vCPU did",
-    "new-target": "write a guest package that passes the target contract, to start from",
-}
 
 INTERRUPTED: Final = 130
 """128 + SIGINT, as shells report it."""
@@ -35,46 +27,6 @@ INTERRUPTED: Final = 130
 GC_THRESHOLD: Final = 1_000_000
 """Allocations between two searches for cyclic garbage. A start makes tens of thousands of objects that stay, and such a
 search looks at all of them."""
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are errors of one line, without the usage text."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see {self.prog} --help)")
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """Refuse what this parser does not know, with the nearest option that it does know."""
-        parsed, rest = super().parse_known_args(args, namespace)
-        if rest and rest[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(rest[0].partition("=")[0], self._option_string_actions, n=1)
-            hint = f"; the nearest that is: {near[0]}" if near else ""
-            self.error(f"option {rest[0]!r} is not supported{hint}")
-        if rest:
-            self.error(f"unexpected argument {rest[0]!r}")
-        return parsed, rest
-
-
-def build_parser(command: str) -> Parser:
-    """The parser of `command`; without one, of all sub-commands, which it knows by name and help alone."""
-    parser = Parser(
-        prog="raddle",
-        description="Dynamic binary translator and machine emulator: one host thread per guest CPU.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"raddle {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, required=True)
-    for name, text in COMMANDS.items():
-        if command in COMMANDS and name != command:
-            continue
-        subparser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        if name == command:
-            module = importlib.import_module(f"raddle.cli.{name.replace('-', '_')}")
-            module.configure(subparser)
-            subparser.set_defaults(run=module.run)
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,11 +54,17 @@ def _dispatch(arguments: list[str]) -> int:
     command = arguments[0] if arguments else ""
     if command and not command.startswith("-") and command not in COMMANDS:
         raise unknown("command", command, COMMANDS)
-    try:
-        parsed = build_parser(command).parse_args(arguments or ["--help"])
-    except SystemExit as request:  # --help and --version
-        return int(request.code or 0)
-    status: int = parsed.run(parsed)
+    module = load(command) if command in COMMANDS else None
+    if module is not None and hasattr(module, "main"):
+        status: int = module.main(arguments[1:])
+    else:
+        from raddle.cli.parser import build_parser  # late, for argparse, which a boot does without
+
+        try:
+            parsed = build_parser(command).parse_args(arguments or ["--help"])
+        except SystemExit as request:  # --help and --version
+            return int(request.code or 0)
+        status = parsed.run(parsed)
     sys.stdout.flush()
     return status
 
@@ -114,6 +72,8 @@ def _dispatch(arguments: list[str]) -> int:
 def _complete() -> None:
     """Answer the shell's request for completions; does not return."""
     import argcomplete
+
+    from raddle.cli.parser import build_parser
 
     words = os.environ.get("COMP_LINE", "").split()
     argcomplete.autocomplete(build_parser(words[1] if len(words) > 1 else ""))

@@ -6,13 +6,14 @@ Options begin with one dash or two; a value follows as the next word or after `=
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from raddle.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = ["OPTIONS", "BootOptions", "Option", "configure", "parse"]
 
@@ -302,23 +303,12 @@ def help_text() -> str:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Let `parser` read its words by the table: argparse would take `-smp4` for `-s -m p4`, and `-append -x` for two
-    options. For shell completion it knows the options' names.
+    """Tell `parser` the options' names, for shell completion. It does not read them: argparse would take `-smp4` for
+    `-s -m p4`, and `-append -x` for two options.
     """
-    if "_ARGCOMPLETE" in os.environ:  # argcomplete finds completions by argparse's own reading
-        for option in OPTIONS:
-            names = [f"-{name}" for name in option.names]
-            if option.metavar:
-                parser.add_argument(*names, metavar=option.metavar)
-            else:
-                parser.add_argument(*names, action="store_true")
-        return
-
-    def parse_known_args(args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
-        options = parse(args or [])
-        if isinstance(options, str):
-            print(options, end="")
-            parser.exit()
-        return argparse.Namespace(options=options, run=parser.get_default("run")), []
-
-    parser.parse_known_args = parse_known_args  # type: ignore[method-assign,assignment]
+    for option in OPTIONS:
+        names = [f"-{name}" for name in option.names]
+        if option.metavar:
+            parser.add_argument(*names, metavar=option.metavar)
+        else:
+            parser.add_argument(*names, action="store_true")

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sub-commands of `raddle`, and their files."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Final
+
+__all__ = ["COMMANDS", "load"]
+
+COMMANDS: Final = {
+    "boot": "boot a machine: system mode, with QEMU-style options",
+    "info": "list plug-ins, boards and CPUs, and the threading mode of each target on each host",
+    "demo": "run the bundled multi-processor guest and show what each vCPU did",
+    "new-target": "write a guest package that passes the target contract, to start from",
+}
+
+
+def load(command: str) -> Any:
+    """The module of a sub-command."""
+    return import_module(f"raddle.cli.{command.replace('-', '_')}")

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of the sub-commands, as argparse reads them."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from typing import Any, NoReturn
+
+from raddle import __version__
+from raddle.cli.commands import COMMANDS, load
+from raddle.errors import UsageError
+
+__all__ = ["Parser", "build_parser"]
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are errors of one line, without the usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuse what this parser does not know, with the nearest option that it does know."""
+        parsed, rest = super().parse_known_args(args, namespace)
+        if rest and rest[0].startswith("-"):
+            near = difflib.get_close_matches(rest[0].partition("=")[0], self._option_string_actions, n=1)
+            hint = f"; the nearest that is: {near[0]}" if near else ""
+            self.error(f"option {rest[0]!r} is not supported{hint}")
+        if rest:
+            self.error(f"unexpected argument {rest[0]!r}")
+        return parsed, rest
+
+
+def build_parser(command: str) -> Parser:
+    """The parser of `command`; without one, of all sub-commands, which it knows by name and help alone."""
+    parser = Parser(
+        prog="raddle",
+        description="Dynamic binary translator and machine emulator: one host thread per guest CPU.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"raddle {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, required=True)
+    for name, text in COMMANDS.items():
+        if command in COMMANDS and name != command:
+            continue
+        subparser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        if name == command:
+            module = load(name)
+            module.configure(subparser)
+            subparser.set_defaults(run=getattr(module, "run", None))
+    return parser
