@@ -20,7 +20,7 @@ from raddle.ir.builder import Builder, Callee, CalleeKind, native
 from raddle.ir.generate import ARENA_BASE
 from raddle.ir.interpreter import CpuState, Leave, Outcome, interpret
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Condition, Field, Type
+from raddle.ir.types import Condition, Field, Hole, Type
 from raddle.memory import AddressSpace
 from raddle.runtime import helpers
 from raddle.runtime._native import ffi, lib
@@ -143,10 +143,10 @@ class _Instructions(InstructionSet):
         word: int,
         context: int,
         mode: int,
-        registers: Mapping[str, int] | None = None,
+        operands: Mapping[str, int | Hole] | None = None,
     ) -> int:
         start = len(b.code)
-        following = self._guest.translate(b, pattern, word, context, mode, registers)
+        following = self._guest.translate(b, pattern, word, context, mode, operands)
         replace_callees(b, start)
         return following
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from raddle.ir.builder import Builder
-from raddle.ir.types import Field, StateLayout, Type
+from raddle.ir.types import Field, Hole, StateLayout, Type
 
 if TYPE_CHECKING:
     from raddle.translate.decode import Pattern
@@ -55,12 +55,12 @@ class InstructionSet(ABC):
         word: int,
         context: int,
         mode: int,
-        registers: Mapping[str, int] | None = None,
+        operands: Mapping[str, int | Hole] | None = None,
     ) -> int:
         """Emit one instruction (an undefined-instruction exception for None); return the next instruction's context.
 
         What is emitted may depend on the bits of ``word`` in ``pattern.key_mask``, on ``context`` and ``mode`` alone.
-        ``registers`` gives other values to the operands that ``sharing`` names.
+        ``operands`` gives other values to the operands that ``sharing`` names.
         """
 
     def sharing(self, pattern: Pattern) -> Sharing | None:

@@ -13,9 +13,9 @@ is modelled by one that the host keeps in the same kind of place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from raddle.ir.types import Field
+from raddle.ir.types import Field, Hole
 from raddle.translate.decode import Pattern
 
 
@@ -25,11 +25,32 @@ class Sharing:
     `names` are the operands that are register numbers. `list_name` is one that is a set of them, bit n for register n,
     whose members the semantics reach in ascending order. While all registers are in `FrontEnd.registers`, a translation
     depends on the bits `FrontEnd.mode_masks[mode_class]` of the block mode alone, or on all of them if the class is -1.
+
+    `literal` names a field that stays open as one more literal hole, after the pattern's, in the words for which
+    `literal_of` gives its value and not -1; the semantics then get a `Hole` for it.
     """
 
-    __slots__ = ("key_mask", "list_name", "mode_class", "names", "pattern", "read")
+    __slots__ = (
+        "key_mask",
+        "list_name",
+        "literal",
+        "literal_mask",
+        "literal_of",
+        "mode_class",
+        "names",
+        "pattern",
+        "read",
+    )
 
-    def __init__(self, pattern: Pattern, names: Sequence[str], list_name: str, mode_class: int) -> None:
+    def __init__(
+        self,
+        pattern: Pattern,
+        names: Sequence[str],
+        list_name: str,
+        mode_class: int,
+        literal: str = "",
+        literal_of: Callable[[int], int] | None = None,
+    ) -> None:
         self.pattern = pattern
         self.names = tuple(names)
         self.list_name = list_name
@@ -38,6 +59,10 @@ class Sharing:
         self.key_mask = pattern.key_mask_without(operands)
         """The bits of a word that its translation depends on besides the registers."""
         self.read = pattern.reader(operands)
+        self.literal = literal
+        self.literal_of = literal_of
+        self.literal_mask = pattern.key_mask_without((literal,))
+        """The bits that it depends on besides the literal."""
 
     def numbers(self, word: int) -> tuple[int, ...]:
         """The registers of `word`: those of the list, ascending, and those of `names`."""
@@ -47,10 +72,14 @@ class Sharing:
         members = values[-1]
         return (*(n for n in range(members.bit_length()) if members >> n & 1), *values[:-1])
 
-    def operands(self, numbers: tuple[int, ...]) -> dict[str, int]:
+    def open_literal(self) -> dict[str, int | Hole]:
+        """The literal as an operand that stays open."""
+        return {self.literal: Hole(len(self.pattern.hole_names), self.literal)}
+
+    def operands(self, numbers: tuple[int, ...]) -> dict[str, int | Hole]:
         """The operands that a word with these registers has."""
         count = len(numbers) - len(self.names)
-        operands = dict(zip(self.names, numbers[count:], strict=True))
+        operands: dict[str, int | Hole] = dict(zip(self.names, numbers[count:], strict=True))
         if self.list_name:
             operands[self.list_name] = sum(1 << number for number in numbers[:count])
         return operands
@@ -80,6 +109,8 @@ class Models:
     def __init__(self, registers: Sequence[Field], places: Sequence[int]) -> None:
         self._registers = registers
         self._places = places
+        self._alike = {place: [n for n, other in enumerate(places) if other == place] for place in places}
+        """Registers of one kind of place, by the place."""
         self._known: dict[tuple[int, tuple[int, ...]], Model] = {}
 
     def model(self, numbers: tuple[int, ...], ascending: int) -> Model:
@@ -90,18 +121,21 @@ class Models:
         return model
 
     def _make(self, numbers: tuple[int, ...], ascending: int) -> Model:
-        registers, places = self._registers, self._places
+        registers = self._registers
         chosen: dict[int, int] = {}
+        taken: set[int] = set()
         last = -1
         for position, number in enumerate(numbers):
             if number in chosen or number >= len(registers):
                 continue
-            unused = [n for n in range(len(registers)) if places[n] == places[number] and n not in chosen.values()]
-            if position < ascending:
-                unused = [n for n in unused if n > last]
-            if not unused:
+            least = last if position < ascending else -1
+            for candidate in self._alike[self._places[number]]:
+                if candidate > least and candidate not in taken:
+                    break
+            else:
                 return Model(numbers, (), (), False)
-            chosen[number] = last = unused[0]
+            chosen[number] = last = candidate
+            taken.add(candidate)
         return Model(
             tuple(chosen.get(number, number) for number in numbers),
             tuple(registers[number] for number in chosen.values()),

@@ -8,7 +8,7 @@ asks for here (struct raddle_want).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import thread_time_ns
 from typing import Any, Final
 
@@ -17,12 +17,17 @@ from raddle.codegen.joiner import Joiner, block_of
 from raddle.codegen.template import Block, Template
 from raddle.errors import MachineError
 from raddle.ir.builder import Builder
+from raddle.ir.types import Hole
 from raddle.runtime._native import ffi, lib
 from raddle.translate.decode import Pattern
 from raddle.translate.frontend import FrontEnd, InstructionSet
 from raddle.translate.sharing import Models, Sharing
 
 _EPILOGUE: Final = 1 << 63
+
+
+_Name = tuple[object, int, int]
+"""Of a template: pattern (its sharing if a literal is open; size for undefined words), kept bits of a word, context."""
 
 
 class BlockTrace:
@@ -50,8 +55,7 @@ class _Scope:
         """The runtime's: raddle_table *."""
         self.known: dict[int, Template] = {}
         """What is in it, by word | context << 32."""
-        self.templates: dict[tuple[object, int, int], Template] = {}
-        """By pattern (size for undefined words), kept bits of the word, and context."""
+        self.templates: dict[_Name, Template] = {}
 
 
 class _Mode:
@@ -91,8 +95,9 @@ class Translator:
             lib.raddle_memo_use(context, self.joiner.memo)
         self._modes: dict[int, _Mode] = {}
         self._shared_scopes: dict[tuple[int, int], _Scope] = {}
-        self._model_templates: dict[tuple[Sharing, int, tuple[int, ...], int, int], Template] = {}
-        """Of models, by the bits of the word besides the registers, the model's registers, context and mode."""
+        self._model_templates: dict[tuple[Sharing, int, tuple[int, ...], int, int, bool], Template] = {}
+        """Of models, by the bits of the word besides the registers, the model's registers, context, mode, and whether
+        its literal is open."""
         self._models = Models(frontend.registers, [backend.place(field) for field in frontend.registers])
         self._lock = threading.Lock()
         """Guards compiling, and every dictionary's growth."""
@@ -155,8 +160,8 @@ class Translator:
         template = known.prologue
         for word, size, context in self._words(known, data, 0, known.context):
             template = self._known(known, word, size, context)
-            pattern = known.set.decode(word, size)
-            entries.append(self.joiner.enter(None, 0, template, pattern.hole_values(word) if pattern else ()))
+            _, values = self._name(known, known.set.decode(word, size), word, size, context)
+            entries.append(self.joiner.enter(None, 0, template, values))
         if template is not None and template.next_context and not template.ends:
             epilogue = self._extra(known.mode, template.next_context, self.frontend.epilogue, template.next_context)
             entries += [] if epilogue is None else [self._extra_entry(epilogue)]
@@ -264,12 +269,7 @@ class Translator:
 
     def _enter(self, mode: _Mode, word: int, size: int, context: int, key: int) -> Template:
         pattern = mode.set.decode(word, size)
-        name: tuple[object, int, int]
-        values: tuple[int, ...]
-        if pattern is None:
-            name, values = (size, word, context), ()
-        else:
-            name, values = (pattern, word & pattern.key_mask, context), pattern.hole_values(word)
+        name, values = self._name(mode, pattern, word, size, context)
         for scope in mode.scopes:
             template = scope.templates.get(name)
             if template is not None:
@@ -280,8 +280,23 @@ class Translator:
         scope.known[key] = template
         return template
 
+    @staticmethod
+    def _name(
+        mode: _Mode, pattern: Pattern | None, word: int, size: int, context: int
+    ) -> tuple[_Name, tuple[int, ...]]:
+        """What a scope knows the template of a word by, and the word's literals."""
+        if pattern is None:
+            return (size, word, context), ()
+        values = pattern.hole_values(word)
+        sharing = mode.set.sharing(pattern)
+        if sharing is not None and sharing.literal_of is not None:
+            literal = sharing.literal_of(word)
+            if literal >= 0:
+                return (sharing, word & sharing.literal_mask, context), (*values, literal)
+        return (pattern, word & pattern.key_mask, context), values
+
     def _template(
-        self, mode: _Mode, pattern: Pattern | None, word: int, size: int, context: int, name: tuple[object, int, int]
+        self, mode: _Mode, pattern: Pattern | None, word: int, size: int, context: int, name: _Name
     ) -> tuple[_Scope, Template]:
         with self._lock:
             for scope in mode.scopes:
@@ -289,21 +304,28 @@ class Translator:
                     return scope, scope.templates[name]
             scope, template = mode.own, None
             sharing = None if pattern is None else mode.set.sharing(pattern)
+            operands = sharing.open_literal() if sharing is not None and name[0] is sharing else {}
             if sharing is not None:
-                scope, template = self._shared(mode, sharing, word, size, context)
+                scope, template = self._shared(mode, sharing, word, size, context, operands)
             if template is None:
-                template = self._compile(mode, pattern, word, size, context, None)
+                template = self._compile(mode, pattern, word, size, context, operands)
             if template.number < 0:
                 self.joiner.add(template)
             scope.templates[name] = template
         return scope, template
 
     def _compile(
-        self, mode: _Mode, pattern: Pattern | None, word: int, size: int, context: int, registers: dict[str, int] | None
+        self,
+        mode: _Mode,
+        pattern: Pattern | None,
+        word: int,
+        size: int,
+        context: int,
+        operands: Mapping[str, int | Hole],
     ) -> Template:
         started = thread_time_ns()
         b = Builder(self.frontend.word, self.frontend.state.nzcv)
-        next_context = mode.set.translate(b, pattern, word, context, mode.mode, registers)
+        next_context = mode.set.translate(b, pattern, word, context, mode.mode, operands)
         template = self.backend.template(b.code, b.locals, size, context, next_context)
         template.variant(0, False)
         self.compiled += 1
@@ -311,7 +333,7 @@ class Translator:
         return template
 
     def _shared(
-        self, mode: _Mode, sharing: Sharing, word: int, size: int, context: int
+        self, mode: _Mode, sharing: Sharing, word: int, size: int, context: int, operands: Mapping[str, int | Hole]
     ) -> tuple[_Scope, Template | None]:
         """The template of `word` made from its model's, and where it holds; None when that cannot be done.
 
@@ -322,10 +344,12 @@ class Translator:
         mode_class = sharing.mode_class
         common = model.inside and mode_class >= 0 and not context
         key_mode = mode.mode & self.frontend.mode_masks[mode_class] if common else mode.mode
-        key = (sharing, word & sharing.key_mask, model.numbers, context, key_mode)
+        kept = word & sharing.key_mask & (sharing.literal_mask if operands else -1)
+        key = (sharing, kept, model.numbers, context, key_mode, bool(operands))
         template = self._model_templates.get(key)
         if template is None:
-            template = self._compile(mode, sharing.pattern, word, size, context, sharing.operands(model.numbers))
+            chosen = {**sharing.operands(model.numbers), **operands}
+            template = self._compile(mode, sharing.pattern, word, size, context, chosen)
             self._model_templates[key] = template
         scope = mode.shared[mode_class] if common else mode.own
         return scope, template if model.same else template.renamed(model.model_fields, model.fields)

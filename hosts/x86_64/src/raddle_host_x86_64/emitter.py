@@ -399,6 +399,12 @@ class Emitter(Assembler):
         assert isinstance(hole, Hole)
         self.holes.append((self.code is self.cold, len(self.code) - 4, hole.index, addend, int(RelocKind.LITERAL32)))
 
+    def hole8(self, value: Instruction) -> None:
+        """The last byte of the code is the literal `value`, whose low bits alone matter there."""
+        hole = value.aux
+        assert isinstance(hole, Hole)
+        self.holes.append((self.code is self.cold, len(self.code) - 1, hole.index, 0, int(RelocKind.LITERAL8)))
+
     def use(self, value: Instruction, scratch: int) -> int:
         """`value` in a register: its own, or `scratch` after a move."""
         location = value.location

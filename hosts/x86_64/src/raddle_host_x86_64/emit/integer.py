@@ -389,6 +389,13 @@ def shift(e: Emitter, ins: Instruction) -> None:
             by_immediate(e, target, count)
             e.clobber()
         return
+    if n.op is Op.HOLE:
+        target = e.define(ins)
+        e.move(target, a)
+        by_immediate(e, target, 8)  # any count but 1, which has an encoding of its own
+        e.hole8(n)
+        e.clobber()
+        return
     e.move(RCX, n)
     target = e.define(ins)
     e.move(target, a)

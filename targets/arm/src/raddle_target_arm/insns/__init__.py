@@ -14,7 +14,7 @@ from typing import Final
 from raddle.debug import disassembly
 from raddle.ir.builder import Builder
 from raddle.ir.opcodes import TABLE, Effect
-from raddle.ir.types import FlagCondition
+from raddle.ir.types import FlagCondition, Hole
 from raddle.translate.decode import Decoder, Fields, Pattern
 from raddle.translate.frontend import InstructionSet
 from raddle.translate.sharing import Sharing
@@ -123,15 +123,15 @@ class A32(_Instructions):
         word: int,
         context: int,
         mode: int,
-        registers: Mapping[str, int] | None = None,
+        operands: Mapping[str, int | Hole] | None = None,
     ) -> int:
         if pattern is None:
             take_undefined(b, 0, mode)
             return 0
         f = pattern.fields(word)
         f.__dict__.update(mode=mode, mmu=mmu_index(mode), length=4, it=0, next_it=0)
-        if registers:
-            f.__dict__.update(registers)
+        if operands:
+            f.__dict__.update(operands)
         _translate(b, f, pattern.name, f.c if "c" in f else ALWAYS)
         return 0
 
@@ -175,7 +175,7 @@ class T32(_Instructions):
         word: int,
         context: int,
         mode: int,
-        registers: Mapping[str, int] | None = None,
+        operands: Mapping[str, int | Hole] | None = None,
     ) -> int:
         following = it_advance(context)
         condition = context >> 4 if context else ALWAYS
@@ -184,8 +184,8 @@ class T32(_Instructions):
             return following
         f = pattern.fields(word)
         f.__dict__.update(mode=mode, mmu=mmu_index(mode), length=pattern.width // 8, it=context, next_it=following)
-        if registers:
-            f.__dict__.update(registers)
+        if operands:
+            f.__dict__.update(operands)
         if pattern.name == "IT":
             return int(f.f << 4 | f.k)
         if pattern.name == "BKPT":

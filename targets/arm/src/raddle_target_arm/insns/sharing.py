@@ -7,10 +7,12 @@ their other registers, or know the pc by it (``raddle.translate.sharing`` has th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from raddle.translate.decode import Pattern
 from raddle.translate.sharing import Sharing
+from raddle_target_arm.insns.common import LSL
 
 _ALU: Final = [
     "AND",
@@ -88,6 +90,33 @@ _ACCESSES: Final = ("LD", "ST")
 _LISTS: Final = {"LDM": "l", "STM": "l"}
 
 
+_LOGICAL: Final = frozenset({"AND_reg", "EOR_reg", "ORR_reg", "BIC_reg", "ORN_reg", "MOV_reg", "MVN_reg"})
+"""Those whose carry flag is the last bit that was shifted out, so that the amount is more than a shift's operand."""
+_ARITHMETIC: Final = frozenset(f"{name}_reg" for name in ("ADD", "SUB", "RSB", "ADC", "SBC", "RSC", "CMP", "CMN"))
+_LEFT_BY_LEA: Final = 3
+"""Hosts add what is shifted left by so much or less in one instruction, so those amounts are no literals."""
+
+
+def _shift_amount(pattern: Pattern) -> Callable[[int], int] | None:
+    """A function of the word: the constant shift's amount where it can be a literal, else -1; None where it never is.
+
+    The amount 0 is a shift of its own (A8.4.3).
+    """
+    logical = pattern.name in _LOGICAL
+    if not (logical or pattern.name in _ARITHMETIC) or "i" not in pattern.letters:
+        return None
+    sets_flags = "S" in pattern.operands()
+    read = pattern.reader(("i", "t", "S") if sets_flags else ("i", "t"))
+
+    def amount(word: int) -> int:
+        i, t, *s = read(word)
+        if i == 0 or (t == LSL and i <= _LEFT_BY_LEA) or (logical and s != [0]):
+            return -1
+        return i
+
+    return amount
+
+
 def make_sharing(pattern: Pattern) -> Sharing | None:
     """How the words of ``pattern`` share templates."""
     names = _NAMES.get(pattern.name)
@@ -96,4 +125,6 @@ def make_sharing(pattern: Pattern) -> Sharing | None:
     given = pattern.operands()
     given_names = [name for name in names if name in given]
     mode_class = -1 if pattern.name in _MODE_MATTERS else 0 if pattern.name.startswith(_ACCESSES) else 1
-    return Sharing(pattern, given_names, _LISTS.get(pattern.name, ""), mode_class)
+    amount = _shift_amount(pattern)
+    literal = "" if amount is None else "i"
+    return Sharing(pattern, given_names, _LISTS.get(pattern.name, ""), mode_class, literal, amount)

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 
 from raddle.errors import MachineError
 from raddle.ir.builder import Builder, native, python
-from raddle.ir.types import Type
+from raddle.ir.types import Hole, Type
 from raddle.runtime.layout import COMMON
 from raddle.translate.decode import Pattern, Table
 from raddle.translate.frontend import FAULT_ALIGNMENT, FrontEnd, InstructionSet
@@ -64,7 +64,7 @@ class TinyInstructions(InstructionSet):
         word: int,
         context: int,
         mode: int,
-        registers: Mapping[str, int] | None = None,
+        operands: Mapping[str, int | Hole] | None = None,
     ) -> int:
         if pattern is None:
             b.set(COMMON["pc"], b.zext(b.pc(), Type.I64))
