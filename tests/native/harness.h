@@ -70,3 +70,7 @@ struct test {
     bool has_control;            /* run(false) must count some */
 };
 extern const struct test TESTS[];
+
+/* memo_tests.c */
+void test_memo(bool mechanism);
+void test_join(bool mechanism);

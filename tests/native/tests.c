@@ -704,5 +704,7 @@ const struct test TESTS[] = {
     {"install_once", test_install_once, true},
     {"timers", test_timers, true},
     {"misaligned_atomic", test_misaligned_atomic, true},
+    {"memo", test_memo, true},
+    {"join", test_join, false},
     {0},
 };
