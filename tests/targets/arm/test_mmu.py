@@ -5,13 +5,16 @@ from typing import Any
 
 import pytest
 
-from raddle_target_arm import mmu
-from raddle_target_arm.state import MODE_DOMAIN_SLOT
+from raddle.ir.builder import Builder
+from raddle.ir.types import Type
+from raddle_target_arm import mmu, sysregs
+from raddle_target_arm.state import MODE_ABT, MODE_DOMAIN_SLOT, MODE_PRIVILEGED
 
 READ, WRITE, FETCH = 0, 1, 2
 USER, PRIVILEGED = 0, 1
 R, W, X = 1, 2, 4
 
+NOTHING = 0xBAD0_0000
 TABLE0, TABLE1, PAGES = 0x4000_4000, 0x4001_0000, 0x4002_0000
 SECTION, PAGE_TABLE, SMALL, LARGE = 2, 1, 2, 1
 AFE, WXN, UWXN, EE = 1 << 29, 1 << 19, 1 << 20, 1 << 25
@@ -164,12 +167,14 @@ def test_ttbcr_n_divides_the_address_space(short: Any, n: int) -> None:
     short["ttbr0"] = TABLE0 if n == 0 else TABLE0 | 0x80
     limit = 1 << 32 - n
     last = limit - 0x10_0000
+    within = 0xC_5000  # bits below those of the first level's index do not matter
     base0 = short["ttbr0"] & ~(0x3FFF >> n)
     section(short, last, 0x4560_0000 | SECTION | ap_section(3), base0)
     assert fill(short, last, READ) == (0x4560_0000, R | W | X, 20, 1)
+    assert fill(short, last + within, READ) == (0x4560_0000 + within, R | W | X, 20, 1)
     if n:
         section(short, limit, 0x7890_0000 | SECTION | ap_section(3), TABLE1)
-        assert fill(short, limit, READ) == (0x7890_0000, R | W | X, 20, 1)
+        assert fill(short, limit + within, READ) == (0x7890_0000 + within, R | W | X, 20, 1)
         short["ttbcr"] |= 1 << 5
         assert fill(short, limit, READ) == 0x5
     short["ttbcr"] = n | 1 << 4
@@ -377,6 +382,21 @@ def test_long_address_translation(long: Any) -> None:
     assert long["par"] == 0x12_4567_8A00
     long.call("address_translation", 0x8000_0456, 0x001)
     assert long["par"] == 0x801 | 0x0F << 1
+
+
+@pytest.mark.parametrize("table", [TABLE0, NOTHING], ids=["second level", "first level"])
+def test_address_translation_without_a_table_is_a_data_abort(short: Any, table: int) -> None:
+    short.update(ttbr0=table, par=0x1234, vbar=0x100)
+    section(short, 0x8010_0000, NOTHING | PAGE_TABLE | 5 << 5)
+
+    def translate(b: Builder) -> None:
+        sysregs.write(b, (15, 0, 7, 8, 0), b.const(0x8012_3456, Type.I32), 0xA8, MODE_PRIVILEGED)
+
+    short.emit(translate, 0x7000)
+    status = 0xE | 5 << 4 if table == TABLE0 else 0xC
+    assert (short["dfsr"], short["dfar"], short["par"]) == (status | 1 << 11, 0x8012_3456, 0x1234)
+    assert (short["pc"], short["lr"], short["cpsr_m"]) == (0x110, 0x7008, MODE_ABT)
+    assert short["spsr_abt"] >> 10 & 0x3F == 0xA8 >> 2
 
 
 def test_dacr_turns_between_two_slots(system: Any) -> None:

@@ -285,6 +285,16 @@ def _fault(b: Builder) -> None:
     b.ret()
 
 
+def _data_abort(b: Builder) -> None:
+    """Routine(address, fault status, ITSTATE): the data abort of an operation at pc that counts as a write."""
+    address, status, it = argument(b, 0), argument(b, 1), argument(b, 2)
+    b.set(SYSTEM["dfsr"], b.or_(status, FSR_WNR))
+    b.set(SYSTEM["dfar"], address)
+    _count(b)
+    _enter(b, DATA_ABORT, b.add(_pc(b), 8), it)
+    b.ret()
+
+
 # -- writing the CPSR --------------------------------------------------------------------------------------------------
 
 
@@ -320,6 +330,7 @@ ROUTINES: Final[dict[str, RoutineBuilder]] = {
     "svc": _raise(SUPERVISOR_CALL),
     "breakpoint": _breakpoint,
     "fault": _fault,
+    "data_abort": _data_abort,
     "interrupt": _interrupt,
     "cpsr_write": _cpsr_write,
 }
@@ -346,6 +357,15 @@ def take_svc(b: Builder, size: int, next_context: int) -> None:
 def take_breakpoint(b: Builder, context: int) -> None:
     """Emit BKPT (A8.8.24); ends the block."""
     b.call(routine("breakpoint"), b.pc(4), b.const(context, Type.I32))
+    _leave(b)
+
+
+def take_data_abort(b: Builder, address: Value, status: Value, context: int) -> None:
+    """Emit the data abort of a CP15 operation on ``address`` with a fault status (I32); DFSR.WnR is 1, as for all of
+    them (B4.1.52). ``context`` is this instruction's ITSTATE. Ends the block.
+    """
+    b.set(COMMON["pc"], b.zext(b.pc(0), Type.I64))
+    b.call(routine("data_abort"), address, status, b.const(context, Type.I32))
     _leave(b)
 
 

@@ -130,8 +130,8 @@ class _Walk:
         n = b.select(upper, 0, n)
         base = b.trunc(b.select(upper, b.get(SYSTEM["ttbr1"]), b.get(SYSTEM["ttbr0"])), Type.I32)
         base = b.and_(base, b.not_(b.shr(b.const(0x3FFF, Type.I32), n)))
-        index = b.and_(b.shr(address, 18), b.shr(b.const(0x3FFC, Type.I32), n))
-        entry = b.or_(base, index)
+        index = b.and_(b.shr(address, 20), b.shr(b.const(0xFFF, Type.I32), n))
+        entry = b.or_(base, b.shl(index, 2))
         first = self._descriptor32(entry)
         domain = b.extract(first, 5, 4)
         kind = b.and_(first, 3)
@@ -305,7 +305,10 @@ def _tlb_fill(b: Builder) -> None:
 
 
 def _address_translation(b: Builder) -> None:
-    """Routine(address, access | privileged << 8): ATS1C…, B3.12.7: translate and report in the PAR."""
+    """Routine(address, access | privileged << 8): ATS1C…, B3.12.7: translate and report in the PAR.
+
+    An external abort on a walk is a data abort instead (B4.2.4): its fault status, otherwise 0.
+    """
     address, how = argument(b, 0), argument(b, 1)
     walk = _Walk(b, address, b.and_(how, 0xFF), b.bit(how, 8), b.get(SYSTEM["dacr"]))
     long_format = b.bit(b.get(SYSTEM["ttbcr"]), 31)
@@ -317,15 +320,21 @@ def _address_translation(b: Builder) -> None:
     short_par = b.select(is_super, super_par, b.and_(physical, PAGE_MASK))
     # NS (bit 9), and LPAE (bit 11) in the long format
     b.set(SYSTEM["par"], b.select(long_format, b.or_(physical, 0xA00), b.or_(short_par, 0x200)))
-    b.ret()
+    b.ret(b.const(0, Type.I64))
     b.bind(walk.faulted)
     code = b.read(walk.code)
+    # FS 0b01100 and 0b01110, or STATUS 0b0101LL
+    is_long = b.bit(b.get(SYSTEM["ttbcr"]), 31)
+    long_abort = b.eq(b.and_(code, 0x3C), LONG_WALK_ABORT & 0x3C)
+    short_abort = b.eq(b.and_(code, 0xD), WALK_ABORT[0])
+    with b.if_(b.select(is_long, long_abort, short_abort, Type.I1)):
+        b.ret(b.zext(code, Type.I64))
     status = b.and_(code, 0x3F)
     long_fault = b.or_(b.shl(status, 1), 0x801)
     short_fault = b.or_(b.shl(b.and_(code, 0xF), 1), 1)
     fault = b.select(b.bit(b.get(SYSTEM["ttbcr"]), 31), long_fault, short_fault)
     b.set(SYSTEM["par"], b.zext(fault, Type.I64))
-    b.ret()
+    b.ret(b.const(0, Type.I64))
 
 
 # -- what depends on the address space ---------------------------------------------------------------------------------

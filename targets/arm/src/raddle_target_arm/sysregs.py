@@ -18,7 +18,7 @@ from raddle.ordering import MemoryOrder
 from raddle.runtime.layout import COMMON
 from raddle_target_arm import mmu, pmu, timers
 from raddle_target_arm.cpus import CORTEX_A15
-from raddle_target_arm.exceptions import end_after, take_undefined
+from raddle_target_arm.exceptions import end_after, take_data_abort, take_undefined
 from raddle_target_arm.state import (
     CBAR,
     CPU_COUNT,
@@ -37,7 +37,8 @@ Key = tuple[int, ...]
 """(coprocessor, opc1, CRn, CRm, opc2) of MCR and MRC; (coprocessor, opc1, CRm) of MCRR and MRRC."""
 
 Reader = Callable[[Builder], Value]
-Writer = Callable[[Builder, Value], None]
+Writer = Callable[[Builder, Value], Value | None]
+"""May yield the fault status (I32) of a data abort that it has come to, or 0."""
 Allowed = Callable[[Builder], Value]
 
 
@@ -158,8 +159,8 @@ def _write_par_low(b: Builder, value: Value) -> None:
 
 
 def _translate(how: int) -> Writer:
-    def write(b: Builder, value: Value) -> None:
-        b.call(routine("address_translation"), value, b.const(how, Type.I32))
+    def write(b: Builder, value: Value) -> Value:
+        return b.call(routine("address_translation"), value, b.const(how, Type.I32), type=Type.I32)
 
     return write
 
@@ -559,7 +560,10 @@ def write(b: Builder, key: Key, value: Value, context: int, mode: int) -> End | 
     register = TABLE.get(key)
     if register is None or register.write is None or not _permit(b, register.user_write, context, mode):
         return None
-    register.write(b, value)
+    status = register.write(b, value)
+    if status is not None:
+        with b.if_(b.ne(status, 0)):
+            take_data_abort(b, value, status, context)
     return register.end
 
 

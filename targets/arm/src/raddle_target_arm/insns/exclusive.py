@@ -69,10 +69,11 @@ def CLREX(b: Builder, f: Fields) -> None:
 
 
 def _swap(b: Builder, f: Fields, size: int) -> None:
-    """Undefined unless SCTLR.SW enables it."""
+    """Undefined unless SCTLR.SW enables it. A fault of the read comes before one of the write, which DFSR.WnR shows."""
     if not f.mode & MODE_SWP:
         undefined(b, f)
         return
+    b.load(read(b, f, f.n), _natural(f, size), f.mmu)
     write(b, f, f.t, b.atomic(Op.ATOMIC_XCHG, read(b, f, f.n), read(b, f, f.u), _natural(f, size), f.mmu))
 
 
