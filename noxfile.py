@@ -93,6 +93,14 @@ def peers(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """The ARM guest against Unicorn and QEMU on random programs; `-- --minutes 30 --jobs 2 --seed TEXT`."""
+    install_packages(session)
+    session.install(*TEST_TOOLS, *PEER_TOOLS)
+    session.run("python", "tests/targets/arm/fuzz.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style and format of all Python files."""
     session.install(*LINT_TOOLS)

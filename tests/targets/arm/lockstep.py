@@ -33,6 +33,7 @@ from raddle.runtime._native import lib
 from raddle.debug.probes import ExceptionTaken
 from raddle.machine.machine import Machine
 from raddle.threads.engine import Engine
+from raddle_target_arm.exceptions import FSR_WNR
 from raddle_target_arm.state import MODE_E, MODE_T, REGISTERS, SYSTEM, D, it_state
 
 CONTEXT: Final = 8
@@ -332,8 +333,29 @@ KNOWN: Final = (
     Known("prrr", 0, 0x0009_8AA4, "reset value by the Cortex-A15's manual; QEMU has 0"),
     Known("nmrr", 0, 0x44E0_48E0, "reset value by the Cortex-A15's manual; QEMU has 0"),
     Known("r2", 0x00A0_0FFC, 0, "LDRD whose second word aborts (exceptions: ldrd-post-index-across)"),
-    Known("dfsr", 0x1B, 0x17, "a translation fault comes before a domain fault (exceptions: domain-2-translation)"),
 )
+
+ACCESS_FLAG_FAULTS: Final = (0x3, 0x6)
+PERMISSION_FAULTS: Final = (0xD, 0xF)
+DOMAIN_FAULTS: Final = (0x9, 0xB)
+BEFORE_DOMAIN_FAULTS: Final = (0x7, 0x3, 0x6, 0xE)
+"""Second-level translation fault, access flag faults and second-level external abort on a walk: the walk comes to an
+end before the domain is checked (B3.13, CheckDomain in TranslateAddressVS1Off). QEMU checks after the first level."""
+
+
+def is_other_order(name: str, peer: int, own: int) -> bool:
+    """Whether registers differ only in that QEMU reports a fault that comes later by the manual: a domain fault
+    (exceptions: domain-2-translation), or for a fetch the permission fault of XN before the access flag's (B3.13).
+    """
+    if name == "par":
+        peer, own = peer >> 1, own >> 1
+    elif name not in ("dfsr", "ifsr"):
+        return False
+    if peer & ~0xF != own & ~0xF:
+        return False
+    if name == "ifsr" and peer & 0xF in PERMISSION_FAULTS and own & 0xF in ACCESS_FLAG_FAULTS:
+        return True
+    return peer & 0xF in DOMAIN_FAULTS and own & 0xF in BEFORE_DOMAIN_FAULTS
 
 
 def is_coprocessor(word: int | None, thumb: bool, numbers: tuple[int, ...]) -> bool:
@@ -342,6 +364,16 @@ def is_coprocessor(word: int | None, thumb: bool, numbers: tuple[int, ...]) -> b
         return False
     group = word >> 24 & 0xF
     return group in (0xC, 0xD, 0xE) and (word >> 8 & 0xF) in numbers
+
+
+def is_breakpoint(word: int | None, thumb: bool) -> bool:
+    """Whether a word is BKPT, which leaves the IFAR UNKNOWN (B3.13.2)."""
+    return word is not None and (word >> 8 == 0xBE if thumb else word & 0x0FF0_00F0 == 0x0120_0070)
+
+
+def is_translation(word: int | None) -> bool:
+    """Whether an A32 word is ATS1C…, whose data abort is to set DFSR.WnR (B4.1.52); QEMU's does not."""
+    return word is not None and word & 0x0FFF_0F9F == 0x0E07_0F18
 
 
 def reads_other(word: int | None, thumb: bool) -> bool:
@@ -434,6 +466,10 @@ class Lockstep:
         self.exceptions += bool(changed)
         if changed or is_coprocessor(word, thumb, (15,)):
             found = self.peer.registers(tuple(SYSTEM_NAMES))
+            if is_breakpoint(word, thumb):
+                self.own.cpu[SYSTEM["ifar"].name] = found["IFAR"]
+            if is_translation(word) and self.own.cpu[SYSTEM["dfsr"].name] == found["DFSR"] | FSR_WNR:
+                self.own.cpu[SYSTEM["dfsr"].name] = found["DFSR"]
             self._compare(
                 {field: found[name] for name, field in SYSTEM_NAMES.items() if name in found}, self.own.system()
             )
@@ -463,7 +499,7 @@ class Lockstep:
         found = []
         for name, value in peer.items():
             ignored = IGNORED_BITS.get(name, 0)
-            if value | ignored == own[name] | ignored:
+            if value | ignored == own[name] | ignored or is_other_order(name, value, own[name]):
                 continue
             if any((name, value, own[name]) == (one.register, one.peer, one.own) for one in KNOWN):
                 if name in CORE:

@@ -73,6 +73,11 @@ class NativeRunner:
         self.memory.close()
 
     def run(self, case: Case) -> Result:
+        self._start(case)
+        self._until_elsewhere(case)
+        return self._result(case)
+
+    def _start(self, case: Case) -> None:
         cpu, header = self.cpu, self.cpu.header
         FRONT_END.reset(cpu, CODE, 0)
         header.powered_off = 0
@@ -82,8 +87,6 @@ class NativeRunner:
         header.pc = CODE
         self.memory.write(CODE, case.image)
         self.memory.write(DATA, case.memory())
-        self._until_elsewhere(case)
-        return self._result(case)
 
     def _until_elsewhere(self, case: Case) -> None:
         """Run until the block that is wanted does not start with an instruction of the case or with the ISB."""
