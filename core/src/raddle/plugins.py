@@ -18,11 +18,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import pluggy
 
-from raddle.entry_points import EntryPoint, entry_points
 from raddle.errors import PluginError, UsageError, unknown
 from raddle.ordering import MemoryOrder
 
@@ -35,7 +34,6 @@ __all__ = [
     "ENTRY_POINT_GROUP",
     "Board",
     "Device",
-    "EntryPoint",
     "HelperPackage",
     "Host",
     "Registry",
@@ -185,6 +183,18 @@ REQUIRED_ATTRIBUTES: Final[dict[str, dict[str, type]]] = {
 # --- registry ---------------------------------------------------------------------------------------------------
 
 
+class EntryPoint(Protocol):
+    """The part of importlib-metadata's EntryPoint that the registry uses."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def value(self) -> str: ...
+
+    def load(self) -> Any: ...
+
+
 def machine_name() -> str:
     """What `platform.machine()` says, which takes an import that is worth saving."""
     if hasattr(os, "uname"):
@@ -199,7 +209,9 @@ Descriptor = TypeVar("Descriptor", Target, Host, Board, Device, HelperPackage)
 
 def installed() -> Iterable[EntryPoint]:
     """The entry points of the group in every distribution on `sys.path`."""
-    return entry_points(ENTRY_POINT_GROUP)
+    import importlib_metadata
+
+    return importlib_metadata.entry_points(group=ENTRY_POINT_GROUP)
 
 
 class Registry:
