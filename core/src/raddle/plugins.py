@@ -13,7 +13,7 @@ MemoryOrder`: these are what a reader looks for first, and the descriptor must s
 
 from __future__ import annotations
 
-import os
+import platform
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -195,15 +195,6 @@ class EntryPoint(Protocol):
     def load(self) -> Any: ...
 
 
-def machine_name() -> str:
-    """What `platform.machine()` says, which takes an import that is worth saving."""
-    if hasattr(os, "uname"):
-        return os.uname().machine
-    import platform
-
-    return platform.machine()
-
-
 Descriptor = TypeVar("Descriptor", Target, Host, Board, Device, HelperPackage)
 
 
@@ -249,7 +240,7 @@ class Registry:
 
         Tries the plug-in of that very name first, so that on most machines no other one is imported.
         """
-        machine = machine or machine_name()
+        machine = machine or platform.machine()
         candidates = sorted(self.names("host"), key=lambda name: name != machine)
         for name in candidates:
             try:
