@@ -73,7 +73,7 @@ class UnicornVfp(UnicornRunner):
 
 
 def vfp_lines() -> list[tuple[str, Pattern]]:
-    tables = (("a32", decode.a32_table()), ("t32", decode.t32_table()))
+    tables = (("a32", decode.a32()), ("t32", decode.t32()))
     return [(name, p) for name, table in tables for p in table.patterns if p.name.startswith("V")]
 
 
