@@ -180,6 +180,7 @@ class Machine:
         self._reboot = reboot
         self._lock = threading.RLock()
         self._finished = threading.Event()
+        self._closed = False
         self._error: BaseException | None = None
         self._supervisor: threading.Thread | None = None
         try:
@@ -267,6 +268,7 @@ class Machine:
     def close(self) -> None:
         """Stop the machine and give back everything it has. The console's text can still be read."""
         self.stop()
+        self._closed = True
         self.engine.close()
         self.memory.close()
 
@@ -310,7 +312,8 @@ class Machine:
     # --- looking into it
 
     def stats(self) -> Mapping[str, object]:
-        """The engine's counters."""
+        """The engine's counters. Raises UsageError when the machine is closed."""
+        self._require_open()
         return self.engine.stats()
 
     def hook(
@@ -365,8 +368,9 @@ class Machine:
 
     def describe(self) -> str:
         """The registers of all CPUs, in the manner of the architecture; with the code around each one's pc unless the
-        machine runs.
+        machine runs. Raises UsageError when it is closed.
         """
+        self._require_open()
         parts = []
         for cpu in self.cpus:
             if cpu.info().get("state") == "off":
@@ -378,6 +382,10 @@ class Machine:
         return "\n".join(parts)
 
     # --- inside
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise UsageError("the machine is closed: what its CPUs held is gone; ask before close(), or within `with`")
 
     def _around(self, cpu: VCpu) -> list[str]:
         around: Callable[[VCpu], list[str]] | None = getattr(self.engine, "around", None)

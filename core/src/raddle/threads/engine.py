@@ -409,6 +409,8 @@ class Engine:
         callbacks.ENGINES.pop(callbacks.address(self.context), None)
         lib.raddle_context_free(self.context)
         self.context = ffi.NULL
+        for cpu in self.cpus:
+            cpu.close()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

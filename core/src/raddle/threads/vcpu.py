@@ -60,11 +60,15 @@ class VCpu:
     def __init__(self, engine: Engine, index: int, env: Any) -> None:
         self.engine = engine
         self.index = index
-        self.env = env
-        self.header = ffi.cast("struct raddle_cpu_header *", lib.raddle_cpu_header(env))
+        self.env: Any = env
+        self.header: Any = ffi.cast("struct raddle_cpu_header *", lib.raddle_cpu_header(env))
         self.regs = Registers(self)
         self.thread: threading.Thread | None = None
         self._work: deque[Callable[[], None]] = deque()
+
+    def close(self) -> None:
+        """Its native part is about to be no more: what is asked of it from now on raises TypeError."""
+        self.env = self.header = None
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
