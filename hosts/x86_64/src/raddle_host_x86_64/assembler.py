@@ -24,7 +24,6 @@ IndexError); the buffer may then hold half an instruction and is of no more use.
 from raddle_host_x86_64.code_buffer import CodeBuffer, EncodingError
 from raddle_host_x86_64.operands import (
     cc_h,
-    cc_m,
     cc_near,
     cc_r,
     cc_rel8,
@@ -156,7 +155,6 @@ class Assembler(CodeBuffer):
     CMOVccQ_rm = cc_rm("REX.W 0F 40 /r")
     SETcc_r = cc_r("0F 90 /0 rm8")
     SETcc_h = cc_h("0F 90 /0")
-    SETcc_m = cc_m("0F 90 /0")
     BSWAP_r = o("0F C8")
     BSWAPQ_r = o("REX.W 0F C8")
     PUSH_r = o("50")

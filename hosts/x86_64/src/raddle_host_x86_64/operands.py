@@ -515,16 +515,6 @@ def cc_h(text: str) -> Instruction2:
     return emit
 
 
-def cc_m(text: str) -> Instruction3:
-    """Condition, base, disp."""
-    forms = _by_condition(text, memory)
-
-    def emit(asm: CodeBuffer, condition: int, base: int, disp: int) -> None:
-        append(asm.code, forms[condition], base << 2, disp)
-
-    return emit
-
-
 def cc_rr(text: str) -> Instruction3:
     """Condition, ModRM.reg, ModRM.rm."""
     forms = _by_condition(text, direct)
