@@ -7,6 +7,8 @@ ended; nothing else is translated. Where there is no memory for that block, a pr
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from differential import CODE, CODE_SIZE, DATA, DATA_SIZE, Case, Result, block_mode, encoded, load_state, status
 from raddle.runtime._native import lib
 
@@ -76,6 +78,13 @@ class NativeRunner:
         self._start(case)
         self._until_elsewhere(case)
         return self._result(case)
+
+    def differences(self, case: Case, expected: Result) -> list[str]:
+        """Run the case: what differs from ``expected``, in words. A branch that leads just behind the ISB after the
+        code cannot be told from going on to the ISB.
+        """
+        end = CODE + len(case.code)
+        return self.run(case).differences(replace(expected, pc=end) if expected.pc == end + 4 else expected)
 
     def _start(self, case: Case) -> None:
         cpu, header = self.cpu, self.cpu.header
