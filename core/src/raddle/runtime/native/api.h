@@ -215,7 +215,7 @@ int raddle_memo_variant(raddle_memo *memo, uint32_t number, uint32_t key, const 
                         uint32_t traits);
 /* Give a template its variant for host flags key >> 1, with (key & 1) the guest's flags dead. `fixups` are `count`
  * struct raddle_fixup, the hot part's first; `traits`: flag_defs | flag_uses << 4 | (host_flags + 1) << 8 | ends << 16
- * | by_kind << 17, see raddle.codegen.template. 0, or -1 when out of memory. */
+ * | by_kind << 17, see raddle.codegen.template. 0, or -1 when out of memory or when there is no such variant. */
 raddle_table *raddle_memo_table(raddle_memo *memo);
 raddle_entry *raddle_memo_enter(raddle_memo *memo, raddle_table *table, uint64_t key, uint32_t number,
                                 const int64_t *values, uint32_t count);

@@ -12,7 +12,7 @@
 #define CHUNK          (1u << 18)
 #define FIRST_SLOTS    64u
 #define TEMPLATE_CHUNK 1024u
-#define MODE_SLOTS     4096u
+#define MODE_SLOTS     (1u << 18) /* ARM has 2**17 block modes, of which guests use a dozen */
 
 static void *take(struct raddle_memo *memo, size_t size)
 {
@@ -102,10 +102,9 @@ static struct variant *variant_new(struct raddle_memo *memo, const uint8_t *hot,
 int raddle_memo_variant(raddle_memo *memo, uint32_t number, uint32_t key, const uint8_t *hot, uint32_t hot_size,
                         const uint8_t *cold, uint32_t cold_size, const uint8_t *fixups, uint32_t count, uint32_t traits)
 {
-    if (key >= MEMO_VARIANTS || number >= memo->template_count)
-        return -1;
     pthread_mutex_lock(&memo->lock);
-    struct variant *v = variant_new(memo, hot, hot_size, cold, cold_size, fixups, count, traits);
+    bool known = key < MEMO_VARIANTS && number < memo->template_count;
+    struct variant *v = known ? variant_new(memo, hot, hot_size, cold, cold_size, fixups, count, traits) : NULL;
     if (v)
         atomic_store_explicit(&memo_template(memo, number)->variants[key], v, memory_order_release);
     pthread_mutex_unlock(&memo->lock);
