@@ -169,6 +169,10 @@ class Machine:
         return int(lib.raddle_run(self.env))
 
 
+LOCAL = 7 | 8
+"""Protection of a page that may be read, written and executed, in one address space alone."""
+
+
 @pytest.fixture
 def machine() -> Iterator[Machine]:
     machine = Machine()
@@ -379,6 +383,45 @@ def test_tlb_flushes_drop_what_they_name(machine: Machine) -> None:
     machine.helper("tlb_set", RAM + 0x8000, RAM + 0x8000, 7 | 20 << 8)
     machine.helper("tlb_flush_page", RAM + 0x9000, 1)
     assert fills_of(RAM + 0x8000) == 1
+
+
+def test_a_flush_of_the_address_space_leaves_what_is_global(machine: Machine) -> None:
+    def is_known(address: int) -> bool:
+        before = len(machine.fills)
+        machine.header.arg0 = address
+        assert lib.raddle_slow_load(machine.env, 0, WORD) == 0
+        return len(machine.fills) == before
+
+    def enter() -> None:
+        machine.helper("tlb_set", RAM, RAM, 7)
+        machine.helper("tlb_set", RAM + 0x1000, RAM + 0x1000, LOCAL)
+        # of the same slot as the one before, which becomes a victim
+        machine.helper("tlb_set", 0x1000, RAM + 0x2000, 7)
+
+    enter()
+    machine.helper("tlb_flush_local", 2)
+    assert all(is_known(address) for address in (RAM, RAM + 0x1000, 0x1000))
+    enter()
+    machine.helper("tlb_flush_local", 1)
+    assert all(is_known(address) for address in (RAM, 0x1000))
+    assert not is_known(RAM + 0x1000)
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+def test_blocks_of_the_address_space_are_looked_up_again_after_its_flush(machine: Machine, flushed: bool) -> None:
+    for pc in (RAM + 0x1000, RAM + 0x2000):
+        machine.install(pc, machine.set_pc(RAM + 0x8000) + b"\x31\xc0\xc3")
+    machine.helper("tlb_set", RAM + 0x1000, RAM + 0x1000, LOCAL)
+    for pc in (RAM + 0x1000, RAM + 0x2000):
+        machine.run(pc)
+        assert machine.header.pc == RAM + 0x8000
+    if flushed:
+        machine.helper("tlb_flush_local", 1)
+    machine.helper("tlb_set", RAM + 0x1000, RAM + 0x3000, LOCAL)
+    machine.run(RAM + 0x1000)
+    assert machine.header.pc == (RAM + 0x1000 if flushed else RAM + 0x8000)
+    machine.run(RAM + 0x2000)
+    assert machine.header.pc == RAM + 0x8000
 
 
 def test_interrupts_and_halting(machine: Machine) -> None:

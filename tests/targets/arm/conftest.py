@@ -59,7 +59,7 @@ class System:
             "ticks_to_ns": lambda cpu, ticks, frequency: ticks * 16,
         }
         recorded = (
-            "tlb_set", "tlb_flush", "tlb_flush_by_mmuidx", "tlb_flush_page", "tlb_flush_all_cpus",
+            "tlb_set", "tlb_flush", "tlb_flush_by_mmuidx", "tlb_flush_local", "tlb_flush_page", "tlb_flush_all_cpus",
             "tlb_flush_page_all_cpus", "tlb_sync", "big_lock", "big_unlock", "timer_set", "timer_cancel", "timer_line",
             "psci",
         )  # fmt: skip

@@ -12,7 +12,7 @@ from raddle_target_arm.state import MODE_ABT, MODE_DOMAIN_SLOT, MODE_PRIVILEGED
 
 READ, WRITE, FETCH = 0, 1, 2
 USER, PRIVILEGED = 0, 1
-R, W, X = 1, 2, 4
+R, W, X, LOCAL = 1, 2, 4, 8
 
 NOTHING = 0xBAD0_0000
 TABLE0, TABLE1, PAGES = 0x4000_4000, 0x4001_0000, 0x4002_0000
@@ -231,13 +231,16 @@ def test_big_endian_tables(short: Any) -> None:
 def test_not_global_translations_are_noted(short: Any) -> None:
     section(short, 0x8010_0000, 0x4560_0000 | SECTION | ap_section(3) | 1 << 17)
     page(short, 0x9000_0000, 0x4560_0000 | SMALL | ap_page(3) | 1 << 11)
-    fill(short, 0x8010_0000, READ, 3)
+    page(short, 0x9000_1000, 0x4560_0000 | SMALL | ap_page(3))
+    assert fill(short, 0x8010_0000, READ, 3) == (0x4560_0000, R | W | X | LOCAL, 20, 3)
     assert short["nonglobal"] == 1 << 3
-    fill(short, 0x9000_0000, READ, 0)
+    assert fill(short, 0x9000_1000, READ, 0) == (0x4560_0000, R | W | X, 12, 0)
+    assert short["nonglobal"] == 1 << 3
+    assert fill(short, 0x9000_0000, READ, 0) == (0x4560_0000, R | W | X | LOCAL, 12, 0)
     assert short["nonglobal"] == 1 << 3 | 1 << 0
     short.calls.clear()
     short.call("new_address_space")
-    assert short.calls == [("tlb_flush_by_mmuidx", 0b1001)]
+    assert short.calls == [("tlb_flush_local", 0b1001)]
     short.call("new_address_space")
     assert len(short.calls) == 1
 
@@ -357,7 +360,7 @@ def test_long_regions(long: Any, t0: int, t1: int, address: int, table: int | No
 def test_long_base_is_aligned_to_the_table(long: Any) -> None:
     long["ttbr0"] = TABLE0 | 0x18
     quad(long, TABLE0 + 8, 0x4000_0000 | BLOCK | AF | NG)
-    assert fill(long, 0x4000_0000, READ) == (0x4000_0000, R | W | X, 30, 1)
+    assert fill(long, 0x4000_0000, READ) == (0x4000_0000, R | W | X | LOCAL, 30, 1)
     assert long["nonglobal"] == 1 << 1
 
 

@@ -184,7 +184,7 @@ def test_a_new_asid_flushes_what_is_not_global(system: Any) -> None:
     put(system, "CONTEXTIDR", 0x1200)
     assert system.calls == []
     put(system, "CONTEXTIDR", 0x1201)
-    assert system.calls == [("tlb_flush_by_mmuidx", 0b0101)]
+    assert system.calls == [("tlb_flush_local", 0b0101)]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_new_asid_flushes_what_is_not_global(system: Any) -> None:
         ("TLBIALL", ("tlb_flush",)),
         ("TLBIMVA", ("tlb_flush_page", 0x8000_1000, 15)),
         ("TLBIMVAA", ("tlb_flush_page", 0x8000_1000, 15)),
-        ("TLBIASID", ("tlb_flush_by_mmuidx", 2)),
+        ("TLBIASID", ("tlb_flush_local", 2)),
         ("DTLBIMVA", ("tlb_flush_page", 0x8000_1000, 15)),
         ("ITLBIALL", ("tlb_flush",)),
         ("TLBIALLIS", ("tlb_flush_all_cpus",)),

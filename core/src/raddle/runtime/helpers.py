@@ -75,10 +75,16 @@ _CORE: tuple[Helper, ...] = (
     Helper(
         "tlb_set",
         "address, paddr, prot | size_log2 << 8 | mmu_index << 16",
-        "enter address's page into this vCPU's TLB; prot: 1 read, 2 write, 4 execute; paddr is that of address itself, "
+        "enter address's page into this vCPU's TLB; prot: 1 read, 2 write, 4 execute, "
+        "8 for a mapping that is the current address space's alone; paddr is that of address itself, "
         "size_log2 that of the mapping (0: the smallest page)",
     ),
     *_flushes(),
+    Helper(
+        "tlb_flush_local",
+        "indices",
+        "flush this vCPU's TLB, at once: what was entered as one address space's alone, in the MMU indices of a mask",
+    ),
     Helper("tlb_sync", "", "wait until all flushes that this vCPU asked of others are done"),
     *_memory(),
     Helper("phys_is_memory", "paddr, size", "1 when the range lies in one RAM or ROM region"),

@@ -28,6 +28,8 @@ from raddle_target_arm.state import (
 )
 
 PAGE_MASK: Final = 0xFFFF_F000
+PROT_LOCAL_BIT: Final = 3
+"""The bit of tlb_set's prot for a mapping that is one address space's alone."""
 ALL_INDICES: Final = 0b1111
 
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
@@ -295,7 +297,8 @@ def _tlb_fill(b: Builder) -> None:
     dacr = b.get_at(DOMAIN_TAGS, b.shr(index, 1))
     walk = _Walk(b, address, access, b.bit(index, 0), dacr)
     b.set(NONGLOBAL, b.or_(b.get(NONGLOBAL), b.shl(b.read(walk.nonglobal), index)))
-    packed = b.or_(b.read(walk.rights), b.shl(b.read(walk.size_log2), 8))
+    prot = b.or_(b.read(walk.rights), b.shl(b.read(walk.nonglobal), PROT_LOCAL_BIT))
+    packed = b.or_(prot, b.shl(b.read(walk.size_log2), 8))
     packed = b.or_(packed, b.shl(index, 16))
     page = b.and_(b.read(walk.physical), ~0xFFF)
     b.call(native("tlb_set"), b.zext(b.and_(address, PAGE_MASK), Type.I64), page, b.zext(packed, Type.I64))
@@ -344,7 +347,7 @@ def _new_address_space(b: Builder) -> None:
     """Routine(): drop the translations of the old address space, after a change of ASID or translation table."""
     indices = b.get(NONGLOBAL)
     with b.if_(b.ne(indices, 0)):
-        b.call(native("tlb_flush_by_mmuidx"), b.zext(indices, Type.I64))
+        b.call(native("tlb_flush_local"), b.zext(indices, Type.I64))
         b.set(NONGLOBAL, 0)
     b.ret()
 

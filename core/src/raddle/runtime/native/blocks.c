@@ -181,13 +181,15 @@ static struct jump_entry *jump_slot(struct raddle_cpu *cpu, uint64_t pc)
 
 /* Enter a block into its own vCPU's cache. The killer of a block sets `dead` and then looks at the caches; this enters
  * and then looks at `dead`: one of the two empties the slot. */
-void block_cache(struct raddle_cpu *cpu, struct raddle_block *block)
+void block_cache(struct raddle_cpu *cpu, struct raddle_block *block, bool local)
 {
     struct jump_entry *e = jump_slot(cpu, block->pc);
     STORE_RELAXED(e->mode, block->mode);
     STORE_RELAXED(e->code, (uint64_t)(uintptr_t)block->code);
     STORE_RELAXED(e->block, (uint64_t)(uintptr_t)block);
     cpu->jumps_used |= (uint64_t)1 << jump_group(block->pc);
+    if (local || block->phys[1] != NONE)
+        cpu->jumps_local |= (uint64_t)1 << jump_group(block->pc);
     STORE(e->pc, block->pc);
     if (atomic_load(&block->dead))
         STORE_RELAXED(e->pc, NONE);
@@ -218,6 +220,7 @@ static void jumps_clear_group(struct raddle_cpu *cpu, uint32_t group)
     if (!(cpu->jumps_used >> group & 1))
         return;
     cpu->jumps_used &= ~((uint64_t)1 << group);
+    cpu->jumps_local &= ~((uint64_t)1 << group);
     for (uint32_t i = 0; i < 64; i++)
         STORE_RELAXED(cpu->jumps[group << 6 | i].pc, NONE);
 }
@@ -226,6 +229,12 @@ void jumps_clear(struct raddle_cpu *cpu)
 {
     for (uint32_t group = 0; cpu->jumps_used && group < 64; group++)
         jumps_clear_group(cpu, group);
+}
+
+void jumps_clear_local(struct raddle_cpu *cpu)
+{
+    for (uint64_t local; (local = cpu->jumps_local);)
+        jumps_clear_group(cpu, (uint32_t)__builtin_ctzll(local));
 }
 
 /* The page's entries, and those of the 4 KiB before it, where a block that reaches into the page may start. */

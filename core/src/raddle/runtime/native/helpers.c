@@ -13,6 +13,15 @@ HELPER(tlb_set)
     return 0;
 }
 
+HELPER(tlb_flush_local)
+{
+    UNUSED_ARGUMENTS;
+    struct raddle_cpu *cpu = cpu_of(env);
+    cpu->header->count_flush++;
+    tlb_flush_local(cpu, (uint32_t)a0);
+    return 0;
+}
+
 HELPER(big_lock)
 {
     UNUSED_ARGUMENTS;

@@ -42,6 +42,7 @@
 #define PROT_READ_BIT   1u
 #define PROT_WRITE_BIT  2u
 #define PROT_EXEC_BIT   4u
+#define PROT_LOCAL_BIT  8u /* the mapping is the current address space's alone */
 #define FLAG_EXCLUSIVE  (1u << 16) /* block flag inside the runtime: run the block in an exclusive section */
 #define PAGE_LINES      64         /* code in a page is tracked in so many parts */
 
@@ -246,6 +247,7 @@ struct raddle_context {
 
 struct tlb_side {
     uint64_t paddr; /* physical page address; under tlb_lock, read by the owner */
+    uint64_t local; /* whether it goes with the address space; the owner's alone */
 };
 
 struct large_range {
@@ -297,7 +299,8 @@ struct raddle_cpu {
     uint32_t victim_next[RADDLE_MMU_INDICES];
     _Atomic uint32_t tlb_used; /* bit an index: something was entered since its last flush; under tlb_lock */
     struct large_range large[RADDLE_MMU_INDICES];
-    uint64_t jumps_used; /* bit a group of 64: something was entered since it was emptied */
+    uint64_t jumps_used;  /* bit a group of 64: something was entered since it was emptied */
+    uint64_t jumps_local; /* likewise: something that goes with the address space */
     pthread_mutex_t queue_lock;
     struct flush_record queue[QUEUE_RECORDS]; /* under queue_lock */
     uint32_t queue_length;                    /* under queue_lock; above QUEUE_RECORDS: flush everything */
@@ -373,13 +376,14 @@ void blocks_free(struct raddle_context *ctx);
 struct raddle_block *block_find(struct raddle_cpu *cpu, uint64_t phys_pc, uint64_t pc, uint32_t mode, uint32_t flags);
 struct raddle_block *block_of_address(struct raddle_context *ctx, uint64_t address); /* NULL when in none */
 int block_instruction(const struct raddle_block *block, uint64_t retaddr, uint64_t *pc, uint32_t *extra);
-void block_cache(struct raddle_cpu *cpu, struct raddle_block *block);
+void block_cache(struct raddle_cpu *cpu, struct raddle_block *block, bool local);
 struct raddle_block *block_cached(struct raddle_cpu *cpu, uint64_t pc, uint32_t mode);
 bool in_blocks(const struct raddle_context *ctx, uint64_t address);
 void block_chain(struct raddle_cpu *cpu, struct raddle_block *target);
 bool block_overlaps(const struct raddle_context *ctx, const struct raddle_block *block, uint64_t paddr, uint64_t size);
 void jumps_clear(struct raddle_cpu *cpu);
 void jumps_clear_page(struct raddle_cpu *cpu, uint64_t page);
+void jumps_clear_local(struct raddle_cpu *cpu); /* at least those of pages that were mapped locally */
 
 /* memo.c */
 struct template *memo_template(struct raddle_memo *memo, uint32_t number);
@@ -397,6 +401,7 @@ void page_stored(struct raddle_context *ctx, struct raddle_cpu *cpu, uint64_t pa
 void tlb_init(struct raddle_cpu *cpu);
 struct probe {
     uint64_t comparator, addend, paddr; /* paddr: of the page */
+    bool local;                         /* the mapping is the current address space's alone */
 };
 bool tlb_probe(struct raddle_cpu *cpu, uint64_t address, uint32_t access, uint32_t index, struct probe *out);
 uint32_t tlb_fill(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access, uint32_t index,
@@ -406,6 +411,7 @@ void tlb_set(struct raddle_cpu *cpu, uint64_t address, uint64_t paddr, uint32_t 
 void tlb_mark_code(struct raddle_cpu *cpu, uint64_t page);
 void tlb_clean_page(struct raddle_cpu *cpu, uint64_t page);
 void tlb_flush_indices(struct raddle_cpu *cpu, uint32_t indices);
+void tlb_flush_local(struct raddle_cpu *cpu, uint32_t indices);
 void tlb_flush_record(struct raddle_cpu *cpu, const struct flush_record *record);
 
 /* flush.c */

@@ -95,29 +95,24 @@ static uint32_t fetch_index(const struct raddle_cpu *cpu)
     return (cpu->header->mode >> cpu->context->config.fetch_index_shift) & 3;
 }
 
-/* Physical page of an instruction address: 0, or the fault that a fetch meets. */
-static uint32_t fetch_probe(struct raddle_cpu *cpu, uint64_t address, uint64_t *page)
+/* Where an instruction address is mapped: 0, or the fault that a fetch meets. */
+static uint32_t fetch_probe(struct raddle_cpu *cpu, uint64_t address, struct probe *probe)
 {
-    struct probe probe;
-    uint32_t code = tlb_fill(cpu, address, 1, ACCESS_FETCH, fetch_index(cpu), &probe);
-    if (!code && (probe.comparator & RADDLE_TLB_MMIO))
-        code = FAULT_BUS;
-    if (!code)
-        *page = probe.paddr;
-    return code;
+    uint32_t code = tlb_fill(cpu, address, 1, ACCESS_FETCH, fetch_index(cpu), probe);
+    return !code && (probe->comparator & RADDLE_TLB_MMIO) ? FAULT_BUS : code;
 }
 
 uint64_t raddle_code_page(void *env, uint64_t address)
 {
-    uint64_t page;
-    return fetch_probe(cpu_of(env), address, &page) ? NONE : page;
+    struct probe probe;
+    return fetch_probe(cpu_of(env), address, &probe) ? NONE : probe.paddr;
 }
 
 void raddle_fetch_fault(void *env, uint64_t address)
 {
     struct raddle_cpu *cpu = cpu_of(env);
-    uint64_t page;
-    uint32_t code = fetch_probe(cpu, address, &page);
+    struct probe probe;
+    uint32_t code = fetch_probe(cpu, address, &probe);
     if (code)
         deliver_fault(cpu, address, 1, ACCESS_FETCH | fetch_index(cpu) << 8, code);
 }
@@ -243,16 +238,17 @@ static struct raddle_block *find(struct raddle_cpu *cpu, uint32_t flags, bool *f
     struct raddle_block *block = cached ? block_cached(cpu, h->pc, h->mode) : NULL;
     if (block)
         return block;
-    uint64_t page, pc = h->pc;
-    uint32_t code = fetch_probe(cpu, pc, &page);
+    struct probe probe;
+    uint64_t pc = h->pc;
+    uint32_t code = fetch_probe(cpu, pc, &probe);
     if (code) {
         deliver_fault(cpu, pc, 1, ACCESS_FETCH | fetch_index(cpu) << 8, code);
         *faulted = true;
         return NULL;
     }
-    block = block_find(cpu, page | (pc & (cpu->context->page_size - 1)), pc, h->mode, flags);
+    block = block_find(cpu, probe.paddr | (pc & (cpu->context->page_size - 1)), pc, h->mode, flags);
     if (block && cached)
-        block_cache(cpu, block);
+        block_cache(cpu, block, probe.local);
     return block;
 }
 

@@ -88,7 +88,8 @@ bool tlb_probe(struct raddle_cpu *cpu, uint64_t address, uint32_t access, uint32
         cpu->victim_side[index][v] = main_side;
         pthread_mutex_unlock(&cpu->tlb_lock);
     }
-    *out = (struct probe){comparator(&copy, access), copy.addend, side_of(cpu, e)->paddr};
+    const struct tlb_side *side = side_of(cpu, e);
+    *out = (struct probe){comparator(&copy, access), copy.addend, side->paddr, side->local != 0};
     return true;
 }
 
@@ -194,7 +195,7 @@ void tlb_set(struct raddle_cpu *cpu, uint64_t address, uint64_t paddr, uint32_t 
     drop_victims(cpu, index, page);
     keep_as_victim(cpu, index, e, page);
     entry_write(e, &value);
-    side_of(cpu, e)->paddr = paddr;
+    *side_of(cpu, e) = (struct tlb_side){paddr, prot & PROT_LOCAL_BIT};
     atomic_fetch_or_explicit(&cpu->tlb_used, 1u << index, memory_order_relaxed);
     pthread_mutex_unlock(&cpu->tlb_lock);
 }
@@ -261,6 +262,29 @@ void tlb_flush_indices(struct raddle_cpu *cpu, uint32_t indices)
             flush_index(cpu, index);
     pthread_mutex_unlock(&cpu->tlb_lock);
     jumps_clear(cpu);
+}
+
+static void drop_local(struct tlb_entry *e, const struct tlb_side *side)
+{
+    if (side->local)
+        entry_write(e, &EMPTY);
+}
+
+/* What was entered as the current address space's alone. */
+void tlb_flush_local(struct raddle_cpu *cpu, uint32_t indices)
+{
+    indices &= atomic_load_explicit(&cpu->tlb_used, memory_order_relaxed);
+    pthread_mutex_lock(&cpu->tlb_lock);
+    for (uint32_t index = 0; index < RADDLE_MMU_INDICES; index++) {
+        if (!(indices >> index & 1))
+            continue;
+        for (uint32_t i = 0; i < RADDLE_TLB_ENTRIES; i++)
+            drop_local(&cpu->tlb[index * RADDLE_TLB_ENTRIES + i], &cpu->side[index][i]);
+        for (uint32_t v = 0; v < RADDLE_VICTIM_ENTRIES; v++)
+            drop_local(&cpu->victims[index][v], &cpu->victim_side[index][v]);
+    }
+    pthread_mutex_unlock(&cpu->tlb_lock);
+    jumps_clear_local(cpu);
 }
 
 static bool in_large(const struct raddle_cpu *cpu, uint32_t index, uint64_t first, uint64_t last)
