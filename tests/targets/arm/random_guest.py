@@ -30,6 +30,11 @@ FRAME, FRAME_COUNT = 0x1000, 16
 NOTHING: Final = 0x9000_0000
 """Physical addresses where the board has neither memory nor devices."""
 
+CLIENT: Final = 1
+REACHED_DOMAIN: Final = 15
+"""Always client. QEMU checks the domain before it fetches a second-level descriptor (B3.13), so that in a domain without
+access its ATS1C… misses the external abort of a fetch from nothing."""
+
 SVC, SYS, USR = 0xD3, 0xDF, 0xD0
 T: Final = 1 << 5
 
@@ -198,6 +203,8 @@ class ShortTables(Tables):
                 descriptor = descriptor & 0xF_FFFF | NOTHING
         else:
             base = self._table(table, slot) if kind == "table" else NOTHING
+            if kind == "nowhere":
+                domain = REACHED_DOMAIN << 5
             descriptor = base | 1 | (random.randrange(4) == 0) << 2 | domain
         return [(self._entry(table, slot), descriptor)]
 
@@ -286,8 +293,9 @@ class ShortTables(Tables):
         """DACR: domain 0 is the guest's own."""
         roles = [1, 1, 1, 3 if self.managers else 1, *([] if self.exact else [0])]
         value = self.random.choice(roles[:4])
-        for domain in range(1, 16):
+        for domain in range(1, REACHED_DOMAIN):
             value |= self.random.choice(roles) << 2 * domain
+        value |= CLIENT << 2 * REACHED_DOMAIN
         return [*movw(0, value), mcr(0, *DACR), ISB]
 
 

@@ -34,6 +34,7 @@ from raddle_target_arm.state import (
     GE,
     MASKS,
     MODE_E,
+    MODE_IT,
     NF,
     QF,
     VF,
@@ -120,7 +121,7 @@ def SETEND(b: Builder, f: Fields) -> None:
     """SETEND <endian>   (A8.8.165)"""
     if bool(f.E) == bool(f.mode & MODE_E):
         return
-    b.set(COMMON["mode"], f.mode ^ MODE_E)
+    b.set(COMMON["mode"], (f.mode ^ MODE_E) & ~MODE_IT)
     end_after(b, f.length, f.next_it)
 
 
