@@ -32,8 +32,8 @@ NOTHING: Final = 0x9000_0000
 
 CLIENT: Final = 1
 REACHED_DOMAIN: Final = 15
-"""Always client. QEMU checks the domain before it fetches a second-level descriptor (B3.13), so that in a domain without
-access its ATS1C… misses the external abort of a fetch from nothing."""
+"""Always client. QEMU checks the domain before it fetches a second-level descriptor (B3.13), so its ATS1C… misses the
+external abort of a fetch from nothing in a domain without access."""
 
 SVC, SYS, USR = 0xD3, 0xDF, 0xD0
 T: Final = 1 << 5
