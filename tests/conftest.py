@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Markers that name the programs a test needs: `@pytest.mark.peer("qemu-system-arm")`, `@pytest.mark.cross(...)`."""
+"""Markers that name the programs a test needs: `@pytest.mark.peer("qemu-system-arm")`, `@pytest.mark.cross(...)`; and
+Hypothesis without deadlines.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,10 @@ import os
 import shutil
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("raddle", deadline=None)  # a loaded machine is no failure
+settings.load_profile("raddle")
 
 REQUIRED = bool(os.environ.get("RADDLE_REQUIRE_PEERS"))
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from raddle import Machine
-from raddle.errors import UsageError
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
 
@@ -71,14 +70,3 @@ def test_thumb_instructions_follow_each_other_up_to_the_pc() -> None:
 def test_a_pc_that_has_gone_astray() -> None:
     pc, lines = listed("stray-pc", lambda machine: counter(machine, "count_exception") > 10)
     assert lines == [f"=> {pc:#010x}: there is no memory"]
-
-
-def test_a_closed_machine_says_so() -> None:
-    with Machine(kernel=GUESTS / "hello.elf") as machine:
-        machine.start()
-        machine.wait(LIMIT)
-    for question in (machine.describe, machine.stats):
-        with pytest.raises(UsageError, match="the machine is closed"):
-            question()
-    with pytest.raises(TypeError):
-        _ = machine.cpus[0]["r0"]

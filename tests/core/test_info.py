@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -183,3 +184,12 @@ def test_the_shell_is_offered_commands_and_options() -> None:
     assert set(COMMANDS) <= offered("raddle ")
     assert offered("raddle inf") == {"info"}
     assert offered("raddle info --m") == {"--matrix"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_output_that_cannot_be_written() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "raddle.cli.main", "info"]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == ["raddle: No space left on device"]

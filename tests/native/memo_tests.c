@@ -102,7 +102,7 @@ void test_join(bool mechanism)
     for (uint32_t i = 0; i <= RADDLE_MAX_ENTRIES; i++)
         entries[i] = raddle_memo_enter(shared.memo, NULL, 0, template_of(i, false), &value, 1);
     struct raddle_joined out = {0};
-    CHECK(raddle_join(shared.memo, entries, RADDLE_MAX_ENTRIES + 1, RAM_BASE, &out) == RADDLE_FULL);
+    CHECK(raddle_join(shared.memo, entries, RADDLE_MAX_ENTRIES + 1, RAM_BASE, &out) == RADDLE_ERROR);
     CHECK(raddle_join(shared.memo, entries, RADDLE_MAX_ENTRIES, RAM_BASE, &out) == RADDLE_INSTALL_OK);
     CHECK(out.count == RADDLE_MAX_ENTRIES);
     CHECK(out.hot_start == 4 && out.cold_start == 4 + 8 * (RADDLE_MAX_ENTRIES + 1));

@@ -22,6 +22,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import queue
 import sys
 import tempfile
 import time
@@ -290,7 +291,12 @@ def run(options: argparse.Namespace) -> int:
     compared: Counter[str] = Counter()
     failures, running = 0, len(processes)
     while running:
-        got = results.get()
+        try:
+            got = results.get(timeout=1)
+        except queue.Empty:
+            if any(process.exitcode for process in processes):  # it has crashed: its last word will not come
+                break
+            continue
         if got is None:
             running -= 1
             continue
@@ -305,9 +311,11 @@ def run(options: argparse.Namespace) -> int:
         if time.monotonic() - reported >= REPORT_SECONDS:
             reported = time.monotonic()
             print(f"{reported - started:5.0f} s: {summary(compared)}, {failures} differences", flush=True)
-    for process in processes:
-        process.join()
     broken = any(process.exitcode for process in processes)
+    for process in processes:
+        if broken:
+            process.terminate()
+        process.join()
     print(f"seed {options.seed}: {summary(compared)}")
     print("a job ended before its time" if broken else f"{failures} differences")
     return 1 if failures or broken else 0

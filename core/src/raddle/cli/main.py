@@ -46,8 +46,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # The reader is gone (`raddle info | head`): keep the interpreter's own flush at exit from complaining.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _mute()
         return 1
+    except OSError as error:  # what is written to has become full, or is gone
+        about = f"{error.filename}: " if error.filename else ""
+        print(f"raddle: {about}{error.strerror or error}", file=sys.stderr)
+        _mute()
+        return 1
+
+
+def _mute() -> None:
+    """Nothing more is written to the standard output, not even by the interpreter at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -48,7 +48,10 @@ class Joiner:
         """Take a template over, with its first variant."""
         number = lib.raddle_memo_template(self.memo, template.size, template.context, template.next_context)
         if number == NO_TEMPLATE:
-            raise MachineError("there is no memory for more translations")
+            raise MachineError(
+                f"no room for a translation of {template.size} guest bytes in context {template.context:#x}: there can "
+                "be 255 bytes and 16 bits of context; if that is kept, memory is out"
+            )
         while len(self._templates) <= number:
             self._templates.append(template)
         self._templates[number] = template
@@ -65,7 +68,10 @@ class Joiner:
         if lib.raddle_memo_variant(
             self.memo, number, key, hot, len(hot), cold, len(cold), fixups, len(fixups) >> 4, variant.traits
         ):
-            raise MachineError("there is no memory for more translations")
+            raise MachineError(
+                f"no room for host code of {len(hot)} and {len(cold)} bytes: one instruction has at most 65527 in each "
+                "part, and memory may be out"
+            )
         return variant.traits
 
     def enter(self, table: Any, key: int, template: Template | None, values: Sequence[int]) -> Any:
@@ -87,7 +93,7 @@ class Joiner:
         while (answer := lib.raddle_join(self.memo, entries, len(entries), pc, out)) == lib.RADDLE_WANTED:
             self.supply(out.template_number, out.variant_key)
         if answer:
-            raise MachineError("the block is too long")
+            raise MachineError("the block has too many instructions, or memory is out")
         return block_of(out)
 
 

@@ -47,6 +47,9 @@ class BoardCpu(Protocol):
     def power_on(self, entry: int, context: int) -> None:
         """Reset the CPU and let it run from `entry`, with `context` in its first argument register."""
 
+    def drain(self) -> None:
+        """Do what it has been told and has not done yet; before it runs."""
+
     def power_off(self) -> None: ...
 
 

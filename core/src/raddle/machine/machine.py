@@ -167,7 +167,7 @@ class Machine:
             elf_machine=architecture.elf_machine or 0,
             kernel=_path(kernel),
             initrd=_path(initrd),
-            append=append,
+            append=_text(append),
             dtb=_path(dtb),
             bios=_path(bios),
             start_seconds=COUNTED_START if counting is not None else None,
@@ -214,6 +214,8 @@ class Machine:
         with self._lock:
             self._require(State.READY, "started")
             self.board.reset()
+            for cpu in self.cpus:
+                cpu.drain()  # so that what is set before the first instruction stays
             for device in self.consoles:
                 device.start()
             self.state = State.PAUSED
@@ -286,7 +288,9 @@ class Machine:
     # --- requests, from any thread
 
     def request_stop(self, status: int = 0) -> None:
-        """Power the machine off soon, with this exit status."""
+        """Power the machine off soon, with this exit status. Does nothing to one that is closed."""
+        if self._closed:
+            return
         self.status = status
         self.engine.stop()
         if self._supervisor is None:
@@ -323,6 +327,9 @@ class Machine:
         `start` up to `end` (None: anywhere; a memory hook needs both). Takes effect at once, also while the machine
         runs. An exception in it stops the machine and comes out of `wait`.
         """
+        self._require_open()
+        if not callable(function):
+            raise UsageError(f"a hook is a function, and not {function!r}")
         add: Callable[..., Hook] | None = getattr(self.engine, "add_hook", None)
         if add is None:
             raise UsageError("this engine has no hooks")
@@ -425,6 +432,19 @@ class Machine:
     def _require(self, state: State, action: str) -> None:
         if self.state is not state:
             raise UsageError(f"a machine that is {self.state.value} cannot be {action}")
+
+
+def _text(append: str | None) -> str | None:
+    """The kernel's command line, which goes into the device tree as it is."""
+    if append is None:
+        return None
+    try:
+        append.encode()
+    except (AttributeError, UnicodeEncodeError):
+        raise UsageError(f"the kernel's command line (-append) {append!r} is not text in UTF-8") from None
+    if "\0" in append:
+        raise UsageError("the kernel's command line (-append) has a NUL character, which would end it")
+    return append
 
 
 def _path(path: str | Path | None) -> Path | None:

@@ -52,7 +52,9 @@ def raddle_py_mmio(env: Any, region: int, offset: int, size: int, is_write: int,
 
 @ffi.def_extern()
 def raddle_py_timer(context: Any, number: int) -> None:
-    engine = ENGINES[address(context)]
+    engine = ENGINES.get(address(context))
+    if engine is None:  # it has been closed
+        return
     engine.big_lock.timer_thread = get_ident()
     try:
         engine.timer_callbacks[number]()

@@ -324,7 +324,12 @@ class Engine:
     # -- clock ---------------------------------------------------------------------------------------------------------
 
     def clock_ns(self) -> int:
-        """Virtual time in nanoseconds since the machine was started; it stands while the machine is paused."""
+        """Virtual time in nanoseconds since the machine was started; it stands while the machine is paused.
+
+        Raises MachineError when the engine is closed.
+        """
+        if self.context == ffi.NULL:
+            raise MachineError("the machine is closed, and its clock gone")
         return int(lib.raddle_clock_ns(self.context))
 
     def timer(self, callback: Callable[[], None]) -> Timer:
@@ -387,7 +392,8 @@ class Engine:
         """End all threads for good. Returns at once; `join` waits."""
         with self._condition:
             self._stopping = True
-            lib.raddle_stop(self.context)
+            if self.context != ffi.NULL:
+                lib.raddle_stop(self.context)
             self._condition.notify_all()
 
     def join(self, timeout: float | None = None) -> bool:
@@ -404,12 +410,13 @@ class Engine:
         """Free everything native. All threads must have ended."""
         if self.context == ffi.NULL:
             return
+        address = callbacks.address(self.context)
+        lib.raddle_context_free(self.context)  # its timers may call until then
+        callbacks.ENGINES.pop(address, None)
+        with self._condition:
+            self.context = ffi.NULL
         for cpu in self.cpus:
             callbacks.CPUS.pop(callbacks.address(cpu.env), None)
-        callbacks.ENGINES.pop(callbacks.address(self.context), None)
-        lib.raddle_context_free(self.context)
-        self.context = ffi.NULL
-        for cpu in self.cpus:
             cpu.close()
 
     @contextmanager

@@ -100,7 +100,7 @@ class Translator:
         its literal is open."""
         self._models = Models(frontend.registers, [backend.place(field) for field in frontend.registers])
         self._lock = threading.Lock()
-        """Guards compiling, and every dictionary's growth."""
+        """Guards compiling, and what is kept of modes and templates; two threads may enter a word at once, alike."""
         self._listeners: Sequence[Callable[[BlockTrace], object]] = ()
         self.misses = 0
         """Blocks whose translation needed Python."""
@@ -147,7 +147,9 @@ class Translator:
         while answer == lib.RADDLE_WANTED:
             self._supply(want)
             answer = lib.raddle_translate(env)
-        if self._listeners and want.joined.count:
+        if answer == lib.RADDLE_ERROR:
+            raise MachineError("there is no memory for more translations")
+        if self._listeners and answer == lib.RADDLE_INSTALL_OK:
             self._tell(want)
         self.misses += 1
         self.total_ns += thread_time_ns() - started

@@ -208,14 +208,15 @@ void raddle_memo_use(raddle_context *context, raddle_memo *memo); /* translate f
 void raddle_memo_listen(raddle_memo *memo, int on);
 /* Whether every block that is not found makes raddle_run return, so that Python sees each translation. */
 uint32_t raddle_memo_template(raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_context);
-/* A template of `size` guest bytes, with no variants yet; `extra` is insn_extra of its instructions. Its number, all
- * ones when out of memory. */
+/* A template of `size` guest bytes (at most 255), with no variants yet; `extra` (16 bits) is insn_extra of its
+ * instructions. Its number, all ones when out of memory or when these are too large. */
 int raddle_memo_variant(raddle_memo *memo, uint32_t number, uint32_t key, const uint8_t *hot, uint32_t hot_size,
                         const uint8_t *cold, uint32_t cold_size, const uint8_t *fixups, uint32_t count,
                         uint32_t traits);
 /* Give a template its variant for host flags key >> 1, with (key & 1) the guest's flags dead. `fixups` are `count`
  * struct raddle_fixup, the hot part's first; `traits`: flag_defs | flag_uses << 4 | (host_flags + 1) << 8 | ends << 16
- * | by_kind << 17, see raddle.codegen.template. 0, or -1 when out of memory or when there is no such variant. */
+ * | by_kind << 17, see raddle.codegen.template. 0, or -1 when out of memory, when
+ * there is no such variant, or when a part has more than 65527 bytes. */
 raddle_table *raddle_memo_table(raddle_memo *memo);
 raddle_entry *raddle_memo_enter(raddle_memo *memo, raddle_table *table, uint64_t key, uint32_t number,
                                 const int64_t *values, uint32_t count);
@@ -235,7 +236,8 @@ struct raddle_joined {
 };
 int raddle_join(raddle_memo *memo, raddle_entry *const *entries, uint32_t count, uint64_t pc,
                 struct raddle_joined *out);
-/* Join entries to a block at pc: 0, RADDLE_WANTED, or RADDLE_FULL when out of memory. `out` begins as zeros. */
+/* Join entries to a block at pc: 0, RADDLE_WANTED, or RADDLE_ERROR when they are too many or memory is out. `out`
+ * begins as zeros. */
 void raddle_joined_clear(struct raddle_joined *out);
 
 struct raddle_want { /* written by raddle_translate; the vCPU's own thread reads it */
@@ -252,7 +254,8 @@ struct raddle_want { /* written by raddle_translate; the vCPU's own thread reads
     struct raddle_joined joined;
 };
 int raddle_translate(void *env);
-/* Make the block that env is to run next and install it; the answer is raddle_block_install's, WANTED or FAULTED. */
+/* Make the block that env is to run next and install it; the answer is raddle_block_install's, WANTED, FAULTED,
+ * or ERROR when out of memory. */
 struct raddle_want *raddle_wanted(void *env);
 
 /* -- running ---------------------------------------------------------------------------------------------------- */

@@ -131,7 +131,8 @@ struct block_table {
 #define MEMO_TEMPLATE_CHUNKS 4096
 #define RADDLE_EPILOGUE      ((uint64_t)1 << 63)
 
-/* The memo. What hangs below it is written once, under its lock, and published by a store-release. */
+/* The memo. What hangs below it is written under its lock, before a store-release publishes it, and never again; two
+ * threads that supply the same variant leave one of two equal ones. */
 struct variant {
     const uint8_t *hot, *cold;
     const struct raddle_fixup *fixups;
@@ -364,6 +365,7 @@ void cpu_big_lock(struct raddle_cpu *cpu);
 /* loop.c */
 uint64_t call_callee(struct raddle_cpu *cpu, uint32_t which, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3);
 uint64_t call_number(struct raddle_cpu *cpu, uint32_t number, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3);
+uint32_t fetch_index(const struct raddle_cpu *cpu); /* MMU index of instruction fetches in the current mode */
 void deliver_fault(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access_index, uint32_t code);
 
 /* code.c */

@@ -258,7 +258,7 @@ static int join(struct join *j, bool falls_through)
             return RADDLE_WANTED;
     }
     if (!room(out, size_at_most(j, parts)))
-        return RADDLE_FULL;
+        return RADDLE_ERROR;
     uint32_t position = append(out->code, 0, j->memo->rules.entry.code, j->memo->rules.entry.size);
     out->hot_start = position;
     for (uint32_t i = 0; i < parts; i++) {
@@ -310,7 +310,7 @@ int raddle_join(raddle_memo *memo, raddle_entry *const *entries, uint32_t count,
 {
     struct join j = {.memo = memo, .out = out, .pc = pc, .end = pc};
     if (count > RADDLE_MAX_ENTRIES)
-        return RADDLE_FULL;
+        return RADDLE_ERROR;
     for (uint32_t i = 0; i < count; i++)
         add(&j, entries[i]);
     return join(&j, !ended(&j));
@@ -389,6 +389,10 @@ static int gather(struct raddle_cpu *cpu, struct gather *g, struct join *j)
     struct raddle_want *want = g->want;
     const struct raddle_mode *mode = g->mode;
     uint32_t position = 0;
+    if (g->left < mode->unit) { /* a pc so misaligned that not even its first unit lies in its page */
+        deliver_fault(cpu, want->pc, mode->unit, ACCESS_FETCH | fetch_index(cpu) << 8, FAULT_ALIGNMENT);
+        return RADDLE_FAULTED;
+    }
     add(j, mode->prologue);
     for (uint32_t count = 0; count < g->limit && position < g->left; count++) {
         uint32_t size = mode->unit;
@@ -514,7 +518,7 @@ bool translate_from_memo(struct raddle_cpu *cpu)
     uint64_t start = now_ns();
     int answer = raddle_translate(cpu->env);
     cpu->stats.join_ns += now_ns() - start;
-    bool made = answer != RADDLE_WANTED && answer != RADDLE_FULL;
+    bool made = answer != RADDLE_WANTED && answer != RADDLE_FULL && answer != RADDLE_ERROR;
     cpu->stats.joins += made;
     return made;
 }

@@ -90,7 +90,7 @@ uint32_t raddle_call_helper(void *env, uint32_t number, uint64_t retaddr)
 
 /* -- fetches ---------------------------------------------------------------------------------------------------- */
 
-static uint32_t fetch_index(const struct raddle_cpu *cpu)
+uint32_t fetch_index(const struct raddle_cpu *cpu)
 {
     return (cpu->header->mode >> cpu->context->config.fetch_index_shift) & 3;
 }

@@ -2,7 +2,7 @@
 /* The memo: templates that the host's back end has compiled, and which of them, with which literals, stands for an
  * instruction word. Python fills it; whoever translates reads it, without a lock and without the GIL.
  *
- * What has been entered never changes and is never freed before the memo is. Entering is serialised by `lock`, a leaf:
+ * What has been entered is never freed before the memo is. Entering is serialised by `lock`, a leaf:
  * nothing else is taken under it. */
 #include "internal.h"
 
@@ -11,6 +11,7 @@
 
 #define CHUNK          (1u << 18)
 #define FIRST_SLOTS    64u
+#define MAX_PART       (UINT16_MAX - 8) /* bytes of a part: with its padding, it fits a row of a block's table */
 #define TEMPLATE_CHUNK 1024u
 #define MODE_SLOTS     (1u << 18) /* ARM has 2**17 block modes, of which guests use a dozen */
 
@@ -63,7 +64,8 @@ static uint32_t template_new(struct raddle_memo *memo, uint32_t size, uint32_t e
 uint32_t raddle_memo_template(raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_context)
 {
     pthread_mutex_lock(&memo->lock);
-    uint32_t number = template_new(memo, size, extra, next_context);
+    bool fits = size <= UINT8_MAX && extra <= UINT16_MAX; /* in a row of a block's table */
+    uint32_t number = fits ? template_new(memo, size, extra, next_context) : UINT32_MAX;
     pthread_mutex_unlock(&memo->lock);
     return number;
 }
@@ -103,7 +105,7 @@ int raddle_memo_variant(raddle_memo *memo, uint32_t number, uint32_t key, const 
                         const uint8_t *cold, uint32_t cold_size, const uint8_t *fixups, uint32_t count, uint32_t traits)
 {
     pthread_mutex_lock(&memo->lock);
-    bool known = key < MEMO_VARIANTS && number < memo->template_count;
+    bool known = key < MEMO_VARIANTS && number < memo->template_count && hot_size <= MAX_PART && cold_size <= MAX_PART;
     struct variant *v = known ? variant_new(memo, hot, hot_size, cold, cold_size, fixups, count, traits) : NULL;
     if (v)
         atomic_store_explicit(&memo_template(memo, number)->variants[key], v, memory_order_release);
