@@ -164,7 +164,7 @@ def bench_table(rows: Sequence[dict[str, Any]]) -> str:
                 number(row["raddle"], row["unit"]),
                 number(row["peer"], row["unit"]),
                 number(row["ratio"]),
-                "" if row["limit"] is None else f"at most {row['limit']:g}",
+                "" if row["limit"] is None else f"{'at least' if row['at_least'] else 'at most'} {row['limit']:g}",
                 memory(row),
             )
             for row in rows
