@@ -203,7 +203,7 @@ class _Guests:
 
 
 def runs_on(case: Case, result: Result) -> bool:
-    """Whether the peer, which does not count a branch in an IT block, goes on at its target: in what is mapped there."""
+    """Whether the peer, which does not count a branch in an IT block, goes on at its target, which is mapped."""
     return bool(case.it) and CODE + len(case.code) < result.pc < CODE + CODE_SIZE
 
 
