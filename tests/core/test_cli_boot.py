@@ -69,6 +69,9 @@ class FakeCpu:
     def power_on(self, entry, context):
         self.started.append((entry, context))
 
+    def drain(self):
+        pass
+
     def info(self):
         return {"state": "running"}
 
