@@ -343,7 +343,10 @@ class Engine:
     # -- control -------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the threads. Returns at once."""
+        """Start the threads. Returns at once.
+
+        Changes the process for good: the GIL's switch interval, and the garbage collector's threshold unless it is higher.
+        """
         with self._condition:
             if self._running:
                 return

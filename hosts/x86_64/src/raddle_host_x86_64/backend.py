@@ -229,7 +229,7 @@ class X86BackEnd(backend.BackEnd):
         if e.routine_exit is None:
             e.routine_exit = e.label()
         body_exit = e.routine_exit
-        # The frame is laid before the body, whose needs are known only now: emit again with the prologue in front.
+        # What the body needs of the frame is known only now: the prologue is made last and put in front.
         saved = [register for register in CALLEE_SAVED if register in e.callee_saved_used]
         frame = 8 * e.frame_used
         frame += (8 * (len(saved) + 2) + frame) % 16

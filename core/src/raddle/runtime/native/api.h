@@ -157,7 +157,7 @@ enum raddle_memo_constants {
 
     RADDLE_WANT_MODE = 0, /* nothing is known of the block mode */
     RADDLE_WANT_WORD = 1, /* the word at `position` of `data`, in `context` */
-    RADDLE_WANT_EPILOGUE = 2, /* of `context`, to be entered under RADDLE_EPILOGUE | context << 32 */
+    RADDLE_WANT_EPILOGUE = 2, /* of `context`, to be entered under 1 << 63 | context << 32 */
     RADDLE_WANT_VARIANT = 3   /* joined.variant_key of joined.template_number */
 };
 
