@@ -345,7 +345,7 @@ class Engine:
     def start(self) -> None:
         """Start the threads. Returns at once.
 
-        Changes the process for good: the GIL's switch interval, and the garbage collector's threshold unless it is higher.
+        Changes the process for good: the GIL's switch interval, and the garbage collector's threshold, if it is lower.
         """
         with self._condition:
             if self._running:

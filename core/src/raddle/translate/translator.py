@@ -104,7 +104,7 @@ class Translator:
         """Guards compiling, and what is kept of modes and templates; two threads may enter a word at once, alike."""
         self._listeners: Sequence[Callable[[BlockTrace], object]] = ()
         self.misses = 0
-        """Blocks whose translation needed Python. This counter and the times below may lose a little between threads."""
+        """Blocks whose translation needed Python. This and the times below may lose a little between threads."""
         self.compiled = 0
         """Instructions that were compiled; the other templates have been made of these."""
         self.template_ns = 0
