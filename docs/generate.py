@@ -52,7 +52,10 @@ LAYERS = (
     Layer(
         "guest system",
         "exceptions, page tables, system registers, state; against QEMU in lock-step",
-        tuple(f"tests/targets/*/test_{name}*.py" for name in ("exceptions", "mmu", "sysregs", "state", "lockstep")),
+        tuple(
+            f"tests/targets/*/test_{name}*.py"
+            for name in ("exceptions", "mmu", "sysregs", "state", "lockstep", "regressions")
+        ),
     ),
     Layer(
         "native runtime",
@@ -74,7 +77,8 @@ LAYERS = (
         "user's side",
         "command line, Python API, monitor, hooks and logs, the pytest plug-in; bad input",
         tuple(
-            f"tests/core/test_{name}*.py" for name in ("api", "cli", "debug", "monitor", "new_target", "pytest_plugin")
+            f"tests/core/test_{name}*.py"
+            for name in ("api", "cli", "debug", "machine_states", "monitor", "new_target", "pytest_plugin", "start")
         ),
     ),
     Layer(

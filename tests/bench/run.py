@@ -125,7 +125,7 @@ def compare(
         statistics.median(one.figure for one in theirs) if theirs else None,
         runs,
         limit,
-        {"memory_mib": max(one.memory for one in ours)},
+        detail={"memory_mib": max(one.memory for one in ours)},
     )
     if theirs:
         row.detail["peer_memory_mib"] = max(one.memory for one in theirs)
