@@ -161,8 +161,7 @@ class Translator:
         known = self._mode(mode)
         entries = [] if known.prologue is None else [self._extra_entry(known.prologue)]
         template = known.prologue
-        for word, size, context in self._words(known, data, 0, known.context):
-            template = self._known(known, word, size, context)
+        for word, size, context, template in self._words(known, data, 0, known.context):
             _, values = self._name(known, known.set.decode(word, size), word, size, context)
             entries.append(self.joiner.enter(None, 0, template, values))
         if template is not None and template.next_context and not template.ends:
@@ -188,8 +187,10 @@ class Translator:
         else:
             self._mode(want.mode)
 
-    def _words(self, mode: _Mode, data: bytes, position: int, context: int) -> Iterator[tuple[int, int, int]]:
-        """Word, size and context of the instructions in `data` from `position` on, to the block's end; enters them."""
+    def _words(self, mode: _Mode, data: bytes, position: int, context: int) -> Iterator[tuple[int, int, int, Template]]:
+        """The instructions in `data` from `position` on, to the block's end: word, size, context, and the template that
+        is entered for it.
+        """
         known = [scope.known for scope in mode.scopes]
         instructions = mode.set
         unit = instructions.unit
@@ -209,18 +210,11 @@ class Translator:
                     break
             else:
                 template = self._enter(mode, word, size, context, key)
-            yield word, size, context
+            yield word, size, context, template
             position += size
             if template.ends:
                 return
             context = template.next_context
-
-    def _known(self, mode: _Mode, word: int, size: int, context: int) -> Template:
-        key = word | context << 32
-        for scope in mode.scopes:
-            if key in scope.known:
-                return scope.known[key]
-        return self._enter(mode, word, size, context, key)
 
     def _mode(self, mode: int) -> _Mode:
         known = self._modes.get(mode)
