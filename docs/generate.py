@@ -47,7 +47,7 @@ LAYERS = (
     Layer(
         "guest instructions",
         "each instruction and random sequences against Unicorn and against the manual; on the host too",
-        tuple(f"tests/targets/*/test_{name}*.py" for name in ("insns", "vfp", "sharing")),
+        tuple(f"tests/targets/*/test_{name}*.py" for name in ("insns", "vfp", "sharing", "families")),
     ),
     Layer(
         "guest system",

@@ -27,7 +27,7 @@ static uint32_t template_of(uint32_t key, bool ends)
     uint8_t hot[8] = {0};
     memcpy(hot, &key, 4);
     uint32_t number = raddle_memo_template(shared.memo, 4, 0, 0);
-    CHECK(!raddle_memo_variant(shared.memo, number, 0, hot, 8, hot, 0, (const uint8_t *)&literal, 1,
+    CHECK(!raddle_memo_variant(shared.memo, number, 0, hot, 8, hot, 0, (const uint8_t *)&literal, 1, NULL, 0, NULL, 0,
                                1u << 8 | (uint32_t)ends << 16));
     return number;
 }
@@ -36,7 +36,7 @@ static void *write_entries(void *which)
 {
     uintptr_t writer = (uintptr_t)which;
     for (uint32_t key = 0; key < KEYS; key++) {
-        int64_t value = 3 * (int64_t)key;
+        uint32_t value = 3 * key;
         uint32_t number = template_of(key, true);
         raddle_entry *entry = raddle_memo_enter(shared.memo, shared.entered, key, number, &value, 1);
         CHECK(entry);
@@ -95,7 +95,7 @@ void test_join(bool mechanism)
     (void)mechanism;
     struct raddle_rules given = rules();
     shared.memo = raddle_memo_new(&given);
-    int64_t value = 7;
+    uint32_t value = 7;
     raddle_entry *falls_through = raddle_memo_enter(shared.memo, NULL, 0, template_of(0, false), &value, 1);
     raddle_memo_falls_through(shared.memo, falls_through);
     raddle_entry *entries[RADDLE_MAX_ENTRIES + 1];
@@ -108,8 +108,8 @@ void test_join(bool mechanism)
     CHECK(out.hot_start == 4 && out.cold_start == 4 + 8 * (RADDLE_MAX_ENTRIES + 1));
     CHECK(out.code_size == out.cold_start + 8);
     uint32_t bare = raddle_memo_template(shared.memo, 4, 0, 0);
-    CHECK(raddle_memo_variant(shared.memo, bare, 2 * RADDLE_HOST_FLAGS, NULL, 0, NULL, 0, NULL, 0, 0) == -1);
-    CHECK(raddle_memo_variant(shared.memo, bare + 1, 0, NULL, 0, NULL, 0, NULL, 0, 0) == -1);
+    CHECK(raddle_memo_variant(shared.memo, bare, 2 * RADDLE_HOST_FLAGS, NULL, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, 0) == -1);
+    CHECK(raddle_memo_variant(shared.memo, bare + 1, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, 0) == -1);
     raddle_joined_clear(&out);
     raddle_memo_free(shared.memo);
 }

@@ -74,7 +74,7 @@ def test_differs_in_registers_only(table: str, pattern: Pattern) -> None:
     instruction_set = FRONT_END.instruction_set(base_mode)
     sharing = instruction_set.sharing(pattern)
     assert sharing is not None
-    models = Models(REGISTERS, PLACES)
+    models = Models(PLACES)
     for word in _words(decoder, pattern, rng):
         bits = (MODE_PRIVILEGED, MODE_E, MODE_ALIGN, MODE_VFP, MODE_VECTOR, MODE_SWP)
         mode = base_mode | sum(rng.choice((0, bit)) for bit in bits)
@@ -91,8 +91,8 @@ def test_differs_in_registers_only(table: str, pattern: Pattern) -> None:
         common = model.inside and sharing.mode_class >= 0 and not context
         shared_mode = mode & FRONT_END.mode_masks[sharing.mode_class] if common else mode
         assert following == instruction_set.translate(shared, pattern, alike, context, shared_mode, registers)
-        to_own = dict(zip(model.model_fields, model.fields, strict=True))
+        to_own = {REGISTERS[m]: REGISTERS[n] for m, n in zip(model.chosen, model.renamed, strict=True)}
         used = {ins.aux for ins in shared.code if isinstance(ins.aux, Field)}
-        if any(field in used and field not in to_own for field in model.fields):
+        if any(REGISTERS[n] in used and REGISTERS[n] not in to_own for n in model.renamed):
             continue
         assert _outline(own.code, {}) == _outline(shared.code, to_own), f"{word:#x} {numbers} {model.numbers}"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -90,19 +90,35 @@ class BackEnd(ABC):
     """Compiles IR for one host. Not thread-safe: the translator calls it under its lock."""
 
     config: CodegenConfig
+    renames = False
+    """Whether templates can have open registers."""
 
     @abstractmethod
     def __init__(self, config: CodegenConfig) -> None: ...
 
     @abstractmethod
     def template(
-        self, code: list[Instruction], locals: list[Local], size: int, context: int, next_context: int
+        self,
+        code: list[Instruction],
+        locals: list[Local],
+        size: int,
+        context: int,
+        next_context: int,
+        open_registers: Mapping[int, Field] | None = None,
     ) -> Template:
-        """Compile one instruction of ``size`` guest bytes; ``context`` goes into its table row."""
+        """Compile one instruction of ``size`` guest bytes; ``context`` goes into its table row.
+
+        Others will be put in place of ``open_registers``, by their numbers; only if the host ``renames``.
+        """
 
     def place(self, field: Field) -> int:
         """What kind of place the host keeps the field in: fields of one kind can be renamed to one another."""
         return 0
+
+    def encode(self, form: int, fields: Sequence[Field]) -> bytes:
+        """The host instruction ``form`` of a `pack_cut` with the first of these fields as its registers, as many as it
+        has; at most 16 bytes. Only if the host ``renames``. Thread-safe."""
+        raise NotImplementedError
 
     @abstractmethod
     def routine(self, code: list[Instruction], locals: list[Local]) -> bytes:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from raddle.codegen.backend import BackEnd, Stub
-from raddle.codegen.template import HOST_FLAGS, Block, Template
+from raddle.codegen.template import HOST_FLAGS, MOST_CUT_REGISTERS, Block, Template
 from raddle.errors import MachineError
+from raddle.ir.types import Field
 from raddle.runtime._native import ffi, lib
 
 NO_TEMPLATE: Final = (1 << 32) - 1
@@ -17,12 +18,19 @@ NO_TEMPLATE: Final = (1 << 32) - 1
 class Joiner:
     """Keeps a back end's templates in native memory. Thread-safe, except that one template is added by one thread."""
 
-    def __init__(self, backend: BackEnd) -> None:
-        self._templates: list[Template] = []
+    def __init__(self, backend: BackEnd, registers: Sequence[Field] = ()) -> None:
+        """``registers`` are those that templates may have open, by number."""
+        self._backend = backend
+        self._registers = registers
+        self._templates: dict[int, Template] = {}
+        self._numbers: dict[Template, int] = {}
         rules = ffi.new("struct raddle_rules *")
         config, shape = backend.config, backend.rules()
         rules.word_bits = config.word.bits
         rules.page_bits = config.page_bits
+        if backend.renames:
+            rules.register_count = len(registers)
+            rules.places = _alike([backend.place(field) for field in registers])
         kept = [
             _describe(stub, getattr(rules, name))
             for name, stub in (
@@ -44,57 +52,85 @@ class Joiner:
         """A new table of entries: raddle_table *. Lives as long as the joiner."""
         return _made(lib.raddle_memo_table(self.memo))
 
-    def add(self, template: Template) -> None:
-        """Take a template over, with its first variant."""
-        number = lib.raddle_memo_template(self.memo, template.size, template.context, template.next_context)
-        if number == NO_TEMPLATE:
+    def number(self, template: Template) -> int:
+        """The memo's number of the template, which is taken over, with its first variant, when it is new."""
+        number = self._numbers.get(template)
+        if number is None:
+            number = lib.raddle_memo_template(self.memo, template.size, template.context, template.next_context)
+            if number == NO_TEMPLATE:
+                raise MachineError(
+                    f"no room for a translation of {template.size} guest bytes in context {template.context:#x}: there "
+                    "can be 255 bytes and 16 bits of context; if that is kept, memory is out"
+                )
+            self._templates[number] = template
+            self._numbers[template] = number
+            self._put(number, 0)
+        return number
+
+    def supply(self, joined: Any) -> None:
+        """Give the memo what a struct raddle_joined wants: a variant, or encodings of host instructions."""
+        if joined.wanted == lib.RADDLE_WANT_VARIANT:
+            self._put(joined.template_number, joined.variant_key)
+            return
+        for key in joined.encodings[0 : joined.encoding_count]:
+            self._encode(key)
+
+    def _encode(self, key: int) -> None:
+        fields = [self._registers[key >> 8 * n & 0xFF] for n in range(MOST_CUT_REGISTERS)]
+        code = self._backend.encode(key >> 32, fields)
+        if lib.raddle_memo_encoding(self.memo, key, code, len(code)):
             raise MachineError(
-                f"no room for a translation of {template.size} guest bytes in context {template.context:#x}: there can "
-                "be 255 bytes and 16 bits of context; if that is kept, memory is out"
+                f"no room for a host instruction of {len(code)} bytes: one has 16, and memory may be out"
             )
-        while len(self._templates) <= number:
-            self._templates.append(template)
-        self._templates[number] = template
-        template.ends = bool(self._put(template, number, 0) >> 16 & 1)
-        template.number = number
 
-    def supply(self, number: int, key: int) -> None:
+    def _put(self, number: int, key: int) -> None:
         """Compile the variant `key` (host flags << 1 | dead) of template `number`."""
-        self._put(self._templates[number], number, key)
-
-    def _put(self, template: Template, number: int, key: int) -> int:
-        variant = template.variant(key >> 1, bool(key & 1))
-        hot, cold, fixups = variant.hot, variant.cold, variant.fixups
+        variant = self._templates[number].variant(key >> 1, bool(key & 1))
+        hot, cold, fixups, cuts, jumps = variant.hot, variant.cold, variant.fixups, variant.cuts, variant.jumps
         if lib.raddle_memo_variant(
-            self.memo, number, key, hot, len(hot), cold, len(cold), fixups, len(fixups) >> 4, variant.traits
+            self.memo,
+            number,
+            key,
+            hot,
+            len(hot),
+            cold,
+            len(cold),
+            fixups,
+            len(fixups) >> 4,
+            cuts,
+            len(cuts) >> 4,
+            jumps,
+            len(jumps) >> 3,
+            variant.traits,
         ):
             raise MachineError(
                 f"no room for host code of {len(hot)} and {len(cold)} bytes: one instruction has at most 65527 in each "
                 "part, and memory may be out"
             )
-        return variant.traits
 
     def enter(self, table: Any, key: int, template: Template | None, values: Sequence[int]) -> Any:
         """The entry of `template` with these literals, under `key` in `table` unless that is None: raddle_entry *.
 
         None for `template` means that nothing is to be emitted.
         """
-        if template is None:
-            number = NO_TEMPLATE
-        else:
-            if template.number < 0:
-                self.add(template)
-            number = template.number
-        return _made(lib.raddle_memo_enter(self.memo, table or ffi.NULL, key, number, values, len(values)))
+        number = NO_TEMPLATE if template is None else self.number(template)
+        literals = [value & 0xFFFF_FFFF for value in values]
+        return _made(lib.raddle_memo_enter(self.memo, table or ffi.NULL, key, number, literals, len(literals)))
 
     def join(self, entries: Sequence[Any], pc: int) -> Block:
         """Join entries to a block that starts at guest address `pc`, without installing it; for tests and tools."""
         out = ffi.gc(ffi.new("struct raddle_joined *"), lib.raddle_joined_clear)
         while (answer := lib.raddle_join(self.memo, entries, len(entries), pc, out)) == lib.RADDLE_WANTED:
-            self.supply(out.template_number, out.variant_key)
+            self.supply(out)
         if answer:
             raise MachineError("the block has too many instructions, or memory is out")
         return block_of(out)
+
+
+def _alike(places: Sequence[int]) -> list[int]:
+    """The places with the numbers 0, 1 … in the order in which each kind comes first."""
+    kinds = {place: number for number, place in enumerate(dict.fromkeys(places))}
+    return [kinds[place] for place in places]
 
 
 def block_of(joined: Any) -> Block:

@@ -15,7 +15,6 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final
 
-from raddle.ir.types import Field
 from raddle.runtime._native import lib
 
 FLAG_N, FLAG_Z, FLAG_C, FLAG_V = 8, 4, 2, 1
@@ -75,46 +74,60 @@ def pack_traits(flag_defs: int, flag_uses: int, host_flags: int, ends: bool, by_
     return flag_defs | flag_uses << 4 | (host_flags + 1) << 8 | ends << 16 | by_kind << 17
 
 
+_CUT: Final = Struct("<IHHBB4sH").pack
+_JUMP: Final = Struct("<HHHH").pack
+MOST_CUT_REGISTERS: Final = int(lib.RADDLE_CUT_REGISTERS)
+
+
+def pack_cut(part: int, form: int, offset: int, size: int, registers: Sequence[int]) -> bytes:
+    """A host instruction that names guest registers, as the runtime has it: struct raddle_cut.
+
+    ``form`` is what `BackEnd.encode` gets with other registers. At most `MOST_CUT_REGISTERS`.
+    """
+    return _CUT(form, offset, size, part, len(registers), bytes(registers), 0)
+
+
+def pack_jump(part: int, field: int, target: int) -> bytes:
+    """A rel32 at ``field`` that leads to ``target`` in the same part, as the runtime has it: struct raddle_jump."""
+    return _JUMP(part, field, target, 0)
+
+
 class Variant:
     """The code of a template for one situation. Immutable."""
 
-    __slots__ = ("cold", "fixups", "hot", "traits")
+    __slots__ = ("cold", "cuts", "fixups", "hot", "jumps", "traits")
 
-    def __init__(self, hot: bytes, cold: bytes, fixups: bytes, traits: int) -> None:
+    def __init__(
+        self, hot: bytes, cold: bytes, fixups: bytes, traits: int, cuts: bytes = b"", jumps: bytes = b""
+    ) -> None:
         self.hot = hot
         self.cold = cold
         self.fixups = fixups
         """As `pack_fixups` makes them, the hot part's first."""
         self.traits = traits
         """As `pack_traits` makes them."""
+        self.cuts = cuts
+        """Of a template with open registers: `pack_cut` of each instruction that names one, in ascending order."""
+        self.jumps = jumps
+        """Of such a template: `pack_jump` of each jump within a part."""
 
 
 class Template(ABC):
-    """One compiled instruction whose holes are open."""
+    """One compiled instruction whose holes are open, and perhaps its registers. Immutable."""
 
-    __slots__ = ("context", "ends", "next_context", "number", "size")
+    __slots__ = ("context", "ends", "next_context", "size")
 
-    def __init__(self, size: int, context: int, next_context: int) -> None:
+    def __init__(self, size: int, context: int, next_context: int, ends: bool) -> None:
         self.size = size
         """Guest bytes."""
         self.context = context
         self.next_context = next_context
-        self.number = -1
-        """In the joiner that has it."""
-        self.ends = False
-        """Whether control never falls through; known once a joiner has it."""
+        self.ends = ends
+        """Whether control never falls through."""
 
     @abstractmethod
     def variant(self, host_flags: int, dead: bool) -> Variant:
         """The code for when the host's flags hold this kind; ``dead``: nobody sees the guest's flags that it sets."""
-
-    def renamed(self, fields: Sequence[Field], others: Sequence[Field]) -> Template | None:
-        """The template of the same instruction with each of ``fields`` replaced by the one of ``others`` at its place.
-
-        Each pair has the same place (``BackEnd.place``), and each of ``others`` is there once. None when it cannot be
-        made from this one: the instruction uses one of ``others`` besides.
-        """
-        return None
 
 
 class Block:

@@ -39,212 +39,28 @@ for. A program that starts needs a few dozen of a guest's lines; to read all of 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from raddle.errors import RaddleError
 from raddle.ir.types import Hole
+from raddle.translate.pattern import UNDEFINED, Fields, Function, Linear, Operand, Pattern
 
-__all__ = ["UNDEFINED", "Decoder", "Fields", "Function", "Hole", "Pattern", "Table", "TableError", "check_names"]
-
-UNDEFINED = "UNDEFINED"
-"""The name of lines whose words are no instruction."""
-
-Function = Callable[..., int]
-"""Computes an operand from the values of fields: non-negative integers of the field's width."""
+__all__ = [
+    "UNDEFINED",
+    "Decoder",
+    "Fields",
+    "Function",
+    "Hole",
+    "Linear",
+    "Pattern",
+    "Table",
+    "TableError",
+    "check_names",
+]
 
 
 class TableError(RaddleError):
     """A mistake in a decode table; the message starts with the file and line."""
-
-
-class Fields:
-    """The operands of one instruction word as attributes: integers, or a `Hole` for each literal hole."""
-
-    __slots__ = ("__dict__",)
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.__dict__
-
-    def __repr__(self) -> str:
-        return f"Fields({', '.join(f'{name}={value}' for name, value in self.__dict__.items())})"
-
-
-@dataclass(frozen=True, slots=True)
-class _Operand:
-    """`name=function(letters)` or `name~function(letters)`; a predicate has no name."""
-
-    name: str
-    function: Function
-    letters: str
-
-
-class Pattern:
-    """One line of a table. Immutable to its users, and shared by all threads.
-
-    A translation depends on the pattern and on `word & key_mask`, and on nothing else of the word. Two patterns of a
-    decoder may have equal masked words, so a key needs both: `key(word)` joins `index` and the masked word.
-    """
-
-    __slots__ = (
-        "_predicates",
-        "_rest",
-        "always_defined",
-        "constants",
-        "excluded",
-        "hole_names",
-        "hole_values",
-        "holes",
-        "index",
-        "key_mask",
-        "knowns",
-        "letters",
-        "mask",
-        "name",
-        "value",
-        "where",
-        "width",
-    )
-
-    def __init__(self, name: str, where: str, width: int, rest: Callable[[Pattern], None]) -> None:
-        self.name = name
-        self.where = where
-        """File and line, for messages."""
-        self.width = width
-        self.index = -1
-        """Number of the pattern in its decoder."""
-        self.mask = 0
-        self.value = 0
-        """The pattern's words have `word & mask == value`, and none of `excluded`."""
-        self.excluded: list[tuple[int, int]] = []
-        self._rest: Callable[[Pattern], None] | None = rest
-        """Reads what follows from here on, which nobody sees before; None when it is done."""
-        self.letters: dict[str, list[tuple[int, int]]] = {}
-        """Each field's pieces, from the highest: lowest bit and width."""
-        self.constants: dict[str, int] = {}
-        self.knowns: list[_Operand] = []
-        self.holes: list[_Operand] = []
-        self._predicates: list[_Operand] = []
-        self.always_defined = name != UNDEFINED
-        """Whether every matching word is an instruction."""
-        self.key_mask = 0
-        self.hole_names: tuple[str, ...] = ()
-        self.hole_values: Callable[[int], tuple[int, ...]] = self._compile_hole_values
-        """The values of the holes of a word, in the order of `hole_names`; each fits 32 bits, signed or unsigned."""
-
-    def read(self) -> Pattern:
-        """This pattern, read in full. Raises TableError. Threads may race here: each reads the same."""
-        rest = self._rest
-        if rest is not None:
-            rest(self)
-            self._rest = None
-        return self
-
-    def __repr__(self) -> str:
-        return f"<Pattern {self.name} at {self.where}>"
-
-    def key(self, word: int) -> int:
-        """A key under which what is made of `word` can be kept, unique in the decoder."""
-        return self.index << 32 | word & self.key_mask
-
-    def letter(self, name: str, word: int) -> int:
-        """The value of the field `name` in `word`."""
-        value = 0
-        for shift, width in self.letters[name]:
-            value = value << width | word >> shift & (1 << width) - 1
-        return value
-
-    def fields(self, word: int) -> Fields:
-        """The operands of `word`: fields, constants, known operands, and holes as `Hole` objects."""
-        fields = Fields()
-        values = fields.__dict__
-        values.update(self.constants)
-        for letter, pieces in self.letters.items():
-            if self.key_mask >> pieces[0][0] & 1:
-                values[letter] = self.letter(letter, word)
-        for known in self.knowns:
-            values[known.name] = self._call(known, word)
-        for index, name in enumerate(self.hole_names):
-            values[name] = Hole(index, name)
-        return fields
-
-    def values(self, word: int) -> dict[str, int]:
-        """All operands of `word` as integers, holes included: for disassembly and logs."""
-        values = {name: value for name, value in self.fields(word).__dict__.items() if not isinstance(value, Hole)}
-        values.update(zip(self.hole_names, self.hole_values(word), strict=True))
-        return values
-
-    def reader(self, names: Sequence[str]) -> Callable[[int], tuple[int, ...]]:
-        """A function of the word that gives the operands `names` (fields, constants, known operands) as a tuple."""
-        knowns = {known.name: known for known in self.knowns}
-        terms = []
-        functions: dict[str, Function] = {}
-        for number, name in enumerate(names):
-            if name in self.letters:
-                terms.append(self._expression(name))
-            elif name in self.constants:
-                terms.append(str(self.constants[name]))
-            else:
-                functions[f"f{number}"] = knowns[name].function
-                terms.append(f"f{number}({', '.join(self._expression(letter) for letter in knowns[name].letters)})")
-        read: Callable[[int], tuple[int, ...]] = eval(
-            f"lambda w: ({''.join(f'{term}, ' for term in terms)})", functions
-        )
-        return read
-
-    def key_mask_without(self, names: Sequence[str]) -> int:
-        """`key_mask` less the bits that nothing but the operands `names` is made of."""
-        needed = {letter for known in self.knowns if known.name not in names for letter in known.letters}
-        made = {letter for known in self.knowns if known.name in names for letter in known.letters}
-        mask = self.key_mask
-        for letter, pieces in self.letters.items():
-            if (letter in names or letter in made) and letter not in needed:
-                for shift, width in pieces:
-                    mask &= ~((1 << width) - 1 << shift)
-        return mask
-
-    def operands(self) -> frozenset[str]:
-        """The names of all operands but the holes."""
-        return frozenset((*self.letters, *self.constants, *(known.name for known in self.knowns)))
-
-    def matches(self, word: int) -> bool:
-        """Whether `word` is one of this line's, defined or not; exceptions to the line are not looked at."""
-        return word & self.mask == self.value and not any(word & mask == value for mask, value in self.excluded)
-
-    def is_defined(self, word: int) -> bool:
-        """Whether `word`, which matches, is an instruction."""
-        return self.name != UNDEFINED and all(self._call(predicate, word) for predicate in self._predicates)
-
-    def set_predicates(self, predicates: list[_Operand]) -> None:
-        """For the parser: words for which one of `predicates` gives 0 are undefined."""
-        self._predicates = predicates
-        self.always_defined = self.name != UNDEFINED and not predicates
-
-    def _call(self, operand: _Operand, word: int) -> int:
-        return operand.function(*(self.letter(letter, word) for letter in operand.letters))
-
-    def _compile_hole_values(self, word: int) -> tuple[int, ...]:
-        """Replaces itself by generated code when it is first called; both give the same, so threads may race here."""
-        calls = "".join(
-            f"f{number}({', '.join(self._expression(letter) for letter in hole.letters)}), "
-            for number, hole in enumerate(self.holes)
-        )
-        functions = {f"f{number}": hole.function for number, hole in enumerate(self.holes)}
-        self.hole_values = eval(f"lambda w: ({calls})", functions)
-        return self.hole_values(word)
-
-    def _expression(self, letter: str) -> str:
-        terms = []
-        done = sum(width for _, width in self.letters[letter])
-        for shift, width in self.letters[letter]:
-            done -= width
-            terms.append(f"(w >> {shift} & {(1 << width) - 1}) << {done}")
-        return " | ".join(terms)
 
 
 class _Node:
@@ -347,7 +163,7 @@ class Table:
         text: str,
         source_name: str,
         width: int,
-        functions: Mapping[str, Function],
+        functions: Mapping[str, Function | Linear],
         *,
         pictures: Mapping[str, str] | None = None,
         constants: Mapping[str, int] | None = None,
@@ -421,6 +237,10 @@ class Table:
         for index, pattern in enumerate(self._lines):
             pattern.index = index
             depths.append(depths[self.parents[index]] + 1 if self.parents[index] >= 0 else 0)
+            above = self.parents[index]
+            while above >= 0:
+                self._lines[above].exceptions.append(pattern)
+                above = self.parents[above]
         inner_first = sorted(self._lines, key=lambda pattern: -depths[pattern.index])
         root = _Node(inner_first, 0, self.width)
         if not self.trusted:
@@ -508,7 +328,11 @@ class _Parser:
     """Reads the lines of one table, each in two steps: what tells its words from others, and its operands."""
 
     def __init__(
-        self, width: int, functions: Mapping[str, Function], pictures: Mapping[str, str], constants: Mapping[str, int]
+        self,
+        width: int,
+        functions: Mapping[str, Function | Linear],
+        pictures: Mapping[str, str],
+        constants: Mapping[str, int],
     ) -> None:
         self.width = width
         self.functions = functions
@@ -581,9 +405,9 @@ class _Parser:
     def _operands(self, pattern: Pattern, picture: str, trailers: Sequence[str]) -> None:
         letters = _letters(picture)
         constants: dict[str, int] = {}
-        knowns: list[_Operand] = []
-        holes: list[_Operand] = []
-        predicates: list[_Operand] = []
+        knowns: list[Operand] = []
+        holes: list[Operand] = []
+        predicates: list[Operand] = []
 
         def claim(name: str) -> str:
             """Each operand has one origin."""
@@ -593,7 +417,7 @@ class _Parser:
                 raise TableError(f"{pattern.where}: {name} is given twice")
             return name
 
-        def operand(name: str, function: str, arguments: str) -> _Operand:
+        def operand(name: str, function: str, arguments: str) -> Operand:
             return self._operand(pattern.where, letters, name, function, arguments.replace(",", ""))
 
         for word in trailers:
@@ -622,17 +446,18 @@ class _Parser:
         if not holes:
             pattern.hole_values = _no_holes
 
-    def _operand(self, where: str, fields: Mapping[str, object], name: str, function: str, letters: str) -> _Operand:
+    def _operand(self, where: str, fields: Mapping[str, object], name: str, function: str, letters: str) -> Operand:
         if function not in self.functions:
             raise TableError(f"{where}: unknown function {function}")
         for letter in letters:
             if letter not in fields:
                 raise TableError(f"{where}: {function} is given {letter}, which is no field of the picture")
-        called = self.functions[function]
+        given = self.functions[function]
+        called, selectors = (given.function, given.selectors) if isinstance(given, Linear) else (given, None)
         code = getattr(called, "__code__", None)
         if code is not None and code.co_argcount != len(letters):
             raise TableError(f"{where}: {function} takes {code.co_argcount} fields, and is given {len(letters)}")
-        return _Operand(name, called, letters)
+        return Operand(name, called, letters, selectors)
 
     def _constant(self, where: str, text: str) -> int:
         if text in self.constants:

@@ -5,7 +5,7 @@
 which patterns that holds: which operands are numbers of `FrontEnd.registers`, and that the semantics do nothing with
 such a number but reach the register of that number, compare it with others of the instruction, and know numbers beyond
 the registers (ARM: the pc). The translator then has one instruction of a kind compiled, with *model* registers, and
-the back end makes the others from it by putting other registers into the code.
+the runtime makes the others from it by putting other registers into the code (family.c, rename.c).
 
 Models keep apart what the code may depend on: equal registers stay equal, different ones different, and each register
 is modelled by one that the host keeps in the same kind of place.
@@ -13,10 +13,11 @@ is modelled by one that the host keeps in the same kind of place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final
 
-from raddle.ir.types import Field, Hole
-from raddle.translate.decode import Pattern
+from raddle.ir.types import Hole
+from raddle.translate.pattern import Pattern
 
 
 class Sharing:
@@ -26,16 +27,17 @@ class Sharing:
     whose members the semantics reach in ascending order. While all registers are in `FrontEnd.registers`, a translation
     depends on the bits `FrontEnd.mode_masks[mode_class]` of the block mode alone, or on all of them if the class is -1.
 
-    `literal` names a field that stays open as one more literal hole, after the pattern's, in the words for which
-    `literal_of` gives its value and not -1; the semantics then get a `Hole` for it.
+    `literal` names a field that stays open as one more literal hole, after the pattern's; the semantics then get a
+    `Hole` for it. `closed` gives the values of the field for which it does not, in words that are otherwise as the one
+    that it is given; None where it never does.
     """
 
     __slots__ = (
+        "_closed",
         "key_mask",
         "list_name",
         "literal",
         "literal_mask",
-        "literal_of",
         "mode_class",
         "names",
         "pattern",
@@ -45,11 +47,11 @@ class Sharing:
     def __init__(
         self,
         pattern: Pattern,
-        names: Sequence[str],
-        list_name: str,
-        mode_class: int,
+        names: Sequence[str] = (),
+        list_name: str = "",
+        mode_class: int = -1,
         literal: str = "",
-        literal_of: Callable[[int], int] | None = None,
+        closed: Callable[[int], Collection[int] | None] | None = None,
     ) -> None:
         self.pattern = pattern
         self.names = tuple(names)
@@ -60,7 +62,7 @@ class Sharing:
         """The bits of a word that its translation depends on besides the registers."""
         self.read = pattern.reader(operands)
         self.literal = literal
-        self.literal_of = literal_of
+        self._closed = closed
         self.literal_mask = pattern.key_mask_without((literal,))
         """The bits that it depends on besides the literal."""
 
@@ -71,6 +73,12 @@ class Sharing:
             return values
         members = values[-1]
         return (*(n for n in range(members.bit_length()) if members >> n & 1), *values[:-1])
+
+    def closed(self, word: int) -> Collection[int] | None:
+        """The values of the literal for which words that are otherwise as `word` have a template of their own; None if
+        the literal of `word` itself is one, or if it has none."""
+        values = None if self._closed is None else self._closed(word)
+        return None if values is None or self.pattern.letter(self.literal, word) in values else values
 
     def open_literal(self) -> dict[str, int | Hole]:
         """The literal as an operand that stays open."""
@@ -86,28 +94,30 @@ class Sharing:
 
 
 class Model:
-    """The model of a choice of registers, and how to come from it to them."""
+    """The model of a choice of registers."""
 
-    __slots__ = ("fields", "inside", "model_fields", "numbers", "same")
+    __slots__ = ("chosen", "inside", "numbers", "renamed")
 
-    def __init__(
-        self, numbers: tuple[int, ...], model_fields: tuple[Field, ...], fields: tuple[Field, ...], inside: bool
-    ) -> None:
+    def __init__(self, numbers: tuple[int, ...], chosen: Mapping[int, int], inside: bool) -> None:
         self.numbers = numbers
         """The registers of the model, in the order of `Sharing.numbers`."""
-        self.model_fields = model_fields
-        self.fields = fields
-        """What stands for each of `model_fields` in the instruction."""
+        self.chosen = tuple(chosen.values())
+        """Those of them that others are put in place of."""
+        self.renamed = tuple(chosen)
+        """Those of the instruction that stand for each of `chosen`."""
         self.inside = inside
         """Whether all registers are in `FrontEnd.registers`."""
-        self.same = model_fields == fields
+
+
+NO_MODEL: Final = Model((), {}, True)
+"""Of instructions whose registers are not renamed."""
 
 
 class Models:
     """Finds and keeps models. Thread-safe: two threads may make the same model; either will do."""
 
-    def __init__(self, registers: Sequence[Field], places: Sequence[int]) -> None:
-        self._registers = registers
+    def __init__(self, places: Sequence[int]) -> None:
+        """`places` has the kind of place of each register."""
         self._places = places
         self._alike = {place: [n for n, other in enumerate(places) if other == place] for place in places}
         """Registers of one kind of place, by the place."""
@@ -121,24 +131,20 @@ class Models:
         return model
 
     def _make(self, numbers: tuple[int, ...], ascending: int) -> Model:
-        registers = self._registers
+        count = len(self._places)
         chosen: dict[int, int] = {}
         taken: set[int] = set()
         last = -1
         for position, number in enumerate(numbers):
-            if number in chosen or number >= len(registers):
+            if number in chosen or number >= count:
                 continue
             least = last if position < ascending else -1
             for candidate in self._alike[self._places[number]]:
                 if candidate > least and candidate not in taken:
                     break
             else:
-                return Model(numbers, (), (), False)
+                return Model(numbers, {}, False)
             chosen[number] = last = candidate
             taken.add(candidate)
-        return Model(
-            tuple(chosen.get(number, number) for number in numbers),
-            tuple(registers[number] for number in chosen.values()),
-            tuple(registers[number] for number in chosen),
-            all(number < len(registers) for number in numbers),
-        )
+        model = tuple(chosen.get(number, number) for number in numbers)
+        return Model(model, chosen, all(number < count for number in numbers))

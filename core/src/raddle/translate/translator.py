@@ -8,7 +8,7 @@ asks for here (struct raddle_want).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from time import thread_time_ns
 from typing import Any, Final
 
@@ -16,19 +16,16 @@ from raddle.codegen.backend import BackEnd
 from raddle.codegen.joiner import Joiner, block_of
 from raddle.codegen.template import Block, Template
 from raddle.errors import MachineError
-from raddle.ir.builder import Builder
-from raddle.ir.types import Hole
+from raddle.ir.builder import Builder, Instruction
+from raddle.ir.types import Field, FieldArray, Hole
 from raddle.runtime._native import ffi, lib
-from raddle.translate.decode import Pattern
+from raddle.translate.families import Families
 from raddle.translate.frontend import FrontEnd, InstructionSet
-from raddle.translate.sharing import Models, Sharing
+from raddle.translate.pattern import Pattern
+from raddle.translate.sharing import NO_MODEL, Models, Sharing
 
 _EPILOGUE: Final = 1 << 63
 """In the key of an epilogue; as in internal.h."""
-
-
-_Name = tuple[object, int, int]
-"""Of a template: pattern (its sharing if a literal is open; size for undefined words), kept bits of a word, context."""
 
 
 class BlockTrace:
@@ -49,20 +46,19 @@ class BlockTrace:
 class _Scope:
     """Translations that hold in one block mode, or in several that are equal to most instructions."""
 
-    __slots__ = ("known", "table", "templates")
+    __slots__ = ("families", "table")
 
     def __init__(self, table: Any) -> None:
         self.table = table
         """The runtime's: raddle_table *."""
-        self.known: dict[int, Template] = {}
-        """What is in it, by word | context << 32."""
-        self.templates: dict[_Name, Template] = {}
+        self.families: dict[tuple[int, int, int], Any] = {}
+        """What the runtime knows (raddle_known_family *), by fixed bits, their values, and context."""
 
 
 class _Mode:
     """What is known of one block mode."""
 
-    __slots__ = ("context", "mode", "own", "prologue", "scopes", "set", "shared")
+    __slots__ = ("context", "mode", "own", "prologue", "set", "shared")
 
     def __init__(
         self,
@@ -80,28 +76,30 @@ class _Mode:
         self.own = own
         self.shared = shared
         """Of all modes that have the same bits in `FrontEnd.mode_masks`, by class."""
-        self.scopes = (*shared, own)
         self.prologue = prologue
 
 
 class Translator:
-    """Translates for all vCPUs of a machine. Thread-safe: reading the memo needs no lock, compiling takes one."""
+    """Translates for all vCPUs of a machine. Thread-safe: compiling takes a lock, the rest is the runtime's."""
 
     def __init__(self, frontend: FrontEnd, backend: BackEnd, context: Any) -> None:
         """`context` is the runtime's, or None when nothing is to run: then `block` alone may be called."""
         self.frontend = frontend
         self.backend = backend
-        self.joiner = Joiner(backend)
+        self.joiner = Joiner(backend, frontend.registers)
         if context is not None:
             lib.raddle_memo_use(context, self.joiner.memo)
         self._modes: dict[int, _Mode] = {}
         self._shared_scopes: dict[tuple[int, int], _Scope] = {}
-        self._model_templates: dict[tuple[Sharing, int, tuple[int, ...], int, int, bool], Template] = {}
-        """Of models, by the bits of the word besides the registers, the model's registers, context, mode, and whether
-        its literal is open."""
-        self._models = Models(frontend.registers, [backend.place(field) for field in frontend.registers])
+        self._families: dict[Pattern, Families] = {}
+        self._templates: dict[tuple[object, ...], Template] = {}
+        """By the pattern, the bits of the word that the code depends on, the model's registers, context, mode, and
+        whether the literal of `Sharing` is open."""
+        self._fixed: dict[Template, int] = {}
+        """Of models: the registers that the code uses besides those that are open, as a set of bits."""
+        self._models = Models([backend.place(field) for field in frontend.registers])
         self._lock = threading.Lock()
-        """Guards compiling, and what is kept of modes and templates; two threads may enter a word at once, alike."""
+        """Guards all the above, and with it what the front end and the back end keep."""
         self._listeners: Sequence[Callable[[BlockTrace], object]] = ()
         self.misses = 0
         """Blocks whose translation needed Python. This and the times below may lose a little between threads."""
@@ -125,10 +123,11 @@ class Translator:
 
         The time is in nanoseconds: in Python, and of compiling in it.
         """
-        scopes = [*self._shared_scopes.values(), *(mode.own for mode in list(self._modes.values()))]
+        memo = ffi.new("struct raddle_memo_stats *")
+        lib.raddle_memo_stats(self.joiner.memo, memo)
         return {
-            "words": sum(len(scope.known) for scope in scopes),
-            "templates": sum(len(scope.templates) for scope in scopes),
+            "words": memo.entries,
+            "templates": memo.templates,
             "compiled": self.compiled,
             "translate_misses": self.misses,
             "translate_ns": self.total_ns,
@@ -160,12 +159,16 @@ class Translator:
         """The block of the instructions in `data`, to its end, as if they were at `pc`; for tests and tools."""
         known = self._mode(mode)
         entries = [] if known.prologue is None else [self._extra_entry(known.prologue)]
-        template = known.prologue
-        for word, size, context, template in self._words(known, data, 0, known.context):
-            _, values = self._name(known, known.set.decode(word, size), word, size, context)
-            entries.append(self.joiner.enter(None, 0, template, values))
-        if template is not None and template.next_context and not template.ends:
-            epilogue = self._extra(known.mode, template.next_context, self.frontend.epilogue, template.next_context)
+        context, ends = known.context, False
+        for word, size in _words(known.set, data):
+            entry = self._word(known, word, size, context)
+            entries.append(entry)
+            context = lib.raddle_entry_next_context(entry)
+            ends = bool(lib.raddle_entry_ends(entry))
+            if ends:
+                break
+        if context and not ends:
+            epilogue = self._extra(mode, context, self.frontend.epilogue, context)
             entries += [] if epilogue is None else [self._extra_entry(epilogue)]
         return self.joiner.join(entries, pc)
 
@@ -174,47 +177,22 @@ class Translator:
     def _supply(self, want: Any) -> None:
         kind = want.kind
         if kind == lib.RADDLE_WANT_WORD:
-            mode = self._modes[want.mode]
-            data = bytes(ffi.buffer(want.data, want.data_size))
-            for _ in self._words(mode, data, want.position, want.context):
-                pass
-        elif kind == lib.RADDLE_WANT_VARIANT:
-            self.joiner.supply(want.joined.template_number, want.joined.variant_key)
+            self._supply_word(self._modes[want.mode], want.word, want.word_size, want.context)
         elif kind == lib.RADDLE_WANT_EPILOGUE:
             mode, context = self._modes[want.mode], want.context
             epilogue = self._extra(mode.mode, context, self.frontend.epilogue, context)
             self.joiner.enter(mode.own.table, _EPILOGUE | context << 32, epilogue, ())
-        else:
+        elif kind == lib.RADDLE_WANT_MODE:
             self._mode(want.mode)
+        else:
+            self.joiner.supply(want.joined)
 
-    def _words(self, mode: _Mode, data: bytes, position: int, context: int) -> Iterator[tuple[int, int, int, Template]]:
-        """The instructions in `data` from `position` on, to the block's end: word, size, context, and the template that
-        is entered for it.
-        """
-        known = [scope.known for scope in mode.scopes]
-        instructions = mode.set
-        unit = instructions.unit
-        end = len(data)
-        while position + unit <= end:
-            word = int.from_bytes(data[position : position + unit], "little")
-            size = unit
-            if unit == 2 and instructions.is_wide(word):
-                size = 4
-                if position + size > end:
-                    return
-                word = word << 16 | int.from_bytes(data[position + 2 : position + 4], "little")
-            key = word | context << 32
-            for entered in known:
-                template = entered.get(key)
-                if template is not None:
-                    break
-            else:
-                template = self._enter(mode, word, size, context, key)
-            yield word, size, context, template
-            position += size
-            if template.ends:
-                return
-            context = template.next_context
+    def _word(self, mode: _Mode, word: int, size: int, context: int) -> Any:
+        """The runtime's entry of an instruction word: raddle_entry *."""
+        memo, key = self.joiner.memo, word | context << 32
+        while (entry := lib.raddle_memo_word(memo, mode.mode, key)) == ffi.NULL:
+            self._supply_word(mode, word, size, context)
+        return entry
 
     def _mode(self, mode: int) -> _Mode:
         known = self._modes.get(mode)
@@ -257,99 +235,123 @@ class Translator:
         if not b.code:
             return None
         with self._lock:
-            template = self.backend.template(b.code, b.locals, 0, context, context)
-            self.joiner.add(template)
-        return template
+            return self.backend.template(b.code, b.locals, 0, context, context)
 
     def _extra_entry(self, template: Template) -> Any:
         return self.joiner.enter(None, 0, template, ())
 
-    def _enter(self, mode: _Mode, word: int, size: int, context: int, key: int) -> Template:
-        pattern = mode.set.decode(word, size)
-        name, values = self._name(mode, pattern, word, size, context)
-        for scope in mode.scopes:
-            template = scope.templates.get(name)
-            if template is not None:
-                break
-        else:
-            scope, template = self._template(mode, pattern, word, size, context, name)
-        self.joiner.enter(scope.table, key, template, values)
-        scope.known[key] = template
-        return template
+    def _supply_word(self, mode: _Mode, word: int, size: int, context: int) -> None:
+        with self._lock:
+            pattern = mode.set.decode(word, size)
+            if pattern is None:
+                template = self._template((size, word, context, mode.mode), mode, None, word, size, context, {}, {})
+                self.joiner.enter(mode.own.table, word | context << 32, template, ())
+            elif not self._supply_model(mode, pattern, word, size, context):
+                key = pattern, word & pattern.key_mask, context, mode.mode
+                template = self._template(key, mode, pattern, word, size, context, {}, {})
+                self.joiner.enter(mode.own.table, word | context << 32, template, pattern.hole_values(word))
 
-    @staticmethod
-    def _name(
-        mode: _Mode, pattern: Pattern | None, word: int, size: int, context: int
-    ) -> tuple[_Name, tuple[int, ...]]:
-        """What a scope knows the template of a word by, and the word's literals."""
-        if pattern is None:
-            return (size, word, context), ()
-        values = pattern.hole_values(word)
-        sharing = mode.set.sharing(pattern)
-        if sharing is not None and sharing.literal_of is not None:
-            literal = sharing.literal_of(word)
-            if literal >= 0:
-                return (sharing, word & sharing.literal_mask, context), (*values, literal)
-        return (pattern, word & pattern.key_mask, context), values
+    def _supply_model(self, mode: _Mode, pattern: Pattern, word: int, size: int, context: int) -> bool:
+        """Give the runtime the family of a word, and the model of its registers: then it makes the entry by itself.
+
+        False if that cannot be done, or has been done and does not help: then the word needs an entry of its own.
+        """
+        families = self._families_of(mode.set, pattern)
+        sharing = families.sharing
+        open_literal = sharing.closed(word) is not None
+        fixed = families.fixed_bits(word, open_literal)
+        if fixed is None:
+            return False
+        operands = sharing.open_literal() if open_literal else {}
+        # In a context the code may end with that for the next one, which goes into the block mode.
+        mode_class = sharing.mode_class if not context else -1
+        kept = word & sharing.key_mask & (sharing.literal_mask if open_literal else -1)
+        if self.backend.renames:
+            numbers = sharing.numbers(word)
+            model = self._models.model(numbers, len(numbers) - len(sharing.names))
+            operands |= sharing.operands(model.numbers)
+        else:
+            model, kept = NO_MODEL, word & pattern.key_mask
+        common = model.inside and mode_class >= 0
+        scope = mode.shared[mode_class] if common else mode.own
+        key_mode = mode.mode & self.frontend.mode_masks[mode_class] if common else mode.mode
+        template = self._template(
+            (sharing, kept, model.numbers, context, key_mode, open_literal),
+            mode,
+            pattern,
+            word,
+            size,
+            context,
+            operands,
+            {number: self.frontend.registers[number] for number in model.chosen},
+        )
+        family = self._family(scope, families, word, context, fixed, open_literal)
+        if family is None:
+            return False
+        number, used = self.joiner.number(template), self._fixed.get(template, 0)
+        return bool(
+            lib.raddle_memo_model(self.joiner.memo, family, number, model.numbers, len(model.numbers), used) == 0
+        )
+
+    def _families_of(self, instructions: InstructionSet, pattern: Pattern) -> Families:
+        families = self._families.get(pattern)
+        if families is None:
+            sharing = instructions.sharing(pattern) or Sharing(pattern)
+            count = len(self.frontend.registers) if self.backend.renames else 0
+            families = self._families[pattern] = Families(sharing, count)
+        return families
+
+    def _family(
+        self, scope: _Scope, families: Families, word: int, context: int, fixed: int, open_literal: bool
+    ) -> Any | None:
+        key = fixed, word & fixed, context
+        family = scope.families.get(key)
+        if family is None:
+            description = families.describe(word, context, fixed, open_literal)
+            if description is None:
+                return None
+            family = lib.raddle_memo_family(self.joiner.memo, scope.table, description)
+            if family == ffi.NULL:
+                raise MachineError("there is no memory for more translations")
+            scope.families[key] = family
+        return family
 
     def _template(
-        self, mode: _Mode, pattern: Pattern | None, word: int, size: int, context: int, name: _Name
-    ) -> tuple[_Scope, Template]:
-        with self._lock:
-            for scope in mode.scopes:
-                if name in scope.templates:
-                    return scope, scope.templates[name]
-            scope, template = mode.own, None
-            sharing = None if pattern is None else mode.set.sharing(pattern)
-            operands = sharing.open_literal() if sharing is not None and name[0] is sharing else {}
-            if sharing is not None:
-                scope, template = self._shared(mode, sharing, word, size, context, operands)
-            if template is None:
-                template = self._compile(mode, pattern, word, size, context, operands)
-            if template.number < 0:
-                self.joiner.add(template)
-            scope.templates[name] = template
-        return scope, template
-
-    def _compile(
         self,
+        key: tuple[object, ...],
         mode: _Mode,
         pattern: Pattern | None,
         word: int,
         size: int,
         context: int,
         operands: Mapping[str, int | Hole],
+        open_registers: Mapping[int, Field],
     ) -> Template:
-        started = thread_time_ns()
-        b = Builder(self.frontend.word, self.frontend.state.nzcv)
-        next_context = mode.set.translate(b, pattern, word, context, mode.mode, operands)
-        template = self.backend.template(b.code, b.locals, size, context, next_context)
-        template.variant(0, False)
-        self.compiled += 1
-        self.template_ns += thread_time_ns() - started
+        """The template kept under `key`, compiled if need be; with its first variant, which others need first."""
+        template = self._templates.get(key)
+        if template is None:
+            started = thread_time_ns()
+            b = Builder(self.frontend.word, self.frontend.state.nzcv)
+            next_context = mode.set.translate(b, pattern, word, context, mode.mode, operands)
+            template = self.backend.template(b.code, b.locals, size, context, next_context, open_registers)
+            template.variant(0, False)
+            self._templates[key] = template
+            if open_registers:
+                self._fixed[template] = self._used(b.code, open_registers)
+            self.compiled += 1
+            self.template_ns += thread_time_ns() - started
         return template
 
-    def _shared(
-        self, mode: _Mode, sharing: Sharing, word: int, size: int, context: int, operands: Mapping[str, int | Hole]
-    ) -> tuple[_Scope, Template | None]:
-        """The template of `word` made from its model's, and where it holds; None when that cannot be done.
-
-        In a context the code may end with that for the next one, which goes into the block mode.
-        """
-        numbers = sharing.numbers(word)
-        model = self._models.model(numbers, len(numbers) - len(sharing.names))
-        mode_class = sharing.mode_class
-        common = model.inside and mode_class >= 0 and not context
-        key_mode = mode.mode & self.frontend.mode_masks[mode_class] if common else mode.mode
-        kept = word & sharing.key_mask & (sharing.literal_mask if operands else -1)
-        key = (sharing, kept, model.numbers, context, key_mode, bool(operands))
-        template = self._model_templates.get(key)
-        if template is None:
-            chosen = {**sharing.operands(model.numbers), **operands}
-            template = self._compile(mode, sharing.pattern, word, size, context, chosen)
-            self._model_templates[key] = template
-        scope = mode.shared[mode_class] if common else mode.own
-        return scope, template if model.same else template.renamed(model.model_fields, model.fields)
+    def _used(self, code: Sequence[Instruction], besides: Collection[int]) -> int:
+        """The registers that the code reads or writes, as a set of bits, but those in `besides`."""
+        used: set[Field] = set()
+        for ins in code:
+            if isinstance(ins.aux, Field):
+                used.add(ins.aux)
+            elif isinstance(ins.aux, FieldArray):
+                used.update(ins.aux)
+        registers = enumerate(self.frontend.registers)
+        return sum(1 << number for number, field in registers if field in used and number not in besides)
 
     def _tell(self, want: Any) -> None:
         block = block_of(want.joined)
@@ -366,3 +368,18 @@ class Translator:
         trace = BlockTrace(want.pc, want.mode, words, block)
         for listener in self._listeners:
             listener(trace)
+
+
+def _words(instructions: InstructionSet, data: bytes) -> Iterator[tuple[int, int]]:
+    """The instruction words in `data` and their sizes; a part of one at the end is left out."""
+    unit = instructions.unit
+    position = 0
+    while position + unit <= len(data):
+        word, size = int.from_bytes(data[position : position + unit], "little"), unit
+        if unit == 2 and instructions.is_wide(word):
+            size = 4
+            if position + size > len(data):
+                return
+            word = word << 16 | int.from_bytes(data[position + 2 : position + 4], "little")
+        yield word, size
+        position += size

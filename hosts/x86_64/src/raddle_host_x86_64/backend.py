@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from raddle.codegen import backend
 from raddle.codegen.backend import CodegenConfig, JoinRules, Stub, StubField, Thunks
-from raddle.codegen.template import ALL_FLAGS, Template
+from raddle.codegen.template import ALL_FLAGS, Template, Variant, pack_fixups, pack_jump, pack_traits
 from raddle.ir.builder import Instruction, Local
 from raddle.ir.opcodes import TABLE, Effect, Op
-from raddle.ir.types import Field, FieldArray, FlagCondition, Type
+from raddle.ir.types import Field, FlagCondition, Type
 from raddle.runtime.layout import OFFSET
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64 import emit as _emit  # registers the emission functions
@@ -27,9 +27,9 @@ from raddle_host_x86_64.emitter import (
     Emitter,
 )
 from raddle_host_x86_64.features import Features, detect
+from raddle_host_x86_64.forms import Forms
 from raddle_host_x86_64.registers import RAX, RBP, RDI, RSP
 from raddle_host_x86_64.thunks import make_thunks
-from raddle_host_x86_64.variant import Variant, part
 
 assert _emit
 
@@ -47,66 +47,42 @@ _PLAIN: Final = ENV - 1
 
 
 class X86Template(Template):
-    """A template of the x86-64 back end; its variants are compiled when they are first wanted.
+    """A template of the x86-64 back end; its variants are compiled when they are first wanted."""
 
-    A renamed one takes its variants from the one that it was renamed from.
-    """
-
-    __slots__ = ("_backend", "_code", "_locals", "_places", "_source", "_touched", "_variants")
+    __slots__ = ("_backend", "_code", "_locals", "_open", "_variants")
 
     def __init__(
-        self, host: X86BackEnd, code: list[Instruction], locals: list[Local], size: int, context: int, next_context: int
+        self,
+        host: X86BackEnd,
+        code: list[Instruction],
+        locals: list[Local],
+        row: tuple[int, int, int],
+        open_places: dict[int, int],
     ) -> None:
-        super().__init__(size, context, next_context)
+        """``row`` is (size, context, next context); ``open_places`` has numbers of registers by their locations."""
+        super().__init__(*row, bool(code) and (code[-1].op is Op.EXIT_MAIN or any(ins.op in _BRANCHES for ins in code)))
         self._backend = host
+        # An exit on the side (an exception, say) lets the block go on after the instruction; a branch does not.
+        if self.ends and code[-1].op not in _LEAVES:
+            code = [*code, Instruction(Op.GOTO, Type.VOID, (), self.size)]
         self._code = code
         self._locals = locals
+        self._open = open_places
         self._variants: dict[int, Variant] = {}
-        """Of templates that others are renamed from; a renamed one's are only in the joiner."""
-        self._source: X86Template | None = None
-        self._places: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
-        self._touched: set[Field] | None = None
-
-    def renamed(self, fields: Sequence[Field], others: Sequence[Field]) -> X86Template | None:
-        touched = self._touched
-        if touched is None:
-            touched = self._touched = _touched(self._code)
-        for other in others:
-            if other in touched and other not in fields:
-                return None
-        template = X86Template(self._backend, self._code, self._locals, self.size, self.context, self.next_context)
-        template._source = self
-        where = self._backend.where
-        template._places = tuple([where[field] for field in fields]), tuple([where[field] & _PLAIN for field in others])
-        return template
 
     def variant(self, host_flags: int, dead: bool) -> Variant:
-        source = self._source
-        if source is not None:
-            return source.variant(host_flags, dead).renamed(*self._places)
         key = host_flags << 1 | dead
         variant = self._variants.get(key)
         if variant is None:
-            variant = self._backend.compile(self._code, self._locals, self.size, host_flags, dead)
+            variant = self._backend.compile(self, self._code, self._locals, self._open, host_flags, dead)
             self._variants[key] = variant
         return variant
 
 
-def _touched(code: list[Instruction]) -> set[Field]:
-    """The fields that the code reads or writes."""
-    touched: set[Field] = set()
-    for ins in code:
-        if ins.op is Op.GET or ins.op is Op.SET:
-            assert isinstance(ins.aux, Field)
-            touched.add(ins.aux)
-        elif ins.op is Op.GET_AT or ins.op is Op.SET_AT:
-            assert isinstance(ins.aux, FieldArray)
-            touched.update(ins.aux)
-    return touched
-
-
 class X86BackEnd(backend.BackEnd):
     """See `raddle.codegen.backend.BackEnd`."""
+
+    renames = True
 
     def __init__(self, config: CodegenConfig, features: Features | None = None) -> None:
         self.config = config
@@ -116,7 +92,8 @@ class X86BackEnd(backend.BackEnd):
         self._emitter = Emitter(config, self.features, routine=False)
         self._wide = config.word is Type.I64
         self._flag_bits: dict[Field, int] = {}
-        self.where: dict[Field, int] = {
+        self._forms = Forms()
+        self._where: dict[Field, int] = {
             field: self._emitter.pinned.get(field.offset, ENV + field.offset) for field in config.state.fields.values()
         }
         """The location of each field as values have them."""
@@ -126,31 +103,50 @@ class X86BackEnd(backend.BackEnd):
     # -- one instruction -----------------------------------------------------------------------------------------------
 
     def template(
-        self, code: list[Instruction], locals: list[Local], size: int, context: int, next_context: int
+        self,
+        code: list[Instruction],
+        locals: list[Local],
+        size: int,
+        context: int,
+        next_context: int,
+        open_registers: Mapping[int, Field] | None = None,
     ) -> X86Template:
-        return X86Template(self, code, locals, size, context, next_context)
+        where = self._where
+        places = {where[field]: number for number, field in (open_registers or {}).items()}
+        return X86Template(self, code, locals, (size, context, next_context), places)
 
     def place(self, field: Field) -> int:
         return -1 if field.offset in self._emitter.pinned else int(field.type)
 
-    def compile(self, code: list[Instruction], locals: list[Local], size: int, kind: int, dead: bool) -> Variant:
+    def encode(self, form: int, fields: Sequence[Field]) -> bytes:
+        return self._forms.encode(form, [self._where[field] & _PLAIN for field in fields])
+
+    def compile(
+        self,
+        template: X86Template,
+        code: list[Instruction],
+        locals: list[Local],
+        open_places: dict[int, int],
+        kind: int,
+        dead: bool,
+    ) -> Variant:
         """Compile one variant: for what the host's flags hold before, with or without the guest's flags."""
-        # An exit on the side (an exception, say) lets the block go on after the instruction; a branch does not.
-        ends = bool(code) and (code[-1].op is Op.EXIT_MAIN or any(ins.op in _BRANCHES for ins in code))
-        if ends and code[-1].op not in _LEAVES:
-            code = [*code, Instruction(Op.GOTO, Type.VOID, (), size)]
         if dead:
             code = _without_flags(code, self._flag_bits)
         defs, uses = _flag_effects(code, self._flag_bits)
         with self._lock:
             e = self._emitter
             e.run(code, locals, kind)
-            return Variant.compiled(
-                part(e.finish(), e.code, e.hot_relocs, [hole[1:] for hole in e.holes if not hole[0]], e.trace, e.jumps),
-                part(bytes(e.cold), e.cold, e.cold_relocs, [hole[1:] for hole in e.holes if hole[0]], e.trace, e.jumps),
-                (defs, uses, e.kind if e.touched or e.kind != kind else KIND_KEPT, ends),
-                e.kinds_matter and kind == KIND_NONE,
-            )
+            hot, cold = e.finish(), bytes(e.cold)
+            kept = e.kind if e.touched or e.kind != kind else KIND_KEPT
+            traits = pack_traits(defs, uses, kept, template.ends, e.kinds_matter and kind == KIND_NONE)
+            holes = [[hole[1:] for hole in e.holes if hole[0] is in_cold] for in_cold in (False, True)]
+            fixups = pack_fixups(0, e.hot_relocs, holes[0]) + pack_fixups(1, e.cold_relocs, holes[1])
+            if not open_places:
+                return Variant(hot, cold, fixups, traits)
+            cuts = self._forms.cuts(0, e.code, e.trace, open_places) + self._forms.cuts(1, e.cold, e.trace, open_places)
+            jumps = [pack_jump(at is e.cold, field, label.position) for at, field, label in e.jumps]
+            return Variant(hot, cold, fixups, traits, cuts, b"".join(jumps))
 
     # -- blocks --------------------------------------------------------------------------------------------------------
 

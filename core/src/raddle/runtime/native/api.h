@@ -140,6 +140,14 @@ enum raddle_memo_constants {
     RADDLE_STUB_FIELDS = 4,
     RADDLE_HOST_FLAGS = 4, /* kinds of what the host's flags can hold */
     RADDLE_NO_HOLE = 65535,
+    RADDLE_REGISTERS = 32, /* that can be renamed */
+    RADDLE_FAMILY_REGISTERS = 12,
+    RADDLE_FAMILY_LITERALS = 4,
+    RADDLE_FAMILY_EXCEPTIONS = 16,
+    RADDLE_LINEAR_TERMS = 8,
+    RADDLE_CUT_REGISTERS = 4,
+    RADDLE_HOST_INSTRUCTION = 16,  /* bytes of the longest one that can be encoded anew */
+    RADDLE_WANTED_ENCODINGS = 16, /* at a time */
 
     RADDLE_FIX_PC32 = 0, /* how a field of a part is filled; x is value, plus the literal of the hole if there is one */
     RADDLE_FIX_PC64 = 1, /* PC: guest pc of the instruction + x */
@@ -156,9 +164,11 @@ enum raddle_memo_constants {
     RADDLE_FIELD_LEAVE = 4, /* in the entry check: rel32 to the stub `leave` */
 
     RADDLE_WANT_MODE = 0, /* nothing is known of the block mode */
-    RADDLE_WANT_WORD = 1, /* the word at `position` of `data`, in `context` */
+    RADDLE_WANT_WORD = 1, /* `word` of `word_size` bytes, in `context` */
     RADDLE_WANT_EPILOGUE = 2, /* of `context`, to be entered under 1 << 63 | context << 32 */
-    RADDLE_WANT_VARIANT = 3   /* joined.variant_key of joined.template_number */
+    RADDLE_WANT_VARIANT = 3,  /* joined.variant_key of joined.template_number */
+    RADDLE_WANT_ENCODINGS = 4, /* joined.encodings */
+    RADDLE_WANT_MEMORY = 5
 };
 
 struct raddle_stub {
@@ -177,6 +187,8 @@ struct raddle_rules { /* the host's part in a block */
     struct raddle_stub chainable; /* of a jump that may be aimed at its target later */
     struct raddle_stub indirect;  /* of any other */
     uint8_t nops[8][8];           /* n bytes that do nothing, for n up to 7 */
+    uint32_t register_count;      /* that can be renamed; numbers from here on only stand for themselves */
+    uint8_t places[32];           /* kind of place (at most 15) that each is kept in: they are renamed within a kind */
 };
 
 struct raddle_fixup {
@@ -187,9 +199,41 @@ struct raddle_fixup {
     int64_t value;
 };
 
+struct raddle_cut { /* a host instruction of a part that names guest registers; those of a part in ascending order */
+    uint32_t form;   /* the host's number for the instruction without them */
+    uint16_t offset, size;
+    uint8_t part;    /* 0 hot, 1 cold */
+    uint8_t count;
+    uint8_t registers[4]; /* guest registers */
+    uint16_t pad;
+};
+
+struct raddle_jump { /* a rel32 within one part */
+    uint16_t part, field, target, pad;
+};
+
+struct raddle_linear { /* of a word: base + the sum of (word >> shift & mask) * factor, modulo 2**32 */
+    uint32_t base, count;
+    struct {
+        uint32_t shift, mask, factor;
+    } terms[8];
+};
+
+/* Instruction words that differ in registers and literals alone: those with key & mask == value, where key is word |
+ * context << 32, but the exceptions. What they name in `list`, a set of registers, comes first, in ascending order. */
+struct raddle_family {
+    uint64_t mask, value;
+    uint32_t exception_count, register_count, literal_count, pad;
+    struct {
+        uint32_t mask, value; /* word & mask == value */
+    } exceptions[16];
+    struct raddle_linear list, registers[12], literals[4];
+};
+
 typedef struct raddle_memo raddle_memo;
 typedef struct memo_table raddle_table;
 typedef struct raddle_entry raddle_entry;
+typedef struct family raddle_known_family;
 
 struct raddle_mode {
     uint32_t mode;    /* block mode */
@@ -211,18 +255,39 @@ uint32_t raddle_memo_template(raddle_memo *memo, uint32_t size, uint32_t extra, 
 /* A template of `size` guest bytes (at most 255), with no variants yet; `extra` (16 bits) is insn_extra of its
  * instructions. Its number, all ones when out of memory or when these are too large. */
 int raddle_memo_variant(raddle_memo *memo, uint32_t number, uint32_t key, const uint8_t *hot, uint32_t hot_size,
-                        const uint8_t *cold, uint32_t cold_size, const uint8_t *fixups, uint32_t count,
+                        const uint8_t *cold, uint32_t cold_size, const uint8_t *fixups, uint32_t fixup_count,
+                        const uint8_t *cuts, uint32_t cut_count, const uint8_t *jumps, uint32_t jump_count,
                         uint32_t traits);
-/* Give a template its variant for host flags key >> 1, with (key & 1) the guest's flags dead. `fixups` are `count`
- * struct raddle_fixup, the hot part's first; `traits`: flag_defs | flag_uses << 4 | (host_flags + 1) << 8 | ends << 16
- * | by_kind << 17, see raddle.codegen.template. 0, or -1 when out of memory, when
- * there is no such variant, or when a part has more than 65527 bytes. */
+/* Give a template its variant for host flags key >> 1, with (key & 1) the guest's flags dead. `fixups` are struct
+ * raddle_fixup, the hot part's first; `cuts` and `jumps` are what renaming needs: struct raddle_cut and raddle_jump;
+ * `traits`: flag_defs | flag_uses << 4 | (host_flags + 1) << 8 | ends << 16 | by_kind << 17, see
+ * raddle.codegen.template. 0, or -1 when out of memory, when there is no such variant, or when a part has more than
+ * 65527 bytes. */
 raddle_table *raddle_memo_table(raddle_memo *memo);
 raddle_entry *raddle_memo_enter(raddle_memo *memo, raddle_table *table, uint64_t key, uint32_t number,
-                                const int64_t *values, uint32_t count);
+                                const uint32_t *values, uint32_t count);
 /* The entry of a template with these literals (NULL number all ones: of nothing), put into the table (may be NULL)
  * unless the key is there; then that entry. The template has its variant 0. NULL when out of memory. */
+raddle_known_family *raddle_memo_family(raddle_memo *memo, raddle_table *table, const struct raddle_family *family);
+/* The entries of its words go into the table. NULL when out of memory. */
+int raddle_memo_model(raddle_memo *memo, raddle_known_family *family, uint32_t number, const uint8_t *registers,
+                      uint32_t count, uint32_t fixed);
+/* The template is of a word of the family with these registers; others are made from it by renaming them, unless that
+ * needs one of the set `fixed`, which the code uses besides. 1 when the family has a model for such registers already,
+ * -1 when out of memory or when these are too many. */
+int raddle_memo_encoding(raddle_memo *memo, uint64_t key, const uint8_t *code, uint32_t size);
+/* A host instruction: `key` is form << 32 and the registers, the first one lowest, a byte each. 0, or -1 when out of
+ * memory or when it is too long. */
+raddle_entry *raddle_memo_word(raddle_memo *memo, uint32_t mode, uint64_t key);
+/* The entry of the word in a mode that is known: NULL when it is wanted, or when out of memory. */
+int raddle_entry_ends(const raddle_entry *entry); /* whether control never falls through it */
+uint32_t raddle_entry_next_context(const raddle_entry *entry);
 int raddle_memo_mode(raddle_memo *memo, const struct raddle_mode *mode); /* 0, or -1 when there are too many */
+struct raddle_memo_stats {
+    uint64_t entries;   /* of words */
+    uint64_t templates; /* renamed ones included */
+};
+void raddle_memo_stats(raddle_memo *memo, struct raddle_memo_stats *out);
 void raddle_memo_falls_through(raddle_memo *memo, raddle_entry *entry);
 /* The chainable jump after the last instruction; before anything is joined. */
 
@@ -230,8 +295,11 @@ struct raddle_joined {
     uint8_t *code;
     uint32_t code_size, capacity, hot_start, cold_start;
     uint32_t count;                        /* rows of the table */
-    uint32_t template_number, variant_key; /* what is WANTED */
+    uint32_t wanted;                       /* RADDLE_WANT_VARIANT, _ENCODINGS or _MEMORY */
+    uint32_t template_number, variant_key; /* the variant */
+    uint32_t encoding_count;
     uint32_t pad;
+    uint64_t encodings[16]; /* keys */
     uint8_t table[528];
 };
 int raddle_join(raddle_memo *memo, raddle_entry *const *entries, uint32_t count, uint64_t pc,
@@ -247,9 +315,8 @@ struct raddle_want { /* written by raddle_translate; the vCPU's own thread reads
     uint32_t mode, flags; /* of the block that is to be made */
     int32_t answer;       /* of the last raddle_translate */
     uint32_t kind;        /* RADDLE_WANT_ */
-    uint32_t position, context;
+    uint32_t word, word_size, context;
     uint32_t size;        /* guest bytes of the block */
-    uint32_t data_size;
     uint8_t data[256];    /* the guest's bytes from pc on */
     struct raddle_joined joined;
 };

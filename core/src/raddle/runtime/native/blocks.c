@@ -10,7 +10,6 @@
 #include <string.h>
 
 #define CODE_ALIGN       16
-#define ARENA_CHUNK      (1u << 20)
 #define TRANSLATION_TIME 10 /* milliseconds from code_begin to install, generously */
 #define BYTES_PER_BLOCK  64 /* no block takes less of the code buffer than this, on average */
 
@@ -27,36 +26,11 @@ int blocks_init(struct raddle_context *ctx)
     return t->buckets && t->by_address ? 0 : -1;
 }
 
-static void arena_clear(struct block_table *t)
-{
-    for (struct arena_chunk *next, *c = t->arena; c; c = next) {
-        next = c->next;
-        free(c);
-    }
-    t->arena = NULL;
-}
-
 void blocks_free(struct raddle_context *ctx)
 {
-    arena_clear(&ctx->blocks);
+    arena_clear(&ctx->blocks.arena);
     free(ctx->blocks.buckets);
     free(ctx->blocks.by_address);
-}
-
-static void *arena_take(struct block_table *t, size_t size)
-{
-    size = (size + 15) & ~(size_t)15;
-    if (!t->arena || t->arena->used + size > t->arena->size) {
-        size_t room = size > ARENA_CHUNK ? size : ARENA_CHUNK;
-        struct arena_chunk *c = malloc(sizeof *c + room);
-        if (!c)
-            return NULL;
-        *c = (struct arena_chunk){.next = t->arena, .size = room};
-        t->arena = c;
-    }
-    void *result = t->arena->data + t->arena->used;
-    t->arena->used += size;
-    return result;
 }
 
 static _Atomic(struct raddle_block *) *bucket_of(struct block_table *t, uint64_t phys_pc, uint32_t mode, uint32_t flags)
@@ -352,7 +326,7 @@ static struct raddle_block *block_make(struct raddle_context *ctx, const struct 
     size_t rows = (size_t)desc->ninsns * sizeof(struct instruction_row);
     if (start + desc->code_size + CODE_ALIGN > code->size - code->fixed_size || t->count == t->limit)
         return NULL;
-    struct raddle_block *b = arena_take(t, sizeof *b + rows);
+    struct raddle_block *b = arena_take(&t->arena, sizeof *b + rows);
     if (!b)
         return NULL;
     *b = (struct raddle_block){
@@ -463,7 +437,7 @@ void block_chain(struct raddle_cpu *cpu, struct raddle_block *target)
         int32_t *rw = (int32_t *)(ctx->code.rw + (slot - (uint64_t)(uintptr_t)ctx->code.rx));
         int32_t aimed = (int32_t)((uint64_t)(uintptr_t)target->code - (slot + 4));
         int32_t before = LOAD_RELAXED(*rw);
-        struct chain_link *link = before == aimed ? NULL : arena_take(&ctx->blocks, sizeof *link);
+        struct chain_link *link = before == aimed ? NULL : arena_take(&ctx->blocks.arena, sizeof *link);
         if (link) {
             *link = (struct chain_link){.slot = rw, .original = before, .next = target->incoming};
             target->incoming = link;
@@ -609,7 +583,7 @@ void raddle_code_flush(raddle_context *ctx, uint32_t generation)
                 jumps_clear(ctx->cpus[i]);
         atomic_store(&t->count, 0);
         atomic_store(&ctx->code.used, 0);
-        arena_clear(t);
+        arena_clear(&t->arena);
         atomic_fetch_add(&t->generation, 1);
         ctx->flushes++;
     }

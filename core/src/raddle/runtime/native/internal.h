@@ -111,10 +111,9 @@ struct code_buffer {
     bool dual;
 };
 
-struct arena_chunk {
-    struct arena_chunk *next;
-    size_t used, size;
-    _Alignas(16) uint8_t data[];
+/* Memory that is taken piece by piece and given back as a whole; begins as zeros. Whoever owns one serialises its use. */
+struct arena {
+    struct arena_chunk *chunks;
 };
 
 struct block_table {
@@ -123,7 +122,7 @@ struct block_table {
     struct raddle_block **by_address; /* in the order of allocation; [0, count) never changes until a flush */
     _Atomic uint64_t count;
     uint64_t limit;
-    struct arena_chunk *arena;   /* under code_lock */
+    struct arena arena;          /* under code_lock */
     _Atomic uint32_t generation; /* counts flushes; changes in exclusive sections only */
 };
 
@@ -131,23 +130,33 @@ struct block_table {
 #define MEMO_TEMPLATE_CHUNKS 4096
 #define RADDLE_EPILOGUE      ((uint64_t)1 << 63)
 
-/* The memo. What hangs below it is written under its lock, before a store-release publishes it, and never again; two
- * threads that supply the same variant leave one of two equal ones. */
+/* The memo. What hangs below it is written under its lock, before a store-release publishes it, and never again, but
+ * for what is said to be used under the lock; two threads that supply the same variant leave one of two equal ones. */
 struct variant {
     const uint8_t *hot, *cold;
     const struct raddle_fixup *fixups;
-    uint32_t hot_size, cold_size, fixup_count;
+    const struct raddle_cut *cuts; /* what renaming needs; the renamed have none */
+    const struct raddle_jump *jumps;
+    uint32_t hot_size, cold_size, fixup_count, cut_count, jump_count;
+    uint32_t traits;
     uint32_t chains;          /* jumps that leave */
     uint8_t padded;           /* how many of chain_offsets there are */
     uint8_t chain_offsets[2]; /* of the first chainable fields in the hot part, mod 8 */
     uint8_t flag_defs, flag_uses;
     int8_t host_flags;
-    bool ends, by_kind;
+    bool by_kind;
 };
 
 struct template {
     uint32_t number, size, extra, next_context;
+    bool ends;                                         /* control never falls through; known with variant 0 */
     _Atomic(struct variant *) variants[MEMO_VARIANTS]; /* by host flags << 1 | dead */
+    struct template *model;                            /* what it is renamed from, or NULL */
+    uint8_t registers[RADDLE_FAMILY_REGISTERS];        /* of a model and of what is renamed from it */
+    uint32_t register_count;
+    uint32_t fixed;            /* of a model: registers that it uses besides */
+    struct template *renamings; /* of a model, linked by `next`; under the lock */
+    struct template *next;
 };
 
 struct raddle_entry {
@@ -163,6 +172,7 @@ struct memo_slots {
 
 struct memo_table {
     _Atomic(struct memo_slots *) slots;
+    struct family_group *families; /* under the lock */
 };
 
 struct raddle_memo {
@@ -172,9 +182,11 @@ struct raddle_memo {
     struct raddle_entry *falls_through;
     struct template *templates[MEMO_TEMPLATE_CHUNKS];
     uint32_t template_count;
+    struct memo_table *encodings; /* of host instructions: size, then the bytes */
+    uint64_t entries;             /* of words, under the lock */
     _Atomic(struct raddle_mode *) *modes;
     uint32_t mode_count;
-    struct arena_chunk *arena;
+    struct arena arena;
     _Atomic uint32_t listened;
 };
 
@@ -387,10 +399,25 @@ void jumps_clear(struct raddle_cpu *cpu);
 void jumps_clear_page(struct raddle_cpu *cpu, uint64_t page);
 void jumps_clear_local(struct raddle_cpu *cpu); /* at least those of pages that were mapped locally */
 
-/* memo.c */
+/* arena.c */
+void *arena_take(struct arena *arena, size_t size); /* aligned to 16 bytes; NULL when out of memory */
+void arena_clear(struct arena *arena);
+
+/* memo.c; what is said to be under the lock needs the memo's */
 struct template *memo_template(struct raddle_memo *memo, uint32_t number);
-struct raddle_mode *memo_mode(struct raddle_memo *memo, uint32_t mode);                   /* NULL when not known */
+struct template *template_new(struct raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_context);
+struct variant *variant_new(struct raddle_memo *memo, const struct variant *code); /* with copies; under the lock */
+struct raddle_mode *memo_mode(struct raddle_memo *memo, uint32_t mode);       /* NULL when not known */
 struct raddle_entry *memo_find(const struct memo_table *table, uint64_t key); /* likewise */
+struct raddle_entry *entry_enter(struct raddle_memo *memo, struct memo_table *table, uint64_t key,
+                                 struct template *template, const uint32_t *values, uint32_t count); /* under the lock */
+
+/* family.c */
+struct raddle_entry *memo_word(struct raddle_memo *memo, const struct raddle_mode *mode, uint64_t key); /* NULL: wanted */
+
+/* rename.c */
+struct variant *memo_variant(struct raddle_memo *memo, struct template *template, uint32_t key,
+                             struct raddle_joined *wanted); /* NULL when something is wanted */
 
 /* join.c */
 bool translate_from_memo(struct raddle_cpu *cpu);

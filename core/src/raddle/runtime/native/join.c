@@ -32,11 +32,7 @@ struct join {
 static bool choose(struct join *j, struct part *p, uint32_t key)
 {
     p->key = key;
-    p->variant = atomic_load_explicit(&p->entry->template->variants[key], memory_order_acquire);
-    if (!p->variant) {
-        j->out->template_number = p->entry->template->number;
-        j->out->variant_key = key;
-    }
+    p->variant = memo_variant(j->memo, p->entry->template, key, j->out);
     return p->variant != NULL;
 }
 
@@ -245,20 +241,10 @@ static uint32_t size_at_most(const struct join *j, uint32_t parts)
     return size;
 }
 
-static int join(struct join *j, bool falls_through)
+/* The rows of the table, and the parts in their order: the hot ones, then the cold ones. */
+static void lay_out(struct join *j, uint32_t parts)
 {
     struct raddle_joined *out = j->out;
-    uint32_t parts = j->count;
-    if (!choose_variants(j))
-        return RADDLE_WANTED;
-    if (falls_through) {
-        j->parts[parts].entry = j->memo->falls_through;
-        j->parts[parts].address = j->end;
-        if (!choose(j, &j->parts[parts++], 0))
-            return RADDLE_WANTED;
-    }
-    if (!room(out, size_at_most(j, parts)))
-        return RADDLE_ERROR;
     uint32_t position = append(out->code, 0, j->memo->rules.entry.code, j->memo->rules.entry.size);
     out->hot_start = position;
     for (uint32_t i = 0; i < parts; i++) {
@@ -279,6 +265,23 @@ static int join(struct join *j, bool falls_through)
         position = append(out->code, position, j->parts[i].variant->cold, j->parts[i].variant->cold_size);
     }
     out->code_size = position;
+}
+
+static int join(struct join *j, bool falls_through)
+{
+    struct raddle_joined *out = j->out;
+    uint32_t parts = j->count;
+    bool chosen = choose_variants(j);
+    if (chosen && falls_through) {
+        j->parts[parts].entry = j->memo->falls_through;
+        j->parts[parts].address = j->end;
+        chosen = choose(j, &j->parts[parts++], 0);
+    }
+    if (!chosen)
+        return out->wanted == RADDLE_WANT_MEMORY ? RADDLE_ERROR : RADDLE_WANTED;
+    if (!room(out, size_at_most(j, parts)))
+        return RADDLE_ERROR;
+    lay_out(j, parts);
     for (uint32_t i = 0; i < parts; i++)
         for (uint32_t f = 0; f < j->parts[i].variant->fixup_count; f++)
             apply(j, &j->parts[i], &j->parts[i].variant->fixups[f]);
@@ -297,13 +300,10 @@ static void add(struct join *j, struct raddle_entry *entry)
     j->end += entry->template->size;
 }
 
-/* Whether control never falls through the last entry. Every template's first variant exists before its first entry. */
+/* Whether control never falls through the last entry. */
 static bool ended(const struct join *j)
 {
-    if (!j->count)
-        return false;
-    const struct template *t = j->parts[j->count - 1].entry->template;
-    return atomic_load_explicit(&t->variants[0], memory_order_acquire)->ends;
+    return j->count && j->parts[j->count - 1].entry->template->ends;
 }
 
 int raddle_join(raddle_memo *memo, raddle_entry *const *entries, uint32_t count, uint64_t pc, struct raddle_joined *out)
@@ -370,17 +370,12 @@ static int second_page(struct raddle_cpu *cpu, struct raddle_want *want)
     return 0;
 }
 
-static int want_word(struct gather *g, uint32_t position)
+static int want_word(struct gather *g, uint64_t word, uint32_t size)
 {
-    struct raddle_want *want = g->want;
-    uint32_t size = g->limit * 4 < g->left ? g->limit * 4 : g->left;
-    for (uint32_t at = position; at + g->mode->unit <= size; at += g->mode->unit)
-        next_unit(g, at);
-    if (want->pages[1] == NONE)
-        want->data_size = size & ~(g->mode->unit - 1);
-    want->kind = RADDLE_WANT_WORD;
-    want->position = position;
-    want->context = g->context;
+    g->want->kind = RADDLE_WANT_WORD;
+    g->want->word = (uint32_t)word;
+    g->want->word_size = size;
+    g->want->context = g->context;
     return RADDLE_WANTED;
 }
 
@@ -405,19 +400,12 @@ static int gather(struct raddle_cpu *cpu, struct gather *g, struct join *j)
                 break;
             else if (second_page(cpu, want))
                 return RADDLE_FAULTED;
-            else {
+            else
                 word = word << 16 | want->data[2] | (uint32_t)want->data[3] << 8;
-                want->data_size = 4;
-            }
         }
-        uint64_t key = word | (uint64_t)g->context << 32;
-        struct raddle_entry *entry = NULL;
-        for (uint32_t i = 0; !entry && i < 2; i++)
-            entry = mode->shared[i] ? memo_find(mode->shared[i], key) : NULL;
+        struct raddle_entry *entry = memo_word(j->memo, mode, word | (uint64_t)g->context << 32);
         if (!entry)
-            entry = memo_find(mode->table, key);
-        if (!entry)
-            return want_word(g, position);
+            return want_word(g, word, size);
         add(j, entry);
         position += size;
         g->context = entry->template->next_context;
@@ -475,7 +463,7 @@ static int translate(struct raddle_cpu *cpu, struct raddle_want *want)
         return answer;
     answer = join(&j, !ended(&j));
     if (answer == RADDLE_WANTED)
-        want->kind = RADDLE_WANT_VARIANT;
+        want->kind = want->joined.wanted;
     if (answer != RADDLE_INSTALL_OK)
         return answer;
     struct raddle_block_desc desc = {

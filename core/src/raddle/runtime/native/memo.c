@@ -9,31 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK          (1u << 18)
 #define FIRST_SLOTS    64u
 #define MAX_PART       (UINT16_MAX - 8) /* bytes of a part: with its padding, it fits a row of a block's table */
 #define TEMPLATE_CHUNK 1024u
 #define MODE_SLOTS     (1u << 18) /* ARM has 2**17 block modes, of which guests use a dozen */
 
-static void *take(struct raddle_memo *memo, size_t size)
-{
-    size = (size + 7) & ~(size_t)7;
-    if (!memo->arena || memo->arena->used + size > memo->arena->size) {
-        size_t room = size > CHUNK ? size : CHUNK;
-        struct arena_chunk *c = malloc(sizeof *c + room);
-        if (!c)
-            return NULL;
-        *c = (struct arena_chunk){.next = memo->arena, .size = room};
-        memo->arena = c;
-    }
-    void *result = memo->arena->data + memo->arena->used;
-    memo->arena->used += size;
-    return result;
-}
-
 static const void *keep(struct raddle_memo *memo, const void *bytes, size_t size)
 {
-    void *copy = take(memo, size);
+    void *copy = arena_take(&memo->arena, size);
     return copy && size ? memcpy(copy, bytes, size) : copy;
 }
 
@@ -44,55 +27,58 @@ struct template *memo_template(struct raddle_memo *memo, uint32_t number)
     return memo->templates[number / TEMPLATE_CHUNK] + number % TEMPLATE_CHUNK;
 }
 
-static uint32_t template_new(struct raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_context)
+struct template *template_new(struct raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_context)
 {
     uint32_t number = memo->template_count, chunk = number / TEMPLATE_CHUNK;
     if (chunk >= MEMO_TEMPLATE_CHUNKS)
-        return UINT32_MAX;
-    if (!memo->templates[chunk] && !(memo->templates[chunk] = take(memo, TEMPLATE_CHUNK * sizeof(struct template))))
-        return UINT32_MAX;
+        return NULL;
+    if (!memo->templates[chunk] &&
+        !(memo->templates[chunk] = arena_take(&memo->arena, TEMPLATE_CHUNK * sizeof(struct template))))
+        return NULL;
     struct template *t = memo_template(memo, number);
-    memset(t, 0, sizeof *t);
     t->number = number;
     t->size = size;
     t->extra = extra;
     t->next_context = next_context;
     memo->template_count++;
-    return number;
+    return t;
 }
 
 uint32_t raddle_memo_template(raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_context)
 {
     pthread_mutex_lock(&memo->lock);
     bool fits = size <= UINT8_MAX && extra <= UINT16_MAX; /* in a row of a block's table */
-    uint32_t number = fits ? template_new(memo, size, extra, next_context) : UINT32_MAX;
+    struct template *t = fits ? template_new(memo, size, extra, next_context) : NULL;
     pthread_mutex_unlock(&memo->lock);
-    return number;
+    return t ? t->number : UINT32_MAX;
 }
 
-static struct variant *variant_new(struct raddle_memo *memo, const uint8_t *hot, uint32_t hot_size,
-                                   const uint8_t *cold, uint32_t cold_size, const uint8_t *fixups, uint32_t count,
-                                   uint32_t traits)
+struct variant *variant_new(struct raddle_memo *memo, const struct variant *code)
 {
-    struct variant *v = take(memo, sizeof *v);
-    if (!v)
+    struct variant *v = arena_take(&memo->arena, sizeof *v);
+    uint32_t traits = code->traits;
+    if (!v || code->hot_size > MAX_PART || code->cold_size > MAX_PART)
         return NULL;
     *v = (struct variant){
-        .hot = keep(memo, hot, hot_size),
-        .cold = keep(memo, cold, cold_size),
-        .fixups = keep(memo, fixups, count * sizeof(struct raddle_fixup)),
-        .hot_size = hot_size,
-        .cold_size = cold_size,
-        .fixup_count = count,
+        .hot = keep(memo, code->hot, code->hot_size),
+        .cold = keep(memo, code->cold, code->cold_size),
+        .fixups = keep(memo, code->fixups, code->fixup_count * sizeof *code->fixups),
+        .cuts = keep(memo, code->cuts, code->cut_count * sizeof *code->cuts),
+        .jumps = keep(memo, code->jumps, code->jump_count * sizeof *code->jumps),
+        .hot_size = code->hot_size,
+        .cold_size = code->cold_size,
+        .fixup_count = code->fixup_count,
+        .cut_count = code->cut_count,
+        .jump_count = code->jump_count,
+        .traits = traits,
         .flag_defs = traits & 15,
         .flag_uses = traits >> 4 & 15,
         .host_flags = (int8_t)(int)((traits >> 8 & 255) - 1),
-        .ends = traits >> 16 & 1,
         .by_kind = traits >> 17 & 1,
     };
-    if (!v->hot || !v->cold || !v->fixups)
+    if (!v->hot || !v->cold || !v->fixups || !v->cuts || !v->jumps)
         return NULL;
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < v->fixup_count; i++)
         if (v->fixups[i].kind == RADDLE_FIX_CHAIN) {
             if (!v->fixups[i].part && v->padded < 2)
                 v->chain_offsets[v->padded++] = v->fixups[i].offset & 7;
@@ -102,13 +88,32 @@ static struct variant *variant_new(struct raddle_memo *memo, const uint8_t *hot,
 }
 
 int raddle_memo_variant(raddle_memo *memo, uint32_t number, uint32_t key, const uint8_t *hot, uint32_t hot_size,
-                        const uint8_t *cold, uint32_t cold_size, const uint8_t *fixups, uint32_t count, uint32_t traits)
+                        const uint8_t *cold, uint32_t cold_size, const uint8_t *fixups, uint32_t fixup_count,
+                        const uint8_t *cuts, uint32_t cut_count, const uint8_t *jumps, uint32_t jump_count,
+                        uint32_t traits)
 {
+    struct variant code = {
+        .hot = hot,
+        .cold = cold,
+        .fixups = (const struct raddle_fixup *)(const void *)fixups,
+        .cuts = (const struct raddle_cut *)(const void *)cuts,
+        .jumps = (const struct raddle_jump *)(const void *)jumps,
+        .hot_size = hot_size,
+        .cold_size = cold_size,
+        .fixup_count = fixup_count,
+        .cut_count = cut_count,
+        .jump_count = jump_count,
+        .traits = traits,
+    };
     pthread_mutex_lock(&memo->lock);
-    bool known = key < MEMO_VARIANTS && number < memo->template_count && hot_size <= MAX_PART && cold_size <= MAX_PART;
-    struct variant *v = known ? variant_new(memo, hot, hot_size, cold, cold_size, fixups, count, traits) : NULL;
-    if (v)
-        atomic_store_explicit(&memo_template(memo, number)->variants[key], v, memory_order_release);
+    bool known = key < MEMO_VARIANTS && number < memo->template_count;
+    struct variant *v = known ? variant_new(memo, &code) : NULL;
+    if (v) {
+        struct template *t = memo_template(memo, number);
+        if (!key)
+            t->ends = traits >> 16 & 1;
+        atomic_store_explicit(&t->variants[key], v, memory_order_release);
+    }
     pthread_mutex_unlock(&memo->lock);
     return v ? 0 : -1;
 }
@@ -134,12 +139,9 @@ struct raddle_entry *memo_find(const struct memo_table *table, uint64_t key)
 
 static struct memo_slots *slots_new(struct raddle_memo *memo, uint64_t size)
 {
-    struct memo_slots *s = take(memo, sizeof *s + size * sizeof s->slot[0]);
-    if (s) {
+    struct memo_slots *s = arena_take(&memo->arena, sizeof *s + size * sizeof s->slot[0]);
+    if (s)
         s->mask = size - 1;
-        s->count = 0;
-        memset((void *)s->slot, 0, size * sizeof s->slot[0]);
-    }
     return s;
 }
 
@@ -174,7 +176,7 @@ static int enter(struct raddle_memo *memo, struct memo_table *table, struct radd
 
 static struct memo_table *table_new(struct raddle_memo *memo)
 {
-    struct memo_table *table = take(memo, sizeof *table);
+    struct memo_table *table = arena_take(&memo->arena, sizeof *table);
     struct memo_slots *s = table ? slots_new(memo, FIRST_SLOTS) : NULL;
     if (!s)
         return NULL;
@@ -190,31 +192,61 @@ raddle_table *raddle_memo_table(raddle_memo *memo)
     return table;
 }
 
-static struct raddle_entry *entry_new(struct raddle_memo *memo, uint64_t key, uint32_t number, const int64_t *values,
-                                      uint32_t count)
+static struct raddle_entry *entry_new(struct raddle_memo *memo, uint64_t key, struct template *template,
+                                      const uint32_t *values, uint32_t count)
 {
-    struct raddle_entry *entry = take(memo, sizeof *entry + count * sizeof entry->values[0]);
+    struct raddle_entry *entry = arena_take(&memo->arena, sizeof *entry + count * sizeof entry->values[0]);
     if (!entry)
         return NULL;
     entry->key = key;
-    entry->template = number == UINT32_MAX ? NULL : memo_template(memo, number);
+    entry->template = template;
     for (uint32_t i = 0; i < count; i++)
-        entry->values[i] = (uint32_t)values[i];
+        entry->values[i] = values[i];
     return entry;
 }
 
+/* The entry under `key`, made unless it is there; `table` may be NULL. */
+struct raddle_entry *entry_enter(struct raddle_memo *memo, struct memo_table *table, uint64_t key,
+                                 struct template *template, const uint32_t *values, uint32_t count)
+{
+    struct raddle_entry *entry = table ? memo_find(table, key) : NULL;
+    if (entry)
+        return entry;
+    entry = entry_new(memo, key, template, values, count);
+    return entry && table && enter(memo, table, entry) ? NULL : entry;
+}
+
 raddle_entry *raddle_memo_enter(raddle_memo *memo, raddle_table *table, uint64_t key, uint32_t number,
-                                const int64_t *values, uint32_t count)
+                                const uint32_t *values, uint32_t count)
 {
     pthread_mutex_lock(&memo->lock);
-    struct raddle_entry *entry = table ? memo_find(table, key) : NULL;
-    if (!entry) {
-        entry = entry_new(memo, key, number, values, count);
-        if (entry && table && enter(memo, table, entry))
-            entry = NULL;
-    }
+    struct template *template = number == UINT32_MAX ? NULL : memo_template(memo, number);
+    struct raddle_entry *entry = entry_enter(memo, table, key, template, values, count);
+    memo->entries += entry && table;
     pthread_mutex_unlock(&memo->lock);
     return entry;
+}
+
+int raddle_entry_ends(const raddle_entry *entry)
+{
+    return entry->template->ends;
+}
+
+uint32_t raddle_entry_next_context(const raddle_entry *entry)
+{
+    return entry->template->next_context;
+}
+
+int raddle_memo_encoding(raddle_memo *memo, uint64_t key, const uint8_t *code, uint32_t size)
+{
+    uint32_t values[1 + RADDLE_HOST_INSTRUCTION / 4] = {size};
+    if (size > RADDLE_HOST_INSTRUCTION)
+        return -1;
+    memcpy(values + 1, code, size);
+    pthread_mutex_lock(&memo->lock);
+    bool kept = entry_enter(memo, memo->encodings, key, NULL, values, sizeof values / sizeof values[0]);
+    pthread_mutex_unlock(&memo->lock);
+    return kept ? 0 : -1;
 }
 
 /* -- block modes ------------------------------------------------------------------------------------------------ */
@@ -235,7 +267,7 @@ int raddle_memo_mode(raddle_memo *memo, const struct raddle_mode *description)
     struct raddle_mode *m = memo_mode(memo, description->mode);
     if (m)
         result = 0;
-    else if (memo->mode_count < MODE_SLOTS / 2 && (m = take(memo, sizeof *m))) {
+    else if (memo->mode_count < MODE_SLOTS / 2 && (m = arena_take(&memo->arena, sizeof *m))) {
         *m = *description;
         uint32_t at = m->mode;
         while (atomic_load_explicit(&memo->modes[at % MODE_SLOTS], memory_order_relaxed))
@@ -265,7 +297,8 @@ raddle_memo *raddle_memo_new(const struct raddle_rules *rules)
     memo->page_mask = ~(((uint64_t)1 << rules->page_bits) - 1);
     memo->word_mask = rules->word_bits == 64 ? UINT64_MAX : ((uint64_t)1 << rules->word_bits) - 1;
     memo->modes = calloc(MODE_SLOTS, sizeof *memo->modes);
-    if (!memo->modes || stub_keep(memo, &memo->rules.entry) || stub_keep(memo, &memo->rules.leave) ||
+    memo->encodings = table_new(memo);
+    if (!memo->modes || !memo->encodings || rules->register_count > RADDLE_REGISTERS || stub_keep(memo, &memo->rules.entry) || stub_keep(memo, &memo->rules.leave) ||
         stub_keep(memo, &memo->rules.chainable) || stub_keep(memo, &memo->rules.indirect)) {
         raddle_memo_free(memo);
         return NULL;
@@ -275,10 +308,7 @@ raddle_memo *raddle_memo_new(const struct raddle_rules *rules)
 
 void raddle_memo_free(raddle_memo *memo)
 {
-    for (struct arena_chunk *next, *c = memo->arena; c; c = next) {
-        next = c->next;
-        free(c);
-    }
+    arena_clear(&memo->arena);
     free(memo->modes);
     pthread_mutex_destroy(&memo->lock);
     free(memo);
@@ -297,4 +327,11 @@ void raddle_memo_falls_through(raddle_memo *memo, raddle_entry *entry)
 void raddle_memo_use(raddle_context *ctx, raddle_memo *memo)
 {
     ctx->memo = memo;
+}
+
+void raddle_memo_stats(raddle_memo *memo, struct raddle_memo_stats *out)
+{
+    pthread_mutex_lock(&memo->lock);
+    *out = (struct raddle_memo_stats){.entries = memo->entries, .templates = memo->template_count};
+    pthread_mutex_unlock(&memo->lock);
 }

@@ -7,7 +7,7 @@ treated so.
 
 from __future__ import annotations
 
-from raddle.translate.decode import Function
+from raddle.translate.pattern import Function, Linear
 
 __all__ = ["FUNCTIONS"]
 
@@ -291,17 +291,29 @@ def fraction_fits(four: int, one: int) -> int:
     return int(fraction16(four, one) >= 0)
 
 
-FUNCTIONS: dict[str, Function] = {
-    function.__name__: function
-    for function in (
-        value, successor, negative, half, times2, times4, times8, offset, offset4,
-        a32_imm, a32_imm_carry, t32_imm, t32_imm_carry, t32_imm16, vfp_imm32, vfp_imm64,
-        a32_branch, a32_branch_exchange, branch8, branch11, t32_branch20, t32_branch24, t32_branch_exchange,
-        field_width, not_below, field_fits,
-        even, exclusive_pair, different, differs, differs_pair, base, base_kept, banked_mode,
-        push_list, pop_list, some_list, not_listed, t32_stm, t32_ldm,
-        single, double, single_list, double_list, pair_fits, load_pair,
-        vmsr_register, vmrs_register, fraction16, fraction32, fraction_fits,
-    )
-}  # fmt: skip
+_LINEAR_THROUGHOUT: tuple[Function, ...] = (
+    value, successor, negative, half, times2, times4, times8, t32_imm16, a32_branch, a32_branch_exchange,
+    branch8, branch11, t32_branch20, push_list, pop_list,
+)  # fmt: skip
+_LINEAR: tuple[Linear, ...] = (
+    *[Linear(function) for function in _LINEAR_THROUGHOUT],
+    Linear(offset, add=1),
+    Linear(offset4, add=1),
+    Linear(a32_imm, rotation=0xF),
+    Linear(t32_imm, imm12=0xF80),
+    Linear(t32_branch24, sign=1),
+    Linear(t32_branch_exchange, sign=1),
+)
+_OTHERS: tuple[Function, ...] = (
+    a32_imm_carry, t32_imm_carry, vfp_imm32, vfp_imm64, field_width, not_below, field_fits,
+    even, exclusive_pair, different, differs, differs_pair, base, base_kept, banked_mode,
+    some_list, not_listed, t32_stm, t32_ldm,
+    single, double, single_list, double_list, pair_fits, load_pair,
+    vmsr_register, vmrs_register, fraction16, fraction32, fraction_fits,
+)  # fmt: skip
+
+FUNCTIONS: dict[str, Function | Linear] = {
+    **{linear.function.__name__: linear for linear in _LINEAR},
+    **{function.__name__: function for function in _OTHERS},
+}
 """What the tables may call, by name."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from raddle.translate.decode import Pattern
+from raddle.translate.pattern import Pattern
 from raddle.translate.sharing import Sharing
 from raddle_target_arm.insns.common import LSL
 
@@ -97,8 +97,9 @@ _LEFT_BY_LEA: Final = 3
 """Hosts add what is shifted left by so much or less in one instruction, so those amounts are no literals."""
 
 
-def _shift_amount(pattern: Pattern) -> Callable[[int], int] | None:
-    """A function of the word: the constant shift's amount where it can be a literal, else -1; None where it never is.
+def _closed_amounts(pattern: Pattern) -> Callable[[int], range | None] | None:
+    """A function of the word: the amounts of its constant shift that are no literals, None where none is one; itself
+    None if the pattern has no such shift.
 
     The amount 0 is a shift of its own (A8.4.3).
     """
@@ -106,15 +107,15 @@ def _shift_amount(pattern: Pattern) -> Callable[[int], int] | None:
     if not (logical or pattern.name in _ARITHMETIC) or "i" not in pattern.letters:
         return None
     sets_flags = "S" in pattern.operands()
-    read = pattern.reader(("i", "t", "S") if sets_flags else ("i", "t"))
+    read = pattern.reader(("t", "S") if sets_flags else ("t",))
 
-    def amount(word: int) -> int:
-        i, t, *s = read(word)
-        if i == 0 or (t == LSL and i <= _LEFT_BY_LEA) or (logical and s != [0]):
-            return -1
-        return i
+    def closed(word: int) -> range | None:
+        t, *s = read(word)
+        if logical and s != [0]:
+            return None
+        return range(_LEFT_BY_LEA + 1 if t == LSL else 1)
 
-    return amount
+    return closed
 
 
 def make_sharing(pattern: Pattern) -> Sharing | None:
@@ -125,6 +126,6 @@ def make_sharing(pattern: Pattern) -> Sharing | None:
     given = pattern.operands()
     given_names = [name for name in names if name in given]
     mode_class = -1 if pattern.name in _MODE_MATTERS else 0 if pattern.name.startswith(_ACCESSES) else 1
-    amount = _shift_amount(pattern)
-    literal = "" if amount is None else "i"
-    return Sharing(pattern, given_names, _LISTS.get(pattern.name, ""), mode_class, literal, amount)
+    closed = _closed_amounts(pattern)
+    literal = "" if closed is None else "i"
+    return Sharing(pattern, given_names, _LISTS.get(pattern.name, ""), mode_class, literal, closed)

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Families: instruction words that differ in registers and literals alone, described so that the runtime, once it has
+the template of one of them, makes those of the others without Python.
+
+A word is of a family if it has the family's *fixed* bits and none of its exceptions; its registers and literals are
+linear functions of its other bits.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any, Final
+
+from raddle.runtime._native import ffi, lib
+from raddle.translate.pattern import LinearTerms, Operand
+from raddle.translate.sharing import Sharing
+
+_M32: Final = (1 << 32) - 1
+_MOST_VALUES: Final = 64
+"""A predicate is tried for so many choices of registers; with more, these registers are fixed in its families."""
+
+
+class Families:
+    """Finds the families of the words of one pattern. Used under the translator's lock."""
+
+    def __init__(self, sharing: Sharing, registers: int) -> None:
+        """``registers`` is the number of those that can be renamed, 0 if the host cannot."""
+        pattern = sharing.pattern
+        self.sharing = sharing
+        self._pattern = pattern
+        self._names = sharing.names if registers else ()
+        self._list = sharing.list_name if registers else ""
+        self._register_count = registers
+        self._verdicts: dict[tuple[int, int], bool] = {}
+        renamed = (*self._names, self._list) if self._list else self._names
+        fixed: int | None = pattern.mask | _M32 << pattern.width & _M32 | pattern.key_mask_without(renamed)
+        for name in (*renamed, *pattern.hole_names):
+            selectors = pattern.selector_bits(name)
+            fixed = None if fixed is None or selectors is None else fixed | selectors
+        self._fixed = fixed
+        """Bits that are the same in all words of a family; None if there are no families."""
+        self._predicates = [(predicate, self._register_letters(predicate)) for predicate in pattern.predicates]
+
+    def _register_letters(self, predicate: Operand) -> str:
+        """The fields of the predicate that are nothing but register numbers."""
+        return "".join(letter for letter in predicate.letters if letter in self._names)
+
+    def fixed_bits(self, word: int, open_literal: bool) -> int | None:
+        """The bits that are the same in all words of the family of ``word``; None if it has none. With a literal that
+        is open, those of the literal are not among them."""
+        fixed = self._fixed
+        if fixed is None:
+            return None
+        if open_literal:
+            fixed &= self.sharing.literal_mask | ~self._pattern.key_mask
+        for number, (predicate, registers) in enumerate(self._predicates):
+            for letter in predicate.letters:
+                if letter not in registers:
+                    fixed |= self._pattern.letter_bits(letter)
+            if not self._always_holds(number, word):
+                for letter in registers:
+                    fixed |= self._pattern.letter_bits(letter)
+        return fixed
+
+    def _always_holds(self, number: int, word: int) -> bool:
+        """Whether the predicate holds for all registers, if the other fields are as in ``word``."""
+        predicate, registers = self._predicates[number]
+        pattern = self._pattern
+        others = 0
+        for letter in predicate.letters:
+            if letter not in registers:
+                others |= pattern.letter_bits(letter)
+        key = number, word & others
+        verdict = self._verdicts.get(key)
+        if verdict is None:
+            choices = [
+                range(self._register_count) if letter in registers else (pattern.letter(letter, word),)
+                for letter in predicate.letters
+            ]
+            verdict = self._register_count ** len(registers) <= _MOST_VALUES and all(
+                predicate.function(*values) for values in product(*choices)
+            )
+            self._verdicts[key] = verdict
+        return verdict
+
+    def describe(self, word: int, context: int, fixed: int, open_literal: bool) -> Any:
+        """The family of ``word`` for the runtime: struct raddle_family *; None if it does not fit there.
+
+        ``fixed`` is what `fixed_bits` gives.
+        """
+        pattern, sharing = self._pattern, self.sharing
+        exceptions = [*pattern.excluded, *((other.mask, other.value) for other in pattern.exceptions)]
+        if open_literal:
+            bits = pattern.letter_bits(sharing.literal)
+            exceptions += [(bits, pattern.letter_bits(sharing.literal, v)) for v in sharing.closed(word) or ()]
+        # Of those that contradict the fixed bits there is no word in the family.
+        exceptions = [(mask, value) for mask, value in exceptions if not (word ^ value) & mask & fixed]
+        literals = [*pattern.hole_names, *([sharing.literal] if open_literal else ())]
+        linears = [pattern.linear(name, word) for name in (*self._names, *literals)]
+        listed = pattern.linear(self._list, word) if self._list else (0, ())
+        if (
+            len(exceptions) > lib.RADDLE_FAMILY_EXCEPTIONS
+            or len(self._names) > lib.RADDLE_FAMILY_REGISTERS
+            or len(literals) > lib.RADDLE_FAMILY_LITERALS
+            or any(len(terms) > lib.RADDLE_LINEAR_TERMS for _, terms in (*linears, listed))
+        ):
+            return None
+        family = ffi.new("struct raddle_family *")
+        family.mask = fixed | _M32 << 32
+        family.value = word & fixed | context << 32
+        family.exception_count = len(exceptions)
+        for native, (mask, value) in zip(family.exceptions, exceptions, strict=False):
+            native.mask, native.value = mask, value
+        _fill(family.list, listed)
+        family.register_count = len(self._names)
+        family.literal_count = len(literals)
+        for native, linear in zip(family.registers, linears[: len(self._names)], strict=False):
+            _fill(native, linear)
+        for native, linear in zip(family.literals, linears[len(self._names) :], strict=False):
+            _fill(native, linear)
+        return family
+
+
+def _fill(native: Any, linear: LinearTerms) -> None:
+    native.base, terms = linear
+    native.count = len(terms)
+    for out, (shift, mask, factor) in zip(native.terms, terms, strict=False):
+        out.shift, out.mask, out.factor = shift, mask, factor

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Patterns: the lines of a decode table, and the operands of the words that match them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+from raddle.ir.types import Hole
+
+UNDEFINED = "UNDEFINED"
+"""The name of lines whose words are no instruction."""
+
+Function = Callable[..., int]
+"""Computes an operand from the values of fields: non-negative integers of the field's width."""
+
+
+class Linear:
+    """A function of which it is known that it is linear in most bits of its arguments: if the bits in the masks
+    ``selectors``, by the name of the argument, stay as they are, it is a constant plus a multiple of each other bit.
+
+    The runtime computes such operands by itself.
+    """
+
+    __slots__ = ("function", "selectors")
+
+    def __init__(self, function: Function, **selectors: int) -> None:
+        names = tuple(signature(function).parameters)
+        assert selectors.keys() <= set(names)
+        self.function = function
+        self.selectors = tuple(selectors.get(name, 0) for name in names)
+
+
+LinearTerms = tuple[int, tuple[tuple[int, int, int], ...]]
+"""A linear function of a word: (base, terms); its value is base + the sum of ``(word >> shift & mask) * factor`` over
+the terms (shift, mask, factor), modulo 2**32."""
+
+
+class Fields:
+    """The operands of one instruction word as attributes: integers, or a `Hole` for each literal hole."""
+
+    __slots__ = ("__dict__",)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.__dict__
+
+    def __repr__(self) -> str:
+        return f"Fields({', '.join(f'{name}={value}' for name, value in self.__dict__.items())})"
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """`name=function(letters)` or `name~function(letters)`; a predicate has no name."""
+
+    name: str
+    function: Function
+    letters: str
+    selectors: tuple[int, ...] | None = None
+    """Of a `Linear` function, for each letter: see there."""
+
+
+class Pattern:
+    """One line of a table. Immutable to its users, and shared by all threads.
+
+    A translation depends on the pattern and on `word & key_mask`, and on nothing else of the word. Two patterns of a
+    decoder may have equal masked words, so a key needs both: `key(word)` joins `index` and the masked word.
+    """
+
+    __slots__ = (
+        "_rest",
+        "always_defined",
+        "constants",
+        "exceptions",
+        "excluded",
+        "hole_names",
+        "hole_values",
+        "holes",
+        "index",
+        "key_mask",
+        "knowns",
+        "letters",
+        "mask",
+        "name",
+        "predicates",
+        "value",
+        "where",
+        "width",
+    )
+
+    def __init__(self, name: str, where: str, width: int, rest: Callable[[Pattern], None]) -> None:
+        self.name = name
+        self.where = where
+        """File and line, for messages."""
+        self.width = width
+        self.index = -1
+        """Number of the pattern in its decoder."""
+        self.mask = 0
+        self.value = 0
+        """The pattern's words have `word & mask == value`, and none of `excluded`."""
+        self.excluded: list[tuple[int, int]] = []
+        self.exceptions: list[Pattern] = []
+        """The lines that win over this one, of a compiled table."""
+        self._rest: Callable[[Pattern], None] | None = rest
+        """Reads what follows from here on, which nobody sees before; None when it is done."""
+        self.letters: dict[str, list[tuple[int, int]]] = {}
+        """Each field's pieces, from the highest: lowest bit and width."""
+        self.constants: dict[str, int] = {}
+        self.knowns: list[Operand] = []
+        self.holes: list[Operand] = []
+        self.predicates: list[Operand] = []
+        self.always_defined = name != UNDEFINED
+        """Whether every matching word is an instruction."""
+        self.key_mask = 0
+        self.hole_names: tuple[str, ...] = ()
+        self.hole_values: Callable[[int], tuple[int, ...]] = self._compile_hole_values
+        """The values of the holes of a word, in the order of `hole_names`; each fits 32 bits, signed or unsigned."""
+
+    def read(self) -> Pattern:
+        """This pattern, read in full. Raises TableError. Threads may race here: each reads the same."""
+        rest = self._rest
+        if rest is not None:
+            rest(self)
+            self._rest = None
+        return self
+
+    def __repr__(self) -> str:
+        return f"<Pattern {self.name} at {self.where}>"
+
+    def key(self, word: int) -> int:
+        """A key under which what is made of `word` can be kept, unique in the decoder."""
+        return self.index << 32 | word & self.key_mask
+
+    def letter(self, name: str, word: int) -> int:
+        """The value of the field `name` in `word`."""
+        value = 0
+        for shift, width in self.letters[name]:
+            value = value << width | word >> shift & (1 << width) - 1
+        return value
+
+    def fields(self, word: int) -> Fields:
+        """The operands of `word`: fields, constants, known operands, and holes as `Hole` objects."""
+        fields = Fields()
+        values = fields.__dict__
+        values.update(self.constants)
+        for letter, pieces in self.letters.items():
+            if self.key_mask >> pieces[0][0] & 1:
+                values[letter] = self.letter(letter, word)
+        for known in self.knowns:
+            values[known.name] = self._call(known, word)
+        for index, name in enumerate(self.hole_names):
+            values[name] = Hole(index, name)
+        return fields
+
+    def values(self, word: int) -> dict[str, int]:
+        """All operands of `word` as integers, holes included: for disassembly and logs."""
+        values = {name: value for name, value in self.fields(word).__dict__.items() if not isinstance(value, Hole)}
+        values.update(zip(self.hole_names, self.hole_values(word), strict=True))
+        return values
+
+    def reader(self, names: Sequence[str]) -> Callable[[int], tuple[int, ...]]:
+        """A function of the word that gives the operands `names` (fields, constants, known operands) as a tuple."""
+        knowns = {known.name: known for known in self.knowns}
+        terms = []
+        functions: dict[str, Function] = {}
+        for number, name in enumerate(names):
+            if name in self.letters:
+                terms.append(self._expression(name))
+            elif name in self.constants:
+                terms.append(str(self.constants[name]))
+            else:
+                functions[f"f{number}"] = knowns[name].function
+                terms.append(f"f{number}({', '.join(self._expression(letter) for letter in knowns[name].letters)})")
+        read: Callable[[int], tuple[int, ...]] = eval(
+            f"lambda w: ({''.join(f'{term}, ' for term in terms)})", functions
+        )
+        return read
+
+    def key_mask_without(self, names: Sequence[str]) -> int:
+        """`key_mask` less the bits that nothing but the operands `names` is made of."""
+        needed = {letter for known in self.knowns if known.name not in names for letter in known.letters}
+        made = {letter for known in self.knowns if known.name in names for letter in known.letters}
+        mask = self.key_mask
+        for letter, pieces in self.letters.items():
+            if (letter in names or letter in made) and letter not in needed:
+                for shift, width in pieces:
+                    mask &= ~((1 << width) - 1 << shift)
+        return mask
+
+    def letter_bits(self, name: str, value: int = -1) -> int:
+        """The bits of a word that hold the bits `value` of the field `name`."""
+        bits = 0
+        for shift, width in reversed(self.letters[name]):
+            bits |= (value & (1 << width) - 1) << shift
+            value >>= width
+        return bits
+
+    def selector_bits(self, name: str) -> int | None:
+        """The bits of a word that must stay as they are for the operand `name` to be linear in the others; None if it
+        is not linear at all."""
+        operand = self._operand(name)
+        if operand is None:
+            return 0
+        if operand.selectors is None:
+            return None
+        bits = 0
+        for letter, selected in zip(operand.letters, operand.selectors, strict=True):
+            bits |= self.letter_bits(letter, selected)
+        return bits
+
+    def linear(self, name: str, word: int) -> LinearTerms:
+        """The operand `name` (a field, a constant, or computed by a `Linear` function) as a function of the words that
+        have the same selector bits as `word`."""
+        operand = self._operand(name)
+        if operand is None:
+            if name in self.constants:
+                return self.constants[name] & _M32, ()
+            operand = Operand(name, int, name, (0,))
+        function, letters, selectors = operand.function, operand.letters, operand.selectors
+        assert selectors is not None
+        arguments = [self.letter(letter, word) & kept for letter, kept in zip(letters, selectors, strict=True)]
+        base = function(*arguments)
+        factors: dict[int, int] = {}
+        for number, letter in enumerate(letters):
+            done = 0
+            for shift, width in reversed(self.letters[letter]):
+                for bit in range(width):
+                    value = 1 << done + bit
+                    if not selectors[number] & value:
+                        changed = arguments.copy()
+                        changed[number] |= value
+                        factor = function(*changed) - base
+                        factors[shift + bit] = factors.get(shift + bit, 0) + factor & _M32
+                done += width
+        return base & _M32, _joined(factors)
+
+    def _operand(self, name: str) -> Operand | None:
+        return next((operand for operand in (*self.knowns, *self.holes) if operand.name == name), None)
+
+    def operands(self) -> frozenset[str]:
+        """The names of all operands but the holes."""
+        return frozenset((*self.letters, *self.constants, *(known.name for known in self.knowns)))
+
+    def matches(self, word: int) -> bool:
+        """Whether `word` is one of this line's, defined or not; exceptions to the line are not looked at."""
+        return word & self.mask == self.value and not any(word & mask == value for mask, value in self.excluded)
+
+    def is_defined(self, word: int) -> bool:
+        """Whether `word`, which matches, is an instruction."""
+        return self.name != UNDEFINED and all(self._call(predicate, word) for predicate in self.predicates)
+
+    def set_predicates(self, predicates: list[Operand]) -> None:
+        """For the parser: words for which one of `predicates` gives 0 are undefined."""
+        self.predicates = predicates
+        self.always_defined = self.name != UNDEFINED and not predicates
+
+    def _call(self, operand: Operand, word: int) -> int:
+        return operand.function(*(self.letter(letter, word) for letter in operand.letters))
+
+    def _compile_hole_values(self, word: int) -> tuple[int, ...]:
+        """Replaces itself by generated code when it is first called; both give the same, so threads may race here."""
+        calls = "".join(
+            f"f{number}({', '.join(self._expression(letter) for letter in hole.letters)}), "
+            for number, hole in enumerate(self.holes)
+        )
+        functions = {f"f{number}": hole.function for number, hole in enumerate(self.holes)}
+        self.hole_values = eval(f"lambda w: ({calls})", functions)
+        return self.hole_values(word)
+
+    def _expression(self, letter: str) -> str:
+        terms = []
+        done = sum(width for _, width in self.letters[letter])
+        for shift, width in self.letters[letter]:
+            done -= width
+            terms.append(f"(w >> {shift} & {(1 << width) - 1}) << {done}")
+        return " | ".join(terms)
+
+
+_M32 = 0xFFFF_FFFF
+
+
+def _joined(factors: dict[int, int]) -> tuple[tuple[int, int, int], ...]:
+    """Terms for bits with these factors: neighbours of which each counts twice the one below are one term."""
+    terms: list[tuple[int, int, int]] = []
+    for bit, factor in sorted(factors.items()):
+        if terms:
+            shift, mask, first = terms[-1]
+            width = mask.bit_length()
+            if bit == shift + width and factor == first << width & _M32:
+                terms[-1] = (shift, mask << 1 | 1, first)
+                continue
+        if factor:
+            terms.append((bit, 1, factor))
+    return tuple(terms)
