@@ -9,7 +9,8 @@ linear functions of its other bits.
 from __future__ import annotations
 
 from itertools import product
-from typing import Any, Final
+from struct import Struct
+from typing import Final
 
 from raddle.runtime._native import ffi, lib
 from raddle.translate.pattern import LinearTerms, Operand
@@ -32,6 +33,7 @@ class Families:
         self._list = sharing.list_name if registers else ""
         self._register_count = registers
         self._verdicts: dict[tuple[int, int], bool] = {}
+        self._linears: dict[tuple[str, int], bytes] = {}
         renamed = (*self._names, self._list) if self._list else self._names
         fixed: int | None = pattern.mask | _M32 << pattern.width & _M32 | pattern.key_mask_without(renamed)
         for name in (*renamed, *pattern.hole_names):
@@ -83,8 +85,8 @@ class Families:
             self._verdicts[key] = verdict
         return verdict
 
-    def describe(self, word: int, context: int, fixed: int, open_literal: bool) -> Any:
-        """The family of ``word`` for the runtime: struct raddle_family *; None if it does not fit there.
+    def describe(self, word: int, context: int, fixed: int, open_literal: bool) -> bytes | None:
+        """The family of ``word`` as the runtime has it, struct raddle_family; None if it does not fit there.
 
         ``fixed`` is what `fixed_bits` gives.
         """
@@ -96,33 +98,37 @@ class Families:
         # Of those that contradict the fixed bits there is no word in the family.
         exceptions = [(mask, value) for mask, value in exceptions if not (word ^ value) & mask & fixed]
         literals = [*pattern.hole_names, *([sharing.literal] if open_literal else ())]
-        linears = [pattern.linear(name, word) for name in (*self._names, *literals)]
-        listed = pattern.linear(self._list, word) if self._list else (0, ())
-        if (
-            len(exceptions) > lib.RADDLE_FAMILY_EXCEPTIONS
-            or len(self._names) > lib.RADDLE_FAMILY_REGISTERS
-            or len(literals) > lib.RADDLE_FAMILY_LITERALS
-            or any(len(terms) > lib.RADDLE_LINEAR_TERMS for _, terms in (*linears, listed))
-        ):
+        if len(exceptions) > _EXCEPTIONS or len(self._names) > _NAMES or len(literals) > _LITERALS:
             return None
-        family = ffi.new("struct raddle_family *")
-        family.mask = fixed | _M32 << 32
-        family.value = word & fixed | context << 32
-        family.exception_count = len(exceptions)
-        for native, (mask, value) in zip(family.exceptions, exceptions, strict=False):
-            native.mask, native.value = mask, value
-        _fill(family.list, listed)
-        family.register_count = len(self._names)
-        family.literal_count = len(literals)
-        for native, linear in zip(family.registers, linears[: len(self._names)], strict=False):
-            _fill(native, linear)
-        for native, linear in zip(family.literals, linears[len(self._names) :], strict=False):
-            _fill(native, linear)
-        return family
+        head = fixed | _M32 << 32, word & fixed | context << 32, len(exceptions), len(self._names), len(literals), 0
+        parts = [_HEAD(*head), *(_PAIR(*exception) for exception in exceptions)]
+        parts.append(bytes(_PAIR_SIZE * (_EXCEPTIONS - len(exceptions))))
+        for names, room in (([self._list] if self._list else [], 1), (self._names, _NAMES), (literals, _LITERALS)):
+            packed = [self._linear(name, word) for name in names]
+            if not all(packed):
+                return None
+            parts += packed
+            parts.append(bytes(_LINEAR_SIZE * (room - len(packed))))
+        return b"".join(parts)
+
+    def _linear(self, name: str, word: int) -> bytes:
+        """The operand as the runtime has it, struct raddle_linear; empty if it has too many terms."""
+        key = name, word & (self._pattern.selector_bits(name) or 0)
+        packed = self._linears.get(key)
+        if packed is None:
+            base, terms = self._pattern.linear(name, word)
+            fields = [value for shift, mask, factor in terms for value in (shift, mask.bit_length(), 0, factor)]
+            fields += [0] * (4 * _TERMS - len(fields))
+            packed = self._linears[key] = b"" if len(terms) > _TERMS else _LINEAR(base, len(terms), *fields)
+        return packed
 
 
-def _fill(native: Any, linear: LinearTerms) -> None:
-    native.base, terms = linear
-    native.count = len(terms)
-    for out, (shift, mask, factor) in zip(native.terms, terms, strict=False):
-        out.shift, out.mask, out.factor = shift, mask, factor
+_EXCEPTIONS: Final = int(lib.RADDLE_FAMILY_EXCEPTIONS)
+_NAMES: Final = int(lib.RADDLE_FAMILY_NAMES)
+_LITERALS: Final = int(lib.RADDLE_FAMILY_LITERALS)
+_TERMS: Final = int(lib.RADDLE_LINEAR_TERMS)
+_HEAD: Final = Struct("<QQIIII").pack
+_PAIR: Final = Struct("<II").pack
+_PAIR_SIZE: Final = 8
+_LINEAR: Final = Struct("<II" + _TERMS * "BBHI").pack
+_LINEAR_SIZE: Final = 8 + 8 * _TERMS

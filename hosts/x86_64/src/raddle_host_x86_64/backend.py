@@ -144,7 +144,7 @@ class X86BackEnd(backend.BackEnd):
             fixups = pack_fixups(0, e.hot_relocs, holes[0]) + pack_fixups(1, e.cold_relocs, holes[1])
             if not open_places:
                 return Variant(hot, cold, fixups, traits)
-            cuts = self._forms.cuts(0, e.code, e.trace, open_places) + self._forms.cuts(1, e.cold, e.trace, open_places)
+            cuts = self._forms.cuts(e.code, e.trace, open_places)
             jumps = [pack_jump(at is e.cold, field, label.position) for at, field, label in e.jumps]
             return Variant(hot, cold, fixups, traits, cuts, b"".join(jumps))
 

@@ -30,14 +30,15 @@ class Forms:
         self._forms: list[_Form] = []
         self._numbers: Final[dict[_Form, int]] = {}
 
-    def cuts(self, part: int, code: bytearray, trace: Sequence[Traced], places: Mapping[int, int]) -> bytes:
-        """The instructions of ``code``, part 0 (hot) or 1 (cold), that name one of ``places``, packed.
+    def cuts(self, hot: bytearray, trace: Sequence[Traced], places: Mapping[int, int]) -> bytes:
+        """The instructions that name one of ``places``, packed; those that are not in ``hot`` are in the cold part.
 
         ``places`` has numbers of registers by their locations. Raises CodegenError.
         """
         cuts: list[bytes] = []
+        arguments_of_interest = {place for place in places if place < ENV} | {p - ENV for p in places if p >= ENV}
         for where, start, end, method, arguments in trace:
-            if where is not code:
+            if arguments_of_interest.isdisjoint(arguments):
                 continue
             registers, base = REGISTER_ARGUMENTS[method]
             slots = [at for at in registers if arguments[at] in places]
@@ -49,7 +50,8 @@ class Forms:
                 if len(slots) > MOST_CUT_REGISTERS:
                     raise CodegenError("a host instruction names more guest registers than the runtime can replace")
                 blank = tuple([0 if at in slots else argument for at, argument in enumerate(arguments)])
-                cuts.append(pack_cut(part, self._number((method, blank, tuple(slots))), start, end - start, numbers))
+                form = self._number((method, blank, tuple(slots)))
+                cuts.append(pack_cut(where is not hot, form, start, end - start, numbers))
         return b"".join(cuts)
 
     def _number(self, form: _Form) -> int:

@@ -141,10 +141,11 @@ enum raddle_memo_constants {
     RADDLE_HOST_FLAGS = 4, /* kinds of what the host's flags can hold */
     RADDLE_NO_HOLE = 65535,
     RADDLE_REGISTERS = 32, /* that can be renamed */
-    RADDLE_FAMILY_REGISTERS = 12,
-    RADDLE_FAMILY_LITERALS = 4,
-    RADDLE_FAMILY_EXCEPTIONS = 16,
-    RADDLE_LINEAR_TERMS = 8,
+    RADDLE_FAMILY_REGISTERS = 12, /* of a word */
+    RADDLE_FAMILY_NAMES = 6,      /* of them that are not members of its list */
+    RADDLE_FAMILY_LITERALS = 3,
+    RADDLE_FAMILY_EXCEPTIONS = 8,
+    RADDLE_LINEAR_TERMS = 6,
     RADDLE_CUT_REGISTERS = 4,
     RADDLE_HOST_INSTRUCTION = 16,  /* bytes of the longest one that can be encoded anew */
     RADDLE_WANTED_ENCODINGS = 16, /* at a time */
@@ -212,11 +213,13 @@ struct raddle_jump { /* a rel32 within one part */
     uint16_t part, field, target, pad;
 };
 
-struct raddle_linear { /* of a word: base + the sum of (word >> shift & mask) * factor, modulo 2**32 */
+struct raddle_linear { /* of a word: base + the sum of (its `width` bits from `shift` on) * factor, modulo 2**32 */
     uint32_t base, count;
     struct {
-        uint32_t shift, mask, factor;
-    } terms[8];
+        uint8_t shift, width;
+        uint16_t pad;
+        uint32_t factor;
+    } terms[6];
 };
 
 /* Instruction words that differ in registers and literals alone: those with key & mask == value, where key is word |
@@ -226,8 +229,8 @@ struct raddle_family {
     uint32_t exception_count, register_count, literal_count, pad;
     struct {
         uint32_t mask, value; /* word & mask == value */
-    } exceptions[16];
-    struct raddle_linear list, registers[12], literals[4];
+    } exceptions[8];
+    struct raddle_linear list, registers[6], literals[3];
 };
 
 typedef struct raddle_memo raddle_memo;
@@ -268,8 +271,8 @@ raddle_entry *raddle_memo_enter(raddle_memo *memo, raddle_table *table, uint64_t
                                 const uint32_t *values, uint32_t count);
 /* The entry of a template with these literals (NULL number all ones: of nothing), put into the table (may be NULL)
  * unless the key is there; then that entry. The template has its variant 0. NULL when out of memory. */
-raddle_known_family *raddle_memo_family(raddle_memo *memo, raddle_table *table, const struct raddle_family *family);
-/* The entries of its words go into the table. NULL when out of memory. */
+raddle_known_family *raddle_memo_family(raddle_memo *memo, raddle_table *table, const uint8_t *family);
+/* `family` is a struct raddle_family; the entries of its words go into the table. NULL when out of memory. */
 int raddle_memo_model(raddle_memo *memo, raddle_known_family *family, uint32_t number, const uint8_t *registers,
                       uint32_t count, uint32_t fixed);
 /* The template is of a word of the family with these registers; others are made from it by renaming them, unless that

@@ -43,7 +43,7 @@ static uint32_t linear(const struct raddle_linear *l, uint32_t word)
 {
     uint32_t value = l->base;
     for (uint32_t i = 0; i < l->count; i++)
-        value += (word >> l->terms[i].shift & l->terms[i].mask) * l->terms[i].factor;
+        value += (uint32_t)(word >> l->terms[i].shift & (((uint64_t)1 << l->terms[i].width) - 1)) * l->terms[i].factor;
     return value;
 }
 
@@ -227,21 +227,23 @@ raddle_entry *raddle_memo_word(raddle_memo *memo, uint32_t mode, uint64_t key)
     return memo_word(memo, memo_mode(memo, mode), key);
 }
 
-raddle_known_family *raddle_memo_family(raddle_memo *memo, raddle_table *table, const struct raddle_family *description)
+raddle_known_family *raddle_memo_family(raddle_memo *memo, raddle_table *table, const uint8_t *description)
 {
+    struct raddle_family given;
+    memcpy(&given, description, sizeof given);
     pthread_mutex_lock(&memo->lock);
     struct family_group *g = table->families;
-    while (g && g->mask != description->mask)
+    while (g && g->mask != given.mask)
         g = g->next;
     if (!g && (g = arena_take(&memo->arena, sizeof *g))) {
-        g->mask = description->mask;
+        g->mask = given.mask;
         g->next = table->families;
         table->families = g;
     }
     struct family *f = g ? arena_take(&memo->arena, sizeof *f) : NULL;
     if (f) {
-        struct family **head = bucket(g, description->value);
-        f->description = *description;
+        struct family **head = bucket(g, given.value);
+        f->description = given;
         f->next = *head;
         *head = f;
     }
