@@ -74,3 +74,4 @@ extern const struct test TESTS[];
 /* memo_tests.c */
 void test_memo(bool mechanism);
 void test_join(bool mechanism);
+void test_families(bool mechanism);

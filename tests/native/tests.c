@@ -706,5 +706,6 @@ const struct test TESTS[] = {
     {"misaligned_atomic", test_misaligned_atomic, true},
     {"memo", test_memo, true},
     {"join", test_join, false},
+    {"families", test_families, true},
     {0},
 };

@@ -10,7 +10,7 @@
 struct model {
     struct model *next;
     uint32_t count;
-    uint8_t shape[RADDLE_FAMILY_REGISTERS];
+    uint8_t shape[MEMO_REGISTERS];
     struct template *template;
 };
 
@@ -27,10 +27,10 @@ struct family_group {
     struct family *buckets[BUCKETS];
 };
 
-struct registers {
+struct registers { /* behind the last one, zeros */
     uint32_t count;
-    uint8_t numbers[RADDLE_FAMILY_REGISTERS];
-    uint8_t shape[RADDLE_FAMILY_REGISTERS];
+    uint8_t numbers[MEMO_REGISTERS];
+    uint8_t shape[MEMO_REGISTERS];
 };
 
 static struct family **bucket(struct family_group *group, uint64_t value)
@@ -87,7 +87,7 @@ static bool registers_of(const struct raddle_memo *memo, const struct raddle_fam
 static struct model *model_of(const struct family *f, const struct registers *r)
 {
     struct model *m = f->models;
-    while (m && (m->count != r->count || memcmp(m->shape, r->shape, r->count)))
+    while (m && (m->count != r->count || memcmp(m->shape, r->shape, sizeof m->shape)))
         m = m->next;
     return m;
 }
@@ -139,10 +139,10 @@ static bool can_rename(const struct raddle_memo *memo, const struct template *mo
 /* The model itself if the registers are its own; NULL when out of memory. */
 static struct template *template_for(struct raddle_memo *memo, struct template *model, const struct registers *r)
 {
-    if (!memcmp(model->registers, r->numbers, r->count))
+    if (!memcmp(model->registers, r->numbers, sizeof r->numbers))
         return model;
     struct template *t = model->renamings;
-    while (t && memcmp(t->registers, r->numbers, r->count))
+    while (t && memcmp(t->registers, r->numbers, sizeof r->numbers))
         t = t->next;
     if (t)
         return t;

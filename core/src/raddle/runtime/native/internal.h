@@ -128,6 +128,7 @@ struct block_table {
 
 #define MEMO_VARIANTS        (2 * RADDLE_HOST_FLAGS)
 #define MEMO_TEMPLATE_CHUNKS 4096
+#define MEMO_REGISTERS       16 /* room for RADDLE_FAMILY_REGISTERS, in whole words */
 #define RADDLE_EPILOGUE      ((uint64_t)1 << 63)
 
 /* The memo. What hangs below it is written under its lock, before a store-release publishes it, and never again, but
@@ -152,7 +153,7 @@ struct template {
     bool ends;                                         /* control never falls through; known with variant 0 */
     _Atomic(struct variant *) variants[MEMO_VARIANTS]; /* by host flags << 1 | dead */
     struct template *model;                            /* what it is renamed from, or NULL */
-    uint8_t registers[RADDLE_FAMILY_REGISTERS];        /* of a model and of what is renamed from it */
+    uint8_t registers[MEMO_REGISTERS];                 /* of a model and of what is renamed from it, then zeros */
     uint32_t register_count;
     uint32_t fixed;            /* of a model: registers that it uses besides */
     struct template *renamings; /* of a model, linked by `next`; under the lock */
