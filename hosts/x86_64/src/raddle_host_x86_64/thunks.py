@@ -129,7 +129,6 @@ class _Maker:
     def _slow_thunk(self, function: int, extra: int) -> bytes:
         """Call f(env, return address, oi[, operation]): oi is in ecx, the operation in edx; 1 leaves the block."""
         a = Assembler()
-        leave = a.label()
         self._store_pinned(a)
         kept = [r for r in self._value_registers if r in _CALLER_SAVED]
         for register in kept:
@@ -145,6 +144,24 @@ class _Maker:
         a.MOV_rr(RDX, RCX)
         if extra == 2:
             a.MOV_rr(RCX, R10)
+        return self._call(a, function, pad, kept)
+
+    def _call_thunk(self, function: int) -> bytes:
+        """eax = helper number; the runtime takes the arguments from the header and leaves the result there."""
+        a = Assembler()
+        self._store_pinned(a)
+        a.MOVQ_rr(RDI, RBP)
+        a.MOV_rr(RSI, RAX)
+        a.MOVQ_rm(RDX, RSP, 0)
+        a.SUBQ_ri(RSP, 8)
+        return self._call(a, function, 8, ())
+
+    def _call(self, a: Assembler, function: int, pad: int, kept: Sequence[int]) -> bytes:
+        """The end of a thunk: call the C function and go on in the block, or leave it if the answer is 1.
+
+        ``pad`` bytes and the registers ``kept`` are on the stack, above the return address into the block.
+        """
+        leave = a.label()
         a.MOVABS_ri(RAX, function)
         a.CALL_r(RAX)
         a.TEST_rr(RAX, RAX)
@@ -153,27 +170,6 @@ class _Maker:
             a.ADDQ_ri(RSP, pad)
         for register in reversed(kept):
             a.POP_r(register)
-        self._load_pinned(a)
-        a.RET()
-        a.bind(leave)
-        a.XOR_rr(RAX, RAX)
-        self._return_to_loop(a)
-        return a.finish()
-
-    def _call_thunk(self, function: int) -> bytes:
-        """eax = helper number; the runtime takes the arguments from the header and leaves the result there."""
-        a = Assembler()
-        leave = a.label()
-        self._store_pinned(a)
-        a.MOVQ_rr(RDI, RBP)
-        a.MOV_rr(RSI, RAX)
-        a.MOVQ_rm(RDX, RSP, 0)
-        a.SUBQ_ri(RSP, 8)
-        a.MOVABS_ri(RAX, function)
-        a.CALL_r(RAX)
-        a.TEST_rr(RAX, RAX)
-        a.Jcc_near(cc.NE, leave)
-        a.ADDQ_ri(RSP, 8)
         self._load_pinned(a)
         a.RET()
         a.bind(leave)
