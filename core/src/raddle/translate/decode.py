@@ -39,10 +39,11 @@ for. A program that starts needs a few dozen of a guest's lines; to read all of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from raddle.errors import RaddleError
 from raddle.ir.types import Hole
+from raddle.translate.decoder import Decoder, Node, each_bit
 from raddle.translate.pattern import UNDEFINED, Fields, Function, Linear, Operand, Pattern
 
 __all__ = [
@@ -61,87 +62,6 @@ __all__ = [
 
 class TableError(RaddleError):
     """A mistake in a decode table; the message starts with the file and line."""
-
-
-class _Node:
-    """A step of the decoder: either looks `word >> shift & mask` up in `children`, or tries `leaf` in order.
-
-    A child is made when the first word comes to it. Threads may race to make one: either will do.
-    """
-
-    __slots__ = ("_kept", "_patterns", "_tested", "children", "leaf", "mask", "shift")
-
-    def __init__(self, patterns: list[Pattern], tested: int, width: int) -> None:
-        """The decoder of words that may be of `patterns` as far as their bits `tested` tell, inner lines first."""
-        window = _window(patterns, ((1 << width) - 1) & ~tested) if len(patterns) > 2 else None
-        self.children: list[_Node | None] | None = None
-        self.leaf = patterns
-        self.shift = self.mask = 0
-        if window is not None:
-            self.shift, bits = window
-            self.mask = (1 << bits) - 1
-            self.children = [None] * (1 << bits)
-            self._patterns = patterns
-            self._tested = tested | self.mask << self.shift
-            self._kept: dict[tuple[int, ...], _Node] = {}
-
-    def grow(self, choice: int, width: int) -> _Node:
-        """Make the child for words whose bits in the window are `choice`."""
-        assert self.children is not None
-        selected = self.mask << self.shift
-        bits = choice << self.shift
-        matching = [
-            pattern
-            for pattern in self._patterns
-            if not (pattern.value ^ bits) & pattern.mask & selected
-            and not any(mask & ~selected == 0 and bits & mask == value for mask, value in pattern.excluded)
-        ]
-        same = tuple(pattern.index for pattern in matching)
-        child = self._kept.get(same)
-        if child is None:
-            child = self._kept[same] = _Node(matching, self._tested, width)
-        self.children[choice] = child
-        return child
-
-
-class Decoder:
-    """A compiled table. Immutable to its users; may be used by any thread."""
-
-    __slots__ = ("_patterns", "_root", "width")
-
-    def __init__(self, patterns: Sequence[Pattern], width: int, root: _Node) -> None:
-        self._patterns = tuple(patterns)
-        self.width = width
-        self._root = root
-
-    @property
-    def patterns(self) -> tuple[Pattern, ...]:
-        """Every line in order, the undefined ones included, each at its `index`."""
-        return tuple(pattern.read() for pattern in self._patterns)
-
-    def decode(self, word: int) -> Pattern | None:
-        """The pattern of `word`, an unsigned integer of the table's width; None if it is no instruction.
-
-        Raises TableError for a mistake in a line of a trusted table.
-        """
-        node = self._root
-        while node.children is not None:
-            choice = word >> node.shift & node.mask
-            node = node.children[choice] or node.grow(choice, self.width)
-        for pattern in node.leaf:
-            if word & pattern.mask == pattern.value:
-                for mask, value in pattern.excluded:
-                    if word & mask == value:
-                        break
-                else:
-                    pattern.read()
-                    return pattern if pattern.always_defined or pattern.is_defined(word) else None
-        return None
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of all instructions in the table."""
-        return frozenset(pattern.name for pattern in self._patterns if pattern.name != UNDEFINED)
 
 
 class Table:
@@ -242,7 +162,7 @@ class Table:
                 self._lines[above].exceptions.append(pattern)
                 above = self.parents[above]
         inner_first = sorted(self._lines, key=lambda pattern: -depths[pattern.index])
-        root = _Node(inner_first, 0, self.width)
+        root = Node(inner_first, 0, self.width)
         if not self.trusted:
             self._check_exceptions()
             self._check_node(root, set(), set())
@@ -257,7 +177,7 @@ class Table:
             if above >= 0 and not _overlap(pattern, parent := self._lines[above]):
                 raise TableError(f"{pattern.where}: {pattern.name} has no word in common with {_cite(parent)} above it")
 
-    def _check_node(self, node: _Node, seen: set[int], checked: set[tuple[int, int]]) -> None:
+    def _check_node(self, node: Node, seen: set[int], checked: set[tuple[int, int]]) -> None:
         """Make and check everything below `node`; nodes may have several parents."""
         if id(node) in seen:
             return
@@ -505,44 +425,10 @@ def _any_word(mask: int, value: int, excluded: list[tuple[int, int]]) -> bool:
             continue
         rest = excluded[index + 1 :]
         # Look at the words that differ in the lowest open bit, then in the next but not in that one, ...
-        for bit in _bits(other_mask & ~mask):
+        for bit in each_bit(other_mask & ~mask):
             if _any_word(mask | bit, value | ~other_value & bit, rest):
                 return True
             mask |= bit
             value |= other_value & bit
         return False
     return True
-
-
-def _bits(mask: int) -> Iterator[int]:
-    while mask:
-        bit = mask & -mask
-        yield bit
-        mask ^= bit
-
-
-_WIDEST_WINDOW = 8
-_MOST = 0.7
-"""Bits beside the best one join its window if they are fixed in at least this share of the patterns in which it is:
-more makes a deeper decoder, less a larger one that takes longer to build."""
-
-
-def _window(patterns: list[Pattern], open_bits: int) -> tuple[int, int] | None:
-    """The bits to branch on, as lowest bit and width: where most patterns are fixed, and not all alike."""
-    ones = zeros = 0
-    for pattern in patterns:
-        ones |= pattern.mask & pattern.value
-        zeros |= pattern.mask & ~pattern.value
-    candidates = list(_bits(ones & zeros & open_bits))
-    if not candidates:
-        return None
-    counts = {bit: sum(1 for pattern in patterns if pattern.mask & bit) for bit in candidates}
-    most = max(counts.values())
-    best = (0, 0, 0)
-    for low in candidates:
-        width = total = 0
-        while width < _WIDEST_WINDOW and counts.get(low << width, 0) >= _MOST * most:
-            total += counts[low << width]
-            width += 1
-        best = max(best, (total, low.bit_length() - 1, width))
-    return best[1], best[2]

@@ -12,8 +12,8 @@ from itertools import product
 from struct import Struct
 from typing import Final
 
-from raddle.runtime._native import ffi, lib
-from raddle.translate.pattern import LinearTerms, Operand
+from raddle.runtime._native import lib
+from raddle.translate.pattern import Operand
 from raddle.translate.sharing import Sharing
 
 _M32: Final = (1 << 32) - 1
