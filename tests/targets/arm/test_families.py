@@ -85,17 +85,3 @@ def test_most_words_are_derived(translator: Translator) -> None:
     after = translator.statistics()
     assert after["words"] - before["words"] > 500
     assert after["compiled"] - before["compiled"] < 50
-
-
-@pytest.mark.parametrize(("table", "pattern"), CASES)
-def test_linear_operands(table: str, pattern: Pattern) -> None:
-    decoder = DECODERS[table][0]
-    rng = random.Random(f"linear {table} {pattern.index}")
-    names = [operand.name for operand in (*pattern.knowns, *pattern.holes) if operand.selectors is not None]
-    for word in _words(decoder, pattern, rng):
-        for name in names:
-            fixed = pattern.selector_bits(name)
-            assert fixed is not None
-            base, terms = pattern.linear(name, rng.getrandbits(pattern.width) & ~fixed | word & fixed)
-            value = base + sum((word >> shift & mask) * factor for shift, mask, factor in terms)
-            assert value & 0xFFFF_FFFF == pattern.values(word)[name] & 0xFFFF_FFFF, f"{name} of {word:#x}"

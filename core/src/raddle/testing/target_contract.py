@@ -319,6 +319,16 @@ class TargetContract:
                 assert print_function(other) == print_function(b), f"{word:#x} and {sibling:#x} have one key"
                 assert instructions.disassemble(word, table.size, 0)
                 self._check_sharing(front_end, table, pattern, word, context, mode)
+                self._check_linear(pattern, word, sibling)
+
+    def _check_linear(self, pattern: Pattern, word: int, other: int) -> None:
+        """What a `Linear` function computes is linear, as the runtime takes it to be."""
+        values = pattern.values(word)
+        for operand in (*pattern.knowns, *pattern.holes):
+            selected = pattern.selector_bits(operand.name)
+            base, terms = pattern.linear(operand.name, other & ~selected | word & selected)
+            value = base + sum((word >> shift & mask) * factor for shift, mask, factor in terms)
+            assert not (value ^ values[operand.name]) & _M32, f"{operand.name} of {word:#x} is not linear"
 
     def _check_sharing(
         self, front_end: FrontEnd, table: Encodings, pattern: Pattern, word: int, context: int, mode: int
@@ -419,6 +429,9 @@ class TargetContract:
         cpu = CpuState(bytearray(start.state))
         values = [f"{field.name}={cpu.read(field):#x}" for field in self._random_fields(front_end)]
         return ["from " + " ".join(values)]
+
+
+_M32 = 0xFFFF_FFFF
 
 
 def _function(front_end: FrontEnd) -> Builder:

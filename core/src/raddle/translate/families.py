@@ -35,24 +35,20 @@ class Families:
         self._verdicts: dict[tuple[int, int], bool] = {}
         self._linears: dict[tuple[str, int], bytes] = {}
         renamed = (*self._names, self._list) if self._list else self._names
-        fixed: int | None = pattern.mask | _M32 << pattern.width & _M32 | pattern.key_mask_without(renamed)
+        self._fixed = pattern.mask | _M32 << pattern.width & _M32 | pattern.key_mask_without(renamed)
+        """Bits that are the same in all words of a family."""
         for name in (*renamed, *pattern.hole_names):
-            selectors = pattern.selector_bits(name)
-            fixed = None if fixed is None or selectors is None else fixed | selectors
-        self._fixed = fixed
-        """Bits that are the same in all words of a family; None if there are no families."""
+            self._fixed |= pattern.selector_bits(name)
         self._predicates = [(predicate, self._register_letters(predicate)) for predicate in pattern.predicates]
 
     def _register_letters(self, predicate: Operand) -> str:
         """The fields of the predicate that are nothing but register numbers."""
         return "".join(letter for letter in predicate.letters if letter in self._names)
 
-    def fixed_bits(self, word: int, open_literal: bool) -> int | None:
-        """The bits that are the same in all words of the family of ``word``; None if it has none. With a literal that
-        is open, those of the literal are not among them."""
+    def fixed_bits(self, word: int, open_literal: bool) -> int:
+        """The bits that are the same in all words of the family of ``word``. With a literal that is open, those of the
+        literal are not among them."""
         fixed = self._fixed
-        if fixed is None:
-            return None
         if open_literal:
             fixed &= self.sharing.literal_mask | ~self._pattern.key_mask
         for number, (predicate, registers) in enumerate(self._predicates):
@@ -113,7 +109,7 @@ class Families:
 
     def _linear(self, name: str, word: int) -> bytes:
         """The operand as the runtime has it, struct raddle_linear; empty if it has too many terms."""
-        key = name, word & (self._pattern.selector_bits(name) or 0)
+        key = name, word & self._pattern.selector_bits(name)
         packed = self._linears.get(key)
         if packed is None:
             base, terms = self._pattern.linear(name, word)

@@ -200,29 +200,26 @@ class Pattern:
             value >>= width
         return bits
 
-    def selector_bits(self, name: str) -> int | None:
-        """The bits of a word that must stay as they are for the operand `name` to be linear in the others; None if it
-        is not linear at all."""
+    def selector_bits(self, name: str) -> int:
+        """The bits of a word that must stay as they are for the operand `name` to be linear in the others: all that it
+        is made of if nothing is known of its function."""
         operand = self._operand(name)
         if operand is None:
             return 0
-        if operand.selectors is None:
-            return None
         bits = 0
-        for letter, selected in zip(operand.letters, operand.selectors, strict=True):
+        for letter, selected in zip(operand.letters, _selectors(operand), strict=True):
             bits |= self.letter_bits(letter, selected)
         return bits
 
     def linear(self, name: str, word: int) -> LinearTerms:
-        """The operand `name` (a field, a constant, or computed by a `Linear` function) as a function of the words that
-        have the same selector bits as `word`."""
+        """The operand `name` (a field, a constant, or computed) as a function of the words that have the same selector
+        bits as `word`."""
         operand = self._operand(name)
         if operand is None:
             if name in self.constants:
                 return self.constants[name] & _M32, ()
             operand = Operand(name, int, name, (0,))
-        function, letters, selectors = operand.function, operand.letters, operand.selectors
-        assert selectors is not None
+        function, letters, selectors = operand.function, operand.letters, _selectors(operand)
         arguments = [self.letter(letter, word) & kept for letter, kept in zip(letters, selectors, strict=True)]
         base = function(*arguments)
         factors: dict[int, int] = {}
@@ -282,6 +279,10 @@ class Pattern:
 
 
 _M32 = 0xFFFF_FFFF
+
+
+def _selectors(operand: Operand) -> tuple[int, ...]:
+    return (-1,) * len(operand.letters) if operand.selectors is None else operand.selectors
 
 
 def _joined(factors: dict[int, int]) -> tuple[tuple[int, int, int], ...]:

@@ -138,12 +138,10 @@ class Models:
         for position, number in enumerate(numbers):
             if number in chosen or number >= count:
                 continue
+            # There is one: each is at most the instruction's own register.
             least = last if position < ascending else -1
-            for candidate in self._alike[self._places[number]]:
-                if candidate > least and candidate not in taken:
-                    break
-            else:
-                return Model(numbers, {}, False)
+            alike = self._alike[self._places[number]]
+            candidate = next(other for other in alike if other > least and other not in taken)
             chosen[number] = last = candidate
             taken.add(candidate)
         model = tuple(chosen.get(number, number) for number in numbers)

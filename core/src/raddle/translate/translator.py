@@ -260,8 +260,6 @@ class Translator:
         sharing = families.sharing
         open_literal = sharing.closed(word) is not None
         fixed = families.fixed_bits(word, open_literal)
-        if fixed is None:
-            return False
         operands = sharing.open_literal() if open_literal else {}
         # In a context the code may end with that for the next one, which goes into the block mode.
         mode_class = sharing.mode_class if not context else -1

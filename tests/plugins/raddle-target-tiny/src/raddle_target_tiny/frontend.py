@@ -11,7 +11,7 @@ from raddle.errors import MachineError
 from raddle.ir.builder import Builder, native, python
 from raddle.ir.types import Hole, Type
 from raddle.runtime.layout import COMMON
-from raddle.translate.decode import Pattern, Table
+from raddle.translate.decode import Linear, Pattern, Table
 from raddle.translate.frontend import FAULT_ALIGNMENT, FrontEnd, InstructionSet
 from raddle_target_tiny.insns import INSTRUCTION_BYTES, SEMANTICS
 from raddle_target_tiny.state import REGISTERS, STATE
@@ -38,7 +38,9 @@ def upper(i: int) -> int:
 def load_table() -> Table:
     """The decode table; every name in it has a function, and the other way round."""
     text = (files("raddle_target_tiny") / "decode" / "tiny.dec").read_text(encoding="utf-8")
-    table = Table.parse(text, "tiny.dec", 32, {"signed": signed, "words": words, "upper": upper})
+    table = Table.parse(
+        text, "tiny.dec", 32, {"signed": Linear(signed), "words": Linear(words), "upper": Linear(upper)}
+    )
     table.check_names(SEMANTICS)
     return table
 
