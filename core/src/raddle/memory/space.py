@@ -7,13 +7,16 @@ Regions are added while a machine is built and stay as they are while it runs, s
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from raddle.errors import RaddleError, UsageError
 from raddle.memory.host import HostMemory
+
+if TYPE_CHECKING:
+    from raddle.translate.frontend import RoutineBuilder
 
 __all__ = ["PAGE_SIZE", "AddressSpace", "IoHandler", "Kind", "MemoryAccessError", "Region"]
 
@@ -43,7 +46,9 @@ class IoHandler(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
-    """Guest-physical addresses from `start` up to `end`. RAM and ROM have `memory`, I/O has `handler`."""
+    """Guest-physical addresses from `start` up to `end`. RAM and ROM have `memory`, I/O has `handler` and, where hot
+    registers are served without Python, `routine`: see `AddressSpace.add_io`.
+    """
 
     name: str
     kind: Kind
@@ -51,6 +56,7 @@ class Region:
     size: int
     memory: HostMemory | None = None
     handler: IoHandler | None = None
+    routine: RoutineBuilder | None = None
 
     @property
     def end(self) -> int:
@@ -83,6 +89,8 @@ class AddressSpace:
         self.initiator = 0
         """Index of the vCPU that makes the I/O access under way; the runtime sets it, under the big lock, before it
         calls a handler."""
+        self.routines: dict[str, RoutineBuilder] = {}
+        """IR routines that devices and boards bring along; see `add_routines`."""
         self._starts: list[int] = []
         self._listeners: list[WriteListener] = []
 
@@ -104,10 +112,30 @@ class AddressSpace:
         memory.bytes[: len(contents)] = contents
         return self._insert(Region(name, Kind.ROM, start, size, memory))
 
-    def add_io(self, name: str, start: int, size: int, handler: IoHandler) -> Region:
-        """Device registers."""
+    def add_io(
+        self, name: str, start: int, size: int, handler: IoHandler, routine: RoutineBuilder | None = None
+    ) -> Region:
+        """Device registers.
+
+        `routine` builds an IR routine that takes every access in the handler's place, under the big lock, without
+        Python: `routine(offset, size | is_write << 8, value, id)`, all I64, answers what is read. What it does not want
+        to serve it gives to the native helper `io_python`, with its own four arguments, and answers what that answers;
+        then the handler is called. The device keeps the state that both sides use in a HostMemory, which the helpers
+        `host_load32`, `host_store32` ... reach, and changes it under the big lock alone.
+        """
         self._check(name, start, size)
-        return self._insert(Region(name, Kind.IO, start, size, handler=handler))
+        return self._insert(Region(name, Kind.IO, start, size, handler=handler, routine=routine))
+
+    def add_routines(self, routines: Mapping[str, RoutineBuilder]) -> None:
+        """Have IR routines compiled with the target's, so that a device's routines can call each other by name.
+
+        One with the name of a target's routine takes its place: a target may ask its board so (ARM: `timer_line`).
+        Raises UsageError for a name that another device has used.
+        """
+        for name in routines:
+            if name in self.routines:
+                raise UsageError(f"two devices bring a routine {name}")
+        self.routines.update(routines)
 
     def _check(self, name: str, start: int, size: int) -> None:
         if start < 0 or size <= 0 or start % PAGE_SIZE or size % PAGE_SIZE:

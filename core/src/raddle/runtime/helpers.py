@@ -71,6 +71,17 @@ def _memory() -> list[Helper]:
     return loads + stores + swaps
 
 
+def _host_memory() -> list[Helper]:
+    return [
+        helper
+        for n in (8, 32)
+        for helper in (
+            Helper(f"host_load{n}", "host address", f"{n} bits of a device's own state; the big lock is held"),
+            Helper(f"host_store{n}", "host address, value", f"change {n} bits of a device's own state; likewise"),
+        )
+    ]
+
+
 _CORE: tuple[Helper, ...] = (
     Helper(
         "tlb_set",
@@ -88,6 +99,12 @@ _CORE: tuple[Helper, ...] = (
     Helper("tlb_sync", "", "wait until all flushes that this vCPU asked of others are done"),
     *_memory(),
     Helper("phys_is_memory", "paddr, size", "1 when the range lies in one RAM or ROM region"),
+    Helper(
+        "io_python",
+        "offset, size | is_write << 8, value, region id",
+        "in the routine of an I/O region: let the region's Python handler do the access; what was read",
+    ),
+    *_host_memory(),
     Helper("big_lock", "", "take the big lock (recursive)"),
     Helper("big_unlock", "", "release the big lock"),
     Helper("wfi", "", "halt until an interrupt line that interrupt_mask names is pending", may_exit=True),

@@ -20,7 +20,7 @@ from raddle.debug.profile import Profile, ThreadClock
 from raddle.errors import MachineError
 from raddle.ir.builder import Builder, Callee, CalleeKind
 from raddle.memory import AddressSpace
-from raddle.memory.space import IoHandler, Kind
+from raddle.memory.space import IoHandler, Kind, Region
 from raddle.runtime import helpers
 from raddle.runtime._native import ffi, lib
 from raddle.threads import callbacks
@@ -148,7 +148,6 @@ class Engine:
         self.big_lock = BigLock(self.context)
         if icount_shift is not None:
             lib.raddle_icount_shift(self.context, icount_shift)
-        self._map_memory()
         self._make_callees()
         self.backend = backend(
             CodegenConfig(
@@ -166,6 +165,8 @@ class Engine:
         self.translator = Translator(frontend, self.backend, self.context)
         self.miss: Callable[[Any], int] = self.translator.miss
         """What a block look-up that fails runs."""
+        self._make_routines()
+        self._map_memory()
         self._make_cpus(ncpus)
 
     # -- building ------------------------------------------------------------------------------------------------------
@@ -179,6 +180,9 @@ class Engine:
                 assert region.handler is not None
                 entry.kind = lib.RADDLE_REGION_PYTHON
                 entry.id = len(self.handlers)
+                if region.routine is not None:
+                    entry.kind = lib.RADDLE_REGION_ROUTINE
+                    entry.memory = self.table[self._routine_numbers[_routine_of(region)]]
                 self.handlers.append(region.handler)
             else:
                 entry.kind = lib.RADDLE_REGION_RAM if region.kind is Kind.RAM else lib.RADDLE_REGION_ROM
@@ -188,9 +192,12 @@ class Engine:
         self.memory.on_write(lambda start, size: lib.raddle_code_invalidate(self.context, start, size))
 
     def _make_callees(self) -> None:
-        self._routine_numbers = {
-            name: helpers.FIRST_ROUTINE + index for index, name in enumerate(self.frontend.routines)
+        self._routines = {
+            **self.frontend.routines,
+            **self.memory.routines,
+            **{_routine_of(region): region.routine for region in self.memory.regions if region.routine is not None},
         }
+        self._routine_numbers = {name: helpers.FIRST_ROUTINE + index for index, name in enumerate(self._routines)}
         self.python_callees: list[tuple[Callable[..., int | None], int]] = []
         self._python_numbers: dict[str, int] = {}
         for name, function in self.frontend.python_helpers.items():
@@ -230,16 +237,18 @@ class Engine:
             raise MachineError("the code buffer has no room for the machine's routines")
         return int(address)
 
+    def _make_routines(self) -> None:
+        for name, build in self._routines.items():
+            b = Builder(self.frontend.word, self.frontend.state.nzcv)
+            build(b)
+            address = self._write_code(self.backend.routine(b.code, b.locals))
+            self.table[self._routine_numbers[name]] = ffi.cast("void *", address)
+
     def _make_cpus(self, ncpus: int) -> None:
         names = ("raddle_slow_load", "raddle_slow_store", "raddle_slow_atomic", "raddle_call_helper")
         thunks = self.backend.thunks({name: _address_of(name) for name in names})
         fields = {name: self._write_code(code) for name, code in thunks.by_field.items()}
         lib.raddle_set_enter(self.context, ffi.cast("void *", self._write_code(thunks.enter)))
-        for name, build in self.frontend.routines.items():
-            b = Builder(self.frontend.word, self.frontend.state.nzcv)
-            build(b)
-            address = self._write_code(self.backend.routine(b.code, b.locals))
-            self.table[self._routine_numbers[name]] = ffi.cast("void *", address)
         for name in _CALLEES:
             self.set_callee(name)
         self.cpus: list[VCpu] = []
@@ -334,11 +343,23 @@ class Engine:
 
     def timer(self, callback: Callable[[], None]) -> Timer:
         """A disarmed timer that calls `callback` under the big lock. Raises MachineError when there are too many."""
-        number = lib.raddle_timer_new(self.context, lib.RADDLE_TIMER_PYTHON, len(self.timer_callbacks), ffi.NULL)
-        if number < 0:
-            raise MachineError(f"a machine has at most {lib.RADDLE_TIMERS} timers")
+        number = self._new_timer(lib.RADDLE_TIMER_PYTHON, len(self.timer_callbacks), ffi.NULL)
         self.timer_callbacks.append(self._profile.timer(callback) if self._profile else callback)
         return Timer(self.context, number)
+
+    def routine_timer(self, cpu: VCpu, routine: str) -> Timer:
+        """A disarmed timer at whose deadline `cpu`'s thread, between two blocks or in its sleep, runs an IR routine
+        under the big lock, with the timer's number as its argument. It needs no GIL. Raises MachineError when there are
+        too many.
+        """
+        kind, number = lib.RADDLE_TIMER_CALLEE, self._routine_numbers[routine]
+        return Timer(self.context, self._new_timer(kind, number, cpu.env))
+
+    def _new_timer(self, kind: int, value: int, env: Any) -> int:
+        number = int(lib.raddle_timer_new(self.context, kind, value, env))
+        if number < 0:
+            raise MachineError(f"a machine has at most {lib.RADDLE_TIMERS} timers")
+        return number
 
     # -- control -------------------------------------------------------------------------------------------------------
 
@@ -595,6 +616,11 @@ _CALLEES: Final = {
     "interrupt": lib.RADDLE_CALLEE_INTERRUPT,
 }
 _FOREVER: Final = (1 << 64) - 1
+
+
+def _routine_of(region: Region) -> str:
+    """The name of an I/O region's routine among all routines; a region's own name may be any."""
+    return f"I/O {region.start:#x}"
 
 
 def _address_of(name: str) -> int:

@@ -37,7 +37,8 @@ enum raddle_constants {
     RADDLE_REGION_RAM = 0,
     RADDLE_REGION_ROM = 1,
     RADDLE_REGION_PYTHON = 2,  /* I/O served by the mmio callback */
-    RADDLE_REGION_ROUTINE = 3, /* I/O served by a callee: f(env, offset, size | is_write << 8, value, id) -> value */
+    RADDLE_REGION_ROUTINE = 3, /* I/O served by a callee: f(env, offset, size | is_write << 8, value, id) -> value,
+                                * which may pass it on to the mmio callback by helper io_python */
 
     RADDLE_OP_LOAD_EXCLUSIVE = 0, /* raddle_slow_atomic */
     RADDLE_OP_STORE_EXCLUSIVE = 1,

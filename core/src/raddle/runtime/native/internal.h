@@ -292,6 +292,7 @@ struct raddle_cpu {
     uint32_t block_flags;
     bool exclusive; /* this vCPU runs in an exclusive section of its own */
     bool yielding, waiting_event;
+    bool io_failed; /* by the access that a region's routine serves and has passed on to Python */
     uint64_t event_since; /* virtual time when waiting_event was set */
     uint64_t retaddr;     /* return address of the call out of a block that is being served, 0 for none */
     uint64_t chain_slot;  /* jump to patch once its target is known */

@@ -130,29 +130,44 @@ int raddle_phys_write(raddle_context *ctx, uint64_t paddr, const void *buffer, u
 
 /* -- I/O -------------------------------------------------------------------------------------------------------- */
 
-static int io_call(struct raddle_cpu *cpu, const struct raddle_region *r, uint64_t offset, uint32_t size, bool is_write,
-                   uint64_t *value)
+static int io_python(struct raddle_cpu *cpu, uint32_t id, uint64_t offset, uint32_t size, bool is_write,
+                     uint64_t *value)
 {
-    if (r->kind == RADDLE_REGION_ROUTINE) {
-        struct raddle_cpu_header *h = cpu->header;
-        h->arg0 = offset;
-        h->arg1 = size | (uint32_t)is_write << 8;
-        h->arg2 = *value;
-        h->arg3 = r->id;
-        uint64_t result = ((raddle_function)(uintptr_t)r->memory)(cpu->env, h->arg0, h->arg1, h->arg2, h->arg3);
-        if (!is_write)
-            *value = result;
-        return 0;
-    }
     if (!cpu->context->callbacks.mmio)
         return 1;
     uint64_t start = now_ns();
     cpu->header->count_python++;
     bool was_in_code = leave_code(cpu);
-    int result = cpu->context->callbacks.mmio(cpu->env, r->id, offset, size, is_write, value);
+    int result = cpu->context->callbacks.mmio(cpu->env, id, offset, size, is_write, value);
     return_to_code(cpu, was_in_code);
     cpu->stats.python_ns += now_ns() - start;
     return result;
+}
+
+/* A routine that passes an access on to Python (raddle_helper_io_python) has its bus error in io_failed. */
+static int io_routine(struct raddle_cpu *cpu, const struct raddle_region *r, uint64_t offset, uint32_t size,
+                      bool is_write, uint64_t *value)
+{
+    struct raddle_cpu_header *h = cpu->header;
+    bool outer = cpu->io_failed;
+    cpu->io_failed = false;
+    h->arg0 = offset;
+    h->arg1 = size | (uint32_t)is_write << 8;
+    h->arg2 = *value;
+    h->arg3 = r->id;
+    uint64_t result = ((raddle_function)(uintptr_t)r->memory)(cpu->env, h->arg0, h->arg1, h->arg2, h->arg3);
+    bool failed = cpu->io_failed;
+    cpu->io_failed = outer;
+    if (!is_write)
+        *value = result;
+    return failed;
+}
+
+static int io_call(struct raddle_cpu *cpu, const struct raddle_region *r, uint64_t offset, uint32_t size, bool is_write,
+                   uint64_t *value)
+{
+    return r->kind == RADDLE_REGION_ROUTINE ? io_routine(cpu, r, offset, size, is_write, value)
+                                            : io_python(cpu, r->id, offset, size, is_write, value);
 }
 
 /* One I/O access on behalf of a vCPU, under the big lock: 0, or 1 for a bus error. Writes to ROM go nowhere. */
@@ -232,6 +247,31 @@ uint64_t raddle_helper_phys_is_memory(void *env, uint64_t a0, uint64_t a1, uint6
     (void)a2, (void)a3;
     return raddle_phys_pointer(cpu_of(env)->context, a0, a1) != NULL;
 }
+
+uint64_t raddle_helper_io_python(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
+{
+    if (io_python(cpu_of(env), (uint32_t)a3, a0, a1 & 0xff, a1 >> 8 & 1, &a2))
+        cpu_of(env)->io_failed = true;
+    return a2;
+}
+
+/* -- a device's own state --------------------------------------------------------------------------------------- */
+
+#define HOST_MEMORY(bits)                                                                                 \
+    uint64_t raddle_helper_host_load##bits(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)  \
+    {                                                                                                     \
+        (void)env, (void)a1, (void)a2, (void)a3;                                                          \
+        return *(uint##bits##_t *)(uintptr_t)a0;                                                          \
+    }                                                                                                     \
+    uint64_t raddle_helper_host_store##bits(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3) \
+    {                                                                                                     \
+        (void)env, (void)a2, (void)a3;                                                                    \
+        *(uint##bits##_t *)(uintptr_t)a0 = (uint##bits##_t)a1;                                            \
+        return 0;                                                                                         \
+    }
+
+HOST_MEMORY(8)
+HOST_MEMORY(32)
 
 /* -- watched pages ---------------------------------------------------------------------------------------------- */
 
