@@ -269,7 +269,7 @@ def test_timer_registers(system: Any) -> None:
     assert get(system, "CNTVCT") == get(system, "CNTPCT") == 1000
     system.calls.clear()
     put(system, "CNTV_CTL", 1)
-    assert system.calls == [("big_lock",), ("timer_set", 7, 1500 * 16), ("big_unlock",)]
+    assert system.calls == [("timer_set", 7, 1500 * 16)]
     assert get(system, "CNTV_CTL") == 1
     system.ticks = 1500
     assert get(system, "CNTV_CTL") == 5
@@ -284,16 +284,12 @@ class Engine:
     """What the timers need of an engine."""
 
     def __init__(self, cpu: Any) -> None:
-        self.cpu = cpu
         self.cpus = [cpu]
-        self.callbacks: list[Any] = []
+        self.routines: list[str] = []
 
-    def timer(self, callback: Any) -> Any:
-        self.callbacks.append(callback)
-        return type("Timer", (), {"number": len(self.callbacks) + 10})()
-
-    def clock_ns(self) -> int:
-        return int(self.cpu.ticks) * 16
+    def routine_timer(self, cpu: Any, routine: str) -> Any:
+        self.routines.append(routine)
+        return type("Timer", (), {"number": len(self.routines) + 10})()
 
 
 class Board:
@@ -336,26 +332,32 @@ def test_timer_interrupt(system: Any, board: Board) -> None:
     engine = Engine(system)
     timers.connect(engine)
     assert (system["timer_number_physical"], system["timer_number_virtual"]) == (11, 12)
-    system.callees["timer_line"] = lambda cpu, timer, level: timers.set_line(system, timer, level)
+    physical, virtual = engine.routines
+    system.callees["board_timer_line"] = lambda cpu, timer, level: timers.set_line(system, timer, level)
     put(system, "CNTV_CVAL", 100)
     put(system, "CNTV_CTL", 1)
     system.ticks = 99
-    engine.callbacks[1]()
+    system.call(virtual, 12)
     assert (board.levels, system["timer_lines"]) == ({}, 0)
     system.ticks = 100
-    engine.callbacks[1]()
+    system.call(virtual, 12)
     assert (board.levels, system["timer_lines"]) == ({"virtual": 1}, 2)
+    system.calls.clear()
     put(system, "CNTV_CTL", 3)
     assert (board.levels, system["timer_lines"]) == ({"virtual": 0}, 0)
-    engine.callbacks[1]()
+    assert [call[0] for call in system.calls] == ["big_lock", "big_unlock", "timer_cancel"]
+    system.call(virtual, 12)
     assert board.levels == {"virtual": 0}
     put(system, "CNTV_CTL", 1)
     assert names(system)[-1] == "timer_set"
-    engine.callbacks[1]()
+    system.call(virtual, 12)
     put(system, "CNTV_CVAL", 90)
     assert (board.levels, names(system)[-1]) == ({"virtual": 1}, "timer_cancel")
     put(system, "CNTV_CVAL", 200)
     assert (board.levels, names(system)[-1]) == ({"virtual": 0}, "timer_set")
+    put(system, "CNTP_CTL", 1)
+    system.call(physical, 11)
+    assert (board.levels, system["timer_lines"]) == ({"virtual": 0, "non-secure": 1}, 1)
 
 
 # -- performance monitors ----------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class ArmFrontEnd(FrontEnd):
     registers = REGISTERS
     mode_masks = MODE_MASKS
     routines = exceptions.ROUTINES | mmu.ROUTINES | timers.ROUTINES
-    python_helpers = {"psci": psci.call, "timer_line": timers.set_line}
+    python_helpers = {"psci": psci.call, "board_timer_line": timers.set_line}
 
     # Late, because each one reads its decode tables
     @cached_property

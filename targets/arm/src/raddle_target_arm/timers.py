@@ -3,20 +3,22 @@
 
 A timer's condition is met from the tick on at which the counter has reached its compare value. While it is enabled and
 not masked a host timer is armed for that tick; when it fires, the timer's interrupt line goes up
-(``_expire``), and a write that ends the condition lowers it. Both happen under the big lock, which is what keeps the
-line in step with the registers. There is no event stream.
+(``timer_expire_…``), and a write that ends the condition lowers it. Both happen on the CPU's own thread, which is what
+keeps the line in step with the registers, and change the line under the big lock. There is no event stream.
+
+The line is driven by routine ``timer_line(timer, level)``. The one here asks the board in Python; a board may bring its
+own (``AddressSpace.add_routines``), and then neither a timer that is written nor one that expires needs the GIL.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Final
 
 from raddle.ir.builder import Builder, Value, native, python, routine
 from raddle.ir.types import Condition, Field, Type
 from raddle.translate.frontend import RoutineBuilder
 from raddle_target_arm.attach import board_of
-from raddle_target_arm.state import SYSTEM, TIMER_LINES, TIMER_NUMBERS
+from raddle_target_arm.state import SYSTEM, TIMER_LINES, TIMER_NUMBERS, argument
 
 FREQUENCY: Final = 62_500_000
 """Ticks a second of the counter, whatever CNTFRQ is made to say."""
@@ -28,6 +30,7 @@ CVAL: Final = (SYSTEM["cntp_cval"], SYSTEM["cntv_cval"])
 ENABLE, IMASK = 1 << 0, 1 << 1
 
 _UPDATE: Final = ("timer_update_physical", "timer_update_virtual")
+_EXPIRE: Final = ("timer_expire_physical", "timer_expire_virtual")
 
 
 def counter(b: Builder) -> Value:
@@ -63,14 +66,12 @@ def write_tval(b: Builder, timer: int, value: Value) -> None:
 
 
 def _write(b: Builder, field: Field, value: Value, timer: int) -> None:
-    b.call(native("big_lock"))
     b.set(field, value)
     b.call(routine(_UPDATE[timer]))
-    b.call(native("big_unlock"))
 
 
 def _update(timer: int) -> RoutineBuilder:
-    """Routine(): arm or disarm the host timer, and lower the line if the condition has ended. Under the big lock."""
+    """Routine(): arm or disarm the host timer, and lower the line if the condition has ended."""
 
     def build(b: Builder) -> None:
         number = b.zext(b.get(TIMER_NUMBERS[timer]), Type.I64)
@@ -80,8 +81,10 @@ def _update(timer: int) -> RoutineBuilder:
         up = b.and_(lines, 1 << timer)
         met = b.and_(wanted, b.icmp(Condition.UGE, counter(b), cval))
         with b.if_(b.and_(b.ne(up, 0), b.not_(met))):
+            b.call(native("big_lock"))
             b.set(TIMER_LINES, b.and_(lines, ~(1 << timer)))
-            b.call(python("timer_line", may_exit=False), b.const(timer, Type.I32), b.const(0, Type.I32))
+            b.call(routine("timer_line"), b.const(timer, Type.I64), b.const(0, Type.I64))
+            b.call(native("big_unlock"))
         # A line that is up needs no timer to raise it
         with b.if_(b.and_(wanted, b.or_(b.eq(up, 0), b.not_(met)))):
             deadline = b.call(native("ticks_to_ns"), cval, b.const(FREQUENCY, Type.I64), type=Type.I64)
@@ -93,7 +96,34 @@ def _update(timer: int) -> RoutineBuilder:
     return build
 
 
-ROUTINES: Final[dict[str, RoutineBuilder]] = {name: _update(timer) for timer, name in enumerate(_UPDATE)}
+def _expire(timer: int) -> RoutineBuilder:
+    """Routine(host timer): raise the line if the condition is met. Under the big lock.
+
+    A timer that was rewritten after its host timer had fired has been armed anew.
+    """
+
+    def build(b: Builder) -> None:
+        wanted = b.eq(b.and_(b.get(CTL[timer]), ENABLE | IMASK), ENABLE)
+        with b.if_(b.and_(wanted, b.icmp(Condition.UGE, counter(b), b.get(CVAL[timer])))):
+            b.set(TIMER_LINES, b.or_(b.get(TIMER_LINES), 1 << timer))
+            b.call(routine("timer_line"), b.const(timer, Type.I64), b.const(1, Type.I64))
+        b.ret()
+
+    return build
+
+
+def _line(b: Builder) -> None:
+    """Routine(timer, level): drive a timer's interrupt line. The big lock is held."""
+    timer, level = argument(b, 0), argument(b, 1)
+    b.call(python("board_timer_line", may_exit=False), timer, level)
+    b.ret()
+
+
+ROUTINES: Final[dict[str, RoutineBuilder]] = {
+    **{name: _update(timer) for timer, name in enumerate(_UPDATE)},
+    **{name: _expire(timer) for timer, name in enumerate(_EXPIRE)},
+    "timer_line": _line,
+}
 
 
 # -- the Python side ---------------------------------------------------------------------------------------------------
@@ -105,15 +135,7 @@ def connect(engine: Any) -> None:
     """Make the host timers of an engine's vCPUs. Before the machine runs."""
     for cpu in engine.cpus:
         for timer, field in enumerate(TIMER_NUMBERS):
-            cpu[field.name] = engine.timer(partial(_expire, engine, cpu, timer)).number
-
-
-def _expire(engine: Any, cpu: Any, timer: int) -> None:
-    """A host timer has fired; under the big lock. One that was rewritten meanwhile has been armed anew."""
-    ticks = engine.clock_ns() * FREQUENCY // 1_000_000_000
-    if cpu[CTL[timer].name] & (ENABLE | IMASK) == ENABLE and ticks >= cpu[CVAL[timer].name]:
-        cpu[TIMER_LINES.name] |= 1 << timer
-        set_line(cpu, timer, 1)
+            cpu[field.name] = engine.routine_timer(cpu, _EXPIRE[timer]).number
 
 
 def set_line(cpu: Any, timer: int, level: int) -> None:

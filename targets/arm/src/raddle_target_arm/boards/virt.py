@@ -22,7 +22,8 @@ from raddle.machine.loaders import read_file
 from raddle.memory import PAGE_SIZE
 from raddle_target_arm.attach import attach
 from raddle_target_arm.boot import plan, plan_firmware
-from raddle_target_arm.devices.gic import Gic
+from raddle_target_arm.devices import gic_routines
+from raddle_target_arm.devices.gic import SGIS, Gic
 
 __all__ = ["Virt"]
 
@@ -78,11 +79,22 @@ class Virt(Board):
             self._boot = plan_firmware(options, RAM, size, self.tree, FIRMWARE)
         else:
             self._boot = plan(options, RAM, size, self.tree)
-        self.memory.add_io("gic distributor", GIC_DISTRIBUTOR, self.gic.distributor.SIZE, self.gic.distributor)
-        self.memory.add_io("gic cpu interface", GIC_CPU_INTERFACE, self.gic.interface.SIZE, self.gic.interface)
+        self._add_gic()
         self.memory.add_io("pl011", UART, self.uart.SIZE, self.uart)
         self.memory.add_io("pl031", RTC, self.rtc.SIZE, self.rtc)
         self.memory.add_ram("RAM", RAM, size)
+
+    def _add_gic(self) -> None:
+        """The controller's two regions, and what native code does with it and with the timers' lines."""
+        gic = self.gic
+        self.memory.add_routines(gic_routines.routines(gic))
+        timers = [SGIS + TIMER_PPIS[name] for name in ("non-secure", "virtual")]
+        self.memory.add_routines({"timer_line": gic_routines.drive_private(timers)})
+        for name, start, face, routine in (
+            ("gic distributor", GIC_DISTRIBUTOR, gic.distributor, gic_routines.distributor(gic)),
+            ("gic cpu interface", GIC_CPU_INTERFACE, gic.interface, gic_routines.interface(gic)),
+        ):
+            self.memory.add_io(name, start, face.SIZE, face, routine)
 
     def connect(self, cpus: Sequence[BoardCpu], power: Power, big_lock: AbstractContextManager[object]) -> None:
         super().connect(cpus, power, big_lock)

@@ -3,7 +3,8 @@
 interface for each CPU, 288 interrupts.
 
 All state is in one block of host memory (`Gic.memory`, offsets below), 32-bit words in the host's byte order, so that
-native code can serve the registers that guests use all the time. It is changed under the big lock alone.
+native code (raddle_target_arm.devices.gic_routines) can serve the registers that guests use all the time. It is changed
+under the big lock alone. The rules here are the reference for the native ones.
 
 Bit arrays have 16 words: words 0 to 7 hold interrupts 0-31 of CPU 0 to 7 (SGIs and PPIs are banked), words 8 to 15
 interrupts 32-287. A CPU's view of 32 interrupts number w is word `cpu` for w = 0 and word 7 + w for the others.
@@ -58,6 +59,8 @@ active and targeted at it. Follows from the rest; `refresh` keeps it."""
 READY_WORDS: Final = 16
 READY_SUMMARY: Final = 0x900
 """For each CPU a word: which of its words in READY are not 0."""
+ASSERTED: Final = 0x920
+"""For each CPU a word: 1 while its IRQ line is up."""
 STATE_SIZE: Final = 0x1000
 
 CTLR, PMR, BPR, APR = 0, 1, 2, 4
@@ -78,6 +81,25 @@ class InterruptTarget(Protocol):
     def interrupt_clear(self, bits: int) -> None: ...
 
 
+class _Input(Line):
+    """An input of the controller. Its level is the bit in the block, which native code changes too."""
+
+    __slots__ = ("_bit", "_gic", "_word")
+
+    def __init__(self, gic: Gic, word: int, bit: int) -> None:
+        """Bit mask `bit` of a word of the bit arrays."""
+        self._gic, self._word, self._bit = gic, word, bit
+        self._sink = None
+
+    @property
+    def level(self) -> bool:
+        return bool(self._gic.words[LEVEL // 4 + self._word] & self._bit)
+
+    @level.setter
+    def level(self, level: bool) -> None:
+        self._gic.drive(self._word, self._bit, level)
+
+
 class Gic:
     """The controller's state and rules; `distributor` and `interface` are its two faces on the bus."""
 
@@ -90,22 +112,22 @@ class Gic:
         self.words = self.memory.words
         self.bytes = self.memory.bytes
         self._targets: Sequence[InterruptTarget] = ()
-        self._asserted = [False] * cpus
         self._lines: dict[tuple[int, int], Line] = {}
         self.distributor = Distributor(self)
         self.interface = CpuInterface(self)
         self.reset()
 
     def connect(self, targets: Sequence[InterruptTarget]) -> None:
-        """Wire the IRQ lines to the vCPUs, once they are there."""
+        """Wire the IRQ lines to the vCPUs, once they are there; line n to vCPU n, which native code knows."""
         self._targets = targets
         self.update()
 
     def reset(self) -> None:
         """Power-on state. Input lines keep their levels: they belong to the devices."""
-        levels = bytes(self.bytes[LEVEL : LEVEL + 0x40])
+        kept = [(start, bytes(self.bytes[start : start + size])) for start, size in ((LEVEL, 0x40), (ASSERTED, 0x20))]
         self.bytes[:] = bytes(STATE_SIZE)
-        self.bytes[LEVEL : LEVEL + 0x40] = levels
+        for start, data in kept:
+            self.bytes[start : start + len(data)] = data
         for cpu in range(MAX_CPUS):
             self.words[EDGE // 4 + cpu] = SGI_EDGES
             self.words[ENABLED // 4 + cpu] = SGI_EDGES
@@ -129,22 +151,19 @@ class Gic:
         """The input's one line, however often it is asked for."""
         place = self._place(cpu, interrupt)
         if place not in self._lines:
-            self._lines[place] = self._make_line(*place)
+            self._lines[place] = _Input(self, *place)
         return self._lines[place]
 
-    def _make_line(self, word: int, bit: int) -> Line:
-
-        def changed(level: bool) -> None:
-            words = self.words
-            if level:
-                words[LEVEL // 4 + word] |= bit
-                if words[EDGE // 4 + word] & bit:
-                    words[LATCHED // 4 + word] |= bit
-            else:
-                words[LEVEL // 4 + word] &= ~bit
-            self.refresh(word)
-
-        return Line(changed)
+    def drive(self, word: int, bit: int, level: bool) -> None:
+        """Change the level of the input that is `bit` of a word of the bit arrays."""
+        words = self.words
+        if level:
+            words[LEVEL // 4 + word] |= bit
+            if words[EDGE // 4 + word] & bit:
+                words[LATCHED // 4 + word] |= bit
+        else:
+            words[LEVEL // 4 + word] &= ~bit
+        self.refresh(word)
 
     @staticmethod
     def _place(cpu: int, interrupt: int) -> tuple[int, int]:
@@ -242,8 +261,8 @@ class Gic:
     def update_cpu(self, cpu: int) -> None:
         """Set a CPU's IRQ line to what follows from the state."""
         wanted = self.to_take(cpu)[0] != SPURIOUS
-        if wanted != self._asserted[cpu] and self._targets:
-            self._asserted[cpu] = wanted
+        if wanted != self.words[ASSERTED // 4 + cpu] and self._targets:
+            self.words[ASSERTED // 4 + cpu] = wanted
             target = self._targets[cpu]
             (target.interrupt_set if wanted else target.interrupt_clear)(IRQ)
 

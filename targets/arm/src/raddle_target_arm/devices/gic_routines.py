@@ -1,0 +1,492 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The interrupt controller's hot registers and its input lines as IR routines: what needs neither Python nor the GIL.
+
+Each routine does on the controller's block of state what the method of raddle_target_arm.devices.gic does that it is
+named after, exactly, under the big lock. Served are 32-bit reads of IAR, RPR, HPPIR and PMR and writes of EOIR, DIR,
+PMR and SGIR; every other access is passed on to the Python registers. IRQ line n is vCPU n's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from raddle.ir.builder import Builder, Operand, Value, native, routine
+from raddle.ir.types import Condition, Type
+from raddle.runtime.layout import COMMON
+from raddle.translate.frontend import RoutineBuilder
+from raddle_target_arm.devices.gic import (
+    ACTIVE,
+    APR,
+    ASSERTED,
+    BPR,
+    CTLR,
+    CTLR_ENABLE,
+    CTLR_EOI_MODE,
+    DISTRIBUTOR_CTLR,
+    EDGE,
+    ENABLED,
+    IDLE_PRIORITY,
+    INTERFACE,
+    INTERFACE_WORDS,
+    INTERRUPTS,
+    IRQ,
+    LATCHED,
+    LEVEL,
+    MAX_CPUS,
+    PMR,
+    PRIORITY,
+    READY,
+    READY_SUMMARY,
+    READY_WORDS,
+    SGI_SOURCES,
+    SGIS,
+    SPURIOUS,
+    TARGETED,
+    Gic,
+)
+from raddle_target_arm.state import argument
+
+__all__ = ["distributor", "drive_private", "interface", "routines"]
+
+# Registers that are served: offsets from the faces' starts.
+PMR_OFFSET, IAR_OFFSET, EOIR_OFFSET, RPR_OFFSET, HPPIR_OFFSET, DIR_OFFSET = 0x04, 0x0C, 0x10, 0x14, 0x18, 0x1000
+SGIR_OFFSET: Final = 0xF00
+
+READ_WORD: Final = 4
+WRITE_WORD: Final = 4 | 1 << 8
+"""The second argument of a region's routine for accesses of 32 bits."""
+
+NOTHING: Final = SPURIOUS | 0x100 << 16
+"""What `gic_forwarded` and `gic_to_take` answer for none: the interrupt, and from bit 16 on its priority."""
+
+WORD, BYTE = 4, 1
+
+
+class _Code:
+    """Emits one routine: reads and writes of the block, and what the rules are made of. Values are I32."""
+
+    def __init__(self, gic: Gic, b: Builder) -> None:
+        self.b = b
+        self.cpus = gic.cpus
+        self._base = gic.memory.address
+
+    # --- the block
+
+    def _address(self, offset: int, index: Operand, scale: int) -> Value:
+        b = self.b
+        if isinstance(index, int):
+            return b.const(self._base + offset + scale * index, Type.I64)
+        assert isinstance(index, Value)
+        scaled = b.shl(index, scale.bit_length() - 1) if scale > 1 else index
+        return b.add(b.zext(scaled, Type.I64), self._base + offset)
+
+    def load(self, offset: int, index: Operand = 0) -> Value:
+        """Word `index` of an array."""
+        return self.b.call(native("host_load32"), self._address(offset, index, WORD), type=Type.I32)
+
+    def store(self, offset: int, index: Operand, value: Value) -> None:
+        self.b.call(native("host_store32"), self._address(offset, index, WORD), value)
+
+    def load_byte(self, offset: int, index: Operand) -> Value:
+        return self.b.call(native("host_load8"), self._address(offset, index, BYTE), type=Type.I32)
+
+    def store_byte(self, offset: int, index: Operand, value: Value) -> None:
+        self.b.call(native("host_store8"), self._address(offset, index, BYTE), value)
+
+    def set_bits(self, offset: int, index: Operand, bits: Value) -> None:
+        self.store(offset, index, self.b.or_(self.load(offset, index), bits))
+
+    def clear_bits(self, offset: int, index: Operand, bits: Value) -> None:
+        self.store(offset, index, self.b.and_(self.load(offset, index), self.b.not_(bits)))
+
+    # --- control
+
+    @contextmanager
+    def loop_while(self, condition: Callable[[], Value]) -> Iterator[None]:
+        """Run the body as long as what `condition` emits holds."""
+        b = self.b
+        again, body, end = b.label(), b.label(), b.label()
+        b.bind(again)
+        b.brcond(condition(), body, end)
+        b.bind(body)
+        yield
+        b.br(again)
+        b.bind(end)
+
+    @contextmanager
+    def loop_cpus(self) -> Iterator[Value]:
+        """Run the body for each CPU; its number, before the body's first branch."""
+        b = self.b
+        counter = b.local(Type.I32, 0)
+        with self.loop_while(lambda: b.icmp(Condition.ULT, b.read(counter), self.cpus)):
+            yield b.read(counter)
+            b.assign(counter, b.add(b.read(counter), 1))
+
+    def call(self, name: str, *arguments: Operand) -> Value:
+        return self.b.call(routine(name), *(self.b.value(one, Type.I32) for one in arguments), type=Type.I32)
+
+    def answer(self, value: Operand) -> None:
+        """Return an I32 from the routine."""
+        b = self.b
+        b.ret(b.zext(b.value(value, Type.I32), Type.I64))
+
+    # --- the rules' parts
+
+    def lowest(self, bits: Value) -> Value:
+        return self.b.ctz(bits)
+
+    def without_lowest(self, bits: Value) -> Value:
+        return self.b.and_(bits, self.b.sub(bits, 1))
+
+    def one(self, number: Value) -> Value:
+        """A word with bit `number` mod 32."""
+        b = self.b
+        return b.shl(b.const(1, Type.I32), b.and_(number, 31))
+
+    def register(self, cpu: Value, number: int) -> tuple[int, Value]:
+        """Where a register of a CPU's interface is, for `load` and `store`."""
+        return INTERFACE + WORD * number, self.b.mul(cpu, INTERFACE_WORDS)
+
+    def group_mask(self, cpu: Value) -> Value:
+        b = self.b
+        return b.and_(b.shl(b.const(0xFF, Type.I32), b.add(self.load(*self.register(cpu, BPR)), 1)), 0xFF)
+
+    def place(self, cpu: Value, interrupt: Value) -> Value:
+        """The word of the bit arrays that an interrupt of a CPU is in."""
+        b = self.b
+        word = b.shr(interrupt, 5)
+        return b.select(b.eq(word, 0), cpu, b.add(word, 7))
+
+
+_Body = Callable[[_Code], None]
+
+
+def _best(c: _Code) -> None:
+    """Routine(cpu) -> the most urgent ready interrupt | its priority << 16."""
+    b = c.b
+    cpu = argument(b, 0)
+    best = b.local(Type.I32, NOTHING, "best")
+    summary = b.local(Type.I32, c.load(READY_SUMMARY, cpu), "summary")
+    bits = b.local(Type.I32, None, "bits")
+    ready = b.mul(cpu, READY_WORDS)
+    with c.loop_while(lambda: b.ne(b.read(summary), 0)):
+        word = c.lowest(b.read(summary))
+        b.assign(summary, c.without_lowest(b.read(summary)))
+        b.assign(bits, c.load(READY, b.add(ready, word)))
+        first = b.shl(word, 5)
+        priorities = b.select(b.eq(word, 0), b.shl(cpu, 5), b.add(first, 0xE0))
+        with c.loop_while(lambda: b.ne(b.read(bits), 0)):
+            number = c.lowest(b.read(bits))
+            b.assign(bits, c.without_lowest(b.read(bits)))
+            priority = c.load_byte(PRIORITY, b.add(priorities, number))
+            with b.if_(b.icmp(Condition.ULT, priority, b.shr(b.read(best), 16))):
+                b.assign(best, b.or_(b.shl(priority, 16), b.add(first, number)))
+    c.answer(b.read(best))
+
+
+def _running_priority(c: _Code) -> None:
+    """Routine(cpu) -> the group priority of the most urgent active interrupt, or 0xFF."""
+    b = c.b
+    cpu = argument(b, 0)
+    for n in range(4):
+        bits = c.load(*c.register(cpu, APR + n))
+        with b.if_(b.ne(bits, 0)):
+            c.answer(b.add(b.shl(c.lowest(bits), 1), 64 * n))
+    c.answer(IDLE_PRIORITY)
+
+
+def _forwarded(c: _Code) -> None:
+    """Routine(cpu) -> the interrupt that the CPU's interface lets through | its priority << 16."""
+    b = c.b
+    cpu = argument(b, 0)
+    with b.if_(b.eq(c.load(READY_SUMMARY, cpu), 0)):
+        c.answer(NOTHING)
+    enabled = b.and_(c.load(*c.register(cpu, CTLR)), c.load(DISTRIBUTOR_CTLR))
+    with b.if_(b.eq(b.and_(enabled, CTLR_ENABLE), 0)):
+        c.answer(NOTHING)
+    best = c.call("gic_best", cpu)
+    allowed = b.icmp(Condition.ULT, b.shr(best, 16), c.load(*c.register(cpu, PMR)))
+    c.answer(b.select(allowed, best, NOTHING))
+
+
+def _to_take(c: _Code) -> None:
+    """Routine(cpu) -> the interrupt that the CPU's IRQ line stands for | its priority << 16."""
+    b = c.b
+    cpu = argument(b, 0)
+    forwarded = c.call("gic_forwarded", cpu)
+    with b.if_(b.eq(forwarded, NOTHING)):
+        c.answer(NOTHING)
+    running = c.call("gic_running_priority", cpu)
+    group = b.and_(b.shr(forwarded, 16), c.group_mask(cpu))
+    preempts = b.or_(b.eq(running, IDLE_PRIORITY), b.icmp(Condition.ULT, group, running))
+    c.answer(b.select(preempts, forwarded, NOTHING))
+
+
+def _update_cpu(c: _Code) -> None:
+    """Routine(cpu): set a CPU's IRQ line to what follows from the state."""
+    b = c.b
+    cpu = argument(b, 0)
+    wanted = b.zext(b.ne(c.call("gic_to_take", cpu), NOTHING), Type.I32)
+    with b.if_(b.ne(wanted, c.load(ASSERTED, cpu))):
+        c.store(ASSERTED, cpu, wanted)
+        with b.if_(b.ne(wanted, 0)):
+            b.call(native("interrupt_set"), cpu, b.const(IRQ, Type.I32))
+            b.ret()
+        b.call(native("interrupt_clear"), cpu, b.const(IRQ, Type.I32))
+    b.ret()
+
+
+def _set_ready(c: _Code) -> None:
+    """Routine(cpu, word, bits): a word of READY follows from the state anew."""
+    b = c.b
+    cpu, word, bits = (argument(b, n) for n in range(3))
+    place = b.add(b.mul(cpu, READY_WORDS), word)
+    with b.if_(b.eq(c.load(READY, place), bits)):
+        b.ret()
+    c.store(READY, place, bits)
+    summary, chosen = c.load(READY_SUMMARY, cpu), c.one(word)
+    kept = b.and_(summary, b.not_(chosen))
+    c.store(READY_SUMMARY, cpu, b.select(b.ne(bits, 0), b.or_(summary, chosen), kept))
+    c.call("gic_update_cpu", cpu)
+    b.ret()
+
+
+def _refresh(c: _Code) -> None:
+    """Routine(index): bring READY and the IRQ lines up to date after a word of the bit arrays has changed."""
+    b = c.b
+    index = argument(b, 0)
+    pending = b.or_(c.load(LATCHED, index), b.and_(c.load(LEVEL, index), b.not_(c.load(EDGE, index))))
+    bits = b.and_(b.and_(pending, c.load(ENABLED, index)), b.not_(c.load(ACTIVE, index)))
+    with b.if_(b.icmp(Condition.ULT, index, MAX_CPUS)):
+        with b.if_(b.icmp(Condition.ULT, index, c.cpus)):
+            c.call("gic_set_ready", index, 0, bits)
+        b.ret()
+    word = b.sub(index, 7)
+    with c.loop_cpus() as cpu:
+        targeted = c.load(TARGETED, b.add(b.shl(cpu, 3), b.sub(word, 1)))
+        c.call("gic_set_ready", cpu, word, b.and_(bits, targeted))
+    b.ret()
+
+
+def _drive(c: _Code) -> None:
+    """Routine(index, bit, level): set the level of the input that is `bit` of a word of the bit arrays."""
+    b = c.b
+    index, bit, level = (argument(b, n) for n in range(3))
+    levels = c.load(LEVEL, index)
+    with b.if_(b.eq(b.ne(level, 0), b.ne(b.and_(levels, bit), 0))):
+        b.ret()
+    c.store(LEVEL, index, b.xor(levels, bit))
+    with b.if_(b.ne(level, 0)):
+        c.set_bits(LATCHED, index, b.and_(c.load(EDGE, index), bit))
+    c.call("gic_refresh", index)
+    b.ret()
+
+
+def _acknowledge(c: _Code) -> None:
+    """Routine(cpu) -> what IAR reads."""
+    b = c.b
+    cpu = argument(b, 0)
+    taken = c.call("gic_to_take", cpu)
+    with b.if_(b.eq(taken, NOTHING)):
+        c.answer(SPURIOUS)
+    interrupt, priority = b.and_(taken, 0xFFFF), b.shr(taken, 16)
+    index, bit = c.place(cpu, interrupt), c.one(interrupt)
+    source = b.local(Type.I32, 0, "source")
+    rest = b.local(Type.I32, 0, "rest")
+    with b.if_(b.icmp(Condition.ULT, interrupt, SGIS)):
+        place = b.add(b.mul(cpu, SGIS), interrupt)
+        sources = c.load_byte(SGI_SOURCES, place)
+        b.assign(source, c.lowest(sources))
+        b.assign(rest, c.without_lowest(sources))
+        c.store_byte(SGI_SOURCES, place, b.read(rest))
+    with b.if_(b.eq(b.read(rest), 0)):
+        c.clear_bits(LATCHED, index, bit)
+    c.set_bits(ACTIVE, index, bit)
+    level = b.shr(b.and_(priority, c.group_mask(cpu)), 1)
+    offset, registers = c.register(cpu, APR)
+    c.set_bits(offset, b.add(registers, b.shr(level, 5)), c.one(level))
+    c.call("gic_refresh", index)
+    c.answer(b.or_(interrupt, b.shl(b.read(source), 10)))
+
+
+def _clear_active(c: _Code) -> None:
+    """Routine(cpu, interrupt)"""
+    b = c.b
+    cpu, interrupt = argument(b, 0), argument(b, 1)
+    index = c.place(cpu, interrupt)
+    c.clear_bits(ACTIVE, index, c.one(interrupt))
+    c.call("gic_refresh", index)
+    b.ret()
+
+
+def _end(c: _Code) -> None:
+    """Routine(cpu, interrupt): what writing EOIR does."""
+    b = c.b
+    cpu, interrupt = argument(b, 0), argument(b, 1)
+    with b.if_(b.icmp(Condition.UGE, interrupt, INTERRUPTS)):
+        b.ret()
+    dropped = b.label("dropped")
+    for n in range(4):
+        place = c.register(cpu, APR + n)
+        bits = c.load(*place)
+        with b.if_(b.ne(bits, 0)):
+            c.store(*place, c.without_lowest(bits))
+            b.br(dropped)
+    b.ret()  # nothing is active on this CPU
+    b.bind(dropped)
+    with b.if_(b.eq(b.and_(c.load(*c.register(cpu, CTLR)), CTLR_EOI_MODE), 0)):
+        c.call("gic_clear_active", cpu, interrupt)
+    c.call("gic_update_cpu", cpu)
+    b.ret()
+
+
+def _deactivate(c: _Code) -> None:
+    """Routine(cpu, interrupt): what writing DIR does."""
+    b = c.b
+    cpu, interrupt = argument(b, 0), argument(b, 1)
+    with (
+        b.if_(b.icmp(Condition.ULT, interrupt, INTERRUPTS)),
+        b.if_(b.ne(b.and_(c.load(*c.register(cpu, CTLR)), CTLR_EOI_MODE), 0)),
+    ):
+        c.call("gic_clear_active", cpu, interrupt)
+    b.ret()
+
+
+def _send(c: _Code) -> None:
+    """Routine(source, interrupt, targets): make an SGI pending on each CPU of a mask."""
+    b = c.b
+    source, interrupt, targets = (argument(b, n) for n in range(3))
+    sender, bit = c.one(source), c.one(interrupt)
+    with c.loop_cpus() as cpu, b.if_(b.bit(targets, cpu)):
+        place = b.add(b.mul(cpu, SGIS), interrupt)
+        c.store_byte(SGI_SOURCES, place, b.or_(c.load_byte(SGI_SOURCES, place), sender))
+        c.set_bits(LATCHED, cpu, bit)
+        c.call("gic_refresh", cpu)
+    b.ret()
+
+
+_RULES: Final[Mapping[str, _Body]] = {
+    "gic_best": _best,
+    "gic_running_priority": _running_priority,
+    "gic_forwarded": _forwarded,
+    "gic_to_take": _to_take,
+    "gic_update_cpu": _update_cpu,
+    "gic_set_ready": _set_ready,
+    "gic_refresh": _refresh,
+    "gic_drive": _drive,
+    "gic_acknowledge": _acknowledge,
+    "gic_clear_active": _clear_active,
+    "gic_end": _end,
+    "gic_deactivate": _deactivate,
+    "gic_send": _send,
+}
+
+
+def _bound(gic: Gic, body: _Body) -> RoutineBuilder:
+    return lambda b: body(_Code(gic, b))
+
+
+def routines(gic: Gic) -> dict[str, RoutineBuilder]:
+    """The rules, for `AddressSpace.add_routines`: a machine has one such controller."""
+    return {name: _bound(gic, body) for name, body in _RULES.items()}
+
+
+# --- the two faces on the bus
+
+
+class _Access:
+    """The arguments of a region's routine, and what is done with registers that are served."""
+
+    def __init__(self, b: Builder) -> None:
+        self.b = b
+        self.arguments = [argument(b, n, Type.I64) for n in range(4)]
+        self.offset, self.how = (b.trunc(one, Type.I32) for one in self.arguments[:2])
+        self.value = b.trunc(self.arguments[2], Type.I32)
+        self.cpu = b.get(COMMON["cpu_index"])
+
+    @contextmanager
+    def serve(self, how: int, offset: int) -> Iterator[None]:
+        """The body serves this kind of access to this register, and returns."""
+        b = self.b
+        with b.if_(b.and_(b.eq(self.offset, offset), b.eq(self.how, how))):
+            yield
+
+    def pass_on(self) -> None:
+        self.b.ret(self.b.call(native("io_python"), *self.arguments, type=Type.I64))
+
+
+def _interface(c: _Code) -> None:
+    b = c.b
+    access = _Access(b)
+    cpu = access.cpu
+    with access.serve(READ_WORD, IAR_OFFSET):
+        c.answer(c.call("gic_acknowledge", cpu))
+    with access.serve(WRITE_WORD, EOIR_OFFSET):
+        c.call("gic_end", cpu, b.and_(access.value, 0x3FF))
+        c.answer(0)
+    with access.serve(READ_WORD, RPR_OFFSET):
+        c.answer(c.call("gic_running_priority", cpu))
+    with access.serve(READ_WORD, HPPIR_OFFSET):
+        _answer_hppir(c, cpu)
+    with access.serve(READ_WORD, PMR_OFFSET):
+        c.answer(c.load(*c.register(cpu, PMR)))
+    with access.serve(WRITE_WORD, PMR_OFFSET):
+        c.store(*c.register(cpu, PMR), b.and_(access.value, 0xFF))
+        c.call("gic_update_cpu", cpu)
+        c.answer(0)
+    with access.serve(WRITE_WORD, DIR_OFFSET):
+        c.call("gic_deactivate", cpu, b.and_(access.value, 0x3FF))
+        c.answer(0)
+    access.pass_on()
+
+
+def _answer_hppir(c: _Code, cpu: Value) -> None:
+    b = c.b
+    interrupt = b.and_(c.call("gic_forwarded", cpu), 0xFFFF)
+    with b.if_(b.icmp(Condition.UGE, interrupt, SGIS)):
+        c.answer(interrupt)
+    sources = c.load_byte(SGI_SOURCES, b.add(b.mul(cpu, SGIS), interrupt))
+    c.answer(b.or_(interrupt, b.shl(c.lowest(sources), 10)))
+
+
+def _distributor(c: _Code) -> None:
+    b = c.b
+    access = _Access(b)
+    with access.serve(WRITE_WORD, SGIR_OFFSET):
+        value, me = access.value, c.one(access.cpu)
+        kind = b.extract(value, 24, 2)
+        others = b.and_(b.not_(me), (1 << c.cpus) - 1)
+        by_kind = b.select(b.eq(kind, 0), b.extract(value, 16, 8), b.select(b.eq(kind, 1), others, me))
+        targets = b.select(b.eq(kind, 3), 0, by_kind)
+        c.call("gic_send", access.cpu, b.and_(value, 15), targets)
+        c.answer(0)
+    access.pass_on()
+
+
+def interface(gic: Gic) -> RoutineBuilder:
+    """The routine of the CPU interface's region, for `AddressSpace.add_io`."""
+    return _bound(gic, _interface)
+
+
+def distributor(gic: Gic) -> RoutineBuilder:
+    """The routine of the distributor's region."""
+    return _bound(gic, _distributor)
+
+
+# --- lines that native code drives
+
+
+def drive_private(interrupts: Sequence[int]) -> RoutineBuilder:
+    """Routine(n, level): drive the calling vCPU's private interrupt `interrupts[n]` (16-31). The big lock is held."""
+
+    def build(b: Builder) -> None:
+        number, level = argument(b, 0), argument(b, 1)
+        bit = b.const(1 << interrupts[-1], Type.I32)
+        for n, interrupt in enumerate(interrupts[:-1]):
+            bit = b.select(b.eq(number, n), 1 << interrupt, bit)
+        b.call(routine("gic_drive"), b.get(COMMON["cpu_index"]), bit, level)
+        b.ret()
+
+    return build

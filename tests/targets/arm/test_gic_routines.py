@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The interrupt controller's compiled routines against its Python rules: the same random accesses and line changes to
+two controllers must leave the same block of state, read the same values and raise the same lines.
+"""
+
+from collections import Counter
+from random import Random
+
+import pytest
+
+from raddle.accel import Decision, Mode
+from raddle.memory import AddressSpace
+from raddle.plugins import registry
+from raddle.runtime._native import ffi, lib
+from raddle.runtime.helpers import NUMBER
+from raddle.threads.engine import Engine
+from raddle_target_arm.devices import gic_routines
+from raddle_target_arm.devices.gic import IRQ, Gic
+from raddle_target_arm.frontend import FRONT_END
+
+DISTRIBUTOR, INTERFACE = 0x0800_0000, 0x0801_0000
+CTLR, ISENABLER, ISPENDR, ISACTIVER, IPRIORITYR = 0x000, 0x100, 0x200, 0x300, 0x400
+ITARGETSR, ICFGR, SGIR, SPENDSGIR = 0x800, 0xC00, 0xF00, 0xF20
+C_CTLR, PMR, BPR, IAR, EOIR, RPR, HPPIR, APR, DIR = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x14, 0x18, 0xD0, 0x1000
+SPURIOUS = 1023
+TIMERS = (30, 27)
+STEPS = 4000
+
+
+class Reference:
+    """A controller as Python has it, and vCPUs that keep their lines."""
+
+    class Cpu:
+        def __init__(self):
+            self.lines = 0
+
+        def interrupt_set(self, bits):
+            self.lines |= bits
+
+        def interrupt_clear(self, bits):
+            self.lines &= ~bits
+
+    def __init__(self, cpus):
+        self.space = AddressSpace()
+        self.gic = Gic(cpus, self.space)
+        self.cpus = [self.Cpu() for _ in range(cpus)]
+        self.gic.connect(self.cpus)
+
+    def _face(self, base):
+        return self.gic.distributor if base == DISTRIBUTOR else self.gic.interface
+
+    def read(self, cpu, base, offset, size=4):
+        self.space.initiator = cpu
+        return self._face(base).read(offset, size)
+
+    def write(self, cpu, base, offset, value, size=4):
+        self.space.initiator = cpu
+        self._face(base).write(offset, size, value)
+
+    def timer(self, cpu, number, level):
+        self.gic.ppi(cpu, TIMERS[number] - 16).set(level)
+
+    def lines(self):
+        return [cpu.lines for cpu in self.cpus]
+
+
+class Compiled:
+    """A controller on the runtime, as a machine has it."""
+
+    def __init__(self, cpus):
+        found = registry()
+        space = AddressSpace()
+        self.gic = gic = Gic(cpus, space)
+        space.add_routines(gic_routines.routines(gic))
+        space.add_routines({"timer_line": gic_routines.drive_private(TIMERS)})
+        space.add_io("distributor", DISTRIBUTOR, gic.distributor.SIZE, gic.distributor, gic_routines.distributor(gic))
+        space.add_io("interface", INTERFACE, gic.interface.SIZE, gic.interface, gic_routines.interface(gic))
+        self.engine = Engine(FRONT_END, found.load(found.host_for()), Decision(Mode.MULTI, ("a test",)), space, cpus)
+        self.cpus = self.engine.cpus
+        gic.connect(self.cpus)
+        table, number = self.engine.table, self.engine.routine_number("timer_line")
+        self._timer_line = ffi.cast("raddle_function", table[number])
+
+    def _helper(self, cpu, name, *arguments):
+        return int(lib.raddle_helper(self.cpus[cpu].env, NUMBER[name], *(*arguments, 0, 0, 0, 0)[:4]))
+
+    def read(self, cpu, base, offset, size=4):
+        return self._helper(cpu, f"phys_load{8 * size}", base + offset)
+
+    def write(self, cpu, base, offset, value, size=4):
+        self._helper(cpu, f"phys_store{8 * size}", base + offset, value)
+
+    def timer(self, cpu, number, level):
+        header = self.cpus[cpu].header
+        header.arg0, header.arg1 = number, level
+        with self.engine.big_lock:
+            self._timer_line(self.cpus[cpu].env, number, level, 0, 0)
+
+    def lines(self):
+        return [cpu["interrupt_request"] for cpu in self.cpus]
+
+    def calls(self):
+        """Calls into Python so far."""
+        return sum(cpu["count_python"] for cpu in self.cpus)
+
+
+class Both:
+    """Does everything to both, and compares."""
+
+    def __init__(self, cpus):
+        self.reference, self.compiled = Reference(cpus), Compiled(cpus)
+        self.gics = (self.reference.gic, self.compiled.gic)
+        self.seen = Counter()
+
+    def close(self):
+        self.compiled.engine.close()
+
+    def check(self, what):
+        expected, found = (bytes(gic.bytes) for gic in self.gics)
+        assert found == expected, f"{what}: byte {next(n for n, b in enumerate(found) if b != expected[n]):#x}"
+        assert self.compiled.lines() == self.reference.lines(), what
+
+    def read(self, cpu, base, offset, size=4):
+        value = self.reference.read(cpu, base, offset, size)
+        assert self.compiled.read(cpu, base, offset, size) == value, f"read {base + offset:#x} on {cpu}"
+        self.check(f"read {base + offset:#x} on {cpu}")
+        return value
+
+    def write(self, cpu, base, offset, value, size=4):
+        self.reference.write(cpu, base, offset, value, size)
+        self.compiled.write(cpu, base, offset, value, size)
+        self.check(f"write {base + offset:#x} on {cpu}: {value:#x}")
+
+    def timer(self, cpu, number, level):
+        self.reference.timer(cpu, number, level)
+        self.compiled.timer(cpu, number, level)
+        self.check(f"timer {number} of {cpu}: {level}")
+
+    def drive(self, find, level):
+        """Change a line that Python drives; `find` gives it for a controller."""
+        for gic in self.gics:
+            find(gic).set(level)
+        self.check("line")
+
+
+@pytest.fixture(params=[1, 2, 3, 8])
+def both(request):
+    one = Both(request.param)
+    yield one
+    one.close()
+
+
+def switch_on(both, cpus):
+    both.write(0, DISTRIBUTOR, CTLR, 1)
+    for cpu in range(cpus):
+        both.write(cpu, INTERFACE, C_CTLR, 1)
+        both.write(cpu, INTERFACE, PMR, 0xF0)
+
+
+def power_up(both, random, cpus):
+    """Everything on, as a guest would have it, with priorities that collide and preempt."""
+    switch_on(both, cpus)
+    for word in range(1, 9):
+        both.write(0, DISTRIBUTOR, ISENABLER + 4 * word, 0xFFFF_FFFF)
+    for interrupt in range(32, 288):
+        both.write(0, DISTRIBUTOR, IPRIORITYR + interrupt, random.choice((0x00, 0x20, 0x80, 0x88, 0xA0)), 1)
+        both.write(0, DISTRIBUTOR, ITARGETSR + interrupt, random.randrange(1, 256), 1)
+    for cpu in range(cpus):
+        both.write(cpu, DISTRIBUTOR, ISENABLER, 0xFFFF_0000)
+        for word in range(8):
+            both.write(cpu, DISTRIBUTOR, IPRIORITYR + 4 * word, random.getrandbits(32) & 0xE0E0_E0E0)
+
+
+def hot(both, random, cpus, taken):
+    """One of the accesses that guests make all the time."""
+    cpu = random.randrange(cpus)
+    match random.randrange(10):
+        case 0 | 1 | 2:
+            value = both.read(cpu, INTERFACE, IAR)
+            if value & SPURIOUS != SPURIOUS:
+                taken[cpu].append(value)
+                both.seen["SGI" if value & SPURIOUS < 16 else "PPI" if value & SPURIOUS < 32 else "SPI"] += 1
+                both.seen["preempted"] += len(taken[cpu]) > 1
+                both.seen["source"] += value >> 10 != 0
+            both.seen["spurious"] += value == SPURIOUS
+        case 3 | 4 | 5:
+            if taken[cpu] and random.random() < 0.95:
+                both.write(cpu, INTERFACE, EOIR, taken[cpu].pop(random.choice((-1, -1, -1, 0))))
+            else:
+                both.write(cpu, INTERFACE, EOIR, random.getrandbits(32))
+        case 6:
+            kind = random.choice((0, 0, 0, 1, 2, 3))
+            both.write(cpu, DISTRIBUTOR, SGIR, kind << 24 | random.getrandbits(8) << 16 | random.getrandbits(4))
+        case 7:
+            both.timer(cpu, random.randrange(2), random.randrange(2))
+        case 8:
+            number, level = random.choice((0, 5, 31, 32, 70, 255)), random.randrange(2)
+            both.drive(lambda gic: gic.spi(number), level)
+        case _:
+            both.read(cpu, INTERFACE, random.choice((RPR, HPPIR, PMR)))
+
+
+def cold(both, random, cpus):
+    """Any access at all, most of them to registers that are there."""
+    cpu = random.randrange(cpus)
+    match random.randrange(12):
+        case 0:
+            both.write(cpu, INTERFACE, C_CTLR, random.choice((0, 1, 1, 1, 0x201)))
+        case 1:
+            both.write(cpu, INTERFACE, PMR, random.choice((0, 0x80, 0xF0, 0xFF, random.getrandbits(32))))
+        case 2:
+            both.write(cpu, INTERFACE, BPR, random.getrandbits(3))
+        case 3:
+            both.write(cpu, INTERFACE, DIR, random.randrange(300))
+        case 4:
+            both.write(cpu, DISTRIBUTOR, CTLR, random.random() < 0.8)
+        case 5 | 6:
+            array = random.choice((0x100, 0x180, 0x200, 0x280, 0x300, 0x380)) + 4 * random.randrange(9)
+            both.write(cpu, DISTRIBUTOR, array, random.getrandbits(32) & random.getrandbits(32))
+        case 7:
+            both.write(cpu, DISTRIBUTOR, ICFGR + 4 * random.randrange(18), random.getrandbits(32))
+        case 8:
+            both.write(cpu, DISTRIBUTOR, IPRIORITYR + random.randrange(288), random.getrandbits(8), 1)
+        case 9:
+            both.write(cpu, DISTRIBUTOR, SPENDSGIR - 0x10 * random.randrange(2) + random.randrange(16), 0xFF, 1)
+        case 10:
+            number, level = random.randrange(16), random.randrange(2)
+            both.drive(lambda gic: gic.ppi(cpu, number), level)
+        case _:
+            size = random.choice((1, 2, 4, 8))
+            base, offset = random.choice((DISTRIBUTOR, INTERFACE)), random.choice((0x20, 0x1010)) + random.randrange(16)
+            offset = random.choice((offset, random.randrange(0x20), random.randrange(0x1000), EOIR, IAR, SGIR, DIR))
+            both.read(cpu, base, offset, size)
+            both.write(cpu, base, offset, random.getrandbits(8 * size), size)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_compiled_routines_follow_the_rules(both, seed):
+    cpus = len(both.compiled.cpus)
+    random = Random(f"{cpus} {seed}")
+    power_up(both, random, cpus)
+    taken = [[] for _ in range(cpus)]
+    for step in range(STEPS):
+        if random.random() < 0.1:
+            cold(both, random, cpus)
+        else:
+            hot(both, random, cpus, taken)
+        if step % 20 == 19:
+            switch_on(both, cpus)
+        if step % 500 == 499:
+            for gic in both.gics:
+                gic.reset()
+            both.check("reset")
+            power_up(both, random, cpus)
+            taken = [[] for _ in range(cpus)]
+    kinds = ("SGI", "PPI", "SPI", "preempted", "spurious", *(["source"] if cpus > 1 else []))
+    assert all(both.seen[kind] >= 5 for kind in kinds), both.seen
+
+
+def test_hot_registers_need_no_python(both):
+    cpus = len(both.compiled.cpus)
+    random = Random(cpus)
+    power_up(both, random, cpus)
+    before = both.compiled.calls()
+    taken = [[] for _ in range(cpus)]
+    for _ in range(500):
+        hot(both, random, cpus, taken)
+    both.write(0, INTERFACE, PMR, 0x80)
+    both.write(0, INTERFACE, DIR, 40)
+    assert both.compiled.calls() == before
+    both.read(0, INTERFACE, APR)
+    assert both.compiled.calls() == before + 1
+
+
+def test_the_level_of_an_input_is_known_to_both_sides(both):
+    both.write(0, DISTRIBUTOR, CTLR, 1)
+    both.write(0, DISTRIBUTOR, ISENABLER, 1 << 27)
+    both.write(0, INTERFACE, C_CTLR, 1)
+    both.write(0, INTERFACE, PMR, 0xFF)
+    both.timer(0, 1, 1)
+    assert both.compiled.lines()[0] == IRQ
+    assert both.compiled.gic.ppi(0, 11).level
+    both.drive(lambda gic: gic.ppi(0, 11), 0)
+    assert both.compiled.lines()[0] == 0
+    assert not both.compiled.gic.ppi(0, 11).level
+
+
+def test_a_difference_would_be_seen(both):
+    """The control: one bit of one state is turned over behind the rules' back."""
+    both.compiled.gic.words[0x240 // 4] ^= 1
+    with pytest.raises(AssertionError, match="byte 0x240"):
+        both.read(0, INTERFACE, IAR)
