@@ -7,11 +7,11 @@ from collections import Counter
 from random import Random
 
 import pytest
+from raddle.runtime._native import ffi, lib
 
 from raddle.accel import Decision, Mode
 from raddle.memory import AddressSpace
 from raddle.plugins import registry
-from raddle.runtime._native import ffi, lib
 from raddle.runtime.helpers import NUMBER
 from raddle.threads.engine import Engine
 from raddle_target_arm.devices import gic_routines
