@@ -48,6 +48,20 @@ def test_overlap_is_refused_with_both_names(space, start, size):
     assert len(space.regions) == 4
 
 
+def test_devices_bring_routines(space):
+    def build(b):
+        b.ret()
+
+    region = space.add_io("timer", 0x901_0000, 0x1000, Nothing(), build)
+    assert region.routine is build
+    space.add_routines({"one": build})
+    space.add_routines({"two": build})
+    assert list(space.routines) == ["one", "two"]
+    with pytest.raises(UsageError, match="two devices bring a routine one"):
+        space.add_routines({"three": build, "one": build})
+    assert list(space.routines) == ["one", "two"]
+
+
 @pytest.mark.parametrize(("start", "size"), [(0x100, 0x1000), (0x8000_0000, 0x800), (0x8000_0000, 0), (-4096, 4096)])
 def test_only_whole_pages(space, start, size):
     with pytest.raises(UsageError, match="whole pages"):

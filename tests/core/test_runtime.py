@@ -20,7 +20,7 @@ if platform.machine() != "x86_64":
 native: Any = pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built")
 ffi, lib = native.ffi, native.lib
 
-RAM, ROM, DEVICE, ROUTINE = 0x4000_0000, 0x1000_0000, 0x0900_0000, 0x0A00_0000
+RAM, ROM, DEVICE, ROUTINE, PASSES_ON = 0x4000_0000, 0x1000_0000, 0x0900_0000, 0x0A00_0000, 0x0A00_1000
 RAM_SIZE = 1 << 20
 NONE = (1 << 64) - 1
 WORD = 2  # MemOp.encode of a plain 4-byte access on MMU index 0
@@ -39,12 +39,17 @@ def _mmio(env: Any, region: int, offset: int, size: int, is_write: int, value: A
     _machines[env].mmio.append((region, offset, size, bool(is_write), value[0]))
     if not is_write:
         value[0] = 0x1122334455667788
-    return 0
+    return _machines[env].mmio_answer
 
 
 @ffi.callback("void(void *, uint64_t, uint32_t, int, uint64_t)")  # type: ignore[misc]
 def _watch(env: Any, address: int, size: int, is_write: int, value: int) -> None:
     _machines[env].watched.append((address, size, bool(is_write), value))
+
+
+def jump_to(address: Any) -> bytes:
+    """movabs rax, address; jmp rax"""
+    return b"\x48\xb8" + struct.pack("<Q", int(ffi.cast("uintptr_t", address))) + b"\xff\xe0"
 
 
 class Machine:
@@ -64,7 +69,8 @@ class Machine:
         self.rom = ffi.new("uint8_t[]", 4096)
         # routine(env, offset, how, value, id) -> id << 8 | offset
         routine = ffi.cast("void *", self.write(bytes.fromhex("4c89c0 48c1e008 4801f0 c3")))
-        regions = ffi.new("struct raddle_region[4]")
+        passes_on = ffi.cast("void *", self.write(jump_to(lib.raddle_helper_address(helpers.NUMBER["io_python"]))))
+        regions = ffi.new("struct raddle_region[5]")
         for region, (base, size, kind, number, memory) in zip(
             regions,
             (
@@ -72,11 +78,12 @@ class Machine:
                 (ROM, 4096, lib.RADDLE_REGION_ROM, 1, self.rom),
                 (DEVICE + 0x10, 0x20, lib.RADDLE_REGION_PYTHON, 7, ffi.NULL),
                 (ROUTINE, 0x100, lib.RADDLE_REGION_ROUTINE, 9, routine),
+                (PASSES_ON, 0x100, lib.RADDLE_REGION_ROUTINE, 8, passes_on),
             ),
             strict=True,
         ):
             region.base, region.size, region.kind, region.id, region.memory = base, size, kind, number, memory
-        assert lib.raddle_memory_set(self.context, regions, 4) == 0
+        assert lib.raddle_memory_set(self.context, regions, 5) == 0
         self.env = lib.raddle_cpu_new(self.context, 0, 512)
         self.header = ffi.cast("struct raddle_cpu_header *", lib.raddle_cpu_header(self.env))
         self.table = ffi.new("void *[]", helpers.FIRST_PYTHON)
@@ -84,6 +91,7 @@ class Machine:
             self.table[helper] = lib.raddle_helper_address(helper)
         self.header.helpers = self.table
         self.mmio: list[tuple[int, int, int, bool, int]] = []
+        self.mmio_answer = 0
         self.faults: list[tuple[int, int, int, int]] = []
         self.fills: list[int] = []
         self.watched: list[tuple[int, int, bool, int]] = []
@@ -548,6 +556,33 @@ def test_a_routine_serves_a_device(machine: Machine) -> None:
     assert lib.raddle_slow_load(machine.env, 0, WORD) == 0
     assert machine.header.result == 0x924
     assert machine.header.count_python == len(machine.fills)
+
+
+def test_a_routine_passes_an_access_on_to_python(machine: Machine) -> None:
+    h = machine.header
+    h.arg0 = PASSES_ON + 0x24
+    assert lib.raddle_slow_load(machine.env, 0, WORD) == 0
+    assert h.result == 0x55667788
+    h.arg0, h.arg1 = PASSES_ON + 8, 77
+    assert lib.raddle_slow_store(machine.env, 0, 1) == 0
+    assert machine.mmio == [(8, 0x24, 4, False, 0), (8, 8, 2, True, 77)]
+    machine.mmio_answer = 1
+    h.arg0 = PASSES_ON
+    assert lib.raddle_slow_load(machine.env, 0, WORD) == 1
+    assert machine.faults[-1][:3] == (PASSES_ON, 0, FAULT_BUS)
+    machine.mmio_answer = 0
+    h.arg0 = PASSES_ON
+    assert lib.raddle_slow_load(machine.env, 0, WORD) == 0
+
+
+def test_host_memory(machine: Machine) -> None:
+    block = ffi.new("uint32_t[]", [0x11223344, 0x55667788])
+    start = int(ffi.cast("uintptr_t", block))
+    assert machine.helper("host_load32", start + 4) == 0x55667788
+    assert machine.helper("host_load8", start + 1) == 0x33
+    machine.helper("host_store8", start, 0x1FF)
+    machine.helper("host_store32", start + 4, 0x1_0000_0002)
+    assert list(block) == [0x112233FF, 2]
 
 
 def test_watched_pages(machine: Machine) -> None:

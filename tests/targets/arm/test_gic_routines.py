@@ -4,16 +4,19 @@ two controllers must leave the same block of state, read the same values and rai
 """
 
 from collections import Counter
+from pathlib import Path
 from random import Random
 
 import pytest
 from raddle.runtime._native import ffi, lib
 
 from raddle.accel import Decision, Mode
+from raddle.machine.machine import Machine
 from raddle.memory import AddressSpace
 from raddle.plugins import registry
 from raddle.runtime.helpers import NUMBER
 from raddle.threads.engine import Engine
+from raddle_target_arm.boards.virt import Virt
 from raddle_target_arm.devices import gic_routines
 from raddle_target_arm.devices.gic import IRQ, Gic
 from raddle_target_arm.frontend import FRONT_END
@@ -290,3 +293,49 @@ def test_a_difference_would_be_seen(both):
     both.compiled.gic.words[0x240 // 4] ^= 1
     with pytest.raises(AssertionError, match="byte 0x240"):
         both.read(0, INTERFACE, IAR)
+
+
+# --- on a machine
+
+
+GUESTS = Path(__file__).resolve().parents[2] / "guests/arm/prebuilt"
+
+
+def run(name, mode):
+    """Run a guest; the machine's counters, and the calls of its paths into Python by name."""
+    with Machine("virt", cpus=2, kernel=GUESTS / f"{name}.elf", **mode) as machine:
+        machine.profile()
+        machine.start()
+        assert machine.wait(120) == 0
+        assert f"PASS {name}" in machine.console.text
+        stats = machine.stats()
+    return stats, Counter({path["name"]: sum(path["calls"]) for path in stats["paths"]})
+
+
+MODES = (
+    {"accelerator": "tcg,thread=multi"},
+    {"accelerator": "tcg,thread=single"},
+    {"icount": "shift=auto"},
+)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=["multi", "single", "icount"])
+def test_timers_and_software_interrupts_need_no_python(mode):
+    stats, calls = run("sleep", mode)
+    assert stats["timers_fired"] > 10
+    assert calls["board_timer_line"] == 0
+    native = sum(cpu["count_mmio"] for cpu in stats["cpus"]) - calls["pl011"]
+    assert calls["gic cpu interface"] + calls["gic distributor"] < native / 10
+
+
+@pytest.mark.parametrize("mode", MODES, ids=["multi", "single", "icount"])
+def test_a_board_without_routines_has_them_in_python(mode, monkeypatch):
+    def add_gic(board):
+        gic = board.gic
+        board.memory.add_io("gic distributor", DISTRIBUTOR, gic.distributor.SIZE, gic.distributor)
+        board.memory.add_io("gic cpu interface", INTERFACE, gic.interface.SIZE, gic.interface)
+
+    monkeypatch.setattr(Virt, "_add_gic", add_gic)
+    _, calls = run("sleep", mode)
+    assert calls["board_timer_line"] > 10
+    assert calls["gic cpu interface"] > 100
