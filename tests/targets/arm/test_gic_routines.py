@@ -324,8 +324,10 @@ def test_timers_and_software_interrupts_need_no_python(mode):
     stats, calls = run("sleep", mode)
     assert stats["timers_fired"] > 10
     assert calls["board_timer_line"] == 0
-    native = sum(cpu["count_mmio"] for cpu in stats["cpus"]) - calls["pl011"]
-    assert calls["gic cpu interface"] + calls["gic distributor"] < native / 10
+    in_python = calls["gic cpu interface"] + calls["gic distributor"]
+    native = sum(cpu["count_mmio"] for cpu in stats["cpus"]) - calls["pl011"] - in_python
+    assert in_python < 100 < native, (in_python, native)
+    assert calls["gic cpu interface"] < 10, "no more than setting it up"
 
 
 @pytest.mark.parametrize("mode", MODES, ids=["multi", "single", "icount"])
