@@ -31,7 +31,10 @@ class Board(Protocol):
     def system_reset(self) -> None: ...
 
     def timer_line(self, cpu: int, name: str) -> Line:
-        """The input that a CPU's timer drives: ``non-secure`` is the physical one's, ``virtual`` the virtual one's."""
+        """The input that a CPU's timer drives: ``non-secure`` is the physical one's, ``virtual`` the virtual one's.
+
+        Running CPUs do not ask a board whose memory has its own routine ``timer_line``: see raddle_target_arm.timers.
+        """
 
 
 _boards: WeakKeyDictionary[Any, Board] = WeakKeyDictionary()
