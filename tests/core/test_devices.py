@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The base class of devices, PL011 and PL031."""
 
+from itertools import product
+from random import Random
 from typing import ClassVar
 
 import pytest
+from raddle.runtime._native import ffi
 
 from raddle.devices import Device, Register
 from raddle.devices.pl011 import PL011
 from raddle.devices.pl031 import PL031
 from raddle.errors import RaddleError
+from raddle.ir.builder import Builder
+from raddle.ir.interpreter import CpuState, interpret
+from raddle.ir.verifier import verify
 from raddle.machine.chardev import MemoryConsole
 from raddle.machine.clock import MachineClock
 from raddle.machine.lines import Line
@@ -28,6 +34,54 @@ class Sample(Device):
 
     def write_SET(self, index, value, mask):
         self.store("SET", self.value("SET", index) | value, index)
+
+
+class Hot(Device):
+    NAME = "hot"
+    REGISTERS: ClassVar = (
+        Register(0x00, "COLD", reset=0x1234_5678),
+        Register(0x08, "MASKED", reset=0x1FF, readable=0xF0, hot=True),
+        Register(0x10, "SET", count=3, writable=ALL, hot=True),
+    )
+
+
+def test_hot_registers_are_read_by_the_routine_and_the_rest_is_passed_on():
+    device = Hot()
+    device.write(0x10, 4, 0x8000_0001)
+    b = Builder()
+    device.routine(b)
+    verify(b, routine=True)
+    passed = []
+
+    def io_python(cpu, offset, how, value, number):
+        passed.append((offset, how, number))
+        return device.write(offset, how & 0xFF, value) if how >> 8 else device.read(offset, how)
+
+    def host_load32(cpu, address):
+        return ffi.cast("uint32_t *", address)[0]
+
+    callees = {"io_python": io_python, "host_load32": host_load32}
+    for offset, size, is_write in product(range(0x30), (1, 2, 4, 8), (0, 1)):
+        how = size | is_write << 8
+        cpu = CpuState(bytearray(), {"arg0": offset, "arg1": how, "arg2": 3, "arg3": 7})
+        before = len(passed)
+        value = interpret(b, cpu, None, callees=callees).value
+        hot = not is_write and size <= 4 and offset in (0x08, 0x10, 0x14, 0x18)
+        assert len(passed) - before == (not hot)
+        if not is_write:
+            assert value & (1 << 8 * size) - 1 == device.read(offset, size)
+    assert passed[0] == (0, 1, 7)
+
+
+def test_a_hot_register_has_no_read_function():
+    with pytest.raises(RaddleError, match="FAST is hot but has read_FAST"):
+
+        class Wrong(Device):
+            NAME = "wrong"
+            REGISTERS: ClassVar = (Register(0, "FAST", hot=True),)
+
+            def read_FAST(self, index):
+                return 0
 
 
 def test_storage_resets_and_keeps_its_writable_bits():
@@ -186,6 +240,26 @@ def test_pl011_fifo_holds_sixteen_and_the_rest_waits(uart):
         received.append(uart.read(DR, 1))
     assert bytes(received) == text
     assert not uart.line.level
+
+
+def test_pl011_flags_follow_what_has_been_received(uart):
+    random = Random(1)
+    seen = set()
+    for _ in range(3000):
+        match random.randrange(14):
+            case 0:
+                uart.console.send("x" * random.choice((1, 1, 2, 18)))
+            case 1:
+                uart.write(random.choice((DR, CR)), 4, random.choice((0x301, 0x381)))
+            case 2:
+                uart.write(LCR_H, 4, random.choice((0x60, 0x70)))
+            case _:
+                uart.read(DR, 1)
+        waiting, depth = len(uart.device._received), 16 if uart.read(LCR_H, 4) & 0x10 else 1
+        flags = 0x80 | 0x10 * (waiting == 0) | 0x40 * (waiting >= depth)
+        assert uart.read(FR, 4) == flags
+        seen.add((depth, flags))
+    assert len(seen) == 5, "full and empty at both depths, and in between"
 
 
 def test_pl011_loops_back(uart):

@@ -6,16 +6,24 @@ names and shows those that `readable` names. A method `read_NAME(self, index) ->
 `write_NAME(self, index, value, mask)` what a write does; `index` counts the elements of a row that is an array, and
 `mask` has ones where bits were written, so that a byte's access to a word needs no code of its own.
 
+Rows that guests read all the time are `hot`: where a board gives the device's `routine` to `AddressSpace.add_io`, their
+storage is read without Python and without the GIL.
+
 Bounds, widths, arrays, narrow, wide and unaligned accesses, and offsets without a register are this file's affair.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from raddle.errors import RaddleError
+from raddle.ir.builder import Builder, native
+from raddle.ir.types import Condition, Type
+from raddle.memory import HostMemory
+from raddle.runtime.layout import COMMON
 
 __all__ = ["Device", "Register"]
 
@@ -35,6 +43,8 @@ class Register:
     writable: int = 0
     """Bits that writing changes. 0: the guest only reads it, and writes are noted as the guest's errors."""
     count: int = 1
+    hot: bool = False
+    """Reading shows the storage, and need not go through Python: there is no `read_NAME`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,12 +81,15 @@ class Device:
         cls._map = _resolve(cls)
 
     def __init__(self) -> None:
-        self.values = list(self._map.resets)
+        self._memory = HostMemory(max(WORD, WORD * len(self._map.resets)), self.NAME)
+        self.values = self._memory.words
+        """What all registers' storage holds. Changed under the big lock."""
+        self.values[:] = array("I", self._map.resets or [0])
         self._noted: set[tuple[str, int]] = set()
 
     def reset(self) -> None:
         """Put the device into the state it has after power-on. Devices with more state than registers add to this."""
-        self.values[:] = self._map.resets
+        self.values[:] = array("I", self._map.resets or [0])
 
     # --- stored registers, by name
 
@@ -129,6 +142,20 @@ class Device:
         else:
             self.values[slot.position] = self.values[slot.position] & ~mask | value
 
+    def routine(self, b: Builder) -> None:
+        """Build the routine of the device's region: it reads hot registers, and passes everything else on."""
+        arguments = [b.get(COMMON[f"arg{n}"]) for n in range(4)]
+        offset, how = arguments[:2]
+        with b.if_(b.and_(b.icmp(Condition.ULE, how, WORD), b.eq(b.and_(offset, WORD - 1), 0))):
+            for register in self.REGISTERS:
+                if register.hot:
+                    place = b.sub(offset, register.offset)
+                    start = self._memory.address + WORD * self._map.positions[register.name]
+                    with b.if_(b.icmp(Condition.ULT, place, WORD * register.count)):
+                        value = b.call(native("host_load32"), b.add(place, start), type=Type.I64)
+                        b.ret(b.and_(value, register.readable))
+        b.ret(b.call(native("io_python"), *arguments, type=Type.I64))
+
     def _note(self, what: str, offset: int) -> None:
         """Log a guest's error, once for each register."""
         if (what, offset) not in self._noted:
@@ -150,6 +177,8 @@ def _resolve(cls: type[Device]) -> _Map:
         resolved.positions[register.name] = position
         resolved.resets += [register.reset] * register.count
         read, write = getattr(cls, f"read_{register.name}", None), getattr(cls, f"write_{register.name}", None)
+        if read is not None and register.hot:
+            raise RaddleError(f"{cls.__name__}: register {register.name} is hot but has read_{register.name}")
         if write is not None and not register.writable:
             raise RaddleError(
                 f"{cls.__name__}: register {register.name} has write_{register.name} but no writable bits"

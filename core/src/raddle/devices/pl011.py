@@ -37,7 +37,7 @@ class PL011(Device):
     REGISTERS: ClassVar = (
         Register(0x000, "DR", readable=0xFFF, writable=0xFF),
         Register(0x004, "RSR", readable=0xF, writable=0xFF),
-        Register(0x018, "FR"),
+        Register(0x018, "FR", reset=FLAG_TRANSMIT_EMPTY | FLAG_RECEIVE_EMPTY, hot=True),
         Register(0x020, "ILPR", readable=0xFF, writable=0xFF),
         Register(0x024, "IBRD", readable=0xFFFF, writable=0xFFFF),
         Register(0x028, "FBRD", readable=0x3F, writable=0x3F),
@@ -71,7 +71,17 @@ class PL011(Device):
         data = self._console.take(room)
         if data:
             self._received.extend(data)
+            self._show_flags()
             self._raise(INTERRUPT_RECEIVE | INTERRUPT_TIMEOUT)
+
+    def _show_flags(self) -> None:
+        """Bring FR up to date after what has been received, or the depth of the FIFO, has changed."""
+        flags = FLAG_TRANSMIT_EMPTY
+        if not self._received:
+            flags |= FLAG_RECEIVE_EMPTY
+        elif len(self._received) >= self._depth():
+            flags |= FLAG_RECEIVE_FULL
+        self.store("FR", flags)
 
     def _depth(self) -> int:
         return FIFO_DEPTH if self.value("LCR_H") & LCR_FIFO_ENABLE else 1
@@ -82,6 +92,7 @@ class PL011(Device):
         if not self._received:
             return 0
         byte = self._received.popleft()
+        self._show_flags()
         if not self._received:
             self._clear(INTERRUPT_RECEIVE | INTERRUPT_TIMEOUT)
         self.receive()
@@ -91,6 +102,7 @@ class PL011(Device):
         if self.value("CR") & CR_LOOPBACK:
             if len(self._received) < self._depth():
                 self._received.append(value)
+                self._show_flags()
                 self._raise(INTERRUPT_RECEIVE | INTERRUPT_TIMEOUT)
         else:
             self._console.write(bytes((value,)))
@@ -99,19 +111,12 @@ class PL011(Device):
     def write_RSR(self, _: int, value: int, mask: int) -> None:
         """Clears receive errors, of which there are none."""
 
-    def read_FR(self, _: int) -> int:
-        flags = FLAG_TRANSMIT_EMPTY
-        if not self._received:
-            flags |= FLAG_RECEIVE_EMPTY
-        elif len(self._received) >= self._depth():
-            flags |= FLAG_RECEIVE_FULL
-        return flags
-
     def write_LCR_H(self, _: int, value: int, mask: int) -> None:
         old = self.value("LCR_H")
         self.store("LCR_H", old & ~mask | value)
         if (old ^ self.value("LCR_H")) & LCR_FIFO_ENABLE:
             self._received.clear()
+            self._show_flags()
             self._clear(INTERRUPT_RECEIVE | INTERRUPT_TIMEOUT)
             self.receive()
 

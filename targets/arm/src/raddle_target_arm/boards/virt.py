@@ -80,7 +80,7 @@ class Virt(Board):
         else:
             self._boot = plan(options, RAM, size, self.tree)
         self._add_gic()
-        self.memory.add_io("pl011", UART, self.uart.SIZE, self.uart)
+        self.memory.add_io("pl011", UART, self.uart.SIZE, self.uart, self.uart.routine)
         self.memory.add_io("pl031", RTC, self.rtc.SIZE, self.rtc)
         self.memory.add_ram("RAM", RAM, size)
 
