@@ -11,6 +11,9 @@ import pytest
 from raddle.runtime._native import ffi, lib
 
 from raddle.accel import Decision, Mode
+from raddle.errors import PluginError, UsageError
+from raddle.ir.builder import Builder
+from raddle.ir.verifier import verify
 from raddle.machine.machine import Machine
 from raddle.memory import AddressSpace
 from raddle.plugins import registry
@@ -72,13 +75,17 @@ class Compiled:
 
     def __init__(self, cpus):
         found = registry()
+        try:
+            backend = found.load(found.host_for())
+        except (UsageError, PluginError) as error:
+            pytest.skip(str(error))
         space = AddressSpace()
         self.gic = gic = Gic(cpus, space)
         space.add_routines(gic_routines.routines(gic))
         space.add_routines({"timer_line": gic_routines.drive_private(TIMERS)})
         space.add_io("distributor", DISTRIBUTOR, gic.distributor.SIZE, gic.distributor, gic_routines.distributor(gic))
         space.add_io("interface", INTERFACE, gic.interface.SIZE, gic.interface, gic_routines.interface(gic))
-        self.engine = Engine(FRONT_END, found.load(found.host_for()), Decision(Mode.MULTI, ("a test",)), space, cpus)
+        self.engine = Engine(FRONT_END, backend, Decision(Mode.MULTI, ("a test",)), space, cpus)
         self.cpus = self.engine.cpus
         gic.connect(self.cpus)
         table, number = self.engine.table, self.engine.routine_number("timer_line")
@@ -258,6 +265,15 @@ def test_compiled_routines_follow_the_rules(both, seed):
             taken = [[] for _ in range(cpus)]
     kinds = ("SGI", "PPI", "SPI", "preempted", "spurious", *(["source"] if cpus > 1 else []))
     assert all(both.seen[kind] >= 5 for kind in kinds), both.seen
+
+
+def test_routines_are_valid_ir():
+    gic = Gic(2, AddressSpace())
+    faces = [gic_routines.distributor(gic), gic_routines.interface(gic), gic_routines.drive_private(TIMERS)]
+    for build in [*gic_routines.routines(gic).values(), *faces]:
+        b = Builder(FRONT_END.word, FRONT_END.state.nzcv)
+        build(b)
+        verify(b, routine=True, layout=FRONT_END.state)
 
 
 def test_hot_registers_need_no_python(both):

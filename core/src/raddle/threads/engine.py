@@ -48,7 +48,7 @@ WatchHook = Callable[[VCpu, int, int, bool, int], None]
 
 
 class Timer:
-    """Calls a function once, under the big lock, when virtual time reaches a deadline. Methods: any thread."""
+    """Calls a function or an IR routine once, under the big lock, when virtual time reaches a deadline. Methods: any thread."""
 
     def __init__(self, context: Any, number: int) -> None:
         self._context = context
@@ -349,11 +349,11 @@ class Engine:
 
     def routine_timer(self, cpu: VCpu, routine: str) -> Timer:
         """A disarmed timer at whose deadline `cpu`'s thread, between two blocks or in its sleep, runs an IR routine
-        under the big lock, with the timer's number as its argument. It needs no GIL. Raises MachineError when there are
-        too many.
+        under the big lock, with the timer's number as its argument. It needs no GIL. Raises MachineError when there is
+        no such routine, or there are too many timers.
         """
-        kind, number = lib.RADDLE_TIMER_CALLEE, self._routine_numbers[routine]
-        return Timer(self.context, self._new_timer(kind, number, cpu.env))
+        number = self.callee_number(Callee(CalleeKind.ROUTINE, routine))
+        return Timer(self.context, self._new_timer(lib.RADDLE_TIMER_CALLEE, number, cpu.env))
 
     def _new_timer(self, kind: int, value: int, env: Any) -> int:
         number = int(lib.raddle_timer_new(self.context, kind, value, env))
