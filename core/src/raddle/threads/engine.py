@@ -48,7 +48,10 @@ WatchHook = Callable[[VCpu, int, int, bool, int], None]
 
 
 class Timer:
-    """Calls a function or an IR routine once, under the big lock, when virtual time reaches a deadline. Methods: any thread."""
+    """Calls a function or an IR routine once, under the big lock, when virtual time reaches a deadline.
+
+    Methods: any thread.
+    """
 
     def __init__(self, context: Any, number: int) -> None:
         self._context = context

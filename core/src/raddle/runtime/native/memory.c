@@ -257,17 +257,17 @@ uint64_t raddle_helper_io_python(void *env, uint64_t a0, uint64_t a1, uint64_t a
 
 /* -- a device's own state --------------------------------------------------------------------------------------- */
 
-#define HOST_MEMORY(bits)                                                                                 \
+#define HOST_MEMORY(bits)                                                                                  \
     uint64_t raddle_helper_host_load##bits(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)  \
-    {                                                                                                     \
-        (void)env, (void)a1, (void)a2, (void)a3;                                                          \
-        return *(uint##bits##_t *)(uintptr_t)a0;                                                          \
-    }                                                                                                     \
+    {                                                                                                      \
+        (void)env, (void)a1, (void)a2, (void)a3;                                                           \
+        return *(uint##bits##_t *)(uintptr_t)a0;                                                           \
+    }                                                                                                      \
     uint64_t raddle_helper_host_store##bits(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3) \
-    {                                                                                                     \
-        (void)env, (void)a2, (void)a3;                                                                    \
-        *(uint##bits##_t *)(uintptr_t)a0 = (uint##bits##_t)a1;                                            \
-        return 0;                                                                                         \
+    {                                                                                                      \
+        (void)env, (void)a2, (void)a3;                                                                     \
+        *(uint##bits##_t *)(uintptr_t)a0 = (uint##bits##_t)a1;                                             \
+        return 0;                                                                                          \
     }
 
 HOST_MEMORY(8)
