@@ -88,7 +88,7 @@ class Compiled:
         self.engine = Engine(FRONT_END, backend, Decision(Mode.MULTI, ("a test",)), space, cpus)
         self.cpus = self.engine.cpus
         gic.connect(self.cpus)
-        table, number = self.engine.table, self.engine.routine_number("timer_line")
+        table, number = self.engine.callees.table, self.engine.callees.routine_number("timer_line")
         self._timer_line = ffi.cast("raddle_function", table[number])
 
     def _helper(self, cpu, name, *arguments):

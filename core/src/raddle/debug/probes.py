@@ -103,22 +103,22 @@ class Probes:
             ("tlb_fill", fills, self._fill),
         ):
             if not wanted:
-                self._engine.set_callee(name)
+                self._engine.callees.set(name)
                 continue
             if name not in self._numbers:
-                self._numbers[name] = self._engine.add_python_callee(function, 3)
-            self._engine.set_callee(name, self._numbers[name])
+                self._numbers[name] = self._engine.callees.add_python(function, 3)
+            self._engine.callees.set(name, self._numbers[name])
         if exceptions and not self._closures:
             self._make_closures()
         for number, routine, closure in self._closures.values():
-            self._engine.table[number] = ffi.cast("void *", closure) if exceptions else routine
+            self._engine.callees.table[number] = ffi.cast("void *", closure) if exceptions else routine
         self._listens = listens
 
     # --- the callees
 
     def _call(self, cpu: VCpu, name: str, *values: int) -> int:
         """What the runtime would have called."""
-        found = self._engine.callee(name)
+        found = self._engine.callees.get(name)
         if not isinstance(found, tuple):
             return self._routine(cpu, found, *values)
         function, count = found
@@ -183,8 +183,8 @@ class Probes:
             build(b)
             # The runtime counts what it delivers itself; a routine that counts an exception enters one.
             if any(one.op is Op.SET and one.aux is COMMON["count_exception"] for one in b.code):
-                number = self._engine.routine_number(name)
-                routine = self._engine.table[number]
+                number = self._engine.callees.routine_number(name)
+                routine = self._engine.callees.table[number]
                 closure = ffi.callback("raddle_function", partial(self._instruction, name, routine), error=0)
                 self._closures[name] = (number, routine, closure)
 

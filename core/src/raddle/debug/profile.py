@@ -102,9 +102,9 @@ class Profile:
             for name, handler in zip(names, engine.handlers, strict=True)
         ]
         named = list(engine.frontend.python_helpers)
-        engine.python_callees[: len(named)] = [
+        engine.callees.python[: len(named)] = [
             (self._helper(self._path("helper", name), function), count)
-            for name, (function, count) in zip(named, engine.python_callees, strict=False)
+            for name, (function, count) in zip(named, engine.callees.python, strict=False)
         ]
         engine.timer_callbacks = [self.timer(callback) for callback in engine.timer_callbacks]
         engine.miss = self._miss(self._path("translation", "blocks"), engine.miss)

@@ -384,8 +384,8 @@ class HostRunner:
     def call(self, start: Start, name: str, arguments: tuple[int, ...]) -> Finish:
         """Call the guest's routine ``name``."""
         self._load(start)
-        number = self.engine.routine_number(f"tested {name}")
-        function = ffi.cast("raddle_function", self.engine.table[number])
+        number = self.engine.callees.routine_number(f"tested {name}")
+        function = ffi.cast("raddle_function", self.engine.callees.table[number])
         padded = (*arguments, 0, 0, 0, 0)[:4]
         for index, value in enumerate(padded):
             self.cpu[f"arg{index}"] = value

@@ -227,7 +227,7 @@ class TargetContract:
 
     def test_routines_compile(self, engine: Engine, front_end: FrontEnd) -> None:
         for name in front_end.routines:
-            assert engine.table[engine.routine_number(name)]
+            assert engine.callees.table[engine.callees.routine_number(name)]
 
     def test_routine_runs_alike(self, routine: str, front_end: FrontEnd, host: HostRunner) -> None:
         random = Random(routine)

@@ -26,7 +26,7 @@ def address(pointer: Any) -> int:
 def raddle_py_call(env: Any, number: int, a0: int, a1: int, a2: int, a3: int) -> int:
     cpu = CPUS[address(env)]
     try:
-        function, count = cpu.engine.python_callees[number]
+        function, count = cpu.engine.callees.python[number]
         result = function(cpu, *(a0, a1, a2, a3)[:count])
         return 0 if result is None else result & 0xFFFF_FFFF_FFFF_FFFF
     except BaseException as error:

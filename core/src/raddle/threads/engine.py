@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import os
 import sys
 import threading
@@ -18,22 +17,19 @@ from raddle.codegen.backend import BackEnd, CodegenConfig
 from raddle.debug.hooks import Hook, Hooks
 from raddle.debug.profile import Profile, ThreadClock
 from raddle.errors import MachineError
-from raddle.ir.builder import Builder, Callee, CalleeKind
+from raddle.ir.builder import Callee, CalleeKind
 from raddle.memory import AddressSpace
-from raddle.memory.space import IoHandler, Kind, Region
+from raddle.memory.space import IoHandler, Kind
 from raddle.runtime import helpers
 from raddle.runtime._native import ffi, lib
-from raddle.threads import callbacks
+from raddle.threads import callbacks, schedules
+from raddle.threads.callees import Callees, write_code
 from raddle.threads.vcpu import VCpu
 from raddle.translate.frontend import FrontEnd
 from raddle.translate.translator import Translator
 
 CODE_SIZE: Final = 64 << 20
 """Bytes of the code buffer; it is flushed as a whole when it is full."""
-SLICE_NS: Final = 5_000_000
-"""Round-robin: how long a vCPU runs before the next one's turn, in nanoseconds."""
-ICOUNT_SLICE: Final = 50_000
-"""Instruction counting: instructions before the next vCPU's turn."""
 SWITCH_INTERVAL: Final = 2e-4
 """Seconds; what a contended GIL costs a waiting vCPU at least. The setting is the process's."""
 WFE_LIMIT_US: Final = 1000
@@ -151,13 +147,13 @@ class Engine:
         self.big_lock = BigLock(self.context)
         if icount_shift is not None:
             lib.raddle_icount_shift(self.context, icount_shift)
-        self._make_callees()
+        self.callees = Callees(self.context, frontend, memory)
         self.backend = backend(
             CodegenConfig(
                 state=frontend.state,
                 word=frontend.word,
                 page_bits=frontend.page_bits,
-                callee_number=self.callee_number,
+                callee_number=self.callees.number,
                 parallel=self.parallel,
                 icount=self.icount,
                 fences=int(decision.fences) if self.parallel else 0,
@@ -168,7 +164,7 @@ class Engine:
         self.translator = Translator(frontend, self.backend, self.context)
         self.miss: Callable[[Any], int] = self.translator.miss
         """What a block look-up that fails runs."""
-        self._make_routines()
+        self.callees.compile_routines(self.backend)
         self._map_memory()
         self._make_cpus(ncpus)
 
@@ -185,7 +181,7 @@ class Engine:
                 entry.id = len(self.handlers)
                 if region.routine is not None:
                     entry.kind = lib.RADDLE_REGION_ROUTINE
-                    entry.memory = self.table[self._routine_numbers[_routine_of(region)]]
+                    entry.memory = self.callees.region_routine(region)
                 self.handlers.append(region.handler)
             else:
                 entry.kind = lib.RADDLE_REGION_RAM if region.kind is Kind.RAM else lib.RADDLE_REGION_ROM
@@ -194,66 +190,17 @@ class Engine:
             raise MachineError(f"the runtime refuses the memory map: {os.strerror(ffi.errno)}")
         self.memory.on_write(lambda start, size: lib.raddle_code_invalidate(self.context, start, size))
 
-    def _make_callees(self) -> None:
-        self._routines = {
-            **self.frontend.routines,
-            **self.memory.routines,
-            **{_routine_of(region): region.routine for region in self.memory.regions if region.routine is not None},
-        }
-        self._routine_numbers = {name: helpers.FIRST_ROUTINE + index for index, name in enumerate(self._routines)}
-        self.python_callees: list[tuple[Callable[..., int | None], int]] = []
-        self._python_numbers: dict[str, int] = {}
-        for name, function in self.frontend.python_helpers.items():
-            self._python_numbers[name] = helpers.FIRST_PYTHON + len(self.python_callees)
-            count = min(4, len(inspect.signature(function).parameters) - 1)
-            self.python_callees.append((function, count))
-        self.table = ffi.new("void *[]", helpers.FIRST_ROUTINE + len(self._routine_numbers))
-        for helper, number in helpers.NUMBER.items():
-            address = lib.raddle_helper_address(number)
-            if address == ffi.NULL:
-                raise MachineError(f"the native runtime lacks helper {helper}; build it again")
-            self.table[number] = address
-
-    def callee_number(self, callee: Callee) -> int:
-        """The number under which generated code calls `callee`. Raises MachineError for an unknown name."""
-        tables = {
-            CalleeKind.NATIVE: helpers.NUMBER,
-            CalleeKind.ROUTINE: self._routine_numbers,
-            CalleeKind.PYTHON: self._python_numbers,
-        }
-        number = tables[callee.kind].get(callee.name)
-        if number is None:
-            kind = callee.kind.name.lower()
-            raise MachineError(
-                f"target {self.frontend.name} calls the {kind} helper {callee.name!r}, which does not exist"
-            )
-        return number
-
     def flush_tlb(self, cpu: VCpu) -> None:
         """Empty a vCPU's software TLB. On its own thread, outside generated code, or before it runs."""
-        flush = ffi.cast("raddle_function", self.table[helpers.NUMBER["tlb_flush"]])
+        flush = ffi.cast("raddle_function", self.callees.table[helpers.NUMBER["tlb_flush"]])
         flush(cpu.env, 0, 0, 0, 0)
-
-    def _write_code(self, code: bytes) -> int:
-        address = lib.raddle_code_write(self.context, ffi.from_buffer(code), len(code), 16)
-        if not address:
-            raise MachineError("the code buffer has no room for the machine's routines")
-        return int(address)
-
-    def _make_routines(self) -> None:
-        for name, build in self._routines.items():
-            b = Builder(self.frontend.word, self.frontend.state.nzcv)
-            build(b)
-            address = self._write_code(self.backend.routine(b.code, b.locals))
-            self.table[self._routine_numbers[name]] = ffi.cast("void *", address)
 
     def _make_cpus(self, ncpus: int) -> None:
         names = ("raddle_slow_load", "raddle_slow_store", "raddle_slow_atomic", "raddle_call_helper")
         thunks = self.backend.thunks({name: _address_of(name) for name in names})
-        fields = {name: self._write_code(code) for name, code in thunks.by_field.items()}
-        lib.raddle_set_enter(self.context, ffi.cast("void *", self._write_code(thunks.enter)))
-        for name in _CALLEES:
-            self.set_callee(name)
+        fields = {name: write_code(self.context, code) for name, code in thunks.by_field.items()}
+        lib.raddle_set_enter(self.context, ffi.cast("void *", write_code(self.context, thunks.enter)))
+        self.callees.connect()
         self.cpus: list[VCpu] = []
         for index in range(ncpus):
             env = lib.raddle_cpu_new(self.context, index, self.frontend.state.size)
@@ -261,42 +208,14 @@ class Engine:
                 raise MachineError(f"no memory for vCPU {index}")
             cpu = VCpu(self, index, env)
             cpu.header.powered_off = 1
-            cpu.header.helpers = ffi.cast("void *", self.table)
+            cpu.header.helpers = ffi.cast("void *", self.callees.table)
             for name, address in fields.items():
                 setattr(cpu.header, name, ffi.cast("void *", address))
             callbacks.CPUS[callbacks.address(env)] = cpu
             self.cpus.append(cpu)
         self.frontend.connect(self)
 
-    # -- callees, for raddle.debug -------------------------------------------------------------------------------------
-
-    def set_callee(self, name: str, python: int | None = None) -> None:
-        """Let the runtime call what the target gives under `name` ("fault" ...), or a Python callee by its number.
-
-        Before the vCPUs run, or in an exclusive section.
-        """
-        which = _CALLEES[name]
-        if python is not None:
-            lib.raddle_set_callee_number(self.context, which, python)
-        elif name in self._routine_numbers:
-            lib.raddle_set_callee(self.context, which, self.table[self._routine_numbers[name]])
-        else:
-            lib.raddle_set_callee_number(self.context, which, self.callee_number(Callee(CalleeKind.PYTHON, name)))
-
-    def callee(self, name: str) -> Any:
-        """What the target gives under `name`: a routine's address, or a Python function and its number of arguments."""
-        if name in self._routine_numbers:
-            return self.table[self._routine_numbers[name]]
-        return self.python_callees[self._python_numbers[name] - helpers.FIRST_PYTHON]
-
-    def add_python_callee(self, function: Callable[..., int | None], count: int) -> int:
-        """A number under which the runtime calls `function(cpu, ...)` with `count` values."""
-        self.python_callees.append((function, count))
-        return helpers.FIRST_PYTHON + len(self.python_callees) - 1
-
-    def routine_number(self, name: str) -> int:
-        """A routine's place in `table`."""
-        return self._routine_numbers[name]
+    # -- vCPUs ---------------------------------------------------------------------------------------------------------
 
     def cpu_at(self, env: Any) -> VCpu:
         """The vCPU of an env pointer."""
@@ -355,7 +274,7 @@ class Engine:
         under the big lock, with the timer's number as its argument. It needs no GIL. Raises MachineError when there is
         no such routine, or there are too many timers.
         """
-        number = self.callee_number(Callee(CalleeKind.ROUTINE, routine))
+        number = self.callees.number(Callee(CalleeKind.ROUTINE, routine))
         return Timer(self.context, self._new_timer(lib.RADDLE_TIMER_CALLEE, number, cpu.env))
 
     def _new_timer(self, kind: int, value: int, env: Any) -> int:
@@ -379,10 +298,10 @@ class Engine:
             gc.set_threshold(max(gc.get_threshold()[0], GC_THRESHOLD))
             lib.raddle_clock_start(self.context)
             groups = [[cpu] for cpu in self.cpus] if self.parallel else [self.cpus]
-            loop = self._loop_alone if self.parallel else self._loop_icount if self.icount else self._loop_in_turn
+            schedule = schedules.alone if self.parallel else schedules.counted if self.icount else schedules.in_turn
             for group in groups:
                 name = f"vCPU {group[0].index}" if self.parallel else "vCPUs"
-                thread = threading.Thread(target=self._thread, args=(loop, group), name=name, daemon=True)
+                thread = threading.Thread(target=self._thread, args=(schedule, group), name=name, daemon=True)
                 for cpu in group:
                     cpu.thread = thread
                 self._threads.append(thread)
@@ -467,29 +386,29 @@ class Engine:
 
     # -- threads -------------------------------------------------------------------------------------------------------
 
-    def _thread(self, loop: Callable[[Sequence[VCpu]], None], cpus: Sequence[VCpu]) -> None:
+    def _thread(self, schedule: Callable[[Engine, Sequence[VCpu]], None], cpus: Sequence[VCpu]) -> None:
         clock = ThreadClock([cpu.index for cpu in cpus])
         self.clocks.append(clock)
         try:
-            loop(cpus)
+            schedule(self, cpus)
         except BaseException as error:
             self.fail(error, cpus[0] if len(cpus) == 1 else None)
         finally:
             clock.stop()
 
-    def _park(self) -> bool:
+    def park(self) -> bool:
         """A vCPU was told to stop: wait while the machine is paused. Whether it is to go on."""
         with self._condition:
             self._parked += 1
             self._condition.notify_all()
-            with self._idle():
+            with self.idle():
                 while self._paused and not self._stopping:
                     self._condition.wait()
             self._parked -= 1
             return not self._stopping
 
     @contextmanager
-    def _idle(self) -> Iterator[None]:
+    def idle(self) -> Iterator[None]:
         """Counts what the thread waits for nothing to do."""
         started = time.monotonic_ns()
         yield
@@ -497,99 +416,6 @@ class Engine:
         for clock in self.clocks:
             if clock.native_id == ident:
                 clock.idle_ns += time.monotonic_ns() - started
-
-    def _serve(self, cpu: VCpu, reason: int) -> bool:
-        """What every schedule does for a reason of `raddle_run`; whether the vCPU's turn goes on."""
-        if reason == lib.RADDLE_MISS:
-            if self.miss(cpu.env) == lib.RADDLE_FULL:
-                lib.raddle_code_flush(self.context, lib.raddle_code_generation(self.context))
-        elif reason == lib.RADDLE_WORK:
-            cpu.drain()
-        elif reason == lib.RADDLE_FULL:
-            lib.raddle_code_flush(self.context, lib.raddle_code_generation(self.context))
-        else:
-            return False
-        return True
-
-    def _loop_alone(self, cpus: Sequence[VCpu]) -> None:
-        """Multi-threaded: this thread runs one vCPU; the runtime lets it sleep when it is halted."""
-        cpu = cpus[0]
-        env = cpu.env
-        run, miss, missed, full = lib.raddle_run, self.miss, lib.RADDLE_MISS, lib.RADDLE_FULL
-        while True:
-            reason = run(env)
-            if reason == missed:
-                if miss(env) == full:
-                    self._serve(cpu, full)
-            elif not self._serve(cpu, reason) and not self._park():
-                return
-
-    def _loop_in_turn(self, cpus: Sequence[VCpu]) -> None:
-        """Round-robin: a slice each, given up at once by vCPUs that halt or spin."""
-        slices = [lib.raddle_timer_new(self.context, lib.RADDLE_TIMER_SLICE, 0, cpu.env) for cpu in cpus]
-        alone = len(cpus) == 1
-        while True:
-            ran = False
-            for cpu, timer in zip(cpus, slices, strict=True):
-                env = cpu.env
-                if not lib.raddle_can_run(env):
-                    continue
-                ran = True
-                if not alone:
-                    lib.raddle_timer_set(self.context, timer, lib.raddle_clock_ns(self.context) + SLICE_NS)
-                while True:
-                    reason = lib.raddle_run(env)
-                    if self._serve(cpu, reason):
-                        continue
-                    if reason in (lib.RADDLE_STOP, lib.RADDLE_ERROR):
-                        if not self._park():
-                            return
-                        continue
-                    break
-                if not alone:
-                    lib.raddle_timer_cancel(self.context, timer)
-            if not ran:
-                if lib.raddle_stopping(self.context):
-                    if not self._park():
-                        return
-                    continue
-                with self._idle():
-                    lib.raddle_wait(self.context, _FOREVER)
-
-    def _loop_icount(self, cpus: Sequence[VCpu]) -> None:
-        """Instruction counting: slices and timers by executed instructions; idle time is skipped."""
-        context = self.context
-        while True:
-            ran = False
-            for cpu in cpus:
-                env = cpu.env
-                if not lib.raddle_can_run(env):
-                    continue
-                ran = True
-                lib.raddle_icount_set(env, lib.raddle_icount_budget(context, ICOUNT_SLICE))
-                while True:
-                    reason = lib.raddle_run(env)
-                    if self._serve(cpu, reason):
-                        continue
-                    if reason in (lib.RADDLE_STOP, lib.RADDLE_ERROR):
-                        if not self._park():
-                            return
-                        continue
-                    break
-                lib.raddle_timers_run(context)
-            if ran:
-                continue
-            if lib.raddle_stopping(context):
-                if not self._park():
-                    return
-                continue
-            deadline = lib.raddle_timer_next(context)
-            if deadline == _FOREVER:
-                with self._idle():
-                    lib.raddle_wait(context, _FOREVER)
-            else:
-                lib.raddle_icount_warp(context, max(0, deadline - lib.raddle_clock_ns(context)))
-                lib.raddle_timers_run(context)
 
     # -- information ---------------------------------------------------------------------------------------------------
 
@@ -611,19 +437,6 @@ class Engine:
         result["threads"] = [clock.read() for clock in self.clocks]
         result["paths"] = self._profile.paths() if self._profile else []
         return result
-
-
-_CALLEES: Final = {
-    "tlb_fill": lib.RADDLE_CALLEE_TLB_FILL,
-    "fault": lib.RADDLE_CALLEE_FAULT,
-    "interrupt": lib.RADDLE_CALLEE_INTERRUPT,
-}
-_FOREVER: Final = (1 << 64) - 1
-
-
-def _routine_of(region: Region) -> str:
-    """The name of an I/O region's routine among all routines; a region's own name may be any."""
-    return f"I/O {region.start:#x}"
 
 
 def _address_of(name: str) -> int:
