@@ -54,7 +54,7 @@ LAYERS = (
         "exceptions, page tables, system registers, state; against QEMU in lock-step",
         tuple(
             f"tests/targets/*/test_{name}*.py"
-            for name in ("exceptions", "mmu", "sysregs", "state", "lockstep", "regressions")
+            for name in ("exceptions", "mmu", "sysregs", "state", "lockstep", "regressions", "fuzz")
         ),
     ),
     Layer(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares Raddle's ARM with its peers on random instructions, programs and guests, as long as it is asked to.
 
-    python tests/targets/arm/fuzz.py [--minutes M] [--seed S] [--jobs J] [--only LAYER ...]
+    python tests/targets/arm/fuzz.py [--minutes M] [--seed S] [--jobs J] [--only LAYER ...] [--limit SECONDS]
     python tests/targets/arm/fuzz.py --replay FILE ...
 
 Layers, in turn: every line of the decode tables with random operands (``instructions``), blocks of several
@@ -11,25 +11,32 @@ instruction (``lockstep``) and at full speed by what they log (``guests``), agai
 A round's random choices come from the seed, the layer and the number of the round: ``--seed S --only LAYER --round N``
 repeats one. What differs is also written to a file, which ``--replay`` runs and tests/targets/arm/regressions keeps.
 
-Exit status: 0 nothing differs, 1 something does, 2 a mistake in the command.
+Rounds run in processes of their own. One whose comparison has not ended after ``--limit`` seconds (a hang), or that
+crashes, is killed with the QEMU it runs; what it compared is kept as a difference is, and the next round goes on.
+
+Exit status: 0 nothing differs, 1 something does, hangs or crashes, 2 a mistake in the command.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
+import faulthandler
 import itertools
 import json
 import multiprocessing
 import os
-import queue
+import pickle
+import signal
 import sys
 import tempfile
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import wait
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -53,6 +60,11 @@ PROGRAMS_A_ROUND: Final = 500
 LOCKSTEP_TRIALS: Final = 150
 GUEST_TRIALS: Final = 1500
 REPORT_SECONDS: Final = 30
+LIMIT_SECONDS: Final = 60
+"""How long one comparison may take; a few seconds are usual."""
+STACK_SECONDS: Final = 2
+"""How long a process that hangs has to say where it is."""
+STACK_LINES: Final = 8
 
 SATURATES_BETWEEN: Final = 0x8000_8000
 """SMLAD of this value by itself: the peer sets Q as the sum of the products overflows; Ra counts, too (A8.8.178)."""
@@ -60,12 +72,39 @@ SATURATES_BETWEEN: Final = 0x8000_8000
 Stored = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong: a ``difference``, ``hang``, ``crash`` or ``error``; the description, and what replays it."""
+
+    kind: str
+    text: str
+    stored: Stored
+
+
 @dataclass
 class Round:
-    """What a round did: how many comparisons, and what differed: the description and what replays it."""
+    """What a round has done so far: how many comparisons of what, and what it tells ``report`` of."""
 
+    report: Callable[[Finding], None]
     compared: Counter[str] = field(default_factory=Counter)
-    failures: list[tuple[str, Stored]] = field(default_factory=list)
+
+    def differs(self, text: str, stored: Stored) -> None:
+        self.report(Finding("difference", text, stored))
+
+
+class Layer:
+    """The base of what compares."""
+
+    begins: Callable[[Vfp | Stored], None] = staticmethod(lambda _: None)
+    """Told what is compared next, so that it can be kept if nothing is heard any more."""
+
+    def round(self, random: Random, done: Round) -> None:
+        """Compare what ``random`` leads to, and write it into ``done``."""
+        raise NotImplementedError
+
+    def replay(self, data: Stored) -> list[str]:
+        """What differs still of what was stored."""
+        raise NotImplementedError
 
 
 # -- instructions and programs -----------------------------------------------------------------------------------------
@@ -86,7 +125,7 @@ def read_case(data: Stored) -> Vfp:
     return Vfp(Case(**case), tuple(data["d"]), data["fpscr"])
 
 
-class Instructions:
+class Instructions(Layer):
     """Every line of the tables alone, in three modes: the interpreter against Unicorn, generated code against the
     interpreter; lines of the VFP as generated code against Unicorn.
     """
@@ -96,8 +135,7 @@ class Instructions:
     def __init__(self) -> None:
         self.peer, self.native, self.vfp_native = UnicornPrograms(), NativeRunner(), NativePrograms()
 
-    def round(self, random: Random) -> Round:
-        done = Round()
+    def round(self, random: Random, done: Round) -> None:
         for (table, _), patterns in LINES.items():
             for pattern, mode in itertools.product(patterns, self.MODES):
                 case = random_case(random, table, pattern, mode)
@@ -113,15 +151,15 @@ class Instructions:
             if pattern.name.startswith("VST") and pattern.values(vfp.case.word)["n"] == 15:
                 continue  # UNPREDICTABLE in T32; the board would ignore a store to the code, which is ROM
             self._check(done, vfp)
-        return done
 
     def _check(self, done: Round, vfp: Vfp) -> None:
         done.compared["instructions"] += 1
         found = self.differences(vfp)
         if found:
-            done.failures.append((f"{vfp.case}: {found}", stored_case(vfp)))
+            done.differs(f"{vfp.case}: {found}", stored_case(vfp))
 
     def differences(self, vfp: Vfp) -> list[str]:
+        self.begins(vfp)
         if vfp.d != (0,) * 32:
             return differences(self.vfp_native.run_vfp(vfp), self.peer.run_vfp(vfp))
         case = vfp.case
@@ -139,14 +177,13 @@ class Instructions:
         return self.differences(read_case(data))
 
 
-class Programs:
+class Programs(Layer):
     """Generated code of several instructions against Unicorn."""
 
     def __init__(self) -> None:
         self.native, self.peer = NativePrograms(), UnicornPrograms()
 
-    def round(self, random: Random) -> Round:
-        done = Round()
+    def round(self, random: Random, done: Round) -> None:
         for _ in range(PROGRAMS_A_ROUND):
             program = random_program(random)
             done.compared["programs"] += 1
@@ -154,10 +191,10 @@ class Programs:
             found = self.differences(program)
             if found:
                 program = shortened(program, lambda candidate: bool(self.differences(candidate)))
-                done.failures.append((f"{program.case}: {self.differences(program)}", stored_case(program)))
-        return done
+                done.differs(f"{program.case}: {self.differences(program)}", stored_case(program))
 
     def differences(self, program: Vfp) -> list[str]:
+        self.begins(program)
         return differences(self.native.run_vfp(program), self.peer.run_vfp(program))
 
     def replay(self, data: Stored) -> list[str]:
@@ -172,28 +209,27 @@ def stored_guest(elf: bytes, guest: random_guest.Guest) -> Stored:
     return {"elf": packed, "end": guest.end, "trials": guest.trials}
 
 
-class _Guests:
+class _Guests(Layer):
     """Makes guests, and keeps the file for as long as it is needed."""
 
     trials: int
     log: bool
 
-    def round(self, random: Random) -> Round:
-        done = Round()
+    def round(self, random: Random, done: Round) -> None:
         for long in (False, True):
             guest = random_guest.random_guest(random, self.trials, long=long, exact=self.log, log=self.log)
-            elf = guest.elf()
-            found = self._run(elf, guest.end, guest.trials, done.compared)
+            stored = stored_guest(guest.elf(), guest)
+            found = self._run(stored, done.compared)
             done.compared["trials"] += guest.trials
             if found:
-                done.failures.append(("\n".join(found), stored_guest(elf, guest)))
-        return done
+                done.differs("\n".join(found), stored)
 
     def replay(self, data: Stored) -> list[str]:
-        elf = zlib.decompress(base64.b85decode(data["elf"]))
-        return self._run(elf, data["end"], data["trials"], Counter())
+        return self._run(data, Counter())
 
-    def _run(self, elf: bytes, end: int, trials: int, compared: Counter[str]) -> list[str]:
+    def _run(self, stored: Stored, compared: Counter[str]) -> list[str]:
+        self.begins(stored)
+        elf, end, trials = zlib.decompress(base64.b85decode(stored["elf"])), stored["end"], stored["trials"]
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory, "guest.elf")
             path.write_bytes(elf)
@@ -252,100 +288,253 @@ class AtFullSpeed(_Guests):
         return []
 
 
-LAYERS: Final[dict[str, Callable[[], Any]]] = {
+LAYERS: Final[dict[str, Callable[[], Layer]]] = {
     "instructions": Instructions,
     "programs": Programs,
     "lockstep": InLockstep,
     "guests": AtFullSpeed,
 }
 
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """A round of a layer, or what is to be replayed on it. What makes the layer is found by its name elsewhere."""
+
+    layer: str
+    make: Callable[[], Layer]
+    number: int = 0
+    seed: str = ""
+    data: Stored | None = None
+    path: Path | None = None
+
+
+def work(connection: Any, begun: Any, directory: Path) -> None:
+    """A process: does the tasks that come, each with findings and the counter of comparisons as the answer.
+
+    What it compares is always in the file ``now``; ``begun`` counts these; ``stack`` says where a crash or SIGUSR1 met
+    it. Its process group has the QEMU that it runs.
+    """
+    os.setpgrp()
+    layers: dict[str, Layer] = {}
+    current: Vfp | Stored | None = None
+    now = os.open(directory / "now", os.O_WRONLY | os.O_CREAT)
+    with (directory / "stack").open("w") as stack:
+        faulthandler.enable(stack, all_threads=False)
+        faulthandler.register(signal.SIGUSR1, stack, all_threads=False)
+
+        def begins(what: Vfp | Stored | None) -> None:
+            nonlocal current
+            current = what
+            os.pwrite(now, pickle.dumps(what), 0)
+            begun.value += 1
+
+        while True:
+            try:
+                task: Task = connection.recv()
+            except EOFError:
+                return
+            begins(None)
+            done = Round(connection.send)
+            try:
+                if task.layer not in layers:
+                    layers[task.layer] = task.make()
+                    layers[task.layer].begins = begins
+                layer = layers[task.layer]
+                if task.data is None:
+                    layer.round(Random(f"{task.seed} {task.layer} {task.number}"), done)
+                else:
+                    for text in layer.replay(task.data):
+                        done.differs(text, {})
+            except Exception as error:  # what cannot be compared is a finding, too
+                connection.send(Finding("error", repr(error), stored_item(current)))
+            connection.send(done.compared)
+
+
+def stored_item(what: Vfp | Stored | None) -> Stored:
+    return stored_case(what) if isinstance(what, Vfp) else what or {}
+
+
+class Job:
+    """A process that does one task at a time, and what is to be known should it never answer."""
+
+    def __init__(self) -> None:
+        self.task: Task | None = None
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._directory = tempfile.TemporaryDirectory()
+        self._begun = context.RawValue("Q", 0)
+        self.connection, theirs = context.Pipe()
+        arguments = (theirs, self._begun, Path(self._directory.name))
+        self._process = context.Process(target=work, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()
+        self._last, self._since = -1, 0.0
+
+    def give(self, task: Task | None) -> None:
+        self.task = task
+        self._last = -1
+        if task is not None:
+            self.connection.send(task)
+
+    def is_stuck(self, limit: float) -> bool:
+        """Whether it has been at one comparison for so many seconds, as far as calls of this method tell."""
+        begun, now = int(self._begun.value), time.monotonic()
+        if begun != self._last:
+            self._last, self._since = begun, now
+        return now - self._since > limit
+
+    def hung(self, limit: float) -> Finding:
+        """Kill it and begin anew; what it was at."""
+        stack = Path(self._directory.name, "stack")
+        assert self._process.pid is not None
+        if stack.exists():  # so it has a handler
+            os.kill(self._process.pid, signal.SIGUSR1)
+            end = time.monotonic() + STACK_SECONDS
+            while not stack.stat().st_size and time.monotonic() < end:
+                time.sleep(0.05)
+        return self._lost("hang", f"no end after {limit:g} s")
+
+    def crashed(self) -> Finding:
+        """It has ended by itself: begin anew; what it was at."""
+        return self._lost("crash", "the process has ended")
+
+    def _lost(self, kind: str, text: str) -> Finding:
+        self._kill()
+        if kind == "crash":
+            text += f" with status {self._process.exitcode}"
+        with contextlib.suppress(OSError):
+            lines = Path(self._directory.name, "stack").read_text().splitlines()[:STACK_LINES]
+            text = "\n".join([text, *lines])
+        what = None
+        with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
+            what = pickle.loads(Path(self._directory.name, "now").read_bytes())
+        self._directory.cleanup()
+        self._start()
+        return Finding(kind, text, stored_item(what))
+
+    def _kill(self) -> None:
+        self._process.kill()
+        with contextlib.suppress(ProcessLookupError):  # it has not come so far as to have a group
+            os.killpg(self._process.pid or 0, signal.SIGKILL)
+        self._process.join()
+        self.connection.close()
+
+    def close(self) -> None:
+        self._kill()
+        self._directory.cleanup()
+
+
+def supervise(tasks: Iterator[Task], count: int, limit: float) -> Iterator[tuple[Task, Finding | Counter[str]]]:
+    """Have so many processes do the tasks; their findings, and the counters of those that have ended, as they come."""
+    jobs = [Job() for _ in range(count)]
+    try:
+        for job in jobs:
+            job.give(next(tasks, None))
+        while busy := [(job, job.task) for job in jobs if job.task is not None]:
+            ready = wait([job.connection for job, _ in busy], timeout=min(1, limit / 4))
+            for job, task in busy:
+                if job.connection in ready:
+                    try:
+                        said = job.connection.recv()
+                    except (EOFError, OSError):
+                        yield task, job.crashed()
+                        said = Counter()
+                elif job.is_stuck(limit):
+                    yield task, job.hung(limit)
+                    said = Counter()
+                else:
+                    continue
+                yield task, said
+                if not isinstance(said, Finding):
+                    job.give(next(tasks, None))
+    finally:
+        for job in jobs:
+            job.close()
+
+
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
-def rounds(layers: list[str], job: int, jobs: int, only: int | None) -> Iterator[tuple[str, int]]:
-    """The layers in turn, with the numbers of their rounds that are this job's."""
-    if only is not None:
-        yield from ((layer, only) for layer in layers)
-        return
-    for number in itertools.count(job, jobs):
-        yield from ((layer, number) for layer in layers)
-
-
-def work(job: int, options: argparse.Namespace, results: Any) -> None:
-    """One job: rounds until the time is over."""
-    runners: dict[str, Any] = {}
+def rounds(options: argparse.Namespace) -> Iterator[Task]:
+    """The layers in turn until the time is over, or the one round that is wanted."""
     end = time.monotonic() + 60 * options.minutes
-    for layer, number in rounds(options.only, job, options.jobs, options.round):
-        if time.monotonic() >= end and options.round is None:
-            break
-        if layer not in runners:
-            runners[layer] = LAYERS[layer]()
-        try:
-            done = runners[layer].round(Random(f"{options.seed} {layer} {number}"))
-        except Exception as error:  # a round that cannot be run is a finding, too
-            done = Round(failures=[(repr(error), {})])
-        results.put((layer, number, done))
-    results.put(None)
+    for number in itertools.count() if options.round is None else [options.round]:
+        for layer in options.only:
+            if options.round is None and time.monotonic() >= end:
+                return
+            yield Task(layer, LAYERS[layer], number, options.seed)
 
 
 def run(options: argparse.Namespace) -> int:
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    processes = [context.Process(target=work, args=(job, options, results)) for job in range(options.jobs)]
-    for process in processes:
-        process.start()
     started = reported = time.monotonic()
     compared: Counter[str] = Counter()
-    failures, running = 0, len(processes)
-    while running:
-        try:
-            got = results.get(timeout=1)
-        except queue.Empty:
-            if any(process.exitcode for process in processes):  # it has crashed: its last word will not come
-                break
+    findings: Counter[str] = Counter()
+    for task, said in supervise(rounds(options), options.jobs, options.limit):
+        if isinstance(said, Finding):
+            findings[said.kind] += 1
+            again = f"--seed {task.seed} --only {task.layer} --round {task.number}"
+            print(f"{said.kind.upper()} in {task.layer}, {again}\n{said.text}", flush=True)
+            if said.stored:
+                print(f"  kept in {keep(options.keep, task, findings.total(), said)}", flush=True)
             continue
-        if got is None:
-            running -= 1
-            continue
-        layer, number, done = got
-        compared[f"rounds of {layer}"] += 1
-        compared += done.compared
-        for text, stored in done.failures:
-            failures += 1
-            print(f"DIFFERENCE in {layer}, --seed {options.seed} --only {layer} --round {number}\n{text}", flush=True)
-            if stored:
-                print(f"  kept in {keep(options, layer, number, failures, text, stored)}", flush=True)
+        compared[f"rounds of {task.layer}"] += 1
+        compared += said
         if time.monotonic() - reported >= REPORT_SECONDS:
             reported = time.monotonic()
-            print(f"{reported - started:5.0f} s: {summary(compared)}, {failures} differences", flush=True)
-    broken = any(process.exitcode for process in processes)
-    for process in processes:
-        if broken:
-            process.terminate()
-        process.join()
+            print(f"{reported - started:5.0f} s: {summary(compared)}; {verdict(findings)}", flush=True)
     print(f"seed {options.seed}: {summary(compared)}")
-    print("a job ended before its time" if broken else f"{failures} differences")
-    return 1 if failures or broken else 0
+    print(verdict(findings))
+    return 1 if findings else 0
 
 
 def summary(compared: Counter[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in compared.items())
 
 
-def keep(options: argparse.Namespace, layer: str, number: int, failure: int, text: str, stored: Stored) -> Path:
-    """Write what replays a difference; its path."""
-    options.keep.mkdir(parents=True, exist_ok=True)
-    path = options.keep / f"{layer}-{options.seed}-{number}-{failure}.json"
-    said = text[-400:]
-    path.write_text(json.dumps({"layer": layer, "why": said, **stored}, indent=1) + "\n")
-    return Path(path)
+PLURALS: Final = {"difference": "differences", "hang": "hangs", "crash": "crashes", "error": "errors"}
+
+
+def verdict(findings: Counter[str]) -> str:
+    """`0 differences, 1 hang`: other kinds where there are any."""
+    counts = {"difference": 0, **findings}
+    return ", ".join(f"{count} {kind if count == 1 else PLURALS[kind]}" for kind, count in counts.items())
+
+
+def keep(directory: Path, task: Task, count: int, finding: Finding) -> Path:
+    """Write what replays a finding; its path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{task.layer}-{task.seed}-{task.number}-{count}.json"
+    said = {"layer": task.layer, "kind": finding.kind, "why": finding.text[-400:]}
+    path.write_text(json.dumps({**said, **finding.stored}, indent=1) + "\n")
+    return path
 
 
 def replay(path: Path) -> list[str]:
     """What differs still of what a file keeps."""
+    task = stored_task(path)
+    assert task.data is not None
+    return task.make().replay(task.data)
+
+
+def stored_task(path: Path) -> Task:
     data = json.loads(path.read_text())
-    found: list[str] = LAYERS[data["layer"]]().replay(data)
-    return found
+    return Task(data["layer"], LAYERS[data["layer"]], data=data, path=path)
+
+
+def replay_all(paths: Iterable[Path], jobs: int, limit: float) -> int:
+    """Replay files as rounds are run; the exit status."""
+    texts: dict[Path | None, list[str]] = {}
+    for task, said in supervise(map(stored_task, paths), jobs, limit):
+        found = texts.setdefault(task.path, [])
+        if isinstance(said, Finding):
+            found.append(said.text if said.kind == "difference" else f"{said.kind}: {said.text}")
+        else:
+            print(f"{task.path.name if task.path else ''}: {'; '.join(found) or 'no difference'}", flush=True)
+    return 1 if any(texts.values()) else 0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -355,16 +544,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side; the default is 1")
     parser.add_argument("--only", action="append", choices=list(LAYERS), help="this layer; may be given several times")
     parser.add_argument("--round", type=int, help="only the round of this number")
-    parser.add_argument("--keep", type=Path, default=Path("fuzz-found"), help="directory for what differs")
+    parser.add_argument("--limit", type=float, default=LIMIT_SECONDS, metavar="SECONDS",
+                        help=f"a comparison that takes longer hangs; the default is {LIMIT_SECONDS}")  # fmt: skip
+    parser.add_argument("--keep", type=Path, default=Path("fuzz-found"), help="directory for what is found")
     parser.add_argument("--replay", type=Path, nargs="+", metavar="FILE", help="run what files keep")
     options = parser.parse_args(arguments)
-    if options.jobs < 1 or options.minutes < 0:
-        parser.error("--jobs must be at least 1, --minutes at least 0")
+    if options.jobs < 1 or options.minutes < 0 or options.limit <= 0:
+        parser.error("--jobs must be at least 1, --minutes at least 0, --limit more than 0")
     if options.replay:
-        found = {path: replay(path) for path in options.replay}
-        for path, texts in found.items():
-            print(f"{path.name}: {'; '.join(texts) or 'no difference'}")
-        return 1 if any(found.values()) else 0
+        return replay_all(options.replay, options.jobs, options.limit)
     options.seed = options.seed or os.urandom(4).hex()
     options.only = options.only or list(LAYERS)
     if options.round is not None:

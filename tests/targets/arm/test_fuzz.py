@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the fuzzer does with rounds that do not end by themselves; what it finds is in test_regressions.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built")
+if platform.machine() != "x86_64":
+    pytest.skip("runs x86-64 code", allow_module_level=True)
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import fuzz
+from tests.targets.arm.differential import Case
+from tests.targets.arm.differential_vfp import Vfp
+
+pytestmark = pytest.mark.peer("unicorn")
+
+LIMIT = 3.0
+TO_ITSELF, NOP = 0xEAFF_FFFE, 0xE320_F000
+
+
+def program(*words: int) -> Vfp:
+    return Vfp(Case("a32", words[0], tuple(range(15)), 0x1D3, more=tuple(("a32", word) for word in words[1:])))
+
+
+class Sometimes(fuzz.Programs):
+    """Rounds of one program; in that of number 0 it is one that never ends on the host."""
+
+    def round(self, random: Random, done: fuzz.Round) -> None:
+        word = TO_ITSELF if random.getstate() == Random("a test sometimes 0").getstate() else NOP
+        done.compared["programs"] += 1
+        self.native.run_vfp(self._begun(program(NOP, word)))
+
+    def _begun(self, vfp: Vfp) -> Vfp:
+        self.begins(vfp)
+        return vfp
+
+
+class Never(Sometimes):
+    """The control."""
+
+    def round(self, random: Random, done: fuzz.Round) -> None:
+        super().round(Random("another"), done)
+
+
+class Crashing(Sometimes):
+    def round(self, random: Random, done: fuzz.Round) -> None:
+        self.begins(program(NOP))
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class Failing(Sometimes):
+    def round(self, random: Random, done: fuzz.Round) -> None:
+        self.begins(program(NOP))
+        raise ValueError("it cannot be compared")
+
+
+class WithChild(Sometimes):
+    """Hangs with a process of its own, as one that waits for QEMU does."""
+
+    def round(self, random: Random, done: fuzz.Round) -> None:
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        self.begins({"pid": child.pid})
+        time.sleep(60)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run the fuzzer on a layer; its exit status, what it says and the files that it keeps."""
+
+    def run(layer: type[fuzz.Layer], *more: str) -> tuple[int, str, list[Path]]:
+        monkeypatch.setitem(fuzz.LAYERS, layer.__name__.lower(), layer)
+        status = fuzz.main(["--only", layer.__name__.lower(), "--seed", "a test", "--limit", str(LIMIT),
+                            "--keep", str(tmp_path / "kept"), *more])  # fmt: skip
+        return status, capsys.readouterr().out, sorted((tmp_path / "kept").glob("*"))
+
+    return run
+
+
+def test_a_round_that_hangs_is_kept_and_the_next_one_goes_on(run: Any) -> None:
+    status, out, kept = run(Sometimes, "--minutes", str((LIMIT + 2) / 60))
+    assert status == 1
+    assert "HANG in sometimes, --seed a test --only sometimes --round 0\nno end after 3 s\n" in out
+    assert "in run_vfp" in out, "where it hangs"
+    assert out.endswith("0 differences, 1 hang\n")
+    assert int(out.splitlines()[-2].split("sometimes, ")[1].split()[0]) > 1, "programs of the rounds after it"
+    data = json.loads(kept[0].read_text())
+    assert (data["layer"], data["kind"]) == ("sometimes", "hang")
+    assert fuzz.read_case(data) == program(NOP, TO_ITSELF)
+
+
+def test_a_kept_hang_is_replayed_within_the_limit(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    _, _, kept = run(Sometimes, "--round", "0")
+    assert fuzz.main(["--replay", str(kept[0]), "--limit", str(LIMIT)]) == 1
+    assert f"{kept[0].name}: hang: no end after 3 s" in capsys.readouterr().out
+
+
+def test_rounds_that_end_are_no_hangs(run: Any) -> None:
+    status, out, kept = run(Never, "--minutes", str((LIMIT + 2) / 60))
+    assert (status, kept) == (0, [])
+    assert out.endswith("\n0 differences\n")
+
+
+def test_a_crash_is_kept(run: Any) -> None:
+    status, out, kept = run(Crashing, "--round", "7")
+    assert status == 1
+    assert "CRASH in crashing, --seed a test --only crashing --round 7\nthe process has ended with status -11\n" in out
+    assert out.endswith("0 differences, 1 crash\n")
+    assert fuzz.read_case(json.loads(kept[0].read_text())) == program(NOP)
+
+
+def test_what_cannot_be_compared_is_kept(run: Any) -> None:
+    status, out, kept = run(Failing, "--round", "0")
+    assert status == 1
+    assert "ValueError('it cannot be compared')" in out
+    assert json.loads(kept[0].read_text())["kind"] == "error"
+
+
+def test_what_hangs_takes_its_processes_along(run: Any) -> None:
+    _, _, kept = run(WithChild, "--round", "0")
+    pid = json.loads(kept[0].read_text())["pid"]
+    state = Path(f"/proc/{pid}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.parametrize("words", [["--limit", "0"], ["--jobs", "0"], ["--minutes", "-1"]])
+def test_refuses_what_is_no_bound(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        fuzz.main(words)
+    assert ended.value.code == 2
+    assert "must be" in capsys.readouterr().err
