@@ -31,6 +31,7 @@ import pickle
 import signal
 import sys
 import tempfile
+import threading
 import time
 import zlib
 from collections import Counter
@@ -65,6 +66,8 @@ LIMIT_SECONDS: Final = 60
 STACK_SECONDS: Final = 2
 """How long a process that hangs has to say where it is."""
 STACK_LINES: Final = 8
+TASKS_A_PROCESS: Final = 40
+"""Rounds after which a process is replaced by a fresh one: translations of random code are kept, some MiB a round."""
 
 SATURATES_BETWEEN: Final = 0x8000_8000
 """SMLAD of this value by itself: the peer sets Q as the sum of the products overflows; Ra counts, too (A8.8.178)."""
@@ -317,6 +320,7 @@ def work(connection: Any, begun: Any, directory: Path) -> None:
     it. Its process group has the QEMU that it runs.
     """
     os.setpgrp()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     layers: dict[str, Layer] = {}
     current: Vfp | Stored | None = None
     now = os.open(directory / "now", os.O_WRONLY | os.O_CREAT)
@@ -352,6 +356,14 @@ def work(connection: Any, begun: Any, directory: Path) -> None:
             connection.send(done.compared)
 
 
+def end_with_parent() -> None:
+    """Kill this process and its group when the one that gives it tasks is no more, however that came."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.killpg(0, signal.SIGKILL)
+
+
 def stored_item(what: Vfp | Stored | None) -> Stored:
     return stored_case(what) if isinstance(what, Vfp) else what or {}
 
@@ -372,13 +384,18 @@ class Job:
         self._process = context.Process(target=work, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
-        self._last, self._since = -1, 0.0
+        self._last, self._since, self._tasks = -1, 0.0, 0
 
     def give(self, task: Task | None) -> None:
         self.task = task
         self._last = -1
-        if task is not None:
-            self.connection.send(task)
+        if task is None:
+            return
+        if self._tasks == TASKS_A_PROCESS:
+            self.close()
+            self._start()
+        self._tasks += 1
+        self.connection.send(task)
 
     def is_stuck(self, limit: float) -> bool:
         """Whether it has been at one comparison for so many seconds, as far as calls of this method tell."""
@@ -403,7 +420,7 @@ class Job:
         return self._lost("crash", "the process has ended")
 
     def _lost(self, kind: str, text: str) -> Finding:
-        self._kill()
+        self._kill()  # what is in the files stays as it is now
         if kind == "crash":
             text += f" with status {self._process.exitcode}"
         with contextlib.suppress(OSError):
@@ -412,7 +429,7 @@ class Job:
         what = None
         with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
             what = pickle.loads(Path(self._directory.name, "now").read_bytes())
-        self._directory.cleanup()
+        self.close()
         self._start()
         return Finding(kind, text, stored_item(what))
 

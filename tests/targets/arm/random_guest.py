@@ -2,9 +2,10 @@
 """Random bare-metal guests about memory management and exceptions, made without a compiler, for QEMU and Raddle.
 
 A guest is a row of *trials*. Each may change what addresses mean (a descriptor with the TLB maintenance that it needs,
-DACR, SCTLR, TTBCR, the address space), may ask for a translation (ATS1C…), and then makes a few accesses, or jumps, at
-random places in Supervisor, System or User mode. Whatever exception ends it goes to the next trial. ``random_guest``
-makes one with short or with long descriptors; ``Guest.elf`` is the file.
+DACR, SCTLR, TTBCR, the address space) or where and in which instruction set exceptions are taken (VBAR with SCTLR.TE,
+SCTLR.V), may ask for a translation (ATS1C…), and then makes a few accesses, or jumps, at random places in Supervisor,
+System or User mode. Whatever exception ends it goes to the next trial. ``random_guest`` makes one with short or with
+long descriptors, big-endian ones and exceptions (SCTLR.EE) in some; ``Guest.elf`` is the file.
 
 The guest's own code, tables and User mode code lie where no trial changes anything. All test addresses that are mapped
 lead to sixteen *frames*, whose first halves have code (a MOV with the number of the frame, and SVC) that only stores of
@@ -14,7 +15,7 @@ that same kind change.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -22,6 +23,8 @@ from typing import Final
 CODE: Final = 0x4010_0000
 """Entry, vectors and trials; read-only at PL1."""
 TABLES: Final = 0x4020_0000
+HIGH_VECTORS: Final = TABLES - 0x1_0000
+"""What is at 0xFFFF0000 where there are high vectors: in the section, or block, of the code."""
 LOG: Final = 0x4028_0000
 USER: Final = 0x4040_0000
 """What trials execute in User mode."""
@@ -41,6 +44,7 @@ T: Final = 1 << 5
 SCTLR_BASE: Final = 0x00C5_0878 & ~1 | 1 << 12 | 1 << 10
 """Instruction cache and SWP on, what reads as one."""
 SCTLR_M, SCTLR_A, SCTLR_WXN, SCTLR_UWXN, SCTLR_TRE, SCTLR_AFE = (1 << n for n in (0, 1, 19, 20, 28, 29))
+SCTLR_V, SCTLR_EE, SCTLR_TE = (1 << n for n in (13, 25, 30))
 
 LOG_ENTRY: Final = 16 * 4
 
@@ -70,6 +74,50 @@ DFSR, IFSR, DFAR, IFAR = (5, 0, 0, 0), (5, 0, 0, 1), (6, 0, 0, 0), (6, 0, 0, 2)
 TLBIALL, TLBIMVA, TLBIASID, TLBIMVAA = 0, 1, 2, 3
 MCRR_TTBR: Final = (0xEC40_0F02, 0xEC40_0F12)
 PSCI_SYSTEM_OFF: Final = 0x8400_0008
+VECTORS: Final = 8
+HANDLER_SIZE: Final = 0x80
+"""Bytes of vectors and what they lead to."""
+LOW_VECTORS: Final = (CODE + 0x20, CODE + 0x20 + HANDLER_SIZE)
+"""VBAR for exceptions in A32 and in T32."""
+
+
+def same(word: int) -> tuple[int, tuple[int, ...]]:
+    """An instruction that both sets have, with its halfwords."""
+    return word, (word >> 16, word & 0xFFFF)
+
+
+Step = tuple[int, tuple[int, ...]]
+ENTERED: Final[tuple[Step, ...]] = (
+    (0xE14F_8000, (0xF3FF, 0x8800)),  # mrs r8, spsr
+    (0xE1A0_900E, (0x46F1,)),  # mov r9, lr
+    (0xF102_0013, (0xF3AF, 0x8113)),  # cps #svc
+)
+"""What follows the vectors, in A32 and T32."""
+LOGGED: Final[tuple[Step, ...]] = (
+    same(0xE8AD_03FF),  # stm sp!, {r0-r9}
+    *(same(mrc(8 + number, *fault)) for number, fault in enumerate((DFSR, DFAR, IFSR, IFAR))),
+)
+PAR_LOGGED: Final[Step] = same(mrc(12, *PAR))
+NO_PAR_LOGGED: Final[Step] = (0xE3A0_C000, (0xF04F, 0x0C00))  # mov r12, #0
+LOGGED_AFTER: Final[tuple[Step, ...]] = (same(0xE8AD_1F00), (0xE28D_D004, (0xB001,)))  # stm sp!, {r8-r12}; add sp, #4
+LEFT: Final[tuple[Step, ...]] = (
+    (0xF101_0000, (0xB650,)),  # setend le
+    same(mrc(12, *TPIDRPRW)),
+    (0xE12F_FF1C, (0x4760,)),  # bx r12
+)
+
+
+def handler(steps: Sequence[Step], *, thumb: bool) -> bytes:
+    """Vectors, with what they all lead to behind them: ``HANDLER_SIZE`` bytes that may be put anywhere."""
+    if thumb:
+        halves = [half for n in range(VECTORS) for half in (0xF000, 0xB800 | 2 * (VECTORS - n) - 2)]  # b.w
+        halves += [half for _, t32 in steps for half in t32]
+        code = struct.pack(f"<{len(halves)}H", *halves)
+    else:
+        words = [0xEA00_0000 | VECTORS - n - 2 & 0xFF_FFFF for n in range(VECTORS)] + [a32 for a32, _ in steps]
+        code = struct.pack(f"<{len(words)}I", *words)
+    assert len(code) <= HANDLER_SIZE
+    return code.ljust(HANDLER_SIZE, b"\0")
 
 
 def frame_content(number: int) -> bytes:
@@ -108,11 +156,18 @@ class Tables:
         """Some descriptors lead to where nothing is, and no access is misaligned: QEMU would split it, and report the
         address of a part as the DFAR."""
         self.nonglobal_only = bool(random.randrange(2))
+        self.big_endian = not random.randrange(3)
+        """Descriptors are, and so are exceptions entered: both is SCTLR.EE."""
+        self.sctlr_base = SCTLR_BASE | SCTLR_EE * self.big_endian
         self.words: dict[int, int] = {}
         self.asids = random.sample(range(1, 256), self.spaces)
 
     def nonglobal(self) -> int:
         return 1 if self.nonglobal_only else self.random.randrange(2)
+
+    def in_memory(self, address: int, word: int) -> tuple[int, int]:
+        """Where a descriptor's word is, and which, when the CPU writes it as little-endian."""
+        return (address, int.from_bytes(word.to_bytes(4, "little"), "big")) if self.big_endian else (address, word)
 
     def address(self) -> int:
         """A test address without the window and the offset in its 64 KiB."""
@@ -145,6 +200,9 @@ class Tables:
         """Change what there is besides; nothing."""
         return []
 
+    high_vectors = False
+    """Whether the tables map 0xFFFF0000 to ``HIGH_VECTORS``, so that SCTLR.V may be set."""
+
 
 class ShortTables(Tables):
     """Short descriptors (B3.5): three first-level tables for TTBR0, one for TTBR1."""
@@ -152,6 +210,7 @@ class ShortTables(Tables):
     FIRST, SECOND = TABLES, TABLES + 0x1_0000
     HIGH: Final = 3
     """The table of TTBR1."""
+    high_vectors = True
 
     def __init__(self, random: Random, *, exact: bool) -> None:
         super().__init__(random, exact=exact)
@@ -165,6 +224,7 @@ class ShortTables(Tables):
             for slot, descriptor in ((0x401, self._own(0b101)), (0x402, self._own(0b001) | 1 << 4),
                                      (0x404, self._own(0b111))):  # fmt: skip
                 self.words[self._entry(table, slot)] = descriptor
+            self.words[self._entry(table, 0xFFF)] = self._own(0b101)
             for slot in self.slots:
                 for address, word in self._first(table, slot) + self._second(table, slot):
                     self.words[address] = word
@@ -239,7 +299,7 @@ class ShortTables(Tables):
     def address(self) -> int:
         random = self.random
         if random.randrange(20) == 0:
-            return random.choice((0x4050_0000, 0x7770_0000, 0xFFF0_0000))  # mapped in no table
+            return random.choice((0x4050_0000, 0x7770_0000, 0xFFD0_0000))  # mapped in no table
         if random.randrange(6) == 0:
             return random.choice(self.super_slots) << 20
         return random.choice(self.slots) << 20
@@ -323,6 +383,10 @@ class LongTables(Tables):
                     self._set(self._second(table, top, slot))
                     for page in range(16):
                         self._set(self._page(table, top, slot, page))
+
+    def in_memory(self, address: int, word: int) -> tuple[int, int]:
+        address, word = super().in_memory(address, word)
+        return address ^ 4 * self.big_endian, word
 
     def _put(self, address: int, value: int) -> None:
         self.words[address], self.words[address + 4] = value & 0xFFFF_FFFF, value >> 32
@@ -436,8 +500,7 @@ class LongTables(Tables):
         high = self._first(self.HIGH) if upper < 2 else self._second_table(self.HIGH, 3)
         # The tables for both are in place before the sizes: with the guest's own code in either.
         words = [*movw(2, value), *movw(3, low), *movw(4, self.asids[space] << 16), *movw(5, high)]
-        off = SCTLR_BASE
-        words += [mrc(6, *SCTLR), *movw(0, off), mcr(0, *SCTLR), ISB]
+        words += [mrc(6, *SCTLR), *movw(0, self.sctlr_base), mcr(0, *SCTLR), ISB]
         words += [MCRR_TTBR[0] | 4 << 16 | 3 << 12, *movw(1, 0), MCRR_TTBR[1] | 1 << 16 | 5 << 12, mcr(2, *TTBCR), ISB]
         return [*words, mcr(0, 8, 0, 7, TLBIALL), DSB, mcr(6, *SCTLR), ISB]
 
@@ -522,13 +585,14 @@ class _Maker:
         for place, values in self.literals:
             self.code[place : place + 2] = movw(12, self._here())
             self.code += values
-        assert self._here() <= TABLES, "too many trials"
+        assert self._here() <= HIGH_VECTORS, "too many trials"
         frames = b"".join(frame_content(number) for number in range(FRAME_COUNT))
-        words = tables.words
+        words = dict(tables.in_memory(*entry) for entry in tables.words.items())
         low, high = min(words), max(words) + 4
         table = b"".join(struct.pack("<I", words.get(address, 0)) for address in range(low, high, 4))
         parts = {
             CODE: self._packed(self.code),
+            HIGH_VECTORS: self.high_handler,
             low: table,
             tables.frames: frames,
             USER: self._packed(self.user or [SVC_0]),
@@ -544,27 +608,26 @@ class _Maker:
 
     def _head(self) -> None:
         """The entry, the vectors, what they do, and the MMU on."""
-        vectors, common = 8, 16
-        start = common + 40
-        self.code = [0xEA00_0000 | start - 2] + [0xE320_F000] * 7  # B start
-        for number in range(vectors):
-            self.code.append(0xEA00_0000 | common - (8 + number) - 2 & 0xFF_FFFF)
-        handler = [0xE14F_8000, 0xE1A0_900E, 0xF102_0013]  # mrs r8, spsr; mov r9, lr; cps #svc
+        steps = list(ENTERED)
         if self.log:
-            handler += [0xE8AD_03FF]  # stm sp!, {r0-r9}
-            handler += [mrc(8, *DFSR), mrc(9, *DFAR), mrc(10, *IFSR), mrc(11, *IFAR)]
             # QEMU's PAR of long descriptors has the memory attributes, Raddle's has not.
-            handler += [mrc(12, *PAR) if isinstance(self.tables, ShortTables) else 0xE3A0_C000]
-            handler += [0xE8AD_1F00, 0xE28D_D004]  # stm sp!, {r8-r12}; add sp, sp, #4
-        handler += [mrc(12, *TPIDRPRW), 0xE12F_FF1C]  # bx r12
-        self.code += handler + [0xE320_F000] * (start - len(self.code) - len(handler))
-        self.code += [0xE328_F000, *movw(0, CODE + 32), mcr(0, *VBAR), *movw(13, LOG)]
+            par = PAR_LOGGED if isinstance(self.tables, ShortTables) else NO_PAR_LOGGED
+            steps += [*LOGGED, par, *LOGGED_AFTER]
+        steps += LEFT
+        handlers = [handler(steps, thumb=thumb) for thumb in (False, True)]
+        self.high_thumb = self.random.randrange(2)
+        self.high_handler = handlers[self.high_thumb]
+        start = (LOW_VECTORS[1] + HANDLER_SIZE - CODE) // 4
+        self.code = [0xEA00_0000 | start - 2] + [0xE320_F000] * 7  # b start
+        for code in handlers:
+            self.code += struct.unpack(f"<{HANDLER_SIZE // 4}I", code)
+        self.code += [0xE328_F000, *movw(13, LOG)]
         for n in range(1, 13):
             self.code += [0xE3A0_0000 | n << 12]
         for fault in (DFSR, IFSR, DFAR, IFAR):
             self.code += [mcr(1, *fault)]
         self.code += [*self.tables.start(), *self.tables.extra(), mcr(0, 8, 0, 7, TLBIALL), DSB, ISB]
-        self.code += [*movw(0, SCTLR_BASE | SCTLR_M), mcr(0, *SCTLR), ISB]
+        self.code += self._control(0)
 
     # -- what changes --------------------------------------------------------------------------------------------------
 
@@ -580,17 +643,24 @@ class _Maker:
         if kind < 10:
             return tables.control()
         if kind < 11:
-            value = SCTLR_BASE | SCTLR_M | tables.sctlr()
-            return [*movw(0, value), mcr(0, *SCTLR), ISB, mcr(0, 8, 0, 7, TLBIALL), DSB, ISB]
+            return [*self._control(tables.sctlr()), mcr(0, 8, 0, 7, TLBIALL), DSB, ISB]
         # An external abort on the walk is taken: the guest goes on behind it.
         words = [*movw(12, self._here() + 4 * 7), mcr(12, *TPIDRPRW)]
         return [*words, *movw(0, self._address(4)), mcr(0, 7, 0, 8, random.randrange(4)), ISB]
+
+    def _control(self, bits: int) -> list[int]:
+        """Set SCTLR to these bits, with another way in which exceptions are taken."""
+        thumb = self.random.randrange(2)
+        value = self.tables.sctlr_base | SCTLR_M | SCTLR_TE * thumb | bits
+        if thumb == self.high_thumb and self.tables.high_vectors and self.random.randrange(2):
+            value |= SCTLR_V
+        return [*movw(0, LOW_VECTORS[thumb]), mcr(0, *VBAR), *movw(0, value), mcr(0, *SCTLR), ISB]
 
     def _edited(self, edit: Edit) -> list[int]:
         random = self.random
         words: list[int] = []
         last = None
-        for address, value in edit.stores:
+        for address, value in (self.tables.in_memory(*store) for store in edit.stores):
             words += movw(10, address)
             if value != last:
                 words += movw(11, value)

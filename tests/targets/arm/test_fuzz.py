@@ -23,8 +23,12 @@ if platform.machine() != "x86_64":
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fuzz
+from tests.targets.arm import random_guest
 from tests.targets.arm.differential import Case
 from tests.targets.arm.differential_vfp import Vfp
+
+from raddle import Machine
+from raddle_target_arm.state import MODE_E, MODE_T
 
 pytestmark = pytest.mark.peer("unicorn")
 
@@ -77,45 +81,62 @@ class WithChild(Sometimes):
         time.sleep(60)
 
 
+class Telling(fuzz.Layer):
+    """Says which process it is in."""
+
+    def round(self, random: Random, done: fuzz.Round) -> None:
+        done.differs(str(os.getpid()), {})
+
+
+class TellingThenHanging(Telling):
+    def round(self, random: Random, done: fuzz.Round) -> None:
+        super().round(random, done)
+        time.sleep(60)
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run the fuzzer on a layer; its exit status, what it says and the files that it keeps."""
+    """Run the rounds of these numbers; the exit status, what the fuzzer says and the files that it keeps."""
 
-    def run(layer: type[fuzz.Layer], *more: str) -> tuple[int, str, list[Path]]:
-        monkeypatch.setitem(fuzz.LAYERS, layer.__name__.lower(), layer)
-        status = fuzz.main(["--only", layer.__name__.lower(), "--seed", "a test", "--limit", str(LIMIT),
-                            "--keep", str(tmp_path / "kept"), *more])  # fmt: skip
+    def run(layer: type[fuzz.Layer], *numbers: int) -> tuple[int, str, list[Path]]:
+        name = layer.__name__.lower()
+        monkeypatch.setitem(fuzz.LAYERS, name, layer)
+        tasks = [fuzz.Task(name, layer, number, "a test") for number in numbers]
+        monkeypatch.setattr(fuzz, "rounds", lambda _: iter(tasks))
+        kept = str(tmp_path / "kept")
+        status = fuzz.main(["--only", name, "--seed", "a test", "--limit", str(LIMIT), "--keep", kept])
         return status, capsys.readouterr().out, sorted((tmp_path / "kept").glob("*"))
 
     return run
 
 
 def test_a_round_that_hangs_is_kept_and_the_next_one_goes_on(run: Any) -> None:
-    status, out, kept = run(Sometimes, "--minutes", str((LIMIT + 2) / 60))
+    status, out, kept = run(Sometimes, 0, 1, 2)
     assert status == 1
     assert "HANG in sometimes, --seed a test --only sometimes --round 0\nno end after 3 s\n" in out
     assert "in run_vfp" in out, "where it hangs"
     assert out.endswith("0 differences, 1 hang\n")
-    assert int(out.splitlines()[-2].split("sometimes, ")[1].split()[0]) > 1, "programs of the rounds after it"
+    assert ", 2 programs\n" in out, "in the rounds after it"
     data = json.loads(kept[0].read_text())
     assert (data["layer"], data["kind"]) == ("sometimes", "hang")
     assert fuzz.read_case(data) == program(NOP, TO_ITSELF)
 
 
 def test_a_kept_hang_is_replayed_within_the_limit(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    _, _, kept = run(Sometimes, "--round", "0")
+    _, _, kept = run(Sometimes, 0)
     assert fuzz.main(["--replay", str(kept[0]), "--limit", str(LIMIT)]) == 1
     assert f"{kept[0].name}: hang: no end after 3 s" in capsys.readouterr().out
 
 
 def test_rounds_that_end_are_no_hangs(run: Any) -> None:
-    status, out, kept = run(Never, "--minutes", str((LIMIT + 2) / 60))
+    status, out, kept = run(Never, 0, 1, 2)
     assert (status, kept) == (0, [])
+    assert ", 3 programs\n" in out
     assert out.endswith("\n0 differences\n")
 
 
 def test_a_crash_is_kept(run: Any) -> None:
-    status, out, kept = run(Crashing, "--round", "7")
+    status, out, kept = run(Crashing, 7)
     assert status == 1
     assert "CRASH in crashing, --seed a test --only crashing --round 7\nthe process has ended with status -11\n" in out
     assert out.endswith("0 differences, 1 crash\n")
@@ -123,17 +144,68 @@ def test_a_crash_is_kept(run: Any) -> None:
 
 
 def test_what_cannot_be_compared_is_kept(run: Any) -> None:
-    status, out, kept = run(Failing, "--round", "0")
+    status, out, kept = run(Failing, 0)
     assert status == 1
     assert "ValueError('it cannot be compared')" in out
     assert json.loads(kept[0].read_text())["kind"] == "error"
 
 
 def test_what_hangs_takes_its_processes_along(run: Any) -> None:
-    _, _, kept = run(WithChild, "--round", "0")
-    pid = json.loads(kept[0].read_text())["pid"]
+    _, _, kept = run(WithChild, 0)
+    assert has_ended(json.loads(kept[0].read_text())["pid"])
+
+
+def has_ended(pid: int) -> bool:
     state = Path(f"/proc/{pid}/stat")
-    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_process_is_replaced_after_some_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz, "TASKS_A_PROCESS", 2)
+    said = list(fuzz.supervise(iter([fuzz.Task("telling", Telling, number) for number in range(5)]), 1, 60))
+    pids = [one.text for _, one in said if isinstance(one, fuzz.Finding)]
+    assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [2, 2, 1]
+
+
+def test_processes_end_with_a_fuzzer_that_is_killed() -> None:
+    script = (
+        "import sys; sys.path[:0] = sys.argv[1:3]; import fuzz; from tests.targets.arm import test_fuzz\n"
+        "for _, said in fuzz.supervise(iter([fuzz.Task('', test_fuzz.TellingThenHanging)]), 1, 60): print(said.text)"
+    )
+    here = Path(__file__).parent
+    with subprocess.Popen([sys.executable, "-uc", script, str(here), str(here.parents[2])], stdout=-1) as fuzzer:
+        assert fuzzer.stdout is not None
+        pid = int(fuzzer.stdout.readline())
+        assert not has_ended(pid)
+        fuzzer.kill()
+    end = time.monotonic() + 10
+    while not has_ended(pid):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("long", [False, True], ids=["short", "long"])
+def test_random_guests_take_exceptions_in_every_way(long: bool, tmp_path: Path) -> None:
+    """By SCTLR.EE, TE and, where the tables have room for them, V."""
+    ways: set[tuple[bool, bool, bool]] = set()
+
+    def taken(cpu: Any, event: Any) -> None:
+        mode = cpu["mode"]
+        ways.add((event.target >= 0xFFFF_0000, bool(mode & MODE_T), bool(mode & MODE_E)))
+
+    high = (False,) if long else (False, True)
+    wanted = {(v, te, ee) for v in high for te in (False, True) for ee in (False, True)}
+    for number in range(50):
+        if ways == wanted:
+            break
+        guest = random_guest.random_guest(Random(f"ways {number}"), 60, long=long)
+        path = tmp_path / "guest.elf"
+        path.write_bytes(guest.elf())
+        with Machine("virt", memory="256M", kernel=path, icount="shift=3", reboot=False) as machine:
+            machine.hook("exception", taken)
+            machine.start()
+            assert machine.wait(timeout=60) == 0
+    assert ways == wanted
 
 
 @pytest.mark.parametrize("words", [["--limit", "0"], ["--jobs", "0"], ["--minutes", "-1"]])
