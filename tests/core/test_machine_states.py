@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import platform
+import sys
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from raddle import Machine
 from raddle.errors import MachineError, UsageError
 
+ffi = pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built").ffi
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
 
 GUESTS = Path(__file__).parents[1] / "guests/arm/prebuilt"
@@ -21,15 +25,103 @@ def test_a_closed_machine_says_so() -> None:
     with Machine(kernel=GUESTS / "hello.elf") as machine:
         machine.start()
         machine.wait(LIMIT)
-    for question in (machine.describe, machine.stats, lambda: machine.hook("block", print)):
-        with pytest.raises(UsageError, match="the machine is closed"):
+    for question in (
+        machine.describe,
+        machine.stats,
+        machine.profile,
+        lambda: machine.hook("block", print),
+        lambda: machine.log(["int"], sys.stderr),
+        lambda: machine.cpus[0].regs.pc,
+        lambda: machine.cpus[0]["r0"],
+        lambda: machine.memory[0x4000_0000],
+    ):
+        with pytest.raises(MachineError, match="the machine is closed"):
             question()
+    with pytest.raises(MachineError, match="closed"), machine.hold():
+        pass
     with pytest.raises(MachineError, match="closed"):
         machine.engine.clock_ns()
-    with pytest.raises(TypeError):
-        _ = machine.cpus[0]["r0"]
     machine.request_stop()
     machine.close()
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "control"])
+def test_close_waits_for_who_holds_the_machine(held: bool) -> None:
+    """The control: without `hold` the machine is closed at once, with a question about it under way."""
+    machine = Machine(kernel=GUESTS / "endless-loop.elf")
+    machine.start()
+    asking, answer, closing, alive = (threading.Event() for _ in range(4))
+
+    def ask() -> None:
+        with machine.hold() if held else nullcontext():
+            asking.set()
+            answer.wait(LIMIT)
+            if machine.engine.context != ffi.NULL:
+                alive.set()
+
+    def close() -> None:
+        closing.set()
+        machine.close()
+
+    threads = [threading.Thread(target=one) for one in (ask, close)]
+    threads[0].start()
+    assert asking.wait(LIMIT)
+    threads[1].start()
+    assert closing.wait(LIMIT)
+    threads[1].join(0.5 if held else LIMIT)
+    assert threads[1].is_alive() is held
+    answer.set()
+    for thread in threads:
+        thread.join(LIMIT)
+        assert not thread.is_alive()
+    assert alive.is_set() is held
+
+
+def ask_until_closed(machine: Machine, asked: threading.Barrier, errors: list[BaseException]) -> None:
+    try:
+        machine.stats()
+        asked.wait(LIMIT)
+        while True:
+            machine.stats()
+            machine.describe()
+            with machine.hold():
+                _ = machine.cpus[0].regs.pc, machine.memory[0x4000_0000]
+    except BaseException as error:
+        errors.append(error)
+
+
+def test_many_threads_ask_while_a_machine_is_closed() -> None:
+    for _ in range(10):
+        machine = Machine(kernel=GUESTS / "endless-loop.elf", cpus=2)
+        machine.start()
+        errors: list[BaseException] = []
+        asked = threading.Barrier(4)
+        threads = [threading.Thread(target=ask_until_closed, args=(machine, asked, errors)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        asked.wait(LIMIT)
+        machine.close()
+        for thread in threads:
+            thread.join(LIMIT)
+        assert [(type(error), "is closed" in str(error)) for error in errors] == [(MachineError, True)] * 3
+
+
+def test_a_hook_may_ask_while_the_machine_is_closed() -> None:
+    """Closing waits for the vCPU, which is in a hook that asks: neither waits for ever."""
+    machine = Machine(kernel=GUESTS / "endless-loop.elf")
+    asked = threading.Event()
+
+    def hook(cpu: object, pc: int) -> None:
+        asked.set()
+        machine.stats()
+
+    machine.hook("block", hook)
+    machine.start()
+    assert asked.wait(LIMIT)
+    closer = threading.Thread(target=machine.close)
+    closer.start()
+    closer.join(LIMIT)
+    assert not closer.is_alive()
 
 
 def test_what_is_set_before_the_first_instruction_stays() -> None:

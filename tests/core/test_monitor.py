@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The monitor: its commands on a pretended machine, its line editing, and Ctrl-A C on the terminal."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from raddle.cli.monitor import PROMPT, Monitor
@@ -21,6 +23,9 @@ class Machine:
         self.cpus = [Cpu(0), Cpu(1)]
         self.calls = []
         self.state = State.RUNNING
+
+    def hold(self):
+        return nullcontext()
 
     def stats(self):
         return {"blocks": 12, "waits": {"gil": 3}}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Final, Protocol
 
@@ -32,6 +33,8 @@ class MonitoredMachine(Protocol):
 
     @property
     def cpus(self) -> Sequence[MonitoredCpu]: ...
+
+    def hold(self) -> AbstractContextManager[None]: ...
 
     def stats(self) -> Mapping[str, object]: ...
 
@@ -117,10 +120,11 @@ def _help(_: MonitoredMachine) -> str:
 
 
 def _info_cpus(machine: MonitoredMachine) -> str:
-    infos = [cpu.info() for cpu in machine.cpus]
-    if all("pc" in info for info in infos):
-        return report.cpus(infos)
-    return "\n".join(f"CPU {cpu.index}: {_pairs(info)}" for cpu, info in zip(machine.cpus, infos, strict=True))
+    with machine.hold():
+        infos = {cpu.index: cpu.info() for cpu in machine.cpus}
+    if all("pc" in info for info in infos.values()):
+        return report.cpus(infos.values())
+    return "\n".join(f"CPU {index}: {_pairs(info)}" for index, info in infos.items())
 
 
 def _info_status(machine: MonitoredMachine) -> str:

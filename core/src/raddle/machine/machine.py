@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TextIO
 
 from raddle import accel
 from raddle.accel import Decision, IcountOptions
-from raddle.errors import UsageError, unknown
+from raddle.errors import MachineError, UsageError, unknown
 from raddle.machine.board import Board, BoardCpu, BoardOptions
 from raddle.machine.chardev import CharDevice, MemoryConsole, NullDevice
 from raddle.machine.clock import MachineClock, Timer
@@ -116,7 +116,9 @@ class Machine:
     with them; run by `start`; given back by `close`, which leaving a `with` block does.
 
     All methods may be called from any thread but a vCPU's own (a hook's), which may call `request_stop`,
-    `request_reset`, and read and write memory.
+    `request_reset`, and read and write memory. While another thread may close the machine, what is read of `cpus` and
+    `memory` is read within `with machine.hold():`; the methods do that themselves. Asked for anything that is gone, a
+    closed machine raises MachineError.
     """
 
     def __init__(
@@ -180,18 +182,23 @@ class Machine:
         self._reboot = reboot
         self._lock = threading.RLock()
         self._finished = threading.Event()
+        self._holders_changed = threading.Condition()
+        """Guards what follows; nothing else is waited for under it, so that a signal's handler may take it, too."""
         self._closed = False
+        self._freed = False
+        self._holders = 0
+        """How many `hold` the machine: `close` frees nothing before there is none."""
         self._error: BaseException | None = None
         self._supervisor: threading.Thread | None = None
         try:
             clock = MachineClock()
             self.board: Final = board_class(options, self.consoles, clock)
-            self.memory: Final[AddressSpace] = self.board.memory
-            """Guest-physical memory as a buffer: `machine.memory[a:b]`."""
-            self.engine: Final = engine(self.frontend, found.load(host), self.accel, self.memory, cpus, icount=counting)
-            self.cpus: Final[Sequence[VCpu]] = self.engine.cpus
+            self._memory: Final[AddressSpace] = self.board.memory
+            self.engine: Final = engine(
+                self.frontend, found.load(host), self.accel, self._memory, cpus, icount=counting
+            )
             clock.connect(self.engine)
-            self.board.connect(self.cpus, self, self.engine.big_lock)
+            self.board.connect(self.engine.cpus, self, self.engine.big_lock)
             for device in self.consoles:
                 device.on_failure = self._fail
         except BaseException:
@@ -207,6 +214,18 @@ class Machine:
             raise UsageError("this machine's serial port is not an in-memory console; leave `serial` out to have one")
         return device
 
+    @property
+    def cpus(self) -> Sequence[VCpu]:
+        """The vCPUs: `machine.cpus[0].regs.pc`. Raises MachineError when the machine is closed."""
+        self._require_open()
+        return self.engine.cpus
+
+    @property
+    def memory(self) -> AddressSpace:
+        """Guest-physical memory as a buffer: `machine.memory[a:b]`. Raises MachineError when the machine is closed."""
+        self._require_open()
+        return self._memory
+
     # --- running
 
     def start(self, paused: bool = False) -> None:
@@ -214,7 +233,7 @@ class Machine:
         with self._lock:
             self._require(State.READY, "started")
             self.board.reset()
-            for cpu in self.cpus:
+            for cpu in self.engine.cpus:
                 cpu.drain()  # so that what is set before the first instruction stays
             for device in self.consoles:
                 device.start()
@@ -268,11 +287,33 @@ class Machine:
         return self.status
 
     def close(self) -> None:
-        """Stop the machine and give back everything it has. The console's text can still be read."""
+        """Stop the machine and give back everything it has, as soon as nobody holds it any more. The console's text can
+        still be read. Not within `hold`, which would wait for itself.
+        """
         self.stop()
-        self._closed = True
-        self.engine.close()
-        self.memory.close()
+        with self._holders_changed:
+            self._closed = True
+            while self._holders:
+                self._holders_changed.wait()
+            first, self._freed = not self._freed, True
+        if first:  # not under the lock: it waits for timers, whose callbacks may ask for the machine's end
+            self.engine.close()
+            self._memory.close()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """While this holds, nothing is freed: `close` on another thread stops the machine, and waits. Several threads
+        may hold it at the same time, a hook's among them. Raises MachineError when the machine is closed.
+        """
+        with self._holders_changed:
+            self._require_open()
+            self._holders += 1
+        try:
+            yield
+        finally:
+            with self._holders_changed:
+                self._holders -= 1
+                self._holders_changed.notify_all()
 
     def __enter__(self) -> Machine:
         return self
@@ -289,10 +330,12 @@ class Machine:
 
     def request_stop(self, status: int = 0) -> None:
         """Power the machine off soon, with this exit status. Does nothing to one that is closed."""
-        if self._closed:
+        try:
+            with self.hold():
+                self.status = status
+                self.engine.stop()
+        except MachineError:
             return
-        self.status = status
-        self.engine.stop()
         if self._supervisor is None:
             with self._lock:
                 if self.state is State.PAUSED:  # powered on, but it has not run yet: nobody waits for its end
@@ -316,9 +359,9 @@ class Machine:
     # --- looking into it
 
     def stats(self) -> Mapping[str, object]:
-        """The engine's counters. Raises UsageError when the machine is closed."""
-        self._require_open()
-        return self.engine.stats()
+        """The engine's counters. Raises MachineError when the machine is closed."""
+        with self.hold():
+            return self.engine.stats()
 
     def hook(
         self, kind: str, function: Callable[..., object], start: int | None = None, end: int | None = None
@@ -327,13 +370,13 @@ class Machine:
         `start` up to `end` (None: anywhere; a memory hook needs both). Takes effect at once, also while the machine
         runs. An exception in it stops the machine and comes out of `wait`.
         """
-        self._require_open()
         if not callable(function):
             raise UsageError(f"a hook is a function, and not {function!r}")
         add: Callable[..., Hook] | None = getattr(self.engine, "add_hook", None)
         if add is None:
             raise UsageError("this engine has no hooks")
-        return add(kind, function, start, end)
+        with self.hold():
+            return add(kind, function, start, end)
 
     def add_block_hook(
         self, function: Callable[[Any, int], object], start: int | None = None, end: int | None = None
@@ -363,36 +406,38 @@ class Machine:
     def profile(self) -> None:
         """Measure the paths into Python and the time by category, for `stats`. Before `start`."""
         profile: Callable[[], None] | None = getattr(self.engine, "profile", None)
-        if profile is not None:
-            profile()
+        with self.hold():
+            if profile is not None:
+                profile()
 
     def log(self, items: Sequence[str], stream: TextIO) -> None:
         """Write about these items (`in_asm`, `int` ...: those of `-d`) to `stream` from now on."""
         log: Callable[[Sequence[str], TextIO], None] | None = getattr(self.engine, "log", None)
         if log is None:
             raise UsageError(f"-d {','.join(items)} is not supported yet; the nearest that is: -d stats")
-        log(items, stream)
+        with self.hold():
+            log(items, stream)
 
     def describe(self) -> str:
         """The registers of all CPUs, in the manner of the architecture; with the code around each one's pc unless the
-        machine runs. Raises UsageError when it is closed.
+        machine runs. Raises MachineError when it is closed.
         """
-        self._require_open()
         parts = []
-        for cpu in self.cpus:
-            if cpu.info().get("state") == "off":
-                parts.append(f"CPU {cpu.index} is off")
-                continue
-            parts += [f"CPU {cpu.index}", self.frontend.describe(cpu).rstrip()]
-            if self.state is not State.RUNNING:
-                parts += self._around(cpu)
+        with self.hold():
+            for cpu in self.engine.cpus:
+                if cpu.info().get("state") == "off":
+                    parts.append(f"CPU {cpu.index} is off")
+                    continue
+                parts += [f"CPU {cpu.index}", self.frontend.describe(cpu).rstrip()]
+                if self.state is not State.RUNNING:
+                    parts += self._around(cpu)
         return "\n".join(parts)
 
     # --- inside
 
     def _require_open(self) -> None:
         if self._closed:
-            raise UsageError("the machine is closed: what its CPUs held is gone; ask before close(), or within `with`")
+            raise MachineError("the machine is closed: what it held is gone; ask before close(), or within `with`")
 
     def _around(self, cpu: VCpu) -> list[str]:
         around: Callable[[VCpu], list[str]] | None = getattr(self.engine, "around", None)
@@ -417,7 +462,8 @@ class Machine:
         with self._lock:
             if self._error is None:
                 self._error = error
-        self.engine.stop()
+        with suppress(MachineError), self.hold():
+            self.engine.stop()
 
     def _finish(self, error: BaseException | None) -> None:
         with self._lock:
