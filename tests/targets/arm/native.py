@@ -61,6 +61,8 @@ class NativeRunner:
 
     def __init__(self, extra: int = 0) -> None:
         self.extra = extra
+        self._longest = 0
+        """Bytes of the longest image that was in memory."""
         self.memory = AddressSpace()
         self.memory.add_ram("vectors", VECTORS, 0x1000)
         self.memory.add_rom("code", CODE, CODE_SIZE)
@@ -94,7 +96,10 @@ class NativeRunner:
         cpu["mode"] |= case.it << MODE_IT_SHIFT
         cpu[SYSTEM["vbar"].name] = VECTORS
         header.pc = CODE
-        self.memory.write(CODE, case.image)
+        # Nothing of an earlier case stays behind it, where a load relative to the pc would find it.
+        image = case.image.ljust(self._longest, b"\0")
+        self._longest = len(image)
+        self.memory.write(CODE, image)
         self.memory.write(DATA, case.memory())
 
     def _until_elsewhere(self, case: Case) -> None:

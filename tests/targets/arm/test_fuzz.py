@@ -184,6 +184,16 @@ def test_processes_end_with_a_fuzzer_that_is_killed() -> None:
         time.sleep(0.05)
 
 
+def test_nothing_of_an_earlier_case_is_left() -> None:
+    """An LDR from behind the case, in T16, after a case whose ISB is longer: both read zero there."""
+    layer = fuzz.Instructions()
+    state = (0,) * 15
+    assert layer.differences(Vfp(Case("a32", NOP, state, 0x1D3))) == []
+    assert layer.differences(Vfp(Case("t16", 0x4C00, state, 0x1F3))) == []
+    layer.native.close()
+    layer.vfp_native.close()
+
+
 @pytest.mark.parametrize("long", [False, True], ids=["short", "long"])
 def test_random_guests_take_exceptions_in_every_way(long: bool, tmp_path: Path) -> None:
     """By SCTLR.EE, TE and, where the tables have room for them, V."""
