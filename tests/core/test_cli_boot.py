@@ -25,7 +25,8 @@ from raddle.machine.board import Board as BoardBase
 from raddle.machine.chardev import ConsoleClosed
 from raddle.machine.lines import Line
 from raddle.machine.loaders import load_image
-from raddle.machine.machine import Machine, State, parse_size
+from raddle.machine.machine import Machine, State
+from raddle.machine.sizes import parse_size, size_text
 from raddle.ordering import MemoryOrder
 from raddle.plugins import Board, Host, Registry, Target, hookimpl
 
@@ -302,10 +303,37 @@ def test_sizes(text, size):
     assert parse_size(text) == size
 
 
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (1000, "1000 bytes"),
+        (1 << 10, "1 KiB"),
+        (3 << 29, "1536 MiB"),
+        (3 << 30, "3 GiB"),
+        (100 << 40, "100 TiB"),
+        (1 << 60, "1048576 TiB"),
+    ],
+)
+def test_sizes_in_messages(size, text):
+    assert size_text(size) == text
+
+
 @pytest.mark.parametrize("text", ["", "M", "-1", "1e3", "512Q", "0x10", "9" * 40])
 def test_bad_sizes(text):
     with pytest.raises(UsageError, match="not a memory size"):
         parse_size(text)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
+@pytest.mark.parametrize("option", ["-kernel", "-initrd", "-dtb", "-bios"])
+def test_a_pipe_is_not_waited_for(option, tmp_path, capsys):
+    os.mkfifo(tmp_path / "fifo")
+    guest = Path(__file__).parents[1] / "guests/arm/prebuilt/hello.elf"
+    kernel = [] if option in ("-kernel", "-bios") else ["-kernel", str(guest)]
+    assert main(["boot", *kernel, option, str(tmp_path / "fifo")]) == 2
+    assert capsys.readouterr().err.endswith("fifo: it is a pipe, not a file\n")
 
 
 # --- what is wrong with a machine -------------------------------------------------------------------------------

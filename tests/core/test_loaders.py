@@ -3,6 +3,8 @@
 
 import gzip
 import os
+import socket
+import stat
 import struct
 from functools import partial
 from pathlib import Path
@@ -151,9 +153,49 @@ def test_unreadable_files(tmp_path, path, fault):
         read_file(tmp_path / path, "initrd")
 
 
-def test_files_that_never_end_are_refused():
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (os.mkfifo, "a pipe"),
+        (lambda path: path.symlink_to("/dev/zero"), "a device"),
+        (make_socket, "a socket"),
+        (Path.mkdir, "a directory"),
+    ],
+    ids=["pipe", "device", "socket", "directory"],
+)
+def test_what_might_never_end_is_refused(make, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    make(Path("it"))
+    with pytest.raises(UsageError, match=f"cannot read kernel it: it is {kind}, not a file"):
+        read_file("it", "kernel")
+
+
+def test_a_pipe_that_comes_in_between_is_not_waited_for(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "it")
+    monkeypatch.setattr(stat, "S_ISREG", lambda mode: True)
+    with pytest.raises(UsageError, match="empty"):
+        read_file(tmp_path / "it", "kernel")
+
+
+def test_large_files_are_refused_before_they_are_read(tmp_path):
+    (tmp_path / "it").touch()
+    os.truncate(tmp_path / "it", 1 << 40)
+    with pytest.raises(UsageError, match="larger than 1 GiB"):
+        read_file(tmp_path / "it", "kernel")
+    os.truncate(tmp_path / "it", (1 << 20) + 1)
     with pytest.raises(UsageError, match="larger than 1 MiB"):
-        read_file("/dev/zero", "kernel", 1 << 20)
+        read_file(tmp_path / "it", "kernel", 1 << 20)
+
+
+def test_files_of_unknown_size_are_read_as_far_as_the_limit():
+    assert Path("/proc/cpuinfo").stat().st_size == 0
+    with pytest.raises(UsageError, match="larger than 10 bytes"):
+        read_file("/proc/cpuinfo", "kernel", 10)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

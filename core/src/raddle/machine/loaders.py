@@ -6,6 +6,8 @@ Whatever is wrong with a file is a UsageError that names the file and the fault.
 
 from __future__ import annotations
 
+import os
+import stat
 import struct
 import zlib
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from raddle.errors import UsageError
+from raddle.machine.sizes import size_text
 
 __all__ = ["Image", "ImageKind", "Layout", "Segment", "load_image", "read_file"]
 
@@ -22,6 +25,15 @@ FILE_LIMIT: Final = 1 << 30
 EXPANSION_LIMIT: Final = 512 << 20
 """Bytes that a compressed image may have when it is decompressed."""
 SEGMENT_LIMIT: Final = 64
+
+FILE_KINDS: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+"""What is not read: it might not end, or have the reader wait for ever."""
 
 ZIMAGE_MAGIC: Final = 0x016F_2818
 ZIMAGE_HEADER: Final = 0x34
@@ -99,14 +111,19 @@ def read_file(path: str | Path, what: str, limit: int = FILE_LIMIT) -> bytes:
     """The contents of a file. `what` (the kernel, the initrd) is for the message."""
     try:
         path = Path(path)
-        if path.is_dir():
-            raise UsageError(f"cannot read {what} {path}: it is a directory")
-        with path.open("rb") as file:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"cannot read {what} {path}: it is {FILE_KINDS[stat.S_IFMT(status.st_mode)]}, not a file")
+        too_large = f"cannot use {what} {path}: it is larger than {size_text(limit)}"
+        if status.st_size > limit:
+            raise UsageError(too_large)
+        # Should it have become a FIFO by now: to open it waits for nobody.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             data = file.read(limit + 1)
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {what} {path}: {getattr(error, 'strerror', None) or error}") from None
-    if len(data) > limit:
-        raise UsageError(f"cannot use {what} {path}: it is larger than {limit >> 20} MiB")
+    if len(data) > limit:  # the size of a file in /proc is 0
+        raise UsageError(too_large)
     if not data:
         raise UsageError(f"cannot use {what} {path}: it is empty")
     return data
@@ -142,7 +159,7 @@ def gunzip(data: bytes, name: str, limit: int = EXPANSION_LIMIT) -> bytes:
             raise UsageError(f"cannot use {name}: it is empty when decompressed")
         return plain
     if len(plain) >= limit:
-        raise UsageError(f"cannot use {name}: it has more than {limit >> 20} MiB when decompressed")
+        raise UsageError(f"cannot use {name}: it has more than {size_text(limit)} when decompressed")
     raise UsageError(f"cannot decompress {name}: the gzip data are truncated")
 
 
@@ -222,7 +239,7 @@ class Layout:
         if segment.address < self.ram_start or segment.end > self.ram_end:
             raise UsageError(
                 f"{name} ({segment.address:#x}-{segment.end - 1:#x}) does not fit into the RAM of "
-                f"{(self.ram_end - self.ram_start) >> 20} MiB at {self.ram_start:#x}; more memory (-m) may help"
+                f"{size_text(self.ram_end - self.ram_start)} at {self.ram_start:#x}; more memory (-m) may help"
             )
         for other in self._places:
             if segment.address < other.segment.end and other.segment.address < segment.end:

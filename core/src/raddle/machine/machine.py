@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -18,11 +17,12 @@ from raddle.errors import MachineError, UsageError, unknown
 from raddle.machine.board import Board, BoardCpu, BoardOptions
 from raddle.machine.chardev import CharDevice, MemoryConsole, NullDevice
 from raddle.machine.clock import MachineClock, Timer
+from raddle.machine.sizes import parse_size
 from raddle.machine.streams import parse_chardev
 from raddle.memory import AddressSpace
 from raddle.plugins import Registry, registry
 
-__all__ = ["Engine", "EngineFactory", "Hook", "Machine", "State", "VCpu", "parse_size"]
+__all__ = ["Engine", "EngineFactory", "Hook", "Machine", "State", "VCpu"]
 
 
 class VCpu(BoardCpu, Protocol):
@@ -516,15 +516,3 @@ def _consoles(serial: str | CharDevice | Sequence[str | CharDevice] | None, port
             device.close()
         raise
     return (*devices, *(NullDevice() for _ in range(ports - len(devices))))
-
-
-SIZE_PATTERN: Final = re.compile(r"(\d{1,15})(\.\d{1,9})?([kKmMgGtT]?)[iI]?[bB]?", re.ASCII)
-SIZE_SHIFT: Final = {"": 20, "k": 10, "m": 20, "g": 30, "t": 40}
-
-
-def parse_size(text: str) -> int:
-    """Bytes of a size like `512M` or `1.5G`; a plain number is MiB. Raises UsageError."""
-    match = SIZE_PATTERN.fullmatch(text)
-    if match is None:
-        raise UsageError(f"{text!r} is not a memory size: give a number and K, M or G, as in 512M")
-    return int(float(match[1] + (match[2] or "")) * (1 << SIZE_SHIFT[match[3].lower()]))
