@@ -246,6 +246,7 @@ def test_a_command_line_with_spaces_is_one_value():
         ("-drive file=x", "option '-drive' is not supported yet; the nearest that is: -initrd"),
         ("vmlinuz", "unexpected argument 'vmlinuz'; a kernel is given as -kernel vmlinuz"),
         ("-kernel", "option -kernel needs a value: -kernel FILE"),
+        ("-kernel=", "option -kernel needs the name of a file, which is empty"),
         ("-S=1", "option -S takes no value"),
         ("-smp 0", "-smp cpus must be a number of 1 or more, not '0'"),
         ("-smp x", "-smp cpus must be a number of 1 or more, not 'x'"),
@@ -336,6 +337,24 @@ def test_a_pipe_is_not_waited_for(option, tmp_path, capsys):
     assert capsys.readouterr().err.endswith("fifo: it is a pipe, not a file\n")
 
 
+def test_the_last_one_of_an_option_that_is_given_twice_counts():
+    options = parse(["-append", "one", "-append", "two", "-m", "64", "-m", "1G", "-d", "int", "-d", "exec"])
+    assert (options.append, options.memory, options.log) == ("two", "1G", ("int", "exec"))
+
+
+def test_names_do_not_steer_the_terminal(capsys):
+    assert main(["boot", "-kernel", "a\033[2J\n\udcff"]) == 2
+    assert capsys.readouterr().err == "raddle: cannot read kernel a\\x1b[2J \\udcff: No such file or directory\n"
+
+
+@pytest.mark.parametrize("words", [["--foo"], ["-smp", "2"], ["-kernel", "k", "boot"]])
+def test_options_before_the_command_are_refused(words, capsys):
+    assert main(words) == 2
+    assert capsys.readouterr().err == (
+        f"raddle: option {words[0]!r} is not supported before a command (see raddle --help)\n"
+    )
+
+
 # --- what is wrong with a machine -------------------------------------------------------------------------------
 
 
@@ -394,6 +413,13 @@ def test_log_goes_into_a_file(pretend, kernel, tmp_path, capfd):
     assert main(["boot", "-kernel", kernel, "-d", "stats", "-D", str(tmp_path / "log")]) == 0
     assert "42" in (tmp_path / "log").read_text()
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_log_that_cannot_be_written_is_named(pretend, kernel, capfd):
+    pretend(powers_off())
+    assert main(["boot", "-kernel", kernel, "-d", "stats", "-D", "/dev/full"]) == 1
+    assert capfd.readouterr().err == "raddle: cannot write to log file /dev/full: No space left on device\n"
 
 
 def test_serial_into_a_file(pretend, kernel, tmp_path, capfd):

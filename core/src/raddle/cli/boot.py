@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import sys
 import threading
@@ -28,6 +29,9 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 MONITOR_PIECE: Final = 4096
 """Bytes that a monitor takes at a time; more are never waiting."""
+
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What writing to the log fails with; of other files that are written to, the error says which one it is."""
 
 INSIDE: Final = frozenset({"accel", "guest_errors", "stats"})
 """Log items that need nothing of the engine."""
@@ -208,12 +212,20 @@ def _devices(options: BootOptions) -> Iterator[tuple[list[CharDevice], CharDevic
 @contextlib.contextmanager
 def _log(path: str | None) -> Iterator[TextIO]:
     """Where `-d` writes to."""
-    with contextlib.ExitStack() as opened:
-        stream = sys.stderr
-        if path is not None:
-            try:
-                stream = opened.enter_context(Path(path).open("w", encoding="utf-8", buffering=1))
-            except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or error
-                raise UsageError(f"cannot open log file {path}: {reason}") from None
-        yield stream
+    if path is None:
+        yield sys.stderr
+        return
+    try:
+        with _opened(path) as stream:
+            yield stream
+    except OSError as error:
+        if error.filename is not None or error.errno not in FULL:
+            raise
+        raise MachineError(f"cannot write to log file {path}: {error.strerror}") from None
+
+
+def _opened(path: str) -> TextIO:
+    try:
+        return Path(path).open("w", encoding="utf-8", buffering=1)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot open log file {path}: {getattr(error, 'strerror', None) or error}") from None

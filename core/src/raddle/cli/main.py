@@ -17,12 +17,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from raddle.cli.commands import COMMANDS, load
-from raddle.errors import RaddleError, unknown
+from raddle.errors import RaddleError, UsageError, unknown
 
 __all__ = ["main"]
 
 INTERRUPTED: Final = 130
 """128 + SIGINT, as shells report it."""
+
+OWN_OPTIONS: Final = ("-h", "--help", "--version")
 
 GC_THRESHOLD: Final = 1_000_000
 """Allocations between two searches for cyclic garbage. A start makes tens of thousands of objects that stay, and such a
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except RaddleError as error:
-        print(f"raddle: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"raddle: {_line(str(error))}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -55,6 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _line(text: str) -> str:
+    """`text` in one line; names of files may have anything in them, which the terminal is not to obey."""
+    words = " ".join(text.split())
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in words)
+
+
 def _mute() -> None:
     """Nothing more is written to the standard output, not even by the interpreter at its exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -64,6 +72,8 @@ def _dispatch(arguments: list[str]) -> int:
     command = arguments[0] if arguments else ""
     if command and not command.startswith("-") and command not in COMMANDS:
         raise unknown("command", command, COMMANDS)
+    if command.startswith("-") and command not in OWN_OPTIONS:
+        raise UsageError(f"option {command!r} is not supported before a command (see raddle --help)")
     module = load(command) if command in COMMANDS else None
     if module is not None and hasattr(module, "main"):
         status: int = module.main(arguments[1:])

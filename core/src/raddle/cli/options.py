@@ -262,6 +262,8 @@ def parse(words: Sequence[str]) -> BootOptions | str:
                 if not rest:
                     raise UsageError(f"option -{name} needs a value: -{name} {option.metavar}")
                 value = rest.pop(0)
+            if option.metavar == "FILE" and not value:
+                raise UsageError(f"option -{name} needs the name of a file, which is empty")
             option.apply(options, value)
     except _Help as answer:
         return str(answer)
@@ -292,6 +294,10 @@ def help_text() -> str:
         lines.append(f"{left:<34} {texts[0]}")
         lines += [f"{'':<34} {text}" for text in texts[1:]]
     lines += [
+        "",
+        "Of an option that is given twice the last one counts; -serial and -d add up.",
+        "",
+        "Example: raddle boot -smp 4 -m 512M -kernel vmlinuz -initrd initramfs.cpio.gz -append console=ttyAMA0",
         "",
         "While it runs: Ctrl-A X ends it, Ctrl-A C opens and closes the monitor, Ctrl-A H lists all keys.",
         "",
