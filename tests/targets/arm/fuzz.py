@@ -339,13 +339,13 @@ def work(connection: Any, begun: Any, directory: Path) -> None:
                 task: Task = connection.recv()
             except EOFError:
                 return
-            begins(None)
-            done = Round(connection.send)
+            done, current = Round(connection.send), None
             try:
                 if task.layer not in layers:
                     layers[task.layer] = task.make()
                     layers[task.layer].begins = begins
                 layer = layers[task.layer]
+                begins(None)
                 if task.data is None:
                     layer.round(Random(f"{task.seed} {task.layer} {task.number}"), done)
                 else:
@@ -384,7 +384,7 @@ class Job:
         self._process = context.Process(target=work, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
-        self._last, self._since, self._tasks = -1, 0.0, 0
+        self._last, self._since, self._tasks, self._idle = -1, 0.0, 0, 0
 
     def give(self, task: Task | None) -> None:
         self.task = task
@@ -395,14 +395,17 @@ class Job:
             self.close()
             self._start()
         self._tasks += 1
+        self._idle = int(self._begun.value)
         self.connection.send(task)
 
     def is_stuck(self, limit: float) -> bool:
-        """Whether it has been at one comparison for so many seconds, as far as calls of this method tell."""
+        """Whether it has been at one comparison for so many seconds, as far as calls of this method tell. Before the
+        first one it imports and makes the layer, for which a small limit does not count.
+        """
         begun, now = int(self._begun.value), time.monotonic()
         if begun != self._last:
             self._last, self._since = begun, now
-        return now - self._since > limit
+        return now - self._since > (max(limit, LIMIT_SECONDS) if begun == self._idle else limit)
 
     def hung(self, limit: float) -> Finding:
         """Kill it and begin anew; what it was at."""
@@ -427,7 +430,7 @@ class Job:
             lines = Path(self._directory.name, "stack").read_text().splitlines()[:STACK_LINES]
             text = "\n".join([text, *lines])
         what = None
-        with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
+        if int(self._begun.value) != self._idle:
             what = pickle.loads(Path(self._directory.name, "now").read_bytes())
         self.close()
         self._start()
