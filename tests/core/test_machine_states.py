@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ LIMIT = 30
 
 def test_a_closed_machine_says_so() -> None:
     with Machine(kernel=GUESTS / "hello.elf") as machine:
+        cpu: Any = machine.cpus[0]
         machine.start()
         machine.wait(LIMIT)
     for question in (
@@ -34,6 +36,15 @@ def test_a_closed_machine_says_so() -> None:
         lambda: machine.cpus[0].regs.pc,
         lambda: machine.cpus[0]["r0"],
         lambda: machine.memory[0x4000_0000],
+    ):
+        with pytest.raises(MachineError, match="the machine is closed"):
+            question()
+    for question in (
+        lambda: cpu.regs.pc,
+        lambda: cpu["r0"],
+        lambda: cpu.regs.__setattr__("r0", 1),
+        lambda: cpu.pc,
+        cpu.info,
     ):
         with pytest.raises(MachineError, match="the machine is closed"):
             question()

@@ -196,8 +196,9 @@ def test_firmware_is_entered_at_zero(build, file):
     [
         ({"cpus": 9}, "1 to 8 CPUs, not 9"),
         ({"cpus": 0}, "1 to 8 CPUs, not 0"),
-        ({"memory": 4 << 30}, "1 to 3072 MiB of RAM, not 4096 MiB"),
-        ({"memory": 4096}, "1 to 3072 MiB of RAM, not 0.00390625 MiB"),
+        ({"memory": 4 << 30}, "1 MiB to 3 GiB of RAM, not 4 GiB"),
+        ({"memory": 100 << 40}, "1 MiB to 3 GiB of RAM, not 100 TiB"),
+        ({"memory": 4096}, "1 MiB to 3 GiB of RAM, not 4 KiB"),
         ({"memory": MIB, "kernel": GUESTS / "hello.elf"}, "does not fit into the RAM of 1 MiB"),
         ({"memory": 4 * MIB, "initrd": "big"}, "does not fit into the RAM of 4 MiB .*-m"),
         ({"initrd": "/nonexistent"}, "cannot read initrd"),

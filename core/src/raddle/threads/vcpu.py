@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from raddle.errors import MachineError
 from raddle.ir.types import Type
 from raddle.runtime._native import ffi, lib
 from raddle.runtime.layout import COMMON
@@ -67,8 +68,14 @@ class VCpu:
         self._work: deque[Callable[[], None]] = deque()
 
     def close(self) -> None:
-        """Its native part is about to be no more: what is asked of it from now on raises TypeError."""
-        self.env = self.header = None
+        """Its native part is about to be no more: what is asked of it from now on raises MachineError."""
+        del self.env, self.header
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for what is not there alone: a closed vCPU has no native part."""
+        if name in ("env", "header"):
+            raise MachineError("the machine is closed: what it held is gone; ask before close(), or within `with`")
+        raise AttributeError(f"a vCPU has no {name!r}")
 
     # -- state ---------------------------------------------------------------------------------------------------------
 

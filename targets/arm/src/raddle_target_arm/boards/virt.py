@@ -19,6 +19,7 @@ from raddle.machine.clock import MachineClock
 from raddle.machine.devicetree import Tree, cells, make_tree
 from raddle.machine.lines import Line
 from raddle.machine.loaders import read_file
+from raddle.machine.sizes import size_text
 from raddle.memory import PAGE_SIZE
 from raddle_target_arm.attach import attach
 from raddle_target_arm.boot import plan, plan_firmware
@@ -65,7 +66,7 @@ class Virt(Board):
             raise UsageError(f"machine virt has 1 to {MAX_CPUS} CPUs, not {options.cpus}")
         if not RAM_MIN <= options.memory <= RAM_MAX:
             raise UsageError(
-                f"machine virt has {RAM_MIN >> 20} to {RAM_MAX >> 20} MiB of RAM, not {options.memory / 2**20:g} MiB"
+                f"machine virt has {size_text(RAM_MIN)} to {size_text(RAM_MAX)} of RAM, not {size_text(options.memory)}"
             )
         size = options.memory & -PAGE_SIZE
         self.gic = Gic(options.cpus, self.memory)
