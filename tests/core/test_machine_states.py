@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import sys
 import threading
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -186,3 +188,13 @@ def test_timers_that_fire_while_a_machine_is_closed(capfd: pytest.CaptureFixture
         with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
             rearm_for_ever(machine)
     assert not capfd.readouterr().err
+
+
+def test_a_machine_that_is_closed_is_freed() -> None:
+    with Machine(kernel=GUESTS / "hello.elf") as machine:
+        machine.start()
+        machine.wait(LIMIT)
+    parts = [ref(machine), ref(machine.engine), ref(machine.engine.translator), ref(machine.board)]
+    del machine
+    gc.collect()
+    assert [part() for part in parts] == [None] * 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 
 class Line(Protocol):
@@ -37,15 +37,17 @@ class Board(Protocol):
         """
 
 
-_boards: WeakKeyDictionary[Any, Board] = WeakKeyDictionary()
+_boards: WeakKeyDictionary[Any, ref[Board]] = WeakKeyDictionary()
+"""Both sides are weak: a board knows its CPUs, and would keep them and itself for ever. Its machine holds it."""
 
 
 def attach(board: Board, cpus: Sequence[Any]) -> None:
     """Put vCPUs on a board; for the board's ``connect``. Before the machine runs."""
     for cpu in cpus:
-        _boards[cpu] = board
+        _boards[cpu] = ref(board)
 
 
 def board_of(cpu: Any) -> Board | None:
     """The vCPU's board; None for a machine without one."""
-    return _boards.get(cpu)
+    board = _boards.get(cpu)
+    return None if board is None else board()
