@@ -139,20 +139,20 @@ class Translator:
 
         When its first instruction cannot be fetched, enters the guest's exception instead.
         """
-        started = thread_time_ns()
         want = lib.raddle_wanted(env)
         answer = want.answer
         if answer != lib.RADDLE_WANTED:
             answer = lib.raddle_translate(env)
         while answer == lib.RADDLE_WANTED:
+            started = thread_time_ns()
             self._supply(want)
+            self.total_ns += thread_time_ns() - started
             answer = lib.raddle_translate(env)
         if answer == lib.RADDLE_ERROR:
             raise MachineError("there is no memory for more translations")
         if self._listeners and answer == lib.RADDLE_INSTALL_OK:
             self._tell(want)
         self.misses += 1
-        self.total_ns += thread_time_ns() - started
         return int(answer)
 
     def block(self, mode: int, data: bytes, pc: int) -> Block:
