@@ -14,7 +14,6 @@ is modelled by one that the host keeps in the same kind of place.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Final
 
 from raddle.ir.types import Hole
 from raddle.translate.pattern import Pattern
@@ -109,10 +108,6 @@ class Model:
         """Whether all registers are in `FrontEnd.registers`."""
 
 
-NO_MODEL: Final = Model((), {}, True)
-"""Of instructions whose registers are not renamed."""
-
-
 class Models:
     """Finds and keeps models. Thread-safe: two threads may make the same model; either will do."""
 
@@ -130,6 +125,13 @@ class Models:
             model = self._known[ascending, numbers] = self._make(numbers, ascending)
         return model
 
+    def none(self, numbers: tuple[int, ...]) -> Model:
+        """What stands for a model where the host does not rename registers."""
+        return Model((), {}, self._inside(numbers))
+
+    def _inside(self, numbers: tuple[int, ...]) -> bool:
+        return all(number < len(self._places) for number in numbers)
+
     def _make(self, numbers: tuple[int, ...], ascending: int) -> Model:
         count = len(self._places)
         chosen: dict[int, int] = {}
@@ -145,4 +147,4 @@ class Models:
             chosen[number] = last = candidate
             taken.add(candidate)
         model = tuple(chosen.get(number, number) for number in numbers)
-        return Model(model, chosen, all(number < count for number in numbers))
+        return Model(model, chosen, self._inside(numbers))

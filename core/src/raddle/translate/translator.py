@@ -22,7 +22,7 @@ from raddle.runtime._native import ffi, lib
 from raddle.translate.families import Families
 from raddle.translate.frontend import FrontEnd, InstructionSet
 from raddle.translate.pattern import Pattern
-from raddle.translate.sharing import NO_MODEL, Models, Sharing
+from raddle.translate.sharing import Models, Sharing
 
 _EPILOGUE: Final = 1 << 63
 """In the key of an epilogue; as in internal.h."""
@@ -172,6 +172,10 @@ class Translator:
             entries += [] if epilogue is None else [self._extra_entry(epilogue)]
         return self.joiner.join(entries, pc)
 
+    def instruction(self, mode: int, word: int, size: int, context: int, pc: int) -> Block:
+        """The block of one instruction, as if it were at `pc`; for tests and tools."""
+        return self.joiner.join([self._word(self._mode(mode), word, size, context)], pc)
+
     # -- what the runtime lacks ----------------------------------------------------------------------------------------
 
     def _supply(self, want: Any) -> None:
@@ -264,12 +268,12 @@ class Translator:
         # In a context the code may end with that for the next one, which goes into the block mode.
         mode_class = sharing.mode_class if not context else -1
         kept = word & sharing.key_mask & (sharing.literal_mask if open_literal else -1)
+        numbers = sharing.numbers(word)
         if self.backend.renames:
-            numbers = sharing.numbers(word)
             model = self._models.model(numbers, len(numbers) - len(sharing.names))
             operands |= sharing.operands(model.numbers)
         else:
-            model, kept = NO_MODEL, word & pattern.key_mask
+            model, kept = self._models.none(numbers), word & pattern.key_mask
         common = model.inside and mode_class >= 0
         scope = mode.shared[mode_class] if common else mode.own
         key_mode = mode.mode & self.frontend.mode_masks[mode_class] if common else mode.mode
