@@ -90,7 +90,8 @@ class FrontEnd(ABC):
     mode_masks: Sequence[int] = ()
     """Bits of the block mode that classes of instructions depend on, at most two classes: see ``Sharing``."""
     routines: Mapping[str, RoutineBuilder]
-    """IR routines by name. Names that the runtime calls, as routines or as Python helpers:
+    """IR routines by name; a board's devices may bring others, and replace one by its name
+    (``AddressSpace.add_routines``). Names that the runtime calls, as routines or as Python helpers:
 
     ``tlb_fill(address, access | mmu_index << 8, size) -> 0, or a fault code``: translate and call ``tlb_set``;
     ``fault(address, access | mmu_index << 8, code)``: enter the guest's exception; pc and insn_extra are exact;
