@@ -246,6 +246,8 @@ class Translator:
 
     def _supply_word(self, mode: _Mode, word: int, size: int, context: int) -> None:
         with self._lock:
+            if lib.raddle_memo_word(self.joiner.memo, mode.mode, word | context << 32) != ffi.NULL:
+                return  # another thread was faster
             pattern = mode.set.decode(word, size)
             if pattern is None:
                 template = self._template((size, word, context, mode.mode), mode, None, word, size, context, {}, {})
