@@ -168,6 +168,11 @@ class Instructions(Layer):
         case = vfp.case
         result = InterpreterRunner(MODE_SWP).run(case)
         found = [] if runs_on(case, result) else result.differences(self.peer.run_vfp(Vfp(case)).result)
+        if (
+            found
+        ):  # Unicorn keeps translations of earlier cases, and may go on into one, or fail to, at a branch's target
+            self.peer = UnicornPrograms()
+            found = result.differences(self.peer.run_vfp(Vfp(case)).result)
         expected = InterpreterRunner().run(case)
         is_it = case.table == "t16" and case.word >> 8 == 0xBF and case.word & 0xF
         # IT would leave the ISB after the case in its block; a branch to itself never ends on the host; the abort with

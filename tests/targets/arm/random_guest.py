@@ -370,6 +370,8 @@ class LongTables(Tables):
     BLOCK_SLOT: Final = FRAMES - 0x4000_0000 >> 21
     SLOTS: Final = (3, BLOCK_SLOT, 0x0F, 0x13, 0x80, 0xFF, 0x1FF)
     """Second-level indices of test addresses; none with which the guest's own table has an entry."""
+    lower = 0
+    """TTBCR.T0SZ."""
 
     def __init__(self, random: Random, *, exact: bool) -> None:
         super().__init__(random, exact=exact)
@@ -480,23 +482,27 @@ class LongTables(Tables):
         words = [*movw(0, 1 << 31), mcr(0, *TTBCR), *movw(0, self.random.getrandbits(32)), mcr(0, 10, 0, 2, 0)]
         return words + self._ttbr(0, self._first(0), self.asids[0]) + self._ttbr(1, self._first(self.HIGH), 7)
 
+    def _low(self, space: int) -> int:
+        """The table for TTBR0, by the size of its region."""
+        return self._first(space) if self.lower < 2 else self._second_table(space, self.random.choice(self.TOPS))
+
     def switch(self, space: int) -> list[int]:
-        words = [*self._ttbr(0, self._first(space), self.asids[space]), ISB]
-        if not self.nonglobal_only:
+        words = [*self._ttbr(0, self._low(space), self.asids[space]), ISB]
+        if not self.nonglobal_only or self.lower > 1:  # an ASID has had another table if its region is small
             words += [mcr(0, 8, 0, 7, TLBIALL), DSB, ISB]
         return words
 
     def control(self) -> list[int]:
         """Sizes of the two regions, the tables that go with them, and walks switched off, without the guest's own."""
         random = self.random
-        lower, upper = random.choice(((0, 0), (0, 0), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0), (3, 0), (7, 0)))
-        value = 1 << 31 | lower | upper << 16
-        if lower > 1:
+        self.lower, upper = random.choice(((0, 0), (0, 0), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0), (3, 0), (7, 0)))
+        value = 1 << 31 | self.lower | upper << 16
+        if self.lower > 1:
             value |= (1 << 7) * (random.randrange(4) == 0)  # EPD0
         else:
             value |= (1 << 23) * (random.randrange(4) == 0)  # EPD1
         space = random.randrange(self.spaces)
-        low = self._first(space) if lower < 2 else self._second_table(space, random.choice(self.TOPS))
+        low = self._low(space)
         high = self._first(self.HIGH) if upper < 2 else self._second_table(self.HIGH, 3)
         # The tables for both are in place before the sizes: with the guest's own code in either.
         words = [*movw(2, value), *movw(3, low), *movw(4, self.asids[space] << 16), *movw(5, high)]
