@@ -17,7 +17,7 @@ import pytest
 from raddle import Machine
 from raddle.errors import MachineError, UsageError
 
-ffi = pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built").ffi
+pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built")
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
 
 GUESTS = Path(__file__).parents[1] / "guests/arm/prebuilt"
@@ -69,7 +69,7 @@ def test_close_waits_for_who_holds_the_machine(held: bool) -> None:
         with machine.hold() if held else nullcontext():
             asking.set()
             answer.wait(LIMIT)
-            if machine.engine.context != ffi.NULL:
+            if not machine.engine.closed:
                 alive.set()
 
     def close() -> None:
@@ -198,3 +198,38 @@ def test_a_machine_that_is_closed_is_freed() -> None:
     del machine
     gc.collect()
     assert [part() for part in parts] == [None] * 4
+
+
+@pytest.mark.parametrize("name", ["vCPU 0", "vCPU 1", "raddle-machine"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_start_that_fails_leaves_nothing_behind(
+    name: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread is there or not when its start fails: what interrupts it may come after either."""
+    begin = threading.Thread.start
+
+    for begun in (False, True):
+
+        def start(thread: threading.Thread, begun: bool = begun) -> None:
+            if thread.name != name or begun:
+                begin(thread)
+            if thread.name == name:
+                raise error("no more threads")
+
+        with monkeypatch.context() as patched, Machine(cpus=2, kernel=GUESTS / "endless-loop.elf") as machine:
+            patched.setattr(threading.Thread, "start", start)
+            with pytest.raises(MachineError if error is RuntimeError else error):
+                machine.start()
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith(("vCPU", "raddle-machine"))]
+
+
+def test_a_closed_engine_says_so() -> None:
+    with Machine(kernel=GUESTS / "hello.elf") as machine:
+        engine: Any = machine.engine
+        timer = engine.timer(print)
+    for question in (engine.stats, engine.pause, engine.clock_ns, lambda: engine.timer(print), timer.cancel):
+        with pytest.raises(MachineError, match="the machine is closed"):
+            question()
+    for manager in (engine.exclusive(), engine.big_lock):
+        with pytest.raises(MachineError, match="the machine is closed"), manager:
+            pass

@@ -7,10 +7,12 @@ import argparse
 import re
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from keyword import iskeyword
 from pathlib import Path
 from typing import Final
 
 from raddle.errors import RaddleError, UsageError
+from raddle.plugins import registry
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 SUFFIX: Final = ".template"
@@ -27,6 +29,10 @@ def run(arguments: argparse.Namespace) -> int:
     name: str = arguments.name
     if not NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no name for a guest: lower-case letters, digits and _, a letter first")
+    if iskeyword(name):
+        raise UsageError(f"{name!r} is no name for a guest: it is a word of Python's")
+    if name in registry().names("target"):
+        raise UsageError(f"there is a guest {name} already: its package would take the place of the one installed")
     directory: Path = arguments.directory or Path(f"raddle-target-{name}")
     if directory.exists():
         raise UsageError(f"{directory} exists already")

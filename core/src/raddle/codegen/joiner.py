@@ -29,6 +29,8 @@ class Joiner:
         rules.word_bits = config.word.bits
         rules.page_bits = config.page_bits
         if backend.renames:
+            if len(registers) > lib.RADDLE_REGISTERS:
+                raise MachineError(f"the guest has {len(registers)} registers; at most 32 can be given as `registers`")
             rules.register_count = len(registers)
             rules.places = _alike([backend.place(field) for field in registers])
         kept = [

@@ -189,7 +189,7 @@ class Hooks:
         """Bring the runtime into line with the tables. Every vCPU leaves its block on the way."""
         engine = self._engine
         with self._applying:
-            if engine.context == ffi.NULL:
+            if engine.closed:
                 return
             with engine.exclusive():
                 if not self._probes.settled:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from raddle.errors import RaddleError
-from raddle.runtime._native import ffi, lib
+from raddle.runtime._native import lib
 
 if TYPE_CHECKING:
     from raddle.threads.vcpu import VCpu
@@ -24,7 +24,7 @@ def around(cpu: VCpu) -> list[str]:
 
     While the machine stands, that is paused or stopped and not yet closed.
     """
-    if cpu.engine.context == ffi.NULL:
+    if cpu.engine.closed:
         return []
     pc = cpu.pc
     before = _before(cpu, pc)

@@ -445,8 +445,13 @@ class Machine:
 
     def _watch(self) -> None:
         if self._supervisor is None:
-            self._supervisor = threading.Thread(target=self._supervise, name="raddle-machine", daemon=True)
-            self._supervisor.start()
+            supervisor = threading.Thread(target=self._supervise, name="raddle-machine", daemon=True)
+            try:
+                supervisor.start()
+            except RuntimeError as error:
+                self.engine.stop()
+                raise MachineError(f"cannot start the thread that waits for the vCPUs: {error}") from None
+            self._supervisor = supervisor
 
     def _supervise(self) -> None:
         """On a thread of its own: wait for the vCPUs' end, however it comes."""

@@ -46,34 +46,34 @@ WatchHook = Callable[[VCpu, int, int, bool, int], None]
 class Timer:
     """Calls a function or an IR routine once, under the big lock, when virtual time reaches a deadline.
 
-    Methods: any thread.
+    Methods: any thread. They raise MachineError when the engine is closed.
     """
 
-    def __init__(self, context: Any, number: int) -> None:
-        self._context = context
+    def __init__(self, engine: Engine, number: int) -> None:
+        self._engine = engine
         self.number = number
 
     def set(self, deadline_ns: int) -> None:
         """Arm the timer, or move its deadline."""
-        lib.raddle_timer_set(self._context, self.number, max(0, deadline_ns))
+        lib.raddle_timer_set(self._engine.context, self.number, max(0, deadline_ns))
 
     def cancel(self) -> None:
         """Disarm the timer."""
-        lib.raddle_timer_cancel(self._context, self.number)
+        lib.raddle_timer_cancel(self._engine.context, self.number)
 
 
 class BigLock:
     """The native recursive big lock as a context manager. The GIL is released while it is waited for."""
 
-    def __init__(self, context: Any) -> None:
-        self._context = context
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._owner = 0
         self._depth = 0
         self.timer_thread = 0
         """The native thread that calls timers' callbacks, always under the lock."""
 
     def __enter__(self) -> None:
-        lib.raddle_big_lock(self._context)
+        lib.raddle_big_lock(self._engine.context)
         self._owner = threading.get_ident()
         self._depth += 1
 
@@ -81,7 +81,7 @@ class BigLock:
         self._depth -= 1
         if not self._depth:
             self._owner = 0
-        lib.raddle_big_unlock(self._context)
+        lib.raddle_big_unlock(self._engine.context)
 
     @property
     def held(self) -> bool:
@@ -126,6 +126,8 @@ class Engine:
         self._stopping = False
         self._parked = 0
         self._threads: list[threading.Thread] = []
+        self._live = 0
+        """Threads that run vCPUs, or are about to; those that come when the engine is stopping turn back."""
 
         flags = lib.RADDLE_FLAG_DUAL_MAP
         if self.parallel:
@@ -140,11 +142,11 @@ class Engine:
         config.fetch_index_shift = frontend.fetch_index_shift
         config.wfe_limit_us = 0 if self.icount else WFE_LIMIT_US
         config.code_size = CODE_SIZE
-        self.context = lib.raddle_context_new(config, callbacks.CALLBACKS)
-        if self.context == ffi.NULL:
+        self._context = lib.raddle_context_new(config, callbacks.CALLBACKS)
+        if self.closed:
             raise MachineError(f"the runtime cannot be set up: {os.strerror(ffi.errno)}")
         callbacks.ENGINES[callbacks.address(self.context)] = self
-        self.big_lock = BigLock(self.context)
+        self.big_lock = BigLock(self)
         if icount_shift is not None:
             lib.raddle_icount_shift(self.context, icount_shift)
         self.callees = Callees(self.context, frontend, memory)
@@ -167,6 +169,17 @@ class Engine:
         self.callees.compile_routines(self.backend)
         self._map_memory()
         self._make_cpus(ncpus)
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._context == ffi.NULL)
+
+    @property
+    def context(self) -> Any:
+        """The runtime's: raddle_context *. Raises MachineError when the engine is closed."""
+        if self.closed:
+            raise MachineError("the machine is closed: what it held is gone; ask before close(), or within `with`")
+        return self._context
 
     # -- building ------------------------------------------------------------------------------------------------------
 
@@ -259,15 +272,13 @@ class Engine:
 
         Raises MachineError when the engine is closed.
         """
-        if self.context == ffi.NULL:
-            raise MachineError("the machine is closed, and its clock gone")
         return int(lib.raddle_clock_ns(self.context))
 
     def timer(self, callback: Callable[[], None]) -> Timer:
         """A disarmed timer that calls `callback` under the big lock. Raises MachineError when there are too many."""
         number = self._new_timer(lib.RADDLE_TIMER_PYTHON, len(self.timer_callbacks), ffi.NULL)
         self.timer_callbacks.append(self._profile.timer(callback) if self._profile else callback)
-        return Timer(self.context, number)
+        return Timer(self, number)
 
     def routine_timer(self, cpu: VCpu, routine: str) -> Timer:
         """A disarmed timer at whose deadline `cpu`'s thread, between two blocks or in its sleep, runs an IR routine
@@ -275,7 +286,7 @@ class Engine:
         no such routine, or there are too many timers.
         """
         number = self.callees.number(Callee(CalleeKind.ROUTINE, routine))
-        return Timer(self.context, self._new_timer(lib.RADDLE_TIMER_CALLEE, number, cpu.env))
+        return Timer(self, self._new_timer(lib.RADDLE_TIMER_CALLEE, number, cpu.env))
 
     def _new_timer(self, kind: int, value: int, env: Any) -> int:
         number = int(lib.raddle_timer_new(self.context, kind, value, env))
@@ -305,8 +316,12 @@ class Engine:
                 for cpu in group:
                     cpu.thread = thread
                 self._threads.append(thread)
-            for thread in self._threads:
-                thread.start()
+            try:
+                for thread in self._threads:
+                    thread.start()
+            except RuntimeError as error:
+                self.stop()
+                raise MachineError(f"cannot start a thread for each vCPU: {error}") from None
 
     @property
     def paused(self) -> bool:
@@ -338,14 +353,15 @@ class Engine:
         """End all threads for good. Returns at once; `join` waits."""
         with self._condition:
             self._stopping = True
-            if self.context != ffi.NULL:
+            if not self.closed:
                 lib.raddle_stop(self.context)
             self._condition.notify_all()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until all threads have ended, `timeout` seconds at most; whether they have. Raises the first error."""
         for thread in self._threads:
-            thread.join(timeout)
+            if thread.ident is not None:
+                thread.join(timeout)
             if thread.is_alive():
                 return False
         if self.error is not None:
@@ -353,14 +369,18 @@ class Engine:
         return True
 
     def close(self) -> None:
-        """Free everything native. All threads must have ended."""
-        if self.context == ffi.NULL:
-            return
+        """Free everything native, when the threads have ended; they must have been stopped."""
+        with self._condition:
+            self._stopping = True
+            while self._live:
+                self._condition.wait()
+            if self.closed:
+                return
         address = callbacks.address(self.context)
         lib.raddle_context_free(self.context)  # its timers may call until then
         callbacks.ENGINES.pop(address, None)
         with self._condition:
-            self.context = ffi.NULL
+            self._context = ffi.NULL
         for cpu in self.cpus:
             callbacks.CPUS.pop(callbacks.address(cpu.env), None)
             cpu.close()
@@ -387,6 +407,10 @@ class Engine:
     # -- threads -------------------------------------------------------------------------------------------------------
 
     def _thread(self, schedule: Callable[[Engine, Sequence[VCpu]], None], cpus: Sequence[VCpu]) -> None:
+        with self._condition:
+            if self._stopping:  # the start was interrupted, and the engine may be closed already
+                return
+            self._live += 1
         clock = ThreadClock([cpu.index for cpu in cpus])
         self.clocks.append(clock)
         try:
@@ -395,6 +419,9 @@ class Engine:
             self.fail(error, cpus[0] if len(cpus) == 1 else None)
         finally:
             clock.stop()
+            with self._condition:
+                self._live -= 1
+                self._condition.notify_all()
 
     def park(self) -> bool:
         """A vCPU was told to stop: wait while the machine is paused. Whether it is to go on."""

@@ -9,6 +9,7 @@ linear functions of its other bits.
 from __future__ import annotations
 
 from itertools import product
+from math import prod
 from struct import Struct
 from typing import Final
 
@@ -31,7 +32,6 @@ class Families:
         self._pattern = pattern
         self._names = sharing.names if registers else ()
         self._list = sharing.list_name if registers else ""
-        self._register_count = registers
         self._verdicts: dict[tuple[int, int], bool] = {}
         self._linears: dict[tuple[str, int], bytes] = {}
         renamed = (*self._names, self._list) if self._list else self._names
@@ -61,7 +61,7 @@ class Families:
         return fixed
 
     def _always_holds(self, number: int, word: int) -> bool:
-        """Whether the predicate holds for all registers, if the other fields are as in ``word``."""
+        """Whether the predicate holds for all register numbers, if the other fields are as in ``word``."""
         predicate, registers = self._predicates[number]
         pattern = self._pattern
         others = 0
@@ -72,10 +72,10 @@ class Families:
         verdict = self._verdicts.get(key)
         if verdict is None:
             choices = [
-                range(self._register_count) if letter in registers else (pattern.letter(letter, word),)
+                range(1 << pattern.letter_width(letter)) if letter in registers else (pattern.letter(letter, word),)
                 for letter in predicate.letters
             ]
-            verdict = self._register_count ** len(registers) <= _MOST_VALUES and all(
+            verdict = prod(map(len, choices)) <= _MOST_VALUES and all(
                 predicate.function(*values) for values in product(*choices)
             )
             self._verdicts[key] = verdict

@@ -86,7 +86,7 @@ class FrontEnd(ABC):
     """The two bits of the block mode from this one on are the MMU index of instruction fetches."""
     state: StateLayout
     registers: Sequence[Field] = ()
-    """The general registers by number, as the numbers of ``InstructionSet.sharing`` mean them."""
+    """The general registers by number, at most 32, as the numbers of ``InstructionSet.sharing`` mean them."""
     mode_masks: Sequence[int] = ()
     """Bits of the block mode that classes of instructions depend on, at most two classes: see ``Sharing``."""
     routines: Mapping[str, RoutineBuilder]

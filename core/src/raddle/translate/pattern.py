@@ -192,6 +192,10 @@ class Pattern:
                     mask &= ~((1 << width) - 1 << shift)
         return mask
 
+    def letter_width(self, name: str) -> int:
+        """The width of the field `name` in bits."""
+        return sum(width for _, width in self.letters[name])
+
     def letter_bits(self, name: str, value: int = -1) -> int:
         """The bits of a word that hold the bits `value` of the field `name`."""
         bits = 0

@@ -127,7 +127,8 @@ class ArmFrontEnd(FrontEnd):
         masks = "".join(
             letter if cpu["masks"] & bit else "-" for letter, bit in (("A", 0x100), ("I", 0x80), ("F", 0x40))
         )
-        processor_mode = _MODE_NAMES[cpu["cpsr_m"]]
+        number = cpu["cpsr_m"]
+        processor_mode = _MODE_NAMES.get(number, f"mode {number:#x}")  # in the middle of a reset it is none
         state = "T32" if mode & MODE_T else "A32"
         endian = " big-endian" if mode & MODE_E else ""
         lines.append(f"cpsr {flags} {masks} {processor_mode} {state}{endian} ge={cpu['ge']:x} it={it_state(mode):02x}")

@@ -103,15 +103,21 @@ int raddle_memo_model(raddle_memo *memo, raddle_known_family *family, uint32_t n
         return -1;
     int answer = -1;
     pthread_mutex_lock(&memo->lock);
+    if (number >= memo->template_count) {
+        pthread_mutex_unlock(&memo->lock);
+        return -1;
+    }
     struct template *t = memo_template(memo, number);
     struct model *m;
     shape(memo, &r);
     if (model_of(family, &r))
         answer = 1;
     else if ((m = arena_take(&memo->arena, sizeof *m))) {
-        memcpy(t->registers, r.numbers, sizeof t->registers);
-        t->register_count = count;
-        t->fixed = fixed;
+        if (!t->register_count) { /* it may be the model of several families, with the same registers */
+            memcpy(t->registers, r.numbers, sizeof t->registers);
+            t->register_count = count;
+            t->fixed = fixed;
+        }
         m->count = count;
         m->template = t;
         memcpy(m->shape, r.shape, sizeof m->shape);

@@ -298,7 +298,8 @@ raddle_memo *raddle_memo_new(const struct raddle_rules *rules)
     memo->word_mask = rules->word_bits == 64 ? UINT64_MAX : ((uint64_t)1 << rules->word_bits) - 1;
     memo->modes = calloc(MODE_SLOTS, sizeof *memo->modes);
     memo->encodings = table_new(memo);
-    if (!memo->modes || !memo->encodings || rules->register_count > RADDLE_REGISTERS || stub_keep(memo, &memo->rules.entry) || stub_keep(memo, &memo->rules.leave) ||
+    if (!memo->modes || !memo->encodings || rules->register_count > RADDLE_REGISTERS ||
+        stub_keep(memo, &memo->rules.entry) || stub_keep(memo, &memo->rules.leave) ||
         stub_keep(memo, &memo->rules.chainable) || stub_keep(memo, &memo->rules.indirect)) {
         raddle_memo_free(memo);
         return NULL;
