@@ -10,7 +10,7 @@
  *   timer_lock        timers
  *   cpu.tlb_lock      one vCPU's TLB entries
  *   cpu.queue_lock    one vCPU's flush records
- *   exclusive_lock, cpu.sleep_lock, idle_lock: leaves, held for a few instructions
+ *   memo.lock, sync_lock, exclusive_lock, cpu.sleep_lock, idle_lock: leaves, held for a few instructions
  *
  * A vCPU is `running` between cpu_begin and cpu_end (exclusive sections wait for that to end) and `in_code` while it
  * may use TLB entries without looking at its flush queue first (TLB barriers wait for that to end, or for the queue to
