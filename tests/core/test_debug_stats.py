@@ -121,7 +121,9 @@ def test_report_of_a_machine_that_was_not_profiled_or_did_not_run():
 
 def test_report_with_instruction_counting():
     stats = finished("hello", "single", 1, icount="shift=2")
-    assert re.search(r"^instructions \(icount\) +[\d ]+$", report.report(stats), re.MULTILINE)
+    text = report.report(stats)
+    assert re.search(r"^instructions \(icount\) +[\d ]+$", text, re.MULTILINE)
+    assert re.search(r"^execution hash +[\da-f]{16}$", text, re.MULTILINE)
 
 
 def test_timers_have_a_stopwatch():

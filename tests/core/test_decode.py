@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from raddle.ir.types import Hole
 from raddle.translate.decode import UNDEFINED, Function, Pattern, Table, TableError, check_names
+from raddle.translate.families import Families
+from raddle.translate.sharing import Sharing
 
 FUNCTIONS: dict[str, Function] = {
     "value": lambda a: a,
@@ -290,3 +292,12 @@ def test_decoder_and_overlaps_against_every_word(drawn: list[tuple[str, list[tup
 
 def test_undefined_words_have_no_pattern() -> None:
     assert parse(f"{UNDEFINED} 0000 ----").compile().decode(0) is None
+
+
+def test_a_family_is_of_one_number_where_a_predicate_may_fail_for_another() -> None:
+    """Also for numbers beyond the registers that can be renamed: 0 to 7 here, of four bits."""
+    table = Table.parse("A 0000 aaaa bbbb cccc ?even(a) ?value(b)", "test.dec", 16, FUNCTIONS | {"value": lambda a: 1})
+    pattern = table.compile().decode(0x0246)
+    assert pattern is not None
+    fixed = Families(Sharing(pattern, ("a", "b", "c")), 8).fixed_bits(0x0246, open_literal=False)
+    assert fixed == 0xFFFF_FF00

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from raddle.cli.main import main
+from raddle.plugins import registry
 
 
 def test_writes_a_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,7 +24,7 @@ def test_writes_a_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
             ast.parse(text)
 
 
-@pytest.mark.parametrize("name", ["", "Acme", "a-b", "1st", "a/b", "..", "é"])
+@pytest.mark.parametrize("name", ["", "Acme", "a-b", "1st", "a/b", "..", "é", "class"])
 def test_refuses_names_that_are_no_module(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new-target", name, str(tmp_path / "x")]) == 2
     assert "is no name for a guest" in capsys.readouterr().err
@@ -40,3 +41,9 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "file").write_text("")
     assert main(["new-target", "acme", str(tmp_path / "file" / "x")]) == 1
     assert capsys.readouterr().err.startswith("raddle: cannot write")
+
+
+def test_refuses_the_name_of_a_guest_that_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = registry().names("target")[0]
+    assert main(["new-target", name, str(tmp_path / "x")]) == 2
+    assert f"there is a guest {name} already" in capsys.readouterr().err

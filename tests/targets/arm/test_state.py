@@ -98,3 +98,5 @@ def test_describe(system: Any) -> None:
     assert "r1=deadbeef" in text
     assert "cpsr -Z--- AIF svc A32" in text
     assert "pc=" in text
+    system.update(cpsr_m=0)  # what another thread may see in the middle of a reset
+    assert "mode 0x0" in FRONT_END.describe(system)
