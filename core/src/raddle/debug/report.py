@@ -132,10 +132,8 @@ def breakdown(stats: Stats, thread: Mapping[str, Any]) -> dict[str, int]:
 
     translation = _spent(stats, ["translation"], "cpu_ns", thread["cpus"])
     python = _spent(stats, ["MMIO", "helper"], "cpu_ns", thread["cpus"])
-    sync = total("tlb_sync_ns")
     execution = thread["cpu_ns"] - translation - python
-    # A barrier turns in a loop before it sleeps.
-    sync = min(sync, max(0, execution))
+    sync = min(total("tlb_sync_ns"), max(0, execution))
     joining = min(total("join_ns"), max(0, execution - sync))
     result = {
         "execution": max(0, execution - sync - joining),
@@ -190,7 +188,7 @@ def _times(stats: Stats) -> list[str]:
         if len(values) == len(known):
             cells = [_seconds(value, wall) for value, wall in zip(values, walls, strict=True)]
             lines.append(_row(name, *cells, *([_seconds(sum(values), sum(walls))] if several else [])))
-    lines.append("GIL, a core: what is left of the wall time, so with waits for exclusive sections of other vCPUs.")
+    lines.append("GIL, a core: what is left of the wall time, so with waits for exclusive sections and in TLB barriers.")
     if not stats["paths"]:
         lines.append("Translation and Python are in `execution`: -d stats measures them apart.")
     return lines

@@ -417,7 +417,7 @@ struct raddle_cpu_stats {
     uint64_t sleeps, sleep_ns; /* waits for an interrupt or event */
     uint64_t python_ns;        /* in Python callbacks, waiting for the GIL included */
     uint64_t big_lock_wait_ns;
-    uint64_t tlb_syncs, tlb_sync_ns; /* barriers that waited for other vCPUs */
+    uint64_t tlb_syncs, tlb_sync_ns; /* barriers that waited for other vCPUs, and their CPU time */
     uint64_t tlb_records;            /* flushes that other vCPUs asked for */
     uint64_t notdirty;               /* stores to pages with code */
     uint64_t joins, join_ns;         /* blocks made in raddle_run, from the memo alone */

@@ -87,8 +87,8 @@ void tlb_synchronise(struct raddle_cpu *self)
         if (!other || other == self)
             continue;
         for (; !is_done(other, self->sync_tickets[i]); turn++) {
-            if (!start)
-                start = now_ns();
+            if (!turn)
+                start = cpu_ns();
             queue_drain(self);
             if (turn < SYNC_SPINS)
                 continue;
@@ -106,9 +106,9 @@ void tlb_synchronise(struct raddle_cpu *self)
             pthread_cond_broadcast(&ctx->sync_over);
         pthread_mutex_unlock(&ctx->sync_lock);
     }
-    if (start) {
+    if (turn) {
         self->stats.tlb_syncs++;
-        self->stats.tlb_sync_ns += now_ns() - start;
+        self->stats.tlb_sync_ns += cpu_ns() - start;
     }
 }
 

@@ -356,6 +356,14 @@ static inline uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* CPU time of the calling thread. */
+static inline uint64_t cpu_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 void mutex_init(pthread_mutex_t *lock, bool recursive);
 void cond_init(pthread_cond_t *cond); /* timed by the monotonic clock */
 /* Waits until `deadline` on the monotonic clock (NONE: for ever); false when it passed. */
