@@ -188,7 +188,7 @@ def _times(stats: Stats) -> list[str]:
         if len(values) == len(known):
             cells = [_seconds(value, wall) for value, wall in zip(values, walls, strict=True)]
             lines.append(_row(name, *cells, *([_seconds(sum(values), sum(walls))] if several else [])))
-    lines.append("GIL, a core: what is left of the wall time, so with waits for exclusive sections and in TLB barriers.")
+    lines.append("GIL, a core: what is left of the wall time, with waits for exclusive sections and in TLB barriers.")
     if not stats["paths"]:
         lines.append("Translation and Python are in `execution`: -d stats measures them apart.")
     return lines
