@@ -39,11 +39,18 @@ class Families:
         """Bits that are the same in all words of a family."""
         for name in (*renamed, *pattern.hole_names):
             self._fixed |= pattern.selector_bits(name)
-        self._predicates = [(predicate, self._register_letters(predicate)) for predicate in pattern.predicates]
+        self._predicates = [self._parts(predicate) for predicate in pattern.predicates]
 
-    def _register_letters(self, predicate: Operand) -> str:
-        """The fields of the predicate that are nothing but register numbers."""
-        return "".join(letter for letter in predicate.letters if letter in self._names)
+    def _parts(self, predicate: Operand) -> tuple[Operand, int, int]:
+        """The predicate, the bits of its fields that are nothing but register numbers, and those of the others."""
+        registers = others = 0
+        for letter in predicate.letters:
+            bits = self._pattern.letter_bits(letter)
+            if letter in self._names:
+                registers |= bits
+            else:
+                others |= bits
+        return predicate, registers, others
 
     def fixed_bits(self, word: int, open_literal: bool) -> int:
         """The bits that are the same in all words of the family of ``word``. With a literal that is open, those of the
@@ -51,28 +58,21 @@ class Families:
         fixed = self._fixed
         if open_literal:
             fixed &= self.sharing.literal_mask | ~self._pattern.key_mask
-        for number, (predicate, registers) in enumerate(self._predicates):
-            for letter in predicate.letters:
-                if letter not in registers:
-                    fixed |= self._pattern.letter_bits(letter)
+        for number, (_, registers, others) in enumerate(self._predicates):
+            fixed |= others
             if not self._always_holds(number, word):
-                for letter in registers:
-                    fixed |= self._pattern.letter_bits(letter)
+                fixed |= registers
         return fixed
 
     def _always_holds(self, number: int, word: int) -> bool:
         """Whether the predicate holds for all register numbers, if the other fields are as in ``word``."""
-        predicate, registers = self._predicates[number]
+        predicate, _, others = self._predicates[number]
         pattern = self._pattern
-        others = 0
-        for letter in predicate.letters:
-            if letter not in registers:
-                others |= pattern.letter_bits(letter)
         key = number, word & others
         verdict = self._verdicts.get(key)
         if verdict is None:
             choices = [
-                range(1 << pattern.letter_width(letter)) if letter in registers else (pattern.letter(letter, word),)
+                range(1 << pattern.letter_width(letter)) if letter in self._names else (pattern.letter(letter, word),)
                 for letter in predicate.letters
             ]
             verdict = prod(map(len, choices)) <= _MOST_VALUES and all(

@@ -49,7 +49,7 @@ _PLAIN: Final = ENV - 1
 class X86Template(Template):
     """A template of the x86-64 back end; its variants are compiled when they are first wanted."""
 
-    __slots__ = ("_backend", "_code", "_locals", "_open", "_variants")
+    __slots__ = ("_backend", "_variants", "code", "locals", "open_places")
 
     def __init__(
         self,
@@ -65,16 +65,16 @@ class X86Template(Template):
         # An exit on the side (an exception, say) lets the block go on after the instruction; a branch does not.
         if self.ends and code[-1].op not in _LEAVES:
             code = [*code, Instruction(Op.GOTO, Type.VOID, (), self.size)]
-        self._code = code
-        self._locals = locals
-        self._open = open_places
+        self.code = code
+        self.locals = locals
+        self.open_places = open_places
         self._variants: dict[int, Variant] = {}
 
     def variant(self, host_flags: int, dead: bool) -> Variant:
         key = host_flags << 1 | dead
         variant = self._variants.get(key)
         if variant is None:
-            variant = self._backend.compile(self, self._code, self._locals, self._open, host_flags, dead)
+            variant = self._backend.compile(self, host_flags, dead)
             self._variants[key] = variant
         return variant
 
@@ -121,30 +121,21 @@ class X86BackEnd(backend.BackEnd):
     def encode(self, form: int, fields: Sequence[Field]) -> bytes:
         return self._forms.encode(form, [self._where[field] & _PLAIN for field in fields])
 
-    def compile(
-        self,
-        template: X86Template,
-        code: list[Instruction],
-        locals: list[Local],
-        open_places: dict[int, int],
-        kind: int,
-        dead: bool,
-    ) -> Variant:
+    def compile(self, template: X86Template, kind: int, dead: bool) -> Variant:
         """Compile one variant: for what the host's flags hold before, with or without the guest's flags."""
-        if dead:
-            code = _without_flags(code, self._flag_bits)
+        code = _without_flags(template.code, self._flag_bits) if dead else template.code
         defs, uses = _flag_effects(code, self._flag_bits)
         with self._lock:
             e = self._emitter
-            e.run(code, locals, kind)
+            e.run(code, template.locals, kind)
             hot, cold = e.finish(), bytes(e.cold)
             kept = e.kind if e.touched or e.kind != kind else KIND_KEPT
             traits = pack_traits(defs, uses, kept, template.ends, e.kinds_matter and kind == KIND_NONE)
             holes = [[hole[1:] for hole in e.holes if hole[0] is in_cold] for in_cold in (False, True)]
             fixups = pack_fixups(0, e.hot_relocs, holes[0]) + pack_fixups(1, e.cold_relocs, holes[1])
-            if not open_places:
+            if not template.open_places:
                 return Variant(hot, cold, fixups, traits)
-            cuts = self._forms.cuts(e.code, e.trace, open_places)
+            cuts = self._forms.cuts(e.code, e.trace, template.open_places)
             jumps = [pack_jump(at is e.cold, field, label.position) for at, field, label in e.jumps]
             return Variant(hot, cold, fixups, traits, cuts, b"".join(jumps))
 
