@@ -5,6 +5,7 @@ import random
 import subprocess
 
 import pytest
+from tests.targets.arm.interrupt_lines import Lines
 
 from raddle.memory import AddressSpace
 from raddle_target_arm.devices.gic import IRQ, Gic
@@ -16,24 +17,13 @@ C_CTLR, PMR, BPR, IAR, EOIR, RPR, HPPIR, APR, IIDR, DIR = 0x00, 0x04, 0x08, 0x0C
 SPURIOUS = 1023
 
 
-class Cpu:
-    def __init__(self):
-        self.lines = 0
-
-    def interrupt_set(self, bits):
-        self.lines |= bits
-
-    def interrupt_clear(self, bits):
-        self.lines &= ~bits
-
-
 class Rig:
     """A controller that is on, with its CPU interfaces on and everything let through."""
 
     def __init__(self, cpus):
         self.space = AddressSpace()
         self.gic = Gic(cpus, self.space)
-        self.cpus = [Cpu() for _ in range(cpus)]
+        self.cpus = [Lines() for _ in range(cpus)]
         self.gic.connect(self.cpus)
         self.d(CTLR, 1)
         for cpu in range(cpus):

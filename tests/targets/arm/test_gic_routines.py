@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 from raddle.runtime._native import ffi, lib
+from tests.targets.arm.interrupt_lines import Lines
 
 from raddle.accel import Decision, Mode
 from raddle.errors import PluginError, UsageError
@@ -36,20 +37,10 @@ STEPS = 4000
 class Reference:
     """A controller as Python has it, and vCPUs that keep their lines."""
 
-    class Cpu:
-        def __init__(self):
-            self.lines = 0
-
-        def interrupt_set(self, bits):
-            self.lines |= bits
-
-        def interrupt_clear(self, bits):
-            self.lines &= ~bits
-
     def __init__(self, cpus):
         self.space = AddressSpace()
         self.gic = Gic(cpus, self.space)
-        self.cpus = [self.Cpu() for _ in range(cpus)]
+        self.cpus = [Lines() for _ in range(cpus)]
         self.gic.connect(self.cpus)
 
     def _face(self, base):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import fdt
 import pytest
+from tests.targets.arm.interrupt_lines import Lines
 
 from raddle.errors import UsageError
 from raddle.machine.board import BoardOptions
@@ -21,17 +22,11 @@ RAM = 0x4000_0000
 GUESTS = Path(__file__).parents[2] / "guests/arm/prebuilt"
 
 
-class Cpu:
+class Cpu(Lines):
     def __init__(self, index):
+        super().__init__()
         self.index = index
         self.calls = []
-        self.lines = 0
-
-    def interrupt_set(self, bits):
-        self.lines |= bits
-
-    def interrupt_clear(self, bits):
-        self.lines &= ~bits
 
     def power_on(self, entry, context):
         self.calls.append((entry, context))
