@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-__all__ = ["MachineError", "PluginError", "RaddleError", "UsageError", "unknown"]
+__all__ = ["MachineError", "PluginError", "RaddleError", "UsageError", "machine_closed", "unknown"]
 
 
 class RaddleError(Exception):
@@ -34,6 +34,11 @@ class PluginError(RaddleError):
         super().__init__(f"plug-in {plugin}: {reason}")
         self.plugin = plugin
         self.reason = reason
+
+
+def machine_closed() -> MachineError:
+    """The error for a question to a machine that has given back what it held."""
+    return MachineError("the machine is closed: what it held is gone; ask before close(), or within `with`")
 
 
 def unknown(what: str, given: str, known: Iterable[str]) -> UsageError:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TextIO
 
 from raddle import accel
 from raddle.accel import Decision, IcountOptions
-from raddle.errors import MachineError, UsageError, unknown
+from raddle.errors import MachineError, UsageError, machine_closed, unknown
 from raddle.machine.board import Board, BoardCpu, BoardOptions
 from raddle.machine.chardev import CharDevice, MemoryConsole, NullDevice
 from raddle.machine.clock import MachineClock, Timer
@@ -437,7 +437,7 @@ class Machine:
 
     def _require_open(self) -> None:
         if self._closed:
-            raise MachineError("the machine is closed: what it held is gone; ask before close(), or within `with`")
+            raise machine_closed()
 
     def _around(self, cpu: VCpu) -> list[str]:
         around: Callable[[VCpu], list[str]] | None = getattr(self.engine, "around", None)

@@ -16,7 +16,7 @@ from raddle.accel import Decision, Mode
 from raddle.codegen.backend import BackEnd, CodegenConfig
 from raddle.debug.hooks import Hook, Hooks
 from raddle.debug.profile import Profile, ThreadClock
-from raddle.errors import MachineError
+from raddle.errors import MachineError, machine_closed
 from raddle.ir.builder import Callee, CalleeKind
 from raddle.memory import AddressSpace
 from raddle.memory.space import IoHandler, Kind
@@ -178,7 +178,7 @@ class Engine:
     def context(self) -> Any:
         """The runtime's: raddle_context *. Raises MachineError when the engine is closed."""
         if self.closed:
-            raise MachineError("the machine is closed: what it held is gone; ask before close(), or within `with`")
+            raise machine_closed()
         return self._context
 
     # -- building ------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from raddle.errors import MachineError
+from raddle.errors import machine_closed
 from raddle.ir.types import Type
 from raddle.runtime._native import ffi, lib
 from raddle.runtime.layout import COMMON
@@ -74,7 +74,7 @@ class VCpu:
     def __getattr__(self, name: str) -> Any:
         """Called for what is not there alone: a closed vCPU has no native part."""
         if name in ("env", "header"):
-            raise MachineError("the machine is closed: what it held is gone; ask before close(), or within `with`")
+            raise machine_closed()
         raise AttributeError(f"a vCPU has no {name!r}")
 
     # -- state ---------------------------------------------------------------------------------------------------------
