@@ -4,13 +4,18 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from raddle.runtime._native import lib
 
 from raddle.codegen.backend import CodegenConfig
 from raddle.codegen.template import Block
 from raddle.ir.builder import Builder
+from raddle.translate import translator as translator_module
 from raddle.translate.decode import Decoder, Pattern
 from raddle.translate.translator import Translator
 from raddle_host_x86_64.backend import X86BackEnd
@@ -100,3 +105,52 @@ def test_most_words_are_derived(translator: Translator) -> None:
     after = translator.statistics()
     assert after["words"] - before["words"] > 500
     assert after["compiled"] - before["compiled"] < 50
+
+
+class _Lib:
+    """The runtime, where another thread runs as soon as it knows a new block mode."""
+
+    def __init__(self, other: threading.Thread, met: threading.Event) -> None:
+        self._other = other
+        self._met = met
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(lib, name)
+
+    def raddle_memo_mode(self, memo: Any, mode: Any) -> int:
+        result = int(lib.raddle_memo_mode(memo, mode))
+        self._other.start()
+        self._met.wait()
+        return result
+
+
+def test_a_word_of_a_mode_that_another_thread_is_about_to_enter(monkeypatch: pytest.MonkeyPatch) -> None:
+    translator, lock = _translator(X86BackEnd), threading.Lock()
+    met = threading.Event()
+    """The other thread waits for the lock, or is done."""
+    want = SimpleNamespace(kind=lib.RADDLE_WANT_WORD, mode=MODE_PRIVILEGED, word=0xE0810002, word_size=4, context=0)
+    failures: list[BaseException] = []
+
+    class Lock:
+        def __enter__(self) -> None:
+            if threading.current_thread() is other:
+                met.set()
+            lock.acquire()
+
+        def __exit__(self, *error: object) -> None:
+            lock.release()
+
+    def supply() -> None:
+        try:
+            translator._supply(want)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            met.set()
+
+    other = threading.Thread(target=supply)
+    monkeypatch.setattr(translator_module, "lib", _Lib(other, met))
+    monkeypatch.setattr(translator, "_lock", Lock())
+    translator._mode(MODE_PRIVILEGED)
+    other.join()
+    assert failures == []

@@ -181,9 +181,9 @@ class Translator:
     def _supply(self, want: Any) -> None:
         kind = want.kind
         if kind == lib.RADDLE_WANT_WORD:
-            self._supply_word(self._modes[want.mode], want.word, want.word_size, want.context)
+            self._supply_word(self._mode(want.mode), want.word, want.word_size, want.context)
         elif kind == lib.RADDLE_WANT_EPILOGUE:
-            mode, context = self._modes[want.mode], want.context
+            mode, context = self._mode(want.mode), want.context
             epilogue = self._extra(mode.mode, context, self.frontend.epilogue, context)
             self.joiner.enter(mode.own.table, _EPILOGUE | context << 32, epilogue, ())
         elif kind == lib.RADDLE_WANT_MODE:
@@ -199,6 +199,7 @@ class Translator:
         return entry
 
     def _mode(self, mode: int) -> _Mode:
+        """What there is of a block mode. The runtime may know it, on another thread, a moment before this does."""
         known = self._modes.get(mode)
         if known is not None:
             return known
@@ -360,7 +361,7 @@ class Translator:
     def _tell(self, want: Any) -> None:
         block = block_of(want.joined)
         data = bytes(ffi.buffer(want.data, want.size))
-        halves = self._modes[want.mode].set.unit == 2
+        halves = self._mode(want.mode).set.unit == 2
         words: list[tuple[int, int]] = []
         position = 0
         for size in block.table[4::8]:
