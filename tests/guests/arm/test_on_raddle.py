@@ -23,6 +23,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from raddle import Machine
+
 HERE = Path(__file__).resolve().parent
 PREBUILT = HERE / "prebuilt"
 RECORDED = HERE / "recorded"
@@ -141,6 +143,22 @@ def test_controls_fail(name: str, cpus: int, mode: str) -> None:
 def test_aba_shows_that_store_exclusive_compares_values() -> None:
     assert run("aba", 2)[-1].startswith("FAIL aba: ")
     assert run("aba", 1)[-1].startswith("PASS aba ")
+
+
+def counted(icount: str) -> tuple[list[int], int, int]:
+    """The execution hashes of `sleep`, its virtual time, and how long its thread had nothing to do, in nanoseconds."""
+    with Machine("virt", cpus=2, memory="256M", kernel=PREBUILT / "sleep.elf", icount=icount) as machine:
+        machine.start()
+        assert machine.wait(LIMIT) == 0
+        stats = machine.stats()
+        hashes = [cpu["trace_hash"] for cpu in stats["cpus"]]
+        return hashes, machine.engine.clock_ns(), sum(thread["idle_ns"] for thread in stats["threads"])
+
+
+def test_idle_time_is_slept_if_so_wished() -> None:
+    skipped, slept = counted("shift=auto"), counted("shift=auto,sleep=on")
+    assert slept[:2] == skipped[:2]
+    assert slept[2] > slept[1] // 2, "nothing in this guest but sleep takes virtual time"
 
 
 # --- exceptions ---------------------------------------------------------------------------------------------------

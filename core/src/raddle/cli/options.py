@@ -192,7 +192,7 @@ OPTIONS: Final = (
     ),
     Option(("display",), "none", "no screen", _display),
     Option(("accel",), "tcg[,SETTING=VALUE]", "thread=multi|single, order=native|fenced", _accelerator),
-    Option(("icount",), "shift=N|auto", "count instructions: deterministic, one thread", _set("icount")),
+    Option(("icount",), "shift=N|auto[,sleep=on|off]", "count instructions: deterministic, one thread", _set("icount")),
     Option(("no-reboot",), "", "exit instead of rebooting", _flag("reboot", False)),
     Option(("S",), "", "do not start before the monitor's `cont`", _flag("paused", True)),
     Option(("d",), "ITEM,...", "log these items; `-d help` lists them", _log),

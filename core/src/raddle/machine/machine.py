@@ -98,10 +98,8 @@ def default_engine(
 
     if icount is None:
         return NativeEngine(frontend, backend, decision, memory, ncpus)
-    if icount.sleep:
-        raise UsageError("-icount sleep=on is not supported yet; the nearest that is: sleep=off")
     shift = AUTO_ICOUNT_SHIFT if icount.shift is None else icount.shift
-    return NativeEngine(frontend, backend, decision, memory, ncpus, icount_shift=shift)
+    return NativeEngine(frontend, backend, decision, memory, ncpus, icount_shift=shift, icount_sleep=icount.sleep)
 
 
 AUTO_ICOUNT_SHIFT: Final = 3

@@ -105,12 +105,14 @@ class Engine:
         ncpus: int,
         *,
         icount_shift: int | None = None,
+        icount_sleep: bool = False,
     ) -> None:
         self.frontend = frontend
         self.decision = decision
         self.memory = memory
         self.parallel = decision.mode is Mode.MULTI
         self.icount = icount_shift is not None
+        self.icount_sleep = icount_sleep
         self.error: BaseException | None = None
         self.block_hooks: tuple[BlockHook, ...] = ()
         self.watch_hooks: tuple[WatchHook, ...] = ()

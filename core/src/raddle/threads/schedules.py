@@ -6,6 +6,7 @@ Each runs until the engine stops.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -88,8 +89,22 @@ def in_turn(engine: Engine, cpus: Sequence[VCpu]) -> None:
                 lib.raddle_wait(engine.context, _FOREVER)
 
 
+def _sleep(engine: Engine, cpus: Sequence[VCpu], limit: int) -> int:
+    """Sleep `limit` nanoseconds, or less if a vCPU can run or the engine stops; how many it were.
+
+    Kicks that let no vCPU run do not end it, so that the answer is `limit` whenever nothing comes from outside.
+    """
+    start = time.monotonic_ns()
+    with engine.idle():
+        while (slept := time.monotonic_ns() - start) < limit:
+            if lib.raddle_stopping(engine.context) or any(lib.raddle_can_run(cpu.env) for cpu in cpus):
+                return slept
+            lib.raddle_wait(engine.context, limit - slept)
+    return limit
+
+
 def counted(engine: Engine, cpus: Sequence[VCpu]) -> None:
-    """Instruction counting: slices and timers by executed instructions; idle time is skipped."""
+    """Instruction counting: slices and timers by executed instructions; idle time is skipped, or slept if so wished."""
     context = engine.context
     while True:
         ran = False
@@ -113,5 +128,6 @@ def counted(engine: Engine, cpus: Sequence[VCpu]) -> None:
             with engine.idle():
                 lib.raddle_wait(context, _FOREVER)
         else:
-            lib.raddle_icount_warp(context, max(0, deadline - lib.raddle_clock_ns(context)))
+            idle = max(0, deadline - lib.raddle_clock_ns(context))
+            lib.raddle_icount_warp(context, _sleep(engine, cpus, idle) if engine.icount_sleep else idle)
             lib.raddle_timers_run(context)
