@@ -71,7 +71,7 @@ LAYERS = (
         "devices and boards",
         "memory, devices, consoles, loaders, device trees, interrupt controller",
         tuple(f"tests/core/test_{name}.py" for name in ("chardev", "devices", "devicetree", "loaders", "memory"))
-        + ("tests/targets/*/test_gic*.py", "tests/targets/*/test_virt.py"),
+        + tuple(f"tests/targets/*/test_{name}*.py" for name in ("gic", "uart", "virt")),
     ),
     Layer(
         "user's side",

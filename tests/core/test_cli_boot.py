@@ -42,7 +42,7 @@ class FakeBoard(BoardBase):
             raise UsageError("there is nothing to boot")
         load_image(options.kernel, options.elf_machine)
         self.console = consoles[0]
-        self.uart = PL011(consoles[0], Line())
+        self.uart = PL011(consoles[0], Line(), clock)
         self.memory.add_io("uart", 0x900_0000, 0x1000, self.uart)
         self.memory.add_ram("RAM", 0x4000_0000, 0x1000)
         self.resets = 0
@@ -75,6 +75,16 @@ class FakeCpu:
 
     def info(self):
         return {"state": "running"}
+
+
+class FakeTimer:
+    """Its time never comes."""
+
+    def set(self, deadline_ns):
+        pass
+
+    def cancel(self):
+        pass
 
 
 class FakeEngine:
@@ -125,7 +135,7 @@ class FakeEngine:
         return 0
 
     def timer(self, callback):
-        raise AssertionError("no device here has a timer")
+        return FakeTimer()
 
     def stats(self):
         return {"blocks": 42}

@@ -40,7 +40,7 @@ def test_paths_count_what_the_runtime_counts(mode):
     stats = finished("hello", mode, 1)
     paths = {(path["kind"], path["name"]): path for path in stats["paths"]}
     uart = paths["MMIO", "pl011"]
-    assert uart["calls"][0] > 50
+    assert uart["calls"][0] > 1
     assert (
         sum(path["calls"][0] for (kind, _), path in paths.items() if kind in ("MMIO", "helper"))
         == (stats["cpus"][0]["count_python"])

@@ -9,7 +9,7 @@ import pytest
 from raddle.runtime._native import ffi
 
 from raddle.devices import Device, Register
-from raddle.devices.pl011 import PL011
+from raddle.devices.pl011 import HOLD_NS, PL011
 from raddle.devices.pl031 import PL031
 from raddle.errors import RaddleError
 from raddle.ir.builder import Builder
@@ -177,6 +177,44 @@ def test_functions_must_belong_to_a_register():
         type("Broken", (Device,), {"REGISTERS": (Register(0, "A"),), "write_A": function})
 
 
+# --- clocks ---------------------------------------------------------------------
+
+
+class HandClock:
+    """A clock that a test moves."""
+
+    def __init__(self):
+        self.now = 0
+        self.timers = []
+
+    def clock_ns(self):
+        return self.now
+
+    def timer(self, callback):
+        timer = HandTimer(callback)
+        self.timers.append(timer)
+        return timer
+
+    def move(self, seconds):
+        self.now += seconds * 1_000_000_000
+        for timer in self.timers:
+            if timer.deadline is not None and timer.deadline <= self.now:
+                timer.deadline = None
+                timer.callback()
+
+
+class HandTimer:
+    def __init__(self, callback):
+        self.callback = callback
+        self.deadline = None
+
+    def set(self, deadline_ns):
+        self.deadline = deadline_ns
+
+    def cancel(self):
+        self.deadline = None
+
+
 # --- PL011 ------------------------------------------------------------------------------------------------------
 
 DR, FR, LCR_H, CR, IMSC, RIS, MIS, ICR = 0x00, 0x18, 0x2C, 0x30, 0x38, 0x3C, 0x40, 0x44
@@ -187,7 +225,8 @@ class Uart:
     def __init__(self):
         self.console = MemoryConsole()
         self.line = Line()
-        self.device = PL011(self.console, self.line)
+        self.clock = HandClock()
+        self.device = PL011(self.console, self.line, self.clock)
         self.console.on_input(self.device.receive)
         self.read, self.write = self.device.read, self.device.write
 
@@ -209,6 +248,47 @@ def test_pl011_prints(uart, size):
         uart.write(DR, size, byte)
     assert uart.console.read() == "Hi\r\n"
     assert uart.read(FR, size) & 0x20 == 0
+
+
+def hold(uart, data):
+    """What native code does with bytes that are sent while it may hold them."""
+    held = uart.device._held
+    end, limit = held.words[:2]
+    assert end + len(data) <= limit
+    held.bytes[end : end + len(data)] = data
+    held.words[0] = end + len(data)
+
+
+def test_pl011_holds_what_follows_a_byte(uart):
+    uart.write(DR, 4, ord("a"))
+    assert uart.console.read() == "a"
+    hold(uart, b"bc")
+    assert uart.console.read() == ""
+    uart.write(DR, 4, ord("\n"))
+    assert uart.console.read() == "bc\n"
+
+
+def test_pl011_holds_nothing_for_long(uart):
+    uart.write(DR, 4, ord("a"))
+    hold(uart, b"bc")
+    uart.clock.move(HOLD_NS / 1e9)
+    assert uart.console.read() == "abc"
+    hold(uart, b"d")
+    uart.clock.move(HOLD_NS / 1e9)
+    assert uart.console.read() == "d"
+    uart.clock.move(HOLD_NS / 1e9)
+    with pytest.raises(AssertionError):  # then the next byte goes out at once
+        hold(uart, b"e")
+
+
+@pytest.mark.parametrize("bring_out", ["settle", "reset"])
+def test_pl011_settles(uart, bring_out):
+    uart.write(DR, 4, ord("a"))
+    hold(uart, b"bc")
+    getattr(uart.device, bring_out)()
+    assert uart.console.read() == "abc"
+    with pytest.raises(AssertionError):
+        hold(uart, b"d")
 
 
 def test_pl011_transmit_interrupt(uart):
@@ -285,41 +365,6 @@ def test_pl011_keeps_baud_rate_registers(uart):
 
 
 # --- PL031 ------------------------------------------------------------------------------------------------------
-
-
-class HandClock:
-    """A clock that a test moves."""
-
-    def __init__(self):
-        self.now = 0
-        self.timers = []
-
-    def clock_ns(self):
-        return self.now
-
-    def timer(self, callback):
-        timer = HandTimer(callback)
-        self.timers.append(timer)
-        return timer
-
-    def move(self, seconds):
-        self.now += seconds * 1_000_000_000
-        for timer in self.timers:
-            if timer.deadline is not None and timer.deadline <= self.now:
-                timer.deadline = None
-                timer.callback()
-
-
-class HandTimer:
-    def __init__(self, callback):
-        self.callback = callback
-        self.deadline = None
-
-    def set(self, deadline_ns):
-        self.deadline = deadline_ns
-
-    def cancel(self):
-        self.deadline = None
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from raddle.errors import RaddleError
-from raddle.ir.builder import Builder, native
+from raddle.ir.builder import Builder, Value, native
 from raddle.ir.types import Condition, Type
 from raddle.memory import HostMemory
 from raddle.runtime.layout import COMMON
@@ -145,16 +145,26 @@ class Device:
     def routine(self, b: Builder) -> None:
         """Build the routine of the device's region: it reads hot registers, and passes everything else on."""
         arguments = [b.get(COMMON[f"arg{n}"]) for n in range(4)]
-        offset, how = arguments[:2]
+        offset, how, value = arguments[:3]
+        self.serve(b, offset, how, value)
         with b.if_(b.and_(b.icmp(Condition.ULE, how, WORD), b.eq(b.and_(offset, WORD - 1), 0))):
             for register in self.REGISTERS:
                 if register.hot:
                     place = b.sub(offset, register.offset)
-                    start = self._memory.address + WORD * self._map.positions[register.name]
+                    start = self._address(register.name)
                     with b.if_(b.icmp(Condition.ULT, place, WORD * register.count)):
-                        value = b.call(native("host_load32"), b.add(place, start), type=Type.I64)
-                        b.ret(b.and_(value, register.readable))
+                        shown = b.call(native("host_load32"), b.add(place, start), type=Type.I64)
+                        b.ret(b.and_(shown, register.readable))
         b.ret(b.call(native("io_python"), *arguments, type=Type.I64))
+
+    def serve(self, b: Builder, offset: Value, how: Value, value: Value) -> None:
+        """What else of accesses the routine does without Python: the code returns from there. The values are I64: the
+        offset, the size in bytes | 0x100 for writes, and what is written.
+        """
+
+    def _address(self, name: str) -> int:
+        """The host's, of the storage of a register."""
+        return self._memory.address + WORD * self._map.positions[name]
 
     def _note(self, what: str, offset: int) -> None:
         """Log a guest's error, once for each register."""

@@ -6,9 +6,13 @@ from __future__ import annotations
 from collections import deque
 from typing import ClassVar, Final
 
-from raddle.devices.base import Device, Register
+from raddle.devices.base import WORD, Device, Register
+from raddle.ir.builder import Builder, Value, native
+from raddle.ir.types import Condition, Type
 from raddle.machine.chardev import CharDevice
+from raddle.machine.clock import Clock
 from raddle.machine.lines import Line
+from raddle.memory import HostMemory
 
 __all__ = ["PL011"]
 
@@ -25,12 +29,23 @@ INTERRUPT_TRANSMIT: Final = 1 << 5
 INTERRUPT_TIMEOUT: Final = 1 << 6
 INTERRUPTS: Final = 0x7FF
 
+HOLD_NS: Final = 2_000_000
+"""How long a byte may be held, in nanoseconds of the machine's clock."""
+HELD_SIZE: Final = 4096
+HELD_END, HELD_LIMIT, HELD_START = 0, 1, 8
+"""In the memory of held bytes: words with the offsets behind the last one and where room ends (0: nothing may be held),
+and the offset of the first byte."""
+
 
 class PL011(Device):
     """A UART on a character device.
 
     The line is idle whenever a byte waits, so the receive time-out has always passed: waiting data raises the receive
     and the time-out interrupt together, whatever the trigger level.
+
+    What a guest sends goes to the character device at once if nothing was sent before it for a while. The bytes that
+    follow it are held, by native code and without Python, to the end of the line, or for HOLD_NS at the most. Whoever
+    stops the vCPUs calls `settle` then.
     """
 
     NAME = "pl011"
@@ -52,16 +67,27 @@ class PL011(Device):
         *(Register(0xFE0 + 4 * n, f"ID{n}", reset=value) for n, value in enumerate(PERIPHERAL_ID)),
     )
 
-    def __init__(self, console: CharDevice, line: Line) -> None:
+    def __init__(self, console: CharDevice, line: Line, clock: Clock) -> None:
         super().__init__()
         self._console = console
         self._line = line
+        self._clock = clock
         self._received: deque[int] = deque()
+        self._held = HostMemory(HELD_SIZE, self.NAME)
+        self._held.words[HELD_END] = HELD_START
+        self._hold_over = clock.timer(self._held_long_enough)
 
     def reset(self) -> None:
         super().reset()
+        self.settle()
         self._received.clear()
         self._update()
+
+    def settle(self) -> None:
+        """Send what is held. Under the big lock, as everything else."""
+        self._hold_over.cancel()
+        self._held.words[HELD_LIMIT] = 0
+        self._send()
 
     def receive(self) -> None:
         """Take what waits in the character device, as far as there is room. Called when there is something new."""
@@ -105,7 +131,9 @@ class PL011(Device):
                 self._show_flags()
                 self._raise(INTERRUPT_RECEIVE | INTERRUPT_TIMEOUT)
         else:
-            self._console.write(bytes((value,)))
+            self._send(value)
+            self._held.words[HELD_LIMIT] = HELD_SIZE
+            self._hold_over.set(self._clock.clock_ns() + HOLD_NS)
         self._raise(INTERRUPT_TRANSMIT)
 
     def write_RSR(self, _: int, value: int, mask: int) -> None:
@@ -129,6 +157,44 @@ class PL011(Device):
 
     def write_ICR(self, _: int, value: int, mask: int) -> None:
         self._clear(value)
+
+    # --- sending
+
+    def _send(self, *last: int) -> None:
+        """Send what is held, and a byte behind it."""
+        end = self._held.words[HELD_END]
+        data = bytes(self._held.bytes[HELD_START:end]) + bytes(last)
+        self._held.words[HELD_END] = HELD_START
+        if data:
+            self._console.write(data)
+
+    def _held_long_enough(self) -> None:
+        if self._held.words[HELD_END] == HELD_START:
+            self._held.words[HELD_LIMIT] = 0
+        else:
+            self._send()
+            self._hold_over.set(self._clock.clock_ns() + HOLD_NS)
+
+    def serve(self, b: Builder, offset: Value, how: Value, value: Value) -> None:
+        """Hold the bytes that end no line and for which `write_DR` does nothing but send them, because the transmit
+        interrupt is pending already.
+        """
+        byte = b.and_(value, 0xFF)
+        held = self._held.address
+
+        def load(address: int) -> Value:
+            return b.call(native("host_load32"), b.const(address, Type.I64), type=Type.I64)
+
+        with b.if_(b.and_(b.eq(offset, 0), b.and_(b.ne(b.and_(how, 0x100), 0), b.ne(how, 0x108)))):
+            end = load(held + WORD * HELD_END)
+            room = b.icmp(Condition.ULT, end, load(held + WORD * HELD_LIMIT))
+            with b.if_(b.and_(room, b.ne(byte, ord("\n")))):
+                pending = b.ne(b.and_(load(self._address("RIS")), INTERRUPT_TRANSMIT), 0)
+                sends = b.eq(b.and_(load(self._address("CR")), CR_LOOPBACK), 0)
+                with b.if_(b.and_(pending, sends)):
+                    b.call(native("host_store8"), b.add(end, held), byte)
+                    b.call(native("host_store32"), b.const(held + WORD * HELD_END, Type.I64), b.add(end, 1))
+                    b.ret(b.const(0, Type.I64))
 
     # --- interrupts
 

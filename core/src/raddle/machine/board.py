@@ -91,3 +91,6 @@ class Board(ABC):
     @abstractmethod
     def reset(self) -> None:
         """Power-on state, images in memory, first CPU on. All vCPUs are paused."""
+
+    def settle(self) -> None:
+        """All vCPUs have been paused, or have ended: bring out what devices hold back while they run."""

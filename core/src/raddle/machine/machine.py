@@ -259,6 +259,7 @@ class Machine:
                 return
             self._require(State.RUNNING, "paused")
             self.engine.pause()
+            self._settle()
             self.state = State.PAUSED
 
     def stop(self) -> None:
@@ -460,6 +461,14 @@ class Machine:
         else:
             self._finish(None)
 
+    def _settle(self) -> None:
+        """When no vCPU runs any more, or for a while."""
+        try:
+            with self.engine.big_lock:
+                self.board.settle()
+        except Exception as error:
+            self._fail(error)
+
     def _fail(self, error: Exception) -> None:
         """An error on a thread that is no vCPU's: keep the first one and stop."""
         with self._lock:
@@ -473,6 +482,7 @@ class Machine:
             if self._error is None:
                 self._error = error
             self.state = State.STOPPED
+        self._settle()
         # Not under the lock: closing waits for threads that may be about to take it (a monitor's `stop`).
         for device in self.consoles:
             device.close()

@@ -71,7 +71,7 @@ class Virt(Board):
         size = options.memory & -PAGE_SIZE
         self.gic = Gic(options.cpus, self.memory)
         self.console = consoles[0]
-        self.uart = PL011(self.console, self.gic.spi(UART_SPI))
+        self.uart = PL011(self.console, self.gic.spi(UART_SPI), clock)
         self.rtc = PL031(clock, self.gic.spi(RTC_SPI), options.start_seconds)
         self._powered = [False] * options.cpus
         if options.bios is not None:
@@ -121,6 +121,9 @@ class Virt(Board):
                 self.memory.clear(segment.address + len(segment.data), segment.size - len(segment.data))
         self._powered = [cpu.index == 0 for cpu in self.cpus]
         self.cpus[0].power_on(self._boot.entry, 0)
+
+    def settle(self) -> None:
+        self.uart.settle()
 
     # --- power, for PSCI; under the big lock
 

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest sends is held by native code for a while, and must come out as if it were not."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from raddle import Machine
+from raddle.devices import pl011
+
+DR, CR, RIS, ICR = 0x00, 0x30, 0x3C, 0x44
+LOOPBACK, ENABLED, TRANSMIT = 0x381, 0x301, 0x20
+KERNEL = 0x4001_0000
+"""Where a raw image is entered."""
+
+MODES = (
+    pytest.param({"accelerator": "tcg,thread=multi"}, id="multi"),
+    pytest.param({"accelerator": "tcg,thread=single"}, id="single"),
+    pytest.param({"icount": "shift=auto"}, id="icount"),
+)
+
+Guest = Callable[..., AbstractContextManager[Machine]]
+
+
+def store(offset: int, value: int) -> list[int]:
+    """movw r1, #value; str r1, [r0, #offset]"""
+    return [0xE300_1000 | value >> 12 << 16 | value & 0xFFF, 0xE580_1000 | offset]
+
+
+def send(text: str) -> list[int]:
+    return [word for character in text for word in store(DR, ord(character))]
+
+
+READ_RIS = [0xE590_2000 | RIS]
+"""ldr r2, [r0, #RIS]"""
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Guest:
+    """Runs a program, with the UART's address in r0, until it has come to the endless loop that follows it."""
+
+    @contextmanager
+    def started(program: list[int], **mode: str) -> Iterator[Machine]:
+        words = [0xE3A0_0409, *program, 0xEAFF_FFFE]
+        path = tmp_path / "image"
+        path.write_bytes(struct.pack(f"<{len(words)}I", *words))
+        with Machine("virt", memory="64M", kernel=path, **mode) as machine:
+            end = KERNEL + 4 * (len(words) - 1)
+            looping = threading.Event()
+            machine.hook("block", lambda *_: looping.set(), end, end + 4)
+            machine.profile()
+            machine.start()
+            assert looping.wait(60)
+            yield machine
+
+    return started
+
+
+@pytest.fixture
+def for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held is held until something else brings it out."""
+    monkeypatch.setattr(pl011, "HOLD_NS", 1 << 50)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_end_of_a_line_is_not_waited_for(guest: Guest, mode: dict[str, str]) -> None:
+    with guest(send("one\ntwo"), **mode) as machine:
+        machine.console.expect("^one\ntwo$")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.usefixtures("for_ever")
+def test_a_pause_brings_out_what_is_held(guest: Guest, mode: dict[str, str]) -> None:
+    with guest(send("abc"), **mode) as machine:
+        assert machine.console.text == "a", "the control: the rest is held"
+        machine.pause()
+        assert machine.console.text == "abc"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.usefixtures("for_ever")
+def test_the_end_brings_out_what_is_held(guest: Guest, mode: dict[str, str]) -> None:
+    with guest(send("abc"), **mode) as machine:
+        console = machine.console
+        console.expect("^a$")
+    assert console.text == "abc"
+
+
+@pytest.mark.usefixtures("for_ever")
+def test_a_line_takes_python_twice(guest: Guest) -> None:
+    with guest(send("x" * 100 + "\n" + "y" * 100 + "\n")) as machine:
+        assert machine.console.text == "x" * 100 + "\n" + "y" * 100 + "\n"
+        assert [sum(path["calls"]) for path in machine.stats()["paths"] if path["name"] == "pl011"] == [3]
+
+
+@pytest.mark.usefixtures("for_ever")
+def test_more_than_there_is_room_for(guest: Guest) -> None:
+    with guest(send("z" * 10_000)) as machine:
+        sent = len(machine.console.text)
+        assert 10_000 - pl011.HELD_SIZE <= sent < 10_000
+        machine.pause()
+        assert machine.console.text == "z" * 10_000
+
+
+@pytest.mark.usefixtures("for_ever")
+def test_loopback_is_not_sent(guest: Guest) -> None:
+    with guest([*send("ab"), *store(CR, LOOPBACK), *send("cd"), *store(CR, ENABLED), *send("e\n")]) as machine:
+        assert machine.console.text == "abe\n"
+
+
+@pytest.mark.usefixtures("for_ever")
+def test_sending_raises_the_transmit_interrupt_again(guest: Guest) -> None:
+    with guest([*send("ab"), *store(ICR, TRANSMIT), *send("c"), *READ_RIS]) as machine:
+        machine.pause()
+        assert machine.console.text == "abc"
+        assert machine.cpus[0].regs.r2 == TRANSMIT
