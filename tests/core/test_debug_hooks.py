@@ -239,6 +239,38 @@ def test_hooks_from_many_threads(mode):
         assert not calls
 
 
+def test_no_exclusive_section_begins_while_a_vcpu_translates():
+    """What hooks put in place, and the pages they watch, must not change under a translation that needs a TLB fill."""
+    translating, began, sections = [], [], []
+    with machine("hello", "multi", 1) as one:
+        engine, miss = one.engine, one.engine.miss
+
+        def translate(env):
+            engine.flush_tlb(engine.cpus[0])
+            translating.append(env)
+            answer = miss(env)
+            translating.clear()
+            return answer
+
+        def section(begun):
+            with engine.exclusive():
+                begun.set()
+
+        def filled(cpu, event):
+            if translating and not began:
+                begun = threading.Event()
+                sections.append(threading.Thread(target=section, args=(begun,)))
+                sections[0].start()
+                began.append(begun.wait(0.3))
+
+        engine.miss = translate
+        engine.hooks.add_fill(filled)
+        one.start()
+        assert one.wait(LIMIT) == 0
+        sections[0].join(LIMIT)
+    assert began == [False]
+
+
 def test_hooks_on_a_paused_and_on_a_stopped_machine(mode):
     seen = []
     with machine("endless-count", mode) as one:

@@ -326,7 +326,7 @@ struct raddle_want { /* written by raddle_translate; the vCPU's own thread reads
 };
 int raddle_translate(void *env);
 /* Make the block that env is to run next and install it; the answer is raddle_block_install's, WANTED, FAULTED,
- * or ERROR when out of memory. */
+ * or ERROR when out of memory. On the vCPU's own thread, outside raddle_run; no exclusive section runs meanwhile. */
 struct raddle_want *raddle_wanted(void *env);
 
 /* -- running ---------------------------------------------------------------------------------------------------- */

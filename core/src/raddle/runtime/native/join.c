@@ -484,10 +484,13 @@ static int translate(struct raddle_cpu *cpu, struct raddle_want *want)
     return raddle_block_install(ctx, cpu->env, &desc);
 }
 
+/* It looks at the TLB, the callees and the watched pages, which change in exclusive sections: so it counts as running. */
 int raddle_translate(void *env)
 {
     struct raddle_cpu *cpu = cpu_of(env);
+    cpu_begin(cpu);
     cpu->want.answer = translate(cpu, &cpu->want);
+    cpu_end(cpu);
     return cpu->want.answer;
 }
 
@@ -504,7 +507,7 @@ bool translate_from_memo(struct raddle_cpu *cpu)
     if (!ctx->memo || atomic_load_explicit(&ctx->memo->listened, memory_order_relaxed))
         return false;
     uint64_t start = now_ns();
-    int answer = raddle_translate(cpu->env);
+    int answer = cpu->want.answer = translate(cpu, &cpu->want);
     cpu->stats.join_ns += now_ns() - start;
     bool made = answer != RADDLE_WANTED && answer != RADDLE_FULL && answer != RADDLE_ERROR;
     cpu->stats.joins += made;
