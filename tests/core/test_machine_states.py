@@ -233,3 +233,29 @@ def test_a_closed_engine_says_so() -> None:
     for manager in (engine.exclusive(), engine.big_lock):
         with pytest.raises(MachineError, match="the machine is closed"), manager:
             pass
+
+
+def test_an_engine_at_the_address_of_one_that_is_being_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may build one as soon as the memory is free."""
+    from raddle.runtime._native import lib
+    from raddle.threads import callbacks
+    from raddle.threads import engine as engine_module
+
+    other: Any = object()
+
+    class Lib:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(lib, name)
+
+        def raddle_context_free(self, freed: Any) -> None:
+            lib.raddle_context_free(freed)
+            callbacks.ENGINES[context] = other
+            callbacks.CPUS.update((env, other) for env in envs)
+
+    with Machine(cpus=2, kernel=GUESTS / "hello.elf") as machine:
+        engine: Any = machine.engine
+        context = callbacks.address(engine.context)
+        envs = [callbacks.address(cpu.env) for cpu in engine.cpus]
+        monkeypatch.setattr(engine_module, "lib", Lib())
+    assert callbacks.ENGINES.pop(context) is other
+    assert [callbacks.CPUS.pop(env) for env in envs] == [other, other]

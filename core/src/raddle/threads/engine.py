@@ -378,13 +378,14 @@ class Engine:
                 self._condition.wait()
             if self.closed:
                 return
-        address = callbacks.address(self.context)
-        lib.raddle_context_free(self.context)  # its timers may call until then
-        callbacks.ENGINES.pop(address, None)
+        # Before the addresses are free for another engine's; timers that call until then find nobody.
+        for cpu in self.cpus:
+            callbacks.CPUS.pop(callbacks.address(cpu.env), None)
+        callbacks.ENGINES.pop(callbacks.address(self.context), None)
+        lib.raddle_context_free(self.context)
         with self._condition:
             self._context = ffi.NULL
         for cpu in self.cpus:
-            callbacks.CPUS.pop(callbacks.address(cpu.env), None)
             cpu.close()
 
     @contextmanager
