@@ -7,6 +7,7 @@ import gc
 import platform
 import sys
 import threading
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -259,3 +260,25 @@ def test_an_engine_at_the_address_of_one_that_is_being_closed(monkeypatch: pytes
         monkeypatch.setattr(engine_module, "lib", Lib())
     assert callbacks.ENGINES.pop(context) is other
     assert [callbacks.CPUS.pop(env) for env in envs] == [other, other]
+
+
+def test_a_pause_that_somebody_takes_back_before_all_stand() -> None:
+    busy, go_on = threading.Event(), threading.Event()
+
+    def hold_up(cpu: Any, pc: int) -> None:
+        busy.set()
+        go_on.wait(LIMIT)
+
+    with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
+        engine: Any = machine.engine
+        machine.add_block_hook(hold_up)
+        machine.start()
+        assert busy.wait(LIMIT)
+        pausing = threading.Thread(target=engine.pause, daemon=True)
+        pausing.start()
+        while not engine.paused:
+            time.sleep(0.001)
+        engine.resume()
+        go_on.set()
+        pausing.join(5)
+        assert not pausing.is_alive()

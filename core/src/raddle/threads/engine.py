@@ -331,14 +331,17 @@ class Engine:
         return self._paused
 
     def pause(self) -> None:
-        """Stop all vCPUs between blocks; waits until they stand, unless called by one of their threads."""
+        """Stop all vCPUs between blocks; waits until they stand, or another thread lets them go on, unless called by
+        one of their threads.
+        """
         with self._condition:
             self._paused = True
             lib.raddle_clock_stop(self.context)
             lib.raddle_stop(self.context)
             if threading.current_thread() in self._threads:
                 return
-            while self._parked < sum(thread.is_alive() for thread in self._threads):
+            # Somebody may let them go on before they all stand: then there is nothing to wait for.
+            while self._paused and self._parked < sum(thread.is_alive() for thread in self._threads):
                 self._condition.wait(0.1)
 
     def resume(self) -> None:
