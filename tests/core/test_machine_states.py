@@ -282,3 +282,25 @@ def test_a_pause_that_somebody_takes_back_before_all_stand() -> None:
         go_on.set()
         pausing.join(5)
         assert not pausing.is_alive()
+
+
+def test_nothing_goes_on_while_a_paused_machine_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
+        engine: Any = machine.engine
+        around, resumed, before = engine.around, threading.Event(), []
+
+        def resume() -> None:
+            machine.resume()
+            resumed.set()
+
+        def slowly(cpu: Any) -> list[str]:
+            threading.Thread(target=resume).start()
+            before.append(resumed.wait(0.3))
+            return list(around(cpu))
+
+        monkeypatch.setattr(engine, "around", slowly)
+        machine.start(paused=True)
+        assert "=>" in machine.describe()
+        assert resumed.wait(LIMIT)
+        assert "=>" not in machine.describe()
+    assert before == [False]

@@ -428,8 +428,7 @@ class Machine:
                     parts.append(f"CPU {cpu.index} is off")
                     continue
                 parts += [f"CPU {cpu.index}", self.frontend.describe(cpu).rstrip()]
-                if self.state is not State.RUNNING:
-                    parts += self._around(cpu)
+                parts += self._around(cpu)
         return "\n".join(parts)
 
     # --- inside
@@ -440,7 +439,10 @@ class Machine:
 
     def _around(self, cpu: VCpu) -> list[str]:
         around: Callable[[VCpu], list[str]] | None = getattr(self.engine, "around", None)
-        return [] if around is None else around(cpu)
+        if around is None:
+            return []
+        with self._lock:  # nobody lets the vCPU go on meanwhile: its TLB is looked at, and filled
+            return [] if self.state is State.RUNNING else around(cpu)
 
     def _watch(self) -> None:
         if self._supervisor is None:
