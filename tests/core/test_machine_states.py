@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from weakref import ref
@@ -238,10 +239,8 @@ def test_a_closed_engine_says_so() -> None:
 
 def test_an_engine_at_the_address_of_one_that_is_being_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another thread may build one as soon as the memory is free."""
-    from raddle.runtime._native import lib
-    from raddle.threads import callbacks
-    from raddle.threads import engine as engine_module
-
+    module: Any = import_module("raddle.threads.engine")
+    lib, callbacks = module.lib, module.callbacks
     other: Any = object()
 
     class Lib:
@@ -257,7 +256,7 @@ def test_an_engine_at_the_address_of_one_that_is_being_closed(monkeypatch: pytes
         engine: Any = machine.engine
         context = callbacks.address(engine.context)
         envs = [callbacks.address(cpu.env) for cpu in engine.cpus]
-        monkeypatch.setattr(engine_module, "lib", Lib())
+        monkeypatch.setattr(module, "lib", Lib())
     assert callbacks.ENGINES.pop(context) is other
     assert [callbacks.CPUS.pop(env) for env in envs] == [other, other]
 
@@ -304,3 +303,22 @@ def test_nothing_goes_on_while_a_paused_machine_is_described(monkeypatch: pytest
         assert resumed.wait(LIMIT)
         assert "=>" not in machine.describe()
     assert before == [False]
+
+
+def test_a_reset_waits_for_who_holds_the_big_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Input comes on threads of its own, which know no pause: it must not find devices that are half reset."""
+    with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
+        board, engine, held = machine.board, machine.engine, []
+        reset = board.reset
+
+        def look() -> None:
+            held.append(engine.big_lock.held)
+            reset()
+
+        monkeypatch.setattr(board, "reset", look)
+        machine.start()
+        machine.request_reset()
+        deadline = time.monotonic() + LIMIT
+        while len(held) < 2 and time.monotonic() < deadline:
+            time.sleep(0.001)
+    assert held == [True, True]

@@ -67,7 +67,7 @@ class Board(ABC):
     """Made in three steps: `__init__` builds the memory map and the devices and loads the images, `connect` wires the
     vCPUs, and `reset` (also the first one) puts everything into its state at power-on and starts the first CPU.
 
-    Everything after `__init__` is called under the big lock, or before the machine runs.
+    `connect` is called before the machine runs, everything after it under the big lock.
     """
 
     NAME: ClassVar[str]

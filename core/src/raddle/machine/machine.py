@@ -230,7 +230,8 @@ class Machine:
         """Power the machine on; returns at once. With `paused` it waits for `resume` before its first instruction."""
         with self._lock:
             self._require(State.READY, "started")
-            self.board.reset()
+            with self.engine.big_lock:  # input may come already
+                self.board.reset()
             for cpu in self.engine.cpus:
                 cpu.drain()  # so that what is set before the first instruction stays
             for device in self.consoles:
@@ -352,7 +353,8 @@ class Machine:
         with self._lock, suppress(UsageError):  # it may have stopped meanwhile
             self._require(State.RUNNING, "reset")
             self.engine.pause()
-            self.board.reset()
+            with self.engine.big_lock:  # input still comes
+                self.board.reset()
             self.engine.resume()
 
     # --- looking into it
