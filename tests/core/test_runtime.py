@@ -258,6 +258,19 @@ def test_a_page_without_code_left_is_stored_to_at_full_speed(machine: Machine) -
     assert notdirty() == 2
 
 
+@pytest.mark.parametrize(("guest", "result"), [(b"abcd", "RADDLE_INSTALL_RACED"), (b"ABCD", "RADDLE_INSTALL_OK")])
+def test_a_translation_that_takes_longer_than_its_page_holds_code(machine: Machine, guest: bytes, result: str) -> None:
+    """The last block of the page dies by a store to another page, and then stores to the page are not seen."""
+    second = RAM + 0x1000
+    assert machine.install(second - 2, b"\xc3") == lib.RADDLE_INSTALL_OK
+    machine.memory[0x1100:0x1104] = b"abcd"
+    version = lib.raddle_code_begin(machine.context, second)
+    time.sleep(0.05)
+    machine.helper("phys_store8", second - 1, 1)
+    machine.memory[0x1100:0x1104] = b"ABCD"
+    assert machine.install(second + 0x100, b"\xc3", guest=guest, version=version) == getattr(lib, result)
+
+
 def test_slow_load_and_store_reach_ram_and_devices(machine: Machine) -> None:
     h = machine.header
     h.arg0, h.arg1 = RAM + 0x10, 0xDDCCBBAA

@@ -266,8 +266,11 @@ static void page_recount(struct raddle_context *ctx, struct page *page, uint64_t
         link = &b->page_next[which];
     }
     atomic_store(&page->lines, lines);
-    if (!page->blocks && milliseconds() - page->begun > TRANSLATION_TIME)
+    if (!page->blocks && milliseconds() - page->begun > TRANSLATION_TIME) {
         atomic_store(&page->code, 0);
+        /* Stores are not seen from now on: a translation that is late after all must look at the bytes again. */
+        atomic_fetch_add(&page->version, 1);
+    }
 }
 
 bool block_overlaps(const struct raddle_context *ctx, const struct raddle_block *b, uint64_t paddr, uint64_t size)

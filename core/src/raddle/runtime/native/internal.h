@@ -68,7 +68,7 @@ struct jump_entry {
 /* Guest physical memory. Regions never change once vCPUs run. */
 struct page {
     _Atomic uint64_t lines;      /* which 1/64ths hold translated code; written under code_lock */
-    _Atomic uint32_t version;    /* counts stores while `code` is set */
+    _Atomic uint32_t version;    /* counts stores while `code` is set, and when it falls */
     _Atomic uint32_t code;       /* translations exist or are being made; written under code_lock */
     uint32_t begun;              /* when the last translation of it began, in 2**20 ns; under code_lock */
     struct raddle_block *blocks; /* list through page_next; under code_lock */
