@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -619,6 +620,37 @@ def test_watched_pages_that_an_access_crosses_into(machine: Machine, watched: in
     h.arg0 = RAM + 0xFFD
     assert lib.raddle_slow_load(machine.env, 0, WORD) == 0
     assert machine.watched == [(RAM + 0xFFD, 4, True, 0x04030201), (RAM + 0xFFD, 4, False, 0x04030201)]
+
+
+@pytest.mark.parametrize("address", [RAM + 0x104, RAM + 0xFFE])
+def test_a_page_that_is_taken_away_while_somebody_is_told_of_a_store(machine: Machine, address: int) -> None:
+    """Another vCPU may flush the TLB then, and counts on nobody's storing by the old entry."""
+
+    def taken(*access: Any) -> None:
+        machine.protection = lambda page: 1 if page & ~0xFFF == RAM else 7
+        machine.helper("tlb_flush")
+
+    lib.raddle_watch_set(machine.context, ffi.new("uint64_t[]", [RAM]), 1)
+    told: Any = SimpleNamespace(append=taken)
+    machine.watched = told
+    machine.header.arg0, machine.header.arg1 = address, 0x04030201
+    assert lib.raddle_slow_store(machine.env, 0, WORD) == 1
+    assert [(where, access) for where, access, _, _ in machine.faults] == [(address, 1)]
+    assert not any(machine.memory[0:0x2000])
+
+
+def test_a_page_that_is_taken_away_while_the_next_one_is_looked_up(machine: Machine) -> None:
+    def protection(address: int) -> int:
+        if address == RAM + 0x1000:
+            machine.protection = lambda page: 1 if page & ~0xFFF == RAM else 7
+            machine.helper("tlb_flush")
+        return 7
+
+    machine.protection = protection
+    machine.header.arg0, machine.header.arg1 = RAM + 0xFFE, 0x04030201
+    assert lib.raddle_slow_store(machine.env, 0, WORD) == 1
+    assert [(where, access) for where, access, _, _ in machine.faults] == [(RAM + 0xFFE, 1)]
+    assert not any(machine.memory[0:0x2000])
 
 
 def test_big_endian_atomics_and_stores(machine: Machine) -> None:

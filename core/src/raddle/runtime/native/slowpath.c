@@ -141,14 +141,16 @@ static uint64_t paddr_of(const struct access *a, const struct probe *probe, uint
     return probe->paddr | (address & (a->cpu->context->page_size - 1));
 }
 
-static void watch(const struct access *a, const struct probe *probe, bool is_write, uint64_t value)
+/* Whether somebody was told: that is out of code, so that what was found in the TLB may have been flushed meanwhile. */
+static bool watch(const struct access *a, const struct probe *probe, bool is_write, uint64_t value)
 {
     struct raddle_cpu *cpu = a->cpu;
     if (!(probe->comparator & RADDLE_TLB_WATCH) || !cpu->context->callbacks.watch)
-        return;
+        return false;
     bool was_in_code = leave_code(cpu);
     cpu->context->callbacks.watch(cpu->env, a->address, a->size, is_write, value);
     return_to_code(cpu, was_in_code);
+    return true;
 }
 
 /* -- loads ------------------------------------------------------------------------------------------------------ */
@@ -246,25 +248,41 @@ static uint32_t store_part(struct access *a, const struct probe *probe, uint64_t
     return 0;
 }
 
+/* Finds the entries of both pages that a store crosses: 0, or the code of the fault that it meets at *faulted. Filling
+ * one may be out of code, so that the other is looked up again. */
+static uint32_t fill_both(struct access *a, uint64_t second, struct probe *probes, uint64_t *faulted)
+{
+    uint32_t first_size = (uint32_t)((second - a->address) & a->cpu->context->word_mask);
+    do {
+        *faulted = a->address;
+        uint32_t code = tlb_fill(a->cpu, a->address, first_size, ACCESS_WRITE, a->index, &probes[0]);
+        if (code)
+            return code;
+        *faulted = second;
+        code = tlb_fill(a->cpu, second, a->size - first_size, ACCESS_WRITE, a->index, &probes[1]);
+        if (code)
+            return code;
+    } while (!tlb_probe(a->cpu, a->address, ACCESS_WRITE, a->index, &probes[0]));
+    return 0;
+}
+
 /* Both pages are known to be writable before the first byte is stored. */
 static uint32_t store_crossing(struct access *a, uint64_t value)
 {
     struct raddle_context *ctx = a->cpu->context;
-    uint64_t second = ((a->address | (ctx->page_size - 1)) + 1) & ctx->word_mask;
+    uint64_t second = ((a->address | (ctx->page_size - 1)) + 1) & ctx->word_mask, faulted;
     uint32_t first_size = (uint32_t)(ctx->page_size - (a->address & (ctx->page_size - 1)));
     struct probe probes[2];
-    uint32_t code = tlb_fill(a->cpu, a->address, first_size, ACCESS_WRITE, a->index, &probes[0]);
+    uint32_t code = fill_both(a, second, probes, &faulted);
     if (code)
-        return fault(a, a->address, code);
-    code = tlb_fill(a->cpu, second, a->size - first_size, ACCESS_WRITE, a->index, &probes[1]);
-    if (code)
-        return fault(a, second, code);
+        return fault(a, faulted, code);
     if (changes_itself(a, &probes[0], a->address, first_size) ||
         changes_itself(a, &probes[1], second, a->size - first_size))
         return run_alone(a, 0);
     struct probe both = probes[0];
     both.comparator |= probes[1].comparator & RADDLE_TLB_WATCH;
-    watch(a, &both, true, swapped(a, value));
+    if (watch(a, &both, true, swapped(a, value)) && (code = fill_both(a, second, probes, &faulted)))
+        return fault(a, faulted, code);
     for (uint32_t i = 0; i < a->size; i++) {
         uint64_t address = (a->address + i) & ctx->word_mask;
         code = store_part(a, &probes[i >= first_size], address, 1, value >> (8 * i) & 0xff);
@@ -288,8 +306,10 @@ uint32_t raddle_slow_store(void *env, uint64_t retaddr, uint32_t oi)
         return fault(&a, a.address, code);
     if (changes_itself(&a, &probe, a.address, a.size))
         return run_alone(&a, 0);
-    watch(&a, &probe, true, value);
-    code = store_part(&a, &probe, a.address, a.size, swapped(&a, value));
+    if (watch(&a, &probe, true, value))
+        code = tlb_fill(a.cpu, a.address, a.size, ACCESS_WRITE, a.index, &probe);
+    if (!code)
+        code = store_part(&a, &probe, a.address, a.size, swapped(&a, value));
     return code ? fault(&a, a.address, code) : finish(&a, 0);
 }
 
