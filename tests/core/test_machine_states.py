@@ -8,6 +8,7 @@ import platform
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
@@ -322,3 +323,63 @@ def test_a_reset_waits_for_who_holds_the_big_lock(monkeypatch: pytest.MonkeyPatc
         while len(held) < 2 and time.monotonic() < deadline:
             time.sleep(0.001)
     assert held == [True, True]
+
+
+class Meeting(list[Any]):
+    """A list to which another thread adds, if it can, while this one does."""
+
+    def __init__(self, values: list[Any], add: Callable[[], object]) -> None:
+        super().__init__(values)
+        self.others = [threading.Thread(target=add)]
+
+    def append(self, value: Any) -> None:
+        super().append(value)
+        if self.others:
+            other = self.others.pop()
+            other.start()
+            other.join(0.3)
+
+
+def test_two_threads_add_a_function() -> None:
+    with Machine(kernel=GUESTS / "hello.elf") as machine:
+        engine: Any = machine.engine
+        callees, numbers = engine.callees, []
+
+        def add() -> None:
+            numbers.append(callees.add_python(print, 0))
+
+        callees.python = Meeting(callees.python, add)
+        add()
+        while len(numbers) < 2:
+            time.sleep(0.001)
+    assert len(set(numbers)) == 2
+
+
+def test_two_threads_make_a_timer() -> None:
+    fired: set[str] = set()
+    with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
+        engine: Any = machine.engine
+        timers = []
+
+        def add(name: str) -> None:
+            timers.append(engine.timer(lambda: fired.add(name)))
+
+        new = engine._new_timer
+
+        def new_timer(*arguments: Any) -> int:
+            engine._new_timer = new
+            other.start()
+            other.join(0.3)
+            return int(new(*arguments))
+
+        other = threading.Thread(target=add, args=("other",))
+        engine._new_timer = new_timer
+        add("one")
+        other.join(LIMIT)
+        machine.start()
+        for timer in timers:
+            timer.set(0)
+        deadline = time.monotonic() + 5
+        while len(fired) < 2 and time.monotonic() < deadline:
+            time.sleep(0.001)
+    assert fired == {"one", "other"}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -35,6 +36,8 @@ class Callees:
         self._routine_numbers = {name: helpers.FIRST_ROUTINE + index for index, name in enumerate(self._routines)}
         self.python: list[PythonCallee] = []
         """By number, from `helpers.FIRST_PYTHON` on."""
+        self._adding = threading.Lock()
+        """A new function's place in `python` is its number: one is added at a time."""
         self._python_numbers: dict[str, int] = {}
         for name, function in frontend.python_helpers.items():
             count = min(4, len(inspect.signature(function).parameters) - 1)
@@ -80,8 +83,9 @@ class Callees:
 
     def add_python(self, function: Callable[..., int | None], count: int) -> int:
         """A number under which the runtime calls `function(cpu, ...)` with `count` values. Any thread."""
-        self.python.append((function, count))
-        return helpers.FIRST_PYTHON + len(self.python) - 1
+        with self._adding:
+            self.python.append((function, count))
+            return helpers.FIRST_PYTHON + len(self.python) - 1
 
     # -- those that the runtime itself calls ---------------------------------------------------------------------------
 

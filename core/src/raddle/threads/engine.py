@@ -121,6 +121,8 @@ class Engine:
         """One a thread that runs or has run vCPUs."""
         self._profile: Profile | None = None
         self.timer_callbacks: list[Callable[[], None]] = []
+        self._adding_timer = threading.Lock()
+        """A timer's place in `timer_callbacks` is told to the runtime before it is taken: one is added at a time."""
         self.handlers: list[IoHandler] = []
         self._condition = threading.Condition()
         self._running = False
@@ -277,9 +279,12 @@ class Engine:
         return int(lib.raddle_clock_ns(self.context))
 
     def timer(self, callback: Callable[[], None]) -> Timer:
-        """A disarmed timer that calls `callback` under the big lock. Raises MachineError when there are too many."""
-        number = self._new_timer(lib.RADDLE_TIMER_PYTHON, len(self.timer_callbacks), ffi.NULL)
-        self.timer_callbacks.append(self._profile.timer(callback) if self._profile else callback)
+        """A disarmed timer that calls `callback` under the big lock. Any thread. Raises MachineError when there are too
+        many.
+        """
+        with self._adding_timer:
+            number = self._new_timer(lib.RADDLE_TIMER_PYTHON, len(self.timer_callbacks), ffi.NULL)
+            self.timer_callbacks.append(self._profile.timer(callback) if self._profile else callback)
         return Timer(self, number)
 
     def routine_timer(self, cpu: VCpu, routine: str) -> Timer:
