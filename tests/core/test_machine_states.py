@@ -8,6 +8,7 @@ import platform
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
 from importlib import import_module
@@ -383,3 +384,19 @@ def test_two_threads_make_a_timer() -> None:
         while len(fired) < 2 and time.monotonic() < deadline:
             time.sleep(0.001)
     assert fired == {"one", "other"}
+
+
+def test_several_threads_do_what_a_vcpu_that_has_ended_was_told() -> None:
+    class Queue(deque[Any]):
+        """Another thread takes what is there just after it has been seen."""
+
+        def __bool__(self) -> bool:
+            seen = len(self) > 0
+            self.clear()
+            return seen
+
+    with Machine(kernel=GUESTS / "hello.elf") as machine:
+        cpu: Any = machine.cpus[0]
+        cpu._work = Queue([lambda: None])
+        cpu.drain()
+        assert not cpu._work

@@ -167,9 +167,13 @@ class VCpu:
         self.async_run_on_cpu(run)
 
     def drain(self) -> None:
-        """Run what is queued; on this vCPU's thread, or before it has one."""
-        while self._work:
-            self._work.popleft()()
+        """Run what is queued; on this vCPU's thread, before it has one, or on any that waits after its end."""
+        while True:
+            try:
+                work = self._work.popleft()
+            except IndexError:  # not asked before: another thread may be at it, too
+                return
+            work()
 
     # -- information ---------------------------------------------------------------------------------------------------
 
