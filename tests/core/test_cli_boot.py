@@ -496,7 +496,7 @@ def test_monitor_on_a_socket(pretend, kernel, tmp_path):
             while peer.recv(1000):
                 pass
 
-    user = threading.Thread(target=talk)
+    user = threading.Thread(target=talk, daemon=True)
     user.start()
     assert main(["boot", "-kernel", kernel, "-serial", "null", "-monitor", f"unix:{path},server=on"]) == 0
     user.join(20)

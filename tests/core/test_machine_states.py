@@ -224,7 +224,10 @@ def test_a_start_that_fails_leaves_nothing_behind(
             patched.setattr(threading.Thread, "start", start)
             with pytest.raises(MachineError if error is RuntimeError else error):
                 machine.start()
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith(("vCPU", "raddle-machine"))]
+        for thread in threading.enumerate():
+            if thread.name.startswith(("vCPU", "raddle-machine")):
+                thread.join(LIMIT)
+                assert not thread.is_alive()
 
 
 def test_a_closed_engine_says_so() -> None:

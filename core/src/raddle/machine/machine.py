@@ -485,7 +485,9 @@ class Machine:
         with self._lock:
             if self._error is None:
                 self._error = error
-            self.state = State.STOPPED
+            first, self.state = self.state is not State.STOPPED, State.STOPPED
+        if not first:  # an interrupted start leaves it open who waits for the end: both do
+            return
         self._settle()
         # Not under the lock: closing waits for threads that may be about to take it (a monitor's `stop`).
         for device in self.consoles:
