@@ -559,6 +559,30 @@ def test_instruction_counting_is_exact() -> None:
         machine.close()
 
 
+def test_time_never_goes_back_when_the_clock_is_stopped_and_started(machine: Machine) -> None:
+    over = threading.Event()
+    steps_back: list[int] = []
+
+    def read() -> None:
+        last = 0
+        while not over.is_set():
+            for _ in range(200):
+                now = lib.raddle_clock_ns(machine.context)
+                if now < last:
+                    steps_back.append(last - now)
+                last = now
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        lib.raddle_clock_start(machine.context)
+        lib.raddle_clock_stop(machine.context)
+    over.set()
+    reader.join()
+    assert not steps_back
+
+
 def test_ticks(machine: Machine) -> None:
     assert machine.helper("ticks_to_ns", 62_500_000 * 10**6, 62_500_000) == 10**15
     assert machine.helper("ticks_to_ns", 1, 3) == 333_333_334

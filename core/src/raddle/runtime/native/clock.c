@@ -147,14 +147,22 @@ static void shorten_budget(struct raddle_context *ctx, uint64_t deadline)
 
 /* -- the clock -------------------------------------------------------------------------------------------------- */
 
+static uint64_t running_clock(struct raddle_context *ctx)
+{
+    return now_ns() + (uint64_t)atomic_load(&ctx->clock_offset);
+}
+
 uint64_t clock_now(struct raddle_context *ctx)
 {
     if (has_flag(ctx, RADDLE_FLAG_ICOUNT))
         return (raddle_icount(ctx) << atomic_load_explicit(&ctx->icount_shift, memory_order_relaxed)) +
                (uint64_t)atomic_load_explicit(&ctx->icount_bias, memory_order_relaxed);
-    if (atomic_load_explicit(&ctx->clock_stopped, memory_order_acquire))
-        return atomic_load_explicit(&ctx->clock_stopped_at, memory_order_relaxed);
-    return now_ns() + (uint64_t)atomic_load_explicit(&ctx->clock_offset, memory_order_acquire);
+    for (;;) { /* no lock: what a change comes in between of is thrown away, so that time never goes back */
+        uint32_t changes = atomic_load(&ctx->clock_changes);
+        uint64_t now = atomic_load(&ctx->clock_stopped) ? atomic_load(&ctx->clock_stopped_at) : running_clock(ctx);
+        if (!(changes & 1) && changes == atomic_load(&ctx->clock_changes))
+            return now;
+    }
 }
 
 uint64_t raddle_clock_ns(raddle_context *ctx)
@@ -166,8 +174,10 @@ void raddle_clock_stop(raddle_context *ctx)
 {
     pthread_mutex_lock(&ctx->timer_lock);
     if (!atomic_load(&ctx->clock_stopped)) {
-        atomic_store(&ctx->clock_stopped_at, clock_now(ctx));
+        atomic_fetch_add(&ctx->clock_changes, 1);
+        atomic_store(&ctx->clock_stopped_at, running_clock(ctx));
         atomic_store(&ctx->clock_stopped, 1);
+        atomic_fetch_add(&ctx->clock_changes, 1);
         pthread_cond_signal(&ctx->timer_changed);
     }
     pthread_mutex_unlock(&ctx->timer_lock);
@@ -177,8 +187,10 @@ void raddle_clock_start(raddle_context *ctx)
 {
     pthread_mutex_lock(&ctx->timer_lock);
     if (atomic_load(&ctx->clock_stopped)) {
+        atomic_fetch_add(&ctx->clock_changes, 1);
         atomic_store(&ctx->clock_offset, (int64_t)(atomic_load(&ctx->clock_stopped_at) - now_ns()));
         atomic_store(&ctx->clock_stopped, 0);
+        atomic_fetch_add(&ctx->clock_changes, 1);
         pthread_cond_signal(&ctx->timer_changed);
     }
     pthread_mutex_unlock(&ctx->timer_lock);

@@ -239,6 +239,7 @@ struct raddle_context {
     pthread_cond_t idle;
     _Atomic uint32_t idle_kicks; /* written under idle_lock */
 
+    _Atomic uint32_t clock_changes; /* counts beginnings and ends of changes to the next three, under timer_lock */
     _Atomic uint32_t clock_stopped;
     _Atomic uint64_t clock_stopped_at; /* virtual time when it stopped */
     _Atomic int64_t clock_offset;      /* virtual = monotonic + offset while it runs */
