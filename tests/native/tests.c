@@ -531,6 +531,35 @@ static void test_code_flush(bool mechanism)
     machine_free();
 }
 
+/* -- where a vCPU is, asked by a thread that no flush waits for ------------------------------------------------- */
+
+static void *ask_where(void *env)
+{
+    while (!atomic_load(&machine.stop)) {
+        uint64_t pc = raddle_pc(env);
+        if (pc != RAM_BASE && pc != RAM_BASE + PAGE) /* the block's, or, between two blocks, the vCPU's own */
+            atomic_fetch_add(&machine.violations, 1);
+    }
+    return NULL;
+}
+
+static void test_asked_where(bool mechanism)
+{
+    (void)mechanism;
+    machine_make(1, PARALLEL, enter_counter, fill_identity);
+    CHECK(install_now(machine.env[0], RAM_BASE, 0) == RADDLE_INSTALL_OK);
+    header_of(machine.env[0])->pc = RAM_BASE + PAGE;
+    cpu_of(machine.env[0])->retaddr = (uint64_t)(uintptr_t)machine.ctx->blocks.by_address[0]->code + 1;
+    pthread_t thread = start(ask_where, machine.env[0]);
+    for (uint32_t round = 0; round < 3000; round++) {
+        raddle_code_flush(machine.ctx, raddle_code_generation(machine.ctx));
+        CHECK(install_now(machine.env[0], RAM_BASE, 0) == RADDLE_INSTALL_OK);
+    }
+    atomic_store(&machine.stop, 1);
+    finish(thread);
+    machine_free();
+}
+
 /* -- installing: one block a key -------------------------------------------------------------------------------- */
 
 static bool same_key;
@@ -701,6 +730,7 @@ const struct test TESTS[] = {
     {"store_beside_code", test_store_beside_code, false},
     {"chains", test_chains, true},
     {"code_flush", test_code_flush, true},
+    {"asked_where", test_asked_where, false},
     {"install_once", test_install_once, true},
     {"timers", test_timers, true},
     {"misaligned_atomic", test_misaligned_atomic, true},

@@ -124,21 +124,29 @@ int raddle_restore_pc(void *env, uint64_t retaddr)
     return index;
 }
 
+/* The next two are for any thread: no flush waits for one that runs no vCPU, so code_lock keeps the blocks there. */
 uint64_t raddle_pc(void *env)
 {
     struct raddle_cpu *cpu = cpu_of(env);
-    struct raddle_block *block = cpu->retaddr ? block_of_address(cpu->context, cpu->retaddr) : NULL;
-    uint64_t pc;
+    uint64_t retaddr = cpu->retaddr, pc = cpu->header->pc;
     uint32_t extra;
-    if (!block || block_instruction(block, cpu->retaddr, &pc, &extra) < 0)
-        return cpu->header->pc;
-    return pc & cpu->context->word_mask;
+    if (!retaddr)
+        return pc;
+    pthread_mutex_lock(&cpu->context->code_lock);
+    struct raddle_block *block = block_of_address(cpu->context, retaddr);
+    if (block && block_instruction(block, retaddr, &pc, &extra) >= 0)
+        pc &= cpu->context->word_mask;
+    pthread_mutex_unlock(&cpu->context->code_lock);
+    return pc;
 }
 
 uint64_t raddle_block_at(raddle_context *ctx, uint64_t address)
 {
+    pthread_mutex_lock(&ctx->code_lock);
     struct raddle_block *block = block_of_address(ctx, address);
-    return block ? block->pc : NONE;
+    uint64_t pc = block ? block->pc : NONE;
+    pthread_mutex_unlock(&ctx->code_lock);
+    return pc;
 }
 
 /* -- jump caches ------------------------------------------------------------------------------------------------ */
