@@ -403,3 +403,34 @@ def test_several_threads_do_what_a_vcpu_that_has_ended_was_told() -> None:
         cpu._work = Queue([lambda: None])
         cpu.drain()
         assert not cpu._work
+
+
+def test_stores_beside_an_instruction_that_crosses_pages() -> None:
+    """They do not hold its translation up, which might last as long as another vCPU stores."""
+    second = 0x4000_9000
+    with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
+        engine: Any = machine.engine
+        supply, supplied = engine.translator._supply, []
+
+        def supply_and_forget(want: Any) -> None:
+            supply(want)
+            supplied.append(want)
+            engine.flush_tlb(engine.cpus[0])
+
+        def filled(cpu: Any, event: Any) -> None:
+            if supplied and event.address == second:
+                machine.memory[second - 0x800] = 1
+
+        engine.translator._supply = supply_and_forget
+        engine.hooks.add_fill(filled)
+        machine.start(paused=True)
+        machine.memory[second - 2 : second + 2] = bytes.fromhex("fff7 febf")  # b.w to itself
+        cpu: Any = machine.cpus[0]
+        cpu.regs.pc = second - 2
+        cpu.regs.mode |= 1  # T32
+        machine.resume()
+        deadline = time.monotonic() + 5
+        while not machine.stats()["installs"] and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert (machine.stats()["installs"], machine.stats()["installs_raced"]) == (1, 0)
+        assert machine.memory[second - 0x800] == 1

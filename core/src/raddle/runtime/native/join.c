@@ -474,7 +474,7 @@ static int translate(struct raddle_cpu *cpu, struct raddle_want *want)
         .version = {want->versions[0], want->versions[1]},
         .guest_size = want->size,
         .ninsns = j.count,
-        .guest = want->pages[1] == NONE ? want->data : NULL,
+        .guest = want->data,
         .code = want->joined.code,
         .code_size = want->joined.code_size,
         .hot_start = want->joined.hot_start,
