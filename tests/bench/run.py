@@ -198,20 +198,22 @@ def phases(arguments: Callable[[int], Sequence[str]], runs: int) -> list[Row]:
     """The payload's parallel phase with one vCPU and with two, and what the second one gains.
 
     A speed-up is the median over pairs that ran one after the other, because the machine's own speed changes from
-    minute to minute. Ours are four times as many as the peer's, being shorter. In the same rounds two guests of one
-    vCPU run at once, which share nothing but the machine: what they gain is what it had to give.
+    minute to minute. Ours are four times as many as the peer's, being shorter. At last two guests of one vCPU run at
+    once, which share nothing but the machine: what they gain is what it has to give.
     """
     figure = expect("PAYLOAD-OK", parallel_phase)
     ones: list[Run] = []
     twos: list[Run] = []
-    apart: list[float] = []
     theirs: list[tuple[Run, Run]] = []
     for number in range(4 * runs):
         ones.append(run(raddle(arguments(1)), figure))
         twos.append(run(raddle(arguments(2)), figure))
-        apart.append(2 * ones[-1].figure / statistics.mean(at_once(raddle(arguments(1)), 2, figure)))
         if number % 4 == 0:
             theirs.append((run(peer(arguments(1)), figure), run(peer(arguments(2)), figure)))
+    apart: list[float] = []
+    for _ in range(runs):
+        alone = run(raddle(arguments(1)), figure).figure
+        apart.append(2 * alone / statistics.mean(at_once(raddle(arguments(1)), 2, figure)))
     rows = [
         compared(f"parallel phase, {cpus} vCPU", "s", ours, [pair[cpus - 1] for pair in theirs])
         for cpus, ours in ((1, ones), (2, twos))
