@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -67,12 +68,7 @@ def run(command: Sequence[str], figure: Callable[[Run], float]) -> Run:
     started = time.monotonic()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            status, usage = wait(process, started + TIME_LIMIT)
-        except TimeoutError:
-            process.kill()
-            process.wait()
-            status, usage = 1, resource.getrusage(resource.RUSAGE_CHILDREN)
+        status, usage = wait(process)
         wall = time.monotonic() - started
         output.seek(0)
         text = output.read().decode(errors="replace")
@@ -83,16 +79,14 @@ def run(command: Sequence[str], figure: Callable[[Run], float]) -> Run:
     return result
 
 
-def wait(process: subprocess.Popen[bytes], deadline: float) -> tuple[int, resource.struct_rusage]:
-    """The child's status with its own resource usage. Raises TimeoutError."""
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return process.returncode, usage
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(0.01)
+def wait(process: subprocess.Popen[bytes]) -> tuple[int, resource.struct_rusage]:
+    """The child's status with its own resource usage; killed when it takes too long. Sleeps meanwhile."""
+    limit = threading.Timer(TIME_LIMIT, process.kill)
+    limit.start()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    limit.cancel()
+    return process.returncode, usage
 
 
 def raddle(arguments: Sequence[str]) -> list[str]:

@@ -274,11 +274,14 @@ static void *timer_thread(void *argument)
         uint32_t next = atomic_load(&ctx->clock_stopped) ? RADDLE_TIMERS : earliest(ctx);
         if (next != RADDLE_TIMERS && ctx->timers[next].deadline <= now)
             continue;
+        ctx->timer_sleeps_until = NONE;
         if (next != RADDLE_TIMERS) {
             uint64_t left = ctx->timers[next].deadline - now;
             until = now_ns() + (left < LONGEST_WAIT ? left : LONGEST_WAIT);
+            ctx->timer_sleeps_until = ctx->timers[next].deadline;
         }
         cond_wait_until(&ctx->timer_changed, &ctx->timer_lock, until);
+        ctx->timer_sleeps_until = 0;
     }
     pthread_mutex_unlock(&ctx->timer_lock);
     return NULL;
@@ -307,10 +310,10 @@ void raddle_timer_set(raddle_context *ctx, uint32_t timer, uint64_t deadline)
 {
     pthread_mutex_lock(&ctx->timer_lock);
     if (timer < ctx->timer_count) {
-        uint32_t before = earliest(ctx);
         ctx->timers[timer].deadline = deadline;
         ctx->timers[timer].sequence++;
-        if (before == RADDLE_TIMERS || before == timer || deadline < ctx->timers[before].deadline)
+        /* A thread that wakes takes a core from a vCPU. One that sleeps too short looks again. */
+        if (deadline < ctx->timer_sleeps_until)
             pthread_cond_signal(&ctx->timer_changed);
     }
     pthread_mutex_unlock(&ctx->timer_lock);

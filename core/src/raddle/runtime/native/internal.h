@@ -253,6 +253,7 @@ struct raddle_context {
     struct timer timers[RADDLE_TIMERS];
     uint32_t timer_count;
     uint64_t timers_fired;
+    uint64_t timer_sleeps_until; /* virtual time, under timer_lock: NONE without a limit, 0 when the thread is awake */
     bool timer_thread_started, timer_thread_end;
     pthread_t timer_thread;
 
