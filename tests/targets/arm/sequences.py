@@ -286,6 +286,8 @@ class _Generator:
             return False  # of sp, where addresses are kept
         if name in ("MSR_reg", "MSR_imm", "MRS") and values.get("R") and mode in (MODE_USR, MODE_SYS):
             return False  # no SPSR
+        if name in ("MSR_reg", "MSR_imm") and values["R"] and values["k"] & 4:
+            return False  # the peer keeps bits 23 to 20, which are reserved, and MRS would show them
         if name in ("MSR_reg", "MSR_imm") and not values["R"]:
             # Changes of mode are compared alone. In User mode the peer does not write E, which is allowed (B1.3.3).
             return not values["k"] & 1 and not (mode == MODE_USR and values["k"] & 2)

@@ -61,6 +61,8 @@ CPSR_PRIVILEGED: Final = CPSR_MASKS | CPSR_M_BITS
 """What no write in User mode changes."""
 CPSR_ALL: Final = 0xF80F_0000 | CPSR_IT | CPSR_E | CPSR_T | CPSR_PRIVILEGED
 """Every bit that is kept; J is none."""
+SPSR_ALL: Final = CPSR_ALL | 1 << 24
+"""What MSR writes of an SPSR (SPSRWriteByInstr, B1.3.3): J too, which a return from an exception leaves out."""
 
 LINE_IRQ, LINE_FIQ = 1, 2
 """Bits of the common field ``interrupt_request``."""

@@ -12,12 +12,12 @@ from raddle.runtime.layout import COMMON
 from raddle.translate.decode import Fields
 from raddle_target_arm.exceptions import (
     CPSR_A,
-    CPSR_ALL,
     CPSR_E,
     CPSR_F,
     CPSR_I,
     CPSR_M_BITS,
     CPSR_MASKS,
+    SPSR_ALL,
     call_firmware,
     end_after,
     exception_return,
@@ -73,7 +73,7 @@ def MRS(b: Builder, f: Fields) -> None:
 def _write_status(b: Builder, f: Fields, value: Value) -> None:
     if f.R:
         if is_privileged(f):
-            write_spsr(b, value, _bytes(f.k) & CPSR_ALL)
+            write_spsr(b, value, _bytes(f.k) & SPSR_ALL)
         else:
             undefined(b, f)
         return
