@@ -15,6 +15,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -81,11 +82,13 @@ def run(command: Sequence[str], figure: Callable[[Run], float]) -> Run:
 
 def wait(process: subprocess.Popen[bytes]) -> tuple[int, resource.struct_rusage]:
     """The child's status with its own resource usage; killed when it takes too long. Sleeps meanwhile."""
-    limit = threading.Timer(TIME_LIMIT, process.kill)
+    limit = threading.Timer(TIME_LIMIT, os.kill, (process.pid, signal.SIGKILL))
     limit.start()
-    _, status, usage = os.wait4(process.pid, 0)
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    finally:
+        limit.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
-    limit.cancel()
     return process.returncode, usage
 
 
