@@ -20,6 +20,8 @@ SLICE_NS: Final = 5_000_000
 """Round-robin: how long a vCPU runs before the next one's turn, in nanoseconds."""
 ICOUNT_SLICE: Final = 50_000
 """Instruction counting: instructions before the next vCPU's turn."""
+LONGEST_WAIT_NS: Final = 3_600_000_000_000
+"""A deadline may be so far away that the host's clock cannot count to it."""
 _FOREVER: Final = (1 << 64) - 1
 
 
@@ -90,16 +92,16 @@ def in_turn(engine: Engine, cpus: Sequence[VCpu]) -> None:
 
 
 def _sleep(engine: Engine, cpus: Sequence[VCpu], limit: int) -> int:
-    """Sleep `limit` nanoseconds, or less if a vCPU can run or the engine stops; how many it were.
+    """Sleep `limit` nanoseconds, or less if a vCPU has been kicked or the engine stops. Returns how many have passed.
 
-    Kicks that let no vCPU run do not end it, so that the answer is `limit` whenever nothing comes from outside.
+    What wakes it and has kicked no vCPU does not end it: the answer is `limit` unless something comes from outside.
     """
     start = time.monotonic_ns()
     with engine.idle():
         while (slept := time.monotonic_ns() - start) < limit:
             if lib.raddle_stopping(engine.context) or any(lib.raddle_can_run(cpu.env) for cpu in cpus):
                 return slept
-            lib.raddle_wait(engine.context, limit - slept)
+            lib.raddle_wait(engine.context, min(limit - slept, LONGEST_WAIT_NS))
     return limit
 
 
