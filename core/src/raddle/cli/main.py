@@ -65,7 +65,8 @@ def _line(text: str) -> str:
 
 def _mute() -> None:
     """Nothing more is written to the standard output, not even by the interpreter at its exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is not None:  # it is, where the process was started without
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(arguments: list[str]) -> int:

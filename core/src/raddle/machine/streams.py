@@ -142,7 +142,8 @@ class StdioDevice(CharDevice):
         """Takes typed bytes instead of the guest (the monitor, while it is open)."""
 
     def start(self) -> None:
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is, where the process was started without
+            sys.stdout.flush()
         if sys.stdin is None:  # the process was started without a standard input
             return
         self._make_raw()
