@@ -434,3 +434,20 @@ def test_stores_beside_an_instruction_that_crosses_pages() -> None:
             time.sleep(0.001)
         assert (machine.stats()["installs"], machine.stats()["installs_raced"]) == (1, 0)
         assert machine.memory[second - 0x800] == 1
+
+
+def test_a_hook_describes_a_machine_that_is_being_paused() -> None:
+    described = threading.Event()
+
+    def describe(*_: object) -> None:
+        machine.describe()
+        described.set()
+
+    with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
+        machine.hook("block", describe)
+        machine.start()
+        for _ in range(20):
+            described.clear()
+            assert described.wait(LIMIT)
+            machine.pause()
+            machine.resume()

@@ -8,11 +8,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from raddle import Machine
 from raddle.devices import pl011
+from raddle.errors import MachineError
+from raddle.machine.chardev import CharDevice
 
 DR, CR, RIS, ICR = 0x00, 0x30, 0x3C, 0x44
 LOOPBACK, ENABLED, TRANSMIT = 0x381, 0x301, 0x20
@@ -46,11 +49,11 @@ def guest(tmp_path: Path) -> Guest:
     """Runs a program, with the UART's address in r0, until it has come to the endless loop that follows it."""
 
     @contextmanager
-    def started(program: list[int], **mode: str) -> Iterator[Machine]:
+    def started(program: list[int], **options: Any) -> Iterator[Machine]:
         words = [0xE3A0_0409, *program, 0xEAFF_FFFE]
         path = tmp_path / "image"
         path.write_bytes(struct.pack(f"<{len(words)}I", *words))
-        with Machine("virt", memory="64M", kernel=path, **mode) as machine:
+        with Machine("virt", memory="64M", kernel=path, **options) as machine:
             end = KERNEL + 4 * (len(words) - 1)
             looping = threading.Event()
             machine.hook("block", lambda *_: looping.set(), end, end + 4)
@@ -120,3 +123,31 @@ def test_sending_raises_the_transmit_interrupt_again(guest: Guest) -> None:
         machine.pause()
         assert machine.console.text == "abc"
         assert machine.cpus[0].regs.r2 == TRANSMIT
+
+
+class Full(CharDevice):
+    """Has room for one piece of output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if self.pieces:
+            raise MachineError("no room")
+        self.pieces.append(data)
+
+
+@pytest.mark.parametrize("end", ["request_reset", "pause", "stop"])
+@pytest.mark.usefixtures("for_ever")
+def test_what_is_held_cannot_be_written(guest: Guest, end: str) -> None:
+    console = Full()
+
+    def run() -> None:
+        with guest(send("abc"), serial=console) as machine:
+            getattr(machine, end)()
+            machine.wait(60)
+
+    with pytest.raises(MachineError, match="no room"):
+        run()
+    assert console.pieces == [b"a"]

@@ -75,19 +75,24 @@ class PL011(Device):
         self._received: deque[int] = deque()
         self._held = HostMemory(HELD_SIZE, self.NAME)
         self._held.words[HELD_END] = HELD_START
-        self._hold_over = clock.timer(self._held_long_enough)
+        self._settled = HELD_START
+        """The offset of the first held byte that has not been sent."""
+        self._hold_timer = clock.timer(self._held_long_enough)
 
     def reset(self) -> None:
         super().reset()
-        self.settle()
+        self._hold_timer.cancel()
+        self._held.words[HELD_LIMIT] = 0
+        self._send()
         self._received.clear()
         self._update()
 
     def settle(self) -> None:
-        """Send what is held. Under the big lock, as everything else."""
-        self._hold_over.cancel()
-        self._held.words[HELD_LIMIT] = 0
-        self._send()
+        """Send what is held. It changes nothing else, so that a run that is paused goes on as if it had not been."""
+        data = bytes(self._held.bytes[self._settled : self._held.words[HELD_END]])
+        self._settled = self._held.words[HELD_END]
+        if data:
+            self._console.write(data)
 
     def receive(self) -> None:
         """Take what waits in the character device, as far as there is room. Called when there is something new."""
@@ -133,7 +138,7 @@ class PL011(Device):
         else:
             self._send(value)
             self._held.words[HELD_LIMIT] = HELD_SIZE
-            self._hold_over.set(self._clock.clock_ns() + HOLD_NS)
+            self._hold_timer.set(self._clock.clock_ns() + HOLD_NS)
         self._raise(INTERRUPT_TRANSMIT)
 
     def write_RSR(self, _: int, value: int, mask: int) -> None:
@@ -161,10 +166,9 @@ class PL011(Device):
     # --- sending
 
     def _send(self, *last: int) -> None:
-        """Send what is held, and a byte behind it."""
-        end = self._held.words[HELD_END]
-        data = bytes(self._held.bytes[HELD_START:end]) + bytes(last)
-        self._held.words[HELD_END] = HELD_START
+        """Send what is held, and a byte behind it; then nothing is held."""
+        data = bytes(self._held.bytes[self._settled : self._held.words[HELD_END]]) + bytes(last)
+        self._held.words[HELD_END] = self._settled = HELD_START
         if data:
             self._console.write(data)
 
@@ -173,7 +177,7 @@ class PL011(Device):
             self._held.words[HELD_LIMIT] = 0
         else:
             self._send()
-            self._hold_over.set(self._clock.clock_ns() + HOLD_NS)
+            self._hold_timer.set(self._clock.clock_ns() + HOLD_NS)
 
     def serve(self, b: Builder, offset: Value, how: Value, value: Value) -> None:
         """Hold the bytes that end no line and for which `write_DR` does nothing but send them, because the transmit

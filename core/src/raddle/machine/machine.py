@@ -353,6 +353,7 @@ class Machine:
         with self._lock, suppress(UsageError):  # it may have stopped meanwhile
             self._require(State.RUNNING, "reset")
             self.engine.pause()
+            self._settle()  # before devices forget what they hold; what fails stops the machine
             with self.engine.big_lock:  # input still comes
                 self.board.reset()
             self.engine.resume()
@@ -421,7 +422,7 @@ class Machine:
 
     def describe(self) -> str:
         """The registers of all CPUs, in the manner of the architecture; with the code around each one's pc unless the
-        machine runs. Raises MachineError when it is closed.
+        machine runs, or another thread is starting, pausing or resetting it. Raises MachineError when it is closed.
         """
         parts = []
         with self.hold():
@@ -443,8 +444,14 @@ class Machine:
         around: Callable[[VCpu], list[str]] | None = getattr(self.engine, "around", None)
         if around is None:
             return []
-        with self._lock:  # nobody lets the vCPU go on meanwhile: its TLB is looked at, and filled
+        # Nobody may let the vCPU go on meanwhile: its TLB is looked at, and filled. Not waited for: a hook's thread may
+        # be what the thread that has the lock waits for.
+        if not self._lock.acquire(blocking=False):
+            return []
+        try:
             return [] if self.state is State.RUNNING else around(cpu)
+        finally:
+            self._lock.release()
 
     def _watch(self) -> None:
         if self._supervisor is None:
@@ -466,7 +473,7 @@ class Machine:
             self._finish(None)
 
     def _settle(self) -> None:
-        """When no vCPU runs any more, or for a while."""
+        """When no vCPU runs any more, or for a while. What fails is kept, and stops the machine."""
         try:
             with self.engine.big_lock:
                 self.board.settle()
