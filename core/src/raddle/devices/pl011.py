@@ -89,7 +89,7 @@ class PL011(Device):
 
     def settle(self) -> None:
         """Send what is held. It changes nothing else, so that a run that is paused goes on as if it had not been."""
-        data = bytes(self._held.bytes[self._settled : self._held.words[HELD_END]])
+        data = self._unsent()
         self._settled = self._held.words[HELD_END]
         if data:
             self._console.write(data)
@@ -165,9 +165,12 @@ class PL011(Device):
 
     # --- sending
 
+    def _unsent(self) -> bytes:
+        return bytes(self._held.bytes[self._settled : self._held.words[HELD_END]])
+
     def _send(self, *last: int) -> None:
         """Send what is held, and a byte behind it; then nothing is held."""
-        data = bytes(self._held.bytes[self._settled : self._held.words[HELD_END]]) + bytes(last)
+        data = self._unsent() + bytes(last)
         self._held.words[HELD_END] = self._settled = HELD_START
         if data:
             self._console.write(data)
