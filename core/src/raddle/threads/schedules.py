@@ -20,8 +20,6 @@ SLICE_NS: Final = 5_000_000
 """Round-robin: how long a vCPU runs before the next one's turn, in nanoseconds."""
 ICOUNT_SLICE: Final = 50_000
 """Instruction counting: instructions before the next vCPU's turn."""
-LONGEST_WAIT_NS: Final = 3_600_000_000_000
-"""A deadline may be so far away that the host's clock cannot count to it."""
 _FOREVER: Final = (1 << 64) - 1
 
 
@@ -101,7 +99,7 @@ def _sleep(engine: Engine, cpus: Sequence[VCpu], limit: int) -> int:
         while (slept := time.monotonic_ns() - start) < limit:
             if lib.raddle_stopping(engine.context) or any(lib.raddle_can_run(cpu.env) for cpu in cpus):
                 return slept
-            lib.raddle_wait(engine.context, min(limit - slept, LONGEST_WAIT_NS))
+            lib.raddle_wait(engine.context, limit - slept)
     return limit
 
 

@@ -259,8 +259,6 @@ static uint32_t fire_due(struct raddle_context *ctx)
     return fired;
 }
 
-#define LONGEST_WAIT 3600000000000u
-
 static void *timer_thread(void *argument)
 {
     struct raddle_context *ctx = argument;
@@ -276,8 +274,7 @@ static void *timer_thread(void *argument)
             continue;
         ctx->timer_sleeps_until = NONE;
         if (next != RADDLE_TIMERS) {
-            uint64_t left = ctx->timers[next].deadline - now;
-            until = now_ns() + (left < LONGEST_WAIT ? left : LONGEST_WAIT);
+            until = wait_deadline(ctx->timers[next].deadline - now);
             ctx->timer_sleeps_until = ctx->timers[next].deadline;
         }
         cond_wait_until(&ctx->timer_changed, &ctx->timer_lock, until);

@@ -369,6 +369,7 @@ static inline uint64_t cpu_ns(void)
 void mutex_init(pthread_mutex_t *lock, bool recursive);
 void cond_init(pthread_cond_t *cond); /* timed by the monotonic clock */
 /* Waits until `deadline` on the monotonic clock (NONE: for ever); false when it passed. */
+uint64_t wait_deadline(uint64_t ns);
 bool cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadline);
 
 /* threads.c */

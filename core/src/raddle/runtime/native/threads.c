@@ -22,6 +22,14 @@ void cond_init(pthread_cond_t *cond)
     pthread_condattr_destroy(&attributes);
 }
 
+#define LONGEST_WAIT 3600000000000u
+
+/* The time `ns` from now, an hour at the most, which no sum overflows: who waits longer looks again. NONE: no limit. */
+uint64_t wait_deadline(uint64_t ns)
+{
+    return ns == NONE ? NONE : now_ns() + (ns < LONGEST_WAIT ? ns : LONGEST_WAIT);
+}
+
 bool cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadline)
 {
     if (deadline == NONE)
@@ -291,7 +299,7 @@ int raddle_wait(raddle_context *ctx, uint64_t ns)
     uint64_t limit = (uint64_t)ctx->config.wfe_limit_us * 1000;
     if (limit && limit < ns && any_waits_for_event(ctx))
         ns = limit;
-    uint64_t deadline = ns == NONE ? NONE : now_ns() + ns;
+    uint64_t deadline = wait_deadline(ns);
     pthread_mutex_lock(&ctx->idle_lock);
     bool in_time = true;
     while (!atomic_load(&ctx->idle_kicks) && in_time)
