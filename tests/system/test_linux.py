@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pytest
@@ -102,23 +103,38 @@ def test_boots_round_robin(payload: Path, cpus: int) -> None:
     check(boot(payload, cpus, "--accel", "tcg,thread=single"), cpus)
 
 
-def counted_boot(payload: Path, cpus: int) -> tuple[str, list[int], list[int]]:
-    """Boot with instruction counting: the console's text, and each vCPU's hash and number of instructions."""
-    machine = Machine(
+def machine(payload: Path, cpus: int, **options: Any) -> Machine:
+    return Machine(
         cpus=cpus,
         memory="512M",
         kernel=payload / "vmlinuz",
         initrd=payload / "initramfs.cpio.gz",
         append="console=ttyAMA0 panic=-1",
-        icount="shift=auto",
         reboot=False,
+        **options,
     )
-    with machine:
-        machine.start()
-        assert machine.wait(LIMIT / 2) == 0
-        hashes = [cpu["trace_hash"] for cpu in machine.cpus]
-        instructions = [cpu["count_instructions"] for cpu in machine.cpus]
-        text = machine.console.read()
+
+
+@pytest.mark.parametrize("mode", ["multi", "single"])
+def test_boots_with_a_code_buffer_that_fills_again_and_again(
+    payload: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raddle.threads.engine.CODE_SIZE", 1 << 20)
+    with machine(payload, 4, accelerator=f"tcg,thread={mode}") as one:
+        one.start()
+        assert one.wait(LIMIT) == 0
+        check(Boot(one.console.read(), 0, "", 0), 4)
+        assert one.stats()["flushes"] > 100
+
+
+def counted_boot(payload: Path, cpus: int) -> tuple[str, list[int], list[int]]:
+    """Boot with instruction counting: the console's text, and each vCPU's hash and number of instructions."""
+    with machine(payload, cpus, icount="shift=auto") as one:
+        one.start()
+        assert one.wait(LIMIT / 2) == 0
+        hashes = [cpu["trace_hash"] for cpu in one.cpus]
+        instructions = [cpu["count_instructions"] for cpu in one.cpus]
+        text = one.console.read()
     return text, hashes, instructions
 
 

@@ -254,8 +254,7 @@ class Stepped:
         while True:
             reason = lib.raddle_run(cpu.env)
             if reason == lib.RADDLE_MISS:
-                if self.engine.miss(cpu.env) == lib.RADDLE_FULL:
-                    lib.raddle_code_flush(context, lib.raddle_code_generation(context))
+                self.engine.miss(cpu.env)
             elif reason == lib.RADDLE_WORK:
                 cpu.drain()
             elif reason == lib.RADDLE_BUDGET:

@@ -372,12 +372,7 @@ class HostRunner:
             if reason == lib.RADDLE_WORK:
                 cpu.drain()
             elif reason == lib.RADDLE_MISS and not started:
-                started = True
-                if self.engine.translator.miss(cpu.env) == lib.RADDLE_FULL:
-                    lib.raddle_code_flush(self.engine.context, lib.raddle_code_generation(self.engine.context))
-                    started = False
-            elif reason == lib.RADDLE_FULL:
-                lib.raddle_code_flush(self.engine.context, lib.raddle_code_generation(self.engine.context))
+                started = self.engine.translator.miss(cpu.env) != lib.RADDLE_FULL
             else:
                 return self._finish(cpu["pc"], None)
 

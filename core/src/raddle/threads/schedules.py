@@ -26,12 +26,9 @@ _FOREVER: Final = (1 << 64) - 1
 def _serve(engine: Engine, cpu: VCpu, reason: int) -> bool:
     """What every schedule does for a reason of `raddle_run`; whether the vCPU's turn goes on."""
     if reason == lib.RADDLE_MISS:
-        if engine.miss(cpu.env) == lib.RADDLE_FULL:
-            lib.raddle_code_flush(engine.context, lib.raddle_code_generation(engine.context))
+        engine.miss(cpu.env)
     elif reason == lib.RADDLE_WORK:
         cpu.drain()
-    elif reason == lib.RADDLE_FULL:
-        lib.raddle_code_flush(engine.context, lib.raddle_code_generation(engine.context))
     else:
         return False
     return True
@@ -52,14 +49,9 @@ def _turn(engine: Engine, cpu: VCpu) -> bool:
 def alone(engine: Engine, cpus: Sequence[VCpu]) -> None:
     """Multi-threaded: this thread runs one vCPU; the runtime lets it sleep when it is halted."""
     cpu = cpus[0]
-    env = cpu.env
-    run, miss, missed, full = lib.raddle_run, engine.miss, lib.RADDLE_MISS, lib.RADDLE_FULL
     while True:
-        reason = run(env)
-        if reason == missed:
-            if miss(env) == full:
-                _serve(engine, cpu, full)
-        elif not _serve(engine, cpu, reason) and not engine.park():
+        reason = lib.raddle_run(cpu.env)
+        if not _serve(engine, cpu, reason) and not engine.park():
             return
 
 

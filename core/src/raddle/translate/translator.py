@@ -135,7 +135,7 @@ class Translator:
         }
 
     def miss(self, env: Any) -> int:
-        """Make the block that `env` is to run next; returns the runtime's answer (RADDLE_FULL: flush, then again).
+        """Make the block that `env` is to run next; returns the runtime's answer (RADDLE_FULL: run again).
 
         When its first instruction cannot be fetched, enters the guest's exception instead.
         """

@@ -18,7 +18,7 @@ enum raddle_constants {
     RADDLE_SLICE = 4,
     RADDLE_YIELD = 5,
     RADDLE_BUDGET = 6,
-    RADDLE_FULL = 7, /* answer of raddle_block_install: no room for the block; raddle_run does not say it */
+    RADDLE_FULL = 7, /* answer of raddle_block_install, raddle_translate: no room for the block */
     RADDLE_ERROR = 8,
 
     RADDLE_INSTALL_OK = 0,
@@ -326,7 +326,8 @@ struct raddle_want { /* written by raddle_translate; the vCPU's own thread reads
 };
 int raddle_translate(void *env);
 /* Make the block that env is to run next and install it; the answer is raddle_block_install's, WANTED, FAULTED,
- * or ERROR when out of memory. On the vCPU's own thread, outside raddle_run; no exclusive section runs meanwhile. */
+ * or ERROR when out of memory. After FULL the code buffer has been flushed: run again. On the vCPU's own thread, outside
+ * raddle_run; no exclusive section runs meanwhile. */
 struct raddle_want *raddle_wanted(void *env);
 
 /* -- running ---------------------------------------------------------------------------------------------------- */

@@ -484,13 +484,17 @@ static int translate(struct raddle_cpu *cpu, struct raddle_want *want)
     return raddle_block_install(ctx, cpu->env, &desc);
 }
 
-/* It looks at the TLB, the callees and the watched pages, which change in exclusive sections: so it counts as running. */
+/* It looks at the TLB, the callees and the watched pages, which change in exclusive sections: so it counts as running.
+ * Of several vCPUs that find the code buffer full at once, one flushes it: the others' generation has passed. */
 int raddle_translate(void *env)
 {
     struct raddle_cpu *cpu = cpu_of(env);
+    uint32_t generation = raddle_code_generation(cpu->context);
     cpu_begin(cpu);
     cpu->want.answer = translate(cpu, &cpu->want);
     cpu_end(cpu);
+    if (cpu->want.answer == RADDLE_FULL)
+        raddle_code_flush(cpu->context, generation);
     return cpu->want.answer;
 }
 
