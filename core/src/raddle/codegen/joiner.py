@@ -44,7 +44,7 @@ class Joiner:
         ]
         for length, code in enumerate(shape.nops):
             ffi.memmove(rules.nops[length], code, length)
-        self.memo = ffi.gc(made(lib.raddle_memo_new(rules)), lib.raddle_memo_free)
+        self.memo = ffi.gc(allocated(lib.raddle_memo_new(rules)), lib.raddle_memo_free)
         """struct raddle_memo *"""
         del kept
         falls_through = self.enter(None, 0, shape.falls_through, ())
@@ -52,7 +52,7 @@ class Joiner:
 
     def table(self) -> Any:
         """A new table of entries: raddle_table *. Lives as long as the joiner."""
-        return made(lib.raddle_memo_table(self.memo))
+        return allocated(lib.raddle_memo_table(self.memo))
 
     def number(self, template: Template) -> int:
         """The memo's number of the template, which is taken over, with its first variant, when it is new."""
@@ -117,7 +117,7 @@ class Joiner:
         """
         number = NO_TEMPLATE if template is None else self.number(template)
         literals = [value & 0xFFFF_FFFF for value in values]
-        return made(lib.raddle_memo_enter(self.memo, table or ffi.NULL, key, number, literals, len(literals)))
+        return allocated(lib.raddle_memo_enter(self.memo, table or ffi.NULL, key, number, literals, len(literals)))
 
     def join(self, entries: Sequence[Any], pc: int) -> Block:
         """Join entries to a block that starts at guest address `pc`, without installing it; for tests and tools."""
@@ -156,8 +156,8 @@ def _describe(stub: Stub, native: Any) -> Any:
     return code
 
 
-def made(pointer: Any) -> Any:
-    """What the runtime has made; raises MachineError when it is NULL."""
+def allocated(pointer: Any) -> Any:
+    """`pointer`, which the runtime has allocated; raises MachineError when it is NULL."""
     if pointer == ffi.NULL:
         raise MachineError("there is no memory for more translations")
     return pointer

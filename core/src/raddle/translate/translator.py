@@ -13,7 +13,7 @@ from time import thread_time_ns
 from typing import Any, Final
 
 from raddle.codegen.backend import BackEnd
-from raddle.codegen.joiner import Joiner, block_of, made
+from raddle.codegen.joiner import Joiner, allocated, block_of
 from raddle.codegen.template import Block, Template
 from raddle.errors import MachineError
 from raddle.ir.builder import Builder, Instruction
@@ -315,7 +315,7 @@ class Translator:
             description = families.describe(word, context, fixed, open_literal)
             if description is None:
                 return None
-            family = made(lib.raddle_memo_family(self.joiner.memo, scope.table, description))
+            family = allocated(lib.raddle_memo_family(self.joiner.memo, scope.table, description))
             scope.families[key] = family
         return family
 
