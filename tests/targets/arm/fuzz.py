@@ -6,7 +6,8 @@
 
 Layers, in turn: every line of the decode tables with random operands (``instructions``), blocks of several
 instructions (``programs``), both against Unicorn; random guests about memory management and exceptions, instruction by
-instruction (``lockstep``) and at full speed by what they log (``guests``), against QEMU.
+instruction (``lockstep``) and at full speed by what they log (``guests``), and about the interrupt controller by what
+they log (``interrupts``), against QEMU.
 
 A round's random choices come from the seed, the layer and the number of the round: ``--seed S --only LAYER --round N``
 repeats one. What differs is also written to a file, which ``--replay`` runs and tests/targets/arm/regressions keeps.
@@ -50,6 +51,7 @@ from tests.targets.arm import random_guest
 from tests.targets.arm.differential import CODE, CODE_SIZE, LINES, Case, InterpreterRunner, Result, random_case
 from tests.targets.arm.differential_vfp import Vfp, random_vfp, vfp_lines
 from tests.targets.arm.program_runners import NativePrograms, UnicornPrograms, differences
+from tests.targets.arm.random_interrupts import random_interrupts
 from tests.targets.arm.sequences import random_program, shortened
 
 from native import NativeRunner
@@ -223,9 +225,13 @@ class _Guests(Layer):
     trials: int
     log: bool
 
-    def round(self, random: Random, done: Round) -> None:
+    def guests(self, random: Random) -> Iterator[random_guest.Guest]:
+        """Those of a round."""
         for long in (False, True):
-            guest = random_guest.random_guest(random, self.trials, long=long, exact=self.log, log=self.log)
+            yield random_guest.random_guest(random, self.trials, long=long, exact=self.log, log=self.log)
+
+    def round(self, random: Random, done: Round) -> None:
+        for guest in self.guests(random):
             stored = stored_guest(guest.elf(), guest)
             found = self._run(stored, done.compared)
             done.compared["trials"] += guest.trials
@@ -273,11 +279,12 @@ class AtFullSpeed(_Guests):
     """Guests that run as fast as they can, in which blocks are as long as they get; their memory is compared then."""
 
     trials, log = GUEST_TRIALS, True
+    logged = "logged exceptions"
     SECONDS: Final = 120
 
     def compare(self, elf: Path, end: int, trials: int, compared: Counter[str]) -> list[str]:
         ranges = {"log": (random_guest.LOG, random_guest.LOG_ENTRY * trials)}
-        compared["logged exceptions"] += trials
+        compared[self.logged] += trials
         with tempfile.TemporaryDirectory() as directory, Peer(elf, Path(directory)) as peer:
             try:
                 peer.run_to(end)
@@ -292,8 +299,18 @@ class AtFullSpeed(_Guests):
         for at in range(0, len(ours["log"]), size):
             one, two = theirs["log"][at : at + size], ours["log"][at : at + size]
             if one != two:
-                return [f"exception {at // size}: QEMU {one.hex(' ', -4)}", f"Raddle {two.hex(' ', -4)}"]
+                return [f"trial {at // size}: QEMU {one.hex(' ', -4)}", f"Raddle {two.hex(' ', -4)}"]
         return []
+
+
+class Interrupts(AtFullSpeed):
+    """What the interrupt controller does."""
+
+    logged = "logged uses of the interrupt controller"
+
+    def guests(self, random: Random) -> Iterator[random_guest.Guest]:
+        for _ in range(2):
+            yield random_interrupts(random, self.trials)
 
 
 LAYERS: Final[dict[str, Callable[[], Layer]]] = {
@@ -301,6 +318,7 @@ LAYERS: Final[dict[str, Callable[[], Layer]]] = {
     "programs": Programs,
     "lockstep": InLockstep,
     "guests": AtFullSpeed,
+    "interrupts": Interrupts,
 }
 
 # -- processes ---------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def test_finds_nothing_any_more(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layer", ["instructions", "programs", "lockstep", "guests"])
+@pytest.mark.parametrize("layer", ["instructions", "programs", "lockstep", "guests", "interrupts"])
 def test_a_round_finds_nothing(layer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import fuzz
 

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random bare-metal guests about the interrupt controller (GICv2, ARM IHI 0048B), made without a compiler, for QEMU and
+Raddle.
+
+A guest is a row of *trials* on one CPU, with the MMU off. Each writes or reads a register of the distributor or of the
+CPU interface, sends itself an interrupt, unmasks or masks IRQs, acknowledges, or ends what was acknowledged last, and
+then logs what it read with the running priority and the interrupt that is pending. The IRQ handler logs each interrupt
+that it takes and ends it, or leaves it active for a trial to come, so that others preempt it.
+
+All interrupts come from software (SGIR, ISPENDR): no device raises its line. What is not used is UNPREDICTABLE, or
+IMPLEMENTATION DEFINED, or about groups of interrupts, which Raddle's controller has not.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+from tests.targets.arm.random_guest import CODE, HVC, LOG, LOG_ENTRY, PSCI_SYSTEM_OFF, VBAR, Guest, mcr, movw
+
+DISTRIBUTOR: Final = 0x0800_0000
+INTERFACE: Final = 0x0801_0000
+ACTIVE_STACK: Final = 0x4100_0000
+"""What was acknowledged and is to be ended, the latest last."""
+
+WORDS: Final = 3
+"""The interrupts used are those of so many words of the bit registers: 16 SGIs, 16 PPIs, 64 SPIs."""
+SGIS: Final = 16
+
+CTLR, ISENABLER, ICENABLER, ISPENDR, ICPENDR = 0x000, 0x100, 0x180, 0x200, 0x280
+ISACTIVER, ICACTIVER, IPRIORITYR, ITARGETSR, ICFGR = 0x300, 0x380, 0x400, 0x800, 0xC00
+SGIR, CPENDSGIR, SPENDSGIR = 0xF00, 0xF10, 0xF20
+"""Of the distributor (4.3)."""
+BIT_REGISTERS: Final = (ISENABLER, ICENABLER, ISPENDR, ICPENDR, ISACTIVER, ICACTIVER)
+
+PMR, BPR, IAR, EOIR, RPR, HPPIR, DIR = 0x04, 0x08, 0x0C, 0x10, 0x14, 0x18, 0x1000
+"""Of the CPU interface (4.4)."""
+ENABLE, EOI_MODE = 1 << 0, 1 << 9
+
+# r4, r5: the handler's, r7: bottom of the stack of active interrupts, r8: distributor, r9: CPU interface, r10: whether
+# the handler leaves interrupts active, r11: where to log, r12: top of the stack.
+LOG_R2, LOG_R4, LOG_R5, LOG_R6 = 0xE48B_2004, 0xE48B_4004, 0xE48B_5004, 0xE48B_6004  # str rN, [r11], #4
+PUSH_R4, PUSH_R6, POP_R6 = 0xE48C_4004, 0xE48C_6004, 0xE53C_6004  # str rN, [r12], #4; ldr r6, [r12, #-4]!
+CPSIE_I, CPSID_I = 0xF108_0080, 0xF10C_0080
+NEXT: Final = 0xEAFF_FFFF
+"""A branch to the next instruction: interrupts are looked for at blocks' starts."""
+
+
+def load(register: int, base: int, offset: int) -> int:
+    return 0xE590_0000 | base << 16 | register << 12 | offset
+
+
+def store(register: int, base: int, offset: int) -> int:
+    return 0xE580_0000 | base << 16 | register << 12 | offset
+
+
+def if_equal(word: int) -> int:
+    """The instruction with the condition EQ."""
+    return word & 0x0FFF_FFFF
+
+
+def unless_equal(word: int) -> int:
+    """The instruction with the condition NE."""
+    return word & 0x0FFF_FFFF | 0x1000_0000
+
+
+HANDLER: Final = (
+    load(4, 9, IAR),
+    LOG_R4,
+    load(5, 9, RPR),
+    LOG_R5,
+    0xE35A_0000,  # cmp r10, #0
+    unless_equal(PUSH_R4),
+    if_equal(store(4, 9, EOIR)),
+    0xE25E_F004,  # subs pc, lr, #4
+)
+
+
+class _Maker:
+    def __init__(self, random: Random, trials: int) -> None:
+        self.random = random
+        self.eoi_mode = False
+        self.code: list[int] = []
+        self._head()
+        operations: list[tuple[int, Callable[[], list[int]]]] = [
+            (6, self._change_bits), (8, self._pend), (5, self._send), (3, self._priority), (2, self._configure),
+            (1, self._control), (1, self._mask), (4, self._unmask_or_mask), (2, self._handler), (2, self._acknowledge),
+            (12, self._end), (4, self._read),
+        ]  # fmt: skip
+        weights, makers = zip(*operations, strict=True)
+        for number in range(trials):
+            self.code += [*movw(11, LOG + LOG_ENTRY * number), *random.choices(makers, weights)[0](), NEXT]
+            self.code += [load(2, 9, RPR), LOG_R2, load(2, 9, HPPIR), LOG_R2]
+        end = self._here()
+        self.code += [*movw(0, PSCI_SYSTEM_OFF), HVC]
+        self.guest = Guest({CODE: struct.pack(f"<{len(self.code)}I", *self.code)}, end, trials, log=True)
+
+    def _here(self) -> int:
+        return CODE + 4 * len(self.code)
+
+    def _head(self) -> None:
+        """The entry, vectors of which only IRQ's is used, the handler, and the controller as a guest sets it up."""
+        vectors = 8
+        start = 2 * vectors + len(HANDLER)
+        self.code = [0xEA00_0000 | start - 2] + [0xE320_F000] * (vectors - 1)  # b start
+        self.code += [0xEAFF_FFFE] * 6 + [0xEA00_0000, 0xEAFF_FFFE, *HANDLER]  # b . but for IRQ: b handler
+        self.code += [*movw(0, CODE + 4 * vectors), mcr(0, *VBAR)]
+        for register, value in ((7, ACTIVE_STACK), (8, DISTRIBUTOR), (9, INTERFACE), (10, 0), (12, ACTIVE_STACK)):
+            self.code += movw(register, value)
+        for n in range(WORDS):
+            self.code += self._write(DISTRIBUTOR + ISENABLER + 4 * n, self.random.getrandbits(32))
+        for n in range(8 * WORDS):
+            self.code += self._write(DISTRIBUTOR + IPRIORITYR + 4 * n, self._priorities())
+        self.code += self._write(DISTRIBUTOR + CTLR, ENABLE) + self._write(INTERFACE + PMR, 0xF0)
+        # It stays: QEMU compares whole priorities with a running priority by the binary point of its time.
+        self.code += self._write(INTERFACE + BPR, self.random.randrange(8)) + self._write(INTERFACE + CTLR, ENABLE)
+
+    # -- what a trial does ---------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _write(address: int, value: int) -> list[int]:
+        return [*movw(0, address), *movw(1, value), store(1, 0, 0)]
+
+    @staticmethod
+    def _write_byte(address: int, value: int) -> list[int]:
+        return [*movw(0, address), *movw(1, value), 0xE5C0_1000]  # strb r1, [r0]
+
+    def _sparse(self) -> int:
+        return self.random.getrandbits(32) & self.random.getrandbits(32) & self.random.getrandbits(32)
+
+    def _priorities(self) -> int:
+        return self.random.getrandbits(32)
+
+    def _change_bits(self) -> list[int]:
+        # More is enabled than disabled and less made active than inactive, so that interrupts are taken.
+        (register,) = self.random.choices(BIT_REGISTERS, (4, 1, 3, 1, 1, 4))
+        # QEMU keeps a shared interrupt that ISACTIVER made active so when it ends.
+        word = 0 if register == ISACTIVER else self.random.randrange(WORDS)
+        return self._write(DISTRIBUTOR + register + 4 * word, self._sparse())
+
+    def _pend(self) -> list[int]:
+        """One private or shared interrupt."""
+        interrupt = self.random.randrange(SGIS, 32 * WORDS)
+        return self._write(DISTRIBUTOR + ISPENDR + 4 * (interrupt >> 5), 1 << (interrupt & 31))
+
+    def _send(self) -> list[int]:
+        random, interrupt = self.random, self.random.randrange(SGIS)
+        if random.randrange(4) == 0:
+            register = random.choice((CPENDSGIR, SPENDSGIR))
+            return self._write_byte(DISTRIBUTOR + register + interrupt, 1)  # QEMU trips over bytes of 0 in SPENDSGIR
+        filter_, targets = random.choice(((0, 1), (0, 1), (0, 0xFE), (1, 0xFF), (2, 0)))
+        return self._write(DISTRIBUTOR + SGIR, filter_ << 24 | targets << 16 | interrupt)
+
+    def _priority(self) -> list[int]:
+        random = self.random
+        if random.randrange(2):
+            return self._write(DISTRIBUTOR + IPRIORITYR + 4 * random.randrange(8 * WORDS), self._priorities())
+        return self._write_byte(DISTRIBUTOR + IPRIORITYR + random.randrange(32 * WORDS), random.getrandbits(8))
+
+    def _configure(self) -> list[int]:
+        random = self.random
+        if random.randrange(2):
+            return self._write(DISTRIBUTOR + ICFGR + 4 * random.randrange(2, 2 * WORDS), random.getrandbits(32))
+        return self._write(DISTRIBUTOR + ITARGETSR + 4 * random.randrange(8 * WORDS), random.getrandbits(32))
+
+    def _control(self) -> list[int]:
+        random = self.random
+        if random.randrange(2):
+            return self._write(DISTRIBUTOR + CTLR, random.choice((0, ENABLE, ENABLE, ENABLE)))
+        self.eoi_mode = random.randrange(3) == 0
+        return self._write(INTERFACE + CTLR, random.choice((0, ENABLE, ENABLE, ENABLE)) | EOI_MODE * self.eoi_mode)
+
+    def _mask(self) -> list[int]:
+        values = (0xFF, 0xFF, 0xF0, 0xF0, 0xF0, 0xC0, 0x80, 0x40, 0, self.random.getrandbits(8))
+        return self._write(INTERFACE + PMR, self.random.choice(values))
+
+    def _unmask_or_mask(self) -> list[int]:
+        return [self.random.choice((CPSIE_I, CPSIE_I, CPSIE_I, CPSID_I))]
+
+    def _handler(self) -> list[int]:
+        return [0xE3A0_A000 | (self.random.randrange(3) == 0)]  # mov r10, #0 or #1
+
+    def _acknowledge(self) -> list[int]:
+        return [load(6, 9, IAR), LOG_R6, PUSH_R6]
+
+    def _end(self) -> list[int]:
+        """What was acknowledged last, if anything was."""
+        ends = [0xE15C_0007, unless_equal(POP_R6), unless_equal(store(6, 9, EOIR))]  # cmp r12, r7
+        if self.eoi_mode and self.random.randrange(4):
+            ends += [0xE289_0A01, unless_equal(store(6, 0, 0))]  # add r0, r9, #0x1000: DIR
+        return ends
+
+    def _read(self) -> list[int]:
+        random = self.random
+        words = [register + 4 * n for register in BIT_REGISTERS for n in range(WORDS)]
+        words += [register + 4 * n for register in (IPRIORITYR, ITARGETSR) for n in range(8 * WORDS)]
+        words += [ICFGR + 4 * n for n in range(2 * WORDS)] + [CTLR, CPENDSGIR, SPENDSGIR + 4]
+        addresses = [DISTRIBUTOR + word for word in words] + [
+            INTERFACE + word for word in (0, PMR, BPR, RPR, HPPIR)
+        ] * 4
+        return [*movw(0, random.choice(addresses)), load(2, 0, 0), LOG_R2]
+
+
+def random_interrupts(random: Random, trials: int) -> Guest:
+    """A guest with so many trials, which keeps ``LOG_ENTRY`` bytes of each from ``LOG`` on."""
+    return _Maker(random, trials).guest
