@@ -7,7 +7,8 @@ CPU interface, sends itself an interrupt, unmasks or masks IRQs, acknowledges, o
 then logs what it read with the running priority and the interrupt that is pending. The IRQ handler logs each interrupt
 that it takes and ends it, or leaves it active for a trial to come, so that others preempt it.
 
-All interrupts come from software (SGIR, ISPENDR): no device raises its line. What is not used is UNPREDICTABLE, or
+Interrupts come from software (SGIR, ISPENDR), and from the physical and the virtual timer (ARM DDI 0406C.d, B8.1),
+whose deadlines have passed or are far away, so that time does not count. What is not used is UNPREDICTABLE, or
 IMPLEMENTATION DEFINED, or about groups of interrupts, which Raddle's controller has not.
 """
 
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from tests.targets.arm.random_guest import CODE, HVC, LOG, LOG_ENTRY, PSCI_SYSTEM_OFF, VBAR, Guest, mcr, movw
+from tests.targets.arm.random_guest import CODE, HVC, LOG, LOG_ENTRY, PSCI_SYSTEM_OFF, VBAR, Guest, mcr, movw, mrc
 
 DISTRIBUTOR: Final = 0x0800_0000
 INTERFACE: Final = 0x0801_0000
@@ -38,6 +39,13 @@ BIT_REGISTERS: Final = (ISENABLER, ICENABLER, ISPENDR, ICPENDR, ISACTIVER, ICACT
 PMR, BPR, IAR, EOIR, RPR, HPPIR, DIR = 0x04, 0x08, 0x0C, 0x10, 0x14, 0x18, 0x1000
 """Of the CPU interface (4.4)."""
 ENABLE, EOI_MODE = 1 << 0, 1 << 9
+
+CNTP_CTL, CNTP_TVAL, CNTV_CTL, CNTV_TVAL = (14, 0, 2, 1), (14, 0, 2, 0), (14, 0, 3, 1), (14, 0, 3, 0)
+CNTP_CVAL, CNTV_CVAL = 0xEC42_1F2E, 0xEC42_1F3E  # mcrr p15, 2 or 3, r1, r2, c14
+TIMERS: Final = ((CNTP_CTL, CNTP_TVAL, CNTP_CVAL), (CNTV_CTL, CNTV_TVAL, CNTV_CVAL))
+TIMER_INTERRUPTS: Final = (30, 27)
+MASKED: Final = 3
+"""A timer's CTL: on, without an interrupt."""
 
 # r4, r5: the handler's, r7: bottom of the stack of active interrupts, r8: distributor, r9: CPU interface, r10: whether
 # the handler leaves interrupts active, r11: where to log, r12: top of the stack.
@@ -71,6 +79,11 @@ HANDLER: Final = (
     LOG_R4,
     load(5, 9, RPR),
     LOG_R5,
+    0xE354_0000 | TIMER_INTERRUPTS[0],  # cmp r4, #30
+    unless_equal(0xE354_0000 | TIMER_INTERRUPTS[1]),
+    0xE3A0_5000 | MASKED,  # mov r5, #3
+    if_equal(mcr(5, *CNTP_CTL)),
+    if_equal(mcr(5, *CNTV_CTL)),
     0xE35A_0000,  # cmp r10, #0
     unless_equal(PUSH_R4),
     if_equal(store(4, 9, EOIR)),
@@ -87,7 +100,7 @@ class _Maker:
         operations: list[tuple[int, Callable[[], list[int]]]] = [
             (6, self._change_bits), (8, self._pend), (5, self._send), (3, self._priority), (2, self._configure),
             (1, self._control), (1, self._mask), (4, self._unmask_or_mask), (2, self._handler), (2, self._acknowledge),
-            (12, self._end), (4, self._read),
+            (12, self._end), (4, self._read), (5, self._timer),
         ]  # fmt: skip
         weights, makers = zip(*operations, strict=True)
         for number in range(trials):
@@ -175,6 +188,18 @@ class _Maker:
     def _mask(self) -> list[int]:
         values = (0xFF, 0xFF, 0xF0, 0xF0, 0xF0, 0xC0, 0x80, 0x40, 0, self.random.getrandbits(8))
         return self._write(INTERFACE + PMR, self.random.choice(values))
+
+    def _timer(self) -> list[int]:
+        random = self.random
+        control, in_ticks, deadline = random.choice(TIMERS)
+        kind = random.randrange(4)
+        if kind == 0:
+            return [mrc(2, *control), LOG_R2]
+        if kind == 1:
+            return [*movw(1, random.randrange(4)), mcr(1, *control)]
+        if kind == 2:
+            return [*movw(1, random.choice((0x8000_0000, 0x7FFF_FFFF))), mcr(1, *in_ticks)]
+        return [*movw(1, random.getrandbits(32)), *movw(2, random.choice((0, 1 << 30))), deadline]
 
     def _unmask_or_mask(self) -> list[int]:
         return [self.random.choice((CPSIE_I, CPSIE_I, CPSIE_I, CPSID_I))]
