@@ -348,16 +348,29 @@ def test_timer_interrupt(system: Any, board: Board) -> None:
     assert [call[0] for call in system.calls] == ["big_lock", "big_unlock", "timer_cancel"]
     system.call(virtual, 12)
     assert board.levels == {"virtual": 0}
-    put(system, "CNTV_CTL", 1)
-    assert names(system)[-1] == "timer_set"
-    system.call(virtual, 12)
-    put(system, "CNTV_CVAL", 90)
-    assert (board.levels, names(system)[-1]) == ({"virtual": 1}, "timer_cancel")
     put(system, "CNTV_CVAL", 200)
+    put(system, "CNTV_CTL", 1)
     assert (board.levels, names(system)[-1]) == ({"virtual": 0}, "timer_set")
+    put(system, "CNTP_CVAL", 101)
     put(system, "CNTP_CTL", 1)
+    system.ticks = 101
     system.call(physical, 11)
     assert (board.levels, system["timer_lines"]) == ({"virtual": 0, "non-secure": 1}, 1)
+
+
+def test_a_condition_that_a_write_meets_raises_the_line_at_once(system: Any, board: Board) -> None:
+    timers.connect(Engine(system))
+    system.callees["board_timer_line"] = lambda cpu, timer, level: timers.set_line(system, timer, level)
+    system.ticks = 100
+    put(system, "CNTV_CTL", 1)
+    assert (board.levels, system["timer_lines"], names(system)) == ({"virtual": 1}, 2, ["timer_cancel"])
+    system.calls.clear()
+    put(system, "CNTV_CVAL", 90)
+    assert (board.levels, system.calls[-1][0]) == ({"virtual": 1}, "timer_cancel")
+    put(system, "CNTV_TVAL", 1)
+    assert (board.levels, names(system)[-1]) == ({"virtual": 0}, "timer_set")
+    put(system, "CNTV_TVAL", 0)
+    assert (board.levels, names(system)[-1]) == ({"virtual": 1}, "timer_cancel")
 
 
 # -- performance monitors ----------------------------------------------------------------------------------------------

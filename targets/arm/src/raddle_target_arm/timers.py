@@ -3,8 +3,9 @@
 
 A timer's condition is met from the tick on at which the counter has reached its compare value. While it is enabled and
 not masked a host timer is armed for that tick; when it fires, the timer's interrupt line goes up
-(``timer_expire_…``), and a write that ends the condition lowers it. Both happen on the CPU's own thread, which is what
-keeps the line in step with the registers, and change the line under the big lock. There is no event stream.
+(``timer_expire_…``). A write that meets the condition raises it at once, and one that ends it lowers it. All happens on
+the CPU's own thread, which is what keeps the line in step with the registers, and changes the line under the big lock.
+There is no event stream.
 
 The line is driven by routine ``timer_line(timer, level)``. The one here asks the board in Python; a board may bring its
 own (``AddressSpace.add_routines``), and then neither a timer that is written nor one that expires needs the GIL.
@@ -71,22 +72,20 @@ def _write(b: Builder, field: Field, value: Value, timer: int) -> None:
 
 
 def _update(timer: int) -> RoutineBuilder:
-    """Routine(): arm or disarm the host timer, and lower the line if the condition has ended."""
+    """Routine(): bring the line in step with the registers, and arm or disarm the host timer."""
 
     def build(b: Builder) -> None:
         number = b.zext(b.get(TIMER_NUMBERS[timer]), Type.I64)
         ctl, cval = b.get(CTL[timer]), b.get(CVAL[timer])
         wanted = b.eq(b.and_(ctl, ENABLE | IMASK), ENABLE)
-        lines = b.get(TIMER_LINES)
-        up = b.and_(lines, 1 << timer)
         met = b.and_(wanted, b.icmp(Condition.UGE, counter(b), cval))
-        with b.if_(b.and_(b.ne(up, 0), b.not_(met))):
+        lines = b.get(TIMER_LINES)
+        with b.if_(b.ne(b.bit(lines, timer), met)):
             b.call(native("big_lock"))
-            b.set(TIMER_LINES, b.and_(lines, ~(1 << timer)))
-            b.call(routine("timer_line"), b.const(timer, Type.I64), b.const(0, Type.I64))
+            b.set(TIMER_LINES, b.xor(lines, 1 << timer))
+            b.call(routine("timer_line"), b.const(timer, Type.I64), b.zext(met, Type.I64))
             b.call(native("big_unlock"))
-        # A line that is up needs no timer to raise it
-        with b.if_(b.and_(wanted, b.or_(b.eq(up, 0), b.not_(met)))):
+        with b.if_(b.and_(wanted, b.not_(met))):
             deadline = b.call(native("ticks_to_ns"), cval, b.const(FREQUENCY, Type.I64), type=Type.I64)
             b.call(native("timer_set"), number, deadline)
             b.ret()
