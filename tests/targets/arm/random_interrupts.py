@@ -198,8 +198,9 @@ class _Maker:
         if kind == 1:
             return [*movw(1, random.randrange(4)), mcr(1, *control)]
         if kind == 2:
-            return [*movw(1, random.choice((0x8000_0000, 0x7FFF_FFFF))), mcr(1, *in_ticks)]
-        return [*movw(1, random.getrandbits(32)), *movw(2, random.choice((0, 1 << 30))), deadline]
+            return [*movw(1, random.choice((0, 0xFFFF_FFFF, 0x7FFF_FFFF))), mcr(1, *in_ticks)]
+        low, high = random.choice(((0, 0), (random.getrandbits(32), 1 << 30)))
+        return [*movw(1, low), *movw(2, high), deadline]
 
     def _unmask_or_mask(self) -> list[int]:
         return [self.random.choice((CPSIE_I, CPSIE_I, CPSIE_I, CPSID_I))]
@@ -215,6 +216,8 @@ class _Maker:
         ends = [0xE15C_0007, unless_equal(POP_R6), unless_equal(store(6, 9, EOIR))]  # cmp r12, r7
         if self.eoi_mode and self.random.randrange(4):
             ends += [0xE289_0A01, unless_equal(store(6, 0, 0))]  # add r0, r9, #0x1000: DIR
+            # Masked, or which interrupt is taken depends on whether it is between the two.
+            ends = [0xE10F_1000, CPSID_I, *ends, 0xE121_F001]  # mrs r1, cpsr; …; msr cpsr_c, r1
         return ends
 
     def _read(self) -> list[int]:
