@@ -446,6 +446,45 @@ def test_blocks_of_the_address_space_are_looked_up_again_after_its_flush(machine
     assert machine.header.pc == RAM + 0x8000
 
 
+def test_a_page_flush_leaves_what_the_jump_cache_has_of_other_pages(machine: Machine) -> None:
+    same_group, before = RAM + 0x1010 + (64 << 12), RAM + 0x1FFC
+    for pc in (RAM + 0x1000, same_group, before):
+        machine.install(pc, machine.set_pc(RAM + 0x8000) + b"\x31\xc0\xc3")
+        machine.run(pc)
+        assert machine.header.pc == RAM + 0x8000
+    # Other memory there now, which nobody has been told of: what still leads to the old block is the cache.
+    for pc in (RAM + 0x1000, same_group):
+        machine.helper("tlb_set", pc, RAM + 0x3000, 7)
+
+    def is_cached(pc: int) -> bool:
+        machine.run(pc)
+        return bool(machine.header.pc == RAM + 0x8000)
+
+    machine.helper("tlb_flush_page", RAM + 0x4000, 1)
+    assert [is_cached(pc) for pc in (RAM + 0x1000, same_group, before)] == [True, True, True]
+    machine.helper("tlb_flush_page", same_group, 1)
+    machine.helper("tlb_set", same_group, RAM + 0x3000, 7)
+    assert [is_cached(pc) for pc in (RAM + 0x1000, same_group, before)] == [True, False, True]
+    machine.helper("tlb_flush_page", RAM + 0x2000, 1)  # a block may reach into it from the page before
+    assert not is_cached(before)
+
+
+def test_more_blocks_of_the_address_space_than_are_listed_go_with_it_too(machine: Machine) -> None:
+    machine.helper("tlb_set", RAM + 0x1000, RAM + 0x1000, LOCAL)
+    machine.helper("tlb_set", RAM + 0x2000, RAM + 0x2000, LOCAL)
+    code = machine.set_pc(RAM + 0x8000) + b"\x31\xc0\xc3"
+    pcs = range(RAM + 0x1000, RAM + 0x3000, 4)
+    for pc in pcs:
+        machine.install(pc, code)
+        machine.run(pc)
+    machine.helper("tlb_flush_local", 1)
+    machine.helper("tlb_set", RAM + 0x1000, RAM + 0x3000, LOCAL)
+    machine.helper("tlb_set", RAM + 0x2000, RAM + 0x4000, LOCAL)
+    for pc in pcs:
+        assert machine.run(pc) == lib.RADDLE_MISS
+        assert machine.header.pc == pc
+
+
 def test_interrupts_and_halting(machine: Machine) -> None:
     machine.install(RAM + 0x80, machine.set_pc(RAM + 0x100) + b"\x31\xc0\xc3")
     lib.raddle_interrupt_set(machine.env, 2)

@@ -20,6 +20,7 @@ from raddle.runtime.layout import (
     COMMON,
     HEADER,
     HEADER_SIZE,
+    JUMP_CACHE_ENTRIES,
     OFFSET,
     TLB_BYTES,
     TLB_ENTRIES,
@@ -110,8 +111,7 @@ class Harness:
         enter = self.place(thunks.enter)
         for name, code in thunks.by_field.items():
             self._set_pointer(name, ffi.cast("void *", self.place(code)))
-        self.jumps = ffi.new("char[]", 32 * 4096)
-        ffi.buffer(self.jumps)[:] = b"\xff" * (32 * 4096)
+        self.jumps = ffi.new("char[]", b"\xff" * (32 * JUMP_CACHE_ENTRIES))
         self._set_pointer("jump_cache", self.jumps)
         if any(i.op is Op.RET for i in function.code):
             outcome = self._run_routine(backend, program)

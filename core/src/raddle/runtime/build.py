@@ -35,6 +35,7 @@ CONSTANTS = (
     "TLB_NOTDIRTY",
     "TLB_WATCH",
     "JUMP_CACHE_ENTRIES",
+    "JUMP_GROUP_BITS",
     "HEADER_SIZE",
     "TLB_OFFSET",
 )

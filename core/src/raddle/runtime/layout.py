@@ -29,9 +29,11 @@ TLB_MMIO = 1 << 10
 TLB_NOTDIRTY = 1 << 9
 TLB_WATCH = 1 << 8
 
-JUMP_CACHE_ENTRIES = 4096
-"""Direct-mapped, 32 bytes an entry: ``pc`` u64, ``mode`` u32, ``pad`` u32, ``code`` u64, ``block`` u64. The index of a
-pc is ``((pc >> 12) & 63) << 6 | ((pc >> 1) ^ (pc >> 7)) & 63``, so that one page's entries are 64 neighbours."""
+JUMP_GROUP_BITS = 8
+JUMP_CACHE_ENTRIES = 64 << JUMP_GROUP_BITS
+"""Direct-mapped, 32 bytes an entry: ``pc`` u64, ``mode`` u32, ``local`` u32, ``code`` u64, ``block`` u64. The index of a
+pc is ``((pc >> 12) & 63) << 8 | ((pc >> 1) ^ (pc >> 9)) & 255``, so that the entries of one 4 KiB are in a group of
+``1 << JUMP_GROUP_BITS`` neighbours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Final
 
 from raddle.codegen.backend import Thunks
 from raddle.ir.types import Field, Type
-from raddle.runtime.layout import OFFSET
+from raddle.runtime.layout import JUMP_GROUP_BITS, OFFSET
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.assembler import Assembler
 from raddle_host_x86_64.emitter import FRAME_SLOTS
@@ -105,12 +105,12 @@ class _Maker:
         a.MOVQ_rr(RCX, RAX)
         a.SHRQ_ri(RCX, 1)
         a.MOVQ_rr(RDX, RAX)
-        a.SHRQ_ri(RDX, 7)
+        a.SHRQ_ri(RDX, JUMP_GROUP_BITS + 1)
         a.XOR_rr(RCX, RDX)
-        a.AND_ri(RCX, 63)
-        a.SHRQ_ri(RDX, 5)
+        a.AND_ri(RCX, (1 << JUMP_GROUP_BITS) - 1)
+        a.SHRQ_ri(RDX, 12 - (JUMP_GROUP_BITS + 1))
         a.AND_ri(RDX, 63)
-        a.SHL_ri(RDX, 6)
+        a.SHL_ri(RDX, JUMP_GROUP_BITS)
         a.OR_rr(RCX, RDX)
         a.SHL_ri(RCX, 5)
         a.ADDQ_rm(RCX, RBP, OFFSET["jump_cache"])

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Translated blocks: the lock-free hash table, the jump caches, chains, and where in a block a host address lies.
+/* Translated blocks: the lock-free hash table, chains, and where in a block a host address lies.
  *
  * Blocks are inserted, chained and killed under code_lock and looked up without it. A dead block's memory stays as it
  * is until a flush, which runs in an exclusive section, so whoever still runs or reads it is safe. */
@@ -147,83 +147,6 @@ uint64_t raddle_block_at(raddle_context *ctx, uint64_t address)
     uint64_t pc = block ? block->pc : NONE;
     pthread_mutex_unlock(&ctx->code_lock);
     return pc;
-}
-
-/* -- jump caches ------------------------------------------------------------------------------------------------ */
-
-static uint32_t jump_group(uint64_t pc)
-{
-    return (uint32_t)(pc >> 12) & 63;
-}
-
-static struct jump_entry *jump_slot(struct raddle_cpu *cpu, uint64_t pc)
-{
-    return &cpu->jumps[jump_group(pc) << 6 | (((pc >> 1) ^ (pc >> 7)) & 63)];
-}
-
-/* Enter a block into its own vCPU's cache. The killer of a block sets `dead` and then looks at the caches; this enters
- * and then looks at `dead`: one of the two empties the slot. */
-void block_cache(struct raddle_cpu *cpu, struct raddle_block *block, bool local)
-{
-    struct jump_entry *e = jump_slot(cpu, block->pc);
-    STORE_RELAXED(e->mode, block->mode);
-    STORE_RELAXED(e->code, (uint64_t)(uintptr_t)block->code);
-    STORE_RELAXED(e->block, (uint64_t)(uintptr_t)block);
-    cpu->jumps_used |= (uint64_t)1 << jump_group(block->pc);
-    if (local || block->phys[1] != NONE)
-        cpu->jumps_local |= (uint64_t)1 << jump_group(block->pc);
-    STORE(e->pc, block->pc);
-    if (atomic_load(&block->dead))
-        STORE_RELAXED(e->pc, NONE);
-}
-
-/* What the cache holds for the address, NULL if another block or none. */
-struct raddle_block *block_cached(struct raddle_cpu *cpu, uint64_t pc, uint32_t mode)
-{
-    struct jump_entry *e = jump_slot(cpu, pc);
-    if (LOAD(e->pc) != pc || LOAD_RELAXED(e->mode) != mode)
-        return NULL;
-    return (struct raddle_block *)(uintptr_t)LOAD_RELAXED(e->block);
-}
-
-static void jumps_forget(struct raddle_context *ctx, const struct raddle_block *block)
-{
-    for (uint32_t i = 0; i < ctx->config.ncpus; i++) {
-        if (!ctx->cpus[i])
-            continue;
-        struct jump_entry *e = jump_slot(ctx->cpus[i], block->pc);
-        if (LOAD(e->pc) == block->pc && LOAD_RELAXED(e->block) == (uint64_t)(uintptr_t)block)
-            STORE(e->pc, NONE);
-    }
-}
-
-static void jumps_clear_group(struct raddle_cpu *cpu, uint32_t group)
-{
-    if (!(cpu->jumps_used >> group & 1))
-        return;
-    cpu->jumps_used &= ~((uint64_t)1 << group);
-    cpu->jumps_local &= ~((uint64_t)1 << group);
-    for (uint32_t i = 0; i < 64; i++)
-        STORE_RELAXED(cpu->jumps[group << 6 | i].pc, NONE);
-}
-
-void jumps_clear(struct raddle_cpu *cpu)
-{
-    for (uint32_t group = 0; cpu->jumps_used && group < 64; group++)
-        jumps_clear_group(cpu, group);
-}
-
-void jumps_clear_local(struct raddle_cpu *cpu)
-{
-    for (uint64_t local; (local = cpu->jumps_local);)
-        jumps_clear_group(cpu, (uint32_t)__builtin_ctzll(local));
-}
-
-/* The page's entries, and those of the 4 KiB before it, where a block that reaches into the page may start. */
-void jumps_clear_page(struct raddle_cpu *cpu, uint64_t page)
-{
-    for (uint64_t offset = 0; offset <= cpu->context->page_size; offset += 4096)
-        jumps_clear_group(cpu, jump_group(page - 4096 + offset));
 }
 
 /* -- installing ------------------------------------------------------------------------------------------------- */
@@ -483,7 +406,9 @@ static void block_kill(struct raddle_context *ctx, struct raddle_block *block)
     atomic_store(&block->dead, 1);
     unhash(ctx, block);
     block_unchain(block);
-    jumps_forget(ctx, block);
+    for (uint32_t i = 0; i < ctx->config.ncpus; i++)
+        if (ctx->cpus[i])
+            jumps_forget(ctx->cpus[i], block);
     ctx->invalidated++;
 }
 

@@ -108,7 +108,7 @@ void *raddle_cpu_new(raddle_context *ctx, uint32_t index, uint32_t state_size)
     h->interrupt_mask = UINT32_MAX;
     h->exclusive_address = NONE;
     tlb_init(cpu);
-    memset(cpu->jumps, 0xff, RADDLE_JUMP_CACHE_ENTRIES * sizeof *cpu->jumps);
+    jumps_init(cpu);
     ctx->cpus[index] = cpu;
     return cpu->env;
 }

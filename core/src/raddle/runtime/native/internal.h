@@ -34,6 +34,7 @@
 #define NONE            UINT64_MAX
 #define ALL_INDICES     ((1u << RADDLE_MMU_INDICES) - 1)
 #define QUEUE_RECORDS   64
+#define JUMP_LOCALS     1024
 #define ACCESS_READ     0
 #define ACCESS_WRITE    1
 #define ACCESS_FETCH    2
@@ -61,7 +62,8 @@ _Static_assert(sizeof(struct tlb_entry) == RADDLE_TLB_ENTRY_SIZE, "TLB entry");
 
 struct jump_entry {
     uint64_t pc; /* all ones: empty. Written by the owner; emptied by whoever kills a block */
-    uint32_t mode, pad;
+    uint32_t mode;
+    uint32_t local; /* it is listed in jump_locals; the owner's alone */
     uint64_t code, block;
 };
 
@@ -316,8 +318,9 @@ struct raddle_cpu {
     uint32_t victim_next[RADDLE_MMU_INDICES];
     _Atomic uint32_t tlb_used; /* bit an index: something was entered since its last flush; under tlb_lock */
     struct large_range large[RADDLE_MMU_INDICES];
-    uint64_t jumps_used;  /* bit a group of 64: something was entered since it was emptied */
-    uint64_t jumps_local; /* likewise: something that goes with the address space */
+    uint64_t jump_pages[64];           /* a group of the jump cache each: the pages of which it may hold something */
+    uint16_t jump_locals[JUMP_LOCALS]; /* entries that go with the address space */
+    uint32_t jump_local_count;
     pthread_mutex_t queue_lock;
     struct flush_record queue[QUEUE_RECORDS]; /* under queue_lock */
     uint32_t queue_length;                    /* under queue_lock; above QUEUE_RECORDS: flush everything */
@@ -403,12 +406,16 @@ void blocks_free(struct raddle_context *ctx);
 struct raddle_block *block_find(struct raddle_cpu *cpu, uint64_t phys_pc, uint64_t pc, uint32_t mode, uint32_t flags);
 struct raddle_block *block_of_address(struct raddle_context *ctx, uint64_t address); /* NULL when in none */
 int block_instruction(const struct raddle_block *block, uint64_t retaddr, uint64_t *pc, uint32_t *extra);
-void block_cache(struct raddle_cpu *cpu, struct raddle_block *block, bool local);
-struct raddle_block *block_cached(struct raddle_cpu *cpu, uint64_t pc, uint32_t mode);
 bool in_blocks(const struct raddle_context *ctx, uint64_t address);
 void block_chain(struct raddle_cpu *cpu, struct raddle_block *target);
 bool block_overlaps(const struct raddle_context *ctx, const struct raddle_block *block, uint64_t paddr, uint64_t size);
-void jumps_clear(struct raddle_cpu *cpu);
+
+/* jumps.c; by the owner unless said otherwise */
+void jumps_init(struct raddle_cpu *cpu);
+void jumps_enter(struct raddle_cpu *cpu, struct raddle_block *block, bool local);
+struct raddle_block *jumps_find(struct raddle_cpu *cpu, uint64_t pc, uint32_t mode); /* NULL if another one or none */
+void jumps_forget(struct raddle_cpu *cpu, const struct raddle_block *block); /* any thread, under code_lock; it is dead */
+void jumps_clear(struct raddle_cpu *cpu); /* or by any thread in an exclusive section */
 void jumps_clear_page(struct raddle_cpu *cpu, uint64_t page);
 void jumps_clear_local(struct raddle_cpu *cpu); /* at least those of pages that were mapped locally */
 

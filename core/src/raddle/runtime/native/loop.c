@@ -235,7 +235,7 @@ static struct raddle_block *find(struct raddle_cpu *cpu, uint32_t flags, bool *f
     struct raddle_cpu_header *h = cpu->header;
     bool cached = !flags && !is_tracing(cpu->context);
     h->count_lookup++;
-    struct raddle_block *block = cached ? block_cached(cpu, h->pc, h->mode) : NULL;
+    struct raddle_block *block = cached ? jumps_find(cpu, h->pc, h->mode) : NULL;
     if (block)
         return block;
     struct probe probe;
@@ -248,7 +248,7 @@ static struct raddle_block *find(struct raddle_cpu *cpu, uint32_t flags, bool *f
     }
     block = block_find(cpu, probe.paddr | (pc & (cpu->context->page_size - 1)), pc, h->mode, flags);
     if (block && cached)
-        block_cache(cpu, block, probe.local);
+        jumps_enter(cpu, block, probe.local);
     return block;
 }
 

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A vCPU's jump cache: where the code of the block at an address is, for jumps whose target no chain knows. Generated code
+ * reads it (thunk_indirect).
+ *
+ * A group of neighbouring entries is for the addresses of every 64th 4 KiB. Entries are written by the owner; whoever kills
+ * a block empties its entries in all caches. */
+#include "internal.h"
+
+#define GROUPS        (RADDLE_JUMP_CACHE_ENTRIES >> RADDLE_JUMP_GROUP_BITS)
+#define GROUP_ENTRIES (1u << RADDLE_JUMP_GROUP_BITS)
+
+static uint32_t group_of(uint64_t pc)
+{
+    return (uint32_t)(pc >> 12) & (GROUPS - 1);
+}
+
+/* One of 64 bits for the 4 KiB of an address, among those of its group. */
+static uint64_t page_bit(uint64_t pc)
+{
+    return (uint64_t)1 << ((pc >> 18) & 63);
+}
+
+static struct jump_entry *group_start(struct raddle_cpu *cpu, uint32_t group)
+{
+    return &cpu->jumps[group * GROUP_ENTRIES];
+}
+
+static struct jump_entry *slot_of(struct raddle_cpu *cpu, uint64_t pc)
+{
+    return group_start(cpu, group_of(pc)) + (((pc >> 1) ^ (pc >> (RADDLE_JUMP_GROUP_BITS + 1))) & (GROUP_ENTRIES - 1));
+}
+
+void jumps_init(struct raddle_cpu *cpu)
+{
+    for (uint32_t i = 0; i < RADDLE_JUMP_CACHE_ENTRIES; i++)
+        cpu->jumps[i] = (struct jump_entry){.pc = NONE};
+}
+
+/* The local ones are listed, so that a change of the address space, which is frequent, looks at nothing else. */
+static void list_local(struct raddle_cpu *cpu, struct jump_entry *e)
+{
+    if (e->local)
+        return;
+    if (cpu->jump_local_count == JUMP_LOCALS)
+        jumps_clear(cpu);
+    e->local = true;
+    cpu->jump_locals[cpu->jump_local_count++] = (uint16_t)(e - cpu->jumps);
+}
+
+/* The killer of a block sets `dead` and then looks at the caches; this enters and then looks at `dead`: one of the two
+ * empties the slot. */
+void jumps_enter(struct raddle_cpu *cpu, struct raddle_block *block, bool local)
+{
+    struct jump_entry *e = slot_of(cpu, block->pc);
+    if (local || block->phys[1] != NONE)
+        list_local(cpu, e);
+    STORE_RELAXED(e->mode, block->mode);
+    STORE_RELAXED(e->code, (uint64_t)(uintptr_t)block->code);
+    STORE_RELAXED(e->block, (uint64_t)(uintptr_t)block);
+    cpu->jump_pages[group_of(block->pc)] |= page_bit(block->pc);
+    STORE(e->pc, block->pc);
+    if (atomic_load(&block->dead))
+        STORE_RELAXED(e->pc, NONE);
+}
+
+struct raddle_block *jumps_find(struct raddle_cpu *cpu, uint64_t pc, uint32_t mode)
+{
+    struct jump_entry *e = slot_of(cpu, pc);
+    if (LOAD(e->pc) != pc || LOAD_RELAXED(e->mode) != mode)
+        return NULL;
+    return (struct raddle_block *)(uintptr_t)LOAD_RELAXED(e->block);
+}
+
+void jumps_forget(struct raddle_cpu *cpu, const struct raddle_block *block)
+{
+    struct jump_entry *e = slot_of(cpu, block->pc);
+    if (LOAD(e->pc) == block->pc && LOAD_RELAXED(e->block) == (uint64_t)(uintptr_t)block)
+        STORE(e->pc, NONE);
+}
+
+void jumps_clear(struct raddle_cpu *cpu)
+{
+    for (uint32_t group = 0; group < GROUPS; group++) {
+        struct jump_entry *e = group_start(cpu, group);
+        for (uint32_t i = 0; cpu->jump_pages[group] && i < GROUP_ENTRIES; i++) {
+            STORE_RELAXED(e[i].pc, NONE);
+            e[i].local = false;
+        }
+        cpu->jump_pages[group] = 0;
+    }
+    cpu->jump_local_count = 0;
+}
+
+void jumps_clear_local(struct raddle_cpu *cpu)
+{
+    for (uint32_t i = 0; i < cpu->jump_local_count; i++) {
+        struct jump_entry *e = &cpu->jumps[cpu->jump_locals[i]];
+        STORE_RELAXED(e->pc, NONE);
+        e->local = false;
+    }
+    cpu->jump_local_count = 0;
+}
+
+/* The page's entries, and those of the 4 KiB before it, where a block that reaches into the page may start. Pages are
+ * flushed all the time, and most have no code: the bits tell without a look at the entries. */
+void jumps_clear_page(struct raddle_cpu *cpu, uint64_t page)
+{
+    for (uint64_t offset = 0; offset <= cpu->context->page_size; offset += 4096) {
+        uint64_t place = (page - 4096 + offset) & cpu->context->word_mask;
+        if (!(cpu->jump_pages[group_of(place)] & page_bit(place)))
+            continue;
+        struct jump_entry *e = group_start(cpu, group_of(place));
+        for (uint32_t i = 0; i < GROUP_ENTRIES; i++)
+            if ((LOAD_RELAXED(e[i].pc) & ~(uint64_t)4095) == place)
+                STORE_RELAXED(e[i].pc, NONE);
+    }
+}
