@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -439,6 +440,53 @@ def test_serial_into_a_file(pretend, kernel, tmp_path, capfd):
     assert capfd.readouterr().out == ""
 
 
+@pytest.fixture
+def stdout_to():
+    """Gives a function that turns the process's standard output to another file, for the rest of the test."""
+    saved = os.dup(1)
+    yield lambda file: os.dup2(file, 1)
+    os.dup2(saved, 1)
+    os.close(saved)
+
+
+def no_threads():
+    deadline = time.monotonic() + 20
+    while any(thread.name.startswith("raddle") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline, threading.enumerate()
+        time.sleep(0.002)
+    return True
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("log", [[], ["-d", "stats", "-D", os.devnull]], ids=["", "log"])
+def test_a_standard_output_that_is_full_is_named(pretend, kernel, stdout_to, capfd, log):
+    pretend(powers_off())
+    with Path("/dev/full").open("w") as full:
+        stdout_to(full.fileno())
+        assert main(["boot", "-kernel", kernel, *log]) == 1
+    assert capfd.readouterr().err == "raddle: cannot write to the standard output: No space left on device\n"
+    assert no_threads()
+
+
+def test_a_standard_output_that_nobody_reads_any_more_is_named(pretend, kernel, stdout_to, capfd):
+    pretend(powers_off())
+    reader, writer = os.pipe()
+    stdout_to(writer)
+    os.close(writer)
+    os.close(reader)
+    assert main(["boot", "-kernel", kernel]) == 1
+    assert capfd.readouterr().err == "raddle: cannot write to the standard output: Broken pipe\n"
+    assert no_threads()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_serial_port_that_cannot_be_written_is_no_fault_of_the_guest(pretend, kernel, capfd):
+    pretend(powers_off())
+    assert main(["boot", "-kernel", kernel, "-serial", "file:/dev/full"]) == 1
+    assert capfd.readouterr().err == "raddle: cannot write to /dev/full: No space left on device\n"
+    assert no_threads()
+
+
 def test_a_fault_shows_registers_and_exits_1(pretend, kernel, capfd):
     def guest(engine):
         error = MachineError("nothing answers at 0x1234")
@@ -640,8 +688,12 @@ from raddle.cli import boot
 from raddle.cli.main import main
 t.FakeEngine.guest = staticmethod(t.echo)
 boot.Machine = lambda *a, **k: t.Machine(*a, engine=t.FakeEngine, plugins=t.plugins(), **k)
-sys.exit(main(["boot", "-kernel", {kernel!r}]))
+sys.exit(main(["boot", "-kernel", {kernel!r}, *{options!r}]))
 """
+
+
+def program(kernel, *options):
+    return PROGRAM.format(tests=str(Path(__file__).parent), kernel=kernel, options=options)
 
 
 class Terminal:
@@ -677,7 +729,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(kernel):
-    terminal = Terminal(PROGRAM.format(tests=str(Path(__file__).parent), kernel=kernel))
+    terminal = Terminal(program(kernel))
     yield terminal
     terminal.close()
 
@@ -704,3 +756,21 @@ def test_monitor_quits(terminal):
     terminal.expect(b"ready")
     terminal.type(b"\x01cquit\r")
     assert terminal.child.wait(30) == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("options", [(), ("-serial", "null", "-monitor", "stdio")], ids=["console", "monitor"])
+def test_what_cannot_be_written_puts_the_terminal_back(kernel, options):
+    master, slave = pty.openpty()
+    os.write(master, b"help\n")
+    before = termios.tcgetattr(slave)
+    try:
+        with Path("/dev/full").open("w") as full:
+            command = [sys.executable, "-c", program(kernel, *options)]
+            done = subprocess.run(command, stdin=slave, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+        assert done.stderr == b"raddle: cannot write to the standard output: No space left on device\n"
+        assert done.returncode == 1
+        assert termios.tcgetattr(slave) == before
+    finally:
+        os.close(master)
+        os.close(slave)

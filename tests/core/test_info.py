@@ -187,9 +187,20 @@ def test_the_shell_is_offered_commands_and_options() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_output_that_cannot_be_written() -> None:
+@pytest.mark.parametrize("words", [["info"], ["--version"], ["boot", "--help"]], ids=" ".join)
+def test_output_that_cannot_be_written(words: list[str]) -> None:
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "raddle.cli.main", "info"]
-        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        command = [sys.executable, "-m", "raddle.cli.main", *words]
+        result = subprocess.run(
+            command, env=buffered, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
     assert result.returncode == 1
-    assert result.stderr.splitlines() == ["raddle: No space left on device"]
+    assert result.stderr.splitlines() == ["raddle: cannot write to the standard output: No space left on device"]
+
+
+@pytest.mark.parametrize("words", ["info", "boot --help"])
+def test_a_process_without_a_standard_output(words: str) -> None:
+    command = f"exec {sys.executable} -m raddle.cli.main {words} >&-"
+    result = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (0, "")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-__all__ = ["MachineError", "PluginError", "RaddleError", "UsageError", "machine_closed", "unknown"]
+__all__ = ["MachineError", "OutputError", "PluginError", "RaddleError", "UsageError", "machine_closed", "unknown"]
 
 
 class RaddleError(Exception):
@@ -23,6 +23,13 @@ class UsageError(RaddleError):
 
 class MachineError(RaddleError):
     """A failure while running. Exit status 1."""
+
+
+class OutputError(MachineError):
+    """What a machine sends cannot be written where it was told to: nothing that the guest has done wrong."""
+
+    def __init__(self, name: str, reason: str | None) -> None:
+        super().__init__(f"cannot write to {name}: {reason}")
 
 
 class PluginError(RaddleError):

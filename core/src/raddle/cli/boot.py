@@ -15,7 +15,7 @@ from typing import Final, TextIO
 
 from raddle.cli.monitor import Monitor, show_stats
 from raddle.cli.options import BootOptions, configure, parse
-from raddle.errors import MachineError, UsageError
+from raddle.errors import MachineError, OutputError, UsageError
 from raddle.machine.chardev import CharDevice
 from raddle.machine.machine import Machine
 from raddle.machine.streams import ESCAPE_HELP, Command, PtyDevice, StdioDevice, parse_chardev
@@ -98,6 +98,8 @@ def _run(
                 monitor_device.start()
             machine.start(paused=options.paused)
             status = _wait(machine)
+    except OutputError:  # the guest has nothing to do with it
+        raise
     except MachineError as error:
         print(_fault_report(machine, error), file=sys.stderr)
         raise
@@ -179,6 +181,7 @@ def _dedicate(machine: Machine, device: CharDevice) -> None:
         device.write(text.replace("\n", "\r\n").encode())
 
     monitor = Monitor(machine, write, leave=lambda: None)
+    device.on_failure = machine.fail
     device.on_input(lambda: monitor.feed(device.take(MONITOR_PIECE)))
 
 

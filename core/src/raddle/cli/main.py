@@ -14,6 +14,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from raddle.cli.commands import COMMANDS, load
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:  # the process is ours
         gc.set_threshold(GC_THRESHOLD)
         atexit.register(gc.freeze)  # what is left at the end needs no search
+        if sys.stdout is None:  # it was started without one: nobody wants to know, and no other file is to become 1
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - open to the end
     arguments = list(sys.argv[1:] if argv is None else argv)
     if "_ARGCOMPLETE" in os.environ:
         _complete()
@@ -51,8 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _mute()
         return 1
     except OSError as error:  # what is written to has become full, or is gone
-        about = f"{error.filename}: " if error.filename else ""
-        print(f"raddle: {about}{error.strerror or error}", file=sys.stderr)
+        print(f"raddle: {_what_failed(error)}{error.strerror or error}", file=sys.stderr)
         _mute()
         return 1
 
@@ -63,10 +65,21 @@ def _line(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in words)
 
 
+def _what_failed(error: OSError) -> str:
+    """What the error is about, as far as that can be found out."""
+    if error.filename:
+        return f"{error.filename}: "
+    try:
+        sys.stdout.flush()  # it has kept what it could not write
+    except OSError as again:
+        if again.errno == error.errno:
+            return "cannot write to the standard output: "
+    return ""
+
+
 def _mute() -> None:
     """Nothing more is written to the standard output, not even by the interpreter at its exit."""
-    if sys.stdout is not None:  # it is, where the process was started without
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -84,8 +97,9 @@ def _dispatch(arguments: list[str]) -> int:
         try:
             parsed = build_parser(command).parse_args(arguments or ["--help"])
         except SystemExit as request:  # --help and --version
-            return int(request.code or 0)
-        status = parsed.run(parsed)
+            status = int(request.code or 0)
+        else:
+            status = parsed.run(parsed)
     sys.stdout.flush()
     return status
 

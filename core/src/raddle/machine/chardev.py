@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from raddle.errors import MachineError, UsageError
+from raddle.errors import MachineError, OutputError, UsageError
 
 __all__ = ["CharDevice", "ConsoleClosed", "ExpectTimeout", "FileDevice", "MemoryConsole", "NullDevice"]
 
@@ -58,7 +58,7 @@ class CharDevice:
             return data
 
     def write(self, data: bytes) -> None:
-        """Send what the guest has written."""
+        """Send what the guest has written. Raises OutputError."""
 
     # --- the other side
 
@@ -103,12 +103,8 @@ class FileDevice(CharDevice):
 
     def write(self, data: bytes) -> None:
         with self._changed:
-            if self._closed:
-                return
-            try:
-                write_all(self._file, data)
-            except OSError as error:
-                raise MachineError(f"cannot write to {self.path}: {error.strerror}") from error
+            if not self._closed:
+                write_all(self._file, data, str(self.path))
 
     def close(self) -> None:
         with self._changed:
@@ -117,13 +113,15 @@ class FileDevice(CharDevice):
         super().close()
 
 
-def write_all(file: int, data: bytes) -> None:
-    """os.write until everything is written, also to what somebody has made non-blocking."""
+def write_all(file: int, data: bytes, name: str) -> None:
+    """os.write until everything is written, also to what somebody has made non-blocking. Raises OutputError."""
     while data:
         try:
             data = data[os.write(file, data) :]
         except BlockingIOError:
             select.select((), (file,), ())
+        except OSError as error:
+            raise OutputError(name, error.strerror) from error
 
 
 class ExpectTimeout(MachineError, TimeoutError):

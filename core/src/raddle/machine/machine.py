@@ -198,7 +198,7 @@ class Machine:
             clock.connect(self.engine)
             self.board.connect(self.engine.cpus, self, self.engine.big_lock)
             for device in self.consoles:
-                device.on_failure = self._fail
+                device.on_failure = self.fail
         except BaseException:
             for device in self.consoles:
                 device.close()
@@ -277,8 +277,8 @@ class Machine:
     def wait(self, timeout: float | None = None) -> int:
         """Wait until the machine stops by itself (or is stopped); returns its exit status.
 
-        Raises the error that stopped it: a guest's fatal fault, or an exception in a device or a hook. Raises
-        TimeoutError after `timeout` seconds; the machine goes on.
+        Raises the error that stopped it: a guest's fatal fault, an exception in a device or a hook, or an OutputError
+        of a serial port. Raises TimeoutError after `timeout` seconds; the machine goes on.
         """
         if not self._finished.wait(timeout):
             raise TimeoutError(f"the machine still runs after {timeout} s")
@@ -357,6 +357,14 @@ class Machine:
             with self.engine.big_lock:  # input still comes
                 self.board.reset()
             self.engine.resume()
+
+    def fail(self, error: Exception) -> None:
+        """Stop the machine soon, with an error that has happened outside of it; `wait` raises the first one."""
+        with self._lock:
+            if self._error is None:
+                self._error = error
+        with suppress(MachineError), self.hold():
+            self.engine.stop()
 
     # --- looking into it
 
@@ -478,15 +486,7 @@ class Machine:
             with self.engine.big_lock:
                 self.board.settle()
         except Exception as error:
-            self._fail(error)
-
-    def _fail(self, error: Exception) -> None:
-        """An error on a thread that is no vCPU's: keep the first one and stop."""
-        with self._lock:
-            if self._error is None:
-                self._error = error
-        with suppress(MachineError), self.hold():
-            self.engine.stop()
+            self.fail(error)
 
     def _finish(self, error: BaseException | None) -> None:
         with self._lock:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ESCAPE_HELP", "Command", "EscapeFilter", "PtyDevice", "SocketDevice", "StdioDevice", "parse_chardev"]
 
+STDOUT: Final = "the standard output"
 READ_SIZE: Final = 4096
 OUTPUT_LIMIT: Final = 1 << 20
 """Bytes that wait for a peer who does not read; older ones are dropped, the guest is not held up."""
@@ -188,7 +189,8 @@ class StdioDevice(CharDevice):
                 self.feed(part)
 
     def write(self, data: bytes) -> None:
-        write_all(1, data)
+        if sys.stdout is not None:  # the process was started without: what is open as 1 is something else
+            write_all(1, data, STDOUT)
 
     def close(self) -> None:
         already = self._closed
