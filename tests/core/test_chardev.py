@@ -11,13 +11,15 @@ import sys
 import termios
 import threading
 import time
+import tty
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raddle.errors import UsageError
+from raddle.errors import OutputError, UsageError
 from raddle.machine.chardev import INPUT_LIMIT, CharDevice, ConsoleClosed, ExpectTimeout, FileDevice, MemoryConsole
+from raddle.machine.outlet import Outlet
 from raddle.machine.streams import Command, EscapeFilter, PtyDevice, SocketDevice, parse_chardev
 
 
@@ -231,6 +233,183 @@ def test_file_device_is_closed_with_its_path_kept(tmp_path):
     device = FileDevice(str(tmp_path / "x"))
     device.close()
     assert device.path.name == "x"
+
+
+# --- readers that read nothing ----------------------------------------------------------------------------------
+
+MORE_THAN_FITS = bytes(range(256)) * 8192
+
+
+def pipe_ends():
+    return os.pipe()
+
+
+def terminal_ends():
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    return master, slave
+
+
+def socket_ends():
+    return tuple(end.detach() for end in socket.socketpair())
+
+
+class Writing(threading.Thread):
+    """Writes more than any file takes, on a thread of its own."""
+
+    def __init__(self, outlet):
+        super().__init__(daemon=True)
+        self.outlet = outlet
+        self.start()
+
+    def run(self):
+        self.outlet.write(MORE_THAN_FITS)
+
+    def ends(self):
+        self.join(20)
+        return not self.is_alive()
+
+
+class Ends:
+    def __init__(self, reader, writer):
+        self.reader, self.writer = reader, writer
+
+    def read(self):
+        assert select.select([self.reader], [], [], 20)[0], "nothing comes"
+        try:
+            return os.read(self.reader, 1 << 16)
+        except OSError:  # the end of a terminal
+            return b""
+
+    def read_to_the_end(self):
+        """What is there when nobody else has the writer's end open."""
+        os.close(self.writer)
+        self.writer = None
+        return b"".join(iter(self.read, b""))
+
+    def close(self):
+        os.close(self.reader)
+        if self.writer is not None:
+            os.close(self.writer)
+
+
+@pytest.fixture(params=[pipe_ends, terminal_ends, socket_ends], ids=lambda ends: ends.__name__)
+def ends(request):
+    """The reader's and the writer's."""
+    ends = Ends(*request.param())
+    yield ends
+    ends.close()
+
+
+@pytest.fixture(params=[True, False], ids=["shared", "own"])
+def outlet(request, ends):
+    outlet = Outlet("it", ends.writer if request.param else os.dup(ends.writer), shared=request.param)
+    yield outlet
+    outlet.close()
+
+
+def test_a_reader_that_takes_its_time_gets_everything(outlet, ends):
+    writing = Writing(outlet)
+    seen = b""
+    while len(seen) < len(MORE_THAN_FITS):
+        seen += ends.read()
+    assert seen == MORE_THAN_FITS
+    assert writing.ends()
+
+
+@pytest.mark.parametrize("how", ["hang_up", "close"])
+def test_a_reader_that_reads_nothing_is_waited_for_until_then(outlet, ends, how):
+    writing = Writing(outlet)
+    seen = ends.read()
+    writing.join(0.05)
+    assert writing.is_alive(), "the control: it waits"
+    getattr(outlet, how)()
+    assert writing.ends()
+    outlet.write(b"more")
+    outlet.close()
+    seen += ends.read_to_the_end()
+    assert len(seen) < len(MORE_THAN_FITS)
+    assert MORE_THAN_FITS.startswith(seen), "nothing is missing in between"
+
+
+def test_after_a_hang_up_what_fits_is_written(outlet, ends):
+    outlet.hang_up()
+    outlet.write(b"the end")
+    assert ends.read() == b"the end"
+
+
+def test_others_see_no_change_of_a_shared_file(ends):
+    outlet = Outlet("it", ends.writer, shared=True)
+    assert os.get_blocking(ends.writer)
+    outlet.close()
+    outlet.close()
+    assert os.write(ends.writer, b"still open") == 10
+    assert ends.read() == b"still open"
+
+
+@pytest.fixture
+def not_again(monkeypatch):
+    """Gives an outlet to what another user may have opened."""
+
+    def refuse(*_):
+        raise PermissionError
+
+    def outlet(file):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", refuse)
+            return Outlet("it", file, shared=True)
+
+    return outlet
+
+
+@pytest.mark.parametrize("ends", [pipe_ends, terminal_ends], indirect=True, ids=lambda ends: ends.__name__)
+def test_a_file_that_may_not_be_opened_again(ends, not_again):
+    outlet = not_again(ends.writer)
+    outlet.write(b"hello")
+    assert ends.read() == b"hello"
+    outlet.close()
+
+
+@pytest.mark.parametrize("ends", [pipe_ends], indirect=True, ids=lambda ends: ends.__name__)
+def test_a_pipe_that_may_not_be_opened_again(ends, not_again):
+    outlet = not_again(ends.writer)
+    writing = Writing(outlet)
+    seen = ends.read()
+    outlet.hang_up()
+    assert writing.ends()
+    outlet.close()
+    assert MORE_THAN_FITS.startswith(seen + ends.read_to_the_end())
+
+
+def test_the_master_of_a_terminal_is_not_opened_again():
+    master, slave = terminal_ends()
+    outlet = Outlet("it", master, shared=True)
+    outlet.write(b"typed")
+    assert Ends(slave, None).read() == b"typed"
+    outlet.close()
+    os.close(master)
+    os.close(slave)
+
+
+def test_a_reader_that_is_gone():
+    reader, writer = os.pipe()
+    os.close(reader)
+    outlet = Outlet("the pipe", writer)
+    with pytest.raises(OutputError, match=r"^cannot write to the pipe: Broken pipe$"):
+        outlet.write(b"x")
+    outlet.hang_up()
+    outlet.write(b"who is not waited for any longer is not complained of either")
+    outlet.close()
+
+
+def test_a_shared_file_is_written_where_others_write(tmp_path):
+    with (tmp_path / "out").open("wb") as file:
+        outlet = Outlet("it", file.fileno(), shared=True)
+        for _ in range(3):
+            outlet.write(b"ours\n")
+            os.write(file.fileno(), b"theirs\n")
+        outlet.close()
+    assert (tmp_path / "out").read_text() == "ours\ntheirs\n" * 3
 
 
 # --- the terminal -----------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`raddle boot` and Machine, on a board and an engine that pretend: options, errors, consoles, monitor, ends."""
 
+import fcntl
 import os
 import platform
 import pty
@@ -11,6 +12,7 @@ import sys
 import termios
 import threading
 import time
+from array import array
 from pathlib import Path
 from types import ModuleType
 
@@ -516,6 +518,82 @@ def test_signals_end_it_in_order(pretend, kernel, number, status):
     assert not FakeEngine.made[0].thread.is_alive()
 
 
+def fills_pipes(engine):
+    """Sends more than fits, whether it is told to stop or not: what it sends was sent before."""
+    engine.write("".join(f"{number}\n" for number in range(2000)))
+
+
+FILLED = "".join(f"{number}\n" for number in range(2000)).encode()
+PIPE_SIZE = 4096
+
+
+@pytest.fixture
+def pipe():
+    """A small one: who fills it, and who reads it."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    yield reader, writer
+    os.close(reader)
+
+
+def wait_until_full(reader):
+    count = array("i", [0])
+    deadline = time.monotonic() + 20
+    while count[0] < PIPE_SIZE:
+        assert time.monotonic() < deadline, f"{count[0]} bytes are in the pipe"
+        time.sleep(0.002)
+        fcntl.ioctl(reader, termios.FIONREAD, count)
+
+
+def read_all(reader):
+    return b"".join(iter(lambda: os.read(reader, 1 << 16), b""))
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_signals_end_it_though_nobody_reads(pretend, kernel, stdout_to, pipe, number, status):
+    reader, writer = pipe
+    pretend(fills_pipes)
+    stdout_to(writer)
+    os.close(writer)
+
+    def interrupt():
+        wait_until_full(reader)
+        os.kill(os.getpid(), number)
+        if not ended.wait(20):
+            while len(b"".join(seen)) < len(FILLED):  # so that the test fails and does not wait for ever
+                seen.append(os.read(reader, 1 << 16))
+
+    seen = []
+    ended = threading.Event()
+    other = threading.Thread(target=interrupt, daemon=True)
+    other.start()
+    assert main(["boot", "-kernel", kernel]) == status
+    ended.set()
+    other.join(20)
+    assert not seen
+    assert FILLED.startswith(os.read(reader, PIPE_SIZE))
+    assert no_threads()
+
+
+def test_a_guest_that_ends_is_read_to_the_end(pretend, kernel, stdout_to, pipe):
+    reader, writer = pipe
+    pretend(fills_pipes)
+    stdout_to(writer)
+    os.close(writer)
+    seen = []
+
+    def read_late():
+        wait_until_full(reader)
+        while len(b"".join(seen)) < len(FILLED):
+            seen.append(os.read(reader, 1 << 16))
+
+    other = threading.Thread(target=read_late, daemon=True)
+    other.start()
+    assert main(["boot", "-kernel", kernel]) == 0
+    other.join(20)
+    assert b"".join(seen) == FILLED
+
+
 def test_waiting_for_a_peer_can_be_interrupted(pretend, kernel, tmp_path):
     # Whatever started the tests may have them ignore the signal, as shells do with what runs in the background
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -686,14 +764,14 @@ sys.path.insert(0, {tests!r})
 import test_cli_boot as t
 from raddle.cli import boot
 from raddle.cli.main import main
-t.FakeEngine.guest = staticmethod(t.echo)
+t.FakeEngine.guest = staticmethod(t.{guest})
 boot.Machine = lambda *a, **k: t.Machine(*a, engine=t.FakeEngine, plugins=t.plugins(), **k)
 sys.exit(main(["boot", "-kernel", {kernel!r}, *{options!r}]))
 """
 
 
-def program(kernel, *options):
-    return PROGRAM.format(tests=str(Path(__file__).parent), kernel=kernel, options=options)
+def program(kernel, *options, guest="echo"):
+    return PROGRAM.format(tests=str(Path(__file__).parent), kernel=kernel, options=options, guest=guest)
 
 
 class Terminal:
@@ -772,5 +850,23 @@ def test_what_cannot_be_written_puts_the_terminal_back(kernel, options):
         assert done.returncode == 1
         assert termios.tcgetattr(slave) == before
     finally:
+        os.close(master)
+        os.close(slave)
+
+
+def test_the_escape_key_ends_it_though_nobody_reads(kernel, pipe):
+    reader, writer = pipe
+    master, slave = pty.openpty()
+    command = [sys.executable, "-c", program(kernel, guest="fills_pipes")]
+    child = subprocess.Popen(command, stdin=slave, stdout=writer)
+    os.close(writer)
+    try:
+        wait_until_full(reader)
+        os.write(master, b"\x01x")
+        assert child.wait(30) == 0
+        assert FILLED.startswith(read_all(reader))
+    finally:
+        child.kill()
+        child.wait()
         os.close(master)
         os.close(slave)

@@ -41,7 +41,7 @@ class Machine:
             raise UsageError("a machine that is stopped cannot be resumed")
         self.calls.append("resume")
 
-    def request_stop(self):
+    def request_stop(self, *, at_once):
         self.calls.append("stop")
 
     def request_reset(self):

@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import struct
+import termios
 import threading
+import time
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -151,3 +156,52 @@ def test_what_is_held_cannot_be_written(guest: Guest, end: str) -> None:
     with pytest.raises(MachineError, match="no room"):
         run()
     assert console.pieces == [b"a"]
+
+
+# --- readers that read nothing ----------------------------------------------------------------------------------
+
+FOR_EVER = [*store(DR, ord("\n")), 0xEAFF_FFFD]
+"""Sends line ends without end: str; b to it"""
+
+
+@contextmanager
+def stalled(tmp_path: Path, **options: Any) -> Iterator[tuple[Machine, int]]:
+    """A machine that sends into a pipe, until that is full; and the pipe's other end."""
+    path = tmp_path / "image"
+    path.write_bytes(struct.pack(f"<{1 + len(FOR_EVER)}I", 0xE3A0_0409, *FOR_EVER))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    size = fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    try:
+        with Machine("virt", memory="64M", kernel=path, serial=f"file:{pipe}", **options) as machine:
+            machine.start()
+            there = array("i", [0])
+            while there[0] < size:
+                time.sleep(0.002)
+                fcntl.ioctl(reader, termios.FIONREAD, there)
+            yield machine, reader
+    finally:
+        os.close(reader)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_end_waits_for_who_reads_unless_it_is_to_come_at_once(tmp_path: Path, mode: dict[str, str]) -> None:
+    with stalled(tmp_path, **mode) as (machine, reader):
+        machine.request_stop()
+        with pytest.raises(TimeoutError):
+            machine.wait(0.1)
+        machine.request_stop(3, at_once=True)
+        assert machine.wait(30) == 3
+        assert set(os.read(reader, 4096)) == {ord("\n")}
+
+
+def test_an_interrupt_waits_for_nobody(tmp_path: Path) -> None:
+    def run() -> None:
+        with pytest.raises(KeyboardInterrupt), stalled(tmp_path):
+            raise KeyboardInterrupt
+
+    running = threading.Thread(target=run, daemon=True)
+    running.start()
+    running.join(30)
+    assert not running.is_alive()

@@ -125,7 +125,7 @@ def _signals(machine: Machine) -> Iterator[list[int]]:
 
     def handle(number: int, _: FrameType | None) -> None:
         received.append(number)
-        machine.request_stop()
+        machine.request_stop(at_once=True)
 
     if threading.current_thread() is not threading.main_thread():  # Python handles signals there alone
         yield received
@@ -164,7 +164,7 @@ def _share(machine: Machine, device: StdioDevice) -> None:
     def on_command(command: Command) -> None:
         match command:
             case Command.QUIT:
-                machine.request_stop()
+                machine.request_stop(at_once=True)
             case Command.MONITOR:
                 turn()
             case Command.HELP:

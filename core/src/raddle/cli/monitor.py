@@ -44,7 +44,7 @@ class MonitoredMachine(Protocol):
 
     def resume(self) -> None: ...
 
-    def request_stop(self) -> None: ...
+    def request_stop(self, *, at_once: bool = False) -> None: ...
 
     def request_reset(self) -> None: ...
 
@@ -155,7 +155,7 @@ def _reset(machine: MonitoredMachine) -> str:
 
 
 def _quit(machine: MonitoredMachine) -> str:
-    machine.request_stop()
+    machine.request_stop(at_once=True)
     return ""
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Character devices: where a serial port's bytes go to and come from.
 
-Output is written by the vCPU that sends it. Input comes on a thread of the character device, which never holds a vCPU
-up: bytes wait in the device until the port takes them, and the thread reads no further while too many wait.
+Output is written by the vCPU that sends it, which waits for whoever reads it. Input comes on a thread of the character
+device, which never holds a vCPU up: bytes wait in the device until the port takes them, and the thread reads no further
+while too many wait.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import codecs
 import os
 import re
-import select
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from raddle.errors import MachineError, OutputError, UsageError
+from raddle.errors import MachineError, UsageError
+from raddle.machine.outlet import Outlet
 
 __all__ = ["CharDevice", "ConsoleClosed", "ExpectTimeout", "FileDevice", "MemoryConsole", "NullDevice"]
 
@@ -60,6 +61,11 @@ class CharDevice:
     def write(self, data: bytes) -> None:
         """Send what the guest has written. Raises OutputError."""
 
+    def hang_up(self) -> None:
+        """Wait no longer for whoever reads the output: what cannot be written at once, and all that follows, is
+        dropped. Waits for nothing: a signal's handler may call it.
+        """
+
     # --- the other side
 
     def wait_for_peer(self) -> None:
@@ -96,32 +102,21 @@ class FileDevice(CharDevice):
     def __init__(self, path: str) -> None:
         super().__init__()
         try:
-            self._file: int = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         except (OSError, ValueError) as error:
             raise UsageError(f"cannot open {path}: {getattr(error, 'strerror', None) or error}") from None
         self.path: Final = Path(path)
+        self._outlet = Outlet(path, file)
 
     def write(self, data: bytes) -> None:
-        with self._changed:
-            if not self._closed:
-                write_all(self._file, data, str(self.path))
+        self._outlet.write(data)
+
+    def hang_up(self) -> None:
+        self._outlet.hang_up()
 
     def close(self) -> None:
-        with self._changed:
-            if not self._closed:
-                os.close(self._file)
         super().close()
-
-
-def write_all(file: int, data: bytes, name: str) -> None:
-    """os.write until everything is written, also to what somebody has made non-blocking. Raises OutputError."""
-    while data:
-        try:
-            data = data[os.write(file, data) :]
-        except BlockingIOError:
-            select.select((), (file,), ())
-        except OSError as error:
-            raise OutputError(name, error.strerror) from error
+        self._outlet.close()
 
 
 class ExpectTimeout(MachineError, TimeoutError):

@@ -264,7 +264,9 @@ class Machine:
             self.state = State.PAUSED
 
     def stop(self) -> None:
-        """Power the machine off; returns when its threads have ended. Does nothing to one that has stopped."""
+        """Power the machine off; returns when its threads have ended, and what the guest has sent is written (see
+        `request_stop` for not waiting for that). Does nothing to a machine that has stopped.
+        """
         with self._lock:
             # Whether it was never started, or interrupted while it was: then nobody waits for its end.
             unwatched = self._supervisor is None and self.state is not State.STOPPED
@@ -321,6 +323,8 @@ class Machine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if error is not None and not isinstance(error, Exception):  # Ctrl-C, which nobody is to be waited for after
+            self._hang_up()
         self.close()
         # What stopped the machine goes out of the block, unless it does already or something else does.
         if self._error is not None and error is None:
@@ -328,14 +332,19 @@ class Machine:
 
     # --- requests, from any thread
 
-    def request_stop(self, status: int = 0) -> None:
-        """Power the machine off soon, with this exit status. Does nothing to one that is closed."""
+    def request_stop(self, status: int = 0, *, at_once: bool = False) -> None:
+        """Power the machine off soon, with this exit status. What the guest has sent until then is written, however
+        long whoever reads it takes; with `at_once` the machine does not wait for that, and the rest is dropped. Does
+        nothing to a machine that is closed.
+        """
         try:
             with self.hold():
                 self.status = status
                 self.engine.stop()
         except MachineError:
             return
+        if at_once:
+            self._hang_up()
         if self._supervisor is None:
             with self._lock:
                 if self.state is State.PAUSED:  # powered on, but it has not run yet: nobody waits for its end
@@ -479,6 +488,10 @@ class Machine:
             self._finish(error)
         else:
             self._finish(None)
+
+    def _hang_up(self) -> None:
+        for device in self.consoles:
+            device.hang_up()
 
     def _settle(self) -> None:
         """When no vCPU runs any more, or for a while. What fails is kept, and stops the machine."""

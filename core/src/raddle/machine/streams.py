@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from raddle.errors import UsageError
-from raddle.machine.chardev import CharDevice, FileDevice, MemoryConsole, NullDevice, write_all
+from raddle.machine.chardev import CharDevice, FileDevice, MemoryConsole, NullDevice
+from raddle.machine.outlet import Outlet
 
 if TYPE_CHECKING:
     import socket
 
 __all__ = ["ESCAPE_HELP", "Command", "EscapeFilter", "PtyDevice", "SocketDevice", "StdioDevice", "parse_chardev"]
 
-STDOUT: Final = "the standard output"
 READ_SIZE: Final = 4096
 OUTPUT_LIMIT: Final = 1 << 20
 """Bytes that wait for a peer who does not read; older ones are dropped, the guest is not held up."""
@@ -137,13 +137,16 @@ class StdioDevice(CharDevice):
         self._filter = EscapeFilter() if commands else None
         self._reader: _Reader | None = None
         self._saved: list[Any] | None = None
+        self._outlet: Outlet | None = None
+        if sys.stdout is not None:  # it is, where the process was started without: what is open as 1 is something else
+            self._outlet = Outlet("the standard output", 1, shared=True)
         self.on_command: Callable[[Command], None] = lambda command: None
         """Called on the reader thread."""
         self.divert: Callable[[bytes], None] | None = None
         """Takes typed bytes instead of the guest (the monitor, while it is open)."""
 
     def start(self) -> None:
-        if sys.stdout is not None:  # it is, where the process was started without
+        if sys.stdout is not None:
             sys.stdout.flush()
         if sys.stdin is None:  # the process was started without a standard input
             return
@@ -189,16 +192,23 @@ class StdioDevice(CharDevice):
                 self.feed(part)
 
     def write(self, data: bytes) -> None:
-        if sys.stdout is not None:  # the process was started without: what is open as 1 is something else
-            write_all(1, data, STDOUT)
+        if self._outlet is not None:
+            self._outlet.write(data)
+
+    def hang_up(self) -> None:
+        if self._outlet is not None:
+            self._outlet.hang_up()
 
     def close(self) -> None:
         already = self._closed
         super().close()
         if not already:
+            self.hang_up()  # its thread may wait for the reader, too, with what a monitor says
             self._restore()
             if self._reader is not None:
                 self._reader.stop()
+            if self._outlet is not None:
+                self._outlet.close()
 
 
 class _PeerDevice(CharDevice):
