@@ -20,6 +20,7 @@ import pytest
 
 from raddle import Machine
 from raddle.errors import MachineError, UsageError
+from raddle.machine.machine import State
 
 pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built")
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
@@ -451,3 +452,116 @@ def test_a_hook_describes_a_machine_that_is_being_paused() -> None:
             assert described.wait(LIMIT)
             machine.pause()
             machine.resume()
+
+
+def test_who_pauses_a_machine_waits_though_a_hook_has_asked_for_it() -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def pause(*_: object) -> None:
+        if not asked.is_set():
+            machine.pause()
+            asked.set()
+            go_on.wait(LIMIT)
+
+    with Machine(kernel=GUESTS / "endless-loop.elf", cpus=2) as machine:
+        machine.hook("block", pause)
+        machine.start()
+        assert asked.wait(LIMIT)
+        pausing = threading.Thread(target=machine.pause, daemon=True)
+        pausing.start()
+        pausing.join(0.1)
+        waited = pausing.is_alive()
+        go_on.set()
+        pausing.join(LIMIT)
+        assert waited
+        assert machine.state is State.PAUSED
+        machine.resume()
+
+
+def test_a_hook_pauses_a_machine_that_is_being_paused() -> None:
+    """Neither waits for the other for ever."""
+    busy = threading.Event()
+
+    def pause(*_: object) -> None:
+        if not busy.is_set():
+            busy.set()
+            while not engine.paused:
+                time.sleep(0.001)
+            machine.pause()
+
+    machine = Machine(kernel=GUESTS / "endless-loop.elf")
+    engine: Any = machine.engine
+    machine.hook("block", pause)
+    machine.start()
+    assert busy.wait(LIMIT)
+    for do in (machine.pause, machine.resume, machine.close):
+        doing = threading.Thread(target=do, daemon=True)
+        doing.start()
+        doing.join(LIMIT / 3)
+        assert not doing.is_alive()
+
+
+@pytest.mark.parametrize("late", [True, False], ids=["late", "in time"])
+def test_a_machine_goes_on_though_a_hook_has_asked_for_a_pause(late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody pauses it again for what has been taken back, however late."""
+    asked, release, seen = threading.Event(), threading.Event(), threading.Event()
+    finish = Machine._finish_pause
+
+    def finish_late(machine: Machine) -> None:
+        assert release.wait(LIMIT)
+        finish(machine)
+
+    def pause(*_: object) -> None:
+        if asked.is_set():
+            seen.set()
+        else:
+            machine.pause()
+            asked.set()
+
+    monkeypatch.setattr(Machine, "_finish_pause", finish_late if late else finish)
+    with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
+        machine.hook("block", pause)
+        machine.start()
+        assert asked.wait(LIMIT)
+        if not late:
+            machine.pause()
+        machine.resume()
+        release.set()
+        for thread in threading.enumerate():
+            if thread.name == "raddle-pause":
+                thread.join(LIMIT)
+        seen.clear()
+        assert seen.wait(LIMIT)
+        assert machine.state is State.RUNNING
+
+
+def test_a_reset_of_a_machine_that_a_hook_has_paused_stays_paused() -> None:
+    asked = threading.Event()
+
+    def pause(*_: object) -> None:
+        if not asked.is_set():
+            machine.request_reset()
+            machine.pause()
+            asked.set()
+
+    with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
+        machine.hook("block", pause)
+        machine.start()
+        assert asked.wait(LIMIT)
+        machine.pause()
+        assert machine.state is State.PAUSED
+        assert machine.engine.paused  # type: ignore[attr-defined]
+
+
+def test_a_hook_pauses_a_machine_that_is_being_closed() -> None:
+    for _ in range(5):
+        paused = threading.Event()
+
+        def pause(*_: object, paused: threading.Event = paused) -> None:
+            machine.pause()
+            paused.set()
+
+        with Machine(kernel=GUESTS / "endless-loop.elf", cpus=2) as machine:
+            machine.hook("block", pause)
+            machine.start()
+            assert paused.wait(LIMIT)

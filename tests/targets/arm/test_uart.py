@@ -21,6 +21,7 @@ from raddle import Machine
 from raddle.devices import pl011
 from raddle.errors import MachineError
 from raddle.machine.chardev import CharDevice
+from raddle.machine.machine import State
 
 DR, CR, RIS, ICR = 0x00, 0x30, 0x3C, 0x44
 LOOPBACK, ENABLED, TRANSMIT = 0x381, 0x301, 0x20
@@ -45,16 +46,23 @@ def send(text: str) -> list[int]:
     return [word for character in text for word in store(DR, ord(character))]
 
 
+WATCHED = 0x4200_0000
+STORE_TO_WATCHED = [0xE3A0_2442, 0xE582_1000]
+"""mov r2, #WATCHED; str r1, [r2]"""
 READ_RIS = [0xE590_2000 | RIS]
 """ldr r2, [r0, #RIS]"""
 
 
 @pytest.fixture
 def guest(tmp_path: Path) -> Guest:
-    """Runs a program, with the UART's address in r0, until it has come to the endless loop that follows it."""
+    """Runs a program, with the UART's address in r0, until it has come to the endless loop that follows it; one that
+    pauses itself is not waited for.
+    """
 
     @contextmanager
-    def started(program: list[int], **options: Any) -> Iterator[Machine]:
+    def started(
+        program: list[int], pauses: Callable[[Machine], None] | None = None, **options: Any
+    ) -> Iterator[Machine]:
         words = [0xE3A0_0409, *program, 0xEAFF_FFFE]
         path = tmp_path / "image"
         path.write_bytes(struct.pack(f"<{len(words)}I", *words))
@@ -63,8 +71,10 @@ def guest(tmp_path: Path) -> Guest:
             looping = threading.Event()
             machine.hook("block", lambda *_: looping.set(), end, end + 4)
             machine.profile()
+            if pauses is not None:
+                pauses(machine)
             machine.start()
-            assert looping.wait(60)
+            assert pauses is not None or looping.wait(60)
             yield machine
 
     return started
@@ -89,6 +99,27 @@ def test_a_pause_brings_out_what_is_held(guest: Guest, mode: dict[str, str]) -> 
         assert machine.console.text == "a", "the control: the rest is held"
         machine.pause()
         assert machine.console.text == "abc"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.usefixtures("for_ever")
+def test_a_pause_in_the_middle_of_a_block(guest: Guest, mode: dict[str, str]) -> None:
+    """The block goes on to its end, and what it sends then is out when the machine is paused."""
+    seen = []
+
+    def pause(machine: Machine) -> None:
+        def hook(*_: object) -> None:
+            machine.pause()
+            seen.append(machine.console.text)
+
+        machine.add_memory_hook(hook, WATCHED, WATCHED + 4)
+
+    with guest([*send("ab"), *STORE_TO_WATCHED, *send("cd")], pause, **mode) as machine:
+        deadline = time.monotonic() + 60
+        while machine.state is not State.PAUSED and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert (seen, machine.console.text) == (["a"], "abcd")
+        machine.resume()
 
 
 @pytest.mark.parametrize("mode", MODES)

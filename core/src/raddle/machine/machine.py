@@ -113,7 +113,7 @@ class Machine:
     """A guest machine. Made ready by the constructor, which loads its images and raises UsageError for what is wrong
     with them; run by `start`; given back by `close`, which leaving a `with` block does.
 
-    All methods may be called from any thread but a vCPU's own (a hook's), which may call `request_stop`,
+    All methods may be called from any thread but a vCPU's own (a hook's), which may call `pause`, `request_stop`,
     `request_reset`, and read and write memory. While another thread may close the machine, what is read of `cpus` and
     `memory` is read within `with machine.hold():`; the methods do that themselves. Asked for anything that is gone, a
     closed machine raises MachineError.
@@ -177,6 +177,9 @@ class Machine:
         self.state = State.READY
         self.status = 0
         """Exit status of a machine that has stopped."""
+        self._pausing = False
+        """A hook has paused the engine, and nobody has waited for all vCPUs to stand yet. Set on a vCPU's thread before
+        it stands, cleared under the machine's lock."""
         self._reboot = reboot
         self._lock = threading.RLock()
         self._finished = threading.Event()
@@ -241,9 +244,12 @@ class Machine:
                 self.resume()
 
     def resume(self) -> None:
-        """Let a paused machine go on. Does nothing to one that runs."""
+        """Let a paused machine go on, or one that a hook is pausing. Does nothing to one that runs."""
         with self._lock:
             if self.state is State.RUNNING:
+                if self._pausing:
+                    self._pausing = False
+                    self.engine.resume()
                 return
             self._require(State.PAUSED, "resumed")
             self.state = State.RUNNING
@@ -254,13 +260,22 @@ class Machine:
                 self.engine.resume()
 
     def pause(self) -> None:
-        """Stop all vCPUs and the clock; returns when none runs. Does nothing to a paused machine."""
+        """Stop all vCPUs and the clock; returns when none runs, and what the guest has sent is written. Does nothing to
+        a paused machine. A vCPU's thread (a hook) does not wait: the vCPU stands after its block, and the machine's
+        state becomes PAUSED when all do.
+        """
+        if getattr(self.engine, "current_cpu", None) is not None:
+            self.engine.pause()
+            self._pausing = True
+            threading.Thread(target=self._finish_pause, name="raddle-pause", daemon=True).start()
+            return
         with self._lock:
             if self.state is State.PAUSED:
                 return
             self._require(State.RUNNING, "paused")
             self.engine.pause()
             self._settle()
+            self._pausing = False
             self.state = State.PAUSED
 
     def stop(self) -> None:
@@ -365,7 +380,8 @@ class Machine:
             self._settle()  # before devices forget what they hold; what fails stops the machine
             with self.engine.big_lock:  # input still comes
                 self.board.reset()
-            self.engine.resume()
+            if not self._pausing:
+                self.engine.resume()
 
     def fail(self, error: Exception) -> None:
         """Stop the machine soon, with an error that has happened outside of it; `wait` raises the first one."""
@@ -492,6 +508,14 @@ class Machine:
     def _hang_up(self) -> None:
         for device in self.consoles:
             device.hang_up()
+
+    def _finish_pause(self) -> None:
+        """A hook has paused the engine: wait in its place, unless somebody has done so, or has let the machine go on,
+        already.
+        """
+        with self._lock:
+            if self.state is State.RUNNING and self._pausing:
+                self.pause()
 
     def _settle(self) -> None:
         """When no vCPU runs any more, or for a while. What fails is kept, and stops the machine."""
