@@ -124,6 +124,65 @@ def test_many_threads_ask_while_a_machine_is_closed() -> None:
         assert [(type(error), "is closed" in str(error)) for error in errors] == [(MachineError, True)] * 3
 
 
+def test_typing_on_a_machine_that_is_being_closed_is_no_error() -> None:
+    """Closing waits for a port that is being told."""
+    telling, go_on = threading.Event(), threading.Event()
+    errors: list[BaseException] = []
+    machine = Machine(kernel=GUESTS / "endless-loop.elf")
+    console: Any = machine.console
+    notify = console._notify
+
+    def slowly() -> None:
+        telling.set()
+        go_on.wait(LIMIT)
+        notify()
+
+    def send() -> None:
+        try:
+            console.send("x")
+        except BaseException as error:
+            errors.append(error)
+
+    console.on_input(slowly)
+    machine.start()
+    threads = [threading.Thread(target=send), threading.Thread(target=machine.close)]
+    threads[0].start()
+    assert telling.wait(LIMIT)
+    threads[1].start()
+    threads[1].join(0.3)
+    waited = threads[1].is_alive()
+    go_on.set()
+    for thread in threads:
+        thread.join(LIMIT)
+        assert not thread.is_alive()
+    assert (errors, waited) == ([], True)
+    console.send("nobody reads this")
+
+
+def test_many_threads_type_while_a_machine_is_closed() -> None:
+    errors: list[BaseException] = []
+
+    def type_on(machine: Machine, closed: threading.Event) -> None:
+        try:
+            while not closed.is_set():
+                machine.console.send("x")
+        except BaseException as error:
+            errors.append(error)
+
+    for _ in range(5):
+        machine, closed = Machine(kernel=GUESTS / "endless-loop.elf"), threading.Event()
+        machine.start()
+        threads = [threading.Thread(target=type_on, args=(machine, closed)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        machine.close()
+        closed.set()
+        for thread in threads:
+            thread.join(LIMIT)
+            assert not thread.is_alive()
+    assert not errors
+
+
 def test_a_hook_may_ask_while_the_machine_is_closed() -> None:
     """Closing waits for the vCPU, which is in a hook that asks: neither waits for ever."""
     machine = Machine(kernel=GUESTS / "endless-loop.elf")

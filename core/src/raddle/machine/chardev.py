@@ -42,6 +42,8 @@ class CharDevice:
         self._closed = False
         self.on_failure: Callable[[Exception], None] | None = None
         """Told, on the input's thread, what a handler of input has raised; the thread then ends."""
+        self.tell: Callable[[Callable[[], None]], None] = lambda notify: notify()
+        """Calls what `on_input` was given; a machine keeps what that needs from being freed meanwhile."""
 
     # --- the port's side
 
@@ -81,7 +83,9 @@ class CharDevice:
             self._changed.notify_all()
 
     def feed(self, data: bytes, wait: bool = True) -> None:
-        """Input for the guest. With `wait`, first waits until fewer than INPUT_LIMIT bytes are there."""
+        """Input for the guest. With `wait`, first waits until fewer than INPUT_LIMIT bytes are there. Dropped when the
+        device is closed, as it is when its machine has stopped.
+        """
         with self._changed:
             while wait and len(self._input) >= INPUT_LIMIT and not self._closed:
                 self._changed.wait()
@@ -89,7 +93,7 @@ class CharDevice:
                 return
             self._input += data
         if self._notify is not None:
-            self._notify()
+            self.tell(self._notify)
 
 
 class NullDevice(CharDevice):
@@ -154,7 +158,9 @@ class MemoryConsole(CharDevice):
             return self._output[0]
 
     def send(self, text: str | bytes) -> None:
-        """Type `text` on the guest's console. Returns at once."""
+        """Type `text` on the guest's console. Returns at once. Nobody gets what is typed when the machine has stopped,
+        or does meanwhile; that is no error.
+        """
         self.feed(text.encode() if isinstance(text, str) else text, wait=False)
 
     def read(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -202,6 +202,7 @@ class Machine:
             self.board.connect(self.engine.cpus, self, self.engine.big_lock)
             for device in self.consoles:
                 device.on_failure = self.fail
+                device.tell = self._tell
         except BaseException:
             for device in self.consoles:
                 device.close()
@@ -504,6 +505,15 @@ class Machine:
             self._finish(error)
         else:
             self._finish(None)
+
+    def _tell(self, notify: Callable[[], None]) -> None:
+        """Tell a port that there is input; nothing when the machine is closed."""
+        with ExitStack() as holding:
+            try:
+                holding.enter_context(self.hold())
+            except MachineError:
+                return
+            notify()
 
     def _hang_up(self) -> None:
         for device in self.consoles:
