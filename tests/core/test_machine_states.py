@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host
 
 GUESTS = Path(__file__).parents[1] / "guests/arm/prebuilt"
 LIMIT = 30
+UART = 0x0900_0000
 
 
 def test_a_closed_machine_says_so() -> None:
@@ -624,3 +625,29 @@ def test_a_hook_pauses_a_machine_that_is_being_closed() -> None:
             machine.hook("block", pause)
             machine.start()
             assert paused.wait(LIMIT)
+
+
+def test_pauses_that_a_hook_asks_for_leave_no_trace_in_a_counted_run() -> None:
+    def run(pauses: bool) -> tuple[object, str, int]:
+        count = 0
+
+        def hook(*_: object) -> None:
+            nonlocal count
+            count += 1
+            if pauses and count % 3 == 0:
+                machine.pause()
+
+        with Machine(kernel=GUESTS / "hello.elf", icount="shift=3") as machine:
+            machine.add_memory_hook(hook, UART, UART + 4)
+            machine.start()
+            deadline = time.monotonic() + LIMIT
+            while machine.state is not State.STOPPED and time.monotonic() < deadline:
+                if machine.state is State.PAUSED:
+                    with suppress(UsageError):  # it may have stopped meanwhile
+                        machine.resume()
+                time.sleep(0.001)
+            assert machine.wait(LIMIT) == 0
+            stats: Any = machine.stats()
+            return stats["cpus"][0]["trace_hash"], machine.console.text, count
+
+    assert run(True) == run(False)
