@@ -25,10 +25,12 @@ from raddle.ir.types import Condition, Type
 from raddle.memory import HostMemory
 from raddle.runtime.layout import COMMON
 
-__all__ = ["Device", "Register"]
+__all__ = ["WRITE", "Device", "Register"]
 
 WORD: Final = 4
 MASK: Final = 0xFFFF_FFFF
+WRITE: Final = 1 << 8
+"""In the second argument of a region's routine, beside the size in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ class Device:
 
     def serve(self, b: Builder, offset: Value, how: Value, value: Value) -> None:
         """What else of accesses the routine does without Python: the code returns from there. The values are I64: the
-        offset, the size in bytes | 0x100 for writes, and what is written.
+        offset, the size in bytes | `WRITE` for writes, and what is written.
         """
 
     def _address(self, name: str) -> int:

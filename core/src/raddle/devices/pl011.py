@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import deque
 from typing import ClassVar, Final
 
-from raddle.devices.base import WORD, Device, Register
+from raddle.devices.base import WORD, WRITE, Device, Register
 from raddle.ir.builder import Builder, Value, native
 from raddle.ir.types import Condition, Type
 from raddle.machine.chardev import CharDevice
@@ -192,7 +192,7 @@ class PL011(Device):
         def load(address: int) -> Value:
             return b.call(native("host_load32"), b.const(address, Type.I64), type=Type.I64)
 
-        with b.if_(b.and_(b.eq(offset, 0), b.and_(b.ne(b.and_(how, 0x100), 0), b.ne(how, 0x108)))):
+        with b.if_(b.and_(b.eq(offset, 0), b.and_(b.ne(b.and_(how, WRITE), 0), b.ne(how, WRITE | 8)))):
             end = load(held + WORD * HELD_END)
             room = b.icmp(Condition.ULT, end, load(held + WORD * HELD_LIMIT))
             with b.if_(b.and_(room, b.ne(byte, ord("\n")))):

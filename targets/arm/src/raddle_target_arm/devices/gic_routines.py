@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+from raddle.devices.base import WRITE
 from raddle.ir.builder import Builder, Operand, Value, native, routine
 from raddle.ir.types import Condition, Type
 from raddle.runtime.layout import COMMON
@@ -55,7 +56,7 @@ PMR_OFFSET, IAR_OFFSET, EOIR_OFFSET, RPR_OFFSET, HPPIR_OFFSET, DIR_OFFSET = 0x04
 SGIR_OFFSET: Final = 0xF00
 
 READ_WORD: Final = 4
-WRITE_WORD: Final = 4 | 1 << 8
+WRITE_WORD: Final = WRITE | 4
 """The second argument of a region's routine for accesses of 32 bits."""
 
 NOTHING: Final = SPURIOUS | 0x100 << 16
