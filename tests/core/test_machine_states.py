@@ -390,6 +390,32 @@ def test_a_reset_waits_for_who_holds_the_big_lock(monkeypatch: pytest.MonkeyPatc
     assert held == [True, True]
 
 
+def test_no_cpu_runs_on_after_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first CPU is kept from starting the others again."""
+    with Machine(kernel=GUESTS / "idle.elf", cpus=4) as machine:
+        board = machine.board
+        reset = board.reset
+
+        def reset_and_stand() -> None:
+            reset()
+            board.cpus[0].power_off()
+
+        def states() -> set[object]:
+            return {cpu.info()["state"] for cpu in machine.cpus}
+
+        def until(wanted: set[object]) -> None:
+            deadline = time.monotonic() + LIMIT
+            while states() != wanted:
+                assert time.monotonic() < deadline, states()
+                time.sleep(0.001)
+
+        machine.start()
+        until({"halted"})
+        monkeypatch.setattr(board, "reset", reset_and_stand)
+        machine.request_reset()
+        until({"off"})
+
+
 class Meeting(list[Any]):
     """A list to which another thread adds, if it can, while this one does."""
 

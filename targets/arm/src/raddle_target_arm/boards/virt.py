@@ -120,6 +120,8 @@ class Virt(Board):
             if segment.size > len(segment.data):
                 self.memory.clear(segment.address + len(segment.data), segment.size - len(segment.data))
         self._powered = [cpu.index == 0 for cpu in self.cpus]
+        for cpu in self.cpus[1:]:
+            cpu.power_off()
         self.cpus[0].power_on(self._boot.entry, 0)
 
     def settle(self) -> None:
@@ -146,7 +148,7 @@ class Virt(Board):
         self.power.request_stop(0)
 
     def system_reset(self) -> None:
-        """Reset the machine; every CPU stands still until that is done."""
+        """Reset the machine soon; every CPU stands still until then."""
         for cpu in self.cpus:
             cpu.power_off()
         self.power.request_reset()
