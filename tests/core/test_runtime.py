@@ -163,7 +163,7 @@ class Machine:
         desc.guest_size, desc.ninsns, desc.code, desc.code_size = size, rows, keep[0], len(code)
         desc.guest = keep[1] if guest is not None else ffi.NULL
         desc.table, desc.cold_start = keep_table, len(code)
-        return int(lib.raddle_block_install(self.context, self.env, desc))
+        return int(lib.raddle_block_install(self.context, desc))
 
     def calling(self, function: str, second: int, *, takes_number: bool = False) -> bytes:
         """Code (16 bytes) that calls function(env, return address, second), or with those two exchanged."""

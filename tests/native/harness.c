@@ -77,7 +77,7 @@ uint64_t helper(void *env, const char *name, uint64_t a0, uint64_t a1, uint64_t 
     exit(1);
 }
 
-int install(void *env, uint64_t pc, uint32_t value, uint32_t version)
+int install(uint64_t pc, uint32_t value, uint32_t version)
 {
     struct stub stub = {.pc = pc, .value = value, .slot = -1};
     struct instruction_row row = {.hot = sizeof stub, .guest = 4};
@@ -92,12 +92,12 @@ int install(void *env, uint64_t pc, uint32_t value, uint32_t version)
         .cold_start = sizeof stub,
         .table = &row,
     };
-    return raddle_block_install(machine.ctx, env, &desc);
+    return raddle_block_install(machine.ctx, &desc);
 }
 
-int install_now(void *env, uint64_t pc, uint32_t value)
+int install_now(uint64_t pc, uint32_t value)
 {
-    return install(env, pc, value, raddle_code_begin(machine.ctx, pc & ~(uint64_t)(PAGE - 1)));
+    return install(pc, value, raddle_code_begin(machine.ctx, pc & ~(uint64_t)(PAGE - 1)));
 }
 
 pthread_t start(void *(*function)(void *), void *argument)
@@ -137,7 +137,7 @@ void run_until_stop(void *env, uint32_t (*make)(uint64_t pc))
         uint64_t pc = header_of(env)->pc;
         uint32_t version = raddle_code_begin(machine.ctx, pc & ~(uint64_t)(PAGE - 1));
         uint32_t generation = raddle_code_generation(machine.ctx);
-        if (install(env, pc, make(pc), version) == RADDLE_FULL)
+        if (install(pc, make(pc), version) == RADDLE_FULL)
             raddle_code_flush(machine.ctx, generation);
     }
 }

@@ -53,8 +53,8 @@ void machine_make(uint32_t ncpus, uint32_t flags, raddle_enter_function enter, r
 void machine_free(void);
 void machine_device(raddle_function handler); /* before machine_make: serve the device by this */
 uint64_t fill_identity(void *env, uint64_t address, uint64_t access, uint64_t size, uint64_t unused);
-int install(void *env, uint64_t pc, uint32_t value, uint32_t version);
-int install_now(void *env, uint64_t pc, uint32_t value);
+int install(uint64_t pc, uint32_t value, uint32_t version);
+int install_now(uint64_t pc, uint32_t value);
 uint64_t helper(void *env, const char *name, uint64_t a0, uint64_t a1, uint64_t a2);
 pthread_t start(void *(*function)(void *), void *argument);
 void finish(pthread_t thread);

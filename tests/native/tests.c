@@ -437,7 +437,7 @@ static void test_store_beside_code(bool mechanism)
                                          .guest = &word};
         desc.version[0] = raddle_code_begin(machine.ctx, RAM_BASE);
         usleep(500);
-        raddle_block_install(machine.ctx, machine.env[0], &desc);
+        raddle_block_install(machine.ctx, &desc);
     }
     finish(thread);
     machine_free();
@@ -547,13 +547,13 @@ static void test_asked_where(bool mechanism)
 {
     (void)mechanism;
     machine_make(1, PARALLEL, enter_counter, fill_identity);
-    CHECK(install_now(machine.env[0], RAM_BASE, 0) == RADDLE_INSTALL_OK);
+    CHECK(install_now(RAM_BASE, 0) == RADDLE_INSTALL_OK);
     header_of(machine.env[0])->pc = RAM_BASE + PAGE;
     cpu_of(machine.env[0])->retaddr = (uint64_t)(uintptr_t)machine.ctx->blocks.by_address[0]->code + 1;
     pthread_t thread = start(ask_where, machine.env[0]);
     for (uint32_t round = 0; round < 3000; round++) {
         raddle_code_flush(machine.ctx, raddle_code_generation(machine.ctx));
-        CHECK(install_now(machine.env[0], RAM_BASE, 0) == RADDLE_INSTALL_OK);
+        CHECK(install_now(RAM_BASE, 0) == RADDLE_INSTALL_OK);
     }
     atomic_store(&machine.stop, 1);
     finish(thread);
@@ -568,7 +568,7 @@ static void *install_many(void *env)
 {
     for (uint32_t i = 0; i < 1000; i++) {
         uint32_t salt = same_key ? 0 : 4 * header_of(env)->cpu_index;
-        CHECK(install_now(env, RAM_BASE + i * 32 + salt, i) == RADDLE_INSTALL_OK);
+        CHECK(install_now(RAM_BASE + i * 32 + salt, i) == RADDLE_INSTALL_OK);
     }
     return NULL;
 }
@@ -695,7 +695,7 @@ static void *run_atomic(void *env)
                                          .cold_start = sizeof stub,
                                          .table = &row};
         desc.version[0] = raddle_code_begin(machine.ctx, RAM_BASE);
-        raddle_block_install(machine.ctx, env, &desc);
+        raddle_block_install(machine.ctx, &desc);
     }
 }
 

@@ -21,8 +21,9 @@ enum raddle_constants {
     RADDLE_FULL = 7, /* answer of raddle_block_install, raddle_translate: no room for the block */
     RADDLE_ERROR = 8,
 
-    RADDLE_INSTALL_OK = 0,
+    RADDLE_INSTALL_OK = 0, /* answers of raddle_block_install; FULL and ERROR (out of memory) are others */
     RADDLE_INSTALL_RACED = 1,
+
     RADDLE_WANTED = 9,   /* answer of raddle_translate and raddle_join: the memo lacks something */
     RADDLE_FAULTED = 10, /* answer of raddle_translate: the fetch faulted, the guest's exception is entered */
 
@@ -117,7 +118,7 @@ uint64_t raddle_code_write(raddle_context *context, const void *bytes, uint32_t 
 /* Address to run it at, 0 when the area is full. For thunks and routines: a flush leaves them alone. */
 uint32_t raddle_code_begin(raddle_context *context, uint64_t page);
 /* Marks the physical page as holding code; from now on stores to it are seen. Returns its version. */
-int raddle_block_install(raddle_context *context, void *env, const struct raddle_block_desc *desc);
+int raddle_block_install(raddle_context *context, const struct raddle_block_desc *desc);
 void raddle_code_flush(raddle_context *context, uint32_t generation);
 /* Drops all blocks, unless another thread did so since `generation` was read. Not under the big lock, not in
  * raddle_run. */
@@ -325,9 +326,9 @@ struct raddle_want { /* written by raddle_translate; the vCPU's own thread reads
     struct raddle_joined joined;
 };
 int raddle_translate(void *env);
-/* Make the block that env is to run next and install it; the answer is raddle_block_install's, WANTED, FAULTED,
- * or ERROR when out of memory. After FULL the code buffer has been flushed: run again. On the vCPU's own thread, outside
- * raddle_run; no exclusive section runs meanwhile. */
+/* Make the block that env is to run next and install it; the answer is raddle_block_install's, WANTED, FAULTED, or
+ * ERROR when out of memory. After FULL the code buffer has been flushed: run again. On the vCPU's own thread,
+ * outside raddle_run; no exclusive section runs meanwhile. */
 struct raddle_want *raddle_wanted(void *env);
 
 /* -- running ---------------------------------------------------------------------------------------------------- */

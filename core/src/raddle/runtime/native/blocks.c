@@ -128,7 +128,7 @@ int raddle_restore_pc(void *env, uint64_t retaddr)
 uint64_t raddle_pc(void *env)
 {
     struct raddle_cpu *cpu = cpu_of(env);
-    uint64_t retaddr = cpu->retaddr, pc = cpu->header->pc;
+    uint64_t retaddr = LOAD_RELAXED(cpu->retaddr), pc = LOAD_RELAXED(cpu->header->pc);
     uint32_t extra;
     if (!retaddr)
         return pc;
@@ -252,15 +252,26 @@ static struct raddle_block *equal_block(struct block_table *t, const struct radd
     return NULL;
 }
 
+/* Where the next block's code begins, from the end of the fixed part on. */
+static uint64_t code_start(const struct code_buffer *code)
+{
+    return (code->used + CODE_ALIGN - 1) & ~(uint64_t)(CODE_ALIGN - 1);
+}
+
+static bool has_room(const struct raddle_context *ctx, const struct raddle_block_desc *desc)
+{
+    const struct code_buffer *code = &ctx->code;
+    return code_start(code) + desc->code_size + CODE_ALIGN <= code->size - code->fixed_size &&
+           ctx->blocks.count < ctx->blocks.limit;
+}
+
+/* NULL when out of memory. */
 static struct raddle_block *block_make(struct raddle_context *ctx, const struct raddle_block_desc *desc)
 {
-    struct block_table *t = &ctx->blocks;
     struct code_buffer *code = &ctx->code;
-    uint64_t start = (code->used + CODE_ALIGN - 1) & ~(uint64_t)(CODE_ALIGN - 1);
+    uint64_t start = code_start(code);
     size_t rows = (size_t)desc->ninsns * sizeof(struct instruction_row);
-    if (start + desc->code_size + CODE_ALIGN > code->size - code->fixed_size || t->count == t->limit)
-        return NULL;
-    struct raddle_block *b = arena_take(&t->arena, sizeof *b + rows);
+    struct raddle_block *b = arena_take(&ctx->blocks.arena, sizeof *b + rows);
     if (!b)
         return NULL;
     *b = (struct raddle_block){
@@ -318,9 +329,11 @@ static int install(struct raddle_context *ctx, const struct raddle_block_desc *d
         if (which == 0 ? !page : desc->phys[which] != NONE && !page)
             return RADDLE_INSTALL_RACED;
     }
+    if (!has_room(ctx, desc))
+        return RADDLE_FULL;
     struct raddle_block *b = block_make(ctx, desc);
     if (!b)
-        return RADDLE_FULL;
+        return RADDLE_ERROR;
     if (equal_block(&ctx->blocks, b)) {
         ctx->installs_equal++;
         return RADDLE_INSTALL_OK;
@@ -342,9 +355,8 @@ static int install(struct raddle_context *ctx, const struct raddle_block_desc *d
     return RADDLE_INSTALL_OK;
 }
 
-int raddle_block_install(raddle_context *ctx, void *env, const struct raddle_block_desc *desc)
+int raddle_block_install(raddle_context *ctx, const struct raddle_block_desc *desc)
 {
-    (void)env;
     pthread_mutex_lock(&ctx->code_lock);
     int result = install(ctx, desc);
     ctx->installs_raced += result == RADDLE_INSTALL_RACED;

@@ -298,7 +298,7 @@ struct raddle_cpu {
     bool yielding, waiting_event;
     bool io_failed; /* by the access that a region's routine serves and has passed on to Python */
     uint64_t event_since; /* virtual time when waiting_event was set */
-    uint64_t retaddr;     /* return address of the call out of a block that is being served, 0 for none */
+    uint64_t retaddr;     /* of the call out of a block that is being served, 0 for none; others read it (raddle_pc) */
     uint64_t chain_slot;  /* jump to patch once its target is known */
     uint64_t chain_pc;
     uint32_t chain_mode, chain_generation;
@@ -414,7 +414,7 @@ bool block_overlaps(const struct raddle_context *ctx, const struct raddle_block 
 void jumps_init(struct raddle_cpu *cpu);
 void jumps_enter(struct raddle_cpu *cpu, struct raddle_block *block, bool local);
 struct raddle_block *jumps_find(struct raddle_cpu *cpu, uint64_t pc, uint32_t mode); /* NULL if another one or none */
-void jumps_forget(struct raddle_cpu *cpu, const struct raddle_block *block); /* any thread, under code_lock; it is dead */
+void jumps_forget(struct raddle_cpu *cpu, const struct raddle_block *block); /* any thread, under code_lock */
 void jumps_clear(struct raddle_cpu *cpu); /* or by any thread in an exclusive section */
 void jumps_clear_page(struct raddle_cpu *cpu, uint64_t page);
 void jumps_clear_local(struct raddle_cpu *cpu); /* at least those of pages that were mapped locally */

@@ -481,7 +481,7 @@ static int translate(struct raddle_cpu *cpu, struct raddle_want *want)
         .cold_start = want->joined.cold_start,
         .table = want->joined.table,
     };
-    return raddle_block_install(ctx, cpu->env, &desc);
+    return raddle_block_install(ctx, &desc);
 }
 
 /* It looks at the TLB, the callees and the watched pages, which change in exclusive sections: so it counts as running.

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A vCPU's jump cache: where the code of the block at an address is, for jumps whose target no chain knows. Generated code
- * reads it (thunk_indirect).
+/* A vCPU's jump cache: where the code of the block at an address is, for jumps whose target no chain knows. Generated
+ * code reads it (thunk_indirect).
  *
- * A group of neighbouring entries is for the addresses of every 64th 4 KiB. Entries are written by the owner; whoever kills
- * a block empties its entries in all caches. */
+ * A group of neighbouring entries is for the addresses of every 64th 4 KiB. Entries are written by the owner; whoever
+ * kills a block empties its entries in all caches. */
 #include "internal.h"
 
 #define GROUPS        (RADDLE_JUMP_CACHE_ENTRIES >> RADDLE_JUMP_GROUP_BITS)

@@ -67,13 +67,13 @@ uint32_t raddle_call_helper(void *env, uint32_t number, uint64_t retaddr)
     bool from_block = in_blocks(cpu->context, retaddr);
     uint64_t outer = cpu->retaddr;
     if (from_block)
-        cpu->retaddr = retaddr;
+        STORE_RELAXED(cpu->retaddr, retaddr);
     if (number >= RADDLE_PYTHON_NUMBER)
         h->result = call_python(cpu, number - RADDLE_PYTHON_NUMBER, h->arg0, h->arg1, h->arg2, h->arg3);
     else
         h->result =
             ((raddle_function)(uintptr_t)((void **)h->helpers)[number])(env, h->arg0, h->arg1, h->arg2, h->arg3);
-    cpu->retaddr = outer;
+    STORE_RELAXED(cpu->retaddr, outer);
     if (!from_block || !h->exit_now)
         return 0;
     h->exit_now = 0;
@@ -269,7 +269,7 @@ static void run_block(struct raddle_cpu *cpu, struct raddle_block *block)
         trace(cpu, block);
     cpu->block_flags = 0;
     cpu->chain_slot = ctx->enter(cpu->env, block->code);
-    cpu->retaddr = 0; /* a block may have been left from within a call */
+    STORE_RELAXED(cpu->retaddr, 0); /* a block may have been left from within a call */
     h->exit_now = 0;
     if (cpu->chain_slot) {
         cpu->chain_pc = h->pc;

@@ -31,13 +31,13 @@ static struct access begin(void *env, uint64_t retaddr, uint32_t oi, uint32_t ki
     };
     cpu->header->count_slow++;
     if (in_blocks(cpu->context, retaddr))
-        cpu->retaddr = retaddr;
+        STORE_RELAXED(cpu->retaddr, retaddr);
     return a;
 }
 
 static uint32_t finish(struct access *a, uint32_t leave)
 {
-    a->cpu->retaddr = a->outer;
+    STORE_RELAXED(a->cpu->retaddr, a->outer);
     return leave;
 }
 

@@ -47,7 +47,8 @@ void tlb_init(struct raddle_cpu *cpu)
 
 static uint64_t comparator(const struct tlb_entry *e, uint32_t access)
 {
-    return access == ACCESS_READ ? e->read : access == ACCESS_WRITE ? e->write : e->exec;
+    const uint64_t *field = access == ACCESS_READ ? &e->read : access == ACCESS_WRITE ? &e->write : &e->exec;
+    return LOAD_RELAXED(*field);
 }
 
 static bool matches(const struct raddle_cpu *cpu, uint64_t value, uint64_t page)
@@ -74,7 +75,7 @@ bool tlb_probe(struct raddle_cpu *cpu, uint64_t address, uint32_t access, uint32
     struct tlb_entry *e = main_entry(cpu, index, address), copy = entry_read(e);
     if (!matches(cpu, comparator(&copy, access), page)) {
         uint32_t v = 0;
-        while (v < RADDLE_VICTIM_ENTRIES && !matches(cpu, LOAD_RELAXED(*(&cpu->victims[index][v].read + access)), page))
+        while (v < RADDLE_VICTIM_ENTRIES && !matches(cpu, comparator(&cpu->victims[index][v], access), page))
             v++;
         if (v == RADDLE_VICTIM_ENTRIES)
             return false;
