@@ -29,6 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 GUESTS = ROOT / "tests" / "guests" / "arm" / "prebuilt"
+BOARD = ("-M", "virt", "-nographic", "-no-reboot")
 PEER = "qemu-system-arm"
 KERNELS = ("crc32", "sha256", "matmul", "qsort", "sieve", "strhash")
 TIME_LIMIT = 600
@@ -52,11 +53,11 @@ class Run:
 
 @dataclass
 class Row:
-    """One line of the table. `raddle` and `peer` are the medians of `unit`."""
+    """One line of the table. `raddle` and `peer` are the medians of `unit`; None is not known."""
 
     name: str
     unit: str
-    raddle: float
+    raddle: float | None
     peer: float | None
     runs: int
     limit: float | None = None
@@ -67,7 +68,7 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        return self.raddle / self.peer if self.peer else None
+        return self.raddle / self.peer if self.raddle is not None and self.peer else None
 
 
 def run(command: Sequence[str], figure: Callable[[Run], float]) -> Run:
@@ -144,11 +145,11 @@ def compared(name: str, unit: str, ours: Sequence[Run], theirs: Sequence[Run], l
 
 
 def show(row: Row) -> None:
-    peer_text = f"{row.peer:10.2f}" if row.peer is not None else "         -"
+    own_text, peer_text = (f"{one:10.2f}" if one is not None else "         -" for one in (row.raddle, row.peer))
     ratio = f"{row.ratio:7.2f}" if row.ratio is not None else "      -"
     wanted = "at least" if row.at_least else "at most"
     limit = f"  ({wanted} {row.limit:g})" if row.limit is not None else ""
-    print(f"{row.name:48s} {row.raddle:10.2f} {peer_text} {row.unit:4s} {ratio}{limit}", flush=True)
+    print(f"{row.name:48s} {own_text} {peer_text} {row.unit:4s} {ratio}{limit}", flush=True)
 
 
 def wall(one: Run) -> float:
@@ -179,16 +180,7 @@ def kernels(runs: int) -> list[Row]:
     """The bare-metal integer kernels, and the geometric mean of their ratios."""
     rows = []
     for name in KERNELS:
-        arguments = [
-            "-M",
-            "virt",
-            "-m",
-            "256M",
-            "-nographic",
-            "-no-reboot",
-            "-kernel",
-            str(GUESTS / f"bench-{name}.elf"),
-        ]
+        arguments = [*BOARD, "-m", "256M", "-kernel", str(GUESTS / f"bench-{name}.elf")]
         rows.append(compare(f"kernel {name}", arguments, runs, expect("PASS", wall), "s"))
     ratios = [row.ratio for row in rows if row.ratio]
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
@@ -254,7 +246,7 @@ def phases(arguments: Callable[[int], Sequence[str]], runs: int) -> list[Row]:
     """The payload's parallel phase with one vCPU and with two, and what the second one gains.
 
     A speed-up is the median over pairs that ran one after the other, because the machine's own speed changes from
-    minute to minute. Ours are up to four times as many as the peer's, being shorter. What is wanted of the gain is
+    minute to minute. Ours are four times as many as the peer's, being shorter. What is wanted of the gain is
     wanted on two free cores, so it is judged by the pairs that had them before, between and after their runs.
     """
     figure = expect("PAYLOAD-OK", parallel_phase)
@@ -272,21 +264,18 @@ def phases(arguments: Callable[[int], Sequence[str]], runs: int) -> list[Row]:
     ]
     rows.append(gains("parallel phase, speed-up of 2 vCPUs", ours, theirs))
     free = [one for one in ours if one.on_free_cores]
-    if free:
-        name = f"the same on free cores ({len(free)} of {len(ours)} pairs)"
-        rows.append(gains(name, free, [one for one in theirs if one.on_free_cores], 1.8))
+    name = f"the same on free cores ({len(free)} of {len(ours)} pairs)"
+    rows.append(gains(name, free, [one for one in theirs if one.on_free_cores], 1.8))
     seen = [one.cores for one in (*ours, *theirs)]
     rows.append(Row("this machine, two threads of arithmetic", "x", statistics.median(seen), None, len(seen)))
     for row in rows:
         show(row)
-    if not free:
-        print("no pair of runs had two free cores: the speed-up on free cores is not known")
     return rows
 
 
 def gains(name: str, ours: Sequence[Pair], theirs: Sequence[Pair], wanted: float | None = None) -> Row:
-    peer_gain = statistics.median(one.gain for one in theirs) if theirs else None
-    return Row(name, "x", statistics.median(one.gain for one in ours), peer_gain, len(ours), wanted, wanted is not None)
+    own_gain, peer_gain = (statistics.median(one.gain for one in side) if side else None for side in (ours, theirs))
+    return Row(name, "x", own_gain, peer_gain, len(ours), wanted, wanted is not None)
 
 
 def linux(payload: Path, runs: int) -> list[Row]:
@@ -295,20 +284,7 @@ def linux(payload: Path, runs: int) -> list[Row]:
     def arguments(cpus: int, words: str = "", *more: str) -> list[str]:
         files = ["-kernel", str(payload / "vmlinuz"), "-initrd", str(payload / "initramfs.cpio.gz")]
         append = f"console=ttyAMA0 panic=-1 {words}".strip()
-        return [
-            "-M",
-            "virt",
-            "-smp",
-            str(cpus),
-            "-m",
-            "512M",
-            *files,
-            "-append",
-            append,
-            "-nographic",
-            "-no-reboot",
-            *more,
-        ]
+        return [*BOARD, "-smp", str(cpus), "-m", "512M", *files, "-append", append, *more]
 
     ok = expect("PAYLOAD-OK", wall)
     rows = [compare(f"boot, {cpus} vCPU", arguments(cpus), runs, ok, "s", 3.0) for cpus in (1, 2, 4)]
@@ -316,6 +292,8 @@ def linux(payload: Path, runs: int) -> list[Row]:
     single = ("--accel", "tcg,thread=single")
     alone = compare("round-robin boot, 1 vCPU", arguments(1, "", *single), runs, ok, "s", against=False)
     robin = compare("round-robin boot, 2 vCPU", arguments(2, "", *single), runs, ok, "s", against=False)
+    assert alone.raddle is not None
+    assert robin.raddle is not None
     relative = Row("round-robin boot, 2 vCPU / 1 vCPU", "x", robin.raddle / alone.raddle, None, runs, 2.0)
     show(relative)
     return [*rows, alone, robin, relative]
