@@ -32,7 +32,8 @@ from raddle_target_arm.state import (
     SYSTEM,
 )
 
-VECTORS = 0x0100_0000
+VECTORS = 0x0A00_0000
+"""No AND, BIC or ORR of the pc leads there: it has bits that `CODE` has not, and lacks others."""
 """Where exceptions are entered; no data."""
 EVENTS = {0x04: "undefined", 0x08: "svc", 0x0C: "breakpoint", 0x10: "fault"}
 """By exception vector."""
