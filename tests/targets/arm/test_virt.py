@@ -128,7 +128,7 @@ def test_zimage_initrd_and_device_tree(build, file):
     initrd = file("initrd", b"initrd" * 1000)
     board = build(memory=512 * MIB, initrd=initrd, append="console=ttyAMA0")
     assert board.cpu_list[0].calls == [(RAM, 0)]
-    assert board.cpu_list[1].calls == []
+    assert board.cpu_list[1].calls == ["off"]
     stub = words(board, RAM, 7)
     assert stub[:4] == [0xE3A0_0000, 0xE59F_1004, 0xE59F_2004, 0xE59F_F004]
     assert stub[4:] == [0xFFFF_FFFF, RAM + 128 * MIB + 0x2000, RAM + 0x1_0000]
