@@ -451,6 +451,12 @@ static uint64_t lines_of(const struct raddle_context *ctx, uint64_t paddr, uint6
     return lines_between(ctx, offset, offset + size);
 }
 
+bool page_is_translated(struct raddle_context *ctx, uint64_t paddr)
+{
+    struct page *page = page_at(ctx, paddr);
+    return page && atomic_load(&page->code);
+}
+
 bool page_holds_code(struct raddle_context *ctx, uint64_t paddr, uint64_t size)
 {
     struct page *page = page_at(ctx, paddr);

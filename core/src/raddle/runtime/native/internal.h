@@ -444,6 +444,7 @@ bool translate_from_memo(struct raddle_cpu *cpu);
 
 /* blocks.c: stores to pages with code */
 bool page_holds_code(struct raddle_context *ctx, uint64_t paddr, uint64_t size); /* near the range, in its page */
+bool page_is_translated(struct raddle_context *ctx, uint64_t paddr);              /* or is about to be */
 void page_stored(struct raddle_context *ctx, struct raddle_cpu *cpu, uint64_t paddr, uint64_t size);
 
 /* tlb.c */

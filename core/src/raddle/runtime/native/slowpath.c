@@ -231,12 +231,16 @@ static bool changes_itself(const struct access *a, const struct probe *probe, ui
            block_overlaps(a->cpu->context, block, paddr_of(a, probe, address), size);
 }
 
+/* The entry that was found before the store may have been marked since. Whoever translates sets the page's `code` and
+ * then reads the bytes; this has written them and then looks at `code`: one of the two sees the other. */
 static void stored(struct access *a, const struct probe *probe, uint64_t address, uint32_t size)
 {
-    if (!(probe->comparator & RADDLE_TLB_NOTDIRTY))
+    uint64_t paddr = paddr_of(a, probe, address);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (!(probe->comparator & RADDLE_TLB_NOTDIRTY) && !page_is_translated(a->cpu->context, paddr))
         return;
     a->cpu->stats.notdirty++;
-    page_stored(a->cpu->context, a->cpu, paddr_of(a, probe, address), size);
+    page_stored(a->cpu->context, a->cpu, paddr, size);
 }
 
 static uint32_t store_part(struct access *a, const struct probe *probe, uint64_t address, uint32_t size, uint64_t value)
