@@ -64,6 +64,8 @@ class Machine:
         callbacks = ffi.new("struct raddle_callbacks *")
         callbacks.call, callbacks.mmio, callbacks.watch = _call, _mmio, _watch
         self.context = lib.raddle_context_new(config, callbacks)
+        self.clock_at_first = [lib.raddle_clock_ns(self.context) for _ in range(2)]
+        lib.raddle_clock_start(self.context)
         self.ram = ffi.new("uint8_t[]", RAM_SIZE + 4096)
         aligned = (int(ffi.cast("uintptr_t", self.ram)) + 4095) & ~4095
         self.memory = memoryview(ffi.buffer(ffi.cast("uint8_t *", aligned), RAM_SIZE))
@@ -596,6 +598,12 @@ def test_instruction_counting_is_exact() -> None:
         assert machine.helper("clock_ticks", 1_000_000) == (17 * 8 + 1000) // 1000
     finally:
         machine.close()
+
+
+def test_the_clock_stands_until_it_is_started(machine: Machine) -> None:
+    assert machine.clock_at_first == [0, 0]
+    while not lib.raddle_clock_ns(machine.context):
+        pass
 
 
 def test_time_never_goes_back_when_the_clock_is_stopped_and_started(machine: Machine) -> None:

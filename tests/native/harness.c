@@ -40,6 +40,7 @@ void machine_make(uint32_t ncpus, uint32_t flags, raddle_enter_function enter, r
     machine.ncpus = ncpus;
     machine.ctx = raddle_context_new(&config, &callbacks);
     CHECK(machine.ctx);
+    raddle_clock_start(machine.ctx);
     machine.ram = aligned_alloc(PAGE, RAM_SIZE);
     memset(machine.ram, 0, RAM_SIZE);
     struct raddle_region regions[] = {

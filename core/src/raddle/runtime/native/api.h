@@ -391,7 +391,7 @@ int raddle_watch_set(raddle_context *context, const uint64_t *pages, uint32_t co
 
 /* -- time ------------------------------------------------------------------------------------------------------- */
 
-uint64_t raddle_clock_ns(raddle_context *context); /* virtual time */
+uint64_t raddle_clock_ns(raddle_context *context); /* virtual time: it stands at 0 until it is started */
 void raddle_clock_stop(raddle_context *context);
 void raddle_clock_start(raddle_context *context);
 int raddle_timer_new(raddle_context *context, uint32_t kind, uint32_t value, void *env); /* its number, -1: no more */

@@ -8,7 +8,7 @@ int clock_init(struct raddle_context *ctx)
 {
     mutex_init(&ctx->timer_lock, false);
     cond_init(&ctx->timer_changed);
-    ctx->clock_offset = -(int64_t)now_ns();
+    atomic_store(&ctx->clock_stopped, 1); /* at 0 */
     for (uint32_t i = 0; i < RADDLE_TIMERS; i++)
         ctx->timers[i].deadline = NONE;
     return 0;
