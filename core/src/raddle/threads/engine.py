@@ -435,15 +435,33 @@ class Engine:
                 self._condition.notify_all()
 
     def park(self) -> bool:
-        """A vCPU was told to stop: wait while the machine is paused. Whether it is to go on."""
+        """A vCPU was told to stop: wait while the machine is paused, and do what `run_on_cpu` waits for meanwhile.
+        Whether it is to go on.
+        """
+        own = [cpu for cpu in self.cpus if cpu.thread is threading.current_thread()]
+        while self._stand(own):
+            for cpu in own:
+                cpu.drain()
+        return not self._stopping
+
+    def _stand(self, own: Sequence[VCpu]) -> bool:
+        """Wait until there is no pause, or there is work for one of the thread's own vCPUs; whether there is."""
         with self._condition:
             self._parked += 1
             self._condition.notify_all()
             with self.idle():
-                while self._paused and not self._stopping:
+                while self._paused and not self._stopping and not any(cpu.awaited for cpu in own):
                     self._condition.wait()
             self._parked -= 1
-            return not self._stopping
+            for cpu in own:
+                cpu.awaited = False
+            return self._paused and not self._stopping
+
+    def wake(self, cpu: VCpu) -> None:
+        """Somebody waits for work in `cpu`'s queue: its thread does it though the machine is paused. Any thread."""
+        with self._condition:
+            cpu.awaited = True
+            self._condition.notify_all()
 
     @contextmanager
     def idle(self) -> Iterator[None]:

@@ -66,6 +66,8 @@ class VCpu:
         self.regs = Registers(self)
         self.thread: threading.Thread | None = None
         self._work: deque[Callable[[], None]] = deque()
+        self.awaited = False
+        """Somebody waits for queued work, a pause or not; under the engine's condition."""
 
     def close(self) -> None:
         """Its native part is about to be no more: what is asked of it from now on raises MachineError."""
@@ -108,12 +110,16 @@ class VCpu:
         lib.raddle_interrupt_clear(self.env, bits)
 
     def async_run_on_cpu(self, work: Callable[[], None]) -> None:
-        """Run `work` soon on this vCPU's thread, outside generated code. Does not wait."""
+        """Run `work` soon on this vCPU's thread, outside generated code, after what was queued before. A pause puts it
+        off. Does not wait.
+        """
         self._work.append(work)
         lib.raddle_work(self.env)
 
     def run_on_cpu(self, work: Callable[[], None]) -> None:
-        """Run `work` on this vCPU's thread and wait for it; at once when called there or when no thread runs.
+        """Run `work` on this vCPU's thread and wait for it, also while the machine is paused: what was queued before is
+        done first, then `work`, and the vCPU stands again. At once when called there, or when there is no thread:
+        before the start and after the end.
 
         Not under the big lock: the vCPU may be waiting for it. Raises what `work` raises.
         """
@@ -132,6 +138,7 @@ class VCpu:
                 done.set()
 
         self.async_run_on_cpu(run)
+        self.engine.wake(self)
         while not done.wait(0.2):
             if not self.thread.is_alive():
                 self.drain()
@@ -139,7 +146,9 @@ class VCpu:
             raise errors[0]
 
     def async_safe_run_on_cpu(self, work: Callable[[], None]) -> None:
-        """Run `work` soon on this vCPU's thread while no vCPU is in generated code. Does not wait."""
+        """Run `work` soon on this vCPU's thread while no vCPU is in generated code, in its turn as `async_run_on_cpu`.
+        Does not wait.
+        """
 
         def run() -> None:
             with self.engine.exclusive():
