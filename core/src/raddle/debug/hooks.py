@@ -3,7 +3,8 @@
 
 Threads: a hook is called on the thread of the vCPU it is about, several at the same time in multi-threaded mode, and
 holds no lock: what it shares it must guard itself. It may read and write its own vCPU's registers and guest memory, add
-and remove hooks, and ask the machine to stop or to pause; it must not wait for another vCPU.
+and remove hooks, and ask the machine to stop, to reset or to pause; it must not wait for another vCPU: `Machine.stop`,
+`wait`, `close`, `start` and `resume` raise UsageError in it.
 
 `add…` and `remove` may be called on any thread. On return they have taken effect on all vCPUs. Not so when a vCPU's
 thread (a hook that removes itself) or a holder of the big lock (a timer's callback) calls them: then a removed hook is

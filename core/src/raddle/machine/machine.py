@@ -113,10 +113,11 @@ class Machine:
     """A guest machine. Made ready by the constructor, which loads its images and raises UsageError for what is wrong
     with them; run by `start`; given back by `close`, which leaving a `with` block does.
 
-    All methods may be called from any thread but a vCPU's own (a hook's), which may call `pause`, `request_stop`,
-    `request_reset`, and read and write memory. While another thread may close the machine, what is read of `cpus` and
-    `memory` is read within `with machine.hold():`; the methods do that themselves. Asked for anything that is gone, a
-    closed machine raises MachineError.
+    All methods may be called from any thread but a vCPU's own (a hook's) and under the big lock (a timer's callback),
+    where whoever would wait for the vCPUs would wait for itself: there `start`, `resume`, `stop`, `wait` and `close`
+    raise UsageError, `pause` does not wait, and all others may be called. While another thread may close the machine,
+    what is read of `cpus` and `memory` is read within `with machine.hold():`; the methods do that themselves. Asked for
+    anything that is gone, a closed machine raises MachineError.
     """
 
     def __init__(
@@ -185,6 +186,8 @@ class Machine:
         self._finished = threading.Event()
         self._holders_changed = threading.Condition()
         """Guards what follows; nothing else is waited for under it, so that a signal's handler may take it, too."""
+        self._ending = False
+        """Somebody has asked for the end. Set, by any thread, before the engine is told so."""
         self._closed = False
         self._freed = False
         self._holders = 0
@@ -204,8 +207,7 @@ class Machine:
                 device.on_failure = self.fail
                 device.tell = self._tell
         except BaseException:
-            for device in self.consoles:
-                device.close()
+            _close(self.consoles)
             raise
 
     @property
@@ -232,6 +234,7 @@ class Machine:
 
     def start(self, paused: bool = False) -> None:
         """Power the machine on; returns at once. With `paused` it waits for `resume` before its first instruction."""
+        self._require_outside("start")
         with self._lock:
             self._require(State.READY, "started")
             with self.engine.big_lock:  # input may come already
@@ -243,9 +246,12 @@ class Machine:
             self.state = State.PAUSED
             if not paused:
                 self.resume()
+            elif self._ending:
+                self._watch()
 
     def resume(self) -> None:
         """Let a paused machine go on, or one that a hook is pausing. Does nothing to one that runs."""
+        self._require_outside("resume")
         with self._lock:
             if self.state is State.RUNNING:
                 if self._pausing:
@@ -262,10 +268,10 @@ class Machine:
 
     def pause(self) -> None:
         """Stop all vCPUs and the clock; returns when none runs, and what the guest has sent is written. Does nothing to
-        a paused machine. A vCPU's thread (a hook) does not wait: the vCPU stands after its block, and the machine's
-        state becomes PAUSED when all do.
+        a paused machine. A vCPU's thread (a hook), or a timer's callback, does not wait: the vCPU stands after its
+        block, and the machine's state becomes PAUSED when all do.
         """
-        if getattr(self.engine, "current_cpu", None) is not None:
+        if self._inside:
             self.engine.pause()
             self._pausing = True
             threading.Thread(target=self._finish_pause, name="raddle-pause", daemon=True).start()
@@ -281,8 +287,10 @@ class Machine:
 
     def stop(self) -> None:
         """Power the machine off; returns when its threads have ended, and what the guest has sent is written (see
-        `request_stop` for not waiting for that). Does nothing to a machine that has stopped.
+        `request_stop` for not waiting for that). Does nothing to a machine that has stopped. Raises UsageError on a
+        vCPU's thread (in a hook) and in a timer's callback.
         """
+        self._require_outside("stop")
         with self._lock:
             # Whether it was never started, or interrupted while it was: then nobody waits for its end.
             unwatched = self._supervisor is None and self.state is not State.STOPPED
@@ -296,8 +304,10 @@ class Machine:
         """Wait until the machine stops by itself (or is stopped); returns its exit status.
 
         Raises the error that stopped it: a guest's fatal fault, an exception in a device or a hook, or an OutputError
-        of a serial port. Raises TimeoutError after `timeout` seconds; the machine goes on.
+        of a serial port, be it when the port was closed. Raises TimeoutError after `timeout` seconds; the machine goes
+        on. Raises UsageError on a vCPU's thread (in a hook) and in a timer's callback.
         """
+        self._require_outside("wait for")
         if not self._finished.wait(timeout):
             raise TimeoutError(f"the machine still runs after {timeout} s")
         if self._error is not None:
@@ -306,8 +316,10 @@ class Machine:
 
     def close(self) -> None:
         """Stop the machine and give back everything it has, as soon as nobody holds it any more. The console's text can
-        still be read. Not within `hold`, which would wait for itself.
+        still be read. Not within `hold`, which would wait for itself. Raises UsageError on a vCPU's thread (in a hook)
+        and in a timer's callback.
         """
+        self._require_outside("close")
         self.stop()
         with self._holders_changed:
             self._closed = True
@@ -356,15 +368,11 @@ class Machine:
         try:
             with self.hold():
                 self.status = status
-                self.engine.stop()
+                self._end_soon()
         except MachineError:
             return
         if at_once:
             self._hang_up()
-        if self._supervisor is None:
-            with self._lock:
-                if self.state is State.PAUSED:  # powered on, but it has not run yet: nobody waits for its end
-                    self._watch()
 
     def request_reset(self) -> None:
         """Reset the machine soon; one made without `reboot` is powered off."""
@@ -386,11 +394,27 @@ class Machine:
 
     def fail(self, error: Exception) -> None:
         """Stop the machine soon, with an error that has happened outside of it; `wait` raises the first one."""
-        with self._lock:
+        self._keep(error)
+        with suppress(MachineError), self.hold():
+            self._end_soon()
+
+    def _end_soon(self) -> None:
+        """Ask for the end. Whoever asks for it may be waited for by a thread that has the machine's lock: a vCPU, and
+        who has the big lock. So that is taken only where neither is possible, before anything has run.
+        """
+        self._ending = True
+        self.engine.stop()
+        # Powered on, but it has not run yet: nobody waits for its end. While it is being started, the starter does.
+        if self.state is State.PAUSED and self._supervisor is None:
+            with self._lock:
+                if self.state is State.PAUSED:
+                    self._watch()
+
+    def _keep(self, error: BaseException | None) -> None:
+        """Let `wait` raise the error, if it is the first."""
+        with self._holders_changed:
             if self._error is None:
                 self._error = error
-        with suppress(MachineError), self.hold():
-            self.engine.stop()
 
     # --- looking into it
 
@@ -456,7 +480,8 @@ class Machine:
 
     def describe(self) -> str:
         """The registers of all CPUs, in the manner of the architecture; with the code around each one's pc unless the
-        machine runs, or another thread is starting, pausing or resetting it. Raises MachineError when it is closed.
+        machine runs, another thread is starting, pausing or resetting it, or a hook or a timer's callback asks. Raises
+        MachineError when it is closed.
         """
         parts = []
         with self.hold():
@@ -474,9 +499,21 @@ class Machine:
         if self._closed:
             raise machine_closed()
 
+    @property
+    def _inside(self) -> bool:
+        """Whether the vCPUs wait for the calling thread, or may."""
+        return bool(getattr(self.engine, "inside", False))
+
+    def _require_outside(self, action: str) -> None:
+        if self._inside:
+            raise UsageError(
+                f"cannot {action} the machine from a hook, a device or a timer's callback, which would be waited for: "
+                "request_stop, request_reset and pause do not wait"
+            )
+
     def _around(self, cpu: VCpu) -> list[str]:
         around: Callable[[VCpu], list[str]] | None = getattr(self.engine, "around", None)
-        if around is None:
+        if around is None or self._inside:
             return []
         # Nobody may let the vCPU go on meanwhile: its TLB is looked at, and filled. Not waited for: a hook's thread may
         # be what the thread that has the lock waits for.
@@ -537,16 +574,16 @@ class Machine:
 
     def _finish(self, error: BaseException | None) -> None:
         with self._lock:
-            if self._error is None:
-                self._error = error
+            self._keep(error)
             first, self.state = self.state is not State.STOPPED, State.STOPPED
         if not first:  # an interrupted start leaves it open who waits for the end: both do
             return
-        self._settle()
-        # Not under the lock: closing waits for threads that may be about to take it (a monitor's `stop`).
-        for device in self.consoles:
-            device.close()
-        self._finished.set()
+        try:
+            self._settle()
+        finally:
+            # Not under the lock: closing waits for threads that may be about to take it (a monitor's `stop`).
+            self._keep(_close(self.consoles))
+            self._finished.set()
 
     def _require(self, state: State, action: str) -> None:
         if self.state is not state:
@@ -570,6 +607,17 @@ def _path(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
 
 
+def _close(devices: Sequence[CharDevice]) -> BaseException | None:
+    """Close all of them, whatever fails on the way; the first error."""
+    first: BaseException | None = None
+    for device in devices:
+        try:
+            device.close()
+        except BaseException as error:
+            first = first or error
+    return first
+
+
 def _consoles(serial: str | CharDevice | Sequence[str | CharDevice] | None, ports: int) -> tuple[CharDevice, ...]:
     """A character device for each serial port; ports for which none is given have a NullDevice."""
     if serial is None:
@@ -585,7 +633,6 @@ def _consoles(serial: str | CharDevice | Sequence[str | CharDevice] | None, port
         for one in given:
             devices.append(parse_chardev(one) if isinstance(one, str) else one)
     except BaseException:
-        for device in devices:
-            device.close()
+        _close(devices)
         raise
     return (*devices, *(NullDevice() for _ in range(ports - len(devices))))

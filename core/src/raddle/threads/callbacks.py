@@ -60,6 +60,8 @@ def raddle_py_timer(context: Any, number: int) -> None:
         engine.timer_callbacks[number]()
     except BaseException as error:
         engine.fail(error, None)
+    finally:
+        engine.big_lock.timer_thread = 0
 
 
 @ffi.def_extern()

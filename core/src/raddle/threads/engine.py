@@ -70,7 +70,7 @@ class BigLock:
         self._owner = 0
         self._depth = 0
         self.timer_thread = 0
-        """The native thread that calls timers' callbacks, always under the lock."""
+        """The thread that calls a timer's callback, always under the lock; 0 when none does."""
 
     def __enter__(self) -> None:
         lib.raddle_big_lock(self._engine.context)
@@ -244,6 +244,11 @@ class Engine:
         current = threading.current_thread()
         return next((cpu for cpu in self.cpus if cpu.thread is current), None)
 
+    @property
+    def inside(self) -> bool:
+        """Whether the vCPUs wait for the calling thread, or may: it runs one, or has the big lock."""
+        return self.big_lock.held or self.current_cpu is not None
+
     # -- hooks, logs ---------------------------------------------------------------------------------------------------
 
     def add_hook(
@@ -314,7 +319,8 @@ class Engine:
             self._running = True
             sys.setswitchinterval(SWITCH_INTERVAL)
             gc.set_threshold(max(gc.get_threshold()[0], GC_THRESHOLD))
-            lib.raddle_clock_start(self.context)
+            if not self._paused:
+                lib.raddle_clock_start(self.context)
             groups = [[cpu] for cpu in self.cpus] if self.parallel else [self.cpus]
             schedule = schedules.alone if self.parallel else schedules.counted if self.icount else schedules.in_turn
             for group in groups:
@@ -336,14 +342,15 @@ class Engine:
         return self._paused
 
     def pause(self) -> None:
-        """Stop all vCPUs between blocks; waits until they stand, or another thread lets them go on, unless called by
-        one of their threads.
+        """Stop all vCPUs between blocks; waits until they stand, or another thread lets them go on, unless called on
+        one of their threads, or under the big lock.
         """
+        inside = self.inside
         with self._condition:
             self._paused = True
             lib.raddle_clock_stop(self.context)
             lib.raddle_stop(self.context)
-            if threading.current_thread() in self._threads:
+            if inside:
                 return
             # Somebody may let them go on before they all stand: then there is nothing to wait for.
             while self._paused and self._parked < sum(thread.is_alive() for thread in self._threads):
