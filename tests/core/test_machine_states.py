@@ -371,6 +371,46 @@ def test_nothing_goes_on_while_a_paused_machine_is_described(monkeypatch: pytest
     assert before == [False]
 
 
+def test_no_hook_takes_effect_while_a_paused_machine_is_described() -> None:
+    """Adding it frees the list of watched pages, which filling a TLB looks at."""
+    with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
+        engine: Any = machine.engine
+        added, adding, before = threading.Event(), [], []
+
+        def add() -> None:
+            machine.add_memory_hook(lambda *_: None, UART, UART + 4)
+            added.set()
+
+        def filled(*_: object) -> None:
+            if not adding:
+                adding.append(threading.Thread(target=add, daemon=True))
+                adding[0].start()
+                before.append(added.wait(0.3))
+
+        engine.hooks.add_fill(filled)
+        machine.start(paused=True)
+        assert "=>" in machine.describe()
+        assert added.wait(LIMIT)
+    assert before == [False]
+
+
+@pytest.mark.parametrize("icount", [None, "shift=3"], ids=["clock", "counted"])
+def test_virtual_time_stands_until_the_first_instruction(icount: str | None) -> None:
+    with Machine(kernel=GUESTS / "endless-loop.elf", icount=icount) as machine:
+        clock = machine.engine.clock_ns
+        assert clock() == 0
+        machine.start(paused=True)
+        assert clock() == 0
+        machine.resume()
+        deadline = time.monotonic() + LIMIT
+        while not clock() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        machine.pause()
+        stands_at = clock()
+        assert stands_at > 0
+        assert clock() == stands_at
+
+
 def test_a_reset_waits_for_who_holds_the_big_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Input comes on threads of its own, which know no pause: it must not find devices that are half reset."""
     with Machine(kernel=GUESTS / "endless-loop.elf") as machine:

@@ -264,10 +264,12 @@ class Engine:
         Log(self, items, stream)
 
     def around(self, cpu: VCpu) -> list[str]:
-        """See `raddle.debug.listing.around`."""
+        """See `raddle.debug.listing.around`. Neither in an exclusive section nor under the big lock."""
         from raddle.debug.listing import around
 
-        return around(cpu)
+        # It looks at the TLB and the watched pages, which hooks change in exclusive sections.
+        with self.exclusive():
+            return around(cpu)
 
     def profile(self) -> None:
         """Measure where the time goes, for `stats`. Before `start`."""
