@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Character devices: consoles in memory, files, sockets, pseudo-terminals, the terminal and its escape keys."""
 
+import hashlib
 import os
 import pty
 import re
@@ -18,7 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raddle.errors import OutputError, UsageError
-from raddle.machine.chardev import INPUT_LIMIT, CharDevice, ConsoleClosed, ExpectTimeout, FileDevice, MemoryConsole
+from raddle.machine.chardev import (
+    BACKLOG_LIMIT,
+    INPUT_LIMIT,
+    CharDevice,
+    ConsoleClosed,
+    ExpectTimeout,
+    FileDevice,
+    MemoryConsole,
+)
 from raddle.machine.outlet import Outlet
 from raddle.machine.streams import Command, EscapeFilter, PtyDevice, SocketDevice, parse_chardev
 
@@ -196,6 +205,78 @@ def test_socket_waits_for_its_peer_when_told_to(tmp_path, capsys):
         assert not starter.is_alive()
     device.close()
     assert "waiting for a connection" in capsys.readouterr().err
+
+
+LOTS = bytes(range(1, 251)) * 80
+
+
+def test_a_peer_is_held_back_while_too_much_waits_and_nothing_is_lost(served):
+    device, path = served
+    with connect(path) as peer:
+        sender = threading.Thread(target=peer.sendall, args=(LOTS * 50,))
+        sender.start()
+        until(lambda: len(device._input) >= INPUT_LIMIT)
+        seen = b""
+        while len(seen) < len(LOTS * 50):
+            assert len(device._input) < 3 * INPUT_LIMIT
+            seen += device.take(1000)
+        sender.join(10)
+    assert seen == LOTS * 50
+
+
+def test_a_peer_that_leaves_while_it_is_held_back_makes_room_for_the_next(served):
+    device, path = served
+    with connect(path) as peer:
+        peer.sendall(LOTS)
+    with connect(path) as peer:
+        until(lambda: len(device._input) == len(LOTS) and device._peer is not None)
+        device.write(b"hello")
+        assert peer.recv(100) == b"hello"
+        peer.sendall(b"more")
+        assert take_all(device, len(LOTS) + 4) == LOTS + b"more"
+        device.write(b"still here")
+        assert peer.recv(100) == b"still here"
+
+
+def test_who_comes_before_it_was_noticed_that_the_last_one_left_is_let_in(tmp_path):
+    device = parse_chardev(f"unix:{tmp_path}/sock,server=on,wait=off")
+    with connect(f"{tmp_path}/sock") as peer:
+        device._accept(0)
+        peer.sendall(b"first")
+    with connect(f"{tmp_path}/sock") as peer:
+        device._accept(0)
+        device.write(b"hello")
+        assert peer.recv(100) == b"hello"
+        with connect(f"{tmp_path}/sock") as another:
+            device._accept(0)
+            assert another.recv(100) == b"", "one at a time"
+    assert device.take(100) == b"first"
+    device.close()
+
+
+def test_what_peers_leave_behind_has_a_bound(served):
+    device, path = served
+    device.feed(b"x" * (BACKLOG_LIMIT - 10), wait=False)
+    with connect(path) as peer:
+        peer.sendall(LOTS)
+    until(lambda: len(device._input) == BACKLOG_LIMIT)
+    with connect(path) as peer:
+        until(lambda: device._peer is not None)
+        device.write(b"hello")
+        assert peer.recv(100) == b"hello"
+    assert take_all(device, BACKLOG_LIMIT).endswith(b"x" + LOTS[:10])
+
+
+def test_tcp_peer_that_leaves_while_it_is_held_back():
+    device = parse_chardev("tcp:127.0.0.1:0,server=on,wait=off")
+    device.start()
+    for _ in range(3):
+        with socket.create_connection(device._listener.getsockname(), timeout=10) as peer:
+            peer.sendall(LOTS)
+            peer.shutdown(socket.SHUT_WR)
+            assert peer.recv(100) == b""
+    assert take_all(device, 3 * len(LOTS)) == LOTS * 3
+    device.close()
 
 
 def test_tcp_socket():
@@ -492,3 +573,76 @@ def test_terminal_is_raw_while_open_and_put_back_however_it_ends(end):
         child.wait()
         os.close(master)
         os.close(slave)
+
+
+UNREAD_PROGRAM = """
+import hashlib, threading
+from raddle.machine.streams import Command, StdioDevice
+device = StdioDevice()
+quit = threading.Event()
+device.on_command = lambda command: quit.set()
+device.start()
+device.write(b"ready")
+quit.wait(20)
+waiting = device.take(1 << 20)
+device.write(f"{quit.is_set()} {len(waiting)} {hashlib.md5(waiting).hexdigest()}.".encode())
+device.close()
+"""
+
+
+def test_a_terminal_is_read_on_though_the_guest_reads_nothing():
+    master, slave = terminal_ends()
+    child = subprocess.Popen([sys.executable, "-c", UNREAD_PROGRAM], stdin=slave, stdout=slave)
+    os.close(slave)
+    terminal = Ends(master, None)
+    os.set_blocking(master, False)
+    typed = LOTS.replace(b"\x01", b"") + b"\x01x"
+    said = b""
+    try:
+        while b"ready" not in said:
+            said += terminal.read()
+        while typed:
+            assert select.select([], [master], [], 20)[1], "the terminal is full"
+            typed = typed[os.write(master, typed[:500]) :]
+        while not said.endswith(b"."):
+            said += terminal.read()
+        wanted = LOTS.replace(b"\x01", b"")
+        assert said.decode() == f"readyTrue {len(wanted)} {hashlib.md5(wanted).hexdigest()}."
+    finally:
+        child.kill()
+        child.wait()
+        terminal.close()
+
+
+PIPE_PROGRAM = """
+import sys
+from raddle.machine.chardev import INPUT_LIMIT
+from raddle.machine.streams import StdioDevice
+device = StdioDevice()
+device.start()
+seen, most = b"", 0
+while not seen.endswith(b"end"):
+    most = max(most, len(device._input))
+    seen += device.take(700)
+assert most < 3 * INPUT_LIMIT, most
+device.write(seen)
+device.close()
+"""
+
+
+def test_nothing_of_a_pipe_is_lost_however_slowly_the_guest_reads():
+    sent = LOTS.replace(b"\x01", b"") * 100 + b"end"
+    done = subprocess.run([sys.executable, "-c", PIPE_PROGRAM], input=sent, capture_output=True, timeout=60)
+    assert (done.stdout == sent, done.stderr) == (True, b"")
+
+
+def test_a_pipe_that_nobody_takes_from_holds_no_end_up():
+    ended = "device.start()\nwhile len(device._input) < 4096: pass\ndevice.close()\nprint('closed')"
+    program = f"from raddle.machine.streams import StdioDevice\ndevice = StdioDevice()\n{ended}"
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    os.write(writer, LOTS)
+    done = subprocess.run([sys.executable, "-c", program], stdin=reader, capture_output=True, timeout=60)
+    os.close(reader)
+    os.close(writer)
+    assert (done.stdout, done.stderr) == (b"closed\n", b"")

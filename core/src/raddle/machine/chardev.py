@@ -2,8 +2,9 @@
 """Character devices: where a serial port's bytes go to and come from.
 
 Output is written by the vCPU that sends it, which waits for whoever reads it. Input comes on a thread of the character
-device, which never holds a vCPU up: bytes wait in the device until the port takes them, and the thread reads no further
-while too many wait.
+device, which never holds a vCPU up: bytes wait in the device until the port takes them. The thread waits for no port,
+so that it goes on seeing commands and peers that leave: what can wait elsewhere is not read while INPUT_LIMIT bytes are
+there; what a user types is, up to BACKLOG_LIMIT.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ from raddle.machine.outlet import Outlet
 __all__ = ["CharDevice", "ConsoleClosed", "ExpectTimeout", "FileDevice", "MemoryConsole", "NullDevice"]
 
 INPUT_LIMIT: Final = 4096
-"""Bytes that may wait for the guest before a reader thread reads no further."""
+"""Bytes that may wait for the guest before no more are read of what can wait elsewhere: in a pipe, at a peer."""
+
+BACKLOG_LIMIT: Final = 1 << 20
+"""Bytes that may wait for the guest of what has to be read: from a terminal, whose next key may be a command, and from
+a peer that has left. What follows is dropped.
+"""
 
 LOOK_SECONDS: Final = 0.01
 """How often an expectation looks at the output."""
@@ -54,11 +60,16 @@ class CharDevice:
     def take(self, limit: int) -> bytes:
         """At most `limit` bytes of those that wait. Never blocks."""
         with self._changed:
+            full = len(self._input) >= INPUT_LIMIT
             data = bytes(self._input[:limit])
             del self._input[:limit]
-            if data:
+            if full and len(self._input) < INPUT_LIMIT and not self._closed:
                 self._changed.notify_all()
+                self._read_on()
             return data
+
+    def _read_on(self) -> None:
+        """There is room again for what was not read meanwhile. Under the lock of `_changed`, before `close`."""
 
     def write(self, data: bytes) -> None:
         """Send what the guest has written. Raises OutputError."""
@@ -94,6 +105,10 @@ class CharDevice:
             self._input += data
         if self._notify is not None:
             self.tell(self._notify)
+
+    def _keep(self, data: bytes) -> None:
+        """Input for the guest that was read already. Waits for no room: what is more than BACKLOG_LIMIT is dropped."""
+        self.feed(data[: max(0, BACKLOG_LIMIT - len(self._input))], wait=False)
 
 
 class NullDevice(CharDevice):

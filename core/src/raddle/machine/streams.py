@@ -7,7 +7,6 @@ import atexit
 import contextlib
 import os
 import select
-import selectors
 import sys
 import termios
 import threading
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from raddle.errors import UsageError
-from raddle.machine.chardev import CharDevice, FileDevice, MemoryConsole, NullDevice
+from raddle.machine.chardev import INPUT_LIMIT, CharDevice, FileDevice, MemoryConsole, NullDevice
 from raddle.machine.outlet import Outlet
 
 if TYPE_CHECKING:
@@ -29,6 +28,9 @@ __all__ = ["ESCAPE_HELP", "Command", "EscapeFilter", "PtyDevice", "SocketDevice"
 READ_SIZE: Final = 4096
 OUTPUT_LIMIT: Final = 1 << 20
 """Bytes that wait for a peer who does not read; older ones are dropped, the guest is not held up."""
+
+GONE: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+"""The peer sends nothing any more; what it has sent may still be there to read."""
 
 PATIENCE: Final = 0.2
 """Seconds between two looks whether a wait for a peer was interrupted."""
@@ -86,19 +88,36 @@ class _Reader:
 
     def __init__(self, name: str, device: CharDevice) -> None:
         self._device = device
-        self.selector = selectors.PollSelector()
+        self._poll = select.poll()
+        self._handlers: dict[int, Callable[[int], None]] = {}
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.selector.register(self._wake_read, selectors.EVENT_READ, None)
+        self.watch(self._wake_read, select.POLLIN, self._awake)
         self._stop = False
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
+    def watch(self, file: int, events: int, handler: Callable[[int], None]) -> None:
+        """Call `handler` on the thread with the events of poll(2) that have come: `events`, which replace those that
+        were asked for before, and errors. Another thread has to `wake` this one then.
+        """
+        self._handlers[file] = handler
+        self._poll.register(file, events)
+
+    def forget(self, file: int) -> None:
+        """Watch the file no longer, if it was."""
+        if self._handlers.pop(file, None) is not None:
+            self._poll.unregister(file)
+
     def wake(self) -> None:
-        """Have the thread look at what is registered again."""
+        """Have the thread look at what is watched again."""
         with contextlib.suppress(OSError):  # full: it will wake anyway; closed: there is nobody to wake
             os.write(self._wake_write, b"!")
+
+    def _awake(self, _: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, READ_SIZE)
 
     def stop(self) -> None:
         """End the thread, and wait for it unless it is the one that asks."""
@@ -106,36 +125,37 @@ class _Reader:
         self.wake()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join()
-        self.selector.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
 
     def _loop(self) -> None:
         while not self._stop:
-            for key, events in self.selector.select():
-                if key.data is None:
-                    with contextlib.suppress(BlockingIOError):
-                        os.read(self._wake_read, READ_SIZE)
-                elif not self._stop:
-                    try:
-                        key.data(events)
-                    except Exception as error:
-                        if self._device.on_failure is None:
-                            raise
-                        self._device.on_failure(error)
-                        return
+            for file, events in self._poll.poll():
+                handler = self._handlers.get(file)
+                if handler is None or self._stop:
+                    continue
+                try:
+                    handler(events)
+                except Exception as error:
+                    if self._device.on_failure is None:
+                        raise
+                    self._device.on_failure(error)
+                    return
 
 
 class StdioDevice(CharDevice):
     """The process's standard input and output. A terminal is raw while the device is open, and is put back after.
 
     With `commands`, Ctrl-A begins a command, and signal keys go to the guest; without, Ctrl-C ends the program.
+
+    A terminal is always read, so that commands are seen whatever the guest does; of anything else, nothing is lost.
     """
 
     def __init__(self, commands: bool = True) -> None:
         super().__init__()
         self._filter = EscapeFilter() if commands else None
         self._reader: _Reader | None = None
+        self._terminal = False
         self._saved: list[Any] | None = None
         self._outlet: Outlet | None = None
         if sys.stdout is not None:  # it is, where the process was started without: what is open as 1 is something else
@@ -150,14 +170,14 @@ class StdioDevice(CharDevice):
             sys.stdout.flush()
         if sys.stdin is None:  # the process was started without a standard input
             return
-        self._make_raw()
+        self._terminal = os.isatty(0)
+        if self._terminal:
+            self._make_raw()
         self._reader = _Reader("raddle-stdio", self)
-        self._reader.selector.register(0, selectors.EVENT_READ, self._readable)
+        self._reader.watch(0, select.POLLIN, self._readable)
         self._reader.start()
 
     def _make_raw(self) -> None:
-        if not os.isatty(0):
-            return
         self._saved = termios.tcgetattr(0)
         atexit.register(self._restore)
         raw = termios.tcgetattr(0)
@@ -175,13 +195,14 @@ class StdioDevice(CharDevice):
             atexit.unregister(self._restore)
 
     def _readable(self, _: int) -> None:
+        reader = self._reader
+        assert reader is not None
         try:
             data = os.read(0, READ_SIZE)
         except OSError:
             data = b""
         if not data:  # the end of the input, not of the machine
-            assert self._reader is not None
-            self._reader.selector.unregister(0)
+            reader.forget(0)
             return
         for part in self._filter.feed(data) if self._filter else [data]:
             if isinstance(part, Command):
@@ -189,7 +210,15 @@ class StdioDevice(CharDevice):
             elif self.divert is not None:
                 self.divert(part)
             else:
-                self.feed(part)
+                self._keep(part)
+        with self._changed:
+            if len(self._input) >= INPUT_LIMIT and not self._terminal:
+                reader.forget(0)
+
+    def _read_on(self) -> None:
+        if self._reader is not None and not self._terminal:
+            self._reader.watch(0, select.POLLIN, self._readable)
+            self._reader.wake()
 
     def write(self, data: bytes) -> None:
         if self._outlet is not None:
@@ -228,7 +257,7 @@ class _PeerDevice(CharDevice):
             del self._output[: max(0, len(self._output) - OUTPUT_LIMIT)]
             self._flush(self._peer)
             if self._output:
-                self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
+                self._watch(self._peer)
                 self._reader.wake()
 
     def _flush(self, peer: int) -> None:
@@ -241,41 +270,55 @@ class _PeerDevice(CharDevice):
         except OSError:
             self._output.clear()  # the peer has left; reading will tell the same
 
-    def _watch(self, events: int) -> None:
+    def _watch(self, peer: int) -> None:
+        """Look for what is to be done with the peer now. Under the lock of `_changed`."""
+        reading = select.POLLIN if len(self._input) < INPUT_LIMIT else 0
+        writing = select.POLLOUT if self._output else 0
+        self._reader.watch(peer, select.POLLRDHUP | reading | writing, self._ready)
+
+    def _read_on(self) -> None:
         if self._peer is not None:
-            self._reader.selector.modify(self._peer, events, self._ready)
+            self._watch(self._peer)
+            self._reader.wake()
 
     def _attach(self, peer: int) -> None:
         os.set_blocking(peer, False)
         with self._changed:
             self._peer = peer
-            self._reader.selector.register(peer, selectors.EVENT_READ, self._ready)
+            self._watch(peer)
 
     def _ready(self, events: int) -> None:
         peer = self._peer
         if peer is None:
             return
-        if events & selectors.EVENT_WRITE:
+        if events & select.POLLOUT:
             with self._changed:
                 self._flush(peer)
-                if not self._output:
-                    self._watch(selectors.EVENT_READ)
-        if events & selectors.EVENT_READ:
+        if not self._read(peer, events):
+            self._left(peer)
+            return
+        with self._changed:
+            self._watch(peer)
+
+    def _read(self, peer: int, events: int) -> bool:
+        """Take what the peer has sent: all of it if it has gone. Whether it is there still."""
+        while events & (select.POLLIN | GONE):
             try:
                 data = os.read(peer, READ_SIZE)
             except BlockingIOError:
-                return
+                break
             except OSError:
-                data = b""
-            if data:
-                self.feed(data)
-            else:
-                self._left(peer)
+                return False
+            if not data:
+                return False
+            self._keep(data)
+            events &= GONE
+        return True
 
     def _left(self, peer: int) -> None:
         """The peer has gone."""
         with self._changed:
-            self._reader.selector.unregister(peer)
+            self._reader.forget(peer)
             self._peer = None
             self._output.clear()
 
@@ -307,7 +350,7 @@ class SocketDevice(_PeerDevice):
     def start(self) -> None:
         self.wait_for_peer()
         self._listener.setblocking(False)
-        self._reader.selector.register(self._listener.fileno(), selectors.EVENT_READ, self._accept)
+        self._reader.watch(self._listener.fileno(), select.POLLIN, self._accept)
         self._reader.start()
 
     def _accept(self, _: int) -> None:
@@ -316,10 +359,19 @@ class SocketDevice(_PeerDevice):
         except BlockingIOError:
             return
         if self._connection is not None:
+            self._see_off(self._connection.fileno())
+        if self._connection is not None:
             connection.close()  # one at a time
             return
         self._connection = connection
         self._attach(connection.fileno())
+
+    def _see_off(self, peer: int) -> None:
+        """Should the peer have gone, which the thread may not have come to see yet, the next one is welcome."""
+        poll = select.poll()
+        poll.register(peer, select.POLLRDHUP)
+        for _, events in poll.poll(0):
+            self._ready(events)
 
     def _left(self, peer: int) -> None:
         super()._left(peer)
