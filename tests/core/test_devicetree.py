@@ -125,6 +125,39 @@ def test_damaged_trees(file, data, fault):
     assert "board.dtb" in str(caught.value)
 
 
+def with_nops(blob):
+    """The same tree with a NOP before each token."""
+    _, _, structure, strings, *_, size = struct.unpack_from(">10I", blob)
+    assert strings == structure + size
+    position, tokens = structure, b""
+    while position < structure + size:
+        start = position
+        token, length = struct.unpack_from(">2I", blob, position)
+        position += 4
+        if token == 1:
+            position = blob.index(b"\0", position) + 4 & ~3
+        elif token == 3:
+            position = position + 8 + length + 3 & ~3
+        tokens += b"\0\0\0\4" + blob[start:position]
+    more = len(tokens) - size
+    result = bytearray(blob[:structure] + tokens + blob[strings:])
+    for at, value in ((4, len(result)), (12, strings + more), (36, len(tokens))):
+        struct.pack_into(">I", result, at, value)
+    return bytes(result)
+
+
+def test_nops_mean_nothing(file):
+    plain, nops = (parse_tree(file(blob)) for blob in (GOOD, with_nops(GOOD)))
+    assert complete(nops, [(0x4000_0000, 0x1000)]) == complete(plain, [(0x4000_0000, 0x1000)])
+
+
+def test_nops_in_place_of_a_property(file):
+    blob = bytearray(GOOD)
+    at = blob.index(struct.pack(">2I", 3, len("/uart@9000000") + 1))
+    blob[at : at + 28] = struct.pack(">I", 4) * 7
+    assert parse_tree(file(bytes(blob))).get_node("/chosen").get_property("stdout-path") is None
+
+
 def test_trees_that_are_too_deep(file):
     tree = {}
     for _ in range(80):

@@ -93,9 +93,8 @@ def parse_tree(path: str | Path) -> Any:
     """The tree in a file. Raises UsageError, which says what is wrong with it."""
     name = f"device tree {path}"
     data = read_file(path, "device tree", SIZE_LIMIT)
-    _check(data, name)
     try:
-        blob = fdt.parse_dtb(data)
+        blob = fdt.parse_dtb(_without_nops(data, _check(data, name)))
         # The library keeps the reserved ranges of all trees in one list, which is its default argument.
         reserved = list(blob.entries)
         blob.entries.clear()
@@ -105,8 +104,25 @@ def parse_tree(path: str | Path) -> Any:
     return blob
 
 
-def _check(data: bytes, name: str) -> None:
-    """Walk through the blob: its sizes, offsets and nesting must be in order before a library trusts them."""
+def _without_nops(data: bytes, nops: Sequence[int]) -> bytes:
+    """The blob without the NOP tokens at these places, which the library does not know everywhere. They move behind
+    the structure's end, so that everything else stays where it was.
+    """
+    if not nops:
+        return data
+    _, _, structure, *_, structure_size = HEADER.unpack_from(data)
+    kept, position = bytearray(data[:structure]), structure
+    for nop in nops:
+        kept += data[position:nop]
+        position = nop + 4
+    kept += data[position : structure + structure_size]
+    return bytes(kept) + struct.pack(">I", NOP) * len(nops) + data[structure + structure_size :]
+
+
+def _check(data: bytes, name: str) -> list[int]:
+    """Walk through the blob: its sizes, offsets and nesting must be in order before a library trusts them. Where NOP
+    tokens are.
+    """
 
     def damaged(why: str) -> UsageError:
         return UsageError(f"cannot use {name}: {why}")
@@ -126,6 +142,7 @@ def _check(data: bytes, name: str) -> None:
         reserved += 16
     if reserved + 16 > total:
         raise damaged("its list of reserved memory has no end")
+    nops: list[int] = []
     position, end, depth, roots = structure, structure + structure_size, 0, 0
     while True:
         if position + 4 > end:
@@ -148,8 +165,10 @@ def _check(data: bytes, name: str) -> None:
                 raise damaged("a property is damaged")
             position = position + 8 + size + 3 & ~3
         elif token == END and depth == 0 and roots == 1:
-            return
-        elif token != NOP:
+            return nops
+        elif token == NOP:
+            nops.append(position - 4)
+        else:
             raise damaged(f"its structure is damaged at byte {position - 4}")
         if not 0 <= depth <= DEPTH_LIMIT or roots > 1:
             raise damaged("its nodes are not nested in order")
