@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import struct
+import tracemalloc
 from functools import partial
 from pathlib import Path
 
@@ -93,6 +94,8 @@ def test_gzip_makes_no_difference(tmp_path, plain):
         (b"", "it is empty"),
         (b"ab", "2 bytes are no program"),
         (zimage(end=0x500), r"truncated \(1024 of 1280 bytes\)"),
+        (zimage()[:0x28], r"truncated \(40 bytes end within its header\)"),
+        (zimage()[:0x33], r"truncated \(51 bytes end within its header\)"),
         (zimage(end=0), "header is damaged"),
         (zimage(order=0x0102_0304), "big-endian zImage"),
         (b"\x7fELF", "ELF header is damaged"),
@@ -108,6 +111,10 @@ def test_gzip_makes_no_difference(tmp_path, plain):
         (elf()[:-2], "truncated"),
         (elf(segments=((0x4010_0000, b"code", 2),)), "more bytes in the file than in memory"),
         (elf(segments=((0x4010_0000, b"", 0),)), "no segment to load"),
+        (
+            elf(segments=((0x4010_0800, b"data", 0x10), (0x4010_0000, b"code", 0x801))),
+            r"two of its segments overlap \(0x40100000-0x40100800 and 0x40100800-0x4010080f\)$",
+        ),
         (elf(entry=0), "entry 0x0 lies in none of its segments"),
         (elf(order=2), "not for ARM|big-endian"),
         (b"\0" * 0x38 + b"ARM\x64" + bytes(8), "64-bit ARM kernel"),
@@ -190,6 +197,22 @@ def test_large_files_are_refused_before_they_are_read(tmp_path):
     os.truncate(tmp_path / "it", (1 << 20) + 1)
     with pytest.raises(UsageError, match="larger than 1 MiB"):
         read_file(tmp_path / "it", "kernel", 1 << 20)
+
+
+def test_no_more_memory_is_taken_than_a_file_needs(tmp_path):
+    (tmp_path / "it").write_bytes(b"small")
+    tracemalloc.start()
+    try:
+        assert read_file(tmp_path / "it", "kernel") == b"small"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_files_of_unknown_size_are_read_to_their_end(monkeypatch):
+    monkeypatch.setattr("raddle.machine.loaders.PIECE", 7)
+    assert Path("/proc/version").stat().st_size == 0
+    assert read_file("/proc/version", "kernel") == Path("/proc/version").read_bytes()
 
 
 def test_files_of_unknown_size_are_read_as_far_as_the_limit():

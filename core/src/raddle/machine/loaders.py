@@ -12,6 +12,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,8 @@ __all__ = ["Image", "ImageKind", "Layout", "Segment", "load_image", "read_file"]
 
 FILE_LIMIT: Final = 1 << 30
 """Bytes of the largest file that is read."""
+PIECE: Final = 1 << 20
+"""Bytes of a file of unknown size that are read at a time: memory is taken before it is known how many there are."""
 EXPANSION_LIMIT: Final = 512 << 20
 """Bytes that a compressed image may have when it is decompressed."""
 SEGMENT_LIMIT: Final = 64
@@ -35,7 +38,7 @@ FILE_KINDS: Final = {
 }
 """What is not read: it might not end, or have the reader wait for ever."""
 
-ZIMAGE_MAGIC: Final = 0x016F_2818
+ZIMAGE_MAGIC: Final = b"\x18\x28\x6f\x01"
 ZIMAGE_HEADER: Final = 0x34
 ZIMAGE_LITTLE_ENDIAN: Final = 0x0403_0201
 GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -119,7 +122,11 @@ def read_file(path: str | Path, what: str, limit: int = FILE_LIMIT) -> bytes:
             raise UsageError(too_large)
         # Should it have become a FIFO by now: to open it waits for nobody.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            data = file.read(limit + 1)
+            size = min(status.st_size, limit) + 1  # one more, to see the end
+            data = file.read(size)
+            while size <= len(data) <= limit:
+                size = len(data) + PIECE
+                data += file.read(PIECE)
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {what} {path}: {getattr(error, 'strerror', None) or error}") from None
     if len(data) > limit:  # the size of a file in /proc is 0
@@ -137,7 +144,7 @@ def load_image(path: str | Path, elf_machine: int, what: str = "kernel") -> Imag
         data = gunzip(data, name)
     if data.startswith(ELF_MAGIC):
         return _elf(data, name, elf_machine)
-    if len(data) >= ZIMAGE_HEADER and struct.unpack_from("<I", data, 0x24)[0] == ZIMAGE_MAGIC:
+    if data[0x24:0x28] == ZIMAGE_MAGIC:
         return _zimage(data, name)
     for offset, magic, found in FOREIGN:
         if data[offset : offset + len(magic)] == magic:
@@ -165,6 +172,8 @@ def gunzip(data: bytes, name: str, limit: int = EXPANSION_LIMIT) -> bytes:
 
 def _zimage(data: bytes, name: str) -> Image:
     """See Documentation/arm/booting: magic, start and end at 0x24, byte order after them."""
+    if len(data) < ZIMAGE_HEADER:
+        raise UsageError(f"cannot use {name}: the zImage is truncated ({len(data)} bytes end within its header)")
     start, end, order = struct.unpack_from("<III", data, 0x28)
     if order != ZIMAGE_LITTLE_ENDIAN:
         raise UsageError(f"cannot use {name}: it is a big-endian zImage")
@@ -214,6 +223,13 @@ def _elf(data: bytes, name: str, machine: int) -> Image:
         segments.append(Segment(address, data[offset : offset + in_file], in_memory))
     if not segments:
         raise UsageError(f"cannot use {name}: it has no segment to load")
+    segments.sort(key=lambda segment: segment.address)
+    for one, next_one in pairwise(segments):
+        if one.end > next_one.address:
+            raise UsageError(
+                f"cannot use {name}: two of its segments overlap ({one.address:#x}-{one.end - 1:#x} and "
+                f"{next_one.address:#x}-{next_one.end - 1:#x})"
+            )
     if not any(segment.address <= entry & ~1 < segment.end for segment in segments):
         raise UsageError(f"cannot use {name}: its entry {entry:#x} lies in none of its segments")
     return Image(name, ImageKind.ELF, tuple(segments), entry)
