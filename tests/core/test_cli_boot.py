@@ -262,6 +262,7 @@ def test_a_command_line_with_spaces_is_one_value():
         ("-kernel=", "option -kernel needs the name of a file, which is empty"),
         ("-S=1", "option -S takes no value"),
         ("-smp 0", "-smp cpus must be a number of 1 or more, not '0'"),
+        (f"-smp {'9' * 31}", "-smp cpus has 31 digits: no machine has that many"),
         ("-smp x", "-smp cpus must be a number of 1 or more, not 'x'"),
         ("-smp 4,core=2", "unknown -smp setting 'core'; did you mean cores?"),
         ("-smp 4,cores=3", "3 CPUs in the topology, but cpus=4"),
@@ -401,6 +402,22 @@ def test_mistakes_are_one_line_and_exit_status_2(pretend, kernel, capfd, words, 
 
 
 # --- running ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "raddle: there is not enough memory\n"),
+        (MemoryError("cannot allocate\n1 GiB"), "raddle: there is not enough memory: cannot allocate 1 GiB\n"),
+    ],
+)
+def test_no_memory_is_one_line(pretend, kernel, capfd, monkeypatch, error, said):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(boot, "parse", fail)
+    assert main(["boot", "-kernel", kernel]) == 1
+    assert capfd.readouterr() == ("", said)
 
 
 def powers_off(text="hello\n"):

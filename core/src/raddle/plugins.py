@@ -285,6 +285,10 @@ class Registry:
         """The board `name` of `target`, or the only board of that name."""
         boards = self.boards(target)
         found = [board for board in boards if board.name == name]
+        if not boards:
+            raise UsageError(
+                f"unknown machine {name!r}: no installed package brings one; remedy: pip install 'raddle[arm]'"
+            )
         if not found:
             raise unknown("machine", name, sorted({board.name for board in boards}))
         if len(found) > 1:

@@ -49,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_status
     except KeyboardInterrupt:
         return INTERRUPTED
+    except MemoryError as error:
+        print(f"raddle: there is not enough memory{f': {_line(str(error))}' if str(error) else ''}", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         # The reader is gone (`raddle info | head`): keep the interpreter's own flush at exit from complaining.
         _mute()

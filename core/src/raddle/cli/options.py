@@ -94,6 +94,8 @@ def _machine(options: BootOptions, value: str) -> None:
 
 
 CPU_COUNT_KEYS: Final = ("cpus", "maxcpus", "sockets", "dies", "clusters", "cores", "threads")
+CPU_COUNT_DIGITS: Final = 30
+"""Of what a board is asked about, which says how many CPUs it can have."""
 
 
 def _smp(options: BootOptions, value: str) -> None:
@@ -105,8 +107,10 @@ def _smp(options: BootOptions, value: str) -> None:
             key, number = "cpus", key
         if key not in CPU_COUNT_KEYS:
             raise unknown("-smp setting", key, CPU_COUNT_KEYS)
-        if not (number.isascii() and number.isdigit() and len(number) < 7 and int(number) > 0):
+        if not (number.isascii() and number.isdigit() and number.strip("0")):
             raise UsageError(f"-smp {key} must be a number of 1 or more, not {number!r}")
+        if len(number) > CPU_COUNT_DIGITS:
+            raise UsageError(f"-smp {key} has {len(number)} digits: no machine has that many")
         counts[key] = int(number)
     product = 1
     for key in CPU_COUNT_KEYS[2:]:
