@@ -30,6 +30,7 @@ from raddle.machine.lines import Line
 from raddle.machine.loaders import load_image
 from raddle.machine.machine import Machine, State
 from raddle.machine.sizes import parse_size, size_text
+from raddle.machine.streams import SocketDevice
 from raddle.ordering import MemoryOrder
 from raddle.plugins import Board, Host, Registry, Target, hookimpl
 
@@ -611,16 +612,20 @@ def test_a_guest_that_ends_is_read_to_the_end(pretend, kernel, stdout_to, pipe):
     assert b"".join(seen) == FILLED
 
 
-def test_waiting_for_a_peer_can_be_interrupted(pretend, kernel, tmp_path):
-    # Whatever started the tests may have them ignore the signal, as shells do with what runs in the background
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        timer = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])
-        timer.start()
-        assert main(["boot", "-kernel", kernel, "-serial", "null", "-monitor", f"unix:{tmp_path}/m,server=on"]) == 130
-        timer.join()
-    finally:
-        signal.signal(signal.SIGINT, before)
+@pytest.mark.parametrize("options", [["-serial"], ["-serial", "null", "-monitor"]], ids=["serial", "monitor"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_signals_end_the_wait_for_a_peer(pretend, kernel, tmp_path, monkeypatch, number, status, options):
+    before = {one: signal.getsignal(one) for one in boot.SIGNALS}
+    wait = SocketDevice.wait_for_peer
+
+    def interrupted(device):
+        os.kill(os.getpid(), number)
+        wait(device)
+
+    monkeypatch.setattr(SocketDevice, "wait_for_peer", interrupted)
+    assert main(["boot", "-kernel", kernel, *options, f"unix:{tmp_path}/m,server=on"]) == status
+    assert not (tmp_path / "m").exists()
+    assert {one: signal.getsignal(one) for one in boot.SIGNALS} == before
 
 
 def test_monitor_on_a_socket(pretend, kernel, tmp_path):

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 from raddle.cli.monitor import Monitor, show_stats
 from raddle.cli.options import BootOptions, configure, parse
@@ -43,9 +43,12 @@ def main(words: Sequence[str]) -> int:
     if isinstance(options, str):
         print(options, end="")
         return 0
-    with _log(options.log_file) as log, _devices(options) as (serial, monitor_device):
-        machine = _build(options, serial, log)
-        return _run(machine, options, serial, monitor_device, log)
+    try:
+        with _Signals() as signals, _log(options.log_file) as log, _devices(options) as (serial, monitor_device):
+            machine = _build(options, serial, log)
+            return _run(machine, options, serial, monitor_device, log, signals)
+    except _Terminated as request:
+        return TERMINATED + request.number
 
 
 def _build(options: BootOptions, serial: list[CharDevice], log: TextIO) -> Machine:
@@ -83,7 +86,12 @@ def _build(options: BootOptions, serial: list[CharDevice], log: TextIO) -> Machi
 
 
 def _run(
-    machine: Machine, options: BootOptions, serial: list[CharDevice], monitor_device: CharDevice | None, log: TextIO
+    machine: Machine,
+    options: BootOptions,
+    serial: list[CharDevice],
+    monitor_device: CharDevice | None,
+    log: TextIO,
+    signals: _Signals,
 ) -> int:
     for device in serial:
         if isinstance(device, StdioDevice):
@@ -91,9 +99,12 @@ def _run(
     if monitor_device is not None:
         _dedicate(machine, monitor_device)
     try:
-        for device in (*serial, *((monitor_device,) if monitor_device else ())):
-            device.wait_for_peer()
-        with _signals(machine) as received:
+        with signals:
+            for device in (*serial, *((monitor_device,) if monitor_device else ())):
+                device.wait_for_peer()
+            signals.machine = machine
+            if signals.received:  # where Python does not let an exception out
+                raise _Terminated(signals.received[0])
             if monitor_device is not None:
                 monitor_device.start()
             machine.start(paused=options.paused)
@@ -108,7 +119,7 @@ def _run(
         if "stats" in options.log:
             print(show_stats(machine.stats()), file=log)
         machine.close()
-    return TERMINATED + received[0] if received else status
+    return TERMINATED + signals.received[0] if signals.received else status
 
 
 def _wait(machine: Machine) -> int:
@@ -118,24 +129,37 @@ def _wait(machine: Machine) -> int:
             return machine.wait(1.0)
 
 
-@contextlib.contextmanager
-def _signals(machine: Machine) -> Iterator[list[int]]:
-    """Let SIGINT, SIGTERM and SIGHUP stop the machine in order; gives the list of those that have come."""
-    received: list[int] = []
+class _Terminated(BaseException):
+    """A signal asks for the end, and there is no machine yet that could be stopped."""
 
-    def handle(number: int, _: FrameType | None) -> None:
-        received.append(number)
-        machine.request_stop(at_once=True)
+    def __init__(self, number: int) -> None:
+        self.number = number
 
-    if threading.current_thread() is not threading.main_thread():  # Python handles signals there alone
-        yield received
-        return
-    old = {number: signal.signal(number, handle) for number in SIGNALS}
-    try:
-        yield received
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+
+class _Signals:
+    """What SIGINT, SIGTERM and SIGHUP do: they stop the machine in order, or raise _Terminated while there is none."""
+
+    def __init__(self) -> None:
+        self.machine: Machine | None = None
+        self.received: list[int] = []
+        self._old: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():  # Python handles signals there alone
+            for number in SIGNALS:
+                self._old[number] = signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        self.received.append(number)
+        if self.machine is None:
+            raise _Terminated(number)
+        self.machine.request_stop(at_once=True)
+
+    def __enter__(self) -> _Signals:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let them do what they did before. May be called twice."""
+        while self._old:
+            signal.signal(*self._old.popitem())
 
 
 def _fault_report(machine: Machine, error: MachineError) -> str:
