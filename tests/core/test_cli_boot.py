@@ -525,7 +525,16 @@ def test_a_fault_shows_registers_and_exits_1(pretend, kernel, capfd):
     ]
 
 
+@pytest.fixture
+def hangup():
+    """What SIGHUP does at the start: what it does by default, however the tests were started (nohup)."""
+    old = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, old)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.usefixtures("hangup")
 def test_signals_end_it_in_order(pretend, kernel, number, status):
     def guest(engine):
         os.kill(os.getpid(), number)
@@ -534,6 +543,14 @@ def test_signals_end_it_in_order(pretend, kernel, number, status):
     pretend(guest)
     assert main(["boot", "-kernel", kernel, "-serial", "null"]) == status
     assert not FakeEngine.made[0].thread.is_alive()
+
+
+@pytest.mark.usefixtures("hangup")
+def test_a_hangup_that_is_ignored_stays_so(pretend, kernel):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    pretend(lambda engine: os.kill(os.getpid(), signal.SIGHUP))
+    assert main(["boot", "-kernel", kernel, "-serial", "null"]) == 0
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def fills_pipes(engine):
@@ -568,6 +585,7 @@ def read_all(reader):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+@pytest.mark.usefixtures("hangup")
 def test_signals_end_it_though_nobody_reads(pretend, kernel, stdout_to, pipe, number, status):
     reader, writer = pipe
     pretend(fills_pipes)

@@ -145,6 +145,8 @@ class _Signals:
         self._old: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():  # Python handles signals there alone
             for number in SIGNALS:
+                if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                    continue  # nohup
                 self._old[number] = signal.signal(number, self._handle)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
