@@ -5,7 +5,7 @@
  *
  *   exclusive section (begin waits until no vCPU is in raddle_run; never begun under any lock below)
  *   big_lock          devices and interrupt state; recursive
- *   the GIL           taken by callbacks; never held while the big lock is waited for
+ *   the GIL           taken by callbacks, under no lock below; Python gives it up around every call into here
  *   code_lock         block table, page lists, chains
  *   timer_lock        timers
  *   cpu.tlb_lock      one vCPU's TLB entries
