@@ -632,6 +632,7 @@ def test_a_guest_that_ends_is_read_to_the_end(pretend, kernel, stdout_to, pipe):
 
 @pytest.mark.parametrize("options", [["-serial"], ["-serial", "null", "-monitor"]], ids=["serial", "monitor"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+@pytest.mark.usefixtures("hangup")
 def test_signals_end_the_wait_for_a_peer(pretend, kernel, tmp_path, monkeypatch, number, status, options):
     before = {one: signal.getsignal(one) for one in boot.SIGNALS}
     wait = SocketDevice.wait_for_peer
