@@ -456,6 +456,105 @@ def test_no_cpu_runs_on_after_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
         until({"off"})
 
 
+def test_a_paused_machine_is_reset_and_stays_paused() -> None:
+    with Machine(kernel=GUESTS / "idle.elf", cpus=2) as machine:
+        deadline = time.monotonic() + LIMIT
+
+        def until(wanted: list[object]) -> None:
+            while [cpu.info()["state"] for cpu in machine.cpus] != wanted:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+
+        machine.start()
+        until(["halted", "halted"])
+        machine.pause()
+        machine.request_reset()
+        until(["running", "off"])
+        assert machine.state is State.PAUSED
+        assert machine.cpus[0].pc == 0x4000_0000
+        machine.resume()
+        assert machine.wait(LIMIT) == 0
+
+
+def test_a_reset_that_a_pause_overtakes_is_not_lost() -> None:
+    """The guest asks for it, so that all its CPUs stand; somebody else is pausing the machine already."""
+    with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
+        board, engine, asked = machine.board, machine.engine, threading.Event()
+
+        def ask(*_: object) -> None:
+            if not asked.is_set():
+                asked.set()
+                while not engine.paused:
+                    time.sleep(0.001)
+                board.system_reset()
+
+        machine.hook("block", ask)
+        machine.start()
+        assert asked.wait(LIMIT)
+        machine.pause()
+        machine.resume()
+        deadline = time.monotonic() + LIMIT
+        while machine.cpus[0].info()["state"] != "running":
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+
+def test_a_pause_that_comes_too_late_leaves_nothing_behind() -> None:
+    """A timer's callback asks for it while the machine is paused already."""
+    with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
+        machine.start()
+        machine.pause()
+        with machine.engine.big_lock:
+            machine.pause()
+        machine.resume()
+        assert not machine.engine.paused
+        machine._reset()
+        assert (machine.state, machine.engine.paused) == (State.RUNNING, False)
+
+
+def test_describing_a_machine_runs_no_hook_of_its_tlb() -> None:
+    """It looks at memory by the vCPU's TLB, on another thread, in an exclusive section, which a hook may want, too."""
+    seen: list[str] = []
+    with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
+        machine.start()
+        machine.pause()
+        machine.engine.hooks.add_fill(lambda *_: seen.append(threading.current_thread().name))
+        machine.engine.flush_tlb(machine.cpus[0])
+        assert "=>" in machine.describe()
+        assert seen == []
+
+
+def test_work_that_is_waited_for_is_done_though_a_resume_and_a_pause_come_first() -> None:
+    with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
+        engine, cpu = machine.engine, machine.cpus[0]
+        stand, left, go, first = engine._stand, threading.Event(), threading.Event(), []
+
+        def stand_and_wait(own: Any) -> bool:
+            again = stand(own)
+            if not again and not first:
+                first.append(True)
+                left.set()
+                go.wait(LIMIT)
+            return again
+
+        machine.start()
+        engine._stand = stand_and_wait
+        machine.pause()
+        with engine._condition:  # the vCPU looks only when both have come: the work, and the end of the pause
+            engine.wake(cpu)
+            machine.resume()
+        assert left.wait(LIMIT)
+        done = threading.Event()
+        cpu.async_run_on_cpu(done.set)
+        pauses = threading.Thread(target=machine.pause)
+        pauses.start()
+        while not engine.paused:
+            time.sleep(0.001)
+        go.set()
+        pauses.join(LIMIT)
+        assert done.wait(LIMIT)
+
+
 class Meeting(list[Any]):
     """A list to which another thread adds, if it can, while this one does."""
 

@@ -8,6 +8,7 @@ nothing has a cost.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -150,7 +151,9 @@ class Probes:
         code = self._call(cpu, "tlb_fill", address, access, size)
         index = access >> 8
         permissions, physical = ("", None) if code else self._entry(cpu, address, index)
-        self._tell(cpu, self.fills, Filled(address, access & 0xFF, index, code, permissions, physical))
+        # Who looks at the guest's memory fills the TLB, too: no access of the guest's, and not the vCPU's thread.
+        if cpu.thread is None or cpu.thread is threading.current_thread():
+            self._tell(cpu, self.fills, Filled(address, access & 0xFF, index, code, permissions, physical))
         return code
 
     def _entry(self, cpu: VCpu, address: int, index: int) -> tuple[str, int | None]:

@@ -259,6 +259,7 @@ class Machine:
                     self.engine.resume()
                 return
             self._require(State.PAUSED, "resumed")
+            self._pausing = False
             self.state = State.RUNNING
             if self._supervisor is None:
                 self.engine.start()
@@ -272,6 +273,8 @@ class Machine:
         block, and the machine's state becomes PAUSED when all do.
         """
         if self._inside:
+            if self.state is not State.RUNNING:  # a timer's callback that a pause has overtaken
+                return
             self.engine.pause()
             self._pausing = True
             threading.Thread(target=self._finish_pause, name="raddle-pause", daemon=True).start()
@@ -365,17 +368,18 @@ class Machine:
         long whoever reads it takes; with `at_once` the machine does not wait for that, and the rest is dropped. Does
         nothing to a machine that is closed.
         """
-        try:
-            with self.hold():
-                self.status = status
-                self._end_soon()
-        except MachineError:
-            return
+        with ExitStack() as holding:
+            try:
+                holding.enter_context(self.hold())
+            except MachineError:
+                return
+            self.status = status
+            self._end_soon()
         if at_once:
             self._hang_up()
 
     def request_reset(self) -> None:
-        """Reset the machine soon; one made without `reboot` is powered off."""
+        """Reset the machine soon; one made without `reboot` is powered off. A paused machine stays paused."""
         if not self._reboot:
             self.request_stop(0)
             return
@@ -383,13 +387,18 @@ class Machine:
         threading.Thread(target=self._reset, name="raddle-reset", daemon=True).start()
 
     def _reset(self) -> None:
-        with self._lock, suppress(UsageError):  # it may have stopped meanwhile
-            self._require(State.RUNNING, "reset")
-            self.engine.pause()
-            self._settle()  # before devices forget what they hold; what fails stops the machine
+        with self._lock:
+            if self.state not in (State.RUNNING, State.PAUSED):  # it has stopped meanwhile
+                return
+            if self.state is State.RUNNING:
+                self.engine.pause()
+                self._settle()  # before devices forget what they hold; what fails stops the machine
             with self.engine.big_lock:  # input still comes
                 self.board.reset()
-            if not self._pausing:
+            if self.state is State.PAUSED:
+                for cpu in self.engine.cpus:
+                    cpu.run_on_cpu(cpu.drain)
+            elif not self._pausing:
                 self.engine.resume()
 
     def fail(self, error: Exception) -> None:
@@ -563,6 +572,7 @@ class Machine:
         with self._lock:
             if self.state is State.RUNNING and self._pausing:
                 self.pause()
+            self._pausing = False
 
     def _settle(self) -> None:
         """When no vCPU runs any more, or for a while. What fails is kept, and stops the machine."""

@@ -462,9 +462,11 @@ class Engine:
                 while self._paused and not self._stopping and not any(cpu.awaited for cpu in own):
                     self._condition.wait()
             self._parked -= 1
-            for cpu in own:
-                cpu.awaited = False
-            return self._paused and not self._stopping
+            # Who goes on leaves it as it is: a pause may come before the queue is looked at.
+            if again := self._paused and not self._stopping:
+                for cpu in own:
+                    cpu.awaited = False
+            return again
 
     def wake(self, cpu: VCpu) -> None:
         """Somebody waits for work in `cpu`'s queue: its thread does it though the machine is paused. Any thread."""

@@ -63,7 +63,7 @@ _Static_assert(sizeof(struct tlb_entry) == RADDLE_TLB_ENTRY_SIZE, "TLB entry");
 struct jump_entry {
     uint64_t pc; /* all ones: empty. Written by the owner; emptied by whoever kills a block */
     uint32_t mode;
-    uint32_t local; /* it is listed in jump_locals; the owner's alone */
+    uint32_t local; /* it is listed in jump_locals */
     uint64_t code, block;
 };
 

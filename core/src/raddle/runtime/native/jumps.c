@@ -42,7 +42,7 @@ static void list_local(struct raddle_cpu *cpu, struct jump_entry *e)
     if (e->local)
         return;
     if (cpu->jump_local_count == JUMP_LOCALS)
-        jumps_clear(cpu);
+        jumps_clear_local(cpu);
     e->local = true;
     cpu->jump_locals[cpu->jump_local_count++] = (uint16_t)(e - cpu->jumps);
 }
