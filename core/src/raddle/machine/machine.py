@@ -40,6 +40,9 @@ class VCpu(BoardCpu, Protocol):
     def info(self) -> Mapping[str, object]:
         """Thread, state and counters, for `info cpus`."""
 
+    def run_on_cpu(self, work: Callable[[], None]) -> None:
+        """Run `work` on the vCPU's thread, after what was queued before, and wait for it; a pause does not put it off."""
+
 
 class Engine(Protocol):
     """What runs the vCPUs: one of the schedulers of raddle.threads."""
