@@ -41,7 +41,7 @@ class VCpu(BoardCpu, Protocol):
         """Thread, state and counters, for `info cpus`."""
 
     def run_on_cpu(self, work: Callable[[], None]) -> None:
-        """Run `work` on the vCPU's thread, after what was queued before, and wait for it; a pause does not put it off."""
+        """Run `work` on the vCPU's thread, after what was queued before, and wait for it, a pause or not."""
 
 
 class Engine(Protocol):
