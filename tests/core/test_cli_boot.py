@@ -742,8 +742,8 @@ def test_errors_come_out_of_wait_and_of_the_block(pretend, kernel):
 def test_errors_of_input_threads_stop_the_machine(pretend, kernel, tmp_path):
     path = f"{tmp_path}/sock"
     machine = pretend.machine(kernel=kernel, serial=f"unix:{path},server=on,wait=off")
-    machine.board.uart.receive = lambda: 1 // 0
     machine.start()
+    machine.board.uart.receive = lambda: 1 // 0
     with socket.socket(socket.AF_UNIX) as peer:
         peer.connect(path)
         peer.sendall(b"x")

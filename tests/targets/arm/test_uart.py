@@ -23,7 +23,8 @@ from raddle.errors import MachineError
 from raddle.machine.chardev import CharDevice
 from raddle.machine.machine import State
 
-DR, CR, RIS, ICR = 0x00, 0x30, 0x3C, 0x44
+DR, FR, CR, RIS, ICR = 0x00, 0x18, 0x30, 0x3C, 0x44
+RECEIVE_FULL = 0x40
 LOOPBACK, ENABLED, TRANSMIT = 0x381, 0x301, 0x20
 KERNEL = 0x4001_0000
 """Where a raw image is entered."""
@@ -159,6 +160,17 @@ def test_sending_raises_the_transmit_interrupt_again(guest: Guest) -> None:
         machine.pause()
         assert machine.console.text == "abc"
         assert machine.cpus[0].regs.r2 == TRANSMIT
+
+
+def test_what_waits_for_room_comes_after_a_reset(guest: Guest) -> None:
+    with guest([]) as machine:
+        machine.console.send("abc")
+        machine.pause()
+        with machine.engine.big_lock:
+            uart = machine.board.uart  # type: ignore[attr-defined]
+            assert uart.read(FR, 4) & RECEIVE_FULL
+            uart.reset()
+            assert [uart.read(DR, 1) for _ in range(3)] == [ord("b"), ord("c"), 0], "one was in the UART"
 
 
 class Full(CharDevice):

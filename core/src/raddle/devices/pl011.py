@@ -86,6 +86,7 @@ class PL011(Device):
         self._send()
         self._received.clear()
         self._update()
+        self.receive()  # what waited for room: nobody calls for it again
 
     def settle(self) -> None:
         """Send what is held. It changes nothing else, so that a run that is paused goes on as if it had not been."""
