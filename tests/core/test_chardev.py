@@ -29,7 +29,15 @@ from raddle.machine.chardev import (
     MemoryConsole,
 )
 from raddle.machine.outlet import Outlet
-from raddle.machine.streams import Command, EscapeFilter, PtyDevice, SocketDevice, parse_chardev
+from raddle.machine.streams import (
+    Command,
+    EscapeFilter,
+    PtyDevice,
+    SocketDevice,
+    StdioDevice,
+    _Sequence,
+    parse_chardev,
+)
 
 
 def until(condition, seconds=10.0):
@@ -573,6 +581,63 @@ def test_terminal_is_raw_while_open_and_put_back_however_it_ends(end):
         child.wait()
         os.close(master)
         os.close(slave)
+
+
+@pytest.fixture
+def sequence():
+    """What does a terminal's input, with its device; not started."""
+    device = StdioDevice()
+    sequence = _Sequence("raddle-typed", device)
+    yield device, sequence
+    sequence.stop()
+    device.close()
+    assert not sequence._thread.is_alive()
+
+
+def test_what_is_typed_has_a_bound_while_it_cannot_be_done(sequence):
+    device, typed = sequence
+    done = []
+    device.divert = device.on_command = done.append
+    half = b"x" * (BACKLOG_LIMIT // 2)
+    for _ in range(3):
+        device._put(typed, half + b"y")
+    device._put(typed, Command.HELP)
+    typed.start()
+    until(lambda: Command.HELP in done)
+    device._put(typed, b"more")
+    until(lambda: b"more" in done)
+    assert done == [half + b"y", half[1:], Command.HELP, b"more"]
+
+
+def test_what_was_typed_before_the_end_is_done_first(sequence):
+    device, typed = sequence
+    done = []
+    device.divert = device.on_command = done.append
+    device._put(typed, b"quick")
+    typed.start()
+    device._put(typed, b"work")
+    device._put(typed, Command.QUIT)
+    assert done == [b"quick", b"work", Command.QUIT]
+
+
+def test_what_fails_about_typed_input_is_told_of(sequence):
+    device, typed = sequence
+    failed = []
+    device.on_failure = failed.append
+    device.divert = lambda data: 1 // 0
+    typed.start()
+    device._put(typed, b"z")
+    typed._thread.join(20)
+    assert [type(error) for error in failed] == [ZeroDivisionError]
+
+
+def test_what_typed_input_does_may_end_it(sequence):
+    device, typed = sequence
+    device.on_command = lambda command: typed.stop()
+    typed.start()
+    device._put(typed, Command.MONITOR)
+    typed._thread.join(20)
+    assert not typed._thread.is_alive()
 
 
 UNREAD_PROGRAM = """

@@ -895,7 +895,8 @@ def test_what_cannot_be_written_puts_the_terminal_back(kernel, options):
         os.close(slave)
 
 
-def test_the_escape_key_ends_it_though_nobody_reads(kernel, pipe):
+@pytest.mark.parametrize("before", [b"", b"y", b"\x01h", b"\x01c", b"\x01cinfo cpus\r\x01cy"])
+def test_the_escape_key_ends_it_though_nobody_reads(kernel, pipe, before):
     reader, writer = pipe
     master, slave = pty.openpty()
     command = [sys.executable, "-c", program(kernel, guest="fills_pipes")]
@@ -903,7 +904,7 @@ def test_the_escape_key_ends_it_though_nobody_reads(kernel, pipe):
     os.close(writer)
     try:
         wait_until_full(reader)
-        os.write(master, b"\x01x")
+        os.write(master, before + b"\x01x")
         assert child.wait(30) == 0
         assert FILLED.startswith(read_all(reader))
     finally:

@@ -2,9 +2,9 @@
 """Character devices: where a serial port's bytes go to and come from.
 
 Output is written by the vCPU that sends it, which waits for whoever reads it. Input comes on a thread of the character
-device, which never holds a vCPU up: bytes wait in the device until the port takes them. The thread waits for no port,
-so that it goes on seeing commands and peers that leave: what can wait elsewhere is not read while INPUT_LIMIT bytes are
-there; what a user types is, up to BACKLOG_LIMIT.
+device, which never holds a vCPU up: bytes wait in the device until the port takes them. The thread waits for no room in
+a port, so that it goes on seeing commands and peers that leave: what can wait elsewhere is not read while INPUT_LIMIT
+bytes are there; what a user types is, up to BACKLOG_LIMIT.
 """
 
 from __future__ import annotations

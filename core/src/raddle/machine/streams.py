@@ -13,15 +13,17 @@ import threading
 import tty
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from raddle.errors import UsageError
-from raddle.machine.chardev import INPUT_LIMIT, CharDevice, FileDevice, MemoryConsole, NullDevice
+from raddle.machine.chardev import BACKLOG_LIMIT, INPUT_LIMIT, CharDevice, FileDevice, MemoryConsole, NullDevice
 from raddle.machine.outlet import Outlet
 
 if TYPE_CHECKING:
     import socket
+    from queue import SimpleQueue
 
 __all__ = ["ESCAPE_HELP", "Command", "EscapeFilter", "PtyDevice", "SocketDevice", "StdioDevice", "parse_chardev"]
 
@@ -34,6 +36,9 @@ GONE: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 PATIENCE: Final = 0.2
 """Seconds between two looks whether a wait for a peer was interrupted."""
+
+GRACE: Final = 0.5
+"""Seconds for what was typed before Ctrl-A X to be done."""
 
 ESCAPE: Final = 0x01
 """Ctrl-A."""
@@ -137,10 +142,48 @@ class _Reader:
                 try:
                     handler(events)
                 except Exception as error:
-                    if self._device.on_failure is None:
-                        raise
-                    self._device.on_failure(error)
+                    _fail(self._device, error)
                     return
+
+
+class _Sequence:
+    """A thread that does what it is given, in order, so that whoever gives it waits for nothing."""
+
+    def __init__(self, name: str, device: CharDevice) -> None:
+        from queue import SimpleQueue  # late: only a terminal needs it
+
+        self._device = device
+        self._actions: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._stop = False
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, action: Callable[[], object]) -> None:
+        """Do this after what was put before, unless the thread is stopped or something has failed until then."""
+        self._actions.put(action)
+
+    def stop(self) -> None:
+        """Begin nothing more, and wait for the end of what was begun unless it is that which asks."""
+        self._stop = True
+        self._actions.put(None)
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _loop(self) -> None:
+        try:
+            while (action := self._actions.get()) is not None and not self._stop:
+                action()
+        except Exception as error:
+            _fail(self._device, error)
+
+
+def _fail(device: CharDevice, error: Exception) -> None:
+    """Tell of an error on one of the device's threads, which ends."""
+    if device.on_failure is None:
+        raise error
+    device.on_failure(error)
 
 
 class StdioDevice(CharDevice):
@@ -149,19 +192,24 @@ class StdioDevice(CharDevice):
     With `commands`, Ctrl-A begins a command, and signal keys go to the guest; without, Ctrl-C ends the program.
 
     A terminal is always read, so that commands are seen whatever the guest does; of anything else, nothing is lost.
+    What comes of what is typed may wait: for the big lock, which a vCPU has while it waits for who reads the output, or
+    for that reader. So a thread of its own does it, and the one that reads does nothing but Ctrl-A X.
     """
 
     def __init__(self, commands: bool = True) -> None:
         super().__init__()
         self._filter = EscapeFilter() if commands else None
         self._reader: _Reader | None = None
-        self._terminal = False
+        self._typed: _Sequence | None = None
+        """What is done about a terminal's input; None for anything else, whose reader does it."""
+        self._pending = 0
+        """Bytes that were typed and are in that. Under the lock of `_changed`."""
         self._saved: list[Any] | None = None
         self._outlet: Outlet | None = None
         if sys.stdout is not None:  # it is, where the process was started without: what is open as 1 is something else
             self._outlet = Outlet("the standard output", 1, shared=True)
         self.on_command: Callable[[Command], None] = lambda command: None
-        """Called on the reader thread."""
+        """Called in order with what else was typed, but for QUIT: that is not held up by what was typed before it."""
         self.divert: Callable[[bytes], None] | None = None
         """Takes typed bytes instead of the guest (the monitor, while it is open)."""
 
@@ -170,9 +218,10 @@ class StdioDevice(CharDevice):
             sys.stdout.flush()
         if sys.stdin is None:  # the process was started without a standard input
             return
-        self._terminal = os.isatty(0)
-        if self._terminal:
+        if os.isatty(0):
             self._make_raw()
+            self._typed = _Sequence("raddle-typed", self)
+            self._typed.start()
         self._reader = _Reader("raddle-stdio", self)
         self._reader.watch(0, select.POLLIN, self._readable)
         self._reader.start()
@@ -204,19 +253,48 @@ class StdioDevice(CharDevice):
         if not data:  # the end of the input, not of the machine
             reader.forget(0)
             return
-        for part in self._filter.feed(data) if self._filter else [data]:
-            if isinstance(part, Command):
-                self.on_command(part)
-            elif self.divert is not None:
-                self.divert(part)
-            else:
-                self._keep(part)
+        parts = self._filter.feed(data) if self._filter else [data]
+        if self._typed is not None:
+            for part in parts:
+                self._put(self._typed, part)
+            return
+        for part in parts:
+            self._do(part)
         with self._changed:
-            if len(self._input) >= INPUT_LIMIT and not self._terminal:
+            if len(self._input) >= INPUT_LIMIT:
                 reader.forget(0)
 
+    def _do(self, part: bytes | Command) -> None:
+        if isinstance(part, Command):
+            self.on_command(part)
+        elif self.divert is not None:
+            self.divert(part)
+        else:
+            self._keep(part)
+
+    def _put(self, typed: _Sequence, part: bytes | Command) -> None:
+        """Have it done by the other thread."""
+        if part is Command.QUIT:
+            done = threading.Event()
+            typed.put(done.set)
+            done.wait(GRACE)
+            self.on_command(part)
+        elif isinstance(part, Command):
+            typed.put(partial(self._do, part))
+        else:
+            with self._changed:
+                kept = part[: BACKLOG_LIMIT - self._pending]
+                self._pending += len(kept)
+            if kept:
+                typed.put(partial(self._do_typed, kept))
+
+    def _do_typed(self, data: bytes) -> None:
+        with self._changed:
+            self._pending -= len(data)
+        self._do(data)
+
     def _read_on(self) -> None:
-        if self._reader is not None and not self._terminal:
+        if self._reader is not None and self._typed is None:
             self._reader.watch(0, select.POLLIN, self._readable)
             self._reader.wake()
 
@@ -232,10 +310,12 @@ class StdioDevice(CharDevice):
         already = self._closed
         super().close()
         if not already:
-            self.hang_up()  # its thread may wait for the reader, too, with what a monitor says
+            self.hang_up()  # its threads may wait for the reader, too, with what a monitor says
             self._restore()
             if self._reader is not None:
                 self._reader.stop()
+            if self._typed is not None:
+                self._typed.stop()
             if self._outlet is not None:
                 self._outlet.close()
 
