@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`raddle boot` and Machine, on a board and an engine that pretend: options, errors, consoles, monitor, ends."""
 
+import contextlib
 import fcntl
 import os
 import platform
@@ -25,7 +26,7 @@ from raddle.cli.options import OPTIONS, UNSUPPORTED, BootOptions, parse
 from raddle.devices.pl011 import PL011
 from raddle.errors import MachineError, UsageError
 from raddle.machine.board import Board as BoardBase
-from raddle.machine.chardev import ConsoleClosed
+from raddle.machine.chardev import CharDevice, ConsoleClosed
 from raddle.machine.lines import Line
 from raddle.machine.loaders import load_image
 from raddle.machine.machine import Machine, State
@@ -526,15 +527,17 @@ def test_a_fault_shows_registers_and_exits_1(pretend, kernel, capfd):
 
 
 @pytest.fixture
-def hangup():
-    """What SIGHUP does at the start: what it does by default, however the tests were started (nohup)."""
-    old = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def signals_by_default():
+    """What signals do at the start: what they do by default, however the tests were started (nohup, a script's `&`)."""
+    old = {number: signal.signal(number, signal.SIG_DFL) for number in boot.SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGHUP, old)
+    for number, handler in old.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.usefixtures("hangup")
+@pytest.mark.usefixtures("signals_by_default")
 def test_signals_end_it_in_order(pretend, kernel, number, status):
     def guest(engine):
         os.kill(os.getpid(), number)
@@ -545,12 +548,13 @@ def test_signals_end_it_in_order(pretend, kernel, number, status):
     assert not FakeEngine.made[0].thread.is_alive()
 
 
-@pytest.mark.usefixtures("hangup")
-def test_a_hangup_that_is_ignored_stays_so(pretend, kernel):
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    pretend(lambda engine: os.kill(os.getpid(), signal.SIGHUP))
+@pytest.mark.parametrize("number", boot.SIGNALS)
+@pytest.mark.usefixtures("signals_by_default")
+def test_a_signal_that_is_ignored_stays_so(pretend, kernel, number):
+    signal.signal(number, signal.SIG_IGN)
+    pretend(lambda engine: os.kill(os.getpid(), number))
     assert main(["boot", "-kernel", kernel, "-serial", "null"]) == 0
-    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    assert signal.getsignal(number) is signal.SIG_IGN
 
 
 def fills_pipes(engine):
@@ -585,7 +589,7 @@ def read_all(reader):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
-@pytest.mark.usefixtures("hangup")
+@pytest.mark.usefixtures("signals_by_default")
 def test_signals_end_it_though_nobody_reads(pretend, kernel, stdout_to, pipe, number, status):
     reader, writer = pipe
     pretend(fills_pipes)
@@ -632,7 +636,7 @@ def test_a_guest_that_ends_is_read_to_the_end(pretend, kernel, stdout_to, pipe):
 
 @pytest.mark.parametrize("options", [["-serial"], ["-serial", "null", "-monitor"]], ids=["serial", "monitor"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
-@pytest.mark.usefixtures("hangup")
+@pytest.mark.usefixtures("signals_by_default")
 def test_signals_end_the_wait_for_a_peer(pretend, kernel, tmp_path, monkeypatch, number, status, options):
     before = {one: signal.getsignal(one) for one in boot.SIGNALS}
     wait = SocketDevice.wait_for_peer
@@ -645,6 +649,34 @@ def test_signals_end_the_wait_for_a_peer(pretend, kernel, tmp_path, monkeypatch,
     assert main(["boot", "-kernel", kernel, *options, f"unix:{tmp_path}/m,server=on"]) == status
     assert not (tmp_path / "m").exists()
     assert {one: signal.getsignal(one) for one in boot.SIGNALS} == before
+
+
+@pytest.mark.parametrize("options", [["-serial"], ["-serial", "null", "-monitor"]], ids=["serial", "monitor"])
+@pytest.mark.usefixtures("signals_by_default")
+def test_another_signal_does_not_interrupt_the_end(pretend, kernel, tmp_path, monkeypatch, options):
+    monkeypatch.setattr(SocketDevice, "wait_for_peer", lambda device: signal.raise_signal(signal.SIGTERM))
+    close = CharDevice.close
+
+    def interrupted(device):
+        close(device)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(CharDevice, "close", interrupted)
+    assert main(["boot", "-kernel", kernel, *options, f"unix:{tmp_path}/m,server=on"]) == 143
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.usefixtures("signals_by_default")
+def test_a_signal_whose_exception_got_lost_is_not_forgotten(pretend, kernel, tmp_path, monkeypatch):
+    def make(*arguments, **options):
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGTERM)
+        return pretend.machine(*arguments, **options)
+
+    monkeypatch.setattr(boot, "Machine", make)
+    monkeypatch.setattr(SocketDevice, "wait_for_peer", lambda device: pytest.fail("a peer is waited for"))
+    assert main(["boot", "-kernel", kernel, "-serial", f"unix:{tmp_path}/m,server=on"]) == 143
+    assert not (tmp_path / "m").exists()
 
 
 def test_monitor_on_a_socket(pretend, kernel, tmp_path):

@@ -99,12 +99,12 @@ def _run(
     if monitor_device is not None:
         _dedicate(machine, monitor_device)
     try:
+        signals.check()
+        for device in (*serial, *((monitor_device,) if monitor_device else ())):
+            device.wait_for_peer()
+        signals.machine = machine
+        signals.check()
         with signals:
-            for device in (*serial, *((monitor_device,) if monitor_device else ())):
-                device.wait_for_peer()
-            signals.machine = machine
-            if signals.received:  # where Python does not let an exception out
-                raise _Terminated(signals.received[0])
             if monitor_device is not None:
                 monitor_device.start()
             machine.start(paused=options.paused)
@@ -137,7 +137,9 @@ class _Terminated(BaseException):
 
 
 class _Signals:
-    """What SIGINT, SIGTERM and SIGHUP do: they stop the machine in order, or raise _Terminated while there is none."""
+    """What SIGINT, SIGTERM and SIGHUP do: they stop the machine in order. While there is none, the first of them raises
+    _Terminated, and others leave it to close what is open. Those that are ignored stay so: nohup, a script's `&`.
+    """
 
     def __init__(self) -> None:
         self.machine: Machine | None = None
@@ -145,15 +147,20 @@ class _Signals:
         self._old: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():  # Python handles signals there alone
             for number in SIGNALS:
-                if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
-                    continue  # nohup
-                self._old[number] = signal.signal(number, self._handle)
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._old[number] = signal.signal(number, self._handle)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         self.received.append(number)
-        if self.machine is None:
+        if self.machine is not None:
+            self.machine.request_stop(at_once=True)
+        elif len(self.received) == 1:
             raise _Terminated(number)
-        self.machine.request_stop(at_once=True)
+
+    def check(self) -> None:
+        """Raise what the handler has, should it have come where Python lets no exception out."""
+        if self.received:
+            raise _Terminated(self.received[0])
 
     def __enter__(self) -> _Signals:
         return self
