@@ -839,12 +839,31 @@ from raddle.cli import boot
 from raddle.cli.main import main
 t.FakeEngine.guest = staticmethod(t.{guest})
 boot.Machine = lambda *a, **k: t.Machine(*a, engine=t.FakeEngine, plugins=t.plugins(), **k)
-sys.exit(main(["boot", "-kernel", {kernel!r}, *{options!r}]))
+sys.argv[1:] = ["boot", "-kernel", {kernel!r}, *{options!r}]
+sys.exit(main())
 """
 
 
 def program(kernel, *options, guest="echo"):
     return PROGRAM.format(tests=str(Path(__file__).parent), kernel=kernel, options=options, guest=guest)
+
+
+def writes_everywhere(engine):
+    engine.write("stray\n")
+    for number in range(3):
+        with contextlib.suppress(OSError):
+            os.write(number, b"stray\n")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-", "2>&-", "<&- >&- 2>&-"])
+def test_no_other_file_becomes_a_standard_one(kernel, tmp_path, closed):
+    log = tmp_path / "log"
+    code = program(kernel, "-d", "stats", "-D", str(log), guest="writes_everywhere")
+    command = ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert "42" in log.read_text()
+    assert "stray" not in log.read_text()
 
 
 class Terminal:

@@ -14,7 +14,6 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from raddle.cli.commands import COMMANDS, load
@@ -37,8 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:  # the process is ours
         gc.set_threshold(GC_THRESHOLD)
         atexit.register(gc.freeze)  # what is left at the end needs no search
-        if sys.stdout is None:  # it was started without one: nobody wants to know, and no other file is to become 1
-            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - open to the end
+        _occupy()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if "_ARGCOMPLETE" in os.environ:
         _complete()
@@ -60,6 +58,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"raddle: {_what_failed(error)}{error.strerror or error}", file=sys.stderr)
         _mute()
         return 1
+
+
+def _occupy() -> None:
+    """Put the null device where the process was started without a standard file: no other file is to become it."""
+    for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
+        if stream is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - open to the end
 
 
 def _line(text: str) -> str:
