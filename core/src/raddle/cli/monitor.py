@@ -50,7 +50,7 @@ class MonitoredMachine(Protocol):
 
 
 class Monitor:
-    """Edits and executes command lines. Not thread-safe: one thread feeds it, the one that reads the user's input."""
+    """Edits and executes command lines. Not thread-safe: one thread feeds it: what takes what the user types, in order."""
 
     def __init__(self, machine: MonitoredMachine, write: Callable[[str], None], leave: Callable[[], None]) -> None:
         """`write` shows text, whose lines end in "\\n"; `leave` is called for Ctrl-D on an empty line."""
