@@ -50,7 +50,7 @@ class MonitoredMachine(Protocol):
 
 
 class Monitor:
-    """Edits and executes command lines. Not thread-safe: one thread feeds it: what takes what the user types, in order."""
+    """Edits and executes command lines. Not thread-safe: what takes the user's input feeds it, on one thread."""
 
     def __init__(self, machine: MonitoredMachine, write: Callable[[str], None], leave: Callable[[], None]) -> None:
         """`write` shows text, whose lines end in "\\n"; `leave` is called for Ctrl-D on an empty line."""
