@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Markers that name the programs a test needs: `@pytest.mark.peer("qemu-system-arm")`, `@pytest.mark.cross(...)`; and
-Hypothesis without deadlines.
+"""Markers that name the programs a test needs: `@pytest.mark.peer("qemu-system-arm")`, `@pytest.mark.cross(...)`;
+Hypothesis without deadlines; and signals that do what they do by default, in what the tests start, too.
 """
 
 from __future__ import annotations
@@ -8,12 +8,22 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 
 import pytest
 from hypothesis import settings
 
 settings.register_profile("raddle", deadline=None)  # a loaded machine is no failure
 settings.load_profile("raddle")
+
+# Who starts the tests may ignore some (nohup, a script's `&`), which Raddle then leaves so.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGTERM, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 REQUIRED = bool(os.environ.get("RADDLE_REQUIRE_PEERS"))
 

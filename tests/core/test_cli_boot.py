@@ -526,18 +526,7 @@ def test_a_fault_shows_registers_and_exits_1(pretend, kernel, capfd):
     ]
 
 
-@pytest.fixture
-def signals_by_default():
-    """What signals do at the start: what they do by default, however the tests were started (nohup, a script's `&`)."""
-    old = {number: signal.signal(number, signal.SIG_DFL) for number in boot.SIGNALS}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    for number, handler in old.items():
-        signal.signal(number, handler)
-
-
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.usefixtures("signals_by_default")
 def test_signals_end_it_in_order(pretend, kernel, number, status):
     def guest(engine):
         os.kill(os.getpid(), number)
@@ -549,12 +538,14 @@ def test_signals_end_it_in_order(pretend, kernel, number, status):
 
 
 @pytest.mark.parametrize("number", boot.SIGNALS)
-@pytest.mark.usefixtures("signals_by_default")
 def test_a_signal_that_is_ignored_stays_so(pretend, kernel, number):
-    signal.signal(number, signal.SIG_IGN)
-    pretend(lambda engine: os.kill(os.getpid(), number))
-    assert main(["boot", "-kernel", kernel, "-serial", "null"]) == 0
-    assert signal.getsignal(number) is signal.SIG_IGN
+    old = signal.signal(number, signal.SIG_IGN)
+    try:
+        pretend(lambda engine: os.kill(os.getpid(), number))
+        assert main(["boot", "-kernel", kernel, "-serial", "null"]) == 0
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, old)
 
 
 def fills_pipes(engine):
@@ -589,7 +580,6 @@ def read_all(reader):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
-@pytest.mark.usefixtures("signals_by_default")
 def test_signals_end_it_though_nobody_reads(pretend, kernel, stdout_to, pipe, number, status):
     reader, writer = pipe
     pretend(fills_pipes)
@@ -636,7 +626,6 @@ def test_a_guest_that_ends_is_read_to_the_end(pretend, kernel, stdout_to, pipe):
 
 @pytest.mark.parametrize("options", [["-serial"], ["-serial", "null", "-monitor"]], ids=["serial", "monitor"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
-@pytest.mark.usefixtures("signals_by_default")
 def test_signals_end_the_wait_for_a_peer(pretend, kernel, tmp_path, monkeypatch, number, status, options):
     before = {one: signal.getsignal(one) for one in boot.SIGNALS}
     wait = SocketDevice.wait_for_peer
@@ -652,7 +641,6 @@ def test_signals_end_the_wait_for_a_peer(pretend, kernel, tmp_path, monkeypatch,
 
 
 @pytest.mark.parametrize("options", [["-serial"], ["-serial", "null", "-monitor"]], ids=["serial", "monitor"])
-@pytest.mark.usefixtures("signals_by_default")
 def test_another_signal_does_not_interrupt_the_end(pretend, kernel, tmp_path, monkeypatch, options):
     monkeypatch.setattr(SocketDevice, "wait_for_peer", lambda device: signal.raise_signal(signal.SIGTERM))
     close = CharDevice.close
@@ -666,7 +654,6 @@ def test_another_signal_does_not_interrupt_the_end(pretend, kernel, tmp_path, mo
     assert not (tmp_path / "m").exists()
 
 
-@pytest.mark.usefixtures("signals_by_default")
 def test_a_signal_whose_exception_got_lost_is_not_forgotten(pretend, kernel, tmp_path, monkeypatch):
     def make(*arguments, **options):
         with contextlib.suppress(BaseException):
