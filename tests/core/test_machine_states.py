@@ -27,6 +27,16 @@ pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host
 
 GUESTS = Path(__file__).parents[1] / "guests/arm/prebuilt"
 LIMIT = 30
+
+
+def until_states(machine: Machine, *wanted: str) -> None:
+    """Wait until the CPUs are in these states, in their order."""
+    deadline = time.monotonic() + LIMIT
+    while (states := tuple(cpu.info()["state"] for cpu in machine.cpus)) != wanted:
+        assert time.monotonic() < deadline, states
+        time.sleep(0.001)
+
+
 UART = 0x0900_0000
 
 
@@ -440,36 +450,20 @@ def test_no_cpu_runs_on_after_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
             reset()
             board.cpus[0].power_off()
 
-        def states() -> set[object]:
-            return {cpu.info()["state"] for cpu in machine.cpus}
-
-        def until(wanted: set[object]) -> None:
-            deadline = time.monotonic() + LIMIT
-            while states() != wanted:
-                assert time.monotonic() < deadline, states()
-                time.sleep(0.001)
-
         machine.start()
-        until({"halted"})
+        until_states(machine, *["halted"] * 4)
         monkeypatch.setattr(board, "reset", reset_and_stand)
         machine.request_reset()
-        until({"off"})
+        until_states(machine, *["off"] * 4)
 
 
 def test_a_paused_machine_is_reset_and_stays_paused() -> None:
     with Machine(kernel=GUESTS / "idle.elf", cpus=2) as machine:
-        deadline = time.monotonic() + LIMIT
-
-        def until(wanted: list[object]) -> None:
-            while [cpu.info()["state"] for cpu in machine.cpus] != wanted:
-                assert time.monotonic() < deadline
-                time.sleep(0.001)
-
         machine.start()
-        until(["halted", "halted"])
+        until_states(machine, "halted", "halted")
         machine.pause()
         machine.request_reset()
-        until(["running", "off"])
+        until_states(machine, "running", "off")
         assert machine.state is State.PAUSED
         assert machine.cpus[0].pc == 0x4000_0000
         machine.resume()
@@ -492,11 +486,12 @@ def test_a_reset_that_a_pause_overtakes_is_not_lost() -> None:
         machine.start()
         assert asked.wait(LIMIT)
         machine.pause()
+        for thread in threading.enumerate():
+            if thread.name == "raddle-reset":  # or it might come only after the pause
+                thread.join(LIMIT)
         machine.resume()
-        deadline = time.monotonic() + LIMIT
-        while machine.cpus[0].info()["state"] != "running":
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        machine.cpus[0].run_on_cpu(lambda: None)  # so that it has done what was queued: to stand, and to start
+        assert machine.cpus[0].info()["state"] == "running"
 
 
 def test_a_pause_that_comes_too_late_leaves_nothing_behind() -> None:
