@@ -70,7 +70,10 @@ LAYERS = (
     Layer(
         "devices and boards",
         "memory, devices, consoles, loaders, device trees, interrupt controller",
-        tuple(f"tests/core/test_{name}.py" for name in ("chardev", "devices", "devicetree", "loaders", "memory"))
+        tuple(
+            f"tests/core/test_{name}.py"
+            for name in ("chardev", "devices", "devicetree", "files", "layout", "loaders", "memory")
+        )
         + tuple(f"tests/targets/*/test_{name}*.py" for name in ("gic", "uart", "virt")),
     ),
     Layer(

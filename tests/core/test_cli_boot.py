@@ -27,6 +27,7 @@ from raddle.devices.pl011 import PL011
 from raddle.errors import MachineError, UsageError
 from raddle.machine.board import Board as BoardBase
 from raddle.machine.chardev import CharDevice, ConsoleClosed
+from raddle.machine.layout import Area, Layout
 from raddle.machine.lines import Line
 from raddle.machine.loaders import load_image
 from raddle.machine.machine import Machine, State
@@ -45,7 +46,7 @@ class FakeBoard(BoardBase):
         super().__init__(options, consoles, clock)
         if options.kernel is None:
             raise UsageError("there is nothing to boot")
-        load_image(options.kernel, options.elf_machine)
+        load_image(options.kernel, options.elf_machine, Layout(Area("RAM", 0x4000_0000, options.memory)))
         self.console = consoles[0]
         self.uart = PL011(consoles[0], Line(), clock)
         self.memory.add_io("uart", 0x900_0000, 0x1000, self.uart)

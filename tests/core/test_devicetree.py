@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Device trees: made, taken from files, completed, and refused when they are damaged."""
+"""Device trees: made, taken from files, completed, and refused when they are damaged. What is made is read back by the
+`fdt` package, which knows nothing of ours."""
 
 import contextlib
 import struct
+import sys
 
 import fdt
 import pytest
@@ -23,6 +25,7 @@ TREE = {
     "cpus": {"#address-cells": 1, "#size-cells": 0, "cpu@0": {"reg": 0}, "cpu@1": {"reg": 1}},
     "blob": {"data": b"\x01\x02\x03"},
 }
+GOOD = make_tree(TREE)
 
 
 @pytest.fixture
@@ -37,13 +40,11 @@ def file(tmp_path):
 
 
 def strings(blob, path, name):
-    node = blob.get_node(path)
-    item = node.get_property(name)
-    return list(item.data)
+    return list(blob.get_node(path).get_property(name).data)
 
 
-def test_made_trees_can_be_read_back(file):
-    blob = parse_tree(file(make_tree(TREE)))
+def test_made_trees_can_be_read_back():
+    blob = fdt.parse_dtb(make_tree(TREE))
     assert strings(blob, "/", "compatible") == ["vendor,board", "vendor,family"]
     assert [node.name for node in blob.get_node("/cpus").nodes] == ["cpu@0", "cpu@1"]
     assert blob.get_node("/cpus/cpu@1").get_property("reg").data == [1]
@@ -52,10 +53,18 @@ def test_made_trees_can_be_read_back(file):
     assert bytes(blob.get_node("/").get_property("model").data) == b"\0"
 
 
+def test_what_is_taken_from_a_file_is_what_is_in_it(file):
+    tree = parse_tree(file(GOOD))
+    assert tree.blob() == GOOD
+    assert tree.root.child("cpus").child("cpu@1").get("reg") == b"\0\0\0\1"
+    assert tree.root.get("nothing") is tree.root.child("nobody") is None
+
+
 def test_completing_replaces_memory_and_adds_the_rest(file):
-    path = file(make_tree(TREE))
-    done = complete(parse_tree(path), [(0x4000_0000, 0x2000_0000)], "console=ttyAMA0 é", (0x4800_0000, 0x4800_1234))
-    blob = parse_tree(file(done))
+    done = complete(
+        parse_tree(file(GOOD)), [(0x4000_0000, 0x2000_0000)], "console=ttyAMA0 é", (0x4800_0000, 0x4800_1234)
+    )
+    blob = fdt.parse_dtb(done)
     assert [node.name for node in blob.root.nodes if node.name.startswith("memory")] == ["memory@40000000"]
     assert blob.get_node("/memory@40000000").get_property("reg").data == [0, 0x4000_0000, 0, 0x2000_0000]
     chosen = blob.get_node("/chosen")
@@ -66,14 +75,14 @@ def test_completing_replaces_memory_and_adds_the_rest(file):
 
 
 def test_bootargs_of_the_tree_stay_when_none_are_given(file):
-    done = complete(parse_tree(file(make_tree(TREE))), [(0x4000_0000, 0x1000)])
-    assert strings(parse_tree(file(done)), "/chosen", "bootargs") == ["old"]
+    done = complete(parse_tree(file(GOOD)), [(0x4000_0000, 0x1000)])
+    assert strings(fdt.parse_dtb(done), "/chosen", "bootargs") == ["old"]
 
 
 def test_cell_sizes_of_the_root_are_obeyed(file):
     tree = {"#address-cells": 1, "#size-cells": 1}
-    done = complete(parse_tree(file(make_tree(tree))), [(0x4000_0000, 0x1000)])
-    assert parse_tree(file(done)).get_node("/memory@40000000").get_property("reg").data == [0x4000_0000, 0x1000]
+    done = fdt.parse_dtb(complete(parse_tree(file(make_tree(tree))), [(0x4000_0000, 0x1000)]))
+    assert done.get_node("/memory@40000000").get_property("reg").data == [0x4000_0000, 0x1000]
 
 
 def test_strange_cell_sizes_are_refused(file):
@@ -81,13 +90,14 @@ def test_strange_cell_sizes_are_refused(file):
         complete(parse_tree(file(make_tree({"#address-cells": 3}))), [(0, 0x1000)])
 
 
-def test_reserved_memory_of_one_tree_is_not_that_of_the_next(file):
+def test_reserved_memory_and_the_boot_cpu_are_kept(file):
     blob = fdt.FDT(entries=[{"address": 0x5000_0000, "size": 0x1000}])
-    blob.header.version, blob.header.last_comp_version, blob.header.boot_cpuid_phys = 17, 16, 0
-    path = file(bytes(blob.to_dtb()))
-    for _ in range(2):
-        assert parse_tree(path).entries == [{"address": 0x5000_0000, "size": 0x1000}]
-    assert parse_tree(file(make_tree(TREE))).entries == []
+    blob.header.version, blob.header.last_comp_version, blob.header.boot_cpuid_phys = 17, 16, 3
+    tree = parse_tree(file(bytes(blob.to_dtb())))
+    assert (tree.reserved, tree.boot_cpu) == ([(0x5000_0000, 0x1000)], 3)
+    again = parse_tree(file(complete(tree, [(0x4000_0000, 0x1000)])))
+    assert (again.reserved, again.boot_cpu) == ([(0x5000_0000, 0x1000)], 3)
+    assert parse_tree(file(GOOD)).reserved == []
 
 
 def test_cells():
@@ -99,9 +109,6 @@ def damaged(offset, value):
     data = bytearray(make_tree(TREE))
     struct.pack_into(">I", data, offset, value)
     return bytes(data)
-
-
-GOOD = make_tree(TREE)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +162,7 @@ def test_nops_in_place_of_a_property(file):
     blob = bytearray(GOOD)
     at = blob.index(struct.pack(">2I", 3, len("/uart@9000000") + 1))
     blob[at : at + 28] = struct.pack(">I", 4) * 7
-    assert parse_tree(file(bytes(blob))).get_node("/chosen").get_property("stdout-path") is None
+    assert parse_tree(file(bytes(blob))).root.child("chosen").get("stdout-path") is None
 
 
 def test_trees_that_are_too_deep(file):
@@ -164,6 +171,76 @@ def test_trees_that_are_too_deep(file):
         tree = {"node": tree}
     with pytest.raises(UsageError, match="not nested in order"):
         parse_tree(file(make_tree(tree)))
+
+
+@pytest.mark.parametrize(
+    ("tree", "fault"),
+    [
+        ({"n" * 300: {}}, "the name of a node is longer than 255 characters"),
+        ({"p" * 300: 1}, "the name of a property is longer than 255 characters"),
+        ({"é": {}}, "the name of a node is damaged"),
+        ({"é": 1}, "the name of a property is damaged"),
+    ],
+)
+def test_names_that_cannot_be(file, tree, fault):
+    with pytest.raises(UsageError, match=fault):
+        parse_tree(file(make_tree(tree)))
+
+
+def test_a_fault_is_told_in_a_short_line(file):
+    """Whatever the tree holds: none of it is repeated."""
+    with pytest.raises(UsageError, match="#address-cells of its root has 1000000 bytes, not 4") as caught:
+        complete(parse_tree(file(make_tree({"#address-cells": bytes(1_000_000)}))), [(0, 0x1000)])
+    assert len(str(caught.value)) < 120
+
+
+def structure(tokens, strings=b"a\0", reserved=b""):
+    """A blob with these tokens within its root."""
+    tokens = struct.pack(">2I", 1, 0) + tokens + struct.pack(">2I", 2, 9)
+    start = 40 + len(reserved) + 16
+    total = start + len(tokens) + len(strings)
+    header = struct.pack(
+        ">10I", 0xD00D_FEED, total, start, start + len(tokens), 40, 17, 16, 0, len(strings), len(tokens)
+    )
+    return header + reserved + bytes(16) + tokens + strings
+
+
+KINDS = {
+    "nodes": lambda n: structure(b"".join(struct.pack(">I4sI", 1, b"%03x" % (i & 0xFFF), 2) for i in range(n))),
+    "properties": lambda n: structure(
+        b"".join(struct.pack(">3I", 3, 0, 5 * i) for i in range(n)), b"".join(b"%04x\0" % i for i in range(n))
+    ),
+    "one name": lambda n: structure(struct.pack(">3I", 3, 0, 0) * n),
+    "tails of one name": lambda n: structure(
+        b"".join(struct.pack(">3I", 3, 0, i % 250) for i in range(n)), b"a" * 254 + b"\0"
+    ),
+    "no operation": lambda n: structure(struct.pack(">I", 4) * n),
+    "strings": lambda n: structure(struct.pack(">3I", 3, 4 * n, 0) + b"a\0a\0" * n),
+    "reserved": lambda n: structure(b"", reserved=b"".join(struct.pack(">2Q", i + 1, 1) for i in range(n))),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_work_grows_no_faster_than_the_tree(file, kind):
+    """By the lines that are executed, which no other load on the machine changes."""
+
+    def lines_for(count):
+        path, lines = file(KINDS[kind](count)), 0
+
+        def count_line(frame, event, argument):
+            nonlocal lines
+            lines += event == "line"
+            return count_line
+
+        previous = sys.gettrace()
+        sys.settrace(count_line)
+        try:
+            complete(parse_tree(path), [(0x4000_0000, 0x1000)], "x", (1, 2))
+        finally:
+            sys.settrace(previous)
+        return lines
+
+    assert lines_for(2000) < 2.5 * lines_for(1000)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -2,11 +2,9 @@
 """Kernel images: each kind is recognised, and whatever is wrong with a file is one UsageError that says so."""
 
 import gzip
-import os
-import socket
-import stat
 import struct
 import tracemalloc
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raddle.errors import UsageError
-from raddle.machine.loaders import ImageKind, Layout, gunzip, load_image, read_file
+from raddle.machine.layout import Area, Layout
+from raddle.machine.loaders import ImageKind, load_image
 
 ARM = 40
 compress = partial(gzip.compress, mtime=0)
@@ -31,12 +30,15 @@ def zimage(size=0x400, start=0, end=None, order=0x0403_0201):
 def elf(
     machine=ARM, kind=2, bits=1, order=1, entry=0x4010_0000, segments=((0x4010_0000, b"code", 0x1000),), phnum=None
 ):
-    """A 32-bit ELF file with these PT_LOAD segments (address, data, size in memory)."""
+    """A 32-bit ELF file with these PT_LOAD segments (physical address, data, size in memory, virtual address if that is
+    another one, flags if not all are set).
+    """
     table = bytearray()
     position = 52 + 32 * len(segments)
     body = b""
-    for address, data, size in segments:
-        table += struct.pack("<8I", 1, position + len(body), 0xDEAD_0000, address, len(data), size, 7, 4)
+    for address, data, size, *more in segments:
+        virtual, flags = [*more, *(address, 7)[len(more) :]]
+        table += struct.pack("<8I", 1, position + len(body), virtual, address, len(data), size, flags, 4)
         body += data
     count = len(segments) if phnum is None else phnum
     header = b"\x7fELF" + bytes([bits, order, 1]) + bytes(9)
@@ -44,10 +46,21 @@ def elf(
     return header + bytes(table) + body
 
 
-def load(tmp_path, data):
+def uimage(body, load=0x4000_8000, entry=None, architecture=2, kind=2, compression=0, size=None):
+    """A kernel in U-Boot's legacy image format."""
+    entry = load if entry is None else entry
+    fields = (len(body) if size is None else size, load, entry, zlib.crc32(body), 5, architecture, kind, compression)
+    header = struct.pack(">7I4B32s", 0x2705_1956, 0, 0, *fields, b"name")
+    return header[:4] + struct.pack(">I", zlib.crc32(header)) + header[8:] + body
+
+
+FLASH = Area("flash", 0, 64 << 20)
+
+
+def load(tmp_path, data, ram=1 << 30):
     path = tmp_path / "kernel"
     path.write_bytes(data)
-    return load_image(path, ARM)
+    return load_image(path, ARM, Layout(Area("RAM", 0x4000_0000, ram), [FLASH]))
 
 
 def test_zimage(tmp_path):
@@ -68,7 +81,7 @@ def test_elf(tmp_path):
 
 
 def test_the_guests_of_the_tree_load():
-    image = load_image(GUEST, ARM)
+    image = load_image(GUEST, ARM, Layout(Area("RAM", 0x4000_0000, 128 << 20)))
     assert image.kind is ImageKind.ELF
     assert image.entry == image.segments[0].address == 0x4010_0000
 
@@ -103,8 +116,11 @@ def test_gzip_makes_no_difference(tmp_path, plain):
         (elf(machine=62), "for x86-64, not for ARM"),
         (elf(machine=183, bits=2), "for AArch64, not for ARM"),
         (elf(machine=0x1234), "for machine .*, not for ARM"),
-        (elf(kind=3), "not an executable with fixed addresses"),
-        (elf(kind=1), "not an executable with fixed addresses"),
+        (elf(kind=1), r"it is no executable program \(relocatable\)"),
+        (elf(kind=4), r"it is no executable program \(core dump\)"),
+        (elf(kind=3, entry=0, segments=((0, b"code", 4),)), "position-independent and not linked for the RAM at 0x4"),
+        (elf(segments=((0x3000_0000, b"code", 4),)), "does not fit into the RAM of 1 GiB at 0x40000000 or the flash"),
+        (elf(segments=((0xFFFF_FFF0, b"code", 0xFFFF_FFFF),)), "does not fit into the RAM"),
         (elf(segments=()), "0 program headers"),
         (elf(phnum=60000), "60000 program headers"),
         (elf(phnum=20), "damaged|truncated|more bytes"),
@@ -115,14 +131,23 @@ def test_gzip_makes_no_difference(tmp_path, plain):
             elf(segments=((0x4010_0800, b"data", 0x10), (0x4010_0000, b"code", 0x801))),
             r"two of its segments overlap \(0x40100000-0x40100800 and 0x40100800-0x4010080f\)$",
         ),
-        (elf(entry=0), "entry 0x0 lies in none of its segments"),
+        (elf(entry=4), "entry 0x4 lies in none of its segments"),
+        (elf(entry=0, segments=((0x4010_0000, b"data", 4, 0x4010_0000, 6),)), "entry 0x0 lies in none"),
         (elf(order=2), "not for ARM|big-endian"),
         (b"\0" * 0x38 + b"ARM\x64" + bytes(8), "64-bit ARM kernel"),
         (b"\0" * 0x202 + b"HdrS" + bytes(8), "x86 kernel"),
         (b"\xfd7zXZ\x00abcdef", "compressed with xz"),
         (b"\xd0\x0d\xfe\xed" + bytes(40), "device tree"),
         (b"070701" + bytes(100), "cpio archive"),
-        (b"\x27\x05\x19\x56" + bytes(100), "uImage"),
+        (b"\x27\x05\x19\x56" + bytes(50), r"uImage is truncated \(54 bytes end within its header\)"),
+        (b"\x27\x05\x19\x56" + bytes(100), "checksum of the uImage's header is wrong"),
+        (uimage(b"code" * 8)[:-1] + b"x", "checksum of the uImage's data is wrong"),
+        (uimage(b"code" * 8, size=33), r"uImage is truncated \(32 of 33 bytes\)"),
+        (uimage(b"code" * 8, architecture=22), "uImage for another architecture"),
+        (uimage(b"code" * 8, kind=4), "uImage of type 4, not a kernel"),
+        (uimage(b"code" * 8, compression=3), "uImage is compressed with lzma; only gzip is supported"),
+        (uimage(b"code" * 8, compression=1), "gzip data are damaged"),
+        (uimage(b"code" * 8, entry=0x4000_8020), "entry 0x40008020 lies outside of it"),
         (compress(zimage())[:-12], "gzip data are truncated"),
         (compress(b""), "empty when decompressed"),
         (compress(zimage())[:20] + b"\xff" * 30, "gzip data are (damaged|truncated)"),
@@ -136,89 +161,77 @@ def test_bad_kernels(tmp_path, data, fault):
     assert str(tmp_path / "kernel") in str(caught.value)
 
 
-def test_gzip_bombs_are_stopped():
-    bomb = compress(bytes(4 << 20))
-    with pytest.raises(UsageError, match="more than 1 MiB when decompressed"):
-        gunzip(bomb, "kernel", limit=1 << 20)
+# --- addresses of ELF programs ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("path", "fault"),
+    ("entry", "segments", "entered"),
     [
-        ("missing", "No such file"),
-        (".", "it is a directory"),
-        ("bad\0name", "null"),
-        ("secret", "Permission denied"),
+        (0xC010_0004, ((0x4010_0000, b"code", 0x1000, 0xC010_0000), (0x4020_0000, b"d", 1, 0xC020_0000)), 0x4010_0004),
+        (0x4010_0001, ((0x4010_0000, b"code", 0x1000, 0xC010_0000),), 0x4010_0001),
+        (0x4020_0000, ((0x4010_0000, b"code", 4, 0x4020_0000), (0x4020_0000, b"d", 1, 0x4030_0000)), 0x4010_0000),
+        (0x0, ((0x0, b"code", 4), (0x4010_0000, b"data", 4)), 0x0),
+        (0x0, ((0x4010_0000, b"data", 4, 0x4010_0000, 6), (0x4020_0000, b"code", 4, 0x4020_0000, 5)), 0x4020_0000),
     ],
+    ids=["virtual", "physical", "in two segments", "flash", "no entry"],
 )
-def test_unreadable_files(tmp_path, path, fault):
-    if path == "secret":
-        if os.geteuid() == 0:
-            pytest.skip("root may read everything")
-        (tmp_path / "secret").touch(mode=0)
-    with pytest.raises(UsageError, match=f"cannot read initrd .*{fault}"):
-        read_file(tmp_path / path, "initrd")
+def test_the_entry_is_translated_by_the_segment_that_holds_it(tmp_path, entry, segments, entered):
+    image = load(tmp_path, elf(entry=entry, segments=segments))
+    assert image.entry == entered
+    assert [one.address for one in image.segments] == [one[0] for one in segments]
 
 
-def make_socket(path):
-    with socket.socket(socket.AF_UNIX) as one:
-        one.bind(str(path))
+def test_position_independent_programs_run_where_they_are_linked(tmp_path):
+    assert load(tmp_path, elf(kind=3)).entry == 0x4010_0000
 
 
+def test_uimage(tmp_path):
+    image = load(tmp_path, uimage(b"code" * 8, entry=0x4000_8004) + b"trailing")
+    assert (image.kind, image.entry, image.has_addresses) == (ImageKind.UIMAGE, 0x4000_8004, True)
+    assert [(one.address, one.data) for one in image.segments] == [(0x4000_8000, b"code" * 8)]
+    assert load(tmp_path, uimage(compress(b"code" * 8), compression=1)).segments[0].data == b"code" * 8
+
+
+# --- what a file takes of the host ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pack", [bytes, compress], ids=["plain", "gz"])
 @pytest.mark.parametrize(
-    ("make", "kind"),
+    ("place", "fault"),
     [
-        (os.mkfifo, "a pipe"),
-        (lambda path: path.symlink_to("/dev/zero"), "a device"),
-        (make_socket, "a socket"),
-        (Path.mkdir, "a directory"),
+        (lambda n: 0x4010_0000, "two of its segments overlap"),
+        (lambda n: 0x4000_0000 + (n << 23), "does not fit into the RAM of 64 MiB"),
     ],
-    ids=["pipe", "device", "socket", "directory"],
+    ids=["overlap", "too large"],
 )
-def test_what_might_never_end_is_refused(make, kind, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # names of sockets are short
-    make(Path("it"))
-    with pytest.raises(UsageError, match=f"cannot read kernel it: it is {kind}, not a file"):
-        read_file("it", "kernel")
-
-
-def test_a_pipe_that_comes_in_between_is_not_waited_for(tmp_path, monkeypatch):
-    os.mkfifo(tmp_path / "it")
-    monkeypatch.setattr(stat, "S_ISREG", lambda mode: True)
-    with pytest.raises(UsageError, match="empty"):
-        read_file(tmp_path / "it", "kernel")
-
-
-def test_large_files_are_refused_before_they_are_read(tmp_path):
-    (tmp_path / "it").touch()
-    os.truncate(tmp_path / "it", 1 << 40)
-    with pytest.raises(UsageError, match="larger than 1 GiB"):
-        read_file(tmp_path / "it", "kernel")
-    os.truncate(tmp_path / "it", (1 << 20) + 1)
-    with pytest.raises(UsageError, match="larger than 1 MiB"):
-        read_file(tmp_path / "it", "kernel", 1 << 20)
-
-
-def test_no_more_memory_is_taken_than_a_file_needs(tmp_path):
-    (tmp_path / "it").write_bytes(b"small")
+def test_segments_that_cannot_be_are_refused_before_they_are_read(tmp_path, pack, place, fault):
+    """32 segments that are all the same 8 MiB of the file."""
+    count, size = 32, 8 << 20
+    data = bytearray(elf(segments=[(place(n), b"", size) for n in range(count)], entry=0x4010_0000)) + bytes(size)
+    for n in range(count):
+        struct.pack_into("<I", data, 52 + 32 * n + 16, size - (52 + 32 * count))
+    (tmp_path / "kernel").write_bytes(pack(bytes(data)))
+    del data
     tracemalloc.start()
     try:
-        assert read_file(tmp_path / "it", "kernel") == b"small"
-        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        with pytest.raises(UsageError, match=fault):
+            load_image(tmp_path / "kernel", ARM, Layout(Area("RAM", 0x4000_0000, 64 << 20)))
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20  # the plain file
     finally:
         tracemalloc.stop()
 
 
-def test_files_of_unknown_size_are_read_to_their_end(monkeypatch):
-    monkeypatch.setattr("raddle.machine.loaders.PIECE", 7)
-    assert Path("/proc/version").stat().st_size == 0
-    assert read_file("/proc/version", "kernel") == Path("/proc/version").read_bytes()
+def test_decompressing_stops_at_what_ram_can_hold(tmp_path):
+    bomb = compress(b"\x00\x00\xa0\xe3" * (2 << 20))
+    assert load(tmp_path, bomb, ram=8 << 20).segments[0].size == 8 << 20
+    with pytest.raises(UsageError, match="more than 7 MiB when decompressed; more memory"):
+        load(tmp_path, bomb, ram=7 << 20)
 
 
-def test_files_of_unknown_size_are_read_as_far_as_the_limit():
-    assert Path("/proc/cpuinfo").stat().st_size == 0
-    with pytest.raises(UsageError, match="larger than 10 bytes"):
-        read_file("/proc/cpuinfo", "kernel", 10)
+def test_what_is_not_loaded_of_an_elf_file_needs_no_ram(tmp_path):
+    """Symbols for a debugger, mostly."""
+    image = load(tmp_path, compress(elf() + bytes(9 << 20)), ram=8 << 20)
+    assert image.segments[0].data == b"code"
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -233,28 +246,3 @@ def test_damaged_elf_files_never_do_worse_than_a_usage_error(tmp_path, data):
     except UsageError:
         return
     assert all(len(one.data) <= one.size for one in loaded.segments)
-
-
-# --- layout -----------------------------------------------------------------------------------------------------
-
-
-def test_layout_refuses_what_does_not_fit():
-    layout = Layout(0x4000_0000, 16 << 20)
-    layout.add("the kernel", 0x4001_0000, bytes(100), 0x10_0000)
-    with pytest.raises(UsageError, match=r"initrd .* overlaps the kernel .*-m"):
-        layout.add("initrd", 0x4010_0000, bytes(0x2_0000))
-    with pytest.raises(UsageError, match="does not fit into the RAM of 16 MiB at 0x40000000"):
-        layout.add("initrd", 0x40FF_F000, bytes(0x2000))
-    with pytest.raises(UsageError, match="does not fit"):
-        layout.add("initrd", 0, bytes(0x2000))
-
-
-def test_layout_finds_free_places():
-    layout = Layout(0x4000_0000, 1 << 20)
-    assert layout.free(28, 0x4000_0000) == 0x4000_0000
-    layout.add("a", 0x4000_0000, bytes(0x1800))
-    layout.add("b", 0x4000_3000, bytes(0x1000))
-    assert layout.free(0x1000, 0x4000_0000) == 0x4000_2000
-    assert layout.free(0x1001, 0x4000_0000) == 0x4000_4000
-    with pytest.raises(UsageError, match="no room"):
-        layout.free(1 << 20, 0x4000_0000)

@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -89,6 +90,20 @@ def each(names: tuple[str, ...], quick: Callable[[str, int], bool]) -> list[obje
 @pytest.mark.parametrize("mode", MODES)
 def test_one_cpu_guests_pass(name: str, mode: str) -> None:
     assert run(name, 1, mode)[-1].startswith(f"PASS {name} ")
+
+
+def test_a_program_linked_to_another_address_than_it_is_loaded_at_is_entered_where_it_is(tmp_path: Path) -> None:
+    """As kernels of the upper half are: with the virtual addresses of its headers moved, the entry moves along."""
+    program = bytearray((PREBUILT / "hello.elf").read_bytes())
+    (entry, table), (size, count) = struct.unpack_from("<2I", program, 24), struct.unpack_from("<2H", program, 42)
+    struct.pack_into("<I", program, 24, entry + 0x8000_0000)
+    for header in range(table, table + size * count, size):
+        (virtual,) = struct.unpack_from("<I", program, header + 8)
+        struct.pack_into("<I", program, header + 8, virtual + 0x8000_0000 & 0xFFFF_FFFF)
+    (tmp_path / "high.elf").write_bytes(program)
+    command = raddle("boot", "-kernel", str(tmp_path / "high.elf"), "-nographic")
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT, check=True)
+    assert done.stdout.splitlines()[-1].startswith("PASS hello ")
 
 
 @pytest.mark.parametrize("cpus", CPUS)

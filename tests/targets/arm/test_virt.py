@@ -14,6 +14,7 @@ from raddle.machine.board import BoardOptions
 from raddle.machine.chardev import MemoryConsole
 from raddle.machine.clock import MachineClock
 from raddle.machine.devicetree import make_tree
+from raddle.machine.layout import Area, Layout
 from raddle.machine.loaders import load_image
 from raddle_target_arm.boards.virt import Virt
 
@@ -89,6 +90,13 @@ def file(tmp_path):
     return write
 
 
+def elf(virtual, physical):
+    """A program of one segment of 4 bytes in the file and 0x1800 in memory, entered at its first byte."""
+    header = b"\x7fELF\x01\x01\x01" + bytes(9)
+    header += struct.pack("<HHIIIIIHHHHHH", 2, 40, 1, virtual, 52, 0, 0, 52, 32, 1, 40, 0, 0)
+    return header + struct.pack("<8I", 1, 84, virtual, physical, 4, 0x1800, 7, 4) + b"code"
+
+
 @pytest.fixture
 def build(file):
     boards = []
@@ -154,29 +162,44 @@ def test_raw_image_is_entered_at_its_first_byte(build, file):
 
 def test_elf_is_entered_where_it_says(build):
     board = build(kernel=GUESTS / "hello.elf")
-    assert words(board, RAM, 7)[6] == 0x4010_0000
+    stub = words(board, board.cpu_list[0].calls[0][0], 7)
+    assert stub[4:] == [0xFFFF_FFFF, RAM, 0x4010_0000]
     assert board.memory.read(0x4010_0000, 4) == b"\xc0\x01\x0c\xf1"  # cpsid aif
 
 
+def test_the_device_tree_of_an_elf_program_is_at_the_start_of_ram(build):
+    board = build(kernel=GUESTS / "hello.elf", append="for a program without a boot protocol")
+    address, tree = tree_of(board)
+    assert address == RAM
+    assert tree.get_node("/chosen").get_property("bootargs").data == ["for a program without a boot protocol"]
+
+
 def test_elf_over_the_stub_moves_the_stub(build, file):
-    header = b"\x7fELF\x01\x01\x01" + bytes(9)
-    header += struct.pack("<HHIIIIIHHHHHH", 2, 40, 1, RAM, 52, 0, 0, 52, 32, 1, 40, 0, 0)
-    header += struct.pack("<8I", 1, 84, RAM, RAM, 4, 0x1800, 7, 4)
-    board = build(kernel=file("low.elf", header + b"code"))
+    board = build(kernel=file("low.elf", elf(RAM, RAM)))
     assert board.cpu_list[0].calls == [(RAM + 0x2000, 0)]
     assert board.memory.read(RAM, 4) == b"code"
+    address, _ = tree_of(board)
+    assert address == RAM + 128 * MIB
+
+
+def test_an_elf_program_may_lie_in_flash(build, file):
+    board = build(kernel=file("flash.elf", elf(0, 0)))
+    assert words(board, board.cpu_list[0].calls[0][0], 7)[6] == 0
+    assert board.memory.read(0, 8) == b"code\0\0\0\0"
+    assert str(board.memory.find(0)).startswith("flash (ROM")
 
 
 def test_reset_writes_everything_again_and_clears_bss(build):
     board = build(kernel=GUESTS / "hello.elf")
-    segments = load_image(GUESTS / "hello.elf", 40).segments
+    [(stub, _)] = board.cpu_list[0].calls
+    segments = load_image(GUESTS / "hello.elf", 40, Layout(Area("RAM", RAM, 256 * MIB))).segments
     for segment in segments:
         board.memory.write(segment.address, b"\xff" * segment.size)
     board.reset()
     for segment in segments:
         filled = segment.data + bytes(segment.size - len(segment.data))
         assert board.memory.read(segment.address, segment.size) == filled
-    assert [board.cpu_list[0].calls, board.is_powered(0), board.is_powered(1)] == [[(RAM, 0), (RAM, 0)], True, False]
+    assert [board.cpu_list[0].calls, board.is_powered(0), board.is_powered(1)] == [[(stub, 0), (stub, 0)], True, False]
 
 
 def test_reset_turns_the_other_cpus_off(build):

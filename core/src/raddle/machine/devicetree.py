@@ -1,33 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flattened device trees: made from nested dictionaries, or taken from a file, checked and completed."""
+"""Flattened device trees (Devicetree Specification 0.4, chapter 5): made from nested dictionaries, or taken from a
+file, checked and completed.
+
+A tree from a file may be hostile. Reading and writing take time and memory in proportion to its size, whatever it
+holds.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Union
-
-import fdt
+from typing import Final, Union
 
 from raddle.errors import UsageError
-from raddle.machine.loaders import read_file
+from raddle.machine.files import read_file
 
-__all__ = ["Tree", "TreeValue", "cells", "complete", "make_tree", "parse_tree"]
+__all__ = ["DeviceTree", "Node", "Tree", "TreeValue", "cells", "complete", "make_tree", "parse_tree"]
 
 Property = int | str | bytes | Sequence[int] | Sequence[str] | None
-"""An empty property, one cell, one string, bytes, cells, strings."""
+"""One cell, one string, bytes, cells, strings, an empty property."""
 TreeValue = Union[Property, "Tree"]
 Tree = Mapping[str, TreeValue]
 
 VERSION: Final = 17
 COMPATIBLE_VERSION: Final = 16
 SIZE_LIMIT: Final = 2 << 20
-"""Linux maps no more."""
+"""Bytes of a file; Linux maps no more."""
 DEPTH_LIMIT: Final = 64
+NAME_LIMIT: Final = 255
+"""Characters of a name. The specification has 31, real trees exceed it a little. Without a limit, many properties could
+share one name of a megabyte, and take a megabyte's time each."""
 
 MAGIC: Final = 0xD00D_FEED
 HEADER: Final = struct.Struct(">10I")
+CELL: Final = struct.Struct(">I")
+CELL_PAIR: Final = struct.Struct(">2I")
+RANGE: Final = struct.Struct(">2Q")
 BEGIN_NODE, END_NODE, PROPERTY, NOP, END = 1, 2, 3, 4, 9
 
 
@@ -36,186 +46,254 @@ def cells(value: int, count: int = 2) -> list[int]:
     return [value >> 32 * n & 0xFFFF_FFFF for n in reversed(range(count))]
 
 
+@dataclass(slots=True)
+class Node:
+    """A node. A damaged tree may have several properties or children of one name: then the first one counts."""
+
+    name: str
+    properties: list[tuple[str, bytes]] = field(default_factory=list)
+    children: list[Node] = field(default_factory=list)
+
+    def get(self, name: str) -> bytes | None:
+        """The property's value, None if there is none."""
+        return next((value for known, value in self.properties if known == name), None)
+
+    def set(self, name: str, value: Property) -> None:
+        """Give the property a value in place of any that it has."""
+        self.properties = [one for one in self.properties if one[0] != name]
+        self.properties.append((name, _value(value)))
+
+    def child(self, name: str) -> Node | None:
+        """The child of this name."""
+        return next((node for node in self.children if node.name == name), None)
+
+
+@dataclass(slots=True)
+class DeviceTree:
+    """A tree with what its header says: ranges of reserved memory (address, size) and the boot CPU's id."""
+
+    root: Node
+    reserved: list[tuple[int, int]] = field(default_factory=list)
+    boot_cpu: int = 0
+
+    def blob(self) -> bytes:
+        """The flattened tree."""
+        structure, strings = _flatten(self.root)
+        reserved = b"".join(RANGE.pack(*one) for one in [*self.reserved, (0, 0)])
+        start = HEADER.size + len(reserved)
+        total = start + len(structure) + len(strings)
+        header = HEADER.pack(
+            MAGIC,
+            total,
+            start,
+            start + len(structure),
+            HEADER.size,
+            VERSION,
+            COMPATIBLE_VERSION,
+            self.boot_cpu,
+            len(strings),
+            len(structure),
+        )
+        return b"".join((header, reserved, structure, strings))
+
+
 # --- making -----------------------------------------------------------------------------------------------------
 
 
 def make_tree(tree: Tree) -> bytes:
     """The blob of a tree: dictionaries are nodes, everything else is a property."""
-    blob = _empty()
-    _fill(blob.root, tree)
-    return _export(blob)
+    return DeviceTree(_node("", tree)).blob()
 
 
-def _empty() -> Any:
-    blob = fdt.FDT(entries=[])
-    blob.header.version = VERSION
-    blob.header.last_comp_version = COMPATIBLE_VERSION
-    blob.header.boot_cpuid_phys = 0
-    return blob
-
-
-def _fill(node: Any, tree: Tree) -> None:
-    for name, value in tree.items():
+def _node(name: str, tree: Tree) -> Node:
+    node = Node(name)
+    for key, value in tree.items():
         if isinstance(value, Mapping):
-            child = fdt.Node(name)
-            _fill(child, value)
-            node.append(child)
+            node.children.append(_node(key, value))
         else:
-            node.append(_property(name, value))
+            node.properties.append((key, _value(value)))
+    return node
 
 
-def _property(name: str, value: Property) -> Any:
+def _value(value: Property) -> bytes:
     if value is None:
-        return fdt.Property(name)
-    if isinstance(value, int):
-        return fdt.PropWords(name, value)
+        return b""
     if isinstance(value, bytes):
-        return fdt.PropBytes(name, data=value)
-    if isinstance(value, str):
-        return _strings(name, [value])
-    strings = [item for item in value if isinstance(item, str)]
-    return _strings(name, strings) if strings else fdt.PropWords(name, *value)
+        return value
+    items: Sequence[int | str] = [value] if isinstance(value, int | str) else value
+    return b"".join(CELL.pack(one) if isinstance(one, int) else one.encode() + b"\0" for one in items)
 
 
-def _strings(name: str, strings: Sequence[str]) -> Any:
-    """As bytes, because the library's own strings cannot be empty and must be ASCII."""
-    return fdt.PropBytes(name, data=b"".join(string.encode() + b"\0" for string in strings))
+def _flatten(root: Node) -> tuple[bytes, bytes]:
+    """The structure block and the strings block."""
+    structure, strings = bytearray(), bytearray()
+    offsets: dict[str, int] = {}
+
+    def add(node: Node) -> None:
+        structure.extend(CELL.pack(BEGIN_NODE) + _padded(node.name.encode() + b"\0"))
+        for name, value in node.properties:
+            if name not in offsets:
+                offsets[name] = len(strings)
+                strings.extend(name.encode() + b"\0")
+            structure.extend(CELL.pack(PROPERTY) + CELL_PAIR.pack(len(value), offsets[name]) + _padded(value))
+        for child in node.children:
+            add(child)
+        structure.extend(CELL.pack(END_NODE))
+
+    add(root)
+    structure.extend(CELL.pack(END))
+    return bytes(structure), bytes(strings)
 
 
-def _export(blob: Any) -> bytes:
-    return bytes(blob.to_dtb(version=VERSION, last_comp_version=COMPATIBLE_VERSION))
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)
 
 
 # --- taking from a file -----------------------------------------------------------------------------------------
 
 
-def parse_tree(path: str | Path) -> Any:
+def parse_tree(path: str | Path) -> DeviceTree:
     """The tree in a file. Raises UsageError, which says what is wrong with it."""
-    name = f"device tree {path}"
-    data = read_file(path, "device tree", SIZE_LIMIT)
     try:
-        blob = fdt.parse_dtb(_without_nops(data, _check(data, name)))
-        # The library keeps the reserved ranges of all trees in one list, which is its default argument.
-        reserved = list(blob.entries)
-        blob.entries.clear()
-        blob.entries = reserved
-    except Exception as error:  # whatever its parser stumbles over
-        raise UsageError(f"cannot use {name}: it is damaged ({' '.join(str(error).split())})") from None
-    return blob
+        return _Parser(read_file(path, "device tree", SIZE_LIMIT)).tree()
+    except _DamagedError as damage:
+        raise UsageError(f"cannot use device tree {path}: {damage}") from None
 
 
-def _without_nops(data: bytes, nops: Sequence[int]) -> bytes:
-    """The blob without the NOP tokens at these places, which the library does not know everywhere. They move behind
-    the structure's end, so that everything else stays where it was.
-    """
-    if not nops:
-        return data
-    _, _, structure, *_, structure_size = HEADER.unpack_from(data)
-    kept, position = bytearray(data[:structure]), structure
-    for nop in nops:
-        kept += data[position:nop]
-        position = nop + 4
-    kept += data[position : structure + structure_size]
-    return bytes(kept) + struct.pack(">I", NOP) * len(nops) + data[structure + structure_size :]
+class _DamagedError(Exception):
+    """What is wrong with a blob, without the file's name."""
 
 
-def _check(data: bytes, name: str) -> list[int]:
-    """Walk through the blob: its sizes, offsets and nesting must be in order before a library trusts them. Where NOP
-    tokens are.
-    """
+class _Parser:
+    """Walks once through a blob that nothing is known of."""
 
-    def damaged(why: str) -> UsageError:
-        return UsageError(f"cannot use {name}: {why}")
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        if len(data) < HEADER.size or CELL.unpack_from(data)[0] != MAGIC:
+            raise _DamagedError("it is not a flattened device tree (a .dtb file)")
+        fields = HEADER.unpack_from(data)
+        self._total, self._structure, self._strings, self._reserved = fields[1:5]
+        version, compatible, self._boot_cpu, strings_size, structure_size = fields[5:]
+        self._structure_end = self._structure + structure_size
+        self._strings_end = self._strings + strings_size
+        if self._total > len(data):
+            raise _DamagedError(f"it is truncated ({len(data)} of {self._total} bytes)")
+        if version < VERSION or compatible > VERSION:
+            raise _DamagedError(f"its version {version} is not supported (known: {VERSION})")
+        unaligned = self._structure % 4 or self._reserved % 8
+        if unaligned or self._structure_end > self._total or self._strings_end > self._total:
+            raise _DamagedError("its header is damaged")
+        self._names: dict[int, str] = {}
+        """Names of properties by their offset in the strings block."""
 
-    if len(data) < HEADER.size or struct.unpack_from(">I", data)[0] != MAGIC:
-        raise damaged("it is not a flattened device tree (a .dtb file)")
-    _, total, structure, strings, reserved, version, compatible, _, strings_size, structure_size = HEADER.unpack_from(
-        data
-    )
-    if total > len(data):
-        raise damaged(f"it is truncated ({len(data)} of {total} bytes)")
-    if version < VERSION or compatible > VERSION:
-        raise damaged(f"its version {version} is not supported (known: {VERSION})")
-    if structure % 4 or structure + structure_size > total or strings + strings_size > total or reserved % 8:
-        raise damaged("its header is damaged")
-    while reserved + 16 <= total and any(data[reserved : reserved + 16]):
-        reserved += 16
-    if reserved + 16 > total:
-        raise damaged("its list of reserved memory has no end")
-    nops: list[int] = []
-    position, end, depth, roots = structure, structure + structure_size, 0, 0
-    while True:
-        if position + 4 > end:
-            raise damaged("its structure has no end")
-        (token,) = struct.unpack_from(">I", data, position)
-        position += 4
-        if token == BEGIN_NODE:
-            stop = data.find(b"\0", position, end)
-            if stop < 0 or not data[position:stop].isascii():
-                raise damaged("a node's name is damaged")
-            roots += depth == 0
-            depth += 1
-            position = stop + 4 & ~3
-        elif token == END_NODE:
-            depth -= 1
-        elif token == PROPERTY and depth > 0 and position + 8 <= end:
-            size, offset = struct.unpack_from(">II", data, position)
-            stop = data.find(b"\0", strings + offset, strings + strings_size) if offset < strings_size else -1
-            if stop < 0 or not data[strings + offset : stop].isascii() or position + 8 + size > end:
-                raise damaged("a property is damaged")
-            position = position + 8 + size + 3 & ~3
-        elif token == END and depth == 0 and roots == 1:
-            return nops
-        elif token == NOP:
-            nops.append(position - 4)
-        else:
-            raise damaged(f"its structure is damaged at byte {position - 4}")
-        if not 0 <= depth <= DEPTH_LIMIT or roots > 1:
-            raise damaged("its nodes are not nested in order")
+    def tree(self) -> DeviceTree:
+        reserved = list(self._ranges())
+        return DeviceTree(self._root(), reserved, self._boot_cpu)
+
+    def _ranges(self) -> Iterator[tuple[int, int]]:
+        for position in range(self._reserved, self._total - RANGE.size + 1, RANGE.size):
+            address, size = RANGE.unpack_from(self._data, position)
+            if not address and not size:
+                return
+            yield address, size
+        raise _DamagedError("its list of reserved memory has no end")
+
+    def _root(self) -> Node:
+        roots: list[Node] = []
+        open_nodes: list[Node] = []
+        position = self._structure
+        while True:
+            token, position = self._cell(position)
+            if token == BEGIN_NODE:
+                name = self._text(position, self._structure_end, "node")
+                position = position + len(name) + 4 & ~3
+                node = Node(name)
+                (open_nodes[-1].children if open_nodes else roots).append(node)
+                open_nodes.append(node)
+            elif token == END_NODE and open_nodes:
+                open_nodes.pop()
+            elif token == PROPERTY and open_nodes:
+                size, position = self._cell(position)
+                offset, position = self._cell(position)
+                if position + size > self._structure_end:
+                    raise _DamagedError("a property is damaged")
+                open_nodes[-1].properties.append((self._name(offset), self._data[position : position + size]))
+                position = position + size + 3 & ~3
+            elif token == END and not open_nodes and len(roots) == 1:
+                return roots[0]
+            elif token in (END_NODE, END):
+                raise _DamagedError("its nodes are not nested in order")
+            elif token != NOP:
+                raise _DamagedError(f"its structure is damaged at byte {position - 4}")
+            if len(open_nodes) > DEPTH_LIMIT:
+                raise _DamagedError(f"its nodes are not nested in order, or more than {DEPTH_LIMIT} deep")
+            if len(roots) > 1:
+                raise _DamagedError("its nodes are not nested in order: it has two roots")
+
+    def _cell(self, position: int) -> tuple[int, int]:
+        """A cell of the structure and the position after it."""
+        if position + 4 > self._structure_end:
+            raise _DamagedError("its structure has no end")
+        return CELL.unpack_from(self._data, position)[0], position + 4
+
+    def _name(self, offset: int) -> str:
+        name = self._names.get(offset)
+        if name is None:
+            name = self._names[offset] = self._text(self._strings + offset, self._strings_end, "property")
+        return name
+
+    def _text(self, start: int, end: int, what: str) -> str:
+        stop = self._data.find(b"\0", start, min(end, start + NAME_LIMIT + 1))
+        if stop < 0 and end - start > NAME_LIMIT:
+            raise _DamagedError(f"the name of a {what} is longer than {NAME_LIMIT} characters")
+        if stop < 0 or not self._data[start:stop].isascii():
+            raise _DamagedError(f"the name of a {what} is damaged")
+        return self._data[start:stop].decode("ascii")
 
 
 # --- completing -------------------------------------------------------------------------------------------------
 
 
 def complete(
-    blob: Any,
+    tree: DeviceTree,
     memory: Sequence[tuple[int, int]],
     bootargs: str | None = None,
     initrd: tuple[int, int] | None = None,
 ) -> bytes:
-    """The blob of a given tree with what this machine adds to it.
+    """Add to a given tree what this machine has; returns the tree's blob.
 
     `memory` has the start and size of each range of RAM, which replace those that the tree has. `bootargs` replaces
     the tree's unless it is None; `initrd` is the first address of the initrd and the one after it.
     """
-    address_cells = _cell(blob, "#address-cells")
-    size_cells = _cell(blob, "#size-cells")
-    for node in [one for one in blob.root.nodes if one.name == "memory" or one.name.startswith("memory@")]:
-        blob.root.remove_subnode(node.name)
+    root = tree.root
+    address_cells = _cell_count(root, "#address-cells", 2)
+    size_cells = _cell_count(root, "#size-cells", 1)
+    root.children = [one for one in root.children if one.name.partition("@")[0] != "memory"]
     for start, size in memory:
-        node = fdt.Node(f"memory@{start:x}")
-        node.append(fdt.PropStrings("device_type", "memory"))
-        node.append(fdt.PropWords("reg", *cells(start, address_cells), *cells(size, size_cells)))
-        blob.root.append(node)
-    chosen = blob.get_node("/chosen", create=True)
+        node = Node(f"memory@{start:x}")
+        node.set("device_type", "memory")
+        node.set("reg", [*cells(start, address_cells), *cells(size, size_cells)])
+        root.children.append(node)
+    chosen = root.child("chosen")
+    if chosen is None:
+        chosen = Node("chosen")
+        root.children.append(chosen)
     if bootargs is not None:
-        _replace(chosen, _property("bootargs", bootargs))
+        chosen.set("bootargs", bootargs)
     if initrd is not None:
         for name, address in zip(("linux,initrd-start", "linux,initrd-end"), initrd, strict=True):
-            _replace(chosen, fdt.PropWords(name, *cells(address)))
-    return _export(blob)
+            chosen.set(name, cells(address))
+    return tree.blob()
 
 
-def _replace(node: Any, item: Any) -> None:
-    if node.exist_property(item.name):
-        node.remove_property(item.name)
-    node.append(item)
-
-
-def _cell(blob: Any, name: str) -> int:
-    """The root's #address-cells or #size-cells; the specification's defaults are 2 and 1."""
-    found = blob.root.get_property(name)
-    value = found[0] if isinstance(found, fdt.PropWords) and len(found) == 1 else {"#address-cells": 2}.get(name, 1)
-    if value not in (1, 2):
-        raise UsageError(f"cannot use the device tree: its root has {name} = {value}")
-    return int(value)
+def _cell_count(root: Node, name: str, default: int) -> int:
+    """The root's #address-cells or #size-cells."""
+    value = root.get(name)
+    if value is None:
+        return default
+    if len(value) != 4:
+        raise UsageError(f"cannot use the device tree: {name} of its root has {len(value)} bytes, not 4")
+    (count,) = CELL.unpack(value)
+    if count not in (1, 2):
+        raise UsageError(f"cannot use the device tree: its root has {name} = {count}")
+    return int(count)

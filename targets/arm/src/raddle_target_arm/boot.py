@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where kernel, initrd and device tree go in an ARM machine's RAM, and how the kernel is entered (Linux,
 Documentation/arm/booting.rst): MMU off, ARM state, r0 = 0, r1 = machine number, r2 = address of the device tree.
+
+ELF programs are entered so, too. Those that know no boot protocol look for the device tree at the start of RAM, and
+find it there unless they are loaded there themselves.
 """
 
 from __future__ import annotations
@@ -8,12 +11,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from raddle.errors import UsageError
 from raddle.machine.board import BoardOptions
 from raddle.machine.devicetree import complete, parse_tree
-from raddle.machine.loaders import ImageKind, Layout, Segment, load_image, read_file
+from raddle.machine.files import read_file
+from raddle.machine.layout import MORE_MEMORY, Area, Layout, Segment
+from raddle.machine.loaders import ImageKind, load_image
 
 __all__ = ["Boot", "plan"]
 
@@ -45,48 +50,48 @@ class Boot:
     entry: int
 
 
-def plan(options: BoardOptions, ram_start: int, ram_size: int, make_tree: MakeTree) -> Boot:
-    """Load the files and find a place for each. Raises UsageError for bad files and for RAM that is too small."""
+def plan(options: BoardOptions, ram: Area, make_tree: MakeTree, flash: Area) -> Boot:
+    """Load the files and find a place for each; parts of an ELF program may lie in `flash`. Raises UsageError for bad
+    files and for RAM that is too small.
+    """
     if options.kernel is None:
         raise UsageError("there is nothing to boot: give a kernel (-kernel) or a firmware image (-bios)")
-    image = load_image(options.kernel, options.elf_machine)
-    layout = Layout(ram_start, ram_size)
-    offset = 0 if image.kind is ImageKind.ELF else ram_start + KERNEL_OFFSET
+    layout = Layout(ram, [flash])
+    image = load_image(options.kernel, options.elf_machine, layout)
+    offset = 0 if image.has_addresses else ram.start + KERNEL_OFFSET
     for segment in image.segments:
         layout.add(image.name, offset + segment.address, segment.data, segment.size)
 
-    middle = ram_start + min(INITRD_OFFSET, ram_size // 2)
+    middle = ram.start + min(INITRD_OFFSET, ram.size // 2)
     initrd = None
     if options.initrd is not None:
-        data = read_file(options.initrd, "initrd")
+        data = read_file(options.initrd, "initrd", ram.size, MORE_MEMORY)
         placed = layout.add(f"initrd {options.initrd}", middle, data)
         initrd = (placed.address, placed.end)
         middle = placed.end
-    tree = _tree(options, ram_start, ram_size, make_tree, initrd)
-    tree_at = layout.free(len(tree), middle)
+    tree = _tree(options, ram, make_tree, initrd)
+    at_start = image.kind is ImageKind.ELF and layout.is_free(ram.start, len(tree))
+    tree_at = ram.start if at_start else layout.free(len(tree), middle)
     layout.add("the device tree", tree_at, tree)
 
     words = (*STUB, MACHINE_NUMBER, tree_at, offset + image.entry)
     stub = struct.pack(f"<{len(words)}I", *words)
-    stub_at = layout.free(len(stub), ram_start)
+    stub_at = layout.free(len(stub), ram.start)
     layout.add("the boot stub", stub_at, stub)
     return Boot(layout.segments, stub_at)
 
 
-def plan_firmware(options: BoardOptions, ram_start: int, ram_size: int, make_tree: MakeTree, entry: int) -> Boot:
+def plan_firmware(options: BoardOptions, ram: Area, make_tree: MakeTree, entry: int) -> Boot:
     """Firmware is entered in its ROM with the CPU as reset leaves it, and looks for the device tree at RAM's start."""
     for given, option in ((options.kernel, "-kernel"), (options.initrd, "-initrd")):
         if given is not None:
             raise UsageError(f"-bios together with {option} is not supported: the firmware would not find it")
-    layout = Layout(ram_start, ram_size)
-    layout.add("the device tree", ram_start, _tree(options, ram_start, ram_size, make_tree, None))
+    layout = Layout(ram)
+    layout.add("the device tree", ram.start, _tree(options, ram, make_tree, None))
     return Boot(layout.segments, entry)
 
 
-def _tree(
-    options: BoardOptions, ram_start: int, ram_size: int, make_tree: MakeTree, initrd: tuple[int, int] | None
-) -> bytes:
+def _tree(options: BoardOptions, ram: Area, make_tree: MakeTree, initrd: tuple[int, int] | None) -> bytes:
     if options.dtb is None:
         return make_tree(options.append, initrd)
-    given: Any = parse_tree(options.dtb)
-    return complete(given, [(ram_start, ram_size)], options.append, initrd)
+    return complete(parse_tree(options.dtb), [(ram.start, ram.size)], options.append, initrd)

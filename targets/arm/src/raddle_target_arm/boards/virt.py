@@ -17,8 +17,9 @@ from raddle.machine.board import Board, BoardCpu, BoardOptions, Power
 from raddle.machine.chardev import CharDevice
 from raddle.machine.clock import MachineClock
 from raddle.machine.devicetree import Tree, cells, make_tree
+from raddle.machine.files import read_file
+from raddle.machine.layout import Area
 from raddle.machine.lines import Line
-from raddle.machine.loaders import read_file
 from raddle.machine.sizes import size_text
 from raddle.memory import PAGE_SIZE
 from raddle_target_arm.attach import attach
@@ -28,8 +29,7 @@ from raddle_target_arm.devices.gic import SGIS, Gic
 
 __all__ = ["Virt"]
 
-FIRMWARE: Final = 0x0000_0000
-FIRMWARE_LIMIT: Final = 64 << 20
+FLASH: Final = Area("flash", 0x0000_0000, 64 << 20)
 GIC_DISTRIBUTOR: Final = 0x0800_0000
 GIC_CPU_INTERFACE: Final = 0x0801_0000
 UART: Final = 0x0900_0000
@@ -74,12 +74,15 @@ class Virt(Board):
         self.uart = PL011(self.console, self.gic.spi(UART_SPI), clock)
         self.rtc = PL031(clock, self.gic.spi(RTC_SPI), options.start_seconds)
         self._powered = [False] * options.cpus
+        ram = Area("RAM", RAM, size)
         if options.bios is not None:
-            firmware = read_file(options.bios, "firmware", FIRMWARE_LIMIT)
-            self.memory.add_rom("firmware", FIRMWARE, len(firmware) + PAGE_SIZE - 1 & -PAGE_SIZE, firmware)
-            self._boot = plan_firmware(options, RAM, size, self.tree, FIRMWARE)
+            firmware = read_file(options.bios, "firmware", FLASH.size)
+            self.memory.add_rom("firmware", FLASH.start, len(firmware) + PAGE_SIZE - 1 & -PAGE_SIZE, firmware)
+            self._boot = plan_firmware(options, ram, self.tree, FLASH.start)
         else:
-            self._boot = plan(options, RAM, size, self.tree)
+            self._boot = plan(options, ram, self.tree, FLASH)
+            if any(segment.address < FLASH.end for segment in self._boot.segments):
+                self.memory.add_rom("flash", FLASH.start, FLASH.size)
         self._add_gic()
         self.memory.add_io("pl011", UART, self.uart.SIZE, self.uart, self.uart.routine)
         self.memory.add_io("pl031", RTC, self.rtc.SIZE, self.rtc)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes where in a machine's memory before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from raddle.errors import UsageError
+from raddle.machine.sizes import size_text
+
+__all__ = ["MORE_MEMORY", "Area", "Layout", "Segment"]
+
+MORE_MEMORY: Final = "more memory (-m) may help"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """`data` at guest-physical `address`, followed by zeroes up to `size` bytes."""
+
+    address: int
+    data: bytes
+    size: int
+
+    @property
+    def end(self) -> int:
+        return self.address + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """Memory of the machine: `size` bytes from guest-physical address `start` on."""
+
+    name: str
+    start: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.size
+
+    def __str__(self) -> str:
+        return f"the {self.name} of {size_text(self.size)} at {self.start:#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    name: str
+    segment: Segment
+
+
+class Layout:
+    """What lies where in a machine's RAM, and in other memory that images may be loaded to; refuses what does not fit
+    or overlaps.
+    """
+
+    def __init__(self, ram: Area, others: Sequence[Area] = ()) -> None:
+        self.ram: Final = ram
+        self._areas = (ram, *others)
+        self._places: list[_Place] = []
+
+    def check(self, name: str, address: int, size: int) -> None:
+        """Raises UsageError where there is no memory for `size` bytes at `address`, or where something else lies."""
+        end = address + size
+        if not any(area.start <= address and end <= area.end for area in self._areas):
+            raise UsageError(
+                f"{name} ({address:#x}-{end - 1:#x}) does not fit into {' or '.join(map(str, self._areas))}; "
+                f"{MORE_MEMORY}"
+            )
+        for other in self._places:
+            if address < other.segment.end and other.segment.address < end:
+                raise UsageError(
+                    f"{name} ({address:#x}-{end - 1:#x}) overlaps {other.name} "
+                    f"({other.segment.address:#x}-{other.segment.end - 1:#x}); {MORE_MEMORY}"
+                )
+
+    def add(self, name: str, address: int, data: bytes, size: int = 0) -> Segment:
+        """Reserve `size` bytes (at least `data`) at `address` for `name`."""
+        segment = Segment(address, data, max(size, len(data)))
+        self.check(name, address, segment.size)
+        self._places.append(_Place(name, segment))
+        return segment
+
+    def in_ram(self, address: int, size: int) -> bool:
+        """Whether these `size` bytes are RAM."""
+        return self.ram.start <= address and address + size <= self.ram.end
+
+    def is_free(self, address: int, size: int) -> bool:
+        """Whether nothing lies in these `size` bytes."""
+        return not any(address < place.segment.end and place.segment.address < address + size for place in self._places)
+
+    def free(self, size: int, start: int, alignment: int = 0x1000) -> int:
+        """The first aligned address of RAM from `start` on with `size` free bytes. Raises UsageError where there is
+        none.
+        """
+        address = max(start, self.ram.start) + alignment - 1 & -alignment
+        for place in sorted(self._places, key=lambda one: one.segment.address):
+            if place.segment.end > address and place.segment.address < address + size:
+                address = place.segment.end + alignment - 1 & -alignment
+        if address + size > self.ram.end:
+            raise UsageError(f"the RAM has no room for {size} bytes more; {MORE_MEMORY}")
+        return address
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        return tuple(place.segment for place in self._places)
