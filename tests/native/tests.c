@@ -134,6 +134,25 @@ static void test_queue_overflow(bool mechanism)
     machine_free();
 }
 
+/* Each MMU index has its own entries, and what goes beside them: enough pages for every entry, and a few victims. */
+static void test_mmu_indices(bool mechanism)
+{
+    enum { PAGES = RADDLE_TLB_ENTRIES + RADDLE_VICTIM_ENTRIES };
+    (void)mechanism;
+    machine_make(1, PARALLEL, enter_reader, fill_identity);
+    struct raddle_cpu *cpu = cpu_of(machine.env[0]);
+    for (uint64_t page = 0; page < PAGES; page++)
+        for (uint32_t index = 0; index < RADDLE_MMU_INDICES; index++)
+            tlb_set(cpu, page * PAGE, RAM_BASE + (page + index) % (RAM_SIZE / PAGE) * PAGE, PROT_READ_BIT, 12, index);
+    for (uint64_t page = 0; page < PAGES; page++)
+        for (uint32_t index = 0; index < RADDLE_MMU_INDICES; index++) {
+            struct probe probe;
+            CHECK(tlb_probe(cpu, page * PAGE, ACCESS_READ, index, &probe));
+            CHECK(probe.paddr == RAM_BASE + (page + index) % (RAM_SIZE / PAGE) * PAGE);
+        }
+    machine_free();
+}
+
 /* -- exclusive sections: nobody runs, and plain memory may be shared -------------------------------------------- */
 
 static uint64_t shared_counter; /* plain on purpose: ThreadSanitizer looks on */
@@ -721,6 +740,7 @@ const struct test TESTS[] = {
     {"tlb_sync", test_tlb_sync, true},
     {"mutual_sync", test_mutual_sync, false},
     {"queue_overflow", test_queue_overflow, true},
+    {"mmu_indices", test_mmu_indices, false},
     {"exclusive", test_exclusive, true},
     {"exclusive_excludes", test_exclusive_excludes, true},
     {"big_lock", test_big_lock, true},

@@ -16,7 +16,8 @@ static struct tlb_entry *main_entry(struct raddle_cpu *cpu, uint32_t index, uint
 
 static struct tlb_side *side_of(struct raddle_cpu *cpu, const struct tlb_entry *e)
 {
-    return &cpu->side[0][e - cpu->tlb];
+    size_t number = (size_t)(e - cpu->tlb);
+    return &cpu->side[number / RADDLE_TLB_ENTRIES][number % RADDLE_TLB_ENTRIES];
 }
 
 static void entry_write(struct tlb_entry *e, const struct tlb_entry *value)
