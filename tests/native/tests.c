@@ -217,6 +217,41 @@ static void test_exclusive_excludes(bool mechanism)
     machine_free();
 }
 
+/* A vCPU that is reset empties its TLB outside the execution loop: no exclusive section, which may empty it too, sees it
+ * half done. */
+static bool flush_counts_as_running;
+
+static void *flush_until_stop(void *env)
+{
+    while (!raddle_stopping(machine.ctx))
+        if (flush_counts_as_running)
+            raddle_tlb_flush(env);
+        else
+            helper(env, "tlb_flush", 0, 0, 0);
+    return NULL;
+}
+
+static void test_exclusive_flush(bool mechanism)
+{
+    machine_make(1, PARALLEL, enter_counter, fill_identity);
+    flush_counts_as_running = mechanism;
+    pthread_t thread = start(flush_until_stop, machine.env[0]);
+    uint64_t begun = now_ns();
+    for (uint32_t round = 0; more(mechanism, round, begun); round++) {
+        raddle_exclusive_begin(machine.ctx);
+        uint64_t flushes = LOAD_RELAXED(header_of(machine.env[0])->count_flush);
+        for (int i = 0; i < 10; i++) {
+            jumps_clear(cpu_of(machine.env[0])); /* as raddle_code_flush does */
+            sched_yield();
+        }
+        if (LOAD_RELAXED(header_of(machine.env[0])->count_flush) != flushes)
+            atomic_fetch_add(&machine.violations, 1);
+        raddle_exclusive_end(machine.ctx);
+    }
+    stop_all(&thread, 1);
+    machine_free();
+}
+
 /* -- big lock: devices are touched by one thread at a time ------------------------------------------------------ */
 
 static uint64_t device_register;
@@ -743,6 +778,7 @@ const struct test TESTS[] = {
     {"mmu_indices", test_mmu_indices, false},
     {"exclusive", test_exclusive, true},
     {"exclusive_excludes", test_exclusive_excludes, true},
+    {"exclusive_flush", test_exclusive_flush, true},
     {"big_lock", test_big_lock, true},
     {"wake", test_wake, true},
     {"event", test_event, true},

@@ -208,9 +208,10 @@ class Engine:
         self.memory.on_write(lambda start, size: lib.raddle_code_invalidate(self.context, start, size))
 
     def flush_tlb(self, cpu: VCpu) -> None:
-        """Empty a vCPU's software TLB. On its own thread, outside generated code, or before it runs."""
-        flush = ffi.cast("raddle_function", self.callees.table[helpers.NUMBER["tlb_flush"]])
-        flush(cpu.env, 0, 0, 0, 0)
+        """Empty a vCPU's software TLB. On its own thread, outside generated code, or before it runs; waits for the
+        end of an exclusive section, so not in one.
+        """
+        lib.raddle_tlb_flush(cpu.env)
 
     def _make_cpus(self, ncpus: int) -> None:
         names = ("raddle_slow_load", "raddle_slow_store", "raddle_slow_atomic", "raddle_call_helper")

@@ -339,6 +339,9 @@ uint64_t raddle_code_page(void *env, uint64_t address);
 /* Physical page that an instruction fetch in the current mode would read; all ones: it would fault, or is no memory. */
 void raddle_fetch_fault(void *env, uint64_t address); /* enter the guest's exception for a fetch there; pc is exact */
 uint64_t raddle_debug_translate(void *env, uint64_t address, uint32_t mmu_index); /* any access; all ones if unmapped */
+void raddle_tlb_flush(void *env);
+/* Empty the TLB. On the vCPU's own thread, outside raddle_run, or while it has none; no exclusive section runs
+ * meanwhile. */
 
 uint32_t raddle_slow_load(void *env, uint64_t retaddr, uint32_t oi);
 uint32_t raddle_slow_store(void *env, uint64_t retaddr, uint32_t oi);

@@ -126,6 +126,16 @@ void tlb_give_way(struct raddle_cpu *cpu)
     return_to_code(cpu, was_in_code);
 }
 
+/* Exclusive sections empty other vCPUs' TLBs and jump caches too: so this counts as running. */
+void raddle_tlb_flush(void *env)
+{
+    struct raddle_cpu *cpu = cpu_of(env);
+    const struct flush_record everything = {.indices = ALL_INDICES};
+    cpu_begin(cpu);
+    tlb_flush_record(cpu, &everything);
+    cpu_end(cpu);
+}
+
 /* -- the helpers ------------------------------------------------------------------------------------------------ */
 
 enum scope { LOCAL, ALL, SYNCED };
