@@ -260,9 +260,11 @@ def test_device_tree_describes_the_machine(build):
         ("/pl011@9000000", "pl011"),
         ("/pl031@9010000", "pl031"),
         ("/intc@8000000", "gic distributor"),
+        ("/virtio_mmio@a000000", "virtio-mmio"),
     ):
         found = next(one for one in board.memory.regions if one.name == region)
-        assert tree.get_node(node).get_property("reg").data[:4] == [0, found.start, 0, found.size]
+        size = 0x200 if region == "virtio-mmio" else found.size
+        assert tree.get_node(node).get_property("reg").data[:4] == [0, found.start, 0, size]
 
 
 def test_a_given_device_tree_is_completed(build, file):
@@ -272,6 +274,24 @@ def test_a_given_device_tree_is_completed(build, file):
     assert tree.get_node("/").get_property("model").data == ["mine"]
     assert tree.get_node("/memory@40000000").get_property("reg").data == [RAM, 256 * MIB]
     assert tree.get_node("/chosen").get_property("bootargs").data == ["quiet"]
+
+
+@pytest.mark.peer("qemu-system-arm")
+def test_virtio_slots_are_where_the_peer_has_them(build, tmp_path):
+    dumped = tmp_path / "peer.dtb"
+    machine = ["-M", f"virt,dumpdtb={dumped}", "-cpu", "cortex-a15", "-nic", "none", "-display", "none"]
+    subprocess.run(["qemu-system-arm", *machine], capture_output=True, check=True)
+
+    def slots(tree):
+        return {
+            node.name: [node.get_property(name).data for name in ("compatible", "reg", "interrupts")]
+            for node in tree.get_node("/").nodes
+            if node.name.startswith("virtio_mmio")
+        }
+
+    found = slots(tree_of(build())[1])
+    assert len(found) == 32
+    assert found == slots(fdt.parse_dtb(dumped.read_bytes()))
 
 
 @pytest.mark.peer("dtc")
@@ -333,6 +353,14 @@ def test_timer_lines_are_private_interrupts(build, name, interrupt):
 def test_rtc_is_there(build):
     board = build()
     assert access(board, 0x0901_0FE0) == 0x31
+
+
+def test_a_static_probe_of_virtio_slots_finds_nothing(build):
+    board = build()
+    for slot in range(32):
+        probed = [access(board, 0x0A00_0000 + 0x200 * slot + offset) for offset in (0, 4, 8)]
+        assert probed == [0x7472_6976, 1, 0]
+    assert board.memory.find(0x0A00_4000) is None
 
 
 # --- power ------------------------------------------------------------------------------------------------------

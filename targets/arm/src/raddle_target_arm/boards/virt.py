@@ -12,6 +12,7 @@ from typing import ClassVar, Final
 
 from raddle.devices.pl011 import PL011
 from raddle.devices.pl031 import PL031
+from raddle.devices.virtio_mmio import SLOT_SIZE, SLOTS, VirtioSlots
 from raddle.errors import UsageError
 from raddle.machine.board import Board, BoardCpu, BoardOptions, Power
 from raddle.machine.chardev import CharDevice
@@ -34,6 +35,7 @@ GIC_DISTRIBUTOR: Final = 0x0800_0000
 GIC_CPU_INTERFACE: Final = 0x0801_0000
 UART: Final = 0x0900_0000
 RTC: Final = 0x0901_0000
+VIRTIO: Final = 0x0A00_0000
 RAM: Final = 0x4000_0000
 
 RAM_MIN: Final = 1 << 20
@@ -42,6 +44,8 @@ MAX_CPUS: Final = 8
 
 UART_SPI: Final = 1
 RTC_SPI: Final = 2
+VIRTIO_SPI: Final = 16
+"""Of the first virtio-mmio slot; the others' follow."""
 TIMER_PPIS: Final = {"secure": 13, "non-secure": 14, "virtual": 11, "hypervisor": 10}
 """In the order that the device-tree binding arm,armv7-timer asks for."""
 
@@ -49,13 +53,14 @@ UART_CLOCK_HZ: Final = 24_000_000
 
 # The device tree's interrupt specifiers: kind, number, flags.
 SPI, PPI = 0, 1
+EDGE_RISING: Final = 1
 LEVEL_HIGH: Final = 4
 GIC_PHANDLE: Final = 1
 CLOCK_PHANDLE: Final = 2
 
 
 class Virt(Board):
-    """1 to 8 CPUs, up to 3 GiB of RAM, GICv2, PL011, PL031, PSCI."""
+    """1 to 8 CPUs, up to 3 GiB of RAM, GICv2, PL011, PL031, PSCI, 32 empty virtio-mmio slots."""
 
     NAME = "virt"
     SERIAL_PORTS: ClassVar[int] = 1
@@ -73,6 +78,7 @@ class Virt(Board):
         self.console = consoles[0]
         self.uart = PL011(self.console, self.gic.spi(UART_SPI), clock)
         self.rtc = PL031(clock, self.gic.spi(RTC_SPI), options.start_seconds)
+        self.virtio = VirtioSlots()
         self._powered = [False] * options.cpus
         ram = Area("RAM", RAM, size)
         if options.bios is not None:
@@ -86,6 +92,7 @@ class Virt(Board):
         self._add_gic()
         self.memory.add_io("pl011", UART, self.uart.SIZE, self.uart, self.uart.routine)
         self.memory.add_io("pl031", RTC, self.rtc.SIZE, self.rtc)
+        self.memory.add_io("virtio-mmio", VIRTIO, self.virtio.SIZE, self.virtio, self.virtio.routine)
         self.memory.add_ram("RAM", RAM, size)
 
     def _add_gic(self) -> None:
@@ -217,6 +224,7 @@ class Virt(Board):
                 "clocks": CLOCK_PHANDLE,
                 "clock-names": "apb_pclk",
             },
+            **self._virtio_nodes(),
         }
         return make_tree(tree)
 
@@ -231,6 +239,18 @@ class Virt(Board):
             for cpu in range(self.options.cpus)
         }
         return {"#address-cells": 1, "#size-cells": 0, **nodes}
+
+    @staticmethod
+    def _virtio_nodes() -> Tree:
+        return {
+            f"virtio_mmio@{VIRTIO + SLOT_SIZE * slot:x}": {
+                "compatible": "virtio,mmio",
+                "reg": [*cells(VIRTIO + SLOT_SIZE * slot), *cells(SLOT_SIZE)],
+                "interrupts": [SPI, VIRTIO_SPI + slot, EDGE_RISING],
+                "dma-coherent": None,
+            }
+            for slot in range(SLOTS)
+        }
 
     def _every_cpu(self) -> int:
         """The flags of a PPI: level, on every CPU."""
