@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import pytest
 from raddle.runtime._native import ffi
+from tests.core.hand_clock import HandClock
 
 from raddle.devices import Device, Register
 from raddle.devices.pl011 import HOLD_NS, PL011
@@ -175,44 +176,6 @@ def test_functions_must_belong_to_a_register():
         type("Broken", (Device,), {"REGISTERS": (Register(0, "A"),), "read_B": function})
     with pytest.raises(RaddleError, match="write_A but no writable bits"):
         type("Broken", (Device,), {"REGISTERS": (Register(0, "A"),), "write_A": function})
-
-
-# --- clocks ---------------------------------------------------------------------
-
-
-class HandClock:
-    """A clock that a test moves."""
-
-    def __init__(self):
-        self.now = 0
-        self.timers = []
-
-    def clock_ns(self):
-        return self.now
-
-    def timer(self, callback):
-        timer = HandTimer(callback)
-        self.timers.append(timer)
-        return timer
-
-    def move(self, seconds):
-        self.now += seconds * 1_000_000_000
-        for timer in self.timers:
-            if timer.deadline is not None and timer.deadline <= self.now:
-                timer.deadline = None
-                timer.callback()
-
-
-class HandTimer:
-    def __init__(self, callback):
-        self.callback = callback
-        self.deadline = None
-
-    def set(self, deadline_ns):
-        self.deadline = deadline_ns
-
-    def cancel(self):
-        self.deadline = None
 
 
 # --- PL011 ------------------------------------------------------------------------------------------------------

@@ -27,7 +27,17 @@ FLAG_TRANSMIT_EMPTY: Final = 1 << 7
 INTERRUPT_RECEIVE: Final = 1 << 4
 INTERRUPT_TRANSMIT: Final = 1 << 5
 INTERRUPT_TIMEOUT: Final = 1 << 6
+INTERRUPT_OVERRUN: Final = 1 << 10
 INTERRUPTS: Final = 0x7FF
+RECEIVE_INTERRUPTS: Final = INTERRUPT_RECEIVE | INTERRUPT_TIMEOUT
+DATA_OVERRUN: Final = 1 << 11
+"""In DR: bytes were lost before this one."""
+STATUS_OVERRUN: Final = 1 << 3
+"""In RSR."""
+RECEIVE_LEVELS: Final = (2, 4, 8, 12, 14, 14, 14, 14)
+"""By IFLS bits 5:3: how full the FIFO is when it asks to be read. The last three are reserved."""
+RECEIVE_TIMEOUT_NS: Final = 32 * 1_000_000_000 // 115_200
+"""After so long, 32 bits of a common speed, an interrupt that was cleared comes again if its condition still holds."""
 
 HOLD_NS: Final = 2_000_000
 """How long a byte may be held, in nanoseconds of the machine's clock."""
@@ -40,8 +50,13 @@ and the offset of the first byte."""
 class PL011(Device):
     """A UART on a character device.
 
-    The line is idle whenever a byte waits, so the receive time-out has always passed: waiting data raises the receive
-    and the time-out interrupt together, whatever the trigger level.
+    The line is idle whenever a byte waits, so the receive time-out has always passed: waiting data raises the time-out
+    interrupt at once, and the receive interrupt when as many bytes wait as IFLS asks for. Clearing them (ICR) silences
+    them for RECEIVE_TIMEOUT_NS: a driver that clears them behind its last look at the FIFO misses nothing, and one that
+    clears them and reads the FIFO later gets there.
+
+    What the character device has waits there for room, so that nothing of it is lost. The receiver is overrun only by
+    the guest's own sending, in loopback mode.
 
     What a guest sends goes to the character device at once if nothing was sent before it for a while. The bytes that
     follow it are held, by native code and without Python, to the end of the line, or for HOLD_NS at the most. Whoever
@@ -78,13 +93,18 @@ class PL011(Device):
         self._settled = HELD_START
         """The offset of the first held byte that has not been sent."""
         self._hold_timer = clock.timer(self._held_long_enough)
+        self._overrun = False
+        """A byte was lost, and the next one that is received will say so."""
+        self._again_timer = clock.timer(self._look_again)
 
     def reset(self) -> None:
         super().reset()
         self._hold_timer.cancel()
+        self._again_timer.cancel()
         self._held.words[HELD_LIMIT] = 0
         self._send()
         self._received.clear()
+        self._overrun = False
         self._update()
         self.receive()  # what waited for room: nobody calls for it again
 
@@ -102,9 +122,26 @@ class PL011(Device):
             return
         data = self._console.take(room)
         if data:
-            self._received.extend(data)
-            self._show_flags()
-            self._raise(INTERRUPT_RECEIVE | INTERRUPT_TIMEOUT)
+            self._accept(data)
+
+    def _accept(self, data: bytes) -> None:
+        """Put into the FIFO what it has room for."""
+        self._received.extend(data)
+        if self._overrun:
+            self._received[-len(data)] |= DATA_OVERRUN
+            self._overrun = False
+        self._show_flags()
+        self._raise(self._conditions())
+
+    def _conditions(self) -> int:
+        """The receive interrupts whose conditions hold."""
+        waiting = len(self._received)
+        level = RECEIVE_LEVELS[self.value("IFLS") >> 3] if self.value("LCR_H") & LCR_FIFO_ENABLE else 1
+        return (INTERRUPT_RECEIVE if waiting >= level else 0) | (INTERRUPT_TIMEOUT if waiting else 0)
+
+    def _look_again(self) -> None:
+        """An interrupt was cleared a while ago."""
+        self._raise(self._conditions())
 
     def _show_flags(self) -> None:
         """Bring FR up to date after what has been received, or the depth of the FIFO, has changed."""
@@ -125,17 +162,18 @@ class PL011(Device):
             return 0
         byte = self._received.popleft()
         self._show_flags()
-        if not self._received:
-            self._clear(INTERRUPT_RECEIVE | INTERRUPT_TIMEOUT)
+        self._clear(RECEIVE_INTERRUPTS & ~self._conditions())
         self.receive()
         return byte
 
     def write_DR(self, _: int, value: int, mask: int) -> None:
         if self.value("CR") & CR_LOOPBACK:
             if len(self._received) < self._depth():
-                self._received.append(value)
-                self._show_flags()
-                self._raise(INTERRUPT_RECEIVE | INTERRUPT_TIMEOUT)
+                self._accept(bytes((value,)))
+            else:
+                self._overrun = True
+                self.store("RSR", STATUS_OVERRUN)
+                self._raise(INTERRUPT_OVERRUN)
         else:
             self._send(value)
             self._held.words[HELD_LIMIT] = HELD_SIZE
@@ -143,7 +181,8 @@ class PL011(Device):
         self._raise(INTERRUPT_TRANSMIT)
 
     def write_RSR(self, _: int, value: int, mask: int) -> None:
-        """Clears receive errors, of which there are none."""
+        """This is ECR: whatever is written clears the errors."""
+        self.store("RSR", 0)
 
     def write_LCR_H(self, _: int, value: int, mask: int) -> None:
         old = self.value("LCR_H")
@@ -151,8 +190,13 @@ class PL011(Device):
         if (old ^ self.value("LCR_H")) & LCR_FIFO_ENABLE:
             self._received.clear()
             self._show_flags()
-            self._clear(INTERRUPT_RECEIVE | INTERRUPT_TIMEOUT)
+            self._clear(RECEIVE_INTERRUPTS)
             self.receive()
+
+    def write_IFLS(self, _: int, value: int, mask: int) -> None:
+        self.store("IFLS", self.value("IFLS") & ~mask | value)
+        self._clear(RECEIVE_INTERRUPTS & ~self._conditions())
+        self._raise(self._conditions())
 
     def write_IMSC(self, _: int, value: int, mask: int) -> None:
         self.store("IMSC", self.value("IMSC") & ~mask | value)
@@ -163,6 +207,8 @@ class PL011(Device):
 
     def write_ICR(self, _: int, value: int, mask: int) -> None:
         self._clear(value)
+        if value & self._conditions():
+            self._again_timer.set(self._clock.clock_ns() + RECEIVE_TIMEOUT_NS)
 
     # --- sending
 

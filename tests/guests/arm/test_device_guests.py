@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests about the `virt` board's devices, in every mode."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raddle import Machine
+
+PREBUILT = Path(__file__).resolve().parent / "prebuilt"
+LIMIT = 120.0
+"""Seconds for what a guest says next."""
+
+pytestmark = pytest.mark.skipif(
+    platform.machine() != "x86_64", reason=f"no host plug-in makes code for {platform.machine()}"
+)
+
+MODES = (
+    pytest.param({"accelerator": "tcg,thread=multi"}, id="multi"),
+    pytest.param({"accelerator": "tcg,thread=single"}, id="single"),
+    pytest.param({"icount": "shift=auto"}, id="icount"),
+)
+
+
+def machine(name: str, **options: Any) -> Machine:
+    return Machine("virt", memory="64M", kernel=PREBUILT / f"{name}.elf", **options)
+
+
+def verdict(one: Machine) -> str:
+    assert one.wait(LIMIT) == 0
+    return one.console.text.splitlines()[-1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_probe_of_virtio_slots_finds_no_device(mode: dict[str, str]) -> None:
+    with machine("virtio-probe", **mode) as one:
+        one.profile()
+        one.start()
+        assert verdict(one) == "PASS virtio-probe slots=32"
+        paths = {path["name"]: sum(path["calls"]) for path in one.stats()["paths"]}  # type: ignore[attr-defined]
+    assert paths["virtio-mmio"] == 0, "a probe needs no Python"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_uart_interrupt_is_not_lost_when_it_is_cleared_late(mode: dict[str, str]) -> None:
+    with machine("uart-receive", **mode) as one:
+        one.start()
+        one.console.expect("ready", timeout=LIMIT)
+        for window in range(1, 4):
+            one.console.send("x" * 100)  # more than the FIFO takes
+            one.console.expect(f"window {window}", timeout=LIMIT)
+        one.console.send("y" * 100 + "#")
+        assert verdict(one) == "PASS uart-receive received=401"
