@@ -62,6 +62,25 @@ def test_devices_bring_routines(space):
     assert list(space.routines) == ["one", "two"]
 
 
+def test_a_rom_device_has_memory_and_a_handler(space):
+    handler = Nothing()
+    region = space.add_rom_device("flash", 0x400_0000, 0x2000, handler, b"\x12")
+    assert region.handler is handler
+    assert str(region) == "flash (ROM device, 0x4000000-0x4001fff)"
+    assert space[0x400_0000] == 0x12
+    written, turned = [], []
+    space.on_write(lambda start, size: written.append((start, size)))
+    space.on_serve_loads(lambda region, by_handler: turned.append((region.name, by_handler)))
+    for by_handler in (False, True, True, False):
+        space.serve_loads(region, by_handler)
+    assert turned == [("flash", True), ("flash", False)]
+    space.write(0x400_1000, b"\x34")
+    assert written == [(0x400_1000, 1)]
+    assert region.memory.bytes[0x1000] == 0x34
+    with pytest.raises(UsageError, match="has room for 4096 bytes, not for 4097"):
+        space.add_rom_device("small", 0x500_0000, 0x1000, handler, bytes(4097))
+
+
 @pytest.mark.parametrize(("start", "size"), [(0x100, 0x1000), (0x8000_0000, 0x800), (0x8000_0000, 0), (-4096, 4096)])
 def test_only_whole_pages(space, start, size):
     with pytest.raises(UsageError, match="whole pages"):

@@ -22,6 +22,7 @@ native: Any = pytest.importorskip("raddle.runtime._native", reason="the native r
 ffi, lib = native.ffi, native.lib
 
 RAM, ROM, DEVICE, ROUTINE, PASSES_ON = 0x4000_0000, 0x1000_0000, 0x0900_0000, 0x0A00_0000, 0x0A00_1000
+ROM_DEVICE = 0x2000_0000
 RAM_SIZE = 1 << 20
 NONE = (1 << 64) - 1
 WORD = 2  # MemOp.encode of a plain 4-byte access on MMU index 0
@@ -73,7 +74,8 @@ class Machine:
         # routine(env, offset, how, value, id) -> id << 8 | offset
         routine = ffi.cast("void *", self.write(bytes.fromhex("4c89c0 48c1e008 4801f0 c3")))
         passes_on = ffi.cast("void *", self.write(jump_to(lib.raddle_helper_address(helpers.NUMBER["io_python"]))))
-        regions = ffi.new("struct raddle_region[5]")
+        self.flash = ffi.new("uint8_t[]", 3 * 4096)
+        regions = ffi.new("struct raddle_region[6]")
         for region, (base, size, kind, number, memory) in zip(
             regions,
             (
@@ -82,11 +84,12 @@ class Machine:
                 (DEVICE + 0x10, 0x20, lib.RADDLE_REGION_PYTHON, 7, ffi.NULL),
                 (ROUTINE, 0x100, lib.RADDLE_REGION_ROUTINE, 9, routine),
                 (PASSES_ON, 0x100, lib.RADDLE_REGION_ROUTINE, 8, passes_on),
+                (ROM_DEVICE, 3 * 4096, lib.RADDLE_REGION_ROM_DEVICE, 6, self.flash),
             ),
             strict=True,
         ):
             region.base, region.size, region.kind, region.id, region.memory = base, size, kind, number, memory
-        assert lib.raddle_memory_set(self.context, regions, 5) == 0
+        assert lib.raddle_memory_set(self.context, regions, 6) == 0
         self.env = lib.raddle_cpu_new(self.context, 0, 512)
         self.header = ffi.cast("struct raddle_cpu_header *", lib.raddle_cpu_header(self.env))
         self.table = ffi.new("void *[]", helpers.FIRST_PYTHON)
@@ -303,6 +306,73 @@ def test_stores_to_rom_go_nowhere(machine: Machine) -> None:
     h.arg0 = ROM
     assert lib.raddle_slow_load(machine.env, 0, WORD) == 0
     assert h.result == 0
+
+
+def test_rom_is_not_changed_by_physical_stores(machine: Machine) -> None:
+    machine.helper("phys_store32", ROM, 7)
+    assert machine.helper("phys_cmpxchg32", ROM, 0, 7) != 0  # it has not been exchanged
+    assert machine.helper("phys_load32", ROM) == 0
+    machine.helper("phys_store32", ROM_DEVICE, 7)
+    assert machine.helper("phys_cmpxchg64", ROM_DEVICE + 8, 0, 7) != 0
+    assert bytes(ffi.buffer(machine.flash, 16)) == bytes(16)
+    assert machine.mmio == [(6, 0, 4, True, 7)]
+
+
+def loads_are_slow(machine: Machine, address: int) -> bool:
+    """Whether the entry that loads from `address` have sends them out of generated code."""
+    slot = address >> 12 & layout.TLB_ENTRIES - 1
+    entry = ffi.cast("char *", machine.env) + layout.TLB_OFFSET + slot * layout.TLB_ENTRY_SIZE
+    (read,) = struct.unpack_from("<Q", ffi.buffer(entry, 8))
+    assert read & -0x1000 == address & -0x1000
+    return bool(read & layout.TLB_MMIO)
+
+
+def test_a_rom_device_turns_loads_to_its_handler_and_back(machine: Machine) -> None:
+    """What stands in the TLB is changed where it is: nobody has to fill it anew."""
+    h = machine.header
+    machine.flash[0x10], machine.flash[0x2010] = 0x44, 0x55
+
+    def load(address: int) -> int:
+        h.arg0 = address
+        assert lib.raddle_slow_load(machine.env, 0, WORD) == 0
+        return int(h.result)
+
+    assert load(ROM_DEVICE + 0x10) == 0x44
+    assert not loads_are_slow(machine, ROM_DEVICE)
+    lib.raddle_rom_device_loads(machine.context, ROM_DEVICE, 1)
+    assert loads_are_slow(machine, ROM_DEVICE)
+    assert [load(ROM_DEVICE + 0x10), load(ROM_DEVICE + 0x2010)] == [0x55667788] * 2  # one entry from before, one new
+    assert machine.helper("phys_load16", ROM_DEVICE + 0x10) == 0x7788
+    assert machine.mmio == [(6, 0x10, 4, False, 0), (6, 0x2010, 4, False, 0), (6, 0x10, 2, False, 0)]
+    lib.raddle_rom_device_loads(machine.context, ROM_DEVICE + 0x1000, 0)
+    assert [load(ROM_DEVICE + 0x10), load(ROM_DEVICE + 0x2010)] == [0x44, 0x55]
+    assert not loads_are_slow(machine, ROM_DEVICE)
+    assert not loads_are_slow(machine, ROM_DEVICE + 0x2000)
+    assert machine.helper("phys_load16", ROM_DEVICE + 0x10) == 0x44
+    assert machine.fills == [ROM_DEVICE + 0x10, ROM_DEVICE + 0x2010]
+
+
+def test_stores_to_a_rom_device_are_its_handlers(machine: Machine) -> None:
+    h = machine.header
+    for by_callback in (0, 1, 0):
+        lib.raddle_rom_device_loads(machine.context, ROM_DEVICE, by_callback)
+        h.arg0, h.arg1 = ROM_DEVICE + 0x20, 9
+        assert lib.raddle_slow_store(machine.env, 0, WORD) == 0
+    assert machine.mmio == [(6, 0x20, 4, True, 9)] * 3
+    assert machine.flash[0x20] == 0
+
+
+def test_an_entry_stays_unusable_when_loads_are_turned(machine: Machine) -> None:
+    """Nothing may be loaded from a page that may only be stored to."""
+    h = machine.header
+    machine.protection = lambda address: 2
+    h.arg0, h.arg1 = ROM_DEVICE, 9
+    assert lib.raddle_slow_store(machine.env, 0, WORD) == 0
+    for by_callback in (1, 0):
+        lib.raddle_rom_device_loads(machine.context, ROM_DEVICE, by_callback)
+        h.arg0 = ROM_DEVICE
+        assert lib.raddle_slow_load(machine.env, 0, WORD) == 1
+    assert len(machine.faults) == 2
 
 
 def test_faults(machine: Machine) -> None:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from raddle.memory.space import IoHandler, Kind
+from raddle.memory.space import IoHandler
 
 if TYPE_CHECKING:
     from raddle.threads.engine import Engine
@@ -96,7 +96,7 @@ class Profile:
         self._count = len(engine.cpus)
         self._paths: list[_Path] = []
         self._timers: dict[str, _Path] = {}
-        names = [region.name for region in engine.memory.regions if region.kind is Kind.IO]
+        names = [region.name for region in engine.memory.regions if region.handler is not None]
         engine.handlers = [
             _TimedHandler(handler, self._path("MMIO", name), engine)
             for name, handler in zip(names, engine.handlers, strict=True)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The guest's physical address space: a sorted list of regions that never overlap.
 
-Regions are added while a machine is built and stay as they are while it runs, so readers need no lock.
+Regions are added while a machine is built and stay as they are while it runs, so readers need no lock. What changes is
+who serves loads from a ROM device: its memory or its handler.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ class Kind(Enum):
     RAM = "RAM"
     ROM = "ROM"
     IO = "I/O"
+    ROM_DEVICE = "ROM device"
 
 
 class IoHandler(Protocol):
-    """What answers accesses to an I/O region. Called under the big lock, `offset` from the region's start."""
+    """What answers accesses to an I/O region or a ROM device. Called under the big lock, `offset` from its start."""
 
     def read(self, offset: int, size: int) -> int:
         """The value of `size` bytes (1, 2, 4 or 8), little-endian."""
@@ -47,7 +49,7 @@ class IoHandler(Protocol):
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
     """Guest-physical addresses from `start` up to `end`. RAM and ROM have `memory`, I/O has `handler` and, where hot
-    registers are served without Python, `routine`: see `AddressSpace.add_io`.
+    registers are served without Python, `routine`: see `AddressSpace.add_io`. A ROM device has `memory` and `handler`.
     """
 
     name: str
@@ -74,6 +76,8 @@ class Region:
 
 WriteListener = Callable[[int, int], None]
 """Called as `listener(start, size)` after Python has written guest memory."""
+LoadsListener = Callable[[Region, bool], None]
+"""Called as `listener(region, by_handler)` when it changes who serves loads from a ROM device."""
 
 
 class AddressSpace:
@@ -93,6 +97,9 @@ class AddressSpace:
         """IR routines that devices and boards bring along; see `add_routines`."""
         self._starts: list[int] = []
         self._listeners: list[WriteListener] = []
+        self._loads_listeners: list[LoadsListener] = []
+        self._loads_by_handler: set[int] = set()
+        """Start addresses of ROM devices whose handlers serve loads. Changed under the big lock."""
 
     # --- building
 
@@ -106,11 +113,7 @@ class AddressSpace:
     def add_rom(self, name: str, start: int, size: int, contents: bytes = b"") -> Region:
         """ROM of `size` bytes that begins with `contents`; the guest's writes to it are bus errors."""
         self._check(name, start, size)
-        if len(contents) > size:
-            raise UsageError(f"{name} has room for {size} bytes, not for {len(contents)}")
-        memory = HostMemory(size, name)
-        memory.bytes[: len(contents)] = contents
-        return self._insert(Region(name, Kind.ROM, start, size, memory))
+        return self._insert(Region(name, Kind.ROM, start, size, _rom(name, size, contents)))
 
     def add_io(
         self, name: str, start: int, size: int, handler: IoHandler, routine: RoutineBuilder | None = None
@@ -125,6 +128,25 @@ class AddressSpace:
         """
         self._check(name, start, size)
         return self._insert(Region(name, Kind.IO, start, size, handler=handler, routine=routine))
+
+    def add_rom_device(self, name: str, start: int, size: int, handler: IoHandler, contents: bytes = b"") -> Region:
+        """Memory that a device changes by its own rules, as flash is: the guest's stores go to `handler`; its loads are
+        plain reads of memory, which begins with `contents`, until `serve_loads` turns them to `handler`, too.
+        Instructions are fetched from the memory always. The device changes what the memory holds by `write`.
+        """
+        self._check(name, start, size)
+        return self._insert(Region(name, Kind.ROM_DEVICE, start, size, _rom(name, size, contents), handler))
+
+    def serve_loads(self, region: Region, by_handler: bool) -> None:
+        """Turn the guest's loads from a ROM device to its handler, or back to its memory. Under the big lock. It has
+        taken effect on whatever CPU sees a store that the guest makes afterwards.
+        """
+        assert region.kind is Kind.ROM_DEVICE
+        if by_handler == (region.start in self._loads_by_handler):
+            return
+        (self._loads_by_handler.add if by_handler else self._loads_by_handler.discard)(region.start)
+        for listener in self._loads_listeners:
+            listener(region, by_handler)
 
     def add_routines(self, routines: Mapping[str, RoutineBuilder]) -> None:
         """Have IR routines compiled with the target's, so that a device's routines can call each other by name.
@@ -193,6 +215,10 @@ class AddressSpace:
         """Call `listener(start, size)` after each write from Python: translations of what was there are stale."""
         self._listeners.append(listener)
 
+    def on_serve_loads(self, listener: LoadsListener) -> None:
+        """Call `listener(region, by_handler)` when `serve_loads` changes something. Before that, memory serves all."""
+        self._loads_listeners.append(listener)
+
     def _parts(self, address: int, size: int) -> Iterator[memoryview]:
         if size < 0:
             raise MemoryAccessError(f"cannot access {size} bytes")
@@ -230,3 +256,11 @@ class AddressSpace:
         if key.start is None or key.stop is None or key.step not in (None, 1):
             raise MemoryAccessError("a range of guest memory needs a first and an end address, and no step")
         return key.start, max(0, key.stop - key.start)
+
+
+def _rom(name: str, size: int, contents: bytes) -> HostMemory:
+    if len(contents) > size:
+        raise UsageError(f"{name} has room for {size} bytes, not for {len(contents)}")
+    memory = HostMemory(size, name)
+    memory.bytes[: len(contents)] = contents
+    return memory

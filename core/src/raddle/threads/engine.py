@@ -39,6 +39,12 @@ GC_THRESHOLD: Final = 1_000_000
 """Allocations between two searches for cyclic garbage: translating makes hardly any, and what it makes stays. With
 Python's own threshold a quarter of a boot goes into such searches. The setting is the process's."""
 
+MEMORY_KINDS: Final = {
+    Kind.RAM: lib.RADDLE_REGION_RAM,
+    Kind.ROM: lib.RADDLE_REGION_ROM,
+    Kind.ROM_DEVICE: lib.RADDLE_REGION_ROM_DEVICE,
+}
+
 BlockHook = Callable[[VCpu, int], None]
 WatchHook = Callable[[VCpu, int, int, bool, int], None]
 
@@ -201,11 +207,17 @@ class Engine:
                     entry.memory = self.callees.region_routine(region)
                 self.handlers.append(region.handler)
             else:
-                entry.kind = lib.RADDLE_REGION_RAM if region.kind is Kind.RAM else lib.RADDLE_REGION_ROM
+                entry.kind = MEMORY_KINDS[region.kind]
+                if region.handler is not None:
+                    entry.id = len(self.handlers)
+                    self.handlers.append(region.handler)
                 entry.memory = ffi.cast("void *", region.host_address)
         if lib.raddle_memory_set(self.context, regions, len(self.memory.regions)):
             raise MachineError(f"the runtime refuses the memory map: {os.strerror(ffi.errno)}")
         self.memory.on_write(lambda start, size: lib.raddle_code_invalidate(self.context, start, size))
+        self.memory.on_serve_loads(
+            lambda region, by_handler: lib.raddle_rom_device_loads(self.context, region.start, by_handler)
+        )
 
     def flush_tlb(self, cpu: VCpu) -> None:
         """Empty a vCPU's software TLB. On its own thread, outside generated code, or before it runs; waits for the

@@ -40,6 +40,7 @@ enum raddle_constants {
     RADDLE_REGION_PYTHON = 2,  /* I/O served by the mmio callback */
     RADDLE_REGION_ROUTINE = 3, /* I/O served by a callee: f(env, offset, size | is_write << 8, value, id) -> value,
                                 * which may pass it on to the mmio callback by helper io_python */
+    RADDLE_REGION_ROM_DEVICE = 4, /* ROM whose stores the mmio callback serves, and at times its loads */
 
     RADDLE_OP_LOAD_EXCLUSIVE = 0, /* raddle_slow_atomic */
     RADDLE_OP_STORE_EXCLUSIVE = 1,
@@ -375,11 +376,11 @@ void raddle_big_unlock(raddle_context *context);
 /* -- memory ----------------------------------------------------------------------------------------------------- */
 
 struct raddle_region {
-    uint64_t base; /* physical address; RAM and ROM: page-aligned */
+    uint64_t base; /* physical address; RAM, ROM, ROM_DEVICE: page-aligned */
     uint64_t size;
     uint32_t kind; /* RADDLE_REGION_ */
     uint32_t id;   /* given to the handler */
-    void *memory;  /* RAM, ROM: host memory, which must outlive the context; ROUTINE: raddle_function */
+    void *memory;  /* RAM, ROM, ROM_DEVICE: host memory, which must outlive the context; ROUTINE: raddle_function */
 };
 
 int raddle_memory_set(raddle_context *context, const struct raddle_region *regions, uint32_t count);
@@ -387,6 +388,10 @@ int raddle_memory_set(raddle_context *context, const struct raddle_region *regio
 int raddle_phys_read(raddle_context *context, uint64_t paddr, void *buffer, uint64_t size);
 int raddle_phys_write(raddle_context *context, uint64_t paddr, const void *buffer, uint64_t size);
 /* RAM and ROM only: 0, or -1 when part of the range is not. Writing invalidates code. */
+void raddle_rom_device_loads(raddle_context *context, uint64_t paddr, int by_callback);
+/* Who serves loads from the ROM device at paddr from now on: its memory (as at the start), or the mmio callback. A vCPU
+ * that sees what the caller stores afterwards sees this, too. Instructions are fetched from the memory always. From any
+ * thread, under the big lock. */
 void *raddle_phys_pointer(raddle_context *context, uint64_t paddr, uint64_t size); /* NULL when not in one region */
 int raddle_watch_set(raddle_context *context, const uint64_t *pages, uint32_t count);
 /* Guest pages (virtual addresses) whose accesses call the watch callback. Begins an exclusive section itself; flushes

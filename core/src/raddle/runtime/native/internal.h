@@ -56,7 +56,8 @@
 #define EXCHANGE(field, value)      __atomic_exchange_n(&(field), (value), __ATOMIC_SEQ_CST)
 
 struct tlb_entry {
-    uint64_t read, write, exec, addend; /* written by the owner; `write` also by code_begin; always under tlb_lock */
+    uint64_t read, write, exec, addend; /* by the owner, `write` also by code_begin, `read` by
+                                         * rom_device_loads; always under tlb_lock */
 };
 _Static_assert(sizeof(struct tlb_entry) == RADDLE_TLB_ENTRY_SIZE, "TLB entry");
 
@@ -78,7 +79,8 @@ struct page {
 
 struct region {
     struct raddle_region r;
-    struct page *pages; /* RAM, ROM: one a page */
+    struct page *pages;           /* RAM, ROM: one a page */
+    _Atomic bool loads_by_callback; /* ROM_DEVICE; written under the big lock, read under that or a tlb_lock */
 };
 
 struct chain_link {
@@ -459,6 +461,7 @@ uint32_t tlb_fill(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint3
 void tlb_set(struct raddle_cpu *cpu, uint64_t address, uint64_t paddr, uint32_t prot, uint32_t size_log2,
              uint32_t index);
 void tlb_mark_code(struct raddle_cpu *cpu, uint64_t page);
+void tlb_mark_loads(struct raddle_cpu *cpu, uint64_t base, uint64_t size, bool by_callback);
 void tlb_clean_page(struct raddle_cpu *cpu, uint64_t page);
 void tlb_flush_indices(struct raddle_cpu *cpu, uint32_t indices);
 void tlb_flush_local(struct raddle_cpu *cpu, uint32_t indices);
@@ -473,6 +476,7 @@ void tlb_give_way(struct raddle_cpu *cpu); /* after queue_drain, in code: let th
 struct region *region_at(struct raddle_context *ctx, uint64_t paddr); /* NULL when none answers there */
 struct page *page_at(struct raddle_context *ctx, uint64_t paddr);     /* NULL when not RAM or ROM */
 bool is_memory(const struct region *region);
+bool loads_by_callback(const struct region *region);
 void memory_free(struct raddle_context *ctx);
 int io_access(struct raddle_cpu *cpu, uint64_t paddr, uint32_t size, bool is_write, uint64_t *value);
 

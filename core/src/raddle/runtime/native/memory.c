@@ -8,7 +8,13 @@
 
 bool is_memory(const struct region *region)
 {
-    return region->r.kind == RADDLE_REGION_RAM || region->r.kind == RADDLE_REGION_ROM;
+    uint32_t kind = region->r.kind;
+    return kind == RADDLE_REGION_RAM || kind == RADDLE_REGION_ROM || kind == RADDLE_REGION_ROM_DEVICE;
+}
+
+bool loads_by_callback(const struct region *region)
+{
+    return region->r.kind == RADDLE_REGION_ROM_DEVICE && atomic_load(&region->loads_by_callback);
 }
 
 static int by_base(const void *a, const void *b)
@@ -20,7 +26,7 @@ static int by_base(const void *a, const void *b)
 static bool region_is_sound(const struct raddle_context *ctx, const struct region *region)
 {
     const struct raddle_region *r = &region->r;
-    if (!r->size || r->base + r->size - 1 < r->base || r->kind > RADDLE_REGION_ROUTINE)
+    if (!r->size || r->base + r->size - 1 < r->base || r->kind > RADDLE_REGION_ROM_DEVICE)
         return false;
     if (r->kind == RADDLE_REGION_PYTHON)
         return true;
@@ -128,6 +134,17 @@ int raddle_phys_write(raddle_context *ctx, uint64_t paddr, const void *buffer, u
     return 0;
 }
 
+void raddle_rom_device_loads(raddle_context *ctx, uint64_t paddr, int by_callback)
+{
+    struct region *region = region_at(ctx, paddr);
+    if (!region || region->r.kind != RADDLE_REGION_ROM_DEVICE || loads_by_callback(region) == (by_callback != 0))
+        return;
+    atomic_store(&region->loads_by_callback, by_callback != 0);
+    for (uint32_t i = 0; i < ctx->config.ncpus; i++)
+        if (ctx->cpus[i])
+            tlb_mark_loads(ctx->cpus[i], region->r.base, region->r.size, by_callback != 0);
+}
+
 /* -- I/O -------------------------------------------------------------------------------------------------------- */
 
 static int io_python(struct raddle_cpu *cpu, uint32_t id, uint64_t offset, uint32_t size, bool is_write,
@@ -170,17 +187,25 @@ static int io_call(struct raddle_cpu *cpu, const struct raddle_region *r, uint64
                                             : io_python(cpu, r->id, offset, size, is_write, value);
 }
 
-/* One I/O access on behalf of a vCPU, under the big lock: 0, or 1 for a bus error. Writes to ROM go nowhere. */
+/* One I/O access on behalf of a vCPU, under the big lock: 0, or 1 for a bus error. Writes to ROM go nowhere. A load from
+ * a ROM device may find that its memory serves it again by now. */
 int io_access(struct raddle_cpu *cpu, uint64_t paddr, uint32_t size, bool is_write, uint64_t *value)
 {
     struct region *region = region_at(cpu->context, paddr);
     cpu->header->count_mmio++;
     if (!region || size > region->r.size - (paddr - region->r.base))
         return 1;
-    if (is_memory(region))
+    bool rom_device = region->r.kind == RADDLE_REGION_ROM_DEVICE;
+    if (is_memory(region) && !rom_device)
         return is_write && region->r.kind == RADDLE_REGION_ROM ? 0 : 1;
+    int result = 0;
     cpu_big_lock(cpu);
-    int result = io_call(cpu, &region->r, paddr - region->r.base, size, is_write, value);
+    if (rom_device && !is_write && !loads_by_callback(region)) {
+        *value = 0;
+        memcpy(value, (char *)region->r.memory + (paddr - region->r.base), size);
+    } else {
+        result = io_call(cpu, &region->r, paddr - region->r.base, size, is_write, value);
+    }
     raddle_big_unlock(cpu->context);
     if (!is_write && size < 8)
         *value &= ((uint64_t)1 << (8 * size)) - 1;
@@ -189,12 +214,25 @@ int io_access(struct raddle_cpu *cpu, uint64_t paddr, uint32_t size, bool is_wri
 
 /* -- the helpers ------------------------------------------------------------------------------------------------ */
 
+/* Memory that serves a load, or that takes a store, without anybody else; NULL where there is none. */
+static void *memory_to_load(struct raddle_context *ctx, uint64_t paddr, uint64_t size)
+{
+    struct region *region = region_at(ctx, paddr);
+    return region && loads_by_callback(region) ? NULL : raddle_phys_pointer(ctx, paddr, size);
+}
+
+static void *memory_to_store(struct raddle_context *ctx, uint64_t paddr, uint64_t size)
+{
+    struct region *region = region_at(ctx, paddr);
+    return region && region->r.kind == RADDLE_REGION_RAM ? raddle_phys_pointer(ctx, paddr, size) : NULL;
+}
+
 #define PHYSICAL(bits)                                                                                     \
     uint64_t raddle_helper_phys_load##bits(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)  \
     {                                                                                                      \
         (void)a1, (void)a2, (void)a3;                                                                      \
         uint64_t value = 0;                                                                                \
-        uint##bits##_t *p = raddle_phys_pointer(cpu_of(env)->context, a0, bits / 8);                       \
+        uint##bits##_t *p = memory_to_load(cpu_of(env)->context, a0, bits / 8);                            \
         if (p && !(a0 & (bits / 8 - 1)))                                                                   \
             value = __atomic_load_n(p, __ATOMIC_ACQUIRE);                                                  \
         else if (p)                                                                                        \
@@ -207,9 +245,8 @@ int io_access(struct raddle_cpu *cpu, uint64_t paddr, uint32_t size, bool is_wri
     {                                                                                                      \
         (void)a2, (void)a3;                                                                                \
         struct raddle_context *ctx = cpu_of(env)->context;                                                 \
-        struct region *region = region_at(ctx, a0);                                                        \
-        uint##bits##_t *p = raddle_phys_pointer(ctx, a0, bits / 8), value = (uint##bits##_t)a1;            \
-        if (!p || region->r.kind == RADDLE_REGION_ROM) {                                                   \
+        uint##bits##_t *p = memory_to_store(ctx, a0, bits / 8), value = (uint##bits##_t)a1;                \
+        if (!p) {                                                                                          \
             io_access(cpu_of(env), a0, bits / 8, true, &a1);                                               \
             return 0;                                                                                      \
         }                                                                                                  \
@@ -231,7 +268,7 @@ PHYSICAL(64)
     {                                                                                                            \
         (void)a3;                                                                                                \
         struct raddle_context *ctx = cpu_of(env)->context;                                                       \
-        uint##bits##_t *p = raddle_phys_pointer(ctx, a0, bits / 8), old = (uint##bits##_t)a1;                    \
+        uint##bits##_t *p = memory_to_store(ctx, a0, bits / 8), old = (uint##bits##_t)a1;                        \
         if (!p || (a0 & (bits / 8 - 1)))                                                                         \
             return ~a1;                                                                                          \
         if (__atomic_compare_exchange_n(p, &old, (uint##bits##_t)a2, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) \

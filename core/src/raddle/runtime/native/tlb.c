@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A vCPU's software TLB: direct-mapped entries that generated code reads, a few victims of collisions, large pages.
  *
- * Entries are written by the owner, under its tlb_lock; other threads take that lock only to set TLB_NOTDIRTY. */
+ * Entries are written by the owner, under its tlb_lock; other threads take that lock only to set TLB_NOTDIRTY in `write`,
+ * and to set and clear TLB_MMIO in the `read` of a ROM device's pages. */
 #include "internal.h"
 
 #include <string.h>
@@ -137,16 +138,15 @@ static bool is_watched(const struct raddle_context *ctx, uint64_t page)
     return false;
 }
 
-/* What an entry for a page says, the NOTDIRTY bit aside. */
-static struct tlb_entry entry_for(struct raddle_cpu *cpu, uint64_t page, uint64_t paddr, uint32_t prot)
+/* What an entry for a page says, aside from what other threads may change about it. */
+static struct tlb_entry entry_for(const struct raddle_context *ctx, const struct region *region, uint64_t page,
+                                  uint64_t paddr, uint32_t prot)
 {
-    struct raddle_context *ctx = cpu->context;
-    struct region *region = region_at(ctx, paddr);
     bool memory = region && is_memory(region);
     uint64_t flags = is_watched(ctx, page) ? RADDLE_TLB_WATCH : 0;
     if (!memory)
         flags |= RADDLE_TLB_MMIO;
-    uint64_t write_flags = flags | (memory && region->r.kind == RADDLE_REGION_ROM ? RADDLE_TLB_MMIO : 0);
+    uint64_t write_flags = flags | (memory && region->r.kind != RADDLE_REGION_RAM ? RADDLE_TLB_MMIO : 0);
     struct tlb_entry e = EMPTY;
     if (prot & PROT_READ_BIT)
         e.read = page | flags;
@@ -188,12 +188,16 @@ void tlb_set(struct raddle_cpu *cpu, uint64_t address, uint64_t paddr, uint32_t 
         return;
     if (size_log2 > ctx->config.page_bits)
         remember_large(cpu, index, page, size_log2);
-    struct tlb_entry *e = main_entry(cpu, index, page), value = entry_for(cpu, page, paddr, prot);
+    struct region *region = region_at(ctx, paddr);
+    struct tlb_entry *e = main_entry(cpu, index, page), value = entry_for(ctx, region, page, paddr, prot);
     struct page *record = page_at(ctx, paddr);
     pthread_mutex_lock(&cpu->tlb_lock);
     /* code_begin sets `code` and then takes this lock to mark entries: seen here or marked there. */
     if (record && atomic_load(&record->code) && (prot & PROT_WRITE_BIT))
         value.write |= RADDLE_TLB_NOTDIRTY;
+    /* So it is with rom_device_loads. */
+    if (region && loads_by_callback(region) && (prot & PROT_READ_BIT))
+        value.read |= RADDLE_TLB_MMIO;
     drop_victims(cpu, index, page);
     keep_as_victim(cpu, index, e, page);
     entry_write(e, &value);
@@ -238,6 +242,32 @@ void tlb_mark_code(struct raddle_cpu *cpu, uint64_t page)
 void tlb_clean_page(struct raddle_cpu *cpu, uint64_t page)
 {
     mark(cpu, page, false);
+}
+
+/* -- ROM devices ------------------------------------------------------------------------------------------------ */
+
+static void entry_mark_loads(struct tlb_entry *e, const struct tlb_side *side, uint64_t base, uint64_t size, bool set)
+{
+    uint64_t read = LOAD_RELAXED(e->read);
+    if (side->paddr - base >= size || (read & RADDLE_TLB_INVALID))
+        return;
+    STORE(e->read, set ? read | RADDLE_TLB_MMIO : read & ~(uint64_t)RADDLE_TLB_MMIO);
+}
+
+/* From any thread: who serves loads from the physical range, which is a ROM device's, on this vCPU. */
+void tlb_mark_loads(struct raddle_cpu *cpu, uint64_t base, uint64_t size, bool by_callback)
+{
+    pthread_mutex_lock(&cpu->tlb_lock);
+    uint32_t used = atomic_load_explicit(&cpu->tlb_used, memory_order_relaxed);
+    for (uint32_t index = 0; index < RADDLE_MMU_INDICES; index++) {
+        if (!(used >> index & 1))
+            continue;
+        for (uint32_t i = 0; i < RADDLE_TLB_ENTRIES; i++)
+            entry_mark_loads(&cpu->tlb[index * RADDLE_TLB_ENTRIES + i], &cpu->side[index][i], base, size, by_callback);
+        for (uint32_t v = 0; v < RADDLE_VICTIM_ENTRIES; v++)
+            entry_mark_loads(&cpu->victims[index][v], &cpu->victim_side[index][v], base, size, by_callback);
+    }
+    pthread_mutex_unlock(&cpu->tlb_lock);
 }
 
 /* -- flushing, by the owner ------------------------------------------------------------------------------------- */
