@@ -46,10 +46,12 @@ def test_block_hook_sees_every_block_from_the_first_on(mode):
     seen = []
     with machine("hello", mode, 1) as one:
         one.add_block_hook(lambda cpu, pc: seen.append((cpu.index, pc, cpu.pc)))
-        one.start()
+        one.start(paused=True)
+        entry = one.cpus[0].pc
+        one.resume()
         assert one.wait(LIMIT) == 0
         assert "PASS hello" in one.console.text
-    assert seen[0] == (0, 0x4000_0000, 0x4000_0000)
+    assert seen[0] == (0, entry, entry)
     assert {index for index, _, _ in seen} == {0}
     assert all(pc == cpu_pc for _, pc, cpu_pc in seen)
     calls = Counter(pc for _, pc, _ in seen)

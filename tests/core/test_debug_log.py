@@ -22,10 +22,11 @@ LIMIT = 60
 
 
 class Stream:
-    """Keeps what every write wrote."""
+    """Keeps what every write wrote, of a guest that began at `entry`."""
 
     def __init__(self):
         self.writes = []
+        self.entry = 0
 
     def write(self, text):
         self.writes.append(text)
@@ -39,7 +40,9 @@ def logged(guest, items, mode="single", cpus=1):
     stream = Stream()
     with Machine("virt", cpus=cpus, kernel=GUESTS / f"{guest}.elf", accelerator=f"tcg,thread={mode}") as machine:
         machine.log(items, stream)
-        machine.start()
+        machine.start(paused=True)
+        stream.entry = machine.cpus[0].pc
+        machine.resume()
         machine.wait(LIMIT)
         assert f"PASS {guest}" in machine.console.text
     return stream
@@ -49,11 +52,11 @@ def logged(guest, items, mode="single", cpus=1):
 
 
 def test_in_asm():
-    text = logged("hello", ["in_asm"]).text
-    assert text.startswith(
-        "in_asm: block at 0x40000000, mode 0x2\n"
-        "  0x40000000:  e3a00000  mov r0, #0\n"
-        "  0x40000004:  e59f1004  ldr r1, [pc, #4]\n"
+    log = logged("hello", ["in_asm"])
+    assert log.text.startswith(
+        f"in_asm: block at {log.entry:#x}, mode 0x2\n"
+        f"  {log.entry:#x}:  e3a00000  mov r0, #0\n"
+        f"  {log.entry + 4:#x}:  e59f1004  ldr r1, [pc, #4]\n"
     )
 
 
@@ -65,15 +68,15 @@ def test_in_asm_of_t32():
 
 
 def test_op_shows_each_instruction_once():
-    text = logged("hello", ["op"]).text
-    assert text.startswith("op: 0x40000000: mov r0, #0\n       ; %0 = 0x0\n       set.i32 r0, %0.imm\n")
-    heads = [line.split(": ", 2) for line in text.splitlines() if line.startswith("op: ")]
+    log = logged("hello", ["op"])
+    assert log.text.startswith(f"op: {log.entry:#x}: mov r0, #0\n       ; %0 = 0x0\n       set.i32 r0, %0.imm\n")
+    heads = [line.split(": ", 2) for line in log.text.splitlines() if line.startswith("op: ")]
     assert len({head[1] for head in heads}) == len(heads)
 
 
 def test_out_asm_accounts_for_every_byte():
-    text = logged("hello", ["out_asm"]).text
-    blocks = re.split(r"^out_asm: ", text, flags=re.MULTILINE)[1:]
+    log = logged("hello", ["out_asm"])
+    blocks = re.split(r"^out_asm: ", log.text, flags=re.MULTILINE)[1:]
     assert len(blocks) > 20
     for block in blocks:
         size = int(re.search(r": (\d+) bytes$", block, re.MULTILINE)[1])
@@ -83,8 +86,8 @@ def test_out_asm_accounts_for_every_byte():
             assert int(address, 16) == position
             position += len(data.split())
         assert position == size
-    assert "  0x40000000: mov r0, #0\n" in blocks[0]
-    assert "  0x40000004: ldr r1, [pc, #4] (cold)\n" in blocks[0]
+    assert f"  {log.entry:#x}: mov r0, #0\n" in blocks[0]
+    assert f"  {log.entry + 4:#x}: ldr r1, [pc, #4] (cold)\n" in blocks[0]
 
 
 def test_int():
@@ -95,16 +98,17 @@ def test_int():
 
 
 def test_mmu():
-    text = logged("exceptions", ["mmu"]).text
-    assert text.startswith("mmu: vCPU 0: fetch 0x40000000 mmu 1: 0x40000000 rwx\n")
+    log = logged("exceptions", ["mmu"])
+    text, page = log.text, log.entry & ~0xFFF
+    assert text.startswith(f"mmu: vCPU 0: fetch {log.entry:#x} mmu 1: {page:#x} rwx\n")
     assert re.search(r"^mmu: vCPU 0: \w+ 0x9\w+ mmu 1: I/O rw.$", text, re.MULTILINE)
     assert re.search(r"^mmu: vCPU 0: (read|write) 0x\w+ mmu \d: fault, code 0x\w+$", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("mode", ["multi", "single"])
 def test_exec(mode):
-    text = logged("hello", ["exec"], mode).text
-    assert text.startswith("exec: vCPU 0: 0x40000000\nexec: vCPU 0: 0x40100000\n")
+    log = logged("hello", ["exec"], mode)
+    assert log.text.startswith(f"exec: vCPU 0: {log.entry:#x}\nexec: vCPU 0: 0x40100000\n")
 
 
 def test_entries_of_vcpus_do_not_mix():
