@@ -162,5 +162,7 @@ void raddle_stats(raddle_context *ctx, struct raddle_stats *out)
 
 void raddle_cpu_stats(void *env, struct raddle_cpu_stats *out)
 {
-    *out = cpu_of(env)->stats;
+    const uint64_t *counters = (const uint64_t *)&cpu_of(env)->stats;
+    for (size_t i = 0; i < sizeof *out / sizeof *counters; i++)
+        ((uint64_t *)out)[i] = LOAD_RELAXED(counters[i]);
 }

@@ -34,7 +34,7 @@ void queue_drain(struct raddle_cpu *cpu)
     }
     for (uint32_t i = 0; length <= QUEUE_RECORDS && i < length; i++)
         tlb_flush_record(cpu, &records[i]);
-    cpu->stats.tlb_records += length;
+    COUNT(cpu->stats.tlb_records, length);
     atomic_store(&cpu->queue_done, pushed);
 }
 
@@ -107,8 +107,8 @@ void tlb_synchronise(struct raddle_cpu *self)
         pthread_mutex_unlock(&ctx->sync_lock);
     }
     if (turn) {
-        self->stats.tlb_syncs++;
-        self->stats.tlb_sync_ns += cpu_ns() - start;
+        COUNT(self->stats.tlb_syncs, 1);
+        COUNT(self->stats.tlb_sync_ns, cpu_ns() - start);
     }
 }
 

@@ -54,6 +54,7 @@
 #define STORE(field, value)         __atomic_store_n(&(field), (value), __ATOMIC_SEQ_CST)
 #define STORE_RELAXED(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
 #define EXCHANGE(field, value)      __atomic_exchange_n(&(field), (value), __ATOMIC_SEQ_CST)
+#define COUNT(field, more)          STORE_RELAXED(field, (field) + (more)) /* by the only thread that writes it */
 
 struct tlb_entry {
     uint64_t read, write, exec, addend; /* by the owner, `write` also by code_begin, `read` by
@@ -333,7 +334,7 @@ struct raddle_cpu {
 
     struct raddle_want want;
 
-    struct raddle_cpu_stats stats;
+    struct raddle_cpu_stats stats; /* own thread writes, any reads: changed by COUNT */
 };
 
 static inline struct raddle_cpu_header *header_of(void *env)

@@ -512,8 +512,8 @@ bool translate_from_memo(struct raddle_cpu *cpu)
         return false;
     uint64_t start = now_ns();
     int answer = cpu->want.answer = translate(cpu, &cpu->want);
-    cpu->stats.join_ns += now_ns() - start;
+    COUNT(cpu->stats.join_ns, now_ns() - start);
     bool made = answer != RADDLE_WANTED && answer != RADDLE_FULL && answer != RADDLE_ERROR;
-    cpu->stats.joins += made;
+    COUNT(cpu->stats.joins, made);
     return made;
 }

@@ -15,7 +15,7 @@ static uint64_t call_python(struct raddle_cpu *cpu, uint32_t id, uint64_t a0, ui
     bool was_in_code = leave_code(cpu);
     uint64_t result = cpu->context->callbacks.call(cpu->env, id, a0, a1, a2, a3);
     return_to_code(cpu, was_in_code);
-    cpu->stats.python_ns += now_ns() - start;
+    COUNT(cpu->stats.python_ns, now_ns() - start);
     return result;
 }
 

@@ -157,7 +157,7 @@ static int io_python(struct raddle_cpu *cpu, uint32_t id, uint64_t offset, uint3
     bool was_in_code = leave_code(cpu);
     int result = cpu->context->callbacks.mmio(cpu->env, id, offset, size, is_write, value);
     return_to_code(cpu, was_in_code);
-    cpu->stats.python_ns += now_ns() - start;
+    COUNT(cpu->stats.python_ns, now_ns() - start);
     return result;
 }
 

@@ -239,7 +239,7 @@ static void stored(struct access *a, const struct probe *probe, uint64_t address
     atomic_thread_fence(memory_order_seq_cst);
     if (!(probe->comparator & RADDLE_TLB_NOTDIRTY) && !page_is_translated(a->cpu->context, paddr))
         return;
-    a->cpu->stats.notdirty++;
+    COUNT(a->cpu->stats.notdirty, 1);
     page_stored(a->cpu->context, a->cpu, paddr, size);
 }
 

@@ -214,8 +214,8 @@ void cpu_sleep(struct raddle_cpu *cpu, bool for_event)
             break;
     atomic_store(&cpu->sleeping, 0);
     pthread_mutex_unlock(&cpu->sleep_lock);
-    cpu->stats.sleeps++;
-    cpu->stats.sleep_ns += now_ns() - start;
+    COUNT(cpu->stats.sleeps, 1);
+    COUNT(cpu->stats.sleep_ns, now_ns() - start);
     cpu_begin(cpu);
 }
 
@@ -350,6 +350,6 @@ void cpu_big_lock(struct raddle_cpu *cpu)
     if (pthread_mutex_trylock(&cpu->context->big_lock) == 0)
         return;
     bool was_in_code = leave_code(cpu);
-    cpu->stats.big_lock_wait_ns += wait_for_big_lock(cpu->context);
+    COUNT(cpu->stats.big_lock_wait_ns, wait_for_big_lock(cpu->context));
     return_to_code(cpu, was_in_code);
 }
