@@ -29,15 +29,9 @@ from raddle.machine.chardev import (
     MemoryConsole,
 )
 from raddle.machine.outlet import Outlet
-from raddle.machine.streams import (
-    Command,
-    EscapeFilter,
-    PtyDevice,
-    SocketDevice,
-    StdioDevice,
-    _Sequence,
-    parse_chardev,
-)
+from raddle.machine.peers import PtyDevice, SocketDevice
+from raddle.machine.reader import Sequence
+from raddle.machine.streams import Command, EscapeFilter, StdioDevice, parse_chardev
 
 
 def until(condition, seconds=10.0):
@@ -249,14 +243,14 @@ def test_a_peer_that_leaves_while_it_is_held_back_makes_room_for_the_next(served
 def test_who_comes_before_it_was_noticed_that_the_last_one_left_is_let_in(tmp_path):
     device = parse_chardev(f"unix:{tmp_path}/sock,server=on,wait=off")
     with connect(f"{tmp_path}/sock") as peer:
-        device._accept(0)
+        device._accept()
         peer.sendall(b"first")
     with connect(f"{tmp_path}/sock") as peer:
-        device._accept(0)
+        device._accept()
         device.write(b"hello")
         assert peer.recv(100) == b"hello"
         with connect(f"{tmp_path}/sock") as another:
-            device._accept(0)
+            device._accept()
             assert another.recv(100) == b"", "one at a time"
     assert device.take(100) == b"first"
     device.close()
@@ -293,6 +287,41 @@ def test_tcp_socket():
     with socket.create_connection(device._listener.getsockname(), timeout=10) as peer:
         peer.sendall(b"ping")
         assert take_all(device, 4) == b"ping"
+    device.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "listens", "notes"),
+    [
+        ("", "127.0.0.1", ["character device on tcp:127.0.0.1:PORT"]),
+        ("127.0.0.1", "127.0.0.1", ["character device on tcp:127.0.0.1:PORT"]),
+        ("localhost", "127.0.0.1", ["character device on tcp:127.0.0.1:PORT"]),
+        (
+            "0.0.0.0",
+            "0.0.0.0",
+            [
+                "character device on tcp:0.0.0.0:PORT",
+                "warning: other hosts can connect to tcp:0.0.0.0:PORT, and nobody asks them for a password; "
+                "tcp:127.0.0.1:PORT is for this host alone",
+            ],
+        ),
+    ],
+)
+def test_tcp_listens_for_this_host_alone_unless_a_host_is_named(host, listens, notes):
+    device = parse_chardev(f"tcp:{host}:0,server=on,wait=off")
+    found, port = device._listener.getsockname()
+    assert found == listens
+    assert list(device.notes) == [note.replace("PORT", str(port)) for note in notes]
+    assert device.where == f"tcp:{host or '127.0.0.1'}:{port}"
+    device.close()
+
+
+def test_a_port_that_was_named_is_not_told_of():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    device = parse_chardev(f"tcp::{port},server=on,wait=off")
+    assert device.notes == ()
     device.close()
 
 
@@ -587,7 +616,7 @@ def test_terminal_is_raw_while_open_and_put_back_however_it_ends(end):
 def sequence():
     """What does a terminal's input, with its device; not started."""
     device = StdioDevice()
-    sequence = _Sequence("raddle-typed", device)
+    sequence = Sequence("raddle-typed", device)
     yield device, sequence
     sequence.stop()
     device.close()

@@ -31,8 +31,8 @@ from raddle.machine.layout import Area, Layout
 from raddle.machine.lines import Line
 from raddle.machine.loaders import load_image
 from raddle.machine.machine import Machine, State
+from raddle.machine.peers import SocketDevice
 from raddle.machine.sizes import parse_size, size_text
-from raddle.machine.streams import SocketDevice
 from raddle.ordering import MemoryOrder
 from raddle.plugins import Board, Host, Registry, Target, hookimpl
 

@@ -8,6 +8,7 @@ import errno
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -18,7 +19,9 @@ from raddle.cli.options import BootOptions, configure, parse
 from raddle.errors import MachineError, OutputError, UsageError
 from raddle.machine.chardev import CharDevice
 from raddle.machine.machine import Machine
-from raddle.machine.streams import ESCAPE_HELP, Command, PtyDevice, StdioDevice, parse_chardev
+from raddle.machine.streams import ESCAPE_HELP, Command, StdioDevice, parse_chardev
+from raddle.machine.terminal import give_back
+from raddle.notices import notice, warn
 
 __all__ = ["configure", "main"]
 
@@ -26,6 +29,12 @@ TERMINATED: Final = 128
 """Plus the signal's number: exit status of a program that a signal has ended."""
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+DEADLY: Final = (signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGVTALRM, signal.SIGXCPU)
+"""Others that end a process unless it handles them, and that somebody may send."""
+
+IMPATIENT: Final = 3.0
+"""Seconds after the first signal: one that comes later ends the process though the machine has not ended."""
 
 MONITOR_PIECE: Final = 4096
 """Bytes that a monitor takes at a time; more are never waiting."""
@@ -68,7 +77,7 @@ def _build(options: BootOptions, serial: list[CharDevice], log: TextIO) -> Machi
         reboot=options.reboot,
     )
     for warning in machine.accel.warnings:
-        print(f"raddle: warning: {warning}", file=sys.stderr)
+        warn(warning)
     if "accel" in options.log:
         print(f"accel: {machine.accel.mode.value}: {'; '.join(machine.accel.reasons)}", file=log)
     if "guest_errors" in options.log:
@@ -104,15 +113,15 @@ def _run(
             device.wait_for_peer()
         signals.machine = machine
         signals.check()
-        with signals:
-            if monitor_device is not None:
-                monitor_device.start()
-            machine.start(paused=options.paused)
-            status = _wait(machine)
+        if monitor_device is not None:
+            monitor_device.start()
+        machine.start(paused=options.paused)
+        status = _wait(machine)
     except OutputError:  # the guest has nothing to do with it
         raise
     except MachineError as error:
-        print(_fault_report(machine, error), file=sys.stderr)
+        with contextlib.suppress(OSError, ImportError, MemoryError):  # the fault is what is to be told
+            print(_fault_report(machine, error), file=sys.stderr)
         raise
     finally:
         machine.stop()
@@ -137,25 +146,43 @@ class _Terminated(BaseException):
 
 
 class _Signals:
-    """What SIGINT, SIGTERM and SIGHUP do: they stop the machine in order. While there is none, the first of them raises
-    _Terminated, and others leave it to close what is open. Those that are ignored stay so: nohup, a script's `&`.
+    """What signals do, until all is closed and the terminal is given back.
+
+    SIGINT, SIGTERM and SIGHUP stop the machine in order; while there is none, the first one raises _Terminated. More
+    of them do nothing: a storm of them must leave nothing half closed. But one that comes IMPATIENT seconds later ends
+    the process, as the DEADLY ones do, with nothing but the terminal given back. Signals that are ignored stay so:
+    nohup, a script's `&`.
     """
 
     def __init__(self) -> None:
         self.machine: Machine | None = None
         self.received: list[int] = []
+        self._first = 0.0
         self._old: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():  # Python handles signals there alone
-            for number in SIGNALS:
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._old[number] = signal.signal(number, self._handle)
+        if threading.current_thread() is not threading.main_thread():  # Python handles signals there alone
+            return
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._old[number] = signal.signal(number, self._handle)
+        for number in DEADLY:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                self._old[number] = signal.signal(number, self._die)
 
-    def _handle(self, number: int, _: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received.append(number)
+        if len(self.received) == 1:
+            self._first = time.monotonic()
+        elif time.monotonic() - self._first > IMPATIENT:
+            self._die(number, frame)
         if self.machine is not None:
             self.machine.request_stop(at_once=True)
         elif len(self.received) == 1:
             raise _Terminated(number)
+
+    def _die(self, number: int, _: FrameType | None) -> None:
+        give_back()
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
     def check(self) -> None:
         """Raise what the handler has, should it have come where Python lets no exception out."""
@@ -166,7 +193,7 @@ class _Signals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let them do what they did before. May be called twice."""
+        """Let them do what they did before."""
         while self._old:
             signal.signal(*self._old.popitem())
 
@@ -237,8 +264,8 @@ def _devices(options: BootOptions) -> Iterator[tuple[list[CharDevice], CharDevic
         def open_device(name: str) -> CharDevice:
             device = parse_chardev(name)
             opened.callback(device.close)
-            if isinstance(device, PtyDevice):
-                print(f"raddle: character device on {device.path}", file=sys.stderr)
+            for note in device.notes:
+                notice(note)
             return device
 
         serial = [open_device(name) for name in names]

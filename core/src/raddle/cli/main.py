@@ -12,12 +12,14 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Final
 
 from raddle.cli.commands import COMMANDS, load
 from raddle.errors import RaddleError, UsageError, unknown
+from raddle.notices import notice
 
 __all__ = ["main"]
 
@@ -33,29 +35,44 @@ search looks at all of them."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `raddle` with `argv`, by default the process's. Returns the exit status: 0, 1 (failure) or 2 (usage)."""
-    if argv is None:  # the process is ours
-        gc.set_threshold(GC_THRESHOLD)
-        atexit.register(gc.freeze)  # what is left at the end needs no search
-        _occupy()
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is not None:
+        return _main(list(argv))
+    # The process is ours.
+    gc.set_threshold(GC_THRESHOLD)
+    atexit.register(gc.freeze)  # what is left at the end needs no search
+    _occupy()
+    try:
+        # An exception, from now on, so that what is open is closed; see raddle_command for before and after.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return _main(sys.argv[1:])
+    finally:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _main(arguments: list[str]) -> int:
     if "_ARGCOMPLETE" in os.environ:
         _complete()
     try:
         return _dispatch(arguments)
     except RaddleError as error:
-        print(f"raddle: {_line(str(error))}", file=sys.stderr)
+        notice(str(error))
         return error.exit_status
     except KeyboardInterrupt:
         return INTERRUPTED
     except MemoryError as error:
-        print(f"raddle: there is not enough memory{f': {_line(str(error))}' if str(error) else ''}", file=sys.stderr)
+        notice(f"there is not enough memory{f': {error}' if str(error) else ''}")
+        return 1
+    except ImportError as error:  # late ones are left; under a limit of memory they are the first to fail
+        notice(f"a part of the program cannot be loaded (is there enough memory, is the installation whole?): {error}")
         return 1
     except BrokenPipeError:
         # The reader is gone (`raddle info | head`): keep the interpreter's own flush at exit from complaining.
         _mute()
         return 1
     except OSError as error:  # what is written to has become full, or is gone
-        print(f"raddle: {_what_failed(error)}{error.strerror or error}", file=sys.stderr)
+        notice(f"{_what_failed(error)}{error.strerror or error}")
         _mute()
         return 1
 
@@ -70,12 +87,8 @@ def _occupy() -> None:
                 os.close(null)
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - open to the end
-
-
-def _line(text: str) -> str:
-    """`text` in one line; names of files may have anything in them, which the terminal is not to obey."""
-    words = " ".join(text.split())
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in words)
+    if sys.stderr is None:  # `print` would take the standard output instead
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - open to the end
 
 
 def _what_failed(error: OSError) -> str:

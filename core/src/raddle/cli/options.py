@@ -185,7 +185,7 @@ OPTIONS: Final = (
         ("serial",),
         "DEV",
         "serial port: mon:stdio (the default), stdio, file:PATH, pty, null, unix:PATH,server=on[,wait=off], "
-        "tcp:HOST:PORT,server=on[,wait=off]",
+        "tcp:[HOST]:PORT,server=on[,wait=off] (without HOST for this host alone; port 0 is a free one, and told)",
         _serial,
     ),
     Option(

@@ -14,6 +14,7 @@ Bounds, widths, arrays, narrow, wide and unaligned accesses, and offsets without
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -172,9 +173,10 @@ class Device:
         """Log a guest's error, once for each register."""
         if (what, offset) not in self._noted:
             self._noted.add((what, offset))
-            import logging  # late: most guests make no errors
-
-            logging.getLogger("raddle.devices").info("%s: guest %s %#x", self.NAME, what, offset)
+            # Who listens has imported it. An import could fail here: for want of memory, or of a descriptor.
+            logging = sys.modules.get("logging")
+            if logging is not None:
+                logging.getLogger("raddle.devices").info("%s: guest %s %#x", self.NAME, what, offset)
 
 
 def _resolve(cls: type[Device]) -> _Map:

@@ -46,6 +46,8 @@ class CharDevice:
         self._changed = threading.Condition()
         self._notify: Callable[[], None] | None = None
         self._closed = False
+        self.notes: tuple[str, ...] = ()
+        """What a user who has asked for the device is to be told when it is open: where it is, who can reach it."""
         self.on_failure: Callable[[Exception], None] | None = None
         """Told, on the input's thread, what a handler of input has raised; the thread then ends."""
         self.tell: Callable[[Callable[[], None]], None] = lambda notify: notify()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -318,7 +319,9 @@ class Engine:
     def _new_timer(self, kind: int, value: int, env: Any) -> int:
         number = int(lib.raddle_timer_new(self.context, kind, value, env))
         if number < 0:
-            raise MachineError(f"a machine has at most {lib.RADDLE_TIMERS} timers")
+            if ffi.errno == errno.ENOSPC:
+                raise MachineError(f"a machine has at most {lib.RADDLE_TIMERS} timers")
+            raise MachineError(f"cannot start the thread that watches the timers: {os.strerror(ffi.errno)}")
         return number
 
     # -- control -------------------------------------------------------------------------------------------------------

@@ -402,7 +402,7 @@ int raddle_watch_set(raddle_context *context, const uint64_t *pages, uint32_t co
 uint64_t raddle_clock_ns(raddle_context *context); /* virtual time: it stands at 0 until it is started */
 void raddle_clock_stop(raddle_context *context);
 void raddle_clock_start(raddle_context *context);
-int raddle_timer_new(raddle_context *context, uint32_t kind, uint32_t value, void *env); /* its number, -1: no more */
+int raddle_timer_new(raddle_context *context, uint32_t kind, uint32_t value, void *env); /* its number; -1, and errno */
 void raddle_timer_set(raddle_context *context, uint32_t timer, uint64_t deadline_ns);
 void raddle_timer_cancel(raddle_context *context, uint32_t timer);
 uint64_t raddle_timer_next(raddle_context *context);      /* earliest deadline, all ones for none */

@@ -286,20 +286,26 @@ static void *timer_thread(void *argument)
 
 int raddle_timer_new(raddle_context *ctx, uint32_t kind, uint32_t value, void *env)
 {
-    int number = -1;
-    if (kind > RADDLE_TIMER_EVENT || (kind != RADDLE_TIMER_PYTHON && !env))
+    int number = -1, failed = ENOSPC;
+    if (kind > RADDLE_TIMER_EVENT || (kind != RADDLE_TIMER_PYTHON && !env)) {
+        errno = EINVAL;
         return -1;
+    }
     pthread_mutex_lock(&ctx->timer_lock);
     if (ctx->timer_count < RADDLE_TIMERS) {
         number = (int)ctx->timer_count++;
         ctx->timers[number] =
             (struct timer){.kind = kind, .value = value, .cpu = env ? cpu_of(env) : NULL, .deadline = NONE};
     }
-    if (!ctx->timer_thread_started && !has_flag(ctx, RADDLE_FLAG_ICOUNT))
-        ctx->timer_thread_started = pthread_create(&ctx->timer_thread, NULL, timer_thread, ctx) == 0;
-    if (!ctx->timer_thread_started && !has_flag(ctx, RADDLE_FLAG_ICOUNT))
-        number = -1;
+    if (number >= 0 && !ctx->timer_thread_started && !has_flag(ctx, RADDLE_FLAG_ICOUNT)) {
+        failed = pthread_create(&ctx->timer_thread, NULL, timer_thread, ctx);
+        ctx->timer_thread_started = !failed;
+        if (failed)
+            number = -1;
+    }
     pthread_mutex_unlock(&ctx->timer_lock);
+    if (number < 0)
+        errno = failed;
     return number;
 }
 
