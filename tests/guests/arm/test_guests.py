@@ -37,7 +37,7 @@ CONTROLS_NEED_MULTI = {"store-buffering-control"}
 
 def run_on_peer(elf: Path, cpus: int, thread: str, limit: float = 120) -> list[str]:
     """Run a guest until it powers off, for at most ``limit`` seconds; return its lines."""
-    machine = ["-M", "virt", "-cpu", "cortex-a15", "-m", "256M", "-nographic", "-no-reboot"]
+    machine = ["-M", "virt", "-cpu", "cortex-a15", "-m", "256M", "-nographic", "-no-reboot", "-nic", "none"]
     command = ["qemu-system-arm", *machine, "-smp", str(cpus), "-accel", f"tcg,thread={thread}", "-kernel", str(elf)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit, check=True)
     return done.stdout.splitlines()

@@ -88,6 +88,7 @@ class Peer:
         path = directory / "gdb"
         self._process = subprocess.Popen(
             ["qemu-system-arm", "-M", "virt", "-cpu", "cortex-a15", "-m", str(MEMORY >> 20), "-display", "none"]
+            + ["-nic", "none"]
             + ["-serial", "null", "-monitor", "none", "-no-reboot", "-accel", "tcg,thread=single", "-S"]
             + ["-chardev", f"socket,id=gdb,path={path},server=on,wait=off", "-gdb", "chardev:gdb", "-kernel", str(elf)]
         )

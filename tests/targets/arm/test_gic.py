@@ -2,54 +2,43 @@
 """GICv2: rules of acknowledging, priorities, preemption, SGIs, banking; and register by register against QEMU's."""
 
 import random
-import subprocess
 
 import pytest
-from tests.targets.arm.interrupt_lines import Lines
-
-from raddle.memory import AddressSpace
-from raddle_target_arm.devices.gic import IRQ, Gic
-
-CTLR, TYPER, IGROUPR, ISENABLER, ICENABLER = 0x000, 0x004, 0x080, 0x100, 0x180
-ISPENDR, ICPENDR, ISACTIVER, ICACTIVER = 0x200, 0x280, 0x300, 0x380
-IPRIORITYR, ITARGETSR, ICFGR, SGIR, CPENDSGIR, SPENDSGIR = 0x400, 0x800, 0xC00, 0xF00, 0xF10, 0xF20
-C_CTLR, PMR, BPR, IAR, EOIR, RPR, HPPIR, APR, IIDR, DIR = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x14, 0x18, 0xD0, 0xFC, 0x1000
-SPURIOUS = 1023
-
-
-class Rig:
-    """A controller that is on, with its CPU interfaces on and everything let through."""
-
-    def __init__(self, cpus):
-        self.space = AddressSpace()
-        self.gic = Gic(cpus, self.space)
-        self.cpus = [Lines() for _ in range(cpus)]
-        self.gic.connect(self.cpus)
-        self.d(CTLR, 1)
-        for cpu in range(cpus):
-            self.c(C_CTLR, 1, cpu)
-            self.c(PMR, 0xF0, cpu)
-
-    def d(self, offset, value=None, cpu=0, size=4):
-        self.space.initiator = cpu
-        if value is None:
-            return self.gic.distributor.read(offset, size)
-        return self.gic.distributor.write(offset, size, value)
-
-    def c(self, offset, value=None, cpu=0):
-        self.space.initiator = cpu
-        if value is None:
-            return self.gic.interface.read(offset, 4)
-        return self.gic.interface.write(offset, 4, value)
-
-    def enable(self, interrupt, priority=0xA0, targets=1, cpu=0):
-        self.d(ISENABLER + 4 * (interrupt // 32), 1 << interrupt % 32, cpu)
-        self.d(IPRIORITYR + interrupt, priority, cpu, size=1)
-        if interrupt >= 32:
-            self.d(ITARGETSR + interrupt, targets, size=1)
-
-    def asserted(self):
-        return [cpu.lines & IRQ for cpu in self.cpus]
+from tests.targets.arm.gic_rig import (
+    ABPR,
+    APR,
+    BPR,
+    C_CTLR,
+    CPENDSGIR,
+    CTLR,
+    DIR,
+    DISTRIBUTOR,
+    EOIR,
+    HPPIR,
+    IAR,
+    ICACTIVER,
+    ICENABLER,
+    ICFGR,
+    ICPENDR,
+    IGROUPR,
+    IIDR,
+    INTERFACE,
+    IPRIORITYR,
+    ISACTIVER,
+    ISENABLER,
+    ISPENDR,
+    ITARGETSR,
+    NSAPR,
+    PMR,
+    RPR,
+    SGIR,
+    SPENDSGIR,
+    SPURIOUS,
+    TYPER,
+    Pair,
+    Peer,
+    Rig,
+)
 
 
 @pytest.fixture
@@ -63,6 +52,7 @@ def test_identity(rig):
     assert rig.d(0xFE8) == 0x2B
     assert rig.c(IIDR) == 0x0002_043B
     assert rig.d(IGROUPR) == 0
+    assert rig.c(ABPR) == 1
 
 
 def test_level_interrupt_stays_until_its_line_falls(rig):
@@ -287,88 +277,12 @@ def test_reset_keeps_the_input_lines(rig):
 
 # --- against QEMU -----------------------------------------------------------------------------------------------
 
-DISTRIBUTOR, INTERFACE = 0x0800_0000, 0x0801_0000
-WIDTH = {1: "b", 2: "w", 4: "l"}
-
-
-class Peer:
-    """QEMU's controller with one CPU, by its test protocol; the CPU does not run."""
-
-    def __init__(self):
-        self.process = subprocess.Popen(
-            ["qemu-system-arm", "-M", "virt", "-cpu", "cortex-a15", "-display", "none", "-serial", "none"]
-            + ["-monitor", "none", "-qtest", "stdio", "-qtest-log", "none", "-S"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-
-    def command(self, text):
-        self.process.stdin.write(text + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        assert line.startswith("OK"), line
-        return line.split()
-
-    def read(self, address, size):
-        return int(self.command(f"read{WIDTH[size]} {address:#x}")[1], 16)
-
-    def write(self, address, size, value):
-        self.command(f"write{WIDTH[size]} {address:#x} {value:#x}")
-
 
 @pytest.fixture(scope="module")
 def peer():
     peer = Peer()
     yield peer
-    peer.process.kill()
-    peer.process.wait()
-    peer.process.stdin.close()
-    peer.process.stdout.close()
-
-
-class Pair:
-    """The same accesses on both, which must give the same."""
-
-    def __init__(self, peer):
-        self.peer = peer
-        self.gic = Gic(1, AddressSpace())
-        self.history = []
-
-    def ours(self, address):
-        if address < INTERFACE:
-            return self.gic.distributor, address - DISTRIBUTOR
-        return self.gic.interface, address - INTERFACE
-
-    def write(self, address, value, size=4):
-        self.history.append(f"write {address:#x} {value:#x}")
-        device, offset = self.ours(address)
-        device.write(offset, size, value)
-        self.peer.write(address, size, value)
-
-    def read(self, address, size=4):
-        device, offset = self.ours(address)
-        mine, theirs = device.read(offset, size), self.peer.read(address, size)
-        self.history.append(f"read {address:#x}: {mine:#x}")
-        assert mine == theirs, f"{address:#x}: QEMU has {theirs:#x}, after {self.history[-30:]}"
-        return mine
-
-    def clean(self):
-        """Bring both into the same state, whatever was done to the peer before."""
-        for address, value in ((DISTRIBUTOR + CTLR, 0), (INTERFACE + C_CTLR, 0), (INTERFACE + BPR, 0)):
-            self.write(address, value)
-        for n in range(4):
-            self.write(INTERFACE + APR + 4 * n, 0)
-        for word in range(9):
-            for register in (ICENABLER, ICPENDR, ICACTIVER):
-                self.write(DISTRIBUTOR + register + 4 * word, 0xFFFF_FFFF)
-        for n in range(4):
-            self.write(DISTRIBUTOR + CPENDSGIR + 4 * n, 0x0101_0101)
-        for n in range(72):
-            self.write(DISTRIBUTOR + IPRIORITYR + 4 * n, 0)
-        for n in range(1, 18):
-            self.write(DISTRIBUTOR + ICFGR + 4 * n, 0)
+    peer.close()
 
 
 @pytest.mark.peer("qemu-system-arm")
@@ -377,7 +291,7 @@ def test_registers_after_reset_agree(peer):
     pair.clean()
     for offset in range(0, 0x1000, 4):
         pair.read(DISTRIBUTOR + offset)
-    for offset in (C_CTLR, BPR, RPR, HPPIR, APR, APR + 12, IIDR):
+    for offset in (C_CTLR, BPR, ABPR, RPR, HPPIR, APR, APR + 12, NSAPR, NSAPR + 12, IIDR):
         pair.read(INTERFACE + offset)
 
 

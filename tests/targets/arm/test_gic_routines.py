@@ -22,14 +22,15 @@ from raddle.runtime.helpers import NUMBER
 from raddle.threads.engine import Engine
 from raddle_target_arm.boards.virt import Virt
 from raddle_target_arm.devices import gic_routines
-from raddle_target_arm.devices.gic import IRQ, Gic
+from raddle_target_arm.devices.gic import FIQ, IRQ, Gic
 from raddle_target_arm.frontend import FRONT_END
 
 DISTRIBUTOR, INTERFACE = 0x0800_0000, 0x0801_0000
-CTLR, ISENABLER, ISPENDR, ISACTIVER, IPRIORITYR = 0x000, 0x100, 0x200, 0x300, 0x400
+CTLR, IGROUPR, ISENABLER, ISPENDR, ISACTIVER, IPRIORITYR = 0x000, 0x080, 0x100, 0x200, 0x300, 0x400
 ITARGETSR, ICFGR, SGIR, SPENDSGIR = 0x800, 0xC00, 0xF00, 0xF20
 C_CTLR, PMR, BPR, IAR, EOIR, RPR, HPPIR, APR, DIR = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x14, 0x18, 0xD0, 0x1000
-SPURIOUS = 1023
+ABPR, AIAR, AEOIR, AHPPIR, NSAPR = 0x1C, 0x20, 0x24, 0x28, 0xE0
+OTHER_GROUP, SPURIOUS = 1022, 1023
 TIMERS = (30, 27)
 STEPS = 4000
 
@@ -151,18 +152,29 @@ def both(request):
     one.close()
 
 
-def switch_on(both, cpus):
-    both.write(0, DISTRIBUTOR, CTLR, 1)
+GROUP_0, BOTH_GROUPS, EVERYTHING = (1, (1,)), (3, (3, 7, 0xB, 0xF)), (3, (1, 2, 3, 3, 7, 0xB, 0xF, 0x1B, 0x1F, 0x20F))
+"""What a guest may write to the distributor's CTLR and to the interfaces'."""
+
+
+def switch_on(both, random, cpus, groups):
+    distributor, interfaces = groups
+    both.write(0, DISTRIBUTOR, CTLR, distributor)
     for cpu in range(cpus):
-        both.write(cpu, INTERFACE, C_CTLR, 1)
+        both.write(cpu, INTERFACE, C_CTLR, random.choice(interfaces))
         both.write(cpu, INTERFACE, PMR, 0xF0)
 
 
-def power_up(both, random, cpus):
+def power_up(both, random, cpus, groups=GROUP_0):
     """Everything on, as a guest would have it, with priorities that collide and preempt."""
-    switch_on(both, cpus)
+    switch_on(both, random, cpus, groups)
     for word in range(1, 9):
         both.write(0, DISTRIBUTOR, ISENABLER + 4 * word, 0xFFFF_FFFF)
+    if groups is not GROUP_0:
+        for word in range(9):
+            for cpu in range(cpus):
+                both.write(cpu, DISTRIBUTOR, IGROUPR + 4 * word, random.getrandbits(32))
+        for cpu in range(cpus):
+            both.write(cpu, INTERFACE, ABPR, random.getrandbits(3))
     for interrupt in range(32, 288):
         both.write(0, DISTRIBUTOR, IPRIORITYR + interrupt, random.choice((0x00, 0x20, 0x80, 0x88, 0xA0)), 1)
         both.write(0, DISTRIBUTOR, ITARGETSR + interrupt, random.randrange(1, 256), 1)
@@ -177,18 +189,23 @@ def hot(both, random, cpus, taken):
     cpu = random.randrange(cpus)
     match random.randrange(10):
         case 0 | 1 | 2:
-            value = both.read(cpu, INTERFACE, IAR)
-            if value & SPURIOUS != SPURIOUS:
+            value = both.read(cpu, INTERFACE, random.choice((IAR, IAR, AIAR)))
+            if value & SPURIOUS < OTHER_GROUP:
                 taken[cpu].append(value)
                 both.seen["SGI" if value & SPURIOUS < 16 else "PPI" if value & SPURIOUS < 32 else "SPI"] += 1
                 both.seen["preempted"] += len(taken[cpu]) > 1
                 both.seen["source"] += value >> 10 != 0
             both.seen["spurious"] += value == SPURIOUS
+            both.seen["other group"] += value == OTHER_GROUP
         case 3 | 4 | 5:
             if taken[cpu] and random.random() < 0.95:
-                both.write(cpu, INTERFACE, EOIR, taken[cpu].pop(random.choice((-1, -1, -1, 0))))
+                value = taken[cpu].pop(random.choice((-1, -1, -1, 0)))
+                in_group_1 = both.reference.gic.group(cpu, value & SPURIOUS)
+                both.write(cpu, INTERFACE, random.choice((EOIR, AEOIR)) if in_group_1 else EOIR, value)
+                if random.randrange(2):
+                    both.write(cpu, INTERFACE, DIR, value)
             else:
-                both.write(cpu, INTERFACE, EOIR, random.getrandbits(32))
+                both.write(cpu, INTERFACE, random.choice((EOIR, AEOIR)), random.getrandbits(32))
         case 6:
             kind = random.choice((0, 0, 0, 1, 2, 3))
             both.write(cpu, DISTRIBUTOR, SGIR, kind << 24 | random.getrandbits(8) << 16 | random.getrandbits(4))
@@ -198,15 +215,16 @@ def hot(both, random, cpus, taken):
             number, level = random.choice((0, 5, 31, 32, 70, 255)), random.randrange(2)
             both.drive(lambda gic: gic.spi(number), level)
         case _:
-            both.read(cpu, INTERFACE, random.choice((RPR, HPPIR, PMR)))
+            both.read(cpu, INTERFACE, random.choice((RPR, HPPIR, AHPPIR, PMR)))
+    both.seen["FIQ"] += any(lines & FIQ for lines in both.reference.lines())
 
 
 def cold(both, random, cpus):
     """Any access at all, most of them to registers that are there."""
     cpu = random.randrange(cpus)
-    match random.randrange(12):
+    match random.randrange(14):
         case 0:
-            both.write(cpu, INTERFACE, C_CTLR, random.choice((0, 1, 1, 1, 0x201)))
+            both.write(cpu, INTERFACE, C_CTLR, random.choice((0, 1, 1, 1, 0x201, random.getrandbits(10))))
         case 1:
             both.write(cpu, INTERFACE, PMR, random.choice((0, 0x80, 0xF0, 0xFF, random.getrandbits(32))))
         case 2:
@@ -214,7 +232,7 @@ def cold(both, random, cpus):
         case 3:
             both.write(cpu, INTERFACE, DIR, random.randrange(300))
         case 4:
-            both.write(cpu, DISTRIBUTOR, CTLR, random.random() < 0.8)
+            both.write(cpu, DISTRIBUTOR, CTLR, random.choice((0, 1, 1, 2, 3, 3)))
         case 5 | 6:
             array = random.choice((0x100, 0x180, 0x200, 0x280, 0x300, 0x380)) + 4 * random.randrange(9)
             both.write(cpu, DISTRIBUTOR, array, random.getrandbits(32) & random.getrandbits(32))
@@ -225,6 +243,12 @@ def cold(both, random, cpus):
         case 9:
             both.write(cpu, DISTRIBUTOR, SPENDSGIR - 0x10 * random.randrange(2) + random.randrange(16), 0xFF, 1)
         case 10:
+            both.write(cpu, DISTRIBUTOR, IGROUPR + 4 * random.randrange(9), random.getrandbits(32))
+        case 11:
+            register = random.choice((ABPR, APR + 4 * random.randrange(4), NSAPR + 4 * random.randrange(4)))
+            both.write(cpu, INTERFACE, register, random.getrandbits(32) & random.getrandbits(32))
+            both.read(cpu, INTERFACE, register)
+        case 12:
             number, level = random.randrange(16), random.randrange(2)
             both.drive(lambda gic: gic.ppi(cpu, number), level)
         case _:
@@ -235,11 +259,11 @@ def cold(both, random, cpus):
             both.write(cpu, base, offset, random.getrandbits(8 * size), size)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_compiled_routines_follow_the_rules(both, seed):
+@pytest.mark.parametrize("groups", [GROUP_0, BOTH_GROUPS, EVERYTHING], ids=["group0", "both", "everything"])
+def test_compiled_routines_follow_the_rules(both, groups):
     cpus = len(both.compiled.cpus)
-    random = Random(f"{cpus} {seed}")
-    power_up(both, random, cpus)
+    random = Random(f"{cpus} {groups}")
+    power_up(both, random, cpus, groups)
     taken = [[] for _ in range(cpus)]
     for step in range(STEPS):
         if random.random() < 0.1:
@@ -247,15 +271,16 @@ def test_compiled_routines_follow_the_rules(both, seed):
         else:
             hot(both, random, cpus, taken)
         if step % 20 == 19:
-            switch_on(both, cpus)
+            switch_on(both, random, cpus, groups)
         if step % 500 == 499:
             for gic in both.gics:
                 gic.reset()
             both.check("reset")
-            power_up(both, random, cpus)
+            power_up(both, random, cpus, groups)
             taken = [[] for _ in range(cpus)]
-    kinds = ("SGI", "PPI", "SPI", "preempted", "spurious", *(["source"] if cpus > 1 else []))
-    assert all(both.seen[kind] >= 5 for kind in kinds), both.seen
+    kinds = ["SGI", "PPI", "SPI", "preempted", "spurious", *(["source"] if cpus > 1 else [])]
+    kinds += ["FIQ", "other group"] if groups is not GROUP_0 else []
+    assert all(both.seen[kind] >= 3 for kind in kinds), both.seen
 
 
 def test_routines_are_valid_ir():
@@ -267,10 +292,11 @@ def test_routines_are_valid_ir():
         verify(b, routine=True, layout=FRONT_END.state)
 
 
-def test_hot_registers_need_no_python(both):
+@pytest.mark.parametrize("groups", [GROUP_0, BOTH_GROUPS], ids=["group0", "both"])
+def test_hot_registers_need_no_python(both, groups):
     cpus = len(both.compiled.cpus)
     random = Random(cpus)
-    power_up(both, random, cpus)
+    power_up(both, random, cpus, groups)
     before = both.compiled.calls()
     taken = [[] for _ in range(cpus)]
     for _ in range(500):

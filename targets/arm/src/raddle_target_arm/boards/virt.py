@@ -26,7 +26,8 @@ from raddle.memory import PAGE_SIZE
 from raddle_target_arm.attach import attach
 from raddle_target_arm.boot import plan, plan_firmware
 from raddle_target_arm.devices import gic_routines
-from raddle_target_arm.devices.gic import SGIS, Gic
+from raddle_target_arm.devices.gic import Gic
+from raddle_target_arm.devices.gic_layout import SGIS
 
 __all__ = ["Virt"]
 

@@ -2,8 +2,9 @@
 """The interrupt controller's hot registers and its input lines as IR routines: what needs neither Python nor the GIL.
 
 Each routine does on the controller's block of state what the method of raddle_target_arm.devices.gic does that it is
-named after, exactly, under the big lock. Served are 32-bit reads of IAR, RPR, HPPIR and PMR and writes of EOIR, DIR,
-PMR and SGIR; every other access is passed on to the Python registers. IRQ line n is vCPU n's.
+named after, exactly, under the big lock. Served are 32-bit reads of IAR, HPPIR, their aliases, RPR and PMR, and writes
+of EOIR, AEOIR, DIR, PMR and SGIR; every other access is passed on to the Python registers. Interface n's lines are
+vCPU n's.
 """
 
 from __future__ import annotations
@@ -17,35 +18,42 @@ from raddle.ir.builder import Builder, Operand, Value, native, routine
 from raddle.ir.types import Condition, Type
 from raddle.runtime.layout import COMMON
 from raddle.translate.frontend import RoutineBuilder
-from raddle_target_arm.devices.gic import (
+from raddle_target_arm.devices.gic import FIQ, IRQ, Gic
+from raddle_target_arm.devices.gic_layout import (
+    ABPR,
     ACTIVE,
     APR,
     ASSERTED,
     BPR,
     CTLR,
-    CTLR_ENABLE,
+    CTLR_ACKNOWLEDGE,
+    CTLR_COMMON_POINT,
     CTLR_EOI_MODE,
+    CTLR_FIQ,
     DISTRIBUTOR_CTLR,
     EDGE,
     ENABLED,
+    GROUP,
+    GROUP_ENABLES,
     IDLE_PRIORITY,
     INTERFACE,
     INTERFACE_WORDS,
     INTERRUPTS,
-    IRQ,
     LATCHED,
     LEVEL,
     MAX_CPUS,
+    NSAPR,
+    OTHER_GROUP,
     PMR,
     PRIORITY,
     READY,
     READY_SUMMARY,
     READY_WORDS,
+    RUNNING,
     SGI_SOURCES,
     SGIS,
     SPURIOUS,
     TARGETED,
-    Gic,
 )
 from raddle_target_arm.state import argument
 
@@ -53,14 +61,19 @@ __all__ = ["distributor", "drive_private", "interface", "routines"]
 
 # Registers that are served: offsets from the faces' starts.
 PMR_OFFSET, IAR_OFFSET, EOIR_OFFSET, RPR_OFFSET, HPPIR_OFFSET, DIR_OFFSET = 0x04, 0x0C, 0x10, 0x14, 0x18, 0x1000
+AIAR_OFFSET, AEOIR_OFFSET, AHPPIR_OFFSET = 0x20, 0x24, 0x28
 SGIR_OFFSET: Final = 0xF00
 
 READ_WORD: Final = 4
 WRITE_WORD: Final = WRITE | 4
 """The second argument of a region's routine for accesses of 32 bits."""
 
-NOTHING: Final = SPURIOUS | 0x100 << 16
-"""What `gic_forwarded` and `gic_to_take` answer for none: the interrupt, and from bit 16 on its priority."""
+NUMBER_MASK: Final = 0x3FF
+PRIORITY_AT, PRIORITY_BITS, GROUP_AT = 16, 9, 28
+NOTHING: Final = SPURIOUS | 0x100 << PRIORITY_AT
+"""What `gic_forwarded` and `gic_to_take` answer for none: the interrupt's number, its priority from PRIORITY_AT on, and
+its group in bit GROUP_AT.
+"""
 
 WORD, BYTE = 4, 1
 
@@ -150,9 +163,44 @@ class _Code:
         """Where a register of a CPU's interface is, for `load` and `store`."""
         return INTERFACE + WORD * number, self.b.mul(cpu, INTERFACE_WORDS)
 
-    def group_mask(self, cpu: Value) -> Value:
+    def number(self, taken: Value) -> Value:
+        """Of what `gic_to_take` answers."""
+        return self.b.and_(taken, NUMBER_MASK)
+
+    def priority(self, taken: Value) -> Value:
+        return self.b.extract(taken, PRIORITY_AT, PRIORITY_BITS)
+
+    def in_group_1(self, taken: Value) -> Value:
+        """I1"""
+        return self.b.ne(self.b.and_(taken, 1 << GROUP_AT), 0)
+
+    def group(self, cpu: Value, interrupt: Value) -> Value:
+        """The group, 0 or 1, of an interrupt of a CPU."""
         b = self.b
-        return b.and_(b.shl(b.const(0xFF, Type.I32), b.add(self.load(*self.register(cpu, BPR)), 1)), 0xFF)
+        return b.and_(b.shr(self.load(GROUP, self.place(cpu, interrupt)), b.and_(interrupt, 31)), 1)
+
+    def group_priority(self, cpu: Value, taken: Value) -> Value:
+        """The bits of its priority that decide about preemption."""
+        b = self.b
+        shift = b.local(Type.I32, b.add(self.load(*self.register(cpu, BPR)), 1), "shift")
+        with b.if_(self.in_group_1(taken)):
+            common = b.and_(self.load(*self.register(cpu, CTLR)), CTLR_COMMON_POINT)
+            with b.if_(b.eq(common, 0)):
+                b.assign(shift, self.load(*self.register(cpu, ABPR)))
+        mask = b.and_(b.shl(b.const(0xFF, Type.I32), b.read(shift)), 0xFF)
+        return b.and_(self.priority(taken), mask)
+
+    def answer_unless_visible(self, cpu: Value, taken: Value, alias: Value) -> None:
+        """Return 1022 or 1023 from the routine where IAR and HPPIR, or the alias, do not show the interrupt."""
+        b = self.b
+        with b.if_(b.eq(taken, NOTHING)):
+            self.answer(SPURIOUS)
+        with b.if_(b.ne(alias, 0)), b.if_(b.not_(self.in_group_1(taken))):
+            self.answer(SPURIOUS)
+        with b.if_(b.and_(b.eq(alias, 0), self.in_group_1(taken))):
+            acknowledges = b.and_(self.load(*self.register(cpu, CTLR)), CTLR_ACKNOWLEDGE)
+            with b.if_(b.eq(acknowledges, 0)):
+                self.answer(OTHER_GROUP)
 
     def place(self, cpu: Value, interrupt: Value) -> Value:
         """The word of the bit arrays that an interrupt of a CPU is in."""
@@ -187,55 +235,53 @@ def _best(c: _Code) -> None:
     c.answer(b.read(best))
 
 
-def _running_priority(c: _Code) -> None:
-    """Routine(cpu) -> the group priority of the most urgent active interrupt, or 0xFF."""
-    b = c.b
-    cpu = argument(b, 0)
-    for n in range(4):
-        bits = c.load(*c.register(cpu, APR + n))
-        with b.if_(b.ne(bits, 0)):
-            c.answer(b.add(b.shl(c.lowest(bits), 1), 64 * n))
-    c.answer(IDLE_PRIORITY)
-
-
 def _forwarded(c: _Code) -> None:
-    """Routine(cpu) -> the interrupt that the CPU's interface lets through | its priority << 16."""
+    """Routine(cpu) -> the interrupt that is forwarded, as NOTHING says."""
     b = c.b
     cpu = argument(b, 0)
     with b.if_(b.eq(c.load(READY_SUMMARY, cpu), 0)):
         c.answer(NOTHING)
-    enabled = b.and_(c.load(*c.register(cpu, CTLR)), c.load(DISTRIBUTOR_CTLR))
-    with b.if_(b.eq(b.and_(enabled, CTLR_ENABLE), 0)):
+    enables = b.and_(b.and_(c.load(*c.register(cpu, CTLR)), c.load(DISTRIBUTOR_CTLR)), GROUP_ENABLES)
+    with b.if_(b.eq(enables, 0)):
         c.answer(NOTHING)
     best = c.call("gic_best", cpu)
-    allowed = b.icmp(Condition.ULT, b.shr(best, 16), c.load(*c.register(cpu, PMR)))
-    c.answer(b.select(allowed, best, NOTHING))
+    group = c.group(cpu, c.number(best))
+    allowed = b.icmp(Condition.ULT, c.priority(best), c.load(*c.register(cpu, PMR)))
+    forwards = b.and_(allowed, b.bit(enables, group))
+    c.answer(b.select(forwards, b.or_(best, b.shl(group, GROUP_AT)), NOTHING))
 
 
 def _to_take(c: _Code) -> None:
-    """Routine(cpu) -> the interrupt that the CPU's IRQ line stands for | its priority << 16."""
+    """Routine(cpu) -> the interrupt that the CPU's lines stand for, as NOTHING says."""
     b = c.b
     cpu = argument(b, 0)
     forwarded = c.call("gic_forwarded", cpu)
     with b.if_(b.eq(forwarded, NOTHING)):
         c.answer(NOTHING)
-    running = c.call("gic_running_priority", cpu)
-    group = b.and_(b.shr(forwarded, 16), c.group_mask(cpu))
-    preempts = b.or_(b.eq(running, IDLE_PRIORITY), b.icmp(Condition.ULT, group, running))
+    running = c.load(RUNNING, cpu)
+    with b.if_(b.eq(running, IDLE_PRIORITY)):
+        c.answer(forwarded)
+    preempts = b.icmp(Condition.ULT, c.group_priority(cpu, forwarded), running)
     c.answer(b.select(preempts, forwarded, NOTHING))
 
 
 def _update_cpu(c: _Code) -> None:
-    """Routine(cpu): set a CPU's IRQ line to what follows from the state."""
+    """Routine(cpu): set a CPU's lines to what follows from the state."""
     b = c.b
     cpu = argument(b, 0)
-    wanted = b.zext(b.ne(c.call("gic_to_take", cpu), NOTHING), Type.I32)
-    with b.if_(b.ne(wanted, c.load(ASSERTED, cpu))):
-        c.store(ASSERTED, cpu, wanted)
-        with b.if_(b.ne(wanted, 0)):
-            b.call(native("interrupt_set"), cpu, b.const(IRQ, Type.I32))
-            b.ret()
-        b.call(native("interrupt_clear"), cpu, b.const(IRQ, Type.I32))
+    taken = c.call("gic_to_take", cpu)
+    wanted = b.local(Type.I32, 0, "wanted")
+    with b.if_(b.ne(taken, NOTHING)):
+        by_fiq = b.ne(b.and_(c.load(*c.register(cpu, CTLR)), CTLR_FIQ), 0)
+        b.assign(wanted, b.select(b.and_(by_fiq, b.not_(c.in_group_1(taken))), FIQ, b.const(IRQ, Type.I32)))
+    asserted = c.load(ASSERTED, cpu)
+    with b.if_(b.eq(b.read(wanted), asserted)):
+        b.ret()
+    c.store(ASSERTED, cpu, b.read(wanted))
+    with b.if_(b.ne(asserted, 0)):
+        b.call(native("interrupt_clear"), cpu, asserted)
+    with b.if_(b.ne(b.read(wanted), 0)):
+        b.call(native("interrupt_set"), cpu, b.read(wanted))
     b.ret()
 
 
@@ -255,7 +301,7 @@ def _set_ready(c: _Code) -> None:
 
 
 def _refresh(c: _Code) -> None:
-    """Routine(index): bring READY and the IRQ lines up to date after a word of the bit arrays has changed."""
+    """Routine(index): bring READY and the CPUs' lines up to date after a word of the bit arrays has changed."""
     b = c.b
     index = argument(b, 0)
     pending = b.or_(c.load(LATCHED, index), b.and_(c.load(LEVEL, index), b.not_(c.load(EDGE, index))))
@@ -286,13 +332,12 @@ def _drive(c: _Code) -> None:
 
 
 def _acknowledge(c: _Code) -> None:
-    """Routine(cpu) -> what IAR reads."""
+    """Routine(cpu, alias) -> what IAR, or AIAR, reads."""
     b = c.b
-    cpu = argument(b, 0)
+    cpu, alias = argument(b, 0), argument(b, 1)
     taken = c.call("gic_to_take", cpu)
-    with b.if_(b.eq(taken, NOTHING)):
-        c.answer(SPURIOUS)
-    interrupt, priority = b.and_(taken, 0xFFFF), b.shr(taken, 16)
+    c.answer_unless_visible(cpu, taken, alias)
+    interrupt = c.number(taken)
     index, bit = c.place(cpu, interrupt), c.one(interrupt)
     source = b.local(Type.I32, 0, "source")
     rest = b.local(Type.I32, 0, "rest")
@@ -305,9 +350,14 @@ def _acknowledge(c: _Code) -> None:
     with b.if_(b.eq(b.read(rest), 0)):
         c.clear_bits(LATCHED, index, bit)
     c.set_bits(ACTIVE, index, bit)
-    level = b.shr(b.and_(priority, c.group_mask(cpu)), 1)
+    running = c.group_priority(cpu, taken)
+    active = b.local(Type.I32, 0, "active")
+    with b.if_(c.in_group_1(taken)):
+        b.assign(active, b.const(NSAPR - APR, Type.I32))
     offset, registers = c.register(cpu, APR)
-    c.set_bits(offset, b.add(registers, b.shr(level, 5)), c.one(level))
+    word = b.add(b.add(registers, b.shr(running, 6)), b.read(active))
+    c.set_bits(offset, word, c.one(b.shr(running, 1)))
+    c.store(RUNNING, cpu, running)
     c.call("gic_refresh", index)
     c.answer(b.or_(interrupt, b.shl(b.read(source), 10)))
 
@@ -322,25 +372,59 @@ def _clear_active(c: _Code) -> None:
     b.ret()
 
 
-def _end(c: _Code) -> None:
-    """Routine(cpu, interrupt): what writing EOIR does."""
+def _update_running(c: _Code) -> None:
+    """Routine(cpu): bring the running priority up to date after APR or NSAPR has changed."""
     b = c.b
-    cpu, interrupt = argument(b, 0), argument(b, 1)
+    cpu = argument(b, 0)
+    for n in range(4):
+        bits = b.or_(c.load(*c.register(cpu, APR + n)), c.load(*c.register(cpu, NSAPR + n)))
+        with b.if_(b.ne(bits, 0)):
+            c.store(RUNNING, cpu, b.add(b.shl(c.lowest(bits), 1), 64 * n))
+            b.ret()
+    c.store(RUNNING, cpu, b.const(IDLE_PRIORITY, Type.I32))
+    b.ret()
+
+
+def _end(c: _Code) -> None:
+    """Routine(cpu, interrupt, alias): what writing EOIR, or AEOIR, does."""
+    b = c.b
+    cpu, interrupt, alias = (argument(b, n) for n in range(3))
     with b.if_(b.icmp(Condition.UGE, interrupt, INTERRUPTS)):
         b.ret()
+    with b.if_(b.eq(c.load(RUNNING, cpu), IDLE_PRIORITY)):
+        b.ret()  # nothing is active on this CPU
+    group = c.group(cpu, interrupt)
+    with b.if_(b.and_(b.ne(alias, 0), b.eq(group, 0))):
+        b.ret()
     dropped = b.label("dropped")
+    offset, registers = c.register(cpu, APR)
+    first = b.add(registers, b.mul(group, NSAPR - APR))
     for n in range(4):
-        place = c.register(cpu, APR + n)
-        bits = c.load(*place)
+        place = b.add(first, n)
+        bits = c.load(offset, place)
         with b.if_(b.ne(bits, 0)):
-            c.store(*place, c.without_lowest(bits))
+            c.store(offset, place, c.without_lowest(bits))
             b.br(dropped)
-    b.ret()  # nothing is active on this CPU
+    b.br(dropped)
     b.bind(dropped)
+    c.call("gic_update_running", cpu)
     with b.if_(b.eq(b.and_(c.load(*c.register(cpu, CTLR)), CTLR_EOI_MODE), 0)):
         c.call("gic_clear_active", cpu, interrupt)
     c.call("gic_update_cpu", cpu)
     b.ret()
+
+
+def _pending(c: _Code) -> None:
+    """Routine(cpu, alias) -> what HPPIR, or AHPPIR, reads."""
+    b = c.b
+    cpu, alias = argument(b, 0), argument(b, 1)
+    forwarded = c.call("gic_forwarded", cpu)
+    c.answer_unless_visible(cpu, forwarded, alias)
+    interrupt = c.number(forwarded)
+    with b.if_(b.icmp(Condition.UGE, interrupt, SGIS)):
+        c.answer(interrupt)
+    sources = c.load_byte(SGI_SOURCES, b.add(b.mul(cpu, SGIS), interrupt))
+    c.answer(b.or_(interrupt, b.shl(c.lowest(sources), 10)))
 
 
 def _deactivate(c: _Code) -> None:
@@ -370,7 +454,6 @@ def _send(c: _Code) -> None:
 
 _RULES: Final[Mapping[str, _Body]] = {
     "gic_best": _best,
-    "gic_running_priority": _running_priority,
     "gic_forwarded": _forwarded,
     "gic_to_take": _to_take,
     "gic_update_cpu": _update_cpu,
@@ -379,7 +462,9 @@ _RULES: Final[Mapping[str, _Body]] = {
     "gic_drive": _drive,
     "gic_acknowledge": _acknowledge,
     "gic_clear_active": _clear_active,
+    "gic_update_running": _update_running,
     "gic_end": _end,
+    "gic_pending": _pending,
     "gic_deactivate": _deactivate,
     "gic_send": _send,
 }
@@ -423,14 +508,21 @@ def _interface(c: _Code) -> None:
     access = _Access(b)
     cpu = access.cpu
     with access.serve(READ_WORD, IAR_OFFSET):
-        c.answer(c.call("gic_acknowledge", cpu))
+        c.answer(c.call("gic_acknowledge", cpu, 0))
     with access.serve(WRITE_WORD, EOIR_OFFSET):
-        c.call("gic_end", cpu, b.and_(access.value, 0x3FF))
+        c.call("gic_end", cpu, b.and_(access.value, NUMBER_MASK), 0)
+        c.answer(0)
+    with access.serve(READ_WORD, AIAR_OFFSET):
+        c.answer(c.call("gic_acknowledge", cpu, 1))
+    with access.serve(WRITE_WORD, AEOIR_OFFSET):
+        c.call("gic_end", cpu, b.and_(access.value, NUMBER_MASK), 1)
         c.answer(0)
     with access.serve(READ_WORD, RPR_OFFSET):
-        c.answer(c.call("gic_running_priority", cpu))
+        c.answer(c.load(RUNNING, cpu))
     with access.serve(READ_WORD, HPPIR_OFFSET):
-        _answer_hppir(c, cpu)
+        c.answer(c.call("gic_pending", cpu, 0))
+    with access.serve(READ_WORD, AHPPIR_OFFSET):
+        c.answer(c.call("gic_pending", cpu, 1))
     with access.serve(READ_WORD, PMR_OFFSET):
         c.answer(c.load(*c.register(cpu, PMR)))
     with access.serve(WRITE_WORD, PMR_OFFSET):
@@ -438,18 +530,9 @@ def _interface(c: _Code) -> None:
         c.call("gic_update_cpu", cpu)
         c.answer(0)
     with access.serve(WRITE_WORD, DIR_OFFSET):
-        c.call("gic_deactivate", cpu, b.and_(access.value, 0x3FF))
+        c.call("gic_deactivate", cpu, b.and_(access.value, NUMBER_MASK))
         c.answer(0)
     access.pass_on()
-
-
-def _answer_hppir(c: _Code, cpu: Value) -> None:
-    b = c.b
-    interrupt = b.and_(c.call("gic_forwarded", cpu), 0xFFFF)
-    with b.if_(b.icmp(Condition.UGE, interrupt, SGIS)):
-        c.answer(interrupt)
-    sources = c.load_byte(SGI_SOURCES, b.add(b.mul(cpu, SGIS), interrupt))
-    c.answer(b.or_(interrupt, b.shl(c.lowest(sources), 10)))
 
 
 def _distributor(c: _Code) -> None:
