@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from raddle.errors import machine_closed
 from raddle.ir.types import Type
 from raddle.runtime._native import ffi, lib
-from raddle.runtime.layout import COMMON
+from raddle.runtime.layout import COMMON, SHARED
 
 if TYPE_CHECKING:
     from raddle.threads.engine import Engine
@@ -89,6 +89,9 @@ class VCpu:
     def __setitem__(self, name: str, value: int) -> None:
         field = self.engine.frontend.state.fields.get(name) or COMMON[name]
         mask = (1 << (8 * field.type.size)) - 1
+        if name in SHARED:
+            lib.raddle_field_store(self.env, field.offset, value & mask)
+            return
         ffi.cast(_POINTERS[field.type], ffi.cast("char *", self.env) + field.offset)[0] = value & mask
 
     @property

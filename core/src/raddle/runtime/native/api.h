@@ -90,6 +90,7 @@ void raddle_context_free(raddle_context *context); /* frees its vCPUs too; no th
 int raddle_code_is_dual(raddle_context *context);
 
 void *raddle_cpu_new(raddle_context *context, uint32_t index, uint32_t state_size); /* NULL when out of memory */
+void raddle_field_store(void *env, int32_t offset, uint32_t value); /* atomically; of the header, from env on */
 void *raddle_cpu_header(void *env);                                                 /* struct raddle_cpu_header * */
 
 void raddle_set_enter(raddle_context *context, void *enter);

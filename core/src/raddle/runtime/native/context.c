@@ -118,6 +118,11 @@ void *raddle_cpu_header(void *env)
     return header_of(env);
 }
 
+void raddle_field_store(void *env, int32_t offset, uint32_t value)
+{
+    STORE(*(uint32_t *)((char *)env + offset), value);
+}
+
 void raddle_set_enter(raddle_context *ctx, void *enter)
 {
     ctx->enter = (raddle_enter_function)(uintptr_t)enter;
