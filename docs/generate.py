@@ -72,8 +72,9 @@ LAYERS = (
         "memory, devices, consoles, loaders, device trees, interrupt controller",
         tuple(
             f"tests/core/test_{name}.py"
-            for name in ("chardev", "devices", "devicetree", "files", "layout", "loaders", "memory")
+            for name in ("cfi_flash", "chardev", "devices", "devicetree", "files", "layout", "loaders", "memory")
         )
+        + tuple(f"tests/core/test_{name}.py" for name in ("pl011_receive", "virtio_mmio"))
         + tuple(f"tests/targets/*/test_{name}*.py" for name in ("gic", "uart", "virt")),
     ),
     Layer(

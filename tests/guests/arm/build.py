@@ -108,6 +108,8 @@ GUESTS = {
     "endless-sleep": Guest(("endless/endless.c",), ("-DSLEEP",)),
     "stray-pc": Guest(("endless/endless.c",), ("-DSTRAY_PC",)),
     "stray-undefined": Guest(("endless/endless.c",), ("-DSTRAY_UNDEFINED",)),
+    "gic-groups": Guest(("devices/gic_groups.c",)),
+    "gic-groups-alias": Guest(("devices/gic_groups.c",), ("-DALIAS",)),
     "uart-receive": Guest(("devices/uart_receive.c",)),
     "virtio-probe": Guest(("devices/virtio_probe.c",)),
     "demo": Guest(("../../../targets/arm/guest-src/demo/demo.c",), prebuilt=ARM_PACKAGE / "src/raddle_target_arm/demo"),

@@ -46,6 +46,14 @@ def test_a_probe_of_virtio_slots_finds_no_device(mode: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["gic-groups", "gic-groups-alias"])
+def test_interrupts_of_both_groups_come(name: str, mode: dict[str, str]) -> None:
+    with machine(name, **mode) as one:
+        one.start()
+        assert verdict(one) == f"PASS {name} last=6"
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_uart_interrupt_is_not_lost_when_it_is_cleared_late(mode: dict[str, str]) -> None:
     with machine("uart-receive", **mode) as one:
         one.start()

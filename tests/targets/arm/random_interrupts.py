@@ -3,13 +3,16 @@
 Raddle.
 
 A guest is a row of *trials* on one CPU, with the MMU off. Each writes or reads a register of the distributor or of the
-CPU interface, sends itself an interrupt, unmasks or masks IRQs, acknowledges, or ends what was acknowledged last, and
-then logs what it read with the running priority and the interrupt that is pending. The IRQ handler logs each interrupt
-that it takes and ends it, or leaves it active for a trial to come, so that others preempt it.
+CPU interface, sends itself an interrupt, unmasks or masks IRQs and FIQs, acknowledges, or ends what was acknowledged
+last, and then logs what it read with the running priority and the interrupt that is pending. The handler of IRQs and
+FIQs logs each interrupt that it takes and ends it, or leaves it active for a trial to come, so that others preempt it;
+one of group 1 that IAR does not show it takes after setting AckCtl. Every other guest uses both groups.
 
 Interrupts come from software (SGIR, ISPENDR), and from the physical and the virtual timer (ARM DDI 0406C.d, B8.1),
 whose deadlines have passed or are far away, so that time does not count. What is not used is UNPREDICTABLE, or
-IMPLEMENTATION DEFINED, or about groups of interrupts, which Raddle's controller has not.
+IMPLEMENTATION DEFINED, or about the registers of group 1 alone (AIAR, AEOIR, AHPPIR), which QEMU has not. What QEMU
+does otherwise with groups is kept away from where it shows: it says 1022 where no priority suffices, acknowledges
+though the group is disabled, and compares whole priorities with a running priority of the other group's binary point.
 """
 
 from __future__ import annotations
@@ -30,15 +33,18 @@ WORDS: Final = 3
 """The interrupts used are those of so many words of the bit registers: 16 SGIs, 16 PPIs, 64 SPIs."""
 SGIS: Final = 16
 
-CTLR, ISENABLER, ICENABLER, ISPENDR, ICPENDR = 0x000, 0x100, 0x180, 0x200, 0x280
+CTLR, IGROUPR, ISENABLER, ICENABLER, ISPENDR, ICPENDR = 0x000, 0x080, 0x100, 0x180, 0x200, 0x280
 ISACTIVER, ICACTIVER, IPRIORITYR, ITARGETSR, ICFGR = 0x300, 0x380, 0x400, 0x800, 0xC00
 SGIR, CPENDSGIR, SPENDSGIR = 0xF00, 0xF10, 0xF20
 """Of the distributor (4.3)."""
 BIT_REGISTERS: Final = (ISENABLER, ICENABLER, ISPENDR, ICPENDR, ISACTIVER, ICACTIVER)
 
 PMR, BPR, IAR, EOIR, RPR, HPPIR, DIR = 0x04, 0x08, 0x0C, 0x10, 0x14, 0x18, 0x1000
+ABPR, APR, NSAPR = 0x1C, 0xD0, 0xE0
 """Of the CPU interface (4.4)."""
-ENABLE, EOI_MODE = 1 << 0, 1 << 9
+ENABLE, BOTH, EOI_MODE = 1 << 0, 3, 1 << 9
+ACKNOWLEDGE, BY_FIQ, COMMON_POINT = 1 << 2, 1 << 3, 1 << 4
+OTHER_GROUP: Final = 1022
 
 CNTP_CTL, CNTP_TVAL, CNTV_CTL, CNTV_TVAL = (14, 0, 2, 1), (14, 0, 2, 0), (14, 0, 3, 1), (14, 0, 3, 0)
 CNTP_CVAL, CNTV_CVAL = 0xEC42_1F2E, 0xEC42_1F3E  # mcrr p15, 2 or 3, r1, r2, c14
@@ -47,11 +53,14 @@ TIMER_INTERRUPTS: Final = (30, 27)
 MASKED: Final = 3
 """A timer's CTL: on, without an interrupt."""
 
-# r4, r5: the handler's, r7: bottom of the stack of active interrupts, r8: distributor, r9: CPU interface, r10: whether
-# the handler leaves interrupts active, r11: where to log, r12: top of the stack.
+# r3: a trial's, r4, r5: the handler's, r7: bottom of the stack of active interrupts, r8: distributor, r9: interface,
+# r10: whether the handler leaves interrupts active, r11: where to log, r12: top of the stack.
 LOG_R2, LOG_R4, LOG_R5, LOG_R6 = 0xE48B_2004, 0xE48B_4004, 0xE48B_5004, 0xE48B_6004  # str rN, [r11], #4
 PUSH_R4, PUSH_R6, POP_R6 = 0xE48C_4004, 0xE48C_6004, 0xE53C_6004  # str rN, [r12], #4; ldr r6, [r12, #-4]!
-CPSIE_I, CPSID_I = 0xF108_0080, 0xF10C_0080
+CPSIE: Final = (0xF108_00C0, 0xF108_00C0, 0xF108_0080, 0xF108_0040)
+CPSID_IF, CPSID_I, CPSID_F = 0xF10C_00C0, 0xF10C_0080, 0xF10C_0040
+MODE_IRQ: Final = 0x12
+HANDLER_STACK: Final = 0x4110_0000
 NEXT: Final = 0xEAFF_FFFF
 """A branch to the next instruction: interrupts are looked for at blocks' starts."""
 
@@ -74,9 +83,28 @@ def unless_equal(word: int) -> int:
     return word & 0x0FFF_FFFF | 0x1000_0000
 
 
+def compare(register: int, value: int, scratch: int) -> list[int]:
+    """cmp register, #value"""
+    return [*movw(scratch, value), 0xE150_0000 | register << 16 | scratch]
+
+
+ENTRIES: Final = (
+    # IRQ: sub lr, lr, #4; srsdb sp!, #irq; cpsid if; mov r5, #0; b HANDLER
+    *(0xE24E_E004, 0xF96D_0500 | MODE_IRQ, CPSID_IF, 0xE3A0_5000, 0xEA00_0003),
+    # FIQ, which goes on with IRQ mode's registers: sub lr, lr, #4; srsdb sp!, #irq; cpsid if, #irq; mov r5, #1
+    *(0xE24E_E004, 0xF96D_0500 | MODE_IRQ, 0xF10E_00C0 | MODE_IRQ, 0xE3A0_5001),
+)
+FIQ_ENTRY: Final = 5
 HANDLER: Final = (
+    LOG_R5,
     load(4, 9, IAR),
     LOG_R4,
+    *compare(4, OTHER_GROUP, 5),
+    if_equal(load(5, 9, CTLR)),
+    if_equal(0xE385_5000 | ACKNOWLEDGE),  # orr r5, r5, #ACKNOWLEDGE
+    if_equal(store(5, 9, CTLR)),
+    if_equal(load(4, 9, IAR)),
+    if_equal(LOG_R4),
     load(5, 9, RPR),
     LOG_R5,
     0xE354_0000 | TIMER_INTERRUPTS[0],  # cmp r4, #30
@@ -87,20 +115,26 @@ HANDLER: Final = (
     0xE35A_0000,  # cmp r10, #0
     unless_equal(PUSH_R4),
     if_equal(store(4, 9, EOIR)),
-    0xE25E_F004,  # subs pc, lr, #4
+    0xF8BD_0A00,  # rfeia sp!
 )
 
 
 class _Maker:
     def __init__(self, random: Random, trials: int) -> None:
         self.random = random
+        self.groups = random.randrange(2) == 0
+        self.point = random.randrange(7) if self.groups and random.randrange(2) else None
+        """The binary point of both groups, where each has its own register; None: they share BPR."""
         self.eoi_mode = False
+        self.control = 0
+        """What the interface's CTLR was last told."""
         self.code: list[int] = []
         self._head()
         operations: list[tuple[int, Callable[[], list[int]]]] = [
             (6, self._change_bits), (8, self._pend), (5, self._send), (3, self._priority), (2, self._configure),
             (1, self._control), (1, self._mask), (4, self._unmask_or_mask), (2, self._handler), (2, self._acknowledge),
             (12, self._end), (4, self._read), (5, self._timer),
+            *(((3, self._change_groups), (2, self._one_group)) if self.groups else ()),
         ]  # fmt: skip
         weights, makers = zip(*operations, strict=True)
         for number in range(trials):
@@ -114,21 +148,40 @@ class _Maker:
         return CODE + 4 * len(self.code)
 
     def _head(self) -> None:
-        """The entry, vectors of which only IRQ's is used, the handler, and the controller as a guest sets it up."""
+        """The entry, the vectors, of which two are used, the handler, and the controller as it is set up."""
         vectors = 8
-        start = 2 * vectors + len(HANDLER)
+        start = 2 * vectors + len(ENTRIES) + len(HANDLER)
         self.code = [0xEA00_0000 | start - 2] + [0xE320_F000] * (vectors - 1)  # b start
-        self.code += [0xEAFF_FFFE] * 6 + [0xEA00_0000, 0xEAFF_FFFE, *HANDLER]  # b . but for IRQ: b handler
+        # b . but for IRQ and FIQ: b to their entries
+        self.code += [0xEAFF_FFFE] * 6 + [0xEA00_0000, 0xEA00_0000 | FIQ_ENTRY - 1, *ENTRIES, *HANDLER]
         self.code += [*movw(0, CODE + 4 * vectors), mcr(0, *VBAR)]
+        self.code += [0xF102_0000 | MODE_IRQ, *movw(13, HANDLER_STACK), 0xF102_0013]  # cps #irq; …; cps #svc
         for register, value in ((7, ACTIVE_STACK), (8, DISTRIBUTOR), (9, INTERFACE), (10, 0), (12, ACTIVE_STACK)):
             self.code += movw(register, value)
         for n in range(WORDS):
             self.code += self._write(DISTRIBUTOR + ISENABLER + 4 * n, self.random.getrandbits(32))
+            if self.groups:
+                self.code += self._write(DISTRIBUTOR + IGROUPR + 4 * n, self.random.getrandbits(32))
         for n in range(8 * WORDS):
             self.code += self._write(DISTRIBUTOR + IPRIORITYR + 4 * n, self._priorities())
-        self.code += self._write(DISTRIBUTOR + CTLR, ENABLE) + self._write(INTERFACE + PMR, 0xF0)
-        # It stays: QEMU compares whole priorities with a running priority by the binary point of its time.
-        self.code += self._write(INTERFACE + BPR, self.random.randrange(8)) + self._write(INTERFACE + CTLR, ENABLE)
+        self.code += self._write(DISTRIBUTOR + CTLR, self._enables) + self._write(INTERFACE + PMR, 0xF0)
+        # They stay: QEMU compares whole priorities with a running priority by the binary point of its time.
+        point, alias = (self.random.randrange(8),) * 2 if self.point is None else (self.point, self.point + 1)
+        self.code += self._write(INTERFACE + BPR, point) + self._write(INTERFACE + ABPR, alias)
+        self.code += self._control_interface(True)
+
+    @property
+    def _enables(self) -> int:
+        return BOTH if self.groups else ENABLE
+
+    def _control_interface(self, enabled: bool) -> list[int]:
+        """Write the interface's CTLR."""
+        control = self._enables * enabled | EOI_MODE * self.eoi_mode
+        if self.groups:
+            control |= self.random.choice((0, ACKNOWLEDGE)) | self.random.choice((0, BY_FIQ))
+            control |= self.random.choice((0, COMMON_POINT)) if self.point is not None else COMMON_POINT
+        self.control = control
+        return self._write(INTERFACE + CTLR, control)
 
     # -- what a trial does ---------------------------------------------------------------------------------------------
 
@@ -164,7 +217,8 @@ class _Maker:
             register = random.choice((CPENDSGIR, SPENDSGIR))
             return self._write_byte(DISTRIBUTOR + register + interrupt, 1)  # QEMU trips over bytes of 0 in SPENDSGIR
         filter_, targets = random.choice(((0, 1), (0, 1), (0, 0xFE), (1, 0xFF), (2, 0)))
-        return self._write(DISTRIBUTOR + SGIR, filter_ << 24 | targets << 16 | interrupt)
+        attribute = random.randrange(2)  # NSATT: nothing without Security Extensions
+        return self._write(DISTRIBUTOR + SGIR, filter_ << 24 | targets << 16 | attribute << 15 | interrupt)
 
     def _priority(self) -> list[int]:
         random = self.random
@@ -181,9 +235,22 @@ class _Maker:
     def _control(self) -> list[int]:
         random = self.random
         if random.randrange(2):
-            return self._write(DISTRIBUTOR + CTLR, random.choice((0, ENABLE, ENABLE, ENABLE)))
+            return self._write(DISTRIBUTOR + CTLR, random.choice((0, *(self._enables,) * 3)))
         self.eoi_mode = random.randrange(3) == 0
-        return self._write(INTERFACE + CTLR, random.choice((0, ENABLE, ENABLE, ENABLE)) | EOI_MODE * self.eoi_mode)
+        return self._control_interface(random.randrange(4) != 0)
+
+    def _change_groups(self) -> list[int]:
+        return self._write(DISTRIBUTOR + IGROUPR + 4 * self.random.randrange(WORDS), self.random.getrandbits(32))
+
+    def _one_group(self) -> list[int]:
+        """Only one group is enabled for a moment, in which interrupts are taken."""
+        one = self.random.choice((1, 2))
+        if self.random.randrange(2):
+            address, value, after = DISTRIBUTOR + CTLR, one, BOTH
+        else:
+            address, value, after = INTERFACE + CTLR, self.control & ~BOTH | one, self.control | BOTH
+        come = [*self._pend(), NEXT, *self._send(), NEXT]
+        return [*self._write(address, value), *come, *self._write(address, after)]
 
     def _mask(self) -> list[int]:
         values = (0xFF, 0xFF, 0xF0, 0xF0, 0xF0, 0xC0, 0x80, 0x40, 0, self.random.getrandbits(8))
@@ -203,13 +270,14 @@ class _Maker:
         return [*movw(1, low), *movw(2, high), deadline]
 
     def _unmask_or_mask(self) -> list[int]:
-        return [self.random.choice((CPSIE_I, CPSIE_I, CPSIE_I, CPSID_I))]
+        return [self.random.choice((*CPSIE * 2, CPSID_I, CPSID_F, CPSID_IF))]
 
     def _handler(self) -> list[int]:
         return [0xE3A0_A000 | (self.random.randrange(3) == 0)]  # mov r10, #0 or #1
 
     def _acknowledge(self) -> list[int]:
-        return [load(6, 9, IAR), LOG_R6, PUSH_R6]
+        # 1022 as 1023: add r6, r6, #1
+        return [load(6, 9, IAR), *compare(6, OTHER_GROUP, 3), if_equal(0xE286_6001), LOG_R6, PUSH_R6]
 
     def _end(self) -> list[int]:
         """What was acknowledged last, if anything was."""
@@ -217,7 +285,7 @@ class _Maker:
         if self.eoi_mode and self.random.randrange(4):
             ends += [0xE289_0A01, unless_equal(store(6, 0, 0))]  # add r0, r9, #0x1000: DIR
             # Masked, or which interrupt is taken depends on whether it is between the two.
-            ends = [0xE10F_1000, CPSID_I, *ends, 0xE121_F001]  # mrs r1, cpsr; …; msr cpsr_c, r1
+            ends = [0xE10F_1000, CPSID_IF, *ends, 0xE121_F001]  # mrs r1, cpsr; …; msr cpsr_c, r1
         return ends
 
     def _read(self) -> list[int]:
@@ -225,9 +293,9 @@ class _Maker:
         words = [register + 4 * n for register in BIT_REGISTERS for n in range(WORDS)]
         words += [register + 4 * n for register in (IPRIORITYR, ITARGETSR) for n in range(8 * WORDS)]
         words += [ICFGR + 4 * n for n in range(2 * WORDS)] + [CTLR, CPENDSGIR, SPENDSGIR + 4]
-        addresses = [DISTRIBUTOR + word for word in words] + [
-            INTERFACE + word for word in (0, PMR, BPR, RPR, HPPIR)
-        ] * 4
+        words += [IGROUPR + 4 * n for n in range(WORDS)] * 2
+        own = [0, PMR, BPR, RPR, HPPIR, ABPR, *(register + 4 * n for register in (APR, NSAPR) for n in range(4))]
+        addresses = [DISTRIBUTOR + word for word in words] + [INTERFACE + word for word in own] * 4
         return [*movw(0, random.choice(addresses)), load(2, 0, 0), LOG_R2]
 
 
