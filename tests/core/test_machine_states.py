@@ -789,8 +789,12 @@ def test_a_hook_pauses_a_machine_that_is_being_closed() -> None:
             assert paused.wait(LIMIT)
 
 
-def test_pauses_that_a_hook_asks_for_leave_no_trace_in_a_counted_run() -> None:
-    def run(pauses: bool) -> tuple[object, str, int]:
+@pytest.mark.parametrize(
+    ("name", "cpus", "icount"),
+    [("hello", 1, "shift=3"), ("hello-smp", 3, "shift=3"), ("hello-smp", 3, "shift=0,sleep=on")],
+)
+def test_pauses_that_a_hook_asks_for_leave_no_trace_in_a_counted_run(name: str, cpus: int, icount: str) -> None:
+    def run(pauses: bool) -> tuple[object, int, str, int]:
         count = 0
 
         def hook(*_: object) -> None:
@@ -799,7 +803,7 @@ def test_pauses_that_a_hook_asks_for_leave_no_trace_in_a_counted_run() -> None:
             if pauses and count % 3 == 0:
                 machine.pause()
 
-        with Machine(kernel=GUESTS / "hello.elf", icount="shift=3") as machine:
+        with Machine(cpus=cpus, kernel=GUESTS / f"{name}.elf", icount=icount) as machine:
             machine.add_memory_hook(hook, UART, UART + 4)
             machine.start()
             deadline = time.monotonic() + LIMIT
@@ -810,6 +814,7 @@ def test_pauses_that_a_hook_asks_for_leave_no_trace_in_a_counted_run() -> None:
                 time.sleep(0.001)
             assert machine.wait(LIMIT) == 0
             stats: Any = machine.stats()
-            return stats["cpus"][0]["trace_hash"], machine.console.text, count
+            hashes = [cpu["trace_hash"] for cpu in stats["cpus"]]
+            return hashes, machine.engine.clock_ns(), machine.console.text, count
 
     assert run(True) == run(False)

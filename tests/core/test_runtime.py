@@ -606,12 +606,6 @@ def test_round_robin_reasons() -> None:
         assert machine.run(RAM) == lib.RADDLE_MISS
         machine.helper("yield_")
         assert machine.run(RAM) == lib.RADDLE_YIELD
-        timer = lib.raddle_timer_new(machine.context, lib.RADDLE_TIMER_SLICE, 0, machine.env)
-        # a block that jumps to itself until exit_request is set
-        loop = b"\x83\xbf" + struct.pack("<iB", layout.OFFSET["exit_request"], 0) + b"\x74\xf7"
-        machine.install(RAM, loop + machine.set_pc(RAM) + b"\x31\xc0\xc3")
-        lib.raddle_timer_set(machine.context, timer, lib.raddle_clock_ns(machine.context) + 5_000_000)
-        assert machine.run(RAM) == lib.RADDLE_SLICE
     finally:
         machine.close()
 

@@ -114,7 +114,7 @@ _CORE: tuple[Helper, ...] = (
     Helper("interrupt_set", "cpu_index, lines", "raise interrupt lines of a vCPU"),
     Helper("interrupt_clear", "cpu_index, lines", "lower interrupt lines of a vCPU"),
     Helper("clock_ns", "", "virtual time in nanoseconds"),
-    Helper("clock_ticks", "frequency", "virtual time in ticks of a frequency in Hz, rounded down"),
+    Helper("clock_ticks", "frequency", "virtual time in ticks of a frequency in Hz, rounded down; saturates"),
     Helper(
         "ticks_to_ns",
         "ticks, frequency",

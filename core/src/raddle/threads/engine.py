@@ -119,7 +119,6 @@ class Engine:
         self.memory = memory
         self.parallel = decision.mode is Mode.MULTI
         self.icount = icount_shift is not None
-        self.icount_sleep = icount_sleep
         self.error: BaseException | None = None
         self.block_hooks: tuple[BlockHook, ...] = ()
         self.watch_hooks: tuple[WatchHook, ...] = ()
@@ -145,6 +144,7 @@ class Engine:
             flags |= lib.RADDLE_FLAG_PARALLEL
         if self.icount:
             flags |= lib.RADDLE_FLAG_ICOUNT
+            flags |= lib.RADDLE_FLAG_SLEEP if icount_sleep else 0
         config = ffi.new("struct raddle_config *")
         config.page_bits = frontend.page_bits
         config.word_bits = frontend.word.bits
@@ -340,7 +340,7 @@ class Engine:
             if not self._paused:
                 lib.raddle_clock_start(self.context)
             groups = [[cpu] for cpu in self.cpus] if self.parallel else [self.cpus]
-            schedule = schedules.alone if self.parallel else schedules.counted if self.icount else schedules.in_turn
+            schedule = schedules.alone if self.parallel else schedules.in_turn
             for group in groups:
                 name = f"vCPU {group[0].index}" if self.parallel else "vCPUs"
                 thread = threading.Thread(target=self._thread, args=(schedule, group), name=name, daemon=True)
@@ -517,7 +517,10 @@ class Engine:
             lib.raddle_cpu_stats(cpu.env, one)
             per_cpu.append({**cpu.info(), **{name: int(getattr(one, name)) for name, _ in ffi.typeof(one[0]).fields}})
         result["cpus"] = per_cpu
-        result["threads"] = [clock.read() for clock in self.clocks]
+        # While no vCPU can run, the thread that runs them in turn sleeps in the runtime.
+        result["threads"] = [
+            {**times, "idle_ns": times["idle_ns"] + native.idle_ns} for times in (clock.read() for clock in self.clocks)
+        ]
         result["paths"] = self._profile.paths() if self._profile else []
         return result
 

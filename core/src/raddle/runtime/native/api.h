@@ -9,6 +9,7 @@ enum raddle_constants {
     RADDLE_FLAG_DUAL_MAP = 1, /* code buffer mapped twice: once writable, once executable */
     RADDLE_FLAG_PARALLEL = 2, /* one thread a vCPU; without it all vCPUs run in turn on one thread */
     RADDLE_FLAG_ICOUNT = 4,   /* virtual time is counted in instructions; needs PARALLEL off */
+    RADDLE_FLAG_SLEEP = 16,   /* idle virtual time is slept, not skipped; with ICOUNT */
     RADDLE_FLAG_TRACE = 8,    /* every block passes the execution loop (no chaining, no jump cache): see raddle_trace */
 
     RADDLE_MISS = 0, /* reasons of raddle_run */
@@ -54,10 +55,12 @@ enum raddle_constants {
     RADDLE_TIMER_INTERRUPT = 0, /* sets interrupt lines `value` of env */
     RADDLE_TIMER_CALLEE = 1,    /* env's own thread calls helper `value` with (timer, 0, 0, 0), under the big lock */
     RADDLE_TIMER_PYTHON = 2,    /* calls the timer callback with `value`, under the big lock */
-    RADDLE_TIMER_SLICE = 3,     /* makes env's raddle_run return SLICE */
+    RADDLE_TIMER_SLICE = 3,     /* the runtime's own: ends turns */
     RADDLE_TIMER_EVENT = 4,     /* sets env's event register, as SEV does */
     RADDLE_TIMERS = 256         /* at most so many timers a context */
 };
+
+#define RADDLE_END_OF_TIME 0xfffffffffffffffeu /* ns of virtual time: the clock stands still there */
 
 typedef uint64_t (*raddle_function)(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3);
 typedef uint64_t (*raddle_enter_function)(void *env, void *code);
@@ -336,6 +339,12 @@ struct raddle_want *raddle_wanted(void *env);
 /* -- running ---------------------------------------------------------------------------------------------------- */
 
 int raddle_run(void *env);
+int raddle_turns_begin(raddle_context *context);
+/* On the thread that is to run the turns of all vCPUs, once, when they are all there. 0, or -1 when there can be no more
+ * timers. */
+int raddle_run_turns(raddle_context *context, void **env);
+/* Run all vCPUs in turn until there is something to do for one of them, `*env`: the reason is MISS, WORK, STOP or ERROR.
+ * Its turn goes on with the next call. */
 uint32_t raddle_block_flags(void *env); /* after MISS: flags that the wanted block must have */
 uint64_t raddle_code_page(void *env, uint64_t address);
 /* Physical page that an instruction fetch in the current mode would read; all ones: it would fault, or is no memory. */
@@ -400,6 +409,8 @@ int raddle_watch_set(raddle_context *context, const uint64_t *pages, uint32_t co
 
 /* -- time ------------------------------------------------------------------------------------------------------- */
 
+/* Guests choose times, so sums of them saturate: a deadline beyond RADDLE_END_OF_TIME is all ones and never comes. */
+
 uint64_t raddle_clock_ns(raddle_context *context); /* virtual time: it stands at 0 until it is started */
 void raddle_clock_stop(raddle_context *context);
 void raddle_clock_start(raddle_context *context);
@@ -410,7 +421,8 @@ uint64_t raddle_timer_next(raddle_context *context);      /* earliest deadline, 
 uint32_t raddle_timers_run(raddle_context *context);      /* fires what is due (instruction counting); how many */
 void raddle_icount_set(void *env, uint32_t instructions); /* how many may run before raddle_run returns BUDGET */
 uint32_t raddle_icount_budget(raddle_context *context, uint32_t limit); /* instructions until the next deadline */
-void raddle_icount_shift(raddle_context *context, uint32_t shift); /* virtual ns an instruction, as a power of two */
+void raddle_icount_shift(raddle_context *context, uint32_t shift);
+/* Virtual ns an instruction, as a power of two. Before anything runs. */
 void raddle_icount_warp(raddle_context *context, uint64_t ns);     /* all idle: virtual time moves on by ns */
 uint64_t raddle_icount(raddle_context *context);                   /* instructions executed */
 
@@ -419,6 +431,7 @@ uint64_t raddle_icount(raddle_context *context);                   /* instructio
 struct raddle_stats {
     uint64_t big_lock_waits, big_lock_wait_ns;
     uint64_t exclusive_sections, exclusive_wait_ns;
+    uint64_t idle_ns; /* of the thread that runs all vCPUs in turn: none could run */
     uint64_t blocks, instructions, installs, installs_raced, installs_equal, invalidated, flushes;
     uint64_t timers_fired;
 };

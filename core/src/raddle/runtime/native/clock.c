@@ -32,7 +32,8 @@ void icount_enter(struct raddle_cpu *cpu)
 {
     if (!has_flag(cpu->context, RADDLE_FLAG_ICOUNT))
         return;
-    cpu->thread = pthread_self();
+    if (!pthread_equal(cpu->thread, pthread_self()))
+        cpu->thread = pthread_self();
     atomic_store(&cpu->context->icount_cpu, cpu);
 }
 
@@ -106,25 +107,28 @@ void raddle_icount_set(void *env, uint32_t instructions)
 
 void raddle_icount_shift(raddle_context *ctx, uint32_t shift)
 {
-    uint64_t before = clock_now(ctx);
     atomic_store(&ctx->icount_shift, shift);
-    atomic_fetch_add(&ctx->icount_bias, (int64_t)(before - clock_now(ctx)));
 }
 
 void raddle_icount_warp(raddle_context *ctx, uint64_t ns)
 {
-    atomic_fetch_add(&ctx->icount_bias, (int64_t)ns);
+    atomic_store(&ctx->icount_bias, time_sum(atomic_load(&ctx->icount_bias), ns));
+}
+
+/* Instructions until virtual time has come to a deadline. */
+static uint64_t instructions_until(struct raddle_context *ctx, uint64_t deadline)
+{
+    uint64_t now = clock_now(ctx), left = deadline <= now ? 0 : deadline - now;
+    uint32_t shift = atomic_load(&ctx->icount_shift);
+    return (left >> shift) + ((left & (((uint64_t)1 << shift) - 1)) != 0);
 }
 
 uint32_t raddle_icount_budget(raddle_context *ctx, uint32_t limit)
 {
-    uint64_t deadline = raddle_timer_next(ctx), now = clock_now(ctx);
+    uint64_t deadline = raddle_timer_next(ctx);
     if (deadline == NONE)
         return limit;
-    if (deadline <= now)
-        return 0;
-    uint32_t shift = atomic_load(&ctx->icount_shift);
-    uint64_t wanted = (deadline - now + ((uint64_t)1 << shift) - 1) >> shift;
+    uint64_t wanted = instructions_until(ctx, deadline);
     return wanted < limit ? (uint32_t)wanted : limit;
 }
 
@@ -134,9 +138,7 @@ static void shorten_budget(struct raddle_context *ctx, uint64_t deadline)
     struct raddle_cpu *cpu = has_flag(ctx, RADDLE_FLAG_ICOUNT) ? atomic_load(&ctx->icount_cpu) : NULL;
     if (!cpu || !pthread_equal(cpu->thread, pthread_self()))
         return;
-    uint64_t now = clock_now(ctx);
-    uint32_t shift = atomic_load(&ctx->icount_shift);
-    uint64_t wanted = deadline <= now ? 0 : (deadline - now + ((uint64_t)1 << shift) - 1) >> shift;
+    uint64_t wanted = instructions_until(ctx, deadline);
     int64_t left = cpu->header->icount_left, ahead = outstanding(cpu);
     if (left + ahead < 0 || wanted >= (uint64_t)(left + ahead))
         return;
@@ -152,11 +154,18 @@ static uint64_t running_clock(struct raddle_context *ctx)
     return now_ns() + (uint64_t)atomic_load(&ctx->clock_offset);
 }
 
+static uint64_t counted_clock(struct raddle_context *ctx)
+{
+    uint32_t shift = atomic_load_explicit(&ctx->icount_shift, memory_order_relaxed);
+    uint64_t count = raddle_icount(ctx), spent = count > RADDLE_END_OF_TIME >> shift ? NONE : count << shift;
+    uint64_t now = time_sum(spent, atomic_load_explicit(&ctx->icount_bias, memory_order_relaxed));
+    return now < RADDLE_END_OF_TIME ? now : RADDLE_END_OF_TIME;
+}
+
 uint64_t clock_now(struct raddle_context *ctx)
 {
     if (has_flag(ctx, RADDLE_FLAG_ICOUNT))
-        return (raddle_icount(ctx) << atomic_load_explicit(&ctx->icount_shift, memory_order_relaxed)) +
-               (uint64_t)atomic_load_explicit(&ctx->icount_bias, memory_order_relaxed);
+        return counted_clock(ctx);
     for (;;) { /* no lock: what a change comes in between of is thrown away, so that time never goes back */
         uint32_t changes = atomic_load(&ctx->clock_changes);
         uint64_t now = atomic_load(&ctx->clock_stopped) ? atomic_load(&ctx->clock_stopped_at) : running_clock(ctx);
@@ -237,8 +246,7 @@ static void fire(struct raddle_context *ctx, uint32_t i)
         cpu_kick(t->cpu);
         break;
     case RADDLE_TIMER_SLICE:
-        atomic_store(&t->cpu->slice_over, 1);
-        cpu_kick(t->cpu);
+        t->deadline = slice_timer_fires(ctx);
         break;
     case RADDLE_TIMER_EVENT:
         cpu_set_event(t->cpu);
@@ -338,8 +346,8 @@ uint64_t raddle_timer_next(raddle_context *ctx)
     uint64_t limit = (uint64_t)ctx->config.wfe_limit_us * 1000;
     for (uint32_t n = 0; limit && has_flag(ctx, RADDLE_FLAG_ICOUNT) && n < ctx->config.ncpus; n++) {
         struct raddle_cpu *cpu = ctx->cpus[n];
-        if (cpu && cpu->waiting_event && cpu->event_since + limit < deadline)
-            deadline = cpu->event_since + limit;
+        if (cpu && cpu->waiting_event && time_sum(cpu->event_since, limit) < deadline)
+            deadline = time_sum(cpu->event_since, limit);
     }
     return deadline;
 }

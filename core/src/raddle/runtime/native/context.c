@@ -146,7 +146,9 @@ int raddle_set_callee_number(raddle_context *ctx, uint32_t which, uint32_t numbe
 
 void raddle_stats(raddle_context *ctx, struct raddle_stats *out)
 {
-    *out = (struct raddle_stats){.big_lock_waits = ctx->big_lock_waits, .big_lock_wait_ns = ctx->big_lock_wait_ns};
+    *out = (struct raddle_stats){.big_lock_waits = ctx->big_lock_waits,
+                                 .big_lock_wait_ns = ctx->big_lock_wait_ns,
+                                 .idle_ns = ctx->turns.idle_ns};
     pthread_mutex_lock(&ctx->code_lock);
     out->blocks = ctx->blocks.count;
     out->instructions = ctx->instructions;

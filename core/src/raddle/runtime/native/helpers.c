@@ -104,7 +104,8 @@ HELPER(clock_ns)
 HELPER(clock_ticks)
 {
     UNUSED_ARGUMENTS;
-    return (uint64_t)((unsigned __int128)clock_now(cpu_of(env)->context) * a0 / NANOSECONDS);
+    unsigned __int128 ticks = (unsigned __int128)clock_now(cpu_of(env)->context) * a0 / NANOSECONDS;
+    return ticks > NONE ? NONE : (uint64_t)ticks;
 }
 
 HELPER(ticks_to_ns)

@@ -208,6 +208,19 @@ struct timer {
     uint64_t sequence; /* counts settings, so that one that is firing can be seen to be stale */
 };
 
+/* schedule.c. What has no comment belongs to the thread that runs the turns alone. */
+struct turns {
+    pthread_t thread; /* set before the first turn */
+    uint32_t timer;   /* for slices by the host's clock; likewise */
+    uint32_t current, next;
+    uint32_t first_spinner;           /* since its turn every one has been given up by YIELD */
+    uint64_t began;                   /* instructions counted before the turn */
+    _Atomic(struct raddle_cpu *) cpu; /* whose turn it is, or NULL; others read it */
+    _Atomic uint64_t end;             /* of its slice; the timer's thread reads it */
+    _Atomic bool armed;               /* the timer will look at `end`; the timer's thread writes it, too */
+    _Atomic uint64_t idle_ns;         /* time with no vCPU to run; others read it */
+};
+
 struct raddle_context {
     struct raddle_config config;
     struct raddle_callbacks callbacks;
@@ -237,6 +250,8 @@ struct raddle_context {
     pthread_cond_t sync_over;       /* sync_waiters fell to 0 */
     _Atomic uint32_t sync_waiters;  /* vCPUs in tlb_synchronise that did not get their answers at once */
 
+    struct turns turns;
+
     _Atomic uint32_t tracing;  /* changes in exclusive sections only */
     _Atomic uint32_t stopping; /* raddle_stop, raddle_error set it, raddle_go clears it */
 
@@ -250,7 +265,7 @@ struct raddle_context {
     _Atomic int64_t clock_offset;      /* virtual = monotonic + offset while it runs */
     _Atomic uint64_t icount;           /* instructions of finished slices; written by the one thread that runs */
     _Atomic uint32_t icount_shift;
-    _Atomic int64_t icount_bias;             /* virtual = (instructions << shift) + bias */
+    _Atomic uint64_t icount_bias;            /* virtual = (instructions << shift) + bias; one thread writes, as icount */
     _Atomic(struct raddle_cpu *) icount_cpu; /* the vCPU in raddle_run, with instruction counting */
 
     pthread_mutex_t timer_lock;
@@ -306,7 +321,7 @@ struct raddle_cpu {
     uint64_t chain_pc;
     uint32_t chain_mode, chain_generation;
     _Atomic uint32_t icount_budget; /* own thread writes */
-    pthread_t thread;               /* in raddle_run; set before icount_cpu */
+    pthread_t thread;               /* in raddle_run, with instruction counting; set before icount_cpu */
 
     /* sleeping */
     pthread_mutex_t sleep_lock;
@@ -362,6 +377,12 @@ static inline uint64_t now_ns(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Of two times; what is beyond the last one that can be told is NONE: it never comes. */
+static inline uint64_t time_sum(uint64_t a, uint64_t b)
+{
+    return a > NONE - b ? NONE : a + b;
 }
 
 /* CPU time of the calling thread. */
@@ -480,6 +501,10 @@ bool is_memory(const struct region *region);
 bool loads_by_callback(const struct region *region);
 void memory_free(struct raddle_context *ctx);
 int io_access(struct raddle_cpu *cpu, uint64_t paddr, uint32_t size, bool is_write, uint64_t *value);
+
+/* schedule.c */
+void turn_interrupts(struct raddle_cpu *target); /* it has got an interrupt, perhaps from who has the turn */
+uint64_t slice_timer_fires(struct raddle_context *ctx); /* when it is to fire again */
 
 /* clock.c */
 int clock_init(struct raddle_context *ctx);

@@ -175,6 +175,7 @@ void cpu_set_lines(struct raddle_cpu *cpu, uint32_t lines)
     if (lines & ~before) {
         STORE(cpu->header->exit_request, 1);
         wake(cpu);
+        turn_interrupts(cpu);
     }
 }
 

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The turns of vCPUs that share a thread: who is next, how long its turn is, and what is done while none can run.
+ *
+ * By the host's clock a turn ends after SLICE_NS; with instruction counting after SLICE_INSTRUCTIONS, or at the next
+ * deadline if that comes earlier, and everything follows from what the guest executes, so that a run repeats itself:
+ * what comes from outside (a pause, queued work) may make a vCPU look whether it can run, but changes neither the order of
+ * those that can nor time.
+ *
+ * A turn is given up by a vCPU that halts or says that it spins, and ends when it interrupts another one: it may wait
+ * for an answer. With instruction counting, time moves on by ROUND_NS when every vCPU that can run has given up its turn
+ * by saying that it spins. They wait for each other, or for time to pass: that would take as many turns as there are
+ * instructions in it. */
+#include "internal.h"
+
+#define SLICE_NS           5000000u
+#define SLICE_INSTRUCTIONS 50000u
+#define ROUND_NS           1000u
+#define NOBODY             UINT32_MAX
+
+int raddle_turns_begin(raddle_context *ctx)
+{
+    struct turns *turns = &ctx->turns;
+    turns->thread = pthread_self();
+    turns->first_spinner = NOBODY;
+    if (has_flag(ctx, RADDLE_FLAG_ICOUNT) || ctx->config.ncpus == 1)
+        return 0;
+    int timer = raddle_timer_new(ctx, RADDLE_TIMER_SLICE, 0, ctx->cpus[0]->env);
+    turns->timer = (uint32_t)timer;
+    return timer < 0 ? -1 : 0;
+}
+
+/* -- slices by the host's clock --------------------------------------------------------------------------------- */
+
+/* A turn costs a look at the clock: the timer is left armed for the end of an earlier turn, and looks again when it
+ * fires. `armed` is read after `end` has been written, and cleared before `end` is read: one side sees the other. */
+static void slice_begin(struct raddle_context *ctx)
+{
+    struct turns *turns = &ctx->turns;
+    uint64_t end = time_sum(clock_now(ctx), SLICE_NS);
+    atomic_store(&turns->end, end);
+    if (!atomic_exchange(&turns->armed, true))
+        raddle_timer_set(ctx, turns->timer, end);
+}
+
+uint64_t slice_timer_fires(struct raddle_context *ctx)
+{
+    struct turns *turns = &ctx->turns;
+    atomic_store(&turns->armed, false);
+    uint64_t end = atomic_load(&turns->end);
+    struct raddle_cpu *cpu = atomic_load(&turns->cpu);
+    if (!cpu)
+        return NONE;
+    if (end > clock_now(ctx)) {
+        atomic_store(&turns->armed, true);
+        return end;
+    }
+    atomic_store(&cpu->slice_over, 1);
+    cpu_kick(cpu);
+    return NONE;
+}
+
+/* -- turns ------------------------------------------------------------------------------------------------------ */
+
+void turn_interrupts(struct raddle_cpu *target)
+{
+    struct raddle_context *ctx = target->context;
+    struct raddle_cpu *cpu = has_flag(ctx, RADDLE_FLAG_PARALLEL) ? NULL : atomic_load(&ctx->turns.cpu);
+    if (!cpu || cpu == target || !pthread_equal(ctx->turns.thread, pthread_self()))
+        return;
+    atomic_store(&cpu->slice_over, 1);
+    STORE(cpu->header->exit_request, 1);
+}
+
+static void pass_time(struct raddle_context *ctx, uint64_t ns)
+{
+    raddle_icount_warp(ctx, ns);
+    raddle_timers_run(ctx);
+}
+
+static uint64_t until_deadline(struct raddle_context *ctx, uint64_t limit)
+{
+    uint64_t deadline = raddle_timer_next(ctx), now = clock_now(ctx);
+    uint64_t left = deadline > now ? deadline - now : 0;
+    return deadline == NONE || left > limit ? limit : left;
+}
+
+/* Whose turn is next: false when none can run. */
+static bool turn_begin(struct raddle_context *ctx)
+{
+    struct turns *turns = &ctx->turns;
+    for (uint32_t i = 0; i < ctx->config.ncpus; i++) {
+        uint32_t index = (turns->next + i) % ctx->config.ncpus;
+        if (!raddle_can_run(ctx->cpus[index]->env))
+            continue;
+        turns->current = index;
+        turns->next = (index + 1) % ctx->config.ncpus;
+        if (has_flag(ctx, RADDLE_FLAG_ICOUNT)) {
+            if (index == turns->first_spinner)
+                pass_time(ctx, until_deadline(ctx, ROUND_NS));
+            turns->began = raddle_icount(ctx);
+            raddle_icount_set(ctx->cpus[index]->env, raddle_icount_budget(ctx, SLICE_INSTRUCTIONS));
+        }
+        atomic_store(&turns->cpu, ctx->cpus[index]);
+        if (!has_flag(ctx, RADDLE_FLAG_ICOUNT) && ctx->config.ncpus > 1)
+            slice_begin(ctx);
+        return true;
+    }
+    return false;
+}
+
+static void turn_end(struct raddle_context *ctx, int reason)
+{
+    struct turns *turns = &ctx->turns;
+    atomic_store(&turns->cpu, NULL);
+    if (!has_flag(ctx, RADDLE_FLAG_ICOUNT))
+        return;
+    if (reason == RADDLE_YIELD && turns->first_spinner == NOBODY)
+        turns->first_spinner = turns->current;
+    else if (reason != RADDLE_YIELD && raddle_icount(ctx) != turns->began)
+        turns->first_spinner = NOBODY;
+    raddle_timers_run(ctx);
+}
+
+/* -- nobody can run --------------------------------------------------------------------------------------------- */
+
+static bool any_can_run(struct raddle_context *ctx)
+{
+    for (uint32_t i = 0; i < ctx->config.ncpus; i++)
+        if (raddle_can_run(ctx->cpus[i]->env))
+            return true;
+    return false;
+}
+
+/* Sleeps so long, or less when a vCPU can run. Returns how long: `limit` unless something came from outside. */
+static uint64_t sleep_idle(struct raddle_context *ctx, uint64_t limit)
+{
+    uint64_t start = now_ns(), slept = 0;
+    while (slept < limit && !any_can_run(ctx)) {
+        raddle_wait(ctx, limit == NONE ? NONE : limit - slept);
+        slept = now_ns() - start;
+    }
+    atomic_fetch_add(&ctx->turns.idle_ns, slept);
+    return slept < limit ? slept : limit;
+}
+
+static void idle(struct raddle_context *ctx)
+{
+    if (!has_flag(ctx, RADDLE_FLAG_ICOUNT)) {
+        uint64_t start = now_ns();
+        raddle_wait(ctx, NONE);
+        atomic_fetch_add(&ctx->turns.idle_ns, now_ns() - start);
+        return;
+    }
+    uint64_t left = until_deadline(ctx, NONE);
+    if (left == NONE)
+        sleep_idle(ctx, NONE);
+    else
+        pass_time(ctx, has_flag(ctx, RADDLE_FLAG_SLEEP) ? sleep_idle(ctx, left) : left);
+}
+
+int raddle_run_turns(raddle_context *ctx, void **env)
+{
+    struct turns *turns = &ctx->turns;
+    for (;;) {
+        struct raddle_cpu *cpu = atomic_load_explicit(&turns->cpu, memory_order_relaxed);
+        if (!cpu) {
+            if (!turn_begin(ctx))
+                idle(ctx);
+            continue;
+        }
+        int reason = raddle_run(cpu->env);
+        if (reason == RADDLE_MISS || reason == RADDLE_WORK || reason == RADDLE_STOP || reason == RADDLE_ERROR) {
+            *env = cpu->env;
+            return reason;
+        }
+        turn_end(ctx, reason);
+    }
+}
