@@ -101,6 +101,7 @@ GUESTS = {
     **stress("timer", "timer", "-DTICKS=300u"),
     **stress("aba", "aba", "-DROUNDS=1000u", control=False),
     "idle": Guest(("stress/idle.c",), ("-DSECONDS=3u",)),
+    "far-timer": Guest(("far/far_timer.c",)),
     "exceptions": Guest(("exceptions/exceptions.c", "exceptions/trial.c")),
     "exceptions-lpae": Guest(("exceptions/lpae.c", "exceptions/trial.c")),
     "endless-loop": Guest(("endless/endless.c",), ("-DLOOP",)),

@@ -25,11 +25,12 @@ BENCH = tuple(path.stem for path in sorted(PREBUILT.glob("bench-*.elf")))
 CONTROLS = tuple(path.stem for path in sorted(PREBUILT.glob("*-control.elf")))
 DEVICES = ("gic-groups", "gic-groups-alias", "uart-receive", "virtio-probe")
 """What they need of the machine, and what is right, is in test_device_guests.py."""
+COUNTED_ALONE = ("far-timer",)
 ENDLESS = ("endless-loop", "endless-count", "endless-sleep", "stray-pc", "stray-undefined")
 STRESS = tuple(
     path.stem
     for path in sorted(PREBUILT.glob("*.elf"))
-    if path.stem not in {*ONE_CPU, *BENCH, *CONTROLS, *DEVICES, *ENDLESS, "hello-smp", "aba"}
+    if path.stem not in {*ONE_CPU, *BENCH, *CONTROLS, *DEVICES, *ENDLESS, *COUNTED_ALONE, "hello-smp", "aba"}
 )
 PEER_FAILS_MULTI = {"doubleword", "codemod-cross"}  # QEMU 7.2; the reasons are in tests/guests/README.md
 CONTROLS_NEED_MULTI = {"store-buffering-control"}

@@ -47,12 +47,13 @@ LIMIT = 240.0
 ONE_CPU = ("hello", "exceptions", "exceptions-lpae", "crc32-thumb", "sha256-thumb")
 DEVICES = ("gic-groups", "gic-groups-alias", "uart-receive", "virtio-probe")
 """What they need of the machine, and what is right, is in test_device_guests.py."""
+COUNTED_ALONE = ("far-timer",)
 ENDLESS = ("endless-loop", "endless-count", "endless-sleep", "stray-pc", "stray-undefined")
 CONTROLS = tuple(path.stem for path in sorted(PREBUILT.glob("*-control.elf")))
 STRESS = tuple(
     path.stem
     for path in sorted(PREBUILT.glob("*.elf"))
-    if path.stem not in {*ONE_CPU, *DEVICES, *ENDLESS, *CONTROLS, "hello-smp", "aba"}
+    if path.stem not in {*ONE_CPU, *DEVICES, *ENDLESS, *CONTROLS, *COUNTED_ALONE, "hello-smp", "aba"}
     and not path.stem.startswith("bench-")
 )
 
@@ -177,6 +178,12 @@ def test_idle_time_is_slept_if_so_wished() -> None:
     skipped, slept = counted("shift=auto"), counted("shift=auto,sleep=on")
     assert slept[:2] == skipped[:2]
     assert slept[2] > slept[1] // 2, "nothing in this guest but sleep takes virtual time"
+
+
+@pytest.mark.parametrize("shift", [0, 10])
+def test_a_guest_lives_on_at_the_end_of_time(shift: int) -> None:
+    lines = run("far-timer", 1, "icount", "-icount", f"shift={shift}")
+    assert lines == ["a millisecond is left", "the end", "PASS far-timer interrupts=2"]
 
 
 # --- exceptions ---------------------------------------------------------------------------------------------------

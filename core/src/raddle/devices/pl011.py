@@ -10,7 +10,7 @@ from raddle.devices.base import WORD, WRITE, Device, Register
 from raddle.ir.builder import Builder, Value, native
 from raddle.ir.types import Condition, Type
 from raddle.machine.chardev import CharDevice
-from raddle.machine.clock import Clock
+from raddle.machine.clock import END_OF_TIME, Clock
 from raddle.machine.lines import Line
 from raddle.memory import HostMemory
 
@@ -176,8 +176,7 @@ class PL011(Device):
                 self._raise(INTERRUPT_OVERRUN)
         else:
             self._send(value)
-            self._held.words[HELD_LIMIT] = HELD_SIZE
-            self._hold_timer.set(self._clock.clock_ns() + HOLD_NS)
+            self._hold()
         self._raise(INTERRUPT_TRANSMIT)
 
     def write_RSR(self, _: int, value: int, mask: int) -> None:
@@ -222,12 +221,18 @@ class PL011(Device):
         if data:
             self._console.write(data)
 
+    def _hold(self) -> None:
+        """What follows may be held, until time has gone on."""
+        until = self._clock.clock_ns() + HOLD_NS
+        self._held.words[HELD_LIMIT] = HELD_SIZE if until <= END_OF_TIME else 0
+        self._hold_timer.set(until)
+
     def _held_long_enough(self) -> None:
         if self._held.words[HELD_END] == HELD_START:
             self._held.words[HELD_LIMIT] = 0
         else:
             self._send()
-            self._hold_timer.set(self._clock.clock_ns() + HOLD_NS)
+            self._hold()
 
     def serve(self, b: Builder, offset: Value, how: Value, value: Value) -> None:
         """Hold the bytes that end no line and for which `write_DR` does nothing but send them, because the transmit

@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
-__all__ = ["Clock", "MachineClock", "Timer"]
+__all__ = ["END_OF_TIME", "Clock", "MachineClock", "Timer"]
+
+END_OF_TIME: Final = (1 << 64) - 2
+"""The last nanosecond. Counted time can come there, since guests choose deadlines and idle time is skipped: the clock
+stands still then."""
 
 
 class Timer(Protocol):
     """Calls back once, under the big lock, when the machine's clock has reached a deadline."""
 
     def set(self, deadline_ns: int) -> None:
-        """Arm the timer, or move its deadline."""
+        """Arm the timer, or move its deadline. One beyond END_OF_TIME never comes."""
 
     def cancel(self) -> None:
         """Disarm the timer."""
