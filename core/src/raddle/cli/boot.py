@@ -76,10 +76,11 @@ def _build(options: BootOptions, serial: list[CharDevice], log: TextIO) -> Machi
         icount=options.icount,
         reboot=options.reboot,
     )
-    for warning in machine.accel.warnings:
+    for warning in (*machine.accel.warnings, *getattr(machine.engine, "warnings", ())):
         warn(warning)
     if "accel" in options.log:
         print(f"accel: {machine.accel.mode.value}: {'; '.join(machine.accel.reasons)}", file=log)
+        print(f"accel: {getattr(machine.engine, 'code_memory', 'another engine')}", file=log)
     if "guest_errors" in options.log:
         import logging
 

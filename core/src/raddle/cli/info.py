@@ -51,6 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
         for table in (_targets(targets), _hosts(hosts), _boards(_loadable(found, found.boards()))):
             if table.row_count:
                 console.print(table)
+        from raddle.runtime import code_memory  # late, because it loads the native runtime
+
+        console.print(code_memory.describe(), soft_wrap=True)
         _print_names(console, "devices", _loadable(found, found.devices()))
         _print_names(console, "helper packages", _loadable(found, found.helpers()))
     for problem in found.problems():

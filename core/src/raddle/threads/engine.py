@@ -22,7 +22,7 @@ from raddle.ir.builder import Callee, CalleeKind
 from raddle.machine.clock import END_OF_TIME
 from raddle.memory import AddressSpace
 from raddle.memory.space import IoHandler, Kind
-from raddle.runtime import helpers
+from raddle.runtime import code_memory, helpers
 from raddle.runtime._native import ffi, lib
 from raddle.threads import callbacks, schedules
 from raddle.threads.callees import Callees, write_code
@@ -114,7 +114,9 @@ class Engine:
         *,
         icount_shift: int | None = None,
         icount_sleep: bool = False,
+        split_wx: bool | None = None,
     ) -> None:
+        """`split_wx`: see `raddle.runtime.code_memory`."""
         self.frontend = frontend
         self.decision = decision
         self.memory = memory
@@ -140,7 +142,11 @@ class Engine:
         self._live = 0
         """Threads that run vCPUs, or are about to; those that come when the engine is stopping turn back."""
 
-        flags = lib.RADDLE_FLAG_DUAL_MAP
+        self.code_memory = code_memory.describe(split_wx)
+        """How translated code is mapped, in words."""
+        self.warnings = code_memory.warnings(split_wx)
+        """What a user should know about the host."""
+        flags = code_memory.flags(split_wx)
         if self.parallel:
             flags |= lib.RADDLE_FLAG_PARALLEL
         if self.icount:
@@ -156,7 +162,8 @@ class Engine:
         config.code_size = CODE_SIZE
         self._context = lib.raddle_context_new(config, callbacks.CALLBACKS)
         if self.closed:
-            raise MachineError(f"the runtime cannot be set up: {os.strerror(ffi.errno)}")
+            reason = os.strerror(ffi.errno)
+            raise MachineError(f"the runtime cannot be set up: {code_memory.refusal(split_wx) or reason}")
         callbacks.ENGINES[callbacks.address(self.context)] = self
         self.big_lock = BigLock(self)
         if icount_shift is not None:

@@ -6,11 +6,12 @@
  * what takes the context may be called by any thread. */
 
 enum raddle_constants {
-    RADDLE_FLAG_DUAL_MAP = 1, /* code buffer mapped twice: once writable, once executable */
+    RADDLE_FLAG_DUAL_MAP = 1, /* code buffer mapped twice, once writable and once executable, where that can be had */
     RADDLE_FLAG_PARALLEL = 2, /* one thread a vCPU; without it all vCPUs run in turn on one thread */
     RADDLE_FLAG_ICOUNT = 4,   /* virtual time is counted in instructions; needs PARALLEL off */
     RADDLE_FLAG_SLEEP = 16,   /* idle virtual time is slept, not skipped; with ICOUNT */
     RADDLE_FLAG_TRACE = 8,    /* every block passes the execution loop (no chaining, no jump cache): see raddle_trace */
+    RADDLE_FLAG_DUAL_ONLY = 16, /* or not at all: never writable and executable at one address */
 
     RADDLE_MISS = 0, /* reasons of raddle_run */
     RADDLE_WORK = 1,
@@ -91,6 +92,8 @@ raddle_context *raddle_context_new(const struct raddle_config *config, const str
 /* NULL when memory cannot be had or the configuration is refused; errno says why. */
 void raddle_context_free(raddle_context *context); /* frees its vCPUs too; no thread may use it any more */
 int raddle_code_is_dual(raddle_context *context);
+int raddle_code_views(uint32_t flags);
+/* How a context with these flags would map its code buffer: 2 or 1 views; -errno when it would not. */
 
 void *raddle_cpu_new(raddle_context *context, uint32_t index, uint32_t state_size); /* NULL when out of memory */
 void raddle_field_store(void *env, int32_t offset, uint32_t value); /* atomically; of the header, from env on */

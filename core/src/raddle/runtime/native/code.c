@@ -3,67 +3,29 @@
 #include "internal.h"
 
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #define FIXED_SIZE (1u << 20)
-
-/* Two views of one memory file, so that no address is writable and executable at once. */
-static bool map_twice(struct code_buffer *code)
-{
-    int fd = memfd_create("raddle-code", MFD_CLOEXEC);
-    if (fd < 0)
-        return false;
-    void *rw = MAP_FAILED, *rx = MAP_FAILED;
-    if (ftruncate(fd, (off_t)code->size) == 0) {
-        rw = mmap(NULL, code->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        rx = mmap(NULL, code->size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-    }
-    close(fd);
-    if (rw != MAP_FAILED && rx != MAP_FAILED) {
-        code->rw = rw;
-        code->rx = rx;
-        code->dual = true;
-        return true;
-    }
-    if (rw != MAP_FAILED)
-        munmap(rw, code->size);
-    if (rx != MAP_FAILED)
-        munmap(rx, code->size);
-    return false;
-}
-
-static bool map_once(struct code_buffer *code)
-{
-    void *both = mmap(NULL, code->size, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (both == MAP_FAILED)
-        return false;
-    code->rw = code->rx = both;
-    return true;
-}
 
 int code_init(struct raddle_context *ctx)
 {
     struct code_buffer *code = &ctx->code;
     code->fixed_size = FIXED_SIZE;
     code->size = FIXED_SIZE + ((ctx->config.code_size + 0xffff) & ~(uint64_t)0xffff);
-    if (has_flag(ctx, RADDLE_FLAG_DUAL_MAP) && map_twice(code))
-        return 0;
-    return map_once(code) ? 0 : -1;
+    if (views_map(&code->views, code->size, ctx->config.flags))
+        return -1;
+    code->rw = code->views.rw;
+    code->rx = code->views.rx;
+    return 0;
 }
 
 void code_free(struct raddle_context *ctx)
 {
-    struct code_buffer *code = &ctx->code;
-    if (code->rx)
-        munmap(code->rx, code->size);
-    if (code->dual)
-        munmap(code->rw, code->size);
+    views_unmap(&ctx->code.views);
 }
 
 int raddle_code_is_dual(raddle_context *ctx)
 {
-    return ctx->code.dual;
+    return ctx->code.rw != ctx->code.rx;
 }
 
 uint64_t raddle_code_used(raddle_context *ctx)

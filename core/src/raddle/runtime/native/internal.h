@@ -108,12 +108,18 @@ struct raddle_block {
     struct instruction_row *table;
 };
 
+/* The same memory at two addresses, or at one; see views.c. */
+struct code_views {
+    void *rw, *rx;
+    uint64_t size;
+};
+
 struct code_buffer {
-    uint8_t *rw, *rx;
+    struct code_views views;
+    uint8_t *rw, *rx; /* of the views */
     uint64_t size, fixed_size; /* the first fixed_size bytes are never flushed */
     uint64_t fixed_used;       /* under code_lock */
     _Atomic uint64_t used;     /* of the block part; written under code_lock */
-    bool dual;
 };
 
 /* Memory that is taken piece by piece and given back as a whole; begins as zeros. Whoever owns one serialises its use. */
@@ -420,8 +426,12 @@ uint64_t call_number(struct raddle_cpu *cpu, uint32_t number, uint64_t a0, uint6
 uint32_t fetch_index(const struct raddle_cpu *cpu); /* MMU index of instruction fetches in the current mode */
 void deliver_fault(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access_index, uint32_t code);
 
+/* views.c */
+int views_map(struct code_views *views, uint64_t size, uint32_t flags); /* 0, or -1 with errno */
+void views_unmap(struct code_views *views);
+
 /* code.c */
-int code_init(struct raddle_context *ctx);
+int code_init(struct raddle_context *ctx); /* 0, or -1 with errno */
 void code_free(struct raddle_context *ctx);
 
 /* blocks.c */

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Host memory for translated code: two views of the same pages, one to write and one to execute, so that no address is
+ * writable and executable at once; or one view for both, where the host or the user has it so. */
+#include "internal.h"
+
+#include <errno.h>
+#include <linux/memfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define MOST_APART  ((uint64_t)1 << 36)
+#define LEAST_APART ((uint64_t)1 << 21)
+
+static uint64_t random_number(void)
+{
+    uint64_t number;
+    if (syscall(SYS_getrandom, &number, sizeof number, 0) != (long)sizeof number)
+        number = now_ns() * 0x9e3779b97f4a7c15u; /* better than none */
+    return number;
+}
+
+/* A free address at random in a stretch that the kernel has chosen; NULL, which leaves it all to the kernel, where there
+ * is no such stretch. The kernel puts mappings side by side: who knew where one view is would know the other, too. */
+static void *random_place(uint64_t size)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    for (uint64_t apart = MOST_APART; apart >= LEAST_APART; apart /= 2) { /* address space may be limited */
+        void *stretch = mmap(NULL, apart + size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (stretch == MAP_FAILED)
+            continue;
+        munmap(stretch, apart + size);
+        return (uint8_t *)stretch + random_number() % (apart / page) * page;
+    }
+    return NULL;
+}
+
+static int views_set(struct code_views *views, void *rw, void *rx)
+{
+    if (rw != MAP_FAILED && rx != MAP_FAILED) {
+        views->rw = rw;
+        views->rx = rx;
+        return 0;
+    }
+    int error = errno;
+    if (rw != MAP_FAILED)
+        munmap(rw, views->size);
+    if (rx != MAP_FAILED)
+        munmap(rx, views->size);
+    errno = error;
+    return -1;
+}
+
+/* Of a file that has no name. C libraries older than its system call have no function for it. */
+static int map_file_twice(struct code_views *views)
+{
+    void *rw = MAP_FAILED, *rx = MAP_FAILED;
+    int fd = (int)syscall(SYS_memfd_create, "raddle-code", MFD_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    if (ftruncate(fd, (off_t)views->size) == 0)
+        rx = mmap(NULL, views->size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    if (rx != MAP_FAILED)
+        rw = mmap(random_place(views->size), views->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    int result = views_set(views, rw, rx), error = errno;
+    close(fd);
+    errno = error;
+    return result;
+}
+
+/* Without a file: moving 0 bytes of a shared mapping maps its pages once more. */
+static int map_shared_twice(struct code_views *views)
+{
+    void *rw = mmap(random_place(views->size), views->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *rx = rw == MAP_FAILED ? rw : mremap(rw, 0, views->size, MREMAP_MAYMOVE);
+    if (rx != MAP_FAILED && mprotect(rx, views->size, PROT_READ | PROT_EXEC)) {
+        int error = errno;
+        munmap(rx, views->size);
+        errno = error;
+        rx = MAP_FAILED;
+    }
+    return views_set(views, rw, rx);
+}
+
+static int map_once(struct code_views *views)
+{
+    int access = PROT_READ | PROT_WRITE | PROT_EXEC;
+    void *both = mmap(NULL, views->size, access, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return views_set(views, both, both);
+}
+
+int views_map(struct code_views *views, uint64_t size, uint32_t flags)
+{
+    *views = (struct code_views){.size = size};
+    if ((flags & RADDLE_FLAG_DUAL_MAP) && (!map_file_twice(views) || !map_shared_twice(views)))
+        return 0;
+    return flags & RADDLE_FLAG_DUAL_ONLY ? -1 : map_once(views);
+}
+
+void views_unmap(struct code_views *views)
+{
+    if (views->rx)
+        munmap(views->rx, views->size);
+    if (views->rw != views->rx)
+        munmap(views->rw, views->size);
+    *views = (struct code_views){0};
+}
+
+int raddle_code_views(uint32_t flags)
+{
+    struct code_views views;
+    if (views_map(&views, (uint64_t)sysconf(_SC_PAGESIZE), flags))
+        return -errno;
+    int count = views.rw == views.rx ? 1 : 2;
+    views_unmap(&views);
+    return count;
+}
