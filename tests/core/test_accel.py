@@ -182,6 +182,8 @@ def test_every_combination_follows_the_table() -> None:
         ("tcg,thread=single", AccelOptions(Thread.SINGLE)),
         ("tcg,order=fenced", AccelOptions(Thread.AUTO, Order.FENCED)),
         ("tcg,llsc=fast,order=native,thread=multi", AccelOptions(Thread.MULTI, Order.NATIVE)),
+        ("tcg,memo-size=16M", AccelOptions(memo_size=16 << 20)),
+        ("tcg,memo-size=1", AccelOptions(memo_size=1 << 20)),
     ],
 )
 def test_parse_accel(text: str, options: AccelOptions) -> None:
@@ -194,7 +196,7 @@ def test_parse_accel(text: str, options: AccelOptions) -> None:
         ("kvm", r"unknown accelerator 'kvm' \(known: tcg\)"),
         ("", "unknown accelerator ''"),
         ("tcg,", "unknown --accel setting ''"),
-        ("tcg,thraed=multi", r"did you mean thread\? \(known: thread, order, llsc\)"),
+        ("tcg,thraed=multi", r"did you mean thread\? \(known: thread, order, llsc, memo-size\)"),
         ("tcg,thread=many", r"unknown --accel thread value 'many' \(known: multi, single\)"),
         ("tcg,thread", "thread needs a value"),
         ("tcg,thread=", "thread needs a value"),
@@ -202,6 +204,8 @@ def test_parse_accel(text: str, options: AccelOptions) -> None:
         ("tcg,order=weak", r"known: native, fenced"),
         ("tcg,llsc=exact", r"unknown --accel llsc value 'exact' \(known: fast\)"),
         ("tcg,llsc=strict", "llsc=strict is not supported yet"),
+        ("tcg,memo-size=much", "'much' is not a memory size"),
+        ("tcg,memo-size=1000K", "memo-size must be 1 MiB or more, not 1000 KiB"),
     ],
 )
 def test_parse_accel_refuses(text: str, message: str) -> None:

@@ -99,7 +99,7 @@ class FakeEngine:
     guest = staticmethod(lambda engine: engine.stopping.wait())
     made = []
 
-    def __init__(self, frontend, backend, decision, memory, ncpus, icount=None):
+    def __init__(self, frontend, backend, decision, memory, ncpus, icount=None, settings=None):
         self.decision, self.memory, self.icount = decision, memory, icount
         self.cpus = [FakeCpu(index) for index in range(ncpus)]
         self.big_lock = threading.RLock()

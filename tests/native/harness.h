@@ -84,3 +84,5 @@ void test_end_of_time(bool mechanism);
 void test_memo(bool mechanism);
 void test_join(bool mechanism);
 void test_families(bool mechanism);
+void test_memo_budget(bool mechanism);
+void test_memo_budget_of_nothing(bool mechanism);

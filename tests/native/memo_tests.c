@@ -214,3 +214,173 @@ void test_families(bool mechanism)
     finish(other);
     raddle_memo_free(shared.memo);
 }
+
+/* -- the budget --------------------------------------------------------------------------------------------------- */
+
+enum { VCPUS = 3, BLOCKS = 6000, EMPTIED = 8, BUDGET = 3 << 18, SECONDS_ALIKE = 64 };
+
+/* As Python does it: what is known of the memo, and the lock that is held while anything in it is used. */
+static struct {
+    pthread_mutex_t lock;
+    raddle_table *table; /* of block mode 0, NULL when that is not known */
+    _Atomic uint32_t *words; /* by template */
+    bool checks;             /* that what was wanted was wanted of this memo */
+    bool alone;              /* there is one vCPU */
+    _Atomic uint64_t ran[VCPUS], finished;
+} budget = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static uint32_t word_at(uint64_t pc)
+{
+    return *(uint32_t *)(void *)(machine.ram + (pc - RAM_BASE));
+}
+
+/* The code of a word is the word, behind another one its complement; odd ones end the block. */
+static int give_variant(uint32_t number, uint32_t key, uint32_t word)
+{
+    struct raddle_fixup literal = {.offset = 4, .kind = RADDLE_FIX_LITERAL32, .hole = 0};
+    uint32_t hot[2] = {key ? ~word : word};
+    return raddle_memo_variant(shared.memo, number, key, (const uint8_t *)hot, sizeof hot, NULL, 0,
+                               (const uint8_t *)&literal, 1, NULL, 0, NULL, 0, 2u << 8 | (word & 1) << 16 | 1u << 17);
+}
+
+static void give_word(uint32_t word)
+{
+    uint32_t number = raddle_memo_template(shared.memo, 4, 0, 0), value = word * 3;
+    CHECK(number != UINT32_MAX);
+    atomic_store(&budget.words[number], word);
+    CHECK(!give_variant(number, 0, word));
+    CHECK(raddle_memo_enter(shared.memo, budget.table, word, number, &value, 1));
+}
+
+static void give_mode(void)
+{
+    struct raddle_mode mode = {.unit = 4, .table = raddle_memo_table(shared.memo)};
+    CHECK(mode.table && !raddle_memo_mode(shared.memo, &mode));
+    budget.table = mode.table;
+}
+
+static void make_room(uint32_t generation)
+{
+    raddle_exclusive_begin(machine.ctx);
+    pthread_mutex_lock(&budget.lock);
+    if (generation == raddle_memo_generation(shared.memo)) {
+        struct raddle_memo_stats stats;
+        raddle_memo_stats(shared.memo, &stats);
+        CHECK(stats.bytes <= BUDGET + (VCPUS + 1) * (1 << 18)); /* a chunk beyond it for each block that was begun */
+        CHECK(!raddle_memo_clear(shared.memo));
+        budget.table = NULL;
+    }
+    pthread_mutex_unlock(&budget.lock);
+    raddle_exclusive_end(machine.ctx);
+}
+
+/* Others have emptied the memo, and the number stands for something else; or that has happened often enough. */
+static void wait_until_emptied(uint32_t generation, uint32_t number)
+{
+    if (!budget.alone && (!budget.checks || generation < EMPTIED))
+        while (!raddle_stopping(machine.ctx) &&
+               (raddle_memo_generation(shared.memo) == generation || shared.memo->template_count <= number))
+            sched_yield();
+}
+
+static void supply(uint32_t cpu, const struct raddle_want *want)
+{
+    if (want->kind == RADDLE_WANT_ROOM) {
+        make_room(want->generation);
+        return;
+    }
+    uint32_t number = want->joined.template_number;
+    uint32_t word = want->kind == RADDLE_WANT_VARIANT ? atomic_load(&budget.words[number]) : want->word;
+    if (cpu == 0 && want->kind == RADDLE_WANT_VARIANT)
+        wait_until_emptied(want->generation, number);
+    pthread_mutex_lock(&budget.lock);
+    if (budget.checks && want->generation != raddle_memo_generation(shared.memo))
+        ;
+    else if (want->kind == RADDLE_WANT_MODE && !budget.table)
+        give_mode();
+    else if (want->kind == RADDLE_WANT_WORD && budget.table && !raddle_memo_word(shared.memo, 0, word))
+        give_word(word);
+    else if (want->kind == RADDLE_WANT_VARIANT)
+        CHECK(!give_variant(number, want->joined.variant_key, word) || !budget.checks);
+    pthread_mutex_unlock(&budget.lock);
+}
+
+/* What the block's code says must be what the guest's memory says. */
+static uint64_t run_words(void *env, void *code)
+{
+    struct raddle_cpu_header *h = header_of(env);
+    uint32_t words[4], first = word_at(h->pc), second = word_at(h->pc + 4), index = h->cpu_index;
+    memcpy(words, (uint8_t *)code + 4, sizeof words);
+    if (words[0] != first || words[1] != first * 3 || words[2] != ~second || words[3] != second * 3)
+        atomic_fetch_add(&machine.violations, 1);
+    uint64_t ran = atomic_fetch_add(&budget.ran[index], 1) + 1;
+    h->pc = RAM_BASE + (ran * 40504 + index * 8) % RAM_SIZE;
+    if (budget.checks ? ran == BLOCKS && atomic_fetch_add(&budget.finished, 1) + 1 == VCPUS
+                      : ran == 100 * BLOCKS || atomic_load(&machine.violations))
+        raddle_stop(machine.ctx);
+    return 0;
+}
+
+static void *run_with_memo(void *env)
+{
+    while (raddle_run(env) == RADDLE_MISS) {
+        struct raddle_want *want = raddle_wanted(env);
+        int answer = want->answer == RADDLE_WANTED ? RADDLE_WANTED : raddle_translate(env);
+        for (; answer == RADDLE_WANTED; answer = raddle_translate(env))
+            supply(header_of(env)->cpu_index, want);
+        CHECK(answer != RADDLE_ERROR);
+    }
+    return NULL;
+}
+
+static void begin_with_budget(uint32_t ncpus, uint64_t bytes)
+{
+    struct raddle_rules given = rules();
+    shared.memo = raddle_memo_new(&given);
+    CHECK(shared.memo);
+    raddle_memo_limit(shared.memo, bytes);
+    budget.alone = ncpus == 1;
+    budget.words = calloc(1 << 20, sizeof *budget.words);
+    machine_make(ncpus, PARALLEL, run_words, fill_identity);
+    for (uint32_t i = 0; i < RAM_SIZE / 4; i++) /* a word of its own, then one of few, which is odd */
+        ((uint32_t *)(void *)machine.ram)[i] = i & 1 ? i * 2654435761u % SECONDS_ALIKE | 1 : i * 2654435761u;
+    raddle_memo_use(machine.ctx, shared.memo);
+}
+
+static void end_with_budget(void)
+{
+    machine_free();
+    raddle_memo_free(shared.memo);
+    free(budget.words);
+}
+
+/* vCPUs that translate ever new words, in a memo that must be emptied again and again, run what is in memory. In the
+ * control, what was wanted of a memo that has been emptied since is supplied to the new one. */
+void test_memo_budget(bool mechanism)
+{
+    budget.checks = mechanism;
+    begin_with_budget(VCPUS, BUDGET);
+    pthread_t threads[VCPUS];
+    for (uint32_t i = 0; i < VCPUS; i++)
+        threads[i] = start(run_with_memo, machine.env[i]);
+    for (uint32_t i = 0; i < VCPUS; i++)
+        finish(threads[i]);
+    CHECK(!mechanism || raddle_memo_generation(shared.memo) >= EMPTIED);
+    end_with_budget();
+}
+
+/* A budget that the first word uses up: each block is begun in an empty memo, and made. */
+void test_memo_budget_of_nothing(bool mechanism)
+{
+    (void)mechanism;
+    budget.checks = true;
+    begin_with_budget(1, 1);
+    for (uint64_t i = 0; i < 10; i++) {
+        CHECK(raddle_run(machine.env[0]) == RADDLE_MISS && atomic_load(&budget.ran[0]) == i);
+        struct raddle_want *want = raddle_wanted(machine.env[0]);
+        CHECK(want->answer == RADDLE_WANTED && want->kind == RADDLE_WANT_ROOM && want->generation == i);
+        for (int answer = RADDLE_WANTED; answer == RADDLE_WANTED; answer = raddle_translate(machine.env[0]))
+            supply(0, want);
+    }
+    end_with_budget();
+}

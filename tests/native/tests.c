@@ -800,5 +800,7 @@ const struct test TESTS[] = {
     {"memo", test_memo, true},
     {"join", test_join, false},
     {"families", test_families, true},
+    {"memo-budget", test_memo_budget, true},
+    {"memo-budget-of-nothing", test_memo_budget_of_nothing, false},
     {0},
 };

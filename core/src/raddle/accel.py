@@ -116,10 +116,12 @@ def decide(
 
 @dataclass(frozen=True, slots=True)
 class AccelOptions:
-    """`--accel tcg[,thread=multi|single][,order=native|fenced][,llsc=fast]`."""
+    """`--accel tcg[,thread=multi|single][,order=native|fenced][,llsc=fast][,memo-size=SIZE]`."""
 
     thread: Thread = Thread.AUTO
     order: Order = Order.NATIVE
+    memo_size: int | None = None
+    """Bytes for what is kept of translations besides their code; None is the engine's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,9 @@ class IcountOptions:
     sleep: bool = False
 
 
+LEAST_MEMO_SIZE = 1 << 20
+"""With less, most blocks would be begun in an empty memo."""
+
 MAX_ICOUNT_SHIFT = 10
 """2**10 ns an instruction, about one million instructions a second, is the slowest clock."""
 
@@ -143,7 +148,8 @@ def parse_accel(text: str) -> AccelOptions:
     if accelerator != "tcg":
         raise unknown("accelerator", accelerator, ("tcg",))
     thread, order = Thread.AUTO, Order.NATIVE
-    for key, value in _settings("--accel", settings, ("thread", "order", "llsc")):
+    memo_size: int | None = None
+    for key, value in _settings("--accel", settings, ("thread", "order", "llsc", "memo-size")):
         match key:
             case "thread":
                 thread = _choice("--accel thread", value, {"multi": Thread.MULTI, "single": Thread.SINGLE})
@@ -153,7 +159,18 @@ def parse_accel(text: str) -> AccelOptions:
                 if value == "strict":
                     raise UsageError("--accel llsc=strict is not supported yet; the nearest that is: llsc=fast")
                 _choice("--accel llsc", value, {"fast": True})
-    return AccelOptions(thread, order)
+            case "memo-size":
+                memo_size = _memo_size(value)
+    return AccelOptions(thread, order, memo_size)
+
+
+def _memo_size(value: str) -> int:
+    from raddle.machine.sizes import parse_size, size_text  # late: what only looks at the decision needs no machine
+
+    size = parse_size(value)
+    if size < LEAST_MEMO_SIZE:
+        raise UsageError(f"--accel memo-size must be {size_text(LEAST_MEMO_SIZE)} or more, not {size_text(size)}")
+    return size
 
 
 def parse_icount(text: str) -> IcountOptions:

@@ -93,6 +93,7 @@ GUESTS = {
     **stress("codemod-cross", "codemod_cross", "-DROUNDS=200u"),
     **stress("codemod-parked", "codemod_cross", "-DPARKED", "-DROUNDS=60u", control=False),
     **stress("codemod-self", "codemod_self", "-DROUNDS=5000u"),
+    **stress("words", "words", "-DROUNDS=100u"),
     **stress("remap", "remap", "-DROUNDS=1000u"),
     **stress("remap-break", "remap", "-DBREAK_BEFORE_MAKE", "-DROUNDS=2000u"),
     **stress("ipi", "ipi", "-DROUNDS=100u"),

@@ -128,7 +128,10 @@ def test_a_word_of_a_mode_that_another_thread_is_about_to_enter(monkeypatch: pyt
     translator, lock = _translator(X86BackEnd), threading.Lock()
     met = threading.Event()
     """The other thread waits for the lock, or is done."""
-    want = SimpleNamespace(kind=lib.RADDLE_WANT_WORD, mode=MODE_PRIVILEGED, word=0xE0810002, word_size=4, context=0)
+    of_mode = SimpleNamespace(kind=lib.RADDLE_WANT_MODE, mode=MODE_PRIVILEGED, generation=0)
+    want = SimpleNamespace(
+        kind=lib.RADDLE_WANT_WORD, mode=MODE_PRIVILEGED, word=0xE0810002, word_size=4, context=0, generation=0
+    )
     failures: list[BaseException] = []
 
     class Lock:
@@ -151,6 +154,6 @@ def test_a_word_of_a_mode_that_another_thread_is_about_to_enter(monkeypatch: pyt
     other = threading.Thread(target=supply)
     monkeypatch.setattr(translator_module, "lib", _Lib(other, met))
     monkeypatch.setattr(translator, "_lock", Lock())
-    translator._mode(MODE_PRIVILEGED)
+    translator._supply(of_mode)
     other.join()
     assert failures == []

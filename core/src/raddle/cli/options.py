@@ -195,7 +195,7 @@ OPTIONS: Final = (
         ("nographic",), "", "no screen (there never is one): serial port and monitor on stdio", _flag("nographic", True)
     ),
     Option(("display",), "none", "no screen", _display),
-    Option(("accel",), "tcg[,SETTING=VALUE]", "thread=multi|single, order=native|fenced", _accelerator),
+    Option(("accel",), "tcg[,SETTING=VALUE]", "thread=multi|single, order=native|fenced, memo-size=64M", _accelerator),
     Option(("icount",), "shift=N|auto[,sleep=on|off]", "count instructions: deterministic, one thread", _set("icount")),
     Option(("no-reboot",), "", "exit instead of rebooting", _flag("reboot", False)),
     Option(("S",), "", "do not start before the monitor's `cont`", _flag("paused", True)),

@@ -120,6 +120,15 @@ class BackEnd(ABC):
         has; at most 16 bytes. Only if the host ``renames``. Thread-safe."""
         raise NotImplementedError
 
+    @property
+    def footprint(self) -> int:
+        """Bytes of memory that are kept for templates besides themselves, about; they count in the memo's budget."""
+        return 0
+
+    def forget(self) -> None:
+        """Drop what was kept for templates that renamed registers: those that were made until now, and the forms of
+        their cuts, are used no more. Under the translator's lock, while no vCPU runs."""
+
     @abstractmethod
     def routine(self, code: list[Instruction], locals: list[Local]) -> bytes:
         """Compile an IR routine to a position-independent C function ``uint64_t f(env, a0, a1, a2, a3)``."""

@@ -13,6 +13,8 @@ from raddle.ir.types import Field
 from raddle.runtime._native import ffi, lib
 
 NO_TEMPLATE: Final = (1 << 32) - 1
+_KEPT: Final = 250
+"""Bytes, about, of a template's places in the joiner's tables."""
 
 
 class Joiner:
@@ -24,6 +26,8 @@ class Joiner:
         self._registers = registers
         self._templates: dict[int, Template] = {}
         self._numbers: dict[Template, int] = {}
+        self._code_size = 0
+        """Of templates and variants, as their `footprint` says."""
         rules = ffi.new("struct raddle_rules *")
         config, shape = backend.config, backend.rules()
         rules.word_bits = config.word.bits
@@ -47,8 +51,27 @@ class Joiner:
         self.memo = ffi.gc(allocated(lib.raddle_memo_new(rules)), lib.raddle_memo_free)
         """struct raddle_memo *"""
         del kept
-        falls_through = self.enter(None, 0, shape.falls_through, ())
-        lib.raddle_memo_falls_through(self.memo, falls_through)
+        self._falls_through = shape.falls_through
+        self._begin()
+
+    def _begin(self) -> None:
+        """What an empty memo needs first."""
+        lib.raddle_memo_falls_through(self.memo, self.enter(None, 0, self._falls_through, ()))
+
+    def empty(self) -> None:
+        """Forget all templates, entries and tables, the runtime's as well. In an exclusive section, when nobody uses
+        any of them."""
+        self._templates = {}
+        self._numbers = {}
+        self._code_size = 0
+        if lib.raddle_memo_clear(self.memo):
+            raise MachineError("there is no memory for more translations")
+        self._begin()
+
+    @property
+    def footprint(self) -> int:
+        """Bytes of Python's memory that are kept for what is in the memo, about."""
+        return _KEPT * len(self._numbers) + self._code_size
 
     def table(self) -> Any:
         """A new table of entries: raddle_table *. Lives as long as the joiner."""
@@ -66,6 +89,7 @@ class Joiner:
                 )
             self._templates[number] = template
             self._numbers[template] = number
+            self._code_size += template.footprint
             self._put(number, 0)
         return number
 
@@ -88,6 +112,7 @@ class Joiner:
     def _put(self, number: int, key: int) -> None:
         """Compile the variant `key` (host flags << 1 | dead) of template `number`."""
         variant = self._templates[number].variant(key >> 1, bool(key & 1))
+        self._code_size += variant.footprint
         hot, cold, fixups, cuts, jumps = variant.hot, variant.cold, variant.fixups, variant.cuts, variant.jumps
         if lib.raddle_memo_variant(
             self.memo,

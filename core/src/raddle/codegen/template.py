@@ -92,6 +92,10 @@ def pack_jump(part: int, field: int, target: int) -> bytes:
     return _JUMP(part, field, target, 0)
 
 
+_VARIANT_SIZE: Final = 450
+"""Bytes, about, of a variant whose parts are empty, with its place in its template."""
+
+
 class Variant:
     """The code of a template for one situation. Immutable."""
 
@@ -111,6 +115,12 @@ class Variant:
         self.jumps = jumps
         """Of such a template: `pack_jump` of each jump within a part."""
 
+    @property
+    def footprint(self) -> int:
+        """Bytes of memory that it takes, about."""
+        parts = (self.hot, self.cold, self.fixups, self.cuts, self.jumps)
+        return _VARIANT_SIZE + sum(map(len, parts))
+
 
 class Template(ABC):
     """One compiled instruction whose holes are open, and perhaps its registers. Immutable."""
@@ -124,6 +134,11 @@ class Template(ABC):
         self.next_context = next_context
         self.ends = ends
         """Whether control never falls through."""
+
+    @property
+    def footprint(self) -> int:
+        """Bytes of memory that it takes without its variants, about; they count in the memo's budget."""
+        return 4096
 
     @abstractmethod
     def variant(self, host_flags: int, dead: bool) -> Variant:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from raddle.machine.sizes import size_text
+
 __all__ = ["breakdown", "cpus", "report"]
 
 Stats = Mapping[str, Any]
@@ -83,6 +85,12 @@ def _translation(stats: Stats) -> list[str]:
     ]
     if "compiled" in stats:
         lines.append(_row("  compiled, not derived", _number(stats["compiled"])))
+    if "memo_bytes" in stats:
+        lines += [
+            _row("memo", f"{_number(stats['memo_bytes'])} bytes", "of " + size_text(stats["memo_size"])),
+            _row("  in Python, about", f"{_number(stats['memo_python_bytes'])} bytes"),
+            _row("  emptied", _number(stats["memo_emptied"])),
+        ]
     return [
         *lines,
         _row("Python CPU time", f"{stats['translate_ns'] / 1e9:.3f} s"),

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol, TextIO
 
 from raddle import accel
-from raddle.accel import Decision, IcountOptions
+from raddle.accel import AccelOptions, Decision, IcountOptions
 from raddle.errors import MachineError, UsageError, machine_closed, unknown
 from raddle.machine.board import Board, BoardCpu, BoardOptions
 from raddle.machine.chardev import CharDevice, MemoryConsole, NullDevice
@@ -77,7 +77,7 @@ class Engine(Protocol):
 
 
 EngineFactory = Callable[..., Engine]
-"""Called as `factory(frontend, backend, decision, memory, ncpus, icount=...)`."""
+"""Called as `factory(frontend, backend, decision, memory, ncpus, icount=..., settings=...)`."""
 
 
 class Hook(Protocol):
@@ -94,15 +94,24 @@ class State(Enum):
 
 
 def default_engine(
-    frontend: Any, backend: Any, decision: Decision, memory: AddressSpace, ncpus: int, icount: IcountOptions | None
+    frontend: Any,
+    backend: Any,
+    decision: Decision,
+    memory: AddressSpace,
+    ncpus: int,
+    icount: IcountOptions | None,
+    settings: AccelOptions,
 ) -> Engine:
     # Late, because it loads the native runtime, which looking at options and files does not need.
     from raddle.threads.engine import Engine as NativeEngine
 
-    if icount is None:
-        return NativeEngine(frontend, backend, decision, memory, ncpus)
-    shift = AUTO_ICOUNT_SHIFT if icount.shift is None else icount.shift
-    return NativeEngine(frontend, backend, decision, memory, ncpus, icount_shift=shift, icount_sleep=icount.sleep)
+    options: dict[str, Any] = {}
+    if icount is not None:
+        options["icount_shift"] = AUTO_ICOUNT_SHIFT if icount.shift is None else icount.shift
+        options["icount_sleep"] = icount.sleep
+    if settings.memo_size is not None:
+        options["memo_size"] = settings.memo_size
+    return NativeEngine(frontend, backend, decision, memory, ncpus, **options)
 
 
 AUTO_ICOUNT_SHIFT: Final = 3
@@ -202,7 +211,7 @@ class Machine:
             self.board: Final = board_class(options, self.consoles, clock)
             self._memory: Final[AddressSpace] = self.board.memory
             self.engine: Final = engine(
-                self.frontend, found.load(host), self.accel, self._memory, cpus, icount=counting
+                self.frontend, found.load(host), self.accel, self._memory, cpus, icount=counting, settings=settings
             )
             clock.connect(self.engine)
             self.board.connect(self.engine.cpus, self, self.engine.big_lock)

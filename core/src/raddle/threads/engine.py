@@ -32,6 +32,8 @@ from raddle.translate.translator import Translator
 
 CODE_SIZE: Final = 64 << 20
 """Bytes of the code buffer; it is flushed as a whole when it is full."""
+MEMO_SIZE: Final = 64 << 20
+"""Bytes of what is kept of translations besides their code, in the runtime and in Python; emptied when it is full."""
 SWITCH_INTERVAL: Final = 2e-4
 """Seconds; what a contended GIL costs a waiting vCPU at least. The setting is the process's."""
 WFE_LIMIT_US: Final = 1000
@@ -115,6 +117,7 @@ class Engine:
         icount_shift: int | None = None,
         icount_sleep: bool = False,
         split_wx: bool | None = None,
+        memo_size: int = MEMO_SIZE,
     ) -> None:
         """`split_wx`: see `raddle.runtime.code_memory`."""
         self.frontend = frontend
@@ -182,7 +185,7 @@ class Engine:
                 first_python=helpers.FIRST_PYTHON,
             )
         )
-        self.translator = Translator(frontend, self.backend, self.context)
+        self.translator = Translator(frontend, self.backend, self.context, memo_size)
         self.miss: Callable[[Any], int] = self.translator.miss
         """What a block look-up that fails runs."""
         self.callees.compile_routines(self.backend)

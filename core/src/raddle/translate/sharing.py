@@ -118,6 +118,10 @@ class Models:
         """Registers of one kind of place, by the place."""
         self._known: dict[tuple[int, tuple[int, ...]], Model] = {}
 
+    def __len__(self) -> int:
+        """How many are kept."""
+        return len(self._known)
+
     def model(self, numbers: tuple[int, ...], ascending: int) -> Model:
         """The model of the registers `numbers`, of which the first `ascending` are in ascending order, to be kept."""
         model = self._known.get((ascending, numbers))

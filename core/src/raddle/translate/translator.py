@@ -2,7 +2,8 @@
 """From guest instructions to the memo of their translations, from which the runtime joins blocks.
 
 The runtime looks instruction words up and joins what it finds without Python and without the GIL; what it lacks, it
-asks for here (struct raddle_want).
+asks for here (struct raddle_want). What is kept, here and in the runtime, has a budget: when that is used up, all of it
+is forgotten, and made again as the guest needs it.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from raddle.runtime._native import ffi, lib
 from raddle.translate.families import Families
 from raddle.translate.frontend import FrontEnd, InstructionSet
 from raddle.translate.pattern import Pattern
-from raddle.translate.sharing import Models, Sharing
+from raddle.translate.sharing import Sharing
+from raddle.translate.tables import Mode, Scope, Tables
 
 _EPILOGUE: Final = 1 << 63
 """In the key of an epilogue; as in internal.h."""
+_NO_LIMIT: Final = (1 << 64) - 1
 
 
 class BlockTrace:
@@ -43,63 +46,27 @@ class BlockTrace:
         self.block = block
 
 
-class _Scope:
-    """Translations that hold in one block mode, or in several that are equal to most instructions."""
-
-    __slots__ = ("families", "table")
-
-    def __init__(self, table: Any) -> None:
-        self.table = table
-        """The runtime's: raddle_table *."""
-        self.families: dict[tuple[int, int, int], Any] = {}
-        """What the runtime knows (raddle_known_family *), by fixed bits, their values, and context."""
-
-
-class _Mode:
-    """What is known of one block mode."""
-
-    __slots__ = ("context", "mode", "own", "prologue", "set", "shared")
-
-    def __init__(
-        self,
-        mode: int,
-        instruction_set: InstructionSet,
-        context: int,
-        own: _Scope,
-        shared: Sequence[_Scope],
-        prologue: Template | None,
-    ) -> None:
-        self.mode = mode
-        self.set = instruction_set
-        self.context = context
-        """Of a block's first instruction."""
-        self.own = own
-        self.shared = shared
-        """Of all modes that have the same bits in `FrontEnd.mode_masks`, by class."""
-        self.prologue = prologue
-
-
 class Translator:
-    """Translates for all vCPUs of a machine. Thread-safe: compiling takes a lock, the rest is the runtime's."""
+    """Translates for all vCPUs of a machine. Thread-safe: what Python does takes a lock, the rest is the runtime's."""
 
-    def __init__(self, frontend: FrontEnd, backend: BackEnd, context: Any) -> None:
-        """`context` is the runtime's, or None when nothing is to run: then `block` alone may be called."""
+    def __init__(self, frontend: FrontEnd, backend: BackEnd, context: Any, memo_size: int = 0) -> None:
+        """`context` is the runtime's, or None when nothing is to run: then `block` alone may be called. `memo_size` is
+        the memo's budget in bytes, 0 for none.
+        """
         self.frontend = frontend
         self.backend = backend
         self.joiner = Joiner(backend, frontend.registers)
+        self._context = context
         if context is not None:
             lib.raddle_memo_use(context, self.joiner.memo)
-        self._modes: dict[int, _Mode] = {}
-        self._shared_scopes: dict[tuple[int, int], _Scope] = {}
-        self._families: dict[Pattern, Families] = {}
-        self._templates: dict[tuple[object, ...], Template] = {}
-        """By the pattern, the bits of the word that the code depends on, the model's registers, context, mode, and
-        whether the literal of `Sharing` is open."""
-        self._fixed: dict[Template, int] = {}
-        """Of models: the registers that the code uses besides those that are open, as a set of bits."""
-        self._models = Models([backend.place(field) for field in frontend.registers])
+        if memo_size:
+            lib.raddle_memo_limit(self.joiner.memo, memo_size)
+        self._places = [backend.place(field) for field in frontend.registers]
+        self._tables = Tables(self._places)
         self._lock = threading.Lock()
-        """Guards all the above, and with it what the front end and the back end keep."""
+        """Guards all the above, with it what the front end and the back end keep, and what is done with anything in the
+        memo: whoever empties it, in an exclusive section, has the lock. Taken within such a section, not the other way.
+        """
         self._listeners: Sequence[Callable[[BlockTrace], object]] = ()
         self.misses = 0
         """Blocks whose translation needed Python. This and the times below may lose a little between threads."""
@@ -119,15 +86,20 @@ class Translator:
         lib.raddle_memo_listen(self.joiner.memo, bool(listeners))
 
     def statistics(self) -> dict[str, int]:
-        """Counters: distinct words, templates, how many of them were compiled, blocks that needed Python, and CPU time.
+        """Counters: words, templates, how many of them were compiled, blocks that needed Python, CPU time, and the
+        memo's budget. What was made again after the memo was emptied counts again.
 
-        The time is in nanoseconds: in Python, and of compiling in it.
+        The time is in nanoseconds: in Python, and of compiling in it. Sizes are in bytes.
         """
         memo = ffi.new("struct raddle_memo_stats *")
         lib.raddle_memo_stats(self.joiner.memo, memo)
         return {
             "words": memo.entries,
             "templates": memo.templates,
+            "memo_bytes": memo.bytes + memo.outside,
+            "memo_python_bytes": memo.outside,
+            "memo_size": 0 if memo.limit == _NO_LIMIT else memo.limit,
+            "memo_emptied": memo.emptied,
             "compiled": self.compiled,
             "translate_misses": self.misses,
             "translate_ns": self.total_ns,
@@ -157,29 +129,56 @@ class Translator:
 
     def block(self, mode: int, data: bytes, pc: int) -> Block:
         """The block of the instructions in `data`, to its end, as if they were at `pc`; for tests and tools."""
-        known = self._mode(mode)
-        entries = [] if known.prologue is None else [self._extra_entry(known.prologue)]
-        context, ends = known.context, False
-        for word, size in _words(known.set, data):
-            entry = self._word(known, word, size, context)
-            entries.append(entry)
-            context = lib.raddle_entry_next_context(entry)
-            ends = bool(lib.raddle_entry_ends(entry))
-            if ends:
-                break
-        if context and not ends:
-            epilogue = self._extra(mode, context, self.frontend.epilogue, context)
-            entries += [] if epilogue is None else [self._extra_entry(epilogue)]
-        return self.joiner.join(entries, pc)
+        with self._lock:
+            known = self._mode(mode)
+            entries = self._extra_entries(mode, known.context, self.frontend.prologue)
+            context, ends = known.context, False
+            for word, size in _words(known.set, data):
+                entry = self._word(known, word, size, context)
+                entries.append(entry)
+                context = lib.raddle_entry_next_context(entry)
+                ends = bool(lib.raddle_entry_ends(entry))
+                if ends:
+                    break
+            if context and not ends:
+                entries += self._extra_entries(mode, context, self.frontend.epilogue, context)
+            return self.joiner.join(entries, pc)
 
     def instruction(self, mode: int, word: int, size: int, context: int, pc: int) -> Block:
         """The block of one instruction, as if it were at `pc`; for tests and tools."""
-        return self.joiner.join([self._word(self._mode(mode), word, size, context)], pc)
+        with self._lock:
+            return self.joiner.join([self._word(self._mode(mode), word, size, context)], pc)
 
     # -- what the runtime lacks ----------------------------------------------------------------------------------------
 
     def _supply(self, want: Any) -> None:
-        kind = want.kind
+        if want.kind == lib.RADDLE_WANT_ROOM:
+            self._make_room(want.generation)
+            return
+        with self._lock:
+            # It may have been emptied since the vCPU looked, and what was wanted is in terms of the old one.
+            if want.generation == lib.raddle_memo_generation(self.joiner.memo):
+                self._supply_kind(want.kind, want)
+                footprint = self._tables.footprint + self.joiner.footprint + self.backend.footprint
+                lib.raddle_memo_outside(self.joiner.memo, footprint)
+
+    def _make_room(self, generation: int) -> None:
+        """Forget everything, unless another thread has done so since `generation` was read. The vCPUs are out of the
+        runtime meanwhile, so that none looks at the memo; who is in here has looked at it under the lock.
+        """
+        lib.raddle_exclusive_begin(self._context)
+        try:
+            with self._lock:
+                if generation == lib.raddle_memo_generation(self.joiner.memo):
+                    self._tables = Tables(self._places)
+                    self.backend.forget()
+                    self.joiner.empty()
+        finally:
+            lib.raddle_exclusive_end(self._context)
+
+    # Under the lock from here on.
+
+    def _supply_kind(self, kind: int, want: Any) -> None:
         if kind == lib.RADDLE_WANT_WORD:
             self._supply_word(self._mode(want.mode), want.word, want.word_size, want.context)
         elif kind == lib.RADDLE_WANT_EPILOGUE:
@@ -191,74 +190,67 @@ class Translator:
         else:
             self.joiner.supply(want.joined)
 
-    def _word(self, mode: _Mode, word: int, size: int, context: int) -> Any:
+    def _word(self, mode: Mode, word: int, size: int, context: int) -> Any:
         """The runtime's entry of an instruction word: raddle_entry *."""
         memo, key = self.joiner.memo, word | context << 32
         while (entry := lib.raddle_memo_word(memo, mode.mode, key)) == ffi.NULL:
             self._supply_word(mode, word, size, context)
         return entry
 
-    def _mode(self, mode: int) -> _Mode:
+    def _mode(self, mode: int) -> Mode:
         """What there is of a block mode. The runtime may know it, on another thread, a moment before this does."""
-        known = self._modes.get(mode)
+        known = self._tables.modes.get(mode)
         if known is not None:
             return known
         frontend, joiner = self.frontend, self.joiner
         context = frontend.initial_context(mode)
-        prologue = self._extra(mode, context, frontend.prologue)
-        with self._lock:
-            known = self._modes.get(mode)
-            if known is not None:
-                return known
-            shared = [self._shared_scope(index, mode & mask) for index, mask in enumerate(frontend.mode_masks)]
-            known = _Mode(mode, frontend.instruction_set(mode), context, _Scope(joiner.table()), shared, prologue)
-            native = ffi.new("struct raddle_mode *")
-            native.mode = mode
-            native.unit = known.set.unit
-            native.wide_shift, native.wide = known.set.wide
-            native.context = context
-            native.prologue = ffi.NULL if prologue is None else self._extra_entry(prologue)
-            native.table = known.own.table
-            for index, scope in enumerate(shared):
-                native.shared[index] = scope.table
-            if lib.raddle_memo_mode(joiner.memo, native):
-                raise MachineError("the guest uses more block modes than there is room for")
-            self._modes[mode] = known
+        shared = [self._shared_scope(index, mode & mask) for index, mask in enumerate(frontend.mode_masks)]
+        known = Mode(mode, frontend.instruction_set(mode), context, Scope(joiner.table()), shared)
+        native = ffi.new("struct raddle_mode *")
+        native.mode = mode
+        native.unit = known.set.unit
+        native.wide_shift, native.wide = known.set.wide
+        native.context = context
+        native.prologue = next(iter(self._extra_entries(mode, context, frontend.prologue)), ffi.NULL)
+        native.table = known.own.table
+        for index, scope in enumerate(shared):
+            native.shared[index] = scope.table
+        if lib.raddle_memo_mode(joiner.memo, native):
+            raise MachineError("there is no memory for more translations")
+        self._tables.modes[mode] = known
         return known
 
-    def _shared_scope(self, mode_class: int, bits: int) -> _Scope:
-        """Under the lock."""
-        scope = self._shared_scopes.get((mode_class, bits))
+    def _shared_scope(self, mode_class: int, bits: int) -> Scope:
+        scopes = self._tables.shared_scopes
+        scope = scopes.get((mode_class, bits))
         if scope is None:
-            scope = self._shared_scopes[mode_class, bits] = _Scope(self.joiner.table())
+            scope = scopes[mode_class, bits] = Scope(self.joiner.table())
         return scope
 
     def _extra(self, mode: int, context: int, emit: Callable[..., None], *arguments: int) -> Template | None:
         """Code of no guest instruction, at a block's start or end: of size 0, None where there is none."""
         b = Builder(self.frontend.word, self.frontend.state.nzcv)
         emit(b, mode, *arguments)
-        if not b.code:
-            return None
-        with self._lock:
-            return self.backend.template(b.code, b.locals, 0, context, context)
+        return self.backend.template(b.code, b.locals, 0, context, context) if b.code else None
 
-    def _extra_entry(self, template: Template) -> Any:
-        return self.joiner.enter(None, 0, template, ())
+    def _extra_entries(self, mode: int, context: int, emit: Callable[..., None], *arguments: int) -> list[Any]:
+        """The entry of that code; none where there is none."""
+        template = self._extra(mode, context, emit, *arguments)
+        return [] if template is None else [self.joiner.enter(None, 0, template, ())]
 
-    def _supply_word(self, mode: _Mode, word: int, size: int, context: int) -> None:
-        with self._lock:
-            if lib.raddle_memo_word(self.joiner.memo, mode.mode, word | context << 32) != ffi.NULL:
-                return  # another thread was faster
-            pattern = mode.set.decode(word, size)
-            if pattern is None:
-                template = self._template((size, word, context, mode.mode), mode, None, word, size, context, {}, {})
-                self.joiner.enter(mode.own.table, word | context << 32, template, ())
-            elif not self._supply_model(mode, pattern, word, size, context):
-                key = pattern, word & pattern.key_mask, context, mode.mode
-                template = self._template(key, mode, pattern, word, size, context, {}, {})
-                self.joiner.enter(mode.own.table, word | context << 32, template, pattern.hole_values(word))
+    def _supply_word(self, mode: Mode, word: int, size: int, context: int) -> None:
+        if lib.raddle_memo_word(self.joiner.memo, mode.mode, word | context << 32) != ffi.NULL:
+            return  # another thread was faster
+        pattern = mode.set.decode(word, size)
+        if pattern is None:
+            template = self._template((size, context, mode.mode), mode, None, word, size, context, {}, {})
+            self.joiner.enter(mode.own.table, word | context << 32, template, ())
+        elif not self._supply_model(mode, pattern, word, size, context):
+            key = pattern, word & pattern.key_mask, context, mode.mode
+            template = self._template(key, mode, pattern, word, size, context, {}, {})
+            self.joiner.enter(mode.own.table, word | context << 32, template, pattern.hole_values(word))
 
-    def _supply_model(self, mode: _Mode, pattern: Pattern, word: int, size: int, context: int) -> bool:
+    def _supply_model(self, mode: Mode, pattern: Pattern, word: int, size: int, context: int) -> bool:
         """Give the runtime the family of a word, and the model of its registers: then it makes the entry by itself.
 
         False if that cannot be done, or has been done and does not help: then the word needs an entry of its own.
@@ -273,10 +265,10 @@ class Translator:
         kept = word & sharing.key_mask & (sharing.literal_mask if open_literal else -1)
         numbers = sharing.numbers(word)
         if self.backend.renames:
-            model = self._models.model(numbers, len(numbers) - len(sharing.names))
+            model = self._tables.models.model(numbers, len(numbers) - len(sharing.names))
             operands |= sharing.operands(model.numbers)
         else:
-            model, kept = self._models.none(numbers), word & pattern.key_mask
+            model, kept = self._tables.models.none(numbers), word & pattern.key_mask
         common = model.inside and mode_class >= 0
         scope = mode.shared[mode_class] if common else mode.own
         key_mode = mode.mode & self.frontend.mode_masks[mode_class] if common else mode.mode
@@ -293,21 +285,22 @@ class Translator:
         family = self._family(scope, families, word, context, fixed, open_literal)
         if family is None:
             return False
-        number, used = self.joiner.number(template), self._fixed.get(template, 0)
+        number, used = self.joiner.number(template), self._tables.fixed.get(template, 0)
         return bool(
             lib.raddle_memo_model(self.joiner.memo, family, number, model.numbers, len(model.numbers), used) == 0
         )
 
     def _families_of(self, instructions: InstructionSet, pattern: Pattern) -> Families:
-        families = self._families.get(pattern)
+        known = self._tables.families
+        families = known.get(pattern)
         if families is None:
             sharing = instructions.sharing(pattern) or Sharing(pattern)
             count = len(self.frontend.registers) if self.backend.renames else 0
-            families = self._families[pattern] = Families(sharing, count)
+            families = known[pattern] = Families(sharing, count)
         return families
 
     def _family(
-        self, scope: _Scope, families: Families, word: int, context: int, fixed: int, open_literal: bool
+        self, scope: Scope, families: Families, word: int, context: int, fixed: int, open_literal: bool
     ) -> Any | None:
         key = fixed, word & fixed, context
         family = scope.families.get(key)
@@ -317,12 +310,13 @@ class Translator:
                 return None
             family = allocated(lib.raddle_memo_family(self.joiner.memo, scope.table, description))
             scope.families[key] = family
+            self._tables.known_families += 1
         return family
 
     def _template(
         self,
         key: tuple[object, ...],
-        mode: _Mode,
+        mode: Mode,
         pattern: Pattern | None,
         word: int,
         size: int,
@@ -331,16 +325,17 @@ class Translator:
         open_registers: Mapping[int, Field],
     ) -> Template:
         """The template kept under `key`, compiled if need be; with its first variant, which others need first."""
-        template = self._templates.get(key)
+        tables = self._tables
+        template = tables.templates.get(key)
         if template is None:
             started = thread_time_ns()
             b = Builder(self.frontend.word, self.frontend.state.nzcv)
             next_context = mode.set.translate(b, pattern, word, context, mode.mode, operands)
             template = self.backend.template(b.code, b.locals, size, context, next_context, open_registers)
             template.variant(0, False)
-            self._templates[key] = template
+            tables.templates[key] = template
             if open_registers:
-                self._fixed[template] = self._used(b.code, open_registers)
+                tables.fixed[template] = self._used(b.code, open_registers)
             self.compiled += 1
             self.template_ns += thread_time_ns() - started
         return template
@@ -359,7 +354,7 @@ class Translator:
     def _tell(self, want: Any) -> None:
         block = block_of(want.joined)
         data = bytes(ffi.buffer(want.data, want.size))
-        halves = self._mode(want.mode).set.unit == 2
+        halves = self.frontend.instruction_set(want.mode).unit == 2
         words: list[tuple[int, int]] = []
         position = 0
         for size in block.table[4::8]:

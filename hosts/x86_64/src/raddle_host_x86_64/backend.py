@@ -40,6 +40,9 @@ _NOPS: Final = (
 
 _HASH_FACTOR: Final = 0x01000193
 """Odd, so that multiplying loses nothing."""
+_TEMPLATE_SIZE: Final = 450
+_INSTRUCTION_SIZE: Final = 160
+"""Bytes, about, of a template without code, and of an instruction of its IR."""
 _BRANCHES: Final = frozenset({Op.GOTO, Op.GOTO_INDIRECT})
 _LEAVES: Final = _BRANCHES | {Op.EXIT_MAIN}
 _PLAIN: Final = ENV - 1
@@ -69,6 +72,10 @@ class X86Template(Template):
         self.locals = locals
         self.open_places = open_places
         self._variants: dict[int, Variant] = {}
+
+    @property
+    def footprint(self) -> int:
+        return _TEMPLATE_SIZE + _INSTRUCTION_SIZE * len(self.code)
 
     def variant(self, host_flags: int, dead: bool) -> Variant:
         key = host_flags << 1 | dead
@@ -138,6 +145,13 @@ class X86BackEnd(backend.BackEnd):
             cuts = self._forms.cuts(e.code, e.trace, template.open_places)
             jumps = [pack_jump(at is e.cold, field, label.position) for at, field, label in e.jumps]
             return Variant(hot, cold, fixups, traits, cuts, b"".join(jumps))
+
+    @property
+    def footprint(self) -> int:
+        return self._forms.footprint
+
+    def forget(self) -> None:
+        self._forms = Forms()
 
     # -- blocks --------------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ from raddle_host_x86_64.registers import RBP
 
 _Form = tuple[Callable[..., None], tuple[int, ...], tuple[int, ...]]
 """(the assembler's method, its arguments with 0 for each register that is put in, where those are)"""
+_FORM_SIZE: Final = 450
+"""Bytes, about."""
 
 
 class Forms:
@@ -53,6 +55,11 @@ class Forms:
                 form = self._number((method, blank, tuple(slots)))
                 cuts.append(pack_cut(where is not hot, form, start, end - start, numbers))
         return b"".join(cuts)
+
+    @property
+    def footprint(self) -> int:
+        """Bytes of memory that they take, about."""
+        return _FORM_SIZE * len(self._forms)
 
     def _number(self, form: _Form) -> int:
         number = self._numbers.get(form)

@@ -179,7 +179,8 @@ enum raddle_memo_constants {
     RADDLE_WANT_EPILOGUE = 2, /* of `context`, to be entered under 1 << 63 | context << 32 */
     RADDLE_WANT_VARIANT = 3,  /* joined.variant_key of joined.template_number */
     RADDLE_WANT_ENCODINGS = 4, /* joined.encodings */
-    RADDLE_WANT_MEMORY = 5
+    RADDLE_WANT_MEMORY = 5,
+    RADDLE_WANT_ROOM = 6 /* the memo's budget is used up: raddle_memo_clear */
 };
 
 struct raddle_stub {
@@ -297,12 +298,24 @@ int raddle_entry_ends(const raddle_entry *entry); /* whether control never falls
 uint32_t raddle_entry_next_context(const raddle_entry *entry);
 int raddle_memo_mode(raddle_memo *memo, const struct raddle_mode *mode); /* 0, or -1 when there are too many */
 struct raddle_memo_stats {
-    uint64_t entries;   /* of words */
-    uint64_t templates; /* renamed ones included */
+    uint64_t entries;        /* of words, made since the beginning */
+    uint64_t templates;      /* likewise, renamed ones included */
+    uint64_t bytes, outside; /* that count now: of its own, and of raddle_memo_outside */
+    uint64_t limit;
+    uint64_t emptied; /* how often */
 };
 void raddle_memo_stats(raddle_memo *memo, struct raddle_memo_stats *out);
 void raddle_memo_falls_through(raddle_memo *memo, raddle_entry *entry);
-/* The chainable jump after the last instruction; before anything is joined. */
+/* The chainable jump after the last instruction; before anything is joined, and again when the memo was emptied. */
+void raddle_memo_limit(raddle_memo *memo, uint64_t bytes);
+/* Its budget, at first without limit. When that is used up, the next block that is begun wants ROOM; those that are
+ * begun are made, so each vCPU may go beyond it by what one block needs. */
+void raddle_memo_outside(raddle_memo *memo, uint64_t bytes);
+/* How many bytes Python keeps for what is in the memo: they count. */
+uint32_t raddle_memo_generation(raddle_memo *memo); /* how often it has been emptied */
+int raddle_memo_clear(raddle_memo *memo);
+/* Empty it: all numbers and pointers of it but `memo` itself are no more. In an exclusive section, or when no vCPU uses
+ * it; nobody else may be using what is in it. 0, or -1 when out of memory. */
 
 struct raddle_joined {
     uint8_t *code;
@@ -326,6 +339,7 @@ struct raddle_want { /* written by raddle_translate; the vCPU's own thread reads
     uint64_t pages[2];    /* physical, all ones for none */
     uint32_t versions[2]; /* of the pages */
     uint32_t mode, flags; /* of the block that is to be made */
+    uint32_t generation;  /* of the memo that something is wanted of: supplied to a later one, it would be wrong */
     int32_t answer;       /* of the last raddle_translate */
     uint32_t kind;        /* RADDLE_WANT_ */
     uint32_t word, word_size, context;

@@ -2,9 +2,10 @@
 /* Memory for what lives as long as its owner. */
 #include "internal.h"
 
-#include <stdlib.h>
+#include <sys/mman.h>
 
-#define CHUNK (1u << 18)
+#define CHUNK     (1u << 18)
+#define HOST_PAGE 4096u
 
 struct arena_chunk {
     struct arena_chunk *next;
@@ -17,13 +18,15 @@ void *arena_take(struct arena *arena, size_t size)
     struct arena_chunk *c = arena->chunks;
     size = (size + 15) & ~(size_t)15;
     if (!c || c->used + size > c->size) {
-        size_t room = size > CHUNK ? size : CHUNK;
-        c = calloc(1, sizeof *c + room);
-        if (!c)
+        size_t whole = sizeof *c + size > CHUNK ? (sizeof *c + size + HOST_PAGE - 1) & ~(size_t)(HOST_PAGE - 1) : CHUNK;
+        /* Mapped, not from the heap: what is given back is the host's at once, and never lies between other blocks. */
+        c = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (c == MAP_FAILED)
             return NULL;
         c->next = arena->chunks;
-        c->size = room;
+        c->size = whole - sizeof *c;
         arena->chunks = c;
+        atomic_fetch_add_explicit(&arena->size, whole, memory_order_relaxed);
     }
     void *result = c->data + c->used;
     c->used += size;
@@ -34,7 +37,8 @@ void arena_clear(struct arena *arena)
 {
     for (struct arena_chunk *next, *c = arena->chunks; c; c = next) {
         next = c->next;
-        free(c);
+        munmap(c, sizeof *c + c->size);
     }
     arena->chunks = NULL;
+    atomic_store_explicit(&arena->size, 0, memory_order_relaxed);
 }

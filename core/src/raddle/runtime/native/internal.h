@@ -125,6 +125,7 @@ struct code_buffer {
 /* Memory that is taken piece by piece and given back as a whole; begins as zeros. Whoever owns one serialises its use. */
 struct arena {
     struct arena_chunk *chunks;
+    _Atomic uint64_t size; /* bytes of all chunks; read by anybody */
 };
 
 struct block_table {
@@ -143,7 +144,10 @@ struct block_table {
 #define RADDLE_EPILOGUE      ((uint64_t)1 << 63)
 
 /* The memo. What hangs below it is written under its lock, before a store-release publishes it, and never again, but
- * for what is said to be used under the lock; two threads that supply the same variant leave one of two equal ones. */
+ * for what is said to be used under the lock; two threads that supply the same variant leave one of two equal ones.
+ *
+ * It is emptied in an exclusive section. So what is found in it may be used while the vCPU is `running`, or while the
+ * lock of Python's translator is held; whoever keeps a number or a pointer any longer looks at `generation` first. */
 struct variant {
     const uint8_t *hot, *cold;
     const struct raddle_fixup *fixups;
@@ -193,13 +197,18 @@ struct raddle_memo {
     uint64_t page_mask, word_mask;
     struct raddle_entry *falls_through;
     struct template *templates[MEMO_TEMPLATE_CHUNKS];
-    uint32_t template_count;
-    struct memo_table *encodings; /* of host instructions: size, then the bytes */
-    uint64_t entries;             /* of words, under the lock */
+    _Atomic uint32_t template_count; /* written under the lock */
+    struct memo_table *encodings;    /* of host instructions: size, then the bytes */
     _Atomic(struct raddle_mode *) *modes;
-    uint32_t mode_count;
-    struct arena arena;
+    _Atomic uint32_t mode_count; /* written under the lock */
+    struct arena arena;          /* under the lock: of all that is emptied */
+    struct arena fixed;          /* what the rules name; written before anything runs */
     _Atomic uint32_t listened;
+    _Atomic uint64_t limit;          /* bytes: raddle_memo_limit */
+    _Atomic uint64_t outside;        /* bytes: raddle_memo_outside */
+    _Atomic uint32_t crowded;        /* a table needs more room than there is left; written under the lock */
+    _Atomic uint32_t generation;     /* counts how often it was emptied; changes in exclusive sections only */
+    uint64_t entries, templates_all; /* made since the beginning, under the lock */
 };
 
 struct callee {
@@ -354,6 +363,7 @@ struct raddle_cpu {
     uint64_t *sync_tickets; /* [ncpus]: queue_pushed of the others after our pushes */
 
     struct raddle_want want;
+    bool block_begun; /* something was wanted for it since its translation began: it is made, a full memo or not */
 
     struct raddle_cpu_stats stats; /* own thread writes, any reads: changed by COUNT */
 };
@@ -461,6 +471,7 @@ void arena_clear(struct arena *arena);
 struct template *memo_template(struct raddle_memo *memo, uint32_t number);
 struct template *template_new(struct raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_context);
 struct variant *variant_new(struct raddle_memo *memo, const struct variant *code); /* with copies; under the lock */
+bool memo_is_full(const struct raddle_memo *memo); /* any thread: its budget is used up */
 struct raddle_mode *memo_mode(struct raddle_memo *memo, uint32_t mode);       /* NULL when not known */
 struct raddle_entry *memo_find(const struct memo_table *table, uint64_t key); /* likewise */
 struct raddle_entry *entry_enter(struct raddle_memo *memo, struct memo_table *table, uint64_t key,

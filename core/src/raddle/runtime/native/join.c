@@ -427,7 +427,7 @@ static int gather(struct raddle_cpu *cpu, struct gather *g, struct join *j)
 
 /* -- translating ------------------------------------------------------------------------------------------------ */
 
-static int translate(struct raddle_cpu *cpu, struct raddle_want *want)
+static int make_block(struct raddle_cpu *cpu, struct raddle_want *want)
 {
     struct raddle_context *ctx = cpu->context;
     want->pc = cpu->header->pc;
@@ -482,6 +482,21 @@ static int translate(struct raddle_cpu *cpu, struct raddle_want *want)
         .table = want->joined.table,
     };
     return raddle_block_install(ctx, &desc);
+}
+
+/* A block that was begun is made even when the memo is full by now: a budget that is too small for one makes the guest
+ * slow, and does not stop it. */
+static int translate(struct raddle_cpu *cpu, struct raddle_want *want)
+{
+    struct raddle_memo *memo = cpu->context->memo;
+    want->generation = atomic_load(&memo->generation);
+    int answer = RADDLE_WANTED;
+    if (!cpu->block_begun && memo_is_full(memo))
+        want->kind = RADDLE_WANT_ROOM;
+    else
+        answer = make_block(cpu, want);
+    cpu->block_begun = answer == RADDLE_WANTED;
+    return answer;
 }
 
 /* It looks at the TLB, the callees and the watched pages, which change in exclusive sections: so it counts as running.

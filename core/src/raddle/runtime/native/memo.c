@@ -2,8 +2,8 @@
 /* The memo: templates that the host's back end has compiled, and which of them, with which literals, stands for an
  * instruction word. Python fills it; whoever translates reads it, without a lock and without the GIL.
  *
- * What has been entered is never freed before the memo is. Entering is serialised by `lock`, a leaf:
- * nothing else is taken under it. */
+ * What has been entered stays until the memo is emptied, which is done as a whole when its budget is used up, in an
+ * exclusive section (raddle_memo_clear). Entering is serialised by `lock`, a leaf: nothing else is taken under it. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -13,10 +13,13 @@
 #define MAX_PART       (UINT16_MAX - 8) /* bytes of a part: with its padding, it fits a row of a block's table */
 #define TEMPLATE_CHUNK 1024u
 #define MODE_SLOTS     (1u << 18) /* ARM has 2**17 block modes, of which guests use a dozen */
+#define MOST_MODES     (MODE_SLOTS / 2)
+#define MOST_TEMPLATES (MEMO_TEMPLATE_CHUNKS * TEMPLATE_CHUNK)
+#define RESERVE        (1u << 16) /* modes and templates for blocks that were begun before the memo was full */
 
-static const void *keep(struct raddle_memo *memo, const void *bytes, size_t size)
+static const void *keep(struct arena *arena, const void *bytes, size_t size)
 {
-    void *copy = arena_take(&memo->arena, size);
+    void *copy = arena_take(arena, size);
     return copy && size ? memcpy(copy, bytes, size) : copy;
 }
 
@@ -41,6 +44,7 @@ struct template *template_new(struct raddle_memo *memo, uint32_t size, uint32_t 
     t->extra = extra;
     t->next_context = next_context;
     memo->template_count++;
+    memo->templates_all++;
     return t;
 }
 
@@ -60,11 +64,11 @@ struct variant *variant_new(struct raddle_memo *memo, const struct variant *code
     if (!v || code->hot_size > MAX_PART || code->cold_size > MAX_PART)
         return NULL;
     *v = (struct variant){
-        .hot = keep(memo, code->hot, code->hot_size),
-        .cold = keep(memo, code->cold, code->cold_size),
-        .fixups = keep(memo, code->fixups, code->fixup_count * sizeof *code->fixups),
-        .cuts = keep(memo, code->cuts, code->cut_count * sizeof *code->cuts),
-        .jumps = keep(memo, code->jumps, code->jump_count * sizeof *code->jumps),
+        .hot = keep(&memo->arena, code->hot, code->hot_size),
+        .cold = keep(&memo->arena, code->cold, code->cold_size),
+        .fixups = keep(&memo->arena, code->fixups, code->fixup_count * sizeof *code->fixups),
+        .cuts = keep(&memo->arena, code->cuts, code->cut_count * sizeof *code->cuts),
+        .jumps = keep(&memo->arena, code->jumps, code->jump_count * sizeof *code->jumps),
         .hot_size = code->hot_size,
         .cold_size = code->cold_size,
         .fixup_count = code->fixup_count,
@@ -154,11 +158,30 @@ static void put(struct memo_slots *s, struct raddle_entry *entry)
     s->count++;
 }
 
+static uint64_t bytes_kept(const struct raddle_memo *memo)
+{
+    return atomic_load_explicit(&memo->arena.size, memory_order_relaxed) +
+           atomic_load_explicit(&memo->outside, memory_order_relaxed);
+}
+
+/* Whether the slots are to be replaced by more of them, which take `bytes`. Not if that is what would use the budget up:
+ * then they are filled further, until the memo is emptied, which is soon. */
+static bool is_crowded(struct raddle_memo *memo, const struct memo_slots *s, uint64_t bytes)
+{
+    uint64_t count = s->count + 1, size = s->mask + 1;
+    if (2 * count <= size)
+        return false;
+    if (bytes_kept(memo) + bytes <= memo->limit || 8 * count > 7 * size)
+        return true;
+    atomic_store_explicit(&memo->crowded, 1, memory_order_relaxed);
+    return false;
+}
+
 /* Readers of the old slots go on with them: what they do not find there, they ask for. */
 static int enter(struct raddle_memo *memo, struct memo_table *table, struct raddle_entry *entry)
 {
     struct memo_slots *s = atomic_load_explicit(&table->slots, memory_order_relaxed);
-    if (2 * (s->count + 1) > s->mask + 1) {
+    if (is_crowded(memo, s, 4 * (s->mask + 1) * sizeof s->slot[0])) {
         struct memo_slots *larger = slots_new(memo, 4 * (s->mask + 1));
         if (!larger)
             return -1;
@@ -267,7 +290,7 @@ int raddle_memo_mode(raddle_memo *memo, const struct raddle_mode *description)
     struct raddle_mode *m = memo_mode(memo, description->mode);
     if (m)
         result = 0;
-    else if (memo->mode_count < MODE_SLOTS / 2 && (m = arena_take(&memo->arena, sizeof *m))) {
+    else if (memo->mode_count < MOST_MODES && (m = arena_take(&memo->arena, sizeof *m))) {
         *m = *description;
         uint32_t at = m->mode;
         while (atomic_load_explicit(&memo->modes[at % MODE_SLOTS], memory_order_relaxed))
@@ -284,7 +307,8 @@ int raddle_memo_mode(raddle_memo *memo, const struct raddle_mode *description)
 
 static int stub_keep(struct raddle_memo *memo, struct raddle_stub *stub)
 {
-    return stub->field_count <= RADDLE_STUB_FIELDS && (stub->code = keep(memo, stub->code, stub->size)) ? 0 : -1;
+    stub->code = keep(&memo->fixed, stub->code, stub->size);
+    return stub->code && stub->field_count <= RADDLE_STUB_FIELDS ? 0 : -1;
 }
 
 raddle_memo *raddle_memo_new(const struct raddle_rules *rules)
@@ -295,6 +319,7 @@ raddle_memo *raddle_memo_new(const struct raddle_rules *rules)
     pthread_mutex_init(&memo->lock, NULL);
     memo->rules = *rules;
     memo->page_mask = ~(((uint64_t)1 << rules->page_bits) - 1);
+    memo->limit = UINT64_MAX;
     memo->word_mask = rules->word_bits == 64 ? UINT64_MAX : ((uint64_t)1 << rules->word_bits) - 1;
     memo->modes = calloc(MODE_SLOTS, sizeof *memo->modes);
     memo->encodings = table_new(memo);
@@ -310,6 +335,7 @@ raddle_memo *raddle_memo_new(const struct raddle_rules *rules)
 void raddle_memo_free(raddle_memo *memo)
 {
     arena_clear(&memo->arena);
+    arena_clear(&memo->fixed);
     free(memo->modes);
     pthread_mutex_destroy(&memo->lock);
     free(memo);
@@ -333,6 +359,57 @@ void raddle_memo_use(raddle_context *ctx, raddle_memo *memo)
 void raddle_memo_stats(raddle_memo *memo, struct raddle_memo_stats *out)
 {
     pthread_mutex_lock(&memo->lock);
-    *out = (struct raddle_memo_stats){.entries = memo->entries, .templates = memo->template_count};
+    *out = (struct raddle_memo_stats){
+        .entries = memo->entries,
+        .templates = memo->templates_all,
+        .bytes = memo->arena.size,
+        .outside = memo->outside,
+        .limit = memo->limit,
+        .emptied = memo->generation,
+    };
     pthread_mutex_unlock(&memo->lock);
+}
+
+/* -- its budget ------------------------------------------------------------------------------------------------- */
+
+void raddle_memo_limit(raddle_memo *memo, uint64_t bytes)
+{
+    atomic_store(&memo->limit, bytes);
+}
+
+void raddle_memo_outside(raddle_memo *memo, uint64_t bytes)
+{
+    atomic_store_explicit(&memo->outside, bytes, memory_order_relaxed);
+}
+
+uint32_t raddle_memo_generation(raddle_memo *memo)
+{
+    return atomic_load(&memo->generation);
+}
+
+bool memo_is_full(const struct raddle_memo *memo)
+{
+    return bytes_kept(memo) > atomic_load_explicit(&memo->limit, memory_order_relaxed) ||
+           atomic_load_explicit(&memo->crowded, memory_order_relaxed) ||
+           atomic_load_explicit(&memo->template_count, memory_order_relaxed) > MOST_TEMPLATES - RESERVE ||
+           atomic_load_explicit(&memo->mode_count, memory_order_relaxed) > MOST_MODES - RESERVE;
+}
+
+int raddle_memo_clear(raddle_memo *memo)
+{
+    pthread_mutex_lock(&memo->lock);
+    arena_clear(&memo->arena);
+    memset(memo->templates, 0, sizeof memo->templates);
+    memo->template_count = 0;
+    for (uint32_t at = 0; at < MODE_SLOTS; at++) /* only those in use are written: the rest takes no memory */
+        if (atomic_load_explicit(&memo->modes[at], memory_order_relaxed))
+            atomic_store_explicit(&memo->modes[at], NULL, memory_order_relaxed);
+    memo->mode_count = 0;
+    memo->falls_through = NULL;
+    memo->outside = 0;
+    memo->crowded = 0;
+    memo->generation++;
+    struct memo_table *encodings = memo->encodings = table_new(memo);
+    pthread_mutex_unlock(&memo->lock);
+    return encodings ? 0 : -1;
 }
