@@ -19,7 +19,6 @@ from raddle.debug.hooks import Hook, Hooks
 from raddle.debug.profile import Profile, ThreadClock
 from raddle.errors import MachineError, machine_closed
 from raddle.ir.builder import Callee, CalleeKind
-from raddle.machine.clock import END_OF_TIME
 from raddle.memory import AddressSpace
 from raddle.memory.space import IoHandler, Kind
 from raddle.runtime import code_memory, helpers
@@ -64,8 +63,8 @@ class Timer:
         self.number = number
 
     def set(self, deadline_ns: int) -> None:
-        """Arm the timer, or move its deadline. One beyond END_OF_TIME never comes."""
-        lib.raddle_timer_set(self._engine.context, self.number, min(max(0, deadline_ns), END_OF_TIME + 1))
+        """Arm the timer, or move its deadline. One beyond the end of time never comes."""
+        lib.raddle_timer_set(self._engine.context, self.number, min(max(0, deadline_ns), lib.RADDLE_END_OF_TIME + 1))
 
     def cancel(self) -> None:
         """Disarm the timer."""

@@ -9,9 +9,9 @@ enum raddle_constants {
     RADDLE_FLAG_DUAL_MAP = 1, /* code buffer mapped twice, once writable and once executable, where that can be had */
     RADDLE_FLAG_PARALLEL = 2, /* one thread a vCPU; without it all vCPUs run in turn on one thread */
     RADDLE_FLAG_ICOUNT = 4,   /* virtual time is counted in instructions; needs PARALLEL off */
-    RADDLE_FLAG_SLEEP = 16,   /* idle virtual time is slept, not skipped; with ICOUNT */
     RADDLE_FLAG_TRACE = 8,    /* every block passes the execution loop (no chaining, no jump cache): see raddle_trace */
-    RADDLE_FLAG_DUAL_ONLY = 16, /* or not at all: never writable and executable at one address */
+    RADDLE_FLAG_DUAL_ONLY = 16, /* with DUAL_MAP, or not at all: never writable and executable at one address */
+    RADDLE_FLAG_SLEEP = 32,   /* idle virtual time is slept, not skipped; with ICOUNT */
 
     RADDLE_MISS = 0, /* reasons of raddle_run */
     RADDLE_WORK = 1,
