@@ -80,6 +80,9 @@ void test_slices(bool mechanism);
 void test_turns_wake(bool mechanism);
 void test_end_of_time(bool mechanism);
 
+/* barrier_tests.c */
+void test_barrier_without_core(bool mechanism);
+
 /* memo_tests.c */
 void test_memo(bool mechanism);
 void test_join(bool mechanism);

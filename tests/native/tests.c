@@ -774,6 +774,7 @@ static void test_misaligned_atomic(bool mechanism)
 const struct test TESTS[] = {
     {"tlb_sync", test_tlb_sync, true},
     {"mutual_sync", test_mutual_sync, false},
+    {"barrier_without_core", test_barrier_without_core, true},
     {"queue_overflow", test_queue_overflow, true},
     {"mmu_indices", test_mmu_indices, false},
     {"exclusive", test_exclusive, true},

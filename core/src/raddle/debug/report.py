@@ -21,6 +21,8 @@ COUNTERS: Final = (
     ("TLB flushes", "count_flush"),
     ("  asked for by others", "tlb_records"),
     ("TLB barriers that waited", "tlb_syncs"),
+    ("  for a vCPU without a core", "tlb_sync_sleeps"),
+    ("  left a core to such a one", "tlb_give_ways"),
     ("I/O accesses", "count_mmio"),
     ("exceptions, interrupts", "count_exception"),
     ("calls into Python", "count_python"),
@@ -151,6 +153,7 @@ def breakdown(stats: Stats, thread: Mapping[str, Any]) -> dict[str, int]:
         "TLB synchronisation": sync,
         "sleeping (WFI, WFE, off)": total("sleep_ns"),
         "no work, or paused": thread["idle_ns"],
+        "waiting: TLB barriers": total("tlb_sync_sleep_ns") + total("tlb_give_way_ns"),
         "waiting: big lock": total("big_lock_wait_ns"),
     }
     result["waiting: GIL, a core"] = max(0, thread["wall_ns"] - sum(result.values()))
@@ -196,7 +199,7 @@ def _times(stats: Stats) -> list[str]:
         if len(values) == len(known):
             cells = [_seconds(value, wall) for value, wall in zip(values, walls, strict=True)]
             lines.append(_row(name, *cells, *([_seconds(sum(values), sum(walls))] if several else [])))
-    lines.append("GIL, a core: what is left of the wall time, with waits for exclusive sections and in TLB barriers.")
+    lines.append("GIL, a core: what is left of the wall time, with waits for exclusive sections.")
     if not stats["paths"]:
         lines.append("Translation and Python are in `execution`: -d stats measures them apart.")
     return lines

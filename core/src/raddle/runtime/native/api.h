@@ -459,7 +459,9 @@ struct raddle_cpu_stats {
     uint64_t python_ns;        /* in Python callbacks, waiting for the GIL included */
     uint64_t big_lock_wait_ns;
     uint64_t tlb_syncs, tlb_sync_ns; /* barriers that waited for other vCPUs, and their CPU time */
-    uint64_t tlb_records;            /* flushes that other vCPUs asked for */
+    uint64_t tlb_sync_sleeps, tlb_sync_sleep_ns; /* barriers that slept because another vCPU had no core */
+    uint64_t tlb_give_ways, tlb_give_way_ns;     /* sleeps that left such a vCPU a core */
+    uint64_t tlb_records;                        /* flushes that other vCPUs asked for */
     uint64_t notdirty;               /* stores to pages with code */
     uint64_t joins, join_ns;         /* blocks made in raddle_run, from the memo alone */
 };

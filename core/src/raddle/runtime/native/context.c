@@ -47,6 +47,7 @@ static void cpu_free(struct raddle_cpu *cpu)
 {
     pthread_mutex_destroy(&cpu->sleep_lock);
     pthread_cond_destroy(&cpu->sleep_cond);
+    pthread_cond_destroy(&cpu->sync_answered);
     pthread_mutex_destroy(&cpu->tlb_lock);
     pthread_mutex_destroy(&cpu->queue_lock);
     free(cpu->sync_tickets);
@@ -91,6 +92,7 @@ void *raddle_cpu_new(raddle_context *ctx, uint32_t index, uint32_t state_size)
     mutex_init(&cpu->tlb_lock, false);
     mutex_init(&cpu->queue_lock, false);
     cond_init(&cpu->sleep_cond);
+    cond_init(&cpu->sync_answered);
     if (!cpu->allocation || !cpu->jumps || !cpu->sync_tickets) {
         cpu_free(cpu);
         errno = ENOMEM;

@@ -1,19 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TLB flushes across vCPUs: a queue of records a vCPU, and the barrier that waits until others have worked theirs off.
+/* TLB flushes across vCPUs: a queue of records a vCPU, which that one works off. barrier.c waits until it has.
  *
  * The handshake: an asker pushes its record, sets exit_request, and then reads the other's `in_code`; a vCPU sets
  * `in_code` before it reads its queue. All are sequentially consistent, so either the asker sees a vCPU in code, and
  * waits until queue_done reaches its push, or that vCPU drains the record before it uses a TLB entry. */
 #include "internal.h"
 
-#include <sched.h>
 #include <string.h>
-
-enum {
-    SYNC_SPINS = 200,      /* looks before a wait counts as one that others should make room for */
-    SYNC_YIELDS = 1000,    /* looks with a yield between them before the waiter naps */
-    GIVE_WAY_NS = 2000000, /* how long a vCPU that has answered makes room at the most */
-};
 
 void queue_drain(struct raddle_cpu *cpu)
 {
@@ -36,6 +29,7 @@ void queue_drain(struct raddle_cpu *cpu)
         tlb_flush_record(cpu, &records[i]);
     COUNT(cpu->stats.tlb_records, length);
     atomic_store(&cpu->queue_done, pushed);
+    tlb_answer(cpu);
 }
 
 static uint64_t queue_push(struct raddle_cpu *cpu, const struct flush_record *record)
@@ -62,68 +56,6 @@ static void flush_others(struct raddle_cpu *self, const struct flush_record *rec
         self->sync_tickets[i] = queue_push(other, record);
         self->sync_wanted = true;
     }
-}
-
-static bool is_done(struct raddle_cpu *cpu, uint64_t ticket)
-{
-    return atomic_load(&cpu->queue_done) >= ticket || !atomic_load(&cpu->in_code);
-}
-
-/* Two vCPUs that wait for each other work off their own queues meanwhile. Every other wait that a vCPU can be in is out
- * of code, so this ends as soon as each other vCPU's thread has run to its next block entry.
- *
- * With more vCPUs than cores, that thread may be waiting for a core which a vCPU that has answered already keeps busy. So a
- * wait that does not end at once is announced in sync_waiters, and vCPUs that have answered sleep until it is over. */
-void tlb_synchronise(struct raddle_cpu *self)
-{
-    struct raddle_context *ctx = self->context;
-    if (!self->sync_wanted)
-        return;
-    self->sync_wanted = false;
-    uint64_t start = 0;
-    uint32_t turn = 0;
-    for (uint32_t i = 0; i < ctx->config.ncpus; i++) {
-        struct raddle_cpu *other = ctx->cpus[i];
-        if (!other || other == self)
-            continue;
-        for (; !is_done(other, self->sync_tickets[i]); turn++) {
-            if (!turn)
-                start = cpu_ns();
-            queue_drain(self);
-            if (turn < SYNC_SPINS)
-                continue;
-            if (turn == SYNC_SPINS)
-                atomic_fetch_add(&ctx->sync_waiters, 1);
-            if (turn < SYNC_YIELDS)
-                sched_yield();
-            else
-                nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
-        }
-    }
-    if (turn > SYNC_SPINS) {
-        pthread_mutex_lock(&ctx->sync_lock);
-        if (atomic_fetch_sub(&ctx->sync_waiters, 1) == 1)
-            pthread_cond_broadcast(&ctx->sync_over);
-        pthread_mutex_unlock(&ctx->sync_lock);
-    }
-    if (turn) {
-        COUNT(self->stats.tlb_syncs, 1);
-        COUNT(self->stats.tlb_sync_ns, cpu_ns() - start);
-    }
-}
-
-void tlb_give_way(struct raddle_cpu *cpu)
-{
-    struct raddle_context *ctx = cpu->context;
-    if (!atomic_load(&ctx->sync_waiters))
-        return;
-    uint64_t deadline = now_ns() + GIVE_WAY_NS;
-    bool was_in_code = leave_code(cpu);
-    pthread_mutex_lock(&ctx->sync_lock);
-    while (atomic_load(&ctx->sync_waiters) && cond_wait_until(&ctx->sync_over, &ctx->sync_lock, deadline))
-        continue;
-    pthread_mutex_unlock(&ctx->sync_lock);
-    return_to_code(cpu, was_in_code);
 }
 
 /* Exclusive sections empty other vCPUs' TLBs and jump caches too: so this counts as running. */

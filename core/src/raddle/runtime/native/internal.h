@@ -261,9 +261,9 @@ struct raddle_context {
     _Atomic uint32_t exclusive_pending;             /* written under exclusive_lock */
     uint64_t exclusive_sections, exclusive_wait_ns; /* under exclusive_lock */
 
-    pthread_mutex_t sync_lock;      /* innermost: guards only the waiting below */
-    pthread_cond_t sync_over;       /* sync_waiters fell to 0 */
-    _Atomic uint32_t sync_waiters;  /* vCPUs in tlb_synchronise that did not get their answers at once */
+    pthread_mutex_t sync_lock;     /* innermost: guards only the waiting below */
+    pthread_cond_t sync_over;      /* sync_waiters fell to 0 */
+    _Atomic uint32_t sync_waiters; /* vCPUs that sleep in tlb_synchronise; written under sync_lock */
 
     struct turns turns;
 
@@ -360,7 +360,10 @@ struct raddle_cpu {
     _Atomic uint64_t queue_pushed;            /* written under queue_lock */
     _Atomic uint64_t queue_done;              /* own thread: pushes that have taken effect */
     bool sync_wanted;
-    uint64_t *sync_tickets; /* [ncpus]: queue_pushed of the others after our pushes */
+    uint64_t *sync_tickets;       /* [ncpus]: queue_pushed of the others after our pushes; others read it under sync_lock */
+    bool sync_sleeping;           /* in tlb_synchronise; under sync_lock */
+    pthread_cond_t sync_answered; /* with sync_lock: it sleeps, and the last of its answers has come */
+    _Atomic clockid_t clock;      /* CPU time of the thread that is in raddle_run; written by that thread */
 
     struct raddle_want want;
     bool block_begun; /* something was wanted for it since its translation began: it is made, a full memo or not */
@@ -512,8 +515,12 @@ void tlb_flush_record(struct raddle_cpu *cpu, const struct flush_record *record)
 
 /* flush.c */
 void queue_drain(struct raddle_cpu *cpu);
+
+/* barrier.c */
+void barrier_enter(struct raddle_cpu *cpu); /* before the vCPU runs on this thread */
 void tlb_synchronise(struct raddle_cpu *cpu);
-void tlb_give_way(struct raddle_cpu *cpu); /* after queue_drain, in code: let those run whom a flush still waits for */
+void tlb_answer(struct raddle_cpu *cpu);   /* after its queue was worked off, or it left code */
+void tlb_give_way(struct raddle_cpu *cpu); /* after queue_drain, in code: let those run whom a barrier waits for */
 
 /* memory.c */
 struct region *region_at(struct raddle_context *ctx, uint64_t paddr); /* NULL when none answers there */

@@ -334,6 +334,7 @@ int raddle_run(void *env)
     struct raddle_cpu *cpu = cpu_of(env);
     int reason;
     icount_enter(cpu);
+    barrier_enter(cpu);
     cpu_begin(cpu);
     do {
         reason = attend(cpu);

@@ -88,7 +88,7 @@ void cpu_begin(struct raddle_cpu *cpu)
 void cpu_end(struct raddle_cpu *cpu)
 {
     struct raddle_context *ctx = cpu->context;
-    atomic_store(&cpu->in_code, 0);
+    leave_code(cpu);
     atomic_store(&cpu->running, 0);
     if (atomic_load(&ctx->exclusive_pending)) {
         pthread_mutex_lock(&ctx->exclusive_lock);
@@ -101,6 +101,7 @@ bool leave_code(struct raddle_cpu *cpu)
 {
     bool was_in_code = atomic_load_explicit(&cpu->in_code, memory_order_relaxed);
     atomic_store(&cpu->in_code, 0);
+    tlb_answer(cpu);
     return was_in_code;
 }
 

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A TLB barrier with more vCPUs than cores. */
+#include "harness.h"
+
+enum { WAITER, WITHOUT_CORE, BUSY, CPUS };
+
+static _Atomic int begun;
+static bool gives_way;
+
+static uint64_t answers_of(const struct raddle_cpu *cpu)
+{
+    return LOAD_RELAXED(cpu->stats.tlb_records);
+}
+
+/* Whether it has left its core to others, or does so now. */
+static bool is_out_of_the_way(struct raddle_cpu *cpu)
+{
+    return answers_of(cpu) && (!atomic_load(&cpu->in_code) || LOAD_RELAXED(cpu->stats.tlb_give_ways));
+}
+
+static void nap(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+}
+
+/* vCPU WITHOUT_CORE comes to its next block entry only when it gets the core of vCPU BUSY. That one runs on and on; the
+ * control's takes no notice of being asked for its core. */
+static uint64_t enter_on_one_core(void *env, void *code)
+{
+    (void)code;
+    struct raddle_cpu *self = cpu_of(env), *busy = machine.ctx->cpus[BUSY];
+    uint64_t start = now_ns(), limit = (gives_way ? 60 : 1) * 1000000000ull;
+    if (self == busy) {
+        while (!atomic_load(&machine.stop) && (!exit_requested(env) || (!gives_way && answers_of(self))))
+            nap();
+        return 0;
+    }
+    while (!atomic_load(&machine.stop) && (!atomic_load(&begun) || !is_out_of_the_way(busy))) {
+        nap();
+        if (now_ns() - start > limit) {
+            atomic_fetch_add(&machine.violations, 1);
+            return 0;
+        }
+    }
+    return 0;
+}
+
+static uint32_t any_value(uint64_t pc)
+{
+    (void)pc;
+    return 1;
+}
+
+static void *run_cpu(void *env)
+{
+    run_until_stop(env, any_value);
+    return NULL;
+}
+
+/* The waiter sleeps, every vCPU that has answered leaves its core, and all go on once the last one has answered. */
+void test_barrier_without_core(bool mechanism)
+{
+    gives_way = mechanism;
+    atomic_store(&begun, 0);
+    machine_make(CPUS, PARALLEL, enter_on_one_core, fill_identity);
+    pthread_t threads[CPUS];
+    for (uint32_t i = WITHOUT_CORE; i < CPUS; i++)
+        threads[i] = start(run_cpu, machine.env[i]);
+    for (uint32_t i = WITHOUT_CORE; i < CPUS; i++)
+        while (!atomic_load(&machine.ctx->cpus[i]->in_code) || answers_of(machine.ctx->cpus[i]))
+            nap();
+    helper(machine.env[WAITER], "tlb_flush_all_cpus", 0, 0, 0);
+    while (!answers_of(machine.ctx->cpus[BUSY]))
+        nap();
+    atomic_store(&begun, 1);
+    helper(machine.env[WAITER], "tlb_sync", 0, 0, 0);
+    CHECK(answers_of(machine.ctx->cpus[WITHOUT_CORE]) == 1 && answers_of(machine.ctx->cpus[BUSY]) == 1);
+    CHECK(LOAD_RELAXED(machine.ctx->cpus[WAITER]->stats.tlb_sync_sleeps) == 1);
+    atomic_store(&machine.stop, 1);
+    raddle_stop(machine.ctx);
+    for (uint32_t i = WITHOUT_CORE; i < CPUS; i++)
+        finish(threads[i]);
+    CHECK(!atomic_load(&machine.ctx->sync_waiters));
+    if (mechanism)
+        CHECK(LOAD_RELAXED(machine.ctx->cpus[BUSY]->stats.tlb_give_ways) == 1);
+    machine_free();
+}
