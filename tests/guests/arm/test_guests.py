@@ -22,6 +22,7 @@ DEMO = HERE.parents[2] / "targets/arm/src/raddle_target_arm/demo/demo.elf"
 
 ONE_CPU = ("hello", "exceptions", "exceptions-lpae", "crc32-thumb", "sha256-thumb")
 BENCH = tuple(path.stem for path in sorted(PREBUILT.glob("bench-*.elf")))
+STORMS = tuple(path.stem for path in sorted(PREBUILT.glob("storm-*.elf")))
 CONTROLS = tuple(path.stem for path in sorted(PREBUILT.glob("*-control.elf")))
 DEVICES = ("gic-groups", "gic-groups-alias", "uart-receive", "virtio-probe")
 """What they need of the machine, and what is right, is in test_device_guests.py."""
@@ -30,7 +31,7 @@ ENDLESS = ("endless-loop", "endless-count", "endless-sleep", "stray-pc", "stray-
 STRESS = tuple(
     path.stem
     for path in sorted(PREBUILT.glob("*.elf"))
-    if path.stem not in {*ONE_CPU, *BENCH, *CONTROLS, *DEVICES, *ENDLESS, *COUNTED_ALONE, "hello-smp", "aba"}
+    if path.stem not in {*ONE_CPU, *BENCH, *CONTROLS, *DEVICES, *ENDLESS, *COUNTED_ALONE, *STORMS, "hello-smp", "aba"}
 )
 PEER_FAILS_MULTI = {"doubleword", "codemod-cross"}  # QEMU 7.2; the reasons are in tests/guests/README.md
 CONTROLS_NEED_MULTI = {"store-buffering-control"}

@@ -49,11 +49,12 @@ DEVICES = ("gic-groups", "gic-groups-alias", "uart-receive", "virtio-probe")
 """What they need of the machine, and what is right, is in test_device_guests.py."""
 COUNTED_ALONE = ("far-timer",)
 ENDLESS = ("endless-loop", "endless-count", "endless-sleep", "stray-pc", "stray-undefined")
+STORMS = tuple(path.stem for path in sorted(PREBUILT.glob("storm-*.elf")))
 CONTROLS = tuple(path.stem for path in sorted(PREBUILT.glob("*-control.elf")))
 STRESS = tuple(
     path.stem
     for path in sorted(PREBUILT.glob("*.elf"))
-    if path.stem not in {*ONE_CPU, *DEVICES, *ENDLESS, *CONTROLS, *COUNTED_ALONE, "hello-smp", "aba"}
+    if path.stem not in {*ONE_CPU, *DEVICES, *ENDLESS, *CONTROLS, *COUNTED_ALONE, *STORMS, "hello-smp", "aba"}
     and not path.stem.startswith("bench-")
 )
 
@@ -121,6 +122,13 @@ def test_every_cpu_says_hello(cpus: int, mode: str) -> None:
 @pytest.mark.parametrize(("name", "cpus", "mode"), each(STRESS, lambda mode, cpus: cpus == QUICK_CPUS))
 def test_stress_guests_pass(name: str, cpus: int, mode: str) -> None:
     assert run(name, cpus, mode)[-1].startswith(f"PASS {name} cpus={cpus}")
+
+
+@pytest.mark.parametrize("name", STORMS)
+def test_storms_pass(name: str) -> None:
+    """What the bench measures; the mechanisms have guests of their own, with controls."""
+    mode = "single" if name.endswith("-spin") else "multi"
+    assert run(name, 2, mode)[-1].startswith(f"PASS {name} cpus=2")
 
 
 # --- controls: without its mechanism a guest must be able to fail -------------------------------------------------

@@ -3,7 +3,7 @@
 // TLBIASIDIS or TLBIALLIS, then DSB) after each change. The others read and write the virtual page all the time. After
 // the shoot-down nobody may read or write the old page: it is filled with POISON, which nobody may read, and which must
 // still be there when the page's turn comes again. BREAK_BEFORE_MAKE: the entry is invalid in between, and the others'
-// accesses abort and are done again. Control: no shoot-down.
+// accesses abort and are done again. SHOOT_DOWN: one kind of shoot-down alone. Control: no shoot-down.
 #include "guest.h"
 GUEST_ENTRY
 
@@ -32,6 +32,9 @@ static void shoot_down(uint32_t version) {
 #ifdef CONTROL
     (void)version;
 #else
+#ifdef SHOOT_DOWN
+    version = SHOOT_DOWN;
+#endif
     switch (version % 4) {
     case 0:
         WRITE_CP15(0, c8, c3, 3, WINDOW); // TLBIMVAAIS
