@@ -259,7 +259,7 @@ def test_a_command_line_with_spaces_is_one_value():
         ("-zzzzzz", "option '-zzzzzz' is not supported (see raddle boot --help)"),
         ("-s", "option '-s' is not supported yet; the nearest that is: the monitor (Ctrl-A C)"),
         ("-gdb tcp::1234", "option '-gdb' is not supported yet; the nearest that is: the monitor (Ctrl-A C)"),
-        ("-drive file=x", "option '-drive' is not supported yet; the nearest that is: -initrd"),
+        ("-hda x", "option '-hda' is not supported yet; the nearest that is: -initrd"),
         ("vmlinuz", "unexpected argument 'vmlinuz'; a kernel is given as -kernel vmlinuz"),
         ("-kernel", "option -kernel needs a value: -kernel FILE"),
         ("-kernel=", "option -kernel needs the name of a file, which is empty"),

@@ -186,7 +186,7 @@ def test_an_elf_program_may_lie_in_flash(build, file):
     board = build(kernel=file("flash.elf", elf(0, 0)))
     assert words(board, board.cpu_list[0].calls[0][0], 7)[6] == 0
     assert board.memory.read(0, 8) == b"code\0\0\0\0"
-    assert str(board.memory.find(0)).startswith("flash (ROM")
+    assert str(board.memory.find(0)).startswith("flash 0 (ROM device")
 
 
 def test_reset_writes_everything_again_and_clears_bss(build):
@@ -228,7 +228,6 @@ def test_firmware_is_entered_at_zero(build, file):
         ({"memory": 4 * MIB, "initrd": "big"}, "does not fit into the RAM of 4 MiB .*-m"),
         ({"initrd": "/nonexistent"}, "cannot read initrd"),
         ({"dtb": "/nonexistent"}, "cannot read device tree"),
-        ({"bios": "big", "kernel": "big"}, "-bios together with -kernel is not supported"),
         ({"kernel": None}, "nothing to boot"),
     ],
 )

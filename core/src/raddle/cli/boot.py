@@ -10,20 +10,24 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TextIO
 
+from raddle.cli.drives import LoaderDevice
 from raddle.cli.monitor import Monitor, show_stats
 from raddle.cli.options import BootOptions, configure, parse
 from raddle.errors import MachineError, OutputError, UsageError
 from raddle.machine.chardev import CharDevice
+from raddle.machine.flash_file import FlashFile
+from raddle.machine.load import Load
 from raddle.machine.machine import Machine
 from raddle.machine.streams import ESCAPE_HELP, Command, StdioDevice, parse_chardev
 from raddle.machine.terminal import give_back
 from raddle.notices import notice, warn
 
-__all__ = ["configure", "main"]
+__all__ = ["configure", "flash_banks", "main"]
 
 TERMINATED: Final = 128
 """Plus the signal's number: exit status of a program that a signal has ended."""
@@ -35,6 +39,9 @@ DEADLY: Final = (signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2,
 
 IMPATIENT: Final = 3.0
 """Seconds after the first signal: one that comes later ends the process though the machine has not ended."""
+
+FLASH_UNITS: Final = 64
+"""No board has more flash banks; how many it has it says itself."""
 
 MONITOR_PIECE: Final = 4096
 """Bytes that a monitor takes at a time; more are never waiting."""
@@ -71,6 +78,8 @@ def _build(options: BootOptions, serial: list[CharDevice], log: TextIO) -> Machi
         append=options.append,
         dtb=options.dtb,
         bios=options.bios,
+        pflash=flash_banks(options),
+        load=[_load(device) for device in options.loads],
         serial=serial,
         accelerator=options.accelerator,
         icount=options.icount,
@@ -93,6 +102,24 @@ def _build(options: BootOptions, serial: list[CharDevice], log: TextIO) -> Machi
     if items:
         machine.log(items, log)
     return machine
+
+
+def flash_banks(options: BootOptions) -> list[FlashFile | None]:
+    """A file, or none, for each flash bank up to the last that has one."""
+    given: dict[int, FlashFile] = {}
+    for drive in options.flash:
+        unit = next(n for n in count() if n not in given) if drive.unit is None else drive.unit
+        if unit in given:
+            raise UsageError(f"flash bank {unit} has two files: {given[unit].path} and {drive.file}")
+        if unit >= FLASH_UNITS:
+            raise UsageError(f"there is no flash bank {unit}")
+        given[unit] = FlashFile(Path(drive.file), drive.readonly, drive.snapshot or options.snapshot)
+    return [given.get(unit) for unit in range(max(given, default=-1) + 1)]
+
+
+def _load(device: LoaderDevice) -> Load:
+    what = device.what if isinstance(device.what, bytes) else Path(device.what)
+    return Load(what, device.address, device.raw)
 
 
 def _run(

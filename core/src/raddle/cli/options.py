@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from raddle.cli.drives import Drive, LoaderDevice, parse_device, parse_drive
 from raddle.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ class BootOptions:
     append: str | None = None
     dtb: str | None = None
     bios: str | None = None
+    flash: list[Drive] = field(default_factory=list)
+    """For the flash banks; the first one whose unit is None is the first bank's that has none yet."""
+    snapshot: bool = False
+    loads: list[LoaderDevice] = field(default_factory=list)
     serial: list[str] = field(default_factory=list)
     monitor: str | None = None
     nographic: bool = False
@@ -89,6 +94,11 @@ def _machine(options: BootOptions, value: str) -> None:
             case "virtualization" | "secure" | "highmem" | "its" | "dumpdtb":
                 if given not in ("off", "false"):
                     raise UsageError(f"-machine {key}={given} is not supported; the nearest that is: {key}=off")
+            case "pflash0" | "pflash1":
+                raise UsageError(
+                    f"-machine {key}=NODE is not supported (there is no -blockdev); the nearest that is: "
+                    f"-drive if=pflash,unit={key[-1]},format=raw,file=FILE"
+                )
             case _:
                 raise unknown("-machine property", key, ("accel", "gic-version"))
 
@@ -141,6 +151,18 @@ def _serial(options: BootOptions, value: str) -> None:
     options.serial.append(value)
 
 
+def _drive(options: BootOptions, value: str) -> None:
+    options.flash.append(parse_drive(value))
+
+
+def _pflash(options: BootOptions, value: str) -> None:
+    options.flash.append(Drive(value))
+
+
+def _device(options: BootOptions, value: str) -> None:
+    options.loads.append(parse_device(value))
+
+
 def _display(options: BootOptions, value: str) -> None:
     if value != "none":
         raise UsageError(f"-display {value} is not supported (there is no screen); the nearest that is: -display none")
@@ -180,7 +202,21 @@ OPTIONS: Final = (
     Option(("initrd",), "FILE", "initial RAM disk", _set("initrd")),
     Option(("append",), "TEXT", "the kernel's command line", _set("append")),
     Option(("dtb",), "FILE", "device tree to use instead of the machine's own", _set("dtb")),
-    Option(("bios",), "FILE", "firmware image to start instead of a kernel", _set("bios")),
+    Option(("bios",), "FILE", "firmware to start; it may ask for kernel, initrd and command line", _set("bios")),
+    Option(
+        ("drive",),
+        "if=pflash,format=raw,file=FILE[,unit=0|1][,readonly=on][,snapshot=on]",
+        "a flash bank's contents (unit 0: firmware); what the guest programs is written to the file",
+        _drive,
+    ),
+    Option(("pflash",), "FILE", "as -drive if=pflash,format=raw,file=FILE: the next flash bank's contents", _pflash),
+    Option(("snapshot",), "", "leave the files of all drives as they are", _flag("snapshot", True)),
+    Option(
+        ("device",),
+        "loader,file=FILE,addr=ADDRESS",
+        "put a file into memory; or a number: loader,addr=ADDRESS,data=NUMBER,data-len=BYTES",
+        _device,
+    ),
     Option(
         ("serial",),
         "DEV",
@@ -206,14 +242,11 @@ OPTIONS: Final = (
 UNSUPPORTED: Final = {
     "s": Unsupported("the monitor (Ctrl-A C)", value=False),
     "gdb": Unsupported("the monitor (Ctrl-A C)"),
-    "drive": Unsupported("-initrd"),
-    "device": Unsupported("-initrd"),
     "hda": Unsupported("-initrd"),
     "hdb": Unsupported("-initrd"),
     "cdrom": Unsupported("-initrd"),
     "blockdev": Unsupported("-initrd"),
     "sd": Unsupported("-initrd"),
-    "pflash": Unsupported("-bios"),
     "netdev": Unsupported("-serial"),
     "nic": Unsupported("-serial"),
     "net": Unsupported("-serial"),
@@ -225,7 +258,6 @@ UNSUPPORTED: Final = {
     "qmp": Unsupported("-monitor"),
     "mon": Unsupported("-monitor"),
     "daemonize": Unsupported("-serial pty", value=False),
-    "snapshot": Unsupported("-initrd", value=False),
     "loadvm": Unsupported("-kernel"),
     "no-shutdown": Unsupported("-no-reboot", value=False),
     "semihosting": Unsupported("-serial", value=False),
@@ -299,7 +331,7 @@ def help_text() -> str:
         lines += [f"{'':<34} {text}" for text in texts[1:]]
     lines += [
         "",
-        "Of an option that is given twice the last one counts; -serial and -d add up.",
+        "Of an option that is given twice the last one counts; -serial, -drive, -pflash, -device and -d add up.",
         "",
         "Example: raddle boot -smp 4 -m 512M -kernel vmlinuz -initrd initramfs.cpio.gz -append console=ttyAMA0",
         "",

@@ -12,6 +12,8 @@ from typing import ClassVar, Protocol
 
 from raddle.machine.chardev import CharDevice
 from raddle.machine.clock import MachineClock
+from raddle.machine.flash_file import FlashFile
+from raddle.machine.load import Load
 from raddle.memory import AddressSpace
 
 __all__ = ["Board", "BoardCpu", "BoardOptions", "Power"]
@@ -30,6 +32,10 @@ class BoardOptions:
     append: str | None = None
     dtb: Path | None = None
     bios: Path | None = None
+    flash: tuple[FlashFile | None, ...] = ()
+    """For each of the board's flash banks; at most `Board.FLASH_BANKS`."""
+    loads: tuple[Load, ...] = ()
+    """What else a reset puts into memory."""
     start_seconds: int | None = None
     """The time of day at power-on, in seconds since 1970; None for the host's. A run that must repeat itself is given
     one."""
@@ -73,6 +79,8 @@ class Board(ABC):
     NAME: ClassVar[str]
     SERIAL_PORTS: ClassVar[int] = 1
     """How many serial ports there are to give a character device to."""
+    FLASH_BANKS: ClassVar[int] = 0
+    """How many flash banks there are to give a file to."""
 
     @abstractmethod
     def __init__(self, options: BoardOptions, consoles: Sequence[CharDevice], clock: MachineClock) -> None:
@@ -94,3 +102,6 @@ class Board(ABC):
 
     def settle(self) -> None:
         """All vCPUs have been paused, or have ended: bring out what devices hold back while they run."""
+
+    def close(self) -> None:
+        """Give back what the board holds of the host, its memory aside. Everything has ended, or has not begun."""

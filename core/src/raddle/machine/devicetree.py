@@ -17,7 +17,7 @@ from typing import Final, Union
 from raddle.errors import UsageError
 from raddle.machine.files import read_file
 
-__all__ = ["DeviceTree", "Node", "Tree", "TreeValue", "cells", "complete", "make_tree", "parse_tree"]
+__all__ = ["DeviceTree", "Node", "Tree", "TreeValue", "cells", "complete", "make_tree", "parse_tree", "with_room"]
 
 Property = int | str | bytes | Sequence[int] | Sequence[str] | None
 """One cell, one string, bytes, cells, strings, an empty property."""
@@ -297,3 +297,9 @@ def _cell_count(root: Node, name: str, default: int) -> int:
     if count not in (1, 2):
         raise UsageError(f"cannot use the device tree: its root has {name} = {count}")
     return int(count)
+
+
+def with_room(blob: bytes, size: int) -> bytes:
+    """The blob with `size` free bytes at its end, for whoever adds to it in place."""
+    magic, total, *others = HEADER.unpack_from(blob)
+    return HEADER.pack(magic, total + size, *others) + blob[HEADER.size : total] + bytes(size)

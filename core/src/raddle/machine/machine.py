@@ -17,6 +17,8 @@ from raddle.errors import MachineError, UsageError, machine_closed, unknown
 from raddle.machine.board import Board, BoardCpu, BoardOptions
 from raddle.machine.chardev import CharDevice, MemoryConsole, NullDevice
 from raddle.machine.clock import MachineClock, Timer
+from raddle.machine.flash_file import FlashFile, flash_files
+from raddle.machine.load import Load, loads
 from raddle.machine.sizes import parse_size
 from raddle.machine.streams import parse_chardev
 from raddle.memory import AddressSpace
@@ -144,6 +146,8 @@ class Machine:
         append: str | None = None,
         dtb: str | Path | None = None,
         bios: str | Path | None = None,
+        pflash: str | Path | FlashFile | Sequence[str | Path | FlashFile | None] | None = None,
+        load: Sequence[Load | tuple[str | Path | bytes, int]] = (),
         serial: str | CharDevice | Sequence[str | CharDevice] | None = None,
         accelerator: str = "tcg",
         icount: str | None = None,
@@ -154,7 +158,9 @@ class Machine:
     ) -> None:
         """Sizes and settings are spelled as on the command line: `memory` is bytes or a text like "512M", `serial` one
         character device for each serial port ("stdio", "file:PATH" ...; None is a MemoryConsole), `accelerator` and
-        `icount` the values of `--accel` and `-icount`. Without `reboot` a reset ends the machine.
+        `icount` the values of `--accel` and `-icount`. `pflash` has a file for each flash bank, a FlashFile for one
+        that is not to be written back, None for none; a single file is the first bank's. `load` puts files or bytes
+        at physical addresses: `[("script.img", 0x4020_0000)]`. Without `reboot` a reset ends the machine.
         """
         found = plugins if plugins is not None else registry()
         settings = accel.parse_accel(accelerator)
@@ -183,8 +189,12 @@ class Machine:
             append=_text(append),
             dtb=_path(dtb),
             bios=_path(bios),
+            flash=flash_files(pflash),
+            loads=loads(load),
             start_seconds=COUNTED_START if counting is not None else None,
         )
+        if len(options.flash) > board_class.FLASH_BANKS:
+            raise UsageError(f"machine {board} has {board_class.FLASH_BANKS} flash banks, not {len(options.flash)}")
         self.consoles: Final = _consoles(serial, board_class.SERIAL_PORTS)
         """The character devices of the serial ports."""
         self.state = State.READY
@@ -206,9 +216,11 @@ class Machine:
         """How many `hold` the machine: `close` frees nothing before there is none."""
         self._error: BaseException | None = None
         self._supervisor: threading.Thread | None = None
+        opened = ExitStack()
         try:
             clock = MachineClock()
             self.board: Final = board_class(options, self.consoles, clock)
+            opened.callback(self.board.close)
             self._memory: Final[AddressSpace] = self.board.memory
             self.engine: Final = engine(
                 self.frontend, found.load(host), self.accel, self._memory, cpus, icount=counting, settings=settings
@@ -219,6 +231,7 @@ class Machine:
                 device.on_failure = self.fail
                 device.tell = self._tell
         except BaseException:
+            opened.close()
             _close(self.consoles)
             raise
 
@@ -343,6 +356,7 @@ class Machine:
             first, self._freed = not self._freed, True
         if first:  # not under the lock: it waits for timers, whose callbacks may ask for the machine's end
             self.engine.close()
+            self.board.close()
             self._memory.close()
 
     @contextmanager

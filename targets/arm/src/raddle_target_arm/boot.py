@@ -9,23 +9,28 @@ find it there unless they are loaded there themselves.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from raddle.devices.fw_cfg import Item
 from raddle.errors import UsageError
 from raddle.machine.board import BoardOptions
-from raddle.machine.devicetree import complete, parse_tree
+from raddle.machine.devicetree import complete, parse_tree, with_room
 from raddle.machine.files import read_file
 from raddle.machine.layout import MORE_MEMORY, Area, Layout, Segment
+from raddle.machine.load import add_loads
 from raddle.machine.loaders import ImageKind, load_image
 
-__all__ = ["Boot", "plan"]
+__all__ = ["Boot", "for_firmware", "plan", "plan_firmware"]
 
 KERNEL_OFFSET: Final = 0x1_0000
 """A kernel without an address of its own; the first 64 KiB are left to the boot stub and what kernels keep there."""
 INITRD_OFFSET: Final = 128 << 20
 """A decompressing kernel stays below. Machines with less than twice as much take the middle of their RAM."""
+
+FIRMWARE_TREE_ROOM: Final = 64 << 10
+"""Free bytes behind a device tree that firmware adds to in place: U-Boot does without asking whether there is room."""
 
 MACHINE_NUMBER: Final = 0xFFFF_FFFF
 """No board of the old registry: the device tree says what this is."""
@@ -50,17 +55,18 @@ class Boot:
     entry: int
 
 
-def plan(options: BoardOptions, ram: Area, make_tree: MakeTree, flash: Area) -> Boot:
-    """Load the files and find a place for each; parts of an ELF program may lie in `flash`. Raises UsageError for bad
-    files and for RAM that is too small.
+def plan(options: BoardOptions, ram: Area, make_tree: MakeTree, flash: Sequence[Area]) -> Boot:
+    """Load the files and find a place for each; parts of an ELF program, and what else is to be loaded, may lie in
+    `flash`. Raises UsageError for bad files and for RAM that is too small.
     """
     if options.kernel is None:
         raise UsageError("there is nothing to boot: give a kernel (-kernel) or a firmware image (-bios)")
-    layout = Layout(ram, [flash])
+    layout = Layout(ram, flash)
     image = load_image(options.kernel, options.elf_machine, layout)
     offset = 0 if image.has_addresses else ram.start + KERNEL_OFFSET
     for segment in image.segments:
         layout.add(image.name, offset + segment.address, segment.data, segment.size)
+    add_loads(options.loads, layout, options.elf_machine)
 
     middle = ram.start + min(INITRD_OFFSET, ram.size // 2)
     initrd = None
@@ -82,13 +88,32 @@ def plan(options: BoardOptions, ram: Area, make_tree: MakeTree, flash: Area) -> 
 
 
 def plan_firmware(options: BoardOptions, ram: Area, make_tree: MakeTree, entry: int) -> Boot:
-    """Firmware is entered in its ROM with the CPU as reset leaves it, and looks for the device tree at RAM's start."""
-    for given, option in ((options.kernel, "-kernel"), (options.initrd, "-initrd")):
-        if given is not None:
-            raise UsageError(f"-bios together with {option} is not supported: the firmware would not find it")
+    """Firmware is entered in its flash with the CPU as reset leaves it, and looks for the device tree at RAM's start.
+    The kernel is its affair: see `for_firmware`.
+    """
     layout = Layout(ram)
-    layout.add("the device tree", ram.start, _tree(options, ram, make_tree, None))
+    tree = with_room(_tree(options, ram, make_tree, None), FIRMWARE_TREE_ROOM)
+    layout.add("the device tree", ram.start, tree)
+    add_loads(options.loads, layout, options.elf_machine)
     return Boot(layout.segments, entry)
+
+
+def for_firmware(options: BoardOptions, ram_size: int, has_firmware: bool) -> dict[Item, bytes]:
+    """What the firmware configuration device tells: how many CPUs there are, and, if there is firmware to ask for them,
+    kernel, initrd and command line, as they are in their files.
+    """
+    items = {Item.CPUS: struct.pack("<H", options.cpus)}
+    if not has_firmware or options.kernel is None:
+        return items
+    parts = [(Item.KERNEL_SIZE, Item.KERNEL_DATA, read_file(options.kernel, "kernel", ram_size, MORE_MEMORY))]
+    if options.initrd is not None:
+        initrd = read_file(options.initrd, "initrd", ram_size, MORE_MEMORY)
+        parts.append((Item.INITRD_SIZE, Item.INITRD_DATA, initrd))
+    if options.append is not None:
+        parts.append((Item.COMMAND_LINE_SIZE, Item.COMMAND_LINE, options.append.encode() + b"\0"))
+    for size, item, data in parts:
+        items[size], items[item] = struct.pack("<I", len(data)), data
+    return items
 
 
 def _tree(options: BoardOptions, ram: Area, make_tree: MakeTree, initrd: tuple[int, int] | None) -> bytes:

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import ClassVar, Final
 
+from raddle.devices.cfi_flash import CfiFlash
+from raddle.devices.flash_banks import FlashBanks
+from raddle.devices.fw_cfg import FwCfg
 from raddle.devices.pl011 import PL011
 from raddle.devices.pl031 import PL031
 from raddle.devices.virtio_mmio import SLOT_SIZE, SLOTS, VirtioSlots
@@ -18,24 +21,24 @@ from raddle.machine.board import Board, BoardCpu, BoardOptions, Power
 from raddle.machine.chardev import CharDevice
 from raddle.machine.clock import MachineClock
 from raddle.machine.devicetree import Tree, cells, make_tree
-from raddle.machine.files import read_file
 from raddle.machine.layout import Area
 from raddle.machine.lines import Line
 from raddle.machine.sizes import size_text
 from raddle.memory import PAGE_SIZE
 from raddle_target_arm.attach import attach
-from raddle_target_arm.boot import plan, plan_firmware
+from raddle_target_arm.boot import for_firmware, plan, plan_firmware
 from raddle_target_arm.devices import gic_routines
 from raddle_target_arm.devices.gic import Gic
 from raddle_target_arm.devices.gic_layout import SGIS
 
 __all__ = ["Virt"]
 
-FLASH: Final = Area("flash", 0x0000_0000, 64 << 20)
+FLASH: Final = tuple(Area("flash", CfiFlash.SIZE * bank, CfiFlash.SIZE) for bank in range(2))
 GIC_DISTRIBUTOR: Final = 0x0800_0000
 GIC_CPU_INTERFACE: Final = 0x0801_0000
 UART: Final = 0x0900_0000
 RTC: Final = 0x0901_0000
+FW_CFG: Final = 0x0902_0000
 VIRTIO: Final = 0x0A00_0000
 RAM: Final = 0x4000_0000
 
@@ -61,10 +64,11 @@ CLOCK_PHANDLE: Final = 2
 
 
 class Virt(Board):
-    """1 to 8 CPUs, up to 3 GiB of RAM, GICv2, PL011, PL031, PSCI, 32 empty virtio-mmio slots."""
+    """1 to 8 CPUs, up to 3 GiB of RAM, two banks of flash, GICv2, PL011, PL031, PSCI, 32 empty virtio-mmio slots."""
 
     NAME = "virt"
     SERIAL_PORTS: ClassVar[int] = 1
+    FLASH_BANKS: ClassVar[int] = len(FLASH)
 
     def __init__(self, options: BoardOptions, consoles: Sequence[CharDevice], clock: MachineClock) -> None:
         super().__init__(options, consoles, clock)
@@ -82,17 +86,21 @@ class Virt(Board):
         self.virtio = VirtioSlots()
         self._powered = [False] * options.cpus
         ram = Area("RAM", RAM, size)
-        if options.bios is not None:
-            firmware = read_file(options.bios, "firmware", FLASH.size)
-            self.memory.add_rom("firmware", FLASH.start, len(firmware) + PAGE_SIZE - 1 & -PAGE_SIZE, firmware)
-            self._boot = plan_firmware(options, ram, self.tree, FLASH.start)
-        else:
-            self._boot = plan(options, ram, self.tree, FLASH)
-            if any(segment.address < FLASH.end for segment in self._boot.segments):
-                self.memory.add_rom("flash", FLASH.start, FLASH.size)
+        self.flash = FlashBanks(self.memory, [area.start for area in FLASH], options.flash, options.bios)
+        try:
+            self._boot = (
+                plan_firmware(options, ram, self.tree, FLASH[0].start)
+                if self.flash.has_firmware
+                else plan(options, ram, self.tree, FLASH)
+            )
+            self.fw_cfg = FwCfg(self.memory, for_firmware(options, size, self.flash.has_firmware))
+        except BaseException:
+            self.flash.close()
+            raise
         self._add_gic()
         self.memory.add_io("pl011", UART, self.uart.SIZE, self.uart, self.uart.routine)
         self.memory.add_io("pl031", RTC, self.rtc.SIZE, self.rtc)
+        self.memory.add_io("fw_cfg", FW_CFG, self.fw_cfg.SIZE, self.fw_cfg)
         self.memory.add_io("virtio-mmio", VIRTIO, self.virtio.SIZE, self.virtio, self.virtio.routine)
         self.memory.add_ram("RAM", RAM, size)
 
@@ -124,7 +132,7 @@ class Virt(Board):
         return self.gic.ppi(cpu, TIMER_PPIS[name])
 
     def reset(self) -> None:
-        for device in (self.gic, self.uart, self.rtc):
+        for device in (self.gic, self.uart, self.rtc, self.fw_cfg, self.flash):
             device.reset()
         for segment in self._boot.segments:
             self.memory.write(segment.address, segment.data)
@@ -137,6 +145,10 @@ class Virt(Board):
 
     def settle(self) -> None:
         self.uart.settle()
+        self.flash.sync()
+
+    def close(self) -> None:
+        self.flash.close()
 
     # --- power, for PSCI; under the big lock
 
@@ -224,6 +236,16 @@ class Virt(Board):
                 "interrupts": [SPI, RTC_SPI, LEVEL_HIGH],
                 "clocks": CLOCK_PHANDLE,
                 "clock-names": "apb_pclk",
+            },
+            f"flash@{FLASH[0].start:x}": {
+                "compatible": "cfi-flash",
+                "reg": [cell for area in FLASH for cell in (*cells(area.start), *cells(area.size))],
+                "bank-width": 4,
+            },
+            f"fw-cfg@{FW_CFG:x}": {
+                "compatible": "qemu,fw-cfg-mmio",
+                "reg": [*cells(FW_CFG), *cells(FwCfg.REGISTERS_SIZE)],
+                "dma-coherent": None,
             },
             **self._virtio_nodes(),
         }

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A board's flash banks, with the files that they begin with. The CPU starts in the first one, if it has firmware."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from raddle.devices.cfi_flash import CfiFlash
+from raddle.errors import UsageError
+from raddle.machine.files import read_file
+from raddle.machine.firmware import check_firmware
+from raddle.machine.flash_file import FlashFile, FlashImage
+from raddle.memory import AddressSpace
+
+__all__ = ["FlashBanks"]
+
+
+class FlashBanks:
+    """Everything but `__init__` is called under the big lock, or when nothing runs."""
+
+    def __init__(
+        self, memory: AddressSpace, starts: Sequence[int], files: Sequence[FlashFile | None], bios: Path | None
+    ) -> None:
+        """Adds a bank at each of `starts`. `files` has the file of each, as far as they go; `bios` is firmware for the
+        first one, which then has no file. Banks without a file begin with zeros, and their contents end with the
+        machine. Raises UsageError for what cannot be used.
+        """
+        given = [*files, *[None] * (len(starts) - len(files))]
+        if bios is not None and given[0] is not None:
+            raise UsageError(
+                f"there are two images for the first flash bank: firmware {bios} (-bios) and {given[0].path} (-pflash, "
+                "or -drive if=pflash,unit=0); the second bank is unit=1"
+            )
+        self._images: list[FlashImage] = []
+        with ExitStack() as opened:
+            opened.callback(self.close)
+            banks = []
+            for number, (start, file) in enumerate(zip(starts, given, strict=True)):
+                image = None if file is None else FlashImage(file, CfiFlash.SIZE)
+                if image is not None:
+                    self._images.append(image)
+                name = f"flash {number}"
+                if image is None:
+                    bank = CfiFlash(memory, name, start)
+                else:
+                    bank = CfiFlash(memory, name, start, save=image.save, writable=not image.file.readonly)
+                    assert bank.region.memory is not None
+                    image.load(bank.region.memory.bytes)
+                banks.append(bank)
+            self.banks: Final = tuple(banks)
+            self.has_firmware: Final = bios is not None or given[0] is not None
+            """Whether the CPU is to start in the first bank."""
+            if bios is not None:
+                firmware, name = read_file(bios, "firmware", CfiFlash.SIZE), f"firmware {bios}"
+                check_firmware(firmware, name)
+                memory.write(starts[0], firmware)
+            elif self._images and given[0] is not None:
+                assert banks[0].region.memory is not None
+                check_firmware(banks[0].region.memory.bytes, self._images[0].name)
+            opened.pop_all()
+
+    def reset(self) -> None:
+        for bank in self.banks:
+            bank.reset()
+
+    def sync(self) -> None:
+        """Have the host write to disk what the guest has programmed. Raises OutputError."""
+        for image in self._images:
+            image.sync()
+
+    def close(self) -> None:
+        while self._images:
+            self._images.pop().close()

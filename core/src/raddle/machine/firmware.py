@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Firmware images: what can be seen to be none is refused, since a CPU would run through it without a word."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from raddle.errors import UsageError
+from raddle.machine.elf import ELF_MAGIC
+from raddle.machine.files import GZIP_MAGIC
+from raddle.machine.loaders import FOREIGN, UIMAGE_MAGIC
+from raddle.machine.sizes import size_text
+
+__all__ = ["check_firmware"]
+
+VECTORS_SIZE: Final = 32
+"""Bytes that a program begins with wherever exceptions have vectors."""
+
+VOLUME_SIZE: Final = struct.Struct("<32x Q 4s")
+"""A firmware volume's header (UEFI Platform Initialization, volume 3): its length, and its signature."""
+VOLUME_SIGNATURE: Final = b"_FVH"
+
+
+def check_firmware(data: bytes | memoryview, name: str) -> None:
+    """Raises UsageError for `data`, the contents of ROM or flash that the CPU starts in, if they are no firmware."""
+    head = bytes(data[:0x240])
+
+    def refused(why: str) -> UsageError:
+        return UsageError(f"cannot use {name}: {why}")
+
+    if not head[:VECTORS_SIZE].strip(b"\0") or not head[:VECTORS_SIZE].strip(b"\xff"):
+        raise refused("there is no firmware in it: it begins with nothing but zeros or ones")
+    if head.startswith(ELF_MAGIC):
+        raise refused("it is an ELF program, not what a CPU finds in ROM; give it as -kernel, or give its raw image")
+    if head.startswith(UIMAGE_MAGIC):
+        raise refused("it is a U-Boot image (uImage); give it as -kernel")
+    if head.startswith(GZIP_MAGIC):
+        raise refused("it is compressed with gzip; decompress it first")
+    for offset, magic, found in FOREIGN:
+        if head[offset : offset + len(magic)] == magic:
+            raise refused(f"it is {found}")
+    if len(head) >= VOLUME_SIZE.size:
+        size, signature = VOLUME_SIZE.unpack_from(head)
+        if signature == VOLUME_SIGNATURE and size > len(data):
+            raise refused(f"it is truncated: {size_text(len(data))} of a firmware volume of {size_text(size)}")
