@@ -108,6 +108,7 @@ GUESTS = {
     "idle": Guest(("stress/idle.c",), ("-DSECONDS=3u",)),
     "far-timer": Guest(("far/far_timer.c",)),
     "exceptions": Guest(("exceptions/exceptions.c", "exceptions/trial.c")),
+    "exceptions-many": Guest(("exceptions/many.c",)),
     "exceptions-lpae": Guest(("exceptions/lpae.c", "exceptions/trial.c")),
     "endless-loop": Guest(("endless/endless.c",), ("-DLOOP",)),
     "endless-count": Guest(("endless/endless.c",), ("-DCOUNT",)),

@@ -20,7 +20,7 @@ PREBUILT = HERE / "prebuilt"
 RECORDED = HERE / "recorded"
 DEMO = HERE.parents[2] / "targets/arm/src/raddle_target_arm/demo/demo.elf"
 
-ONE_CPU = ("hello", "exceptions", "exceptions-lpae", "crc32-thumb", "sha256-thumb")
+ONE_CPU = ("hello", "exceptions", "exceptions-lpae", "exceptions-many", "crc32-thumb", "sha256-thumb")
 BENCH = tuple(path.stem for path in sorted(PREBUILT.glob("bench-*.elf")))
 STORMS = tuple(path.stem for path in sorted(PREBUILT.glob("storm-*.elf")))
 CONTROLS = tuple(path.stem for path in sorted(PREBUILT.glob("*-control.elf")))

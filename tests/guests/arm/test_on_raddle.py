@@ -44,7 +44,7 @@ QUICK_CPUS = 4
 LIMIT = 240.0
 """Seconds for one guest, whose own waiting loops give up after two minutes."""
 
-ONE_CPU = ("hello", "exceptions", "exceptions-lpae", "crc32-thumb", "sha256-thumb")
+ONE_CPU = ("hello", "exceptions", "exceptions-lpae", "exceptions-many", "crc32-thumb", "sha256-thumb")
 DEVICES = ("gic-groups", "gic-groups-alias", "uart-receive", "virtio-probe")
 """What they need of the machine, and what is right, is in test_device_guests.py."""
 COUNTED_ALONE = ("far-timer",)
@@ -91,7 +91,7 @@ def each(names: tuple[str, ...], quick: Callable[[str, int], bool]) -> list[obje
     ]
 
 
-@pytest.mark.parametrize("name", ["hello", "crc32-thumb", "sha256-thumb"])
+@pytest.mark.parametrize("name", ["hello", "crc32-thumb", "sha256-thumb", "exceptions-many"])
 @pytest.mark.parametrize("mode", MODES)
 def test_one_cpu_guests_pass(name: str, mode: str) -> None:
     assert run(name, 1, mode)[-1].startswith(f"PASS {name} ")
@@ -254,9 +254,9 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def on_terminal(name: str, cpus: int, mode: str) -> Iterator[Terminal]:
-    command = boot(name, cpus, mode)
-    child = pexpect.spawn(command[0], command[1:], encoding="utf-8", codec_errors="replace")
+def on_terminal(name: str, cpus: int, mode: str, errors: Path) -> Iterator[Terminal]:
+    command = ["-c", 'exec "$@" 2>"$0"', str(errors), *boot(name, cpus, mode)]
+    child = pexpect.spawn("/bin/sh", command, encoding="utf-8", codec_errors="replace")
     child.delaybeforesend = None
     try:
         yield Terminal(child)
@@ -264,10 +264,18 @@ def on_terminal(name: str, cpus: int, mode: str) -> Iterator[Terminal]:
         child.close(force=True)
 
 
+def await_text(path: Path, text: str) -> None:
+    deadline = time.monotonic() + LIMIT
+    while text not in path.read_text():
+        assert time.monotonic() < deadline, path.read_text()
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ENDLESS)
-def test_a_guest_that_never_ends_can_be_looked_at_and_stopped(name: str, mode: str) -> None:
-    with on_terminal(name, 2, mode) as terminal:
+def test_a_guest_that_never_ends_can_be_looked_at_and_stopped(name: str, mode: str, tmp_path: Path) -> None:
+    errors = tmp_path / "errors"
+    with on_terminal(name, 2, mode, errors) as terminal:
         terminal.ready()
         terminal.child.send("\x01c")
         terminal.expect("(raddle) ")
@@ -283,13 +291,16 @@ def test_a_guest_that_never_ends_can_be_looked_at_and_stopped(name: str, mode: s
             assert terminal.monitor("cont") == ""
             assert terminal.monitor("info status") == "machine running\r\n"
         assert "tests" not in terminal.monitor("info stats")
+        if name.startswith("stray"):
+            await_text(errors, "take exceptions at pc")
         terminal.child.sendline("quit")
         assert terminal.end() == 0
+    assert name.startswith("stray") or errors.read_text() == ""
 
 
 @pytest.mark.parametrize("name", ["endless-loop", "stray-undefined"])
-def test_the_escape_key_ends_a_guest(name: str) -> None:
-    with on_terminal(name, 2, "multi") as terminal:
+def test_the_escape_key_ends_a_guest(name: str, tmp_path: Path) -> None:
+    with on_terminal(name, 2, "multi", tmp_path / "errors") as terminal:
         terminal.ready()
         terminal.child.send("\x01x")
         assert terminal.end() == 0
@@ -309,8 +320,8 @@ def test_signals_end_a_guest(number: signal.Signals, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_time_and_counts_stand_while_the_machine_is_paused(mode: str) -> None:
-    with on_terminal("endless-count", 2, mode) as terminal:
+def test_time_and_counts_stand_while_the_machine_is_paused(mode: str, tmp_path: Path) -> None:
+    with on_terminal("endless-count", 2, mode, tmp_path / "errors") as terminal:
         terminal.ready()
         terminal.child.send("\x01c")
         terminal.expect("(raddle) ")

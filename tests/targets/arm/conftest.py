@@ -57,6 +57,7 @@ class System:
             "phys_is_memory": lambda cpu, address, size: int(address < NOTHING),
             "clock_ticks": lambda cpu, frequency: self.ticks,
             "ticks_to_ns": lambda cpu, ticks, frequency: ticks * 16,
+            "exception": lambda cpu, place: 0,
         }
         recorded = (
             "tlb_set", "tlb_flush", "tlb_flush_by_mmuidx", "tlb_flush_local", "tlb_flush_page", "tlb_flush_all_cpus",

@@ -19,14 +19,14 @@ INSTRUCTIONS_AFTER: Final = 3
 UNMAPPED: Final = (1 << 64) - 1
 
 
-def around(cpu: VCpu) -> list[str]:
-    """Some instructions before the pc of `cpu`, the one there, marked, and some after it, a line each.
+def around(cpu: VCpu, pc: int | None = None) -> list[str]:
+    """Some instructions before a pc, by default that of `cpu`, the one there, marked, and some after it, a line each.
 
     While the machine stands, that is paused or stopped and not yet closed.
     """
     if cpu.engine.closed:
         return []
-    pc = cpu.pc
+    pc = cpu.pc if pc is None else pc
     before = _before(cpu, pc)
     return [f"{'=>' if at == pc else '  '} {text}" for at, text in (*before, *_decode(cpu, pc, INSTRUCTIONS_AFTER + 1))]
 

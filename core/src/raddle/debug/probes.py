@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from raddle.ir.builder import Builder
+from raddle.ir.builder import Builder, native
 from raddle.ir.opcodes import Op
 from raddle.runtime._native import ffi, lib
-from raddle.runtime.layout import COMMON, TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_INVALID, TLB_MMIO, TLB_OFFSET
+from raddle.runtime.layout import TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_INVALID, TLB_MMIO, TLB_OFFSET
 
 if TYPE_CHECKING:
     from raddle.threads.engine import Engine
@@ -185,7 +185,7 @@ class Probes:
             b = Builder(frontend.word, frontend.state.nzcv)
             build(b)
             # The runtime counts what it delivers itself; a routine that counts an exception enters one.
-            if any(one.op is Op.SET and one.aux is COMMON["count_exception"] for one in b.code):
+            if any(one.op is Op.CALL and one.aux == native("exception") for one in b.code):
                 number = self._engine.callees.routine_number(name)
                 routine = self._engine.callees.table[number]
                 closure = ffi.callback("raddle_function", partial(self._instruction, name, routine), error=0)

@@ -113,6 +113,11 @@ _CORE: tuple[Helper, ...] = (
     Helper("yield_", "", "round-robin: give up the time slice", may_exit=True),
     Helper("interrupt_set", "cpu_index, lines", "raise interrupt lines of a vCPU"),
     Helper("interrupt_clear", "cpu_index, lines", "lower interrupt lines of a vCPU"),
+    Helper(
+        "exception",
+        "place",
+        "count an exception that an instruction takes by a routine; place tells the instruction from others",
+    ),
     Helper("clock_ns", "", "virtual time in nanoseconds"),
     Helper("clock_ticks", "frequency", "virtual time in ticks of a frequency in Hz, rounded down; saturates"),
     Helper(

@@ -23,6 +23,10 @@ def _serve(engine: Engine, cpu: VCpu, reason: int) -> bool:
         engine.miss(cpu.env)
     elif reason == lib.RADDLE_WORK:
         cpu.drain()
+    elif reason == lib.RADDLE_STUCK:
+        from raddle.debug.stuck import warn  # late: hardly any guest is
+
+        warn(cpu)
     else:
         return engine.park()
     return True

@@ -220,10 +220,9 @@ def _pc(b: Builder) -> Value:
     return b.trunc(b.get(COMMON["pc"]), Type.I32)
 
 
-def _count(b: Builder) -> None:
+def _count(b: Builder, place: Value) -> None:
     """The runtime counts the exceptions that it delivers, these count themselves."""
-    count = COMMON["count_exception"]
-    b.set(count, b.add(b.get(count), 1))
+    b.call(native("exception"), b.zext(place, Type.I64))
 
 
 def _raise(kind: Entry) -> RoutineBuilder:
@@ -231,7 +230,7 @@ def _raise(kind: Entry) -> RoutineBuilder:
 
     def build(b: Builder) -> None:
         return_address, it = argument(b, 0), argument(b, 1)
-        _count(b)
+        _count(b, return_address)
         _enter(b, kind, return_address, it)
         b.ret()
 
@@ -243,7 +242,7 @@ def _breakpoint(b: Builder) -> None:
     return_address, it = argument(b, 0), argument(b, 1)
     long_format = b.bit(b.get(SYSTEM["ttbcr"]), 31)
     b.set(SYSTEM["ifsr"], b.select(long_format, 0x222, 0x002, Type.I32))
-    _count(b)
+    _count(b, return_address)
     _enter(b, PREFETCH_ABORT, return_address, it)
     b.ret()
 
@@ -292,7 +291,7 @@ def _data_abort(b: Builder) -> None:
     address, status, it = argument(b, 0), argument(b, 1), argument(b, 2)
     b.set(SYSTEM["dfsr"], b.or_(status, FSR_WNR))
     b.set(SYSTEM["dfar"], address)
-    _count(b)
+    _count(b, _pc(b))
     _enter(b, DATA_ABORT, b.add(_pc(b), 8), it)
     b.ret()
 
@@ -396,6 +395,7 @@ def exception_return(b: Builder, address: Value, cpsr: Value) -> None:
     align = b.or_(b.shl(thumb, 1), ~3 & 0xFFFF_FFFF)
     b.set(COMMON["pc"], b.zext(b.and_(address, align), Type.I64))
     b.set(COMMON["event"], 1)
+    b.set(COMMON["exception_place"], b.const(-1, Type.I64))
     b.exit_main()
 
 

@@ -22,6 +22,7 @@ enum raddle_constants {
     RADDLE_BUDGET = 6,
     RADDLE_FULL = 7, /* answer of raddle_block_install, raddle_translate: no room for the block */
     RADDLE_ERROR = 8,
+    RADDLE_STUCK = 11,
 
     RADDLE_INSTALL_OK = 0, /* answers of raddle_block_install; FULL and ERROR (out of memory) are others */
     RADDLE_INSTALL_RACED = 1,
@@ -360,9 +361,10 @@ int raddle_turns_begin(raddle_context *context);
 /* On the thread that is to run the turns of all vCPUs, once, when they are all there. 0, or -1 when there can be no more
  * timers. */
 int raddle_run_turns(raddle_context *context, void **env);
-/* Run all vCPUs in turn until there is something to do for one of them, `*env`: the reason is MISS, WORK, STOP or ERROR.
- * Its turn goes on with the next call. */
+/* Run all vCPUs in turn until there is something to do for one of them, `*env`: the reason is MISS, WORK, STOP, STUCK or
+ * ERROR. Its turn goes on with the next call. */
 uint32_t raddle_block_flags(void *env); /* after MISS: flags that the wanted block must have */
+uint64_t raddle_stuck_at(void *env);    /* after STUCK: pc at which it takes exceptions for ever */
 uint64_t raddle_code_page(void *env, uint64_t address);
 /* Physical page that an instruction fetch in the current mode would read; all ones: it would fault, or is no memory. */
 void raddle_fetch_fault(void *env, uint64_t address); /* enter the guest's exception for a fetch there; pc is exact */

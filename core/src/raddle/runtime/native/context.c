@@ -109,6 +109,7 @@ void *raddle_cpu_new(raddle_context *ctx, uint32_t index, uint32_t state_size)
     h->cpu_index = index;
     h->interrupt_mask = UINT32_MAX;
     h->exclusive_address = NONE;
+    h->exception_place = NONE;
     tlb_init(cpu);
     jumps_init(cpu);
     ctx->cpus[index] = cpu;

@@ -266,6 +266,7 @@ struct raddle_context {
     _Atomic uint32_t sync_waiters; /* vCPUs that sleep in tlb_synchronise; written under sync_lock */
 
     struct turns turns;
+    _Atomic bool stuck_told; /* that a vCPU takes exceptions at one place for ever */
 
     _Atomic uint32_t tracing;  /* changes in exclusive sections only */
     _Atomic uint32_t stopping; /* raddle_stop, raddle_error set it, raddle_go clears it */
@@ -329,6 +330,8 @@ struct raddle_cpu {
     uint32_t block_flags;
     bool exclusive; /* this vCPU runs in an exclusive section of its own */
     bool yielding, waiting_event;
+    bool stuck;        /* to be told: see exceptions.c */
+    uint64_t stuck_at; /* pc */
     bool io_failed; /* by the access that a region's routine serves and has passed on to Python */
     uint64_t event_since; /* virtual time when waiting_event was set */
     uint64_t retaddr;     /* of the call out of a block that is being served, 0 for none; others read it (raddle_pc) */
@@ -442,6 +445,9 @@ void deliver_fault(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint
 /* views.c */
 int views_map(struct code_views *views, uint64_t size, uint32_t flags); /* 0, or -1 with errno */
 void views_unmap(struct code_views *views);
+
+/* exceptions.c */
+void exception_count(struct raddle_cpu *cpu, uint64_t place);
 
 /* code.c */
 int code_init(struct raddle_context *ctx); /* 0, or -1 with errno */

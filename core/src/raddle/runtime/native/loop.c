@@ -53,7 +53,7 @@ void deliver_fault(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint
     h->fault_address = address;
     h->fault_access = access_index & 0xff;
     h->fault_size = size;
-    h->count_exception++;
+    exception_count(cpu, h->pc);
     icount_spend(cpu, 1);
     call_callee(cpu, RADDLE_CALLEE_FAULT, address, access_index, code, 0);
 }
@@ -164,6 +164,10 @@ static int attend_exit_request(struct raddle_cpu *cpu)
         return RADDLE_STOP;
     if (atomic_load(&cpu->work) && atomic_exchange(&cpu->work, 0))
         return RADDLE_WORK;
+    if (cpu->stuck) {
+        cpu->stuck = false;
+        return RADDLE_STUCK;
+    }
     run_due_timers(cpu);
     if (atomic_load(&cpu->slice_over) && atomic_exchange(&cpu->slice_over, 0) && !has_flag(ctx, RADDLE_FLAG_PARALLEL))
         return RADDLE_SLICE;

@@ -169,7 +169,7 @@ int raddle_run_turns(raddle_context *ctx, void **env)
             continue;
         }
         int reason = raddle_run(cpu->env);
-        if (reason == RADDLE_MISS || reason == RADDLE_WORK || reason == RADDLE_STOP || reason == RADDLE_ERROR) {
+        if (reason != RADDLE_HALTED && reason != RADDLE_SLICE && reason != RADDLE_YIELD && reason != RADDLE_BUDGET) {
             *env = cpu->env;
             return reason;
         }

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Exceptions are counted, and a guest is found out that does nothing but take them at one place: its vectors are where no
+ * memory is, or their first instruction faults itself. It would be silent for ever. */
+#include "internal.h"
+
+#define TOO_MANY (1u << 20)
+
+/* `place` tells the instruction from others. A return from an exception sets exception_place to all ones: who returns gets
+ * on, also when it takes every exception at one place, as a loop with a system call. */
+void exception_count(struct raddle_cpu *cpu, uint64_t place)
+{
+    struct raddle_cpu_header *h = cpu->header;
+    h->count_exception++;
+    if (place != h->exception_place) {
+        h->exception_place = place;
+        h->exceptions_there = 0;
+    }
+    if (++h->exceptions_there != TOO_MANY || atomic_exchange(&cpu->context->stuck_told, true))
+        return;
+    cpu->stuck = true;
+    cpu->stuck_at = raddle_pc(cpu->env);
+    STORE(h->exit_request, 1);
+}
+
+uint64_t raddle_stuck_at(void *env)
+{
+    return cpu_of(env)->stuck_at;
+}
+
+uint64_t raddle_helper_exception(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
+{
+    (void)a1, (void)a2, (void)a3;
+    exception_count(cpu_of(env), a0);
+    return 0;
+}

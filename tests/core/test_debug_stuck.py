@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that takes exceptions at one place for ever is told of once, and goes on."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raddle import Machine
+from raddle.machine.machine import State
+
+pytest.importorskip("raddle_target_arm", reason="the guests are for raddle-target-arm")
+pytestmark = pytest.mark.skipif(
+    platform.machine() != "x86_64", reason=f"no host plug-in makes code for {platform.machine()}"
+)
+
+GUESTS = Path(__file__).parents[1] / "guests/arm/prebuilt"
+MODES: dict[str, dict[str, Any]] = {
+    "multi": {"accelerator": "tcg,thread=multi"},
+    "single": {"accelerator": "tcg,thread=single"},
+    "icount": {"icount": "shift=0"},
+}
+PLENTY = 3 << 20
+"""Exceptions of a vCPU after which it would have been told of more than once."""
+LIMIT = 240.0
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, "the guest does not get there"
+        time.sleep(0.01)
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.name == "raddle.machine"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("stray-pc", ["=> 0x2000000c: there is no memory"]),
+        ("stray-undefined", ["e7f000f0  udf #0"] * 5),
+    ],
+)
+def test_it_is_told_of_once_and_goes_on(
+    name: str, code: list[str], mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Machine(cpus=2, kernel=GUESTS / f"{name}.elf", **MODES[mode]) as machine:
+        machine.start()
+        until(lambda: all(cpu["count_exception"] > PLENTY for cpu in machine.stats()["cpus"]))  # type: ignore[attr-defined]
+        assert machine.state is State.RUNNING
+    (record,) = told(caplog)
+    assert record.levelname == "WARNING"
+    first, *registers = record.getMessage().splitlines()
+    place = next(line for line in registers if line.startswith("=> "))[3:13]
+    assert f"take exceptions at pc {place};" in first
+    assert f"pc={place[2:]}" in "\n".join(registers)
+    assert sum(line.endswith(code[0]) for line in registers) == len(code)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_exceptions_that_return_are_no_trouble(mode: str, caplog: pytest.LogCaptureFixture) -> None:
+    with Machine(kernel=GUESTS / "exceptions-many.elf", **MODES[mode]) as machine:
+        machine.start()
+        assert machine.wait(LIMIT) == 0
+        assert machine.console.text.startswith("PASS exceptions-many ")  # type: ignore[union-attr]
+    assert told(caplog) == []
