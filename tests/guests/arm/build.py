@@ -115,6 +115,7 @@ GUESTS = {
     "endless-sleep": Guest(("endless/endless.c",), ("-DSLEEP",)),
     "stray-pc": Guest(("endless/endless.c",), ("-DSTRAY_PC",)),
     "stray-undefined": Guest(("endless/endless.c",), ("-DSTRAY_UNDEFINED",)),
+    "cpu-suspend": Guest(("devices/cpu_suspend.c",)),
     "gic-groups": Guest(("devices/gic_groups.c",)),
     "gic-groups-alias": Guest(("devices/gic_groups.c",), ("-DALIAS",)),
     "uart-receive": Guest(("devices/uart_receive.c",)),

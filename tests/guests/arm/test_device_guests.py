@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,16 @@ def test_a_uart_interrupt_is_not_lost_when_it_is_cleared_late(mode: dict[str, st
             one.console.expect(f"window {window}", timeout=LIMIT)
         one.console.send("y" * 100 + "#")
         assert verdict(one) == "PASS uart-receive received=401"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_suspended_cpu_sleeps_and_the_event_stream_ends_wfe(mode: dict[str, str]) -> None:
+    with machine("cpu-suspend", **mode) as one:
+        one.start()
+        assert verdict(one) == "PASS cpu-suspend powered-down=1"
+        streams = re.findall(r"^(\w+) ticks=(\d+) high=(\d+)\r?$", one.console.text, re.MULTILINE)
+    assert [direction for direction, _, _ in streams] == ["up", "down"]
+    if "icount" in mode:  # elsewhere a wait for an event is limited, and when it goes on is the host's affair
+        period = 1 << 10
+        assert all(98 * period <= int(ticks) <= 101 * period for _, ticks, _ in streams), streams
+        assert [int(high) for _, _, high in streams] == [100, 0]

@@ -24,7 +24,7 @@ ONE_CPU = ("hello", "exceptions", "exceptions-lpae", "exceptions-many", "crc32-t
 BENCH = tuple(path.stem for path in sorted(PREBUILT.glob("bench-*.elf")))
 STORMS = tuple(path.stem for path in sorted(PREBUILT.glob("storm-*.elf")))
 CONTROLS = tuple(path.stem for path in sorted(PREBUILT.glob("*-control.elf")))
-DEVICES = ("gic-groups", "gic-groups-alias", "uart-receive", "virtio-probe")
+DEVICES = ("cpu-suspend", "gic-groups", "gic-groups-alias", "uart-receive", "virtio-probe")
 """What they need of the machine, and what is right, is in test_device_guests.py."""
 COUNTED_ALONE = ("far-timer",)
 ENDLESS = ("endless-loop", "endless-count", "endless-sleep", "stray-pc", "stray-undefined")
@@ -59,7 +59,7 @@ def test_one_cpu_guests_pass(name: str) -> None:
 
 
 @pytest.mark.peer("qemu-system-arm")
-@pytest.mark.parametrize("name", ["gic-groups", "virtio-probe"])
+@pytest.mark.parametrize("name", ["cpu-suspend", "gic-groups", "virtio-probe"])
 def test_device_guests_pass(name: str) -> None:
     assert run_on_peer(PREBUILT / f"{name}.elf", 1, "single")[-1].startswith(f"PASS {name} ")
 

@@ -89,6 +89,11 @@ PRIVILEGED_ONLY = {
 }
 
 
+@pytest.mark.parametrize(("table", "word"), [("a32", 0xE1600070), ("t32", 0xF7F08000)])
+def test_smc_is_undefined_without_security_extensions(table: str, word: int) -> None:
+    assert run(table, word).event == "undefined"
+
+
 @pytest.mark.parametrize("text", PRIVILEGED_ONLY)
 def test_undefined_in_user_mode(text: str) -> None:
     assert run(*PRIVILEGED_ONLY[text], cpsr=USR).event == "undefined"

@@ -287,6 +287,9 @@ class Engine:
         self.cpus = [cpu]
         self.routines: list[str] = []
 
+    def event_timer(self, cpu: Any) -> Any:
+        return type("Timer", (), {"number": 20})()
+
     def routine_timer(self, cpu: Any, routine: str) -> Any:
         self.routines.append(routine)
         return type("Timer", (), {"number": len(self.routines) + 10})()
@@ -313,6 +316,12 @@ class Board:
     def cpu_off(self, cpu: int) -> None:
         self.log.append(("off", cpu))
 
+    def cpu_standby(self, cpu: int) -> None:
+        self.log.append(("standby", cpu))
+
+    def cpu_power_down(self, cpu: int, entry: int, context: int) -> None:
+        self.log.append(("power down", cpu, entry, context))
+
     def system_off(self) -> None:
         self.log.append("system off")
 
@@ -332,6 +341,7 @@ def test_timer_interrupt(system: Any, board: Board) -> None:
     engine = Engine(system)
     timers.connect(engine)
     assert (system["timer_number_physical"], system["timer_number_virtual"]) == (11, 12)
+    assert system["timer_number_event"] == 20
     physical, virtual = engine.routines
     system.callees["board_timer_line"] = lambda cpu, timer, level: timers.set_line(system, timer, level)
     put(system, "CNTV_CVAL", 100)
@@ -420,6 +430,58 @@ def test_software_increment(system: Any) -> None:
     assert get(system, "PMCCFILTR") == get(system, "PMXEVTYPER") == 0xF800_0000
 
 
+# -- the event stream --------------------------------------------------------------------------------------------------
+
+
+def expect_event(system: Any, ticks: int) -> tuple[bool, list[tuple[Any, ...]]]:
+    """What WFE does first: whether there is an event, which it takes, and what is armed."""
+    system.ticks = ticks
+    system.calls.clear()
+    system.emit(timers.expect_event)
+    there = bool(system["event"])
+    system["event"] = 0
+    return there, list(system.calls)
+
+
+def test_no_stream_without_evnten(system: Any) -> None:
+    put(system, "CNTKCTL", 2 << 4)
+    assert expect_event(system, 1000) == (False, [])
+
+
+@pytest.mark.parametrize(("falling", "first"), [(0, 4), (1, 8)])
+def test_an_event_comes_with_each_change_of_the_bit(system: Any, falling: int, first: int) -> None:
+    """Bit 2: it changes to 1 at ticks 4, 12, 20 ..., and to 0 at 8, 16 ..."""
+    system["timer_number_event"] = 20
+    put(system, "CNTKCTL", 2 << 4 | falling << 3 | 4)
+    assert expect_event(system, 0) == (False, [("timer_set", 20, 16 * first)])
+    assert expect_event(system, first - 1) == (False, []), "it is armed"
+    assert expect_event(system, first) == (False, [("timer_set", 20, 16 * (first + 8))]), "the timer has set that one"
+    assert expect_event(system, first + 16) == (True, []), "one that came between is not waited for"
+    assert expect_event(system, first + 17) == (False, [("timer_set", 20, 16 * (first + 24))])
+
+
+def test_an_event_that_is_there_needs_no_timer(system: Any) -> None:
+    put(system, "CNTKCTL", 2 << 4 | 4)
+    system["event"] = 1
+    assert expect_event(system, 1) == (True, [])
+
+
+def test_a_stream_begins_when_it_is_enabled(system: Any) -> None:
+    system.ticks = 100
+    put(system, "CNTKCTL", 2 << 4 | 4)
+    assert expect_event(system, 101)[0] is False
+
+
+@pytest.mark.parametrize("bit", range(16))
+def test_the_stream_goes_on_at_the_end_of_time(system: Any, bit: int) -> None:
+    system["timer_number_event"] = 20
+    system.ticks = (1 << 59) - 1
+    put(system, "CNTKCTL", bit << 4 | 4)
+    there, ((name, number, deadline),) = expect_event(system, system.ticks)
+    assert (there, name, number) == (False, "timer_set", 20)
+    assert 0 < deadline - 16 * system.ticks <= 16 << bit + 1
+
+
 # -- PSCI --------------------------------------------------------------------------------------------------------------
 
 
@@ -427,6 +489,11 @@ def test_software_increment(system: Any) -> None:
     ("arguments", "result", "log"),
     [
         ((0x8400_0000, 0, 0, 0), 0x10000, []),
+        ((0x8400_0001, 0, 0, 0), 0, [("standby", 0)]),
+        ((0x8400_0001, 0xFFFF, 2, 0), 0, [("standby", 0)]),
+        ((0x8400_0001, 0x1_0000, 0x4000_0001, 99), 0, [("power down", 0, 0x4000_0001, 99)]),
+        ((0x8400_0001, 0x1_0000, 0x4000_0002, 99), -9, []),
+        *(((0x8400_0001, 1 << bit, 0, 0), -2, []) for bit in range(17, 32)),
         ((0x8400_0002, 0, 0, 0), 0, [("off", 0)]),
         ((0x8400_0003, 1, 0x4000_0000, 99), 0, [(1, 0x4000_0000, 99)]),
         ((0x8400_0003, 0, 0x4000_0000, 99), -4, []),
@@ -435,10 +502,21 @@ def test_software_increment(system: Any) -> None:
         ((0x8400_0004, 0, 0, 0), 0, []),
         ((0x8400_0004, 1, 0, 0), 1, []),
         ((0x8400_0004, 9, 0, 0), -2, []),
+        ((0x8400_0004, 1, 1, 0), 0, []),
+        ((0x8400_0004, 0xFF, 3, 0), 0, []),
+        ((0x8400_0004, 0x100, 1, 0), -2, []),
+        ((0x8400_0004, 0x1_0000, 2, 0), -2, []),
+        ((0x8400_0004, 0x100_0000, 3, 0), -2, []),
+        ((0x8400_0004, 0, 4, 0), -2, []),
+        ((0x8400_0005, 0, 0, 0), -1, []),
         ((0x8400_0006, 0, 0, 0), 2, []),
+        ((0x8400_0007, 0, 0, 0), -1, []),
         ((0x8400_0008, 0, 0, 0), 0, ["system off"]),
         ((0x8400_0009, 0, 0, 0), 0, ["system reset"]),
-        ((0x8400_000A, 0x8400_0003, 0, 0), 0, []),
+        *(((0x8400_000A, 0x8400_0000 + one, 0, 0), 0, []) for one in (0, 1, 2, 3, 4, 6, 8, 9, 10)),
+        ((0x8400_000A, 0x8000_0000, 0, 0), -1, []),  # SMCCC_VERSION
+        ((0x8000_0000, 0, 0, 0), -1, []),
+        ((0xC400_0003, 1, 0x4000_0000, 99), -1, []),
         ((0x8400_000A, 0x8400_0005, 0, 0), -1, []),
         ((0x1234, 0, 0, 0), -1, []),
     ],

@@ -58,6 +58,12 @@ class BoardCpu(Protocol):
 
     def power_off(self) -> None: ...
 
+    def halt(self) -> None:
+        """Let the CPU wait until an interrupt is pending. On its own thread, when its guest has asked for it."""
+
+    def power_down(self, entry: int, context: int) -> None:
+        """The same, but it wakes from its reset, as `power_on` says; what is always on, its timers, goes on."""
+
 
 class Power(Protocol):
     """What a board may ask of its machine. May be called on a vCPU's thread: neither waits for anything."""

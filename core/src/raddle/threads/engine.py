@@ -326,6 +326,12 @@ class Engine:
         number = self.callees.number(Callee(CalleeKind.ROUTINE, routine))
         return Timer(self, self._new_timer(lib.RADDLE_TIMER_CALLEE, number, cpu.env))
 
+    def event_timer(self, cpu: VCpu) -> Timer:
+        """A disarmed timer at whose deadline `cpu`'s event register is set, as SEV does. It needs no GIL. Raises
+        MachineError when there are too many timers.
+        """
+        return Timer(self, self._new_timer(lib.RADDLE_TIMER_EVENT, 0, cpu.env))
+
     def _new_timer(self, kind: int, value: int, env: Any) -> int:
         number = int(lib.raddle_timer_new(self.context, kind, value, env))
         if number < 0:

@@ -170,6 +170,24 @@ class VCpu:
 
         self.async_run_on_cpu(run)
 
+    def halt(self) -> None:
+        """Let this vCPU wait until an interrupt line is pending. On its own thread, from a helper of its block's last
+        instruction.
+        """
+        self.header.halted = 1
+
+    def power_down(self, entry: int, context: int) -> None:
+        """The same, but the vCPU is reset to run from `entry`, as `power_on` says, except for what the guest's front
+        end keeps. Does not wait.
+        """
+
+        def run() -> None:
+            self.engine.flush_tlb(self)
+            self.engine.frontend.power_down_reset(self, entry, context)
+            self.header.halted = 1
+
+        self.async_run_on_cpu(run)
+
     def power_off(self) -> None:
         """Stop this vCPU until it is powered on again. Does not wait."""
 

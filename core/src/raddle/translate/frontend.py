@@ -121,6 +121,10 @@ class FrontEnd(ABC):
         ``context`` goes into the first argument register. Sets the common fields pc and mode too.
         """
 
+    def power_down_reset(self, cpu: Any, entry: int, context: int) -> None:
+        """The same for a vCPU that was suspended and powered down: what is always on, such as its timers, may stay."""
+        self.reset(cpu, entry, context)
+
     def connect(self, engine: Any) -> None:
         """Called once when the machine's vCPUs exist: make the native timers and whatever else needs them."""
 

@@ -371,7 +371,7 @@ def take_data_abort(b: Builder, address: Value, status: Value, context: int) -> 
 
 
 def call_firmware(b: Builder, size: int, context: int, next_context: int, mode: int) -> None:
-    """Emit HVC or SMC of ``size`` bytes: a PSCI call at PL1, undefined in User mode. Ends the block."""
+    """Emit HVC of ``size`` bytes: a PSCI call at PL1, undefined in User mode. Ends the block."""
     if not mode & MODE_PRIVILEGED:
         take_undefined(b, context, mode)
         return

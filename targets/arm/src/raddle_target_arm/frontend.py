@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from functools import cached_property
 from typing import Any, Final
 
@@ -29,7 +30,9 @@ from raddle_target_arm.state import (
     it_state,
 )
 
-_KEPT_BY_RESET: Final = frozenset({"cpu_count", "cbar", "timer_number_physical", "timer_number_virtual"})
+_KEPT_BY_RESET: Final = frozenset(
+    {"cpu_count", "cbar", "timer_number_physical", "timer_number_virtual", "timer_number_event"}
+)
 """What ``connect`` sets once."""
 
 _MODE_NAMES: Final = {0x10: "usr", 0x11: "fiq", 0x12: "irq", 0x13: "svc", 0x17: "abt", 0x1B: "und", 0x1F: "sys"}
@@ -100,11 +103,19 @@ class ArmFrontEnd(FrontEnd):
         TLB is whoever calls' to flush.
         """
         timers.reset(cpu)
+        self._reset(cpu, entry, context, _KEPT_BY_RESET)
+
+    def power_down_reset(self, cpu: Any, entry: int, context: int) -> None:
+        """Reset all but the timers, which are always on: the device tree promises it, and they wake the CPU."""
+        self._reset(cpu, entry, context, _KEPT_BY_RESET | timers.STATE_NAMES)
+
+    def _reset(self, cpu: Any, entry: int, context: int, kept: Set[str]) -> None:
         for field in STATE.fields.values():
-            if field.name not in _KEPT_BY_RESET:
+            if field.name not in kept:
                 cpu[field.name] = 0
         for field, value in sysregs.reset_values():
-            cpu[field.name] = value
+            if field.name not in kept:
+                cpu[field.name] = value
         cpu[CPSR_M.name] = MODE_SVC
         cpu[BANK.name] = BANK_OF_MODE[MODE_SVC]
         cpu[MASKS.name] = CPSR_MASKS

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Power State Coordination Interface, version 1.0 (ARM DEN 0022D), as the firmware that HVC and SMC call."""
+"""The Power State Coordination Interface, version 1.0 (ARM DEN 0022D), as the firmware that HVC calls.
+
+The calling convention is version 1.0 of ARM DEN 0028, which has no SMCCC_VERSION: it and every other function that is
+not in the table answers NOT_SUPPORTED. SMC is no conduit: without Security Extensions it is undefined.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +16,44 @@ SUCCESS, NOT_SUPPORTED, INVALID_PARAMETERS, ALREADY_ON, INVALID_ADDRESS = 0, -1,
 
 VERSION_1_0: Final = 0x0001_0000
 AFFINITY_ON, AFFINITY_OFF = 0, 1
+POWER_DOWN: Final = 1 << 16
+POWER_STATES: Final = 0x1_FFFF
+"""CPU_SUSPEND: whether the CPU is powered down, and the state's number, which is the platform's affair; all of them do
+the same here. The power level, above it, can be 0 only: nothing but the CPU itself is suspended."""
+HIGHEST_LEVEL: Final = 3
 MIGRATION_NOT_REQUIRED: Final = 2
 """MIGRATE_INFO_TYPE: there is no trusted operating system to migrate."""
 
 
-def _cpu_number(board: Board, mpidr: int) -> int | None:
-    """The CPU with these affinity fields (Aff2, Aff1, Aff0), numbered as MPIDR does; None when there is none."""
-    number = (mpidr >> 8 & 0xFF) * 8 + (mpidr & 0xFF)
-    exists = mpidr >> 16 == 0 and mpidr & 0xFF < 8 and number < len(board.cpus)
-    return number if exists else None
+def _affinity(cpu: int) -> int:
+    """A CPU's affinity fields (Aff2, Aff1, Aff0), as MPIDR has them."""
+    return cpu >> 3 << 8 | cpu & 7
+
+
+def _cpu_number(board: Board, affinity: int) -> int | None:
+    """The CPU with these affinity fields; None when there is none."""
+    return next((cpu for cpu in range(len(board.cpus)) if _affinity(cpu) == affinity), None)
+
+
+def _is_entry(address: int) -> bool:
+    """In A32 bits 1:0 are clear; bit 0 alone means T32 (5.6.3)."""
+    return address & 3 != 2
 
 
 def _version(board: Board, cpu: Any, *arguments: int) -> int:
     return VERSION_1_0
 
 
-def _cpu_suspend(board: Board, cpu: Any, *arguments: int) -> int:
-    """Suspending keeps no more state than WFI does; a wake-up that is pending at once is allowed (5.4)."""
+def _cpu_suspend(board: Board, cpu: Any, power_state: int, entry: int, context: int) -> int:
+    """Sleep until an interrupt is pending, masked or not (5.4). A CPU that was powered down goes on at `entry`."""
+    if power_state & ~POWER_STATES:
+        return INVALID_PARAMETERS
+    if not power_state & POWER_DOWN:
+        board.cpu_standby(cpu.index)
+    elif _is_entry(entry):
+        board.cpu_power_down(cpu.index, entry, context)
+    else:
+        return INVALID_ADDRESS
     return SUCCESS
 
 
@@ -43,18 +68,21 @@ def _cpu_on(board: Board, cpu: Any, target: int, entry: int, context: int) -> in
         return INVALID_PARAMETERS
     if board.is_powered(number):
         return ALREADY_ON
-    # In A32 bits 1:0 are clear; bit 0 alone means T32 (5.6.3)
-    if entry & 3 == 2:
+    if not _is_entry(entry):
         return INVALID_ADDRESS
     board.cpu_on(number, entry, context)
     return SUCCESS
 
 
 def _affinity_info(board: Board, cpu: Any, target: int, level: int, unused: int) -> int:
-    number = _cpu_number(board, target)
-    if number is None or level != 0:
+    """Whether any CPU is on whose affinity fields from `level` up are the target's (5.7)."""
+    if level > HIGHEST_LEVEL or target >> 8 * HIGHEST_LEVEL:
         return INVALID_PARAMETERS
-    return AFFINITY_ON if board.is_powered(number) else AFFINITY_OFF
+    shift = 8 * level
+    those = [cpu for cpu in range(len(board.cpus)) if _affinity(cpu) >> shift == target >> shift]
+    if not those:
+        return INVALID_PARAMETERS
+    return AFFINITY_ON if any(board.is_powered(cpu) for cpu in those) else AFFINITY_OFF
 
 
 def _migrate_info_type(board: Board, cpu: Any, *arguments: int) -> int:

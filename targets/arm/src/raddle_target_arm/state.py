@@ -139,6 +139,8 @@ CBAR: Final = STATE.field("cbar", Type.I32)
 """Base address of the CPUs' private peripherals."""
 TIMER_NUMBERS: Final = STATE.array("timer_number", Type.I32, 2, ("timer_number_physical", "timer_number_virtual"))
 """The runtime's numbers of this CPU's physical and virtual timer."""
+EVENT_TIMER: Final = STATE.field("timer_number_event", Type.I32)
+"""The same for the event stream."""
 TIMER_LINES: Final = STATE.field("timer_lines", Type.I32)
 """Bit 0: the physical timer's interrupt line is up; bit 1: the virtual one's. Changed under the big lock."""
 
@@ -151,6 +153,9 @@ DOMAIN_TAGS: Final = STATE.array("domain_tag", Type.I32, 2)
 """The DACR value for which each slot's TLB entries were made."""
 NONGLOBAL: Final = STATE.field("nonglobal", Type.I32)
 """Set of MMU indices that may hold translations of the current address space only; a new ASID flushes just these."""
+
+EVENTS_SEEN: Final = STATE.field("events_seen", Type.I64)
+"""How many events of the stream have come, or been armed for, since the counter was 0 (see ``timers``)."""
 
 # -- block mode --------------------------------------------------------------------------------------------------------
 

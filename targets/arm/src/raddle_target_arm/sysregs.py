@@ -386,7 +386,9 @@ def _thread_and_vector_registers() -> Iterator[Register]:
 
 def _timer_registers() -> Iterator[Register]:
     yield _plain("CNTFRQ", (15, 0, 14, 0, 0), reset=timers.FREQUENCY, user_read=_control(0, 1))
-    yield _plain("CNTKCTL", (15, 0, 14, 1, 0), mask=0x3FF)
+    control = timers.KERNEL_CONTROL
+    write_control = timers.write_kernel_control
+    yield _row("CNTKCTL", (15, 0, 14, 1, 0), read=_read_field(control), write=write_control, field=control)
     yield from _timer(timers.PHYSICAL, "P", 2, user=_control(9), user_count=_control(0))
     yield from _timer(timers.VIRTUAL, "V", 3, user=_control(8), user_count=_control(1))
 

@@ -5,7 +5,10 @@ A timer's condition is met from the tick on at which the counter has reached its
 not masked a host timer is armed for that tick; when it fires, the timer's interrupt line goes up
 (``timer_expire_…``). A write that meets the condition raises it at once, and one that ends it lowers it. All happens on
 the CPU's own thread, which is what keeps the line in step with the registers, and changes the line under the big lock.
-There is no event stream.
+
+The event stream (B8.1.3) sets the event register each time that a bit of the counter changes to 1, or to 0. Only WFE
+can tell, so nothing is done for an event until a WFE: it looks whether one has come since the last, and otherwise has a
+host timer set the event register at the next.
 
 The line is driven by routine ``timer_line(timer, level)``. The one here asks the board in Python; a board may bring its
 own (``AddressSpace.add_routines``), and then neither a timer that is written nor one that expires needs the GIL.
@@ -17,18 +20,27 @@ from typing import Any, Final
 
 from raddle.ir.builder import Builder, Value, native, python, routine
 from raddle.ir.types import Condition, Field, Type
+from raddle.runtime.layout import COMMON
 from raddle.translate.frontend import RoutineBuilder
 from raddle_target_arm.attach import board_of
-from raddle_target_arm.state import SYSTEM, TIMER_LINES, TIMER_NUMBERS, argument
+from raddle_target_arm.state import EVENT_TIMER, EVENTS_SEEN, SYSTEM, TIMER_LINES, TIMER_NUMBERS, argument
 
 FREQUENCY: Final = 62_500_000
 """Ticks a second of the counter, whatever CNTFRQ is made to say."""
 
 PHYSICAL, VIRTUAL = 0, 1
+KERNEL_CONTROL: Final = SYSTEM["cntkctl"]
 CTL: Final = (SYSTEM["cntp_ctl"], SYSTEM["cntv_ctl"])
 CVAL: Final = (SYSTEM["cntp_cval"], SYSTEM["cntv_cval"])
 
 ENABLE, IMASK = 1 << 0, 1 << 1
+
+EVENT_ENABLE, EVENT_FALLING = 1 << 2, 1 << 3
+"""CNTKCTL.EVNTEN and EVNTDIR. EVNTI, the number of the bit, is in bits 7:4."""
+KERNEL_CONTROL_BITS: Final = 0x3FF
+
+STATE_NAMES: Final = frozenset(field.name for field in (*CTL, *CVAL, TIMER_LINES))
+"""What a timer is, in the CPU's state."""
 
 _UPDATE: Final = ("timer_update_physical", "timer_update_virtual")
 _EXPIRE: Final = ("timer_expire_physical", "timer_expire_virtual")
@@ -111,6 +123,63 @@ def _expire(timer: int) -> RoutineBuilder:
     return build
 
 
+# -- the event stream --------------------------------------------------------------------------------------------------
+
+
+def write_kernel_control(b: Builder, value: Value) -> None:
+    """Emit a write of CNTKCTL: a stream begins with the event that comes next."""
+    b.set(KERNEL_CONTROL, b.and_(value, KERNEL_CONTROL_BITS))
+    b.call(routine("event_stream_start"))
+
+
+def expect_event(b: Builder) -> None:
+    """Emit what WFE does first: have the stream's event come."""
+    with b.if_(b.ne(b.and_(b.get(KERNEL_CONTROL), EVENT_ENABLE), 0)):
+        b.call(routine("event_stream_expect"))
+
+
+def _stream(b: Builder) -> tuple[Value, Value, Value]:
+    """How many events the stream has had since the counter was 0 (I64), the exponent of two that is the ticks between
+    two (I32), and by how many ticks the first one comes earlier than after these (I64).
+    """
+    control = b.get(KERNEL_CONTROL)
+    bit = b.extract(control, 4, 4)
+    falling = b.ne(b.and_(control, EVENT_FALLING), 0)
+    early = b.select(falling, b.const(0, Type.I64), b.shl(b.const(1, Type.I64), bit))
+    exponent = b.add(bit, 1)
+    return b.shr(b.add(counter(b), early), exponent), exponent, early
+
+
+def _start_stream(b: Builder) -> None:
+    """Routine(): no event has come yet."""
+    b.set(EVENTS_SEEN, _stream(b)[0])
+    b.ret()
+
+
+def _expect_event(b: Builder) -> None:
+    """Routine(): set the event register if an event has come since the last WFE; else see to it that the next one does.
+
+    While a timer is armed EVENTS_SEEN counts its event, too.
+    """
+    come, exponent, early = _stream(b)
+    seen = b.get(EVENTS_SEEN)
+    with b.if_(b.icmp(Condition.ULT, seen, come)):
+        b.set(EVENTS_SEEN, come)
+        b.set(COMMON["event"], 1)
+        b.ret()
+    with b.if_(b.or_(b.ne(b.get(COMMON["event"]), 0), b.ne(seen, come))):
+        b.ret()
+    following = b.add(come, 1)
+    b.set(EVENTS_SEEN, following)
+    tick = b.sub(b.shl(following, exponent), early)
+    deadline = b.call(native("ticks_to_ns"), tick, b.const(FREQUENCY, Type.I64), type=Type.I64)
+    b.call(native("timer_set"), b.zext(b.get(EVENT_TIMER), Type.I64), deadline)
+    b.ret()
+
+
+# -- the lines ---------------------------------------------------------------------------------------------------------
+
+
 def _line(b: Builder) -> None:
     """Routine(timer, level): drive a timer's interrupt line. The big lock is held."""
     timer, level = argument(b, 0), argument(b, 1)
@@ -122,6 +191,8 @@ ROUTINES: Final[dict[str, RoutineBuilder]] = {
     **{name: _update(timer) for timer, name in enumerate(_UPDATE)},
     **{name: _expire(timer) for timer, name in enumerate(_EXPIRE)},
     "timer_line": _line,
+    "event_stream_start": _start_stream,
+    "event_stream_expect": _expect_event,
 }
 
 
@@ -135,6 +206,7 @@ def connect(engine: Any) -> None:
     for cpu in engine.cpus:
         for timer, field in enumerate(TIMER_NUMBERS):
             cpu[field.name] = engine.routine_timer(cpu, _EXPIRE[timer]).number
+        cpu[EVENT_TIMER.name] = engine.event_timer(cpu).number
 
 
 def set_line(cpu: Any, timer: int, level: int) -> None:

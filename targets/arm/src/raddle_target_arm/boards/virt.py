@@ -166,6 +166,14 @@ class Virt(Board):
         self._powered[cpu] = False
         self.cpus[cpu].power_off()
 
+    def cpu_standby(self, cpu: int) -> None:
+        """Halt the CPU that asks for it until an interrupt is pending."""
+        self.cpus[cpu].halt()
+
+    def cpu_power_down(self, cpu: int, entry: int, context: int) -> None:
+        """The same, but it loses its state and goes on at `entry`, as `cpu_on` says. It counts as on."""
+        self.cpus[cpu].power_down(entry, context)
+
     def system_off(self) -> None:
         """End the machine with exit status 0."""
         self.power.request_stop(0)

@@ -40,6 +40,7 @@ from raddle_target_arm.state import (
     VF,
     ZF,
 )
+from raddle_target_arm.timers import expect_event
 
 # -- status registers --------------------------------------------------------------------------------------------------
 
@@ -149,8 +150,8 @@ def HVC(b: Builder, f: Fields) -> None:
 
 
 def SMC(b: Builder, f: Fields) -> None:
-    """SMC<c> #<imm4>   (B9.3.14)"""
-    call_firmware(b, f.length, f.it, f.next_it, f.mode)
+    """SMC<c> #<imm4>, undefined without Security Extensions   (B9.3.14)"""
+    undefined(b, f)
 
 
 def ERET(b: Builder, f: Fields) -> None:
@@ -197,6 +198,7 @@ def _wait(b: Builder, f: Fields, helper: str) -> None:
 
 def WFE(b: Builder, f: Fields) -> None:
     """WFE<c>   (A8.8.424)"""
+    expect_event(b)
     _wait(b, f, "wfe")
 
 
