@@ -120,6 +120,7 @@ GUESTS = {
     "gic-groups-alias": Guest(("devices/gic_groups.c",), ("-DALIAS",)),
     "uart-receive": Guest(("devices/uart_receive.c",)),
     "virtio-probe": Guest(("devices/virtio_probe.c",)),
+    "flash": Guest(("devices/flash.c",)),
     "demo": Guest(("../../../targets/arm/guest-src/demo/demo.c",), prebuilt=ARM_PACKAGE / "src/raddle_target_arm/demo"),
 }
 

@@ -77,3 +77,20 @@ def test_a_suspended_cpu_sleeps_and_the_event_stream_ends_wfe(mode: dict[str, st
         period = 1 << 10
         assert all(98 * period <= int(ticks) <= 101 * period for _, ticks, _ in streams), streams
         assert [int(high) for _, _, high in streams] == [100, 0]
+
+
+@pytest.mark.parametrize("cpus", [1, 4])
+@pytest.mark.parametrize("mode", MODES)
+def test_flash_turns_and_is_programmed_under_all_cpus(mode: dict[str, str], cpus: int) -> None:
+    with machine("flash", cpus=cpus, **mode) as one:
+        one.start()
+        assert verdict(one) == f"PASS flash cpus={cpus}"
+
+
+@pytest.mark.parametrize("left_out", ["_loads_listeners", "_listeners"])
+def test_control_flash_without_telling_the_runtime(left_out: str) -> None:
+    """Loads go on from where they were, or what was translated from flash runs on."""
+    with machine("flash", cpus=4) as one:
+        getattr(one.memory, left_out).clear()
+        one.start()
+        assert verdict(one).startswith("FAIL flash")

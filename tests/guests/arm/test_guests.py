@@ -24,7 +24,7 @@ ONE_CPU = ("hello", "exceptions", "exceptions-lpae", "exceptions-many", "crc32-t
 BENCH = tuple(path.stem for path in sorted(PREBUILT.glob("bench-*.elf")))
 STORMS = tuple(path.stem for path in sorted(PREBUILT.glob("storm-*.elf")))
 CONTROLS = tuple(path.stem for path in sorted(PREBUILT.glob("*-control.elf")))
-DEVICES = ("cpu-suspend", "gic-groups", "gic-groups-alias", "uart-receive", "virtio-probe")
+DEVICES = ("cpu-suspend", "flash", "gic-groups", "gic-groups-alias", "uart-receive", "virtio-probe")
 """What they need of the machine, and what is right, is in test_device_guests.py."""
 COUNTED_ALONE = ("far-timer",)
 ENDLESS = ("endless-loop", "endless-count", "endless-sleep", "stray-pc", "stray-undefined")

@@ -45,7 +45,7 @@ LIMIT = 240.0
 """Seconds for one guest, whose own waiting loops give up after two minutes."""
 
 ONE_CPU = ("hello", "exceptions", "exceptions-lpae", "exceptions-many", "crc32-thumb", "sha256-thumb")
-DEVICES = ("cpu-suspend", "gic-groups", "gic-groups-alias", "uart-receive", "virtio-probe")
+DEVICES = ("cpu-suspend", "flash", "gic-groups", "gic-groups-alias", "uart-receive", "virtio-probe")
 """What they need of the machine, and what is right, is in test_device_guests.py."""
 COUNTED_ALONE = ("far-timer",)
 ENDLESS = ("endless-loop", "endless-count", "endless-sleep", "stray-pc", "stray-undefined")
