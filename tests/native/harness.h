@@ -83,6 +83,13 @@ void test_end_of_time(bool mechanism);
 /* barrier_tests.c */
 void test_barrier_without_core(bool mechanism);
 
+/* tlb_tests.c */
+void test_flush_finds_all(bool mechanism);
+void test_local_flush_finds_all(bool mechanism);
+void test_marking_finds_all(bool mechanism);
+void test_jumps_flush_finds_all(bool mechanism);
+void test_jumps_page_flush_finds_all(bool mechanism);
+
 /* memo_tests.c */
 void test_memo(bool mechanism);
 void test_join(bool mechanism);

@@ -774,6 +774,11 @@ static void test_misaligned_atomic(bool mechanism)
 const struct test TESTS[] = {
     {"tlb_sync", test_tlb_sync, true},
     {"mutual_sync", test_mutual_sync, false},
+    {"flush_finds_all", test_flush_finds_all, true},
+    {"local_flush_finds_all", test_local_flush_finds_all, true},
+    {"marking_finds_all", test_marking_finds_all, true},
+    {"jumps_flush_finds_all", test_jumps_flush_finds_all, true},
+    {"jumps_page_flush_finds_all", test_jumps_page_flush_finds_all, true},
     {"barrier_without_core", test_barrier_without_core, true},
     {"queue_overflow", test_queue_overflow, true},
     {"mmu_indices", test_mmu_indices, false},

@@ -353,8 +353,10 @@ struct raddle_cpu {
     struct tlb_side victim_side[RADDLE_MMU_INDICES][RADDLE_VICTIM_ENTRIES];
     uint32_t victim_next[RADDLE_MMU_INDICES];
     _Atomic uint32_t tlb_used; /* bit an index: something was entered since its last flush; under tlb_lock */
+    uint64_t tlb_entered[RADDLE_MMU_INDICES][RADDLE_TLB_ENTRIES / 64]; /* entries that may not be empty; under tlb_lock */
     struct large_range large[RADDLE_MMU_INDICES];
     uint64_t jump_pages[64];           /* a group of the jump cache each: the pages of which it may hold something */
+    uint64_t jump_entered[64][(1u << RADDLE_JUMP_GROUP_BITS) / 64]; /* its entries that may not be empty */
     uint16_t jump_locals[JUMP_LOCALS]; /* entries that go with the address space */
     uint32_t jump_local_count;
     pthread_mutex_t queue_lock;
@@ -393,6 +395,21 @@ static inline bool is_tracing(struct raddle_context *ctx)
 {
     return atomic_load_explicit(&ctx->tracing, memory_order_relaxed) != 0;
 }
+
+/* The first bit from `place` on that is set among `count`, a multiple of 64; `count` for none. */
+static inline uint32_t next_bit(const uint64_t *bits, uint32_t count, uint32_t place)
+{
+    while (place < count) {
+        uint64_t rest = bits[place / 64] >> place % 64;
+        if (rest)
+            return place + (uint32_t)__builtin_ctzll(rest);
+        place = (place | 63) + 1;
+    }
+    return count;
+}
+
+#define EACH_BIT(place, bits, count) \
+    (uint32_t place = next_bit(bits, count, 0); place < (count); place = next_bit(bits, count, place + 1))
 
 static inline uint64_t now_ns(void)
 {

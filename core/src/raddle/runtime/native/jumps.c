@@ -6,6 +6,8 @@
  * kills a block empties its entries in all caches. */
 #include "internal.h"
 
+#include <string.h>
+
 #define GROUPS        (RADDLE_JUMP_CACHE_ENTRIES >> RADDLE_JUMP_GROUP_BITS)
 #define GROUP_ENTRIES (1u << RADDLE_JUMP_GROUP_BITS)
 
@@ -29,6 +31,8 @@ static struct jump_entry *slot_of(struct raddle_cpu *cpu, uint64_t pc)
 {
     return group_start(cpu, group_of(pc)) + (((pc >> 1) ^ (pc >> (RADDLE_JUMP_GROUP_BITS + 1))) & (GROUP_ENTRIES - 1));
 }
+
+#define EACH_ENTERED(place, group) EACH_BIT(place, cpu->jump_entered[group], GROUP_ENTRIES)
 
 void jumps_init(struct raddle_cpu *cpu)
 {
@@ -57,7 +61,9 @@ void jumps_enter(struct raddle_cpu *cpu, struct raddle_block *block, bool local)
     STORE_RELAXED(e->mode, block->mode);
     STORE_RELAXED(e->code, (uint64_t)(uintptr_t)block->code);
     STORE_RELAXED(e->block, (uint64_t)(uintptr_t)block);
-    cpu->jump_pages[group_of(block->pc)] |= page_bit(block->pc);
+    uint32_t group = group_of(block->pc), place = (uint32_t)(e - group_start(cpu, group));
+    cpu->jump_pages[group] |= page_bit(block->pc);
+    cpu->jump_entered[group][place / 64] |= (uint64_t)1 << place % 64;
     STORE(e->pc, block->pc);
     if (atomic_load(&block->dead))
         STORE_RELAXED(e->pc, NONE);
@@ -81,11 +87,14 @@ void jumps_forget(struct raddle_cpu *cpu, const struct raddle_block *block)
 void jumps_clear(struct raddle_cpu *cpu)
 {
     for (uint32_t group = 0; group < GROUPS; group++) {
+        if (!cpu->jump_pages[group])
+            continue;
         struct jump_entry *e = group_start(cpu, group);
-        for (uint32_t i = 0; cpu->jump_pages[group] && i < GROUP_ENTRIES; i++) {
+        for EACH_ENTERED (i, group) {
             STORE_RELAXED(e[i].pc, NONE);
             e[i].local = false;
         }
+        memset(cpu->jump_entered[group], 0, sizeof cpu->jump_entered[group]);
         cpu->jump_pages[group] = 0;
     }
     cpu->jump_local_count = 0;
@@ -110,7 +119,7 @@ void jumps_clear_page(struct raddle_cpu *cpu, uint64_t page)
         if (!(cpu->jump_pages[group_of(place)] & page_bit(place)))
             continue;
         struct jump_entry *e = group_start(cpu, group_of(place));
-        for (uint32_t i = 0; i < GROUP_ENTRIES; i++)
+        for EACH_ENTERED (i, group_of(place))
             if ((LOAD_RELAXED(e[i].pc) & ~(uint64_t)4095) == place)
                 STORE_RELAXED(e[i].pc, NONE);
     }

@@ -35,6 +35,16 @@ static struct tlb_entry entry_read(const struct tlb_entry *e)
                               LOAD_RELAXED(e->addend)};
 }
 
+/* Under tlb_lock, whenever a main entry is written but to empty it. Thousands of entries are empty most of the time, since
+ * guests flush often: whoever looks through a TLB passes over them. */
+static void set_entered(struct raddle_cpu *cpu, const struct tlb_entry *e)
+{
+    size_t number = (size_t)(e - cpu->tlb), place = number % RADDLE_TLB_ENTRIES;
+    cpu->tlb_entered[number / RADDLE_TLB_ENTRIES][place / 64] |= (uint64_t)1 << place % 64;
+}
+
+#define EACH_ENTERED(place, index) EACH_BIT(place, cpu->tlb_entered[index], RADDLE_TLB_ENTRIES)
+
 static const struct tlb_entry EMPTY = {NONE, NONE, NONE, 0};
 
 void tlb_init(struct raddle_cpu *cpu)
@@ -86,6 +96,7 @@ bool tlb_probe(struct raddle_cpu *cpu, uint64_t address, uint32_t access, uint32
         struct tlb_side main_side = *side_of(cpu, e);
         copy = entry_read(&cpu->victims[index][v]);
         entry_write(e, &copy);
+        set_entered(cpu, e);
         *side_of(cpu, e) = cpu->victim_side[index][v];
         entry_write(&cpu->victims[index][v], &main_copy);
         cpu->victim_side[index][v] = main_side;
@@ -201,6 +212,7 @@ void tlb_set(struct raddle_cpu *cpu, uint64_t address, uint64_t paddr, uint32_t 
     drop_victims(cpu, index, page);
     keep_as_victim(cpu, index, e, page);
     entry_write(e, &value);
+    set_entered(cpu, e);
     *side_of(cpu, e) = (struct tlb_side){paddr, prot & PROT_LOCAL_BIT};
     atomic_fetch_or_explicit(&cpu->tlb_used, 1u << index, memory_order_relaxed);
     pthread_mutex_unlock(&cpu->tlb_lock);
@@ -223,7 +235,7 @@ static void mark(struct raddle_cpu *cpu, uint64_t page, bool set)
     for (uint32_t index = 0; index < RADDLE_MMU_INDICES; index++) {
         if (!(used >> index & 1))
             continue;
-        for (uint32_t i = 0; i < RADDLE_TLB_ENTRIES; i++)
+        for EACH_ENTERED (i, index)
             if (cpu->side[index][i].paddr == page)
                 entry_mark(&cpu->tlb[index * RADDLE_TLB_ENTRIES + i], &cpu->side[index][i], page, set);
         for (uint32_t v = 0; v < RADDLE_VICTIM_ENTRIES; v++)
@@ -262,7 +274,7 @@ void tlb_mark_loads(struct raddle_cpu *cpu, uint64_t base, uint64_t size, bool b
     for (uint32_t index = 0; index < RADDLE_MMU_INDICES; index++) {
         if (!(used >> index & 1))
             continue;
-        for (uint32_t i = 0; i < RADDLE_TLB_ENTRIES; i++)
+        for EACH_ENTERED (i, index)
             entry_mark_loads(&cpu->tlb[index * RADDLE_TLB_ENTRIES + i], &cpu->side[index][i], base, size, by_callback);
         for (uint32_t v = 0; v < RADDLE_VICTIM_ENTRIES; v++)
             entry_mark_loads(&cpu->victims[index][v], &cpu->victim_side[index][v], base, size, by_callback);
@@ -276,11 +288,13 @@ static void flush_index(struct raddle_cpu *cpu, uint32_t index)
 {
     if (!(atomic_load_explicit(&cpu->tlb_used, memory_order_relaxed) >> index & 1))
         return;
-    for (uint32_t i = 0; i < RADDLE_TLB_ENTRIES; i++)
+    for EACH_ENTERED (i, index) {
         entry_write(&cpu->tlb[index * RADDLE_TLB_ENTRIES + i], &EMPTY);
+        cpu->side[index][i] = (struct tlb_side){NONE, NONE};
+    }
+    memset(cpu->tlb_entered[index], 0, sizeof cpu->tlb_entered[index]);
     for (uint32_t v = 0; v < RADDLE_VICTIM_ENTRIES; v++)
         entry_write(&cpu->victims[index][v], &EMPTY);
-    memset(cpu->side[index], 0xff, sizeof cpu->side[index]);
     memset(cpu->victim_side[index], 0xff, sizeof cpu->victim_side[index]);
     cpu->large[index] = (struct large_range){.base = NONE};
     atomic_fetch_and_explicit(&cpu->tlb_used, ~(1u << index), memory_order_relaxed);
@@ -310,8 +324,11 @@ void tlb_flush_local(struct raddle_cpu *cpu, uint32_t indices)
     for (uint32_t index = 0; index < RADDLE_MMU_INDICES; index++) {
         if (!(indices >> index & 1))
             continue;
-        for (uint32_t i = 0; i < RADDLE_TLB_ENTRIES; i++)
+        for EACH_ENTERED (i, index) {
             drop_local(&cpu->tlb[index * RADDLE_TLB_ENTRIES + i], &cpu->side[index][i]);
+            if (cpu->side[index][i].local)
+                cpu->tlb_entered[index][i / 64] &= ~((uint64_t)1 << i % 64);
+        }
         for (uint32_t v = 0; v < RADDLE_VICTIM_ENTRIES; v++)
             drop_local(&cpu->victims[index][v], &cpu->victim_side[index][v]);
     }
