@@ -167,7 +167,7 @@ class Machine:
         keep_table = ffi.from_buffer(table)
         desc.guest_size, desc.ninsns, desc.code, desc.code_size = size, rows, keep[0], len(code)
         desc.guest = keep[1] if guest is not None else ffi.NULL
-        desc.table, desc.cold_start = keep_table, len(code)
+        desc.table, desc.cold_start, desc.exits = keep_table, len(code), 1
         return int(lib.raddle_block_install(self.context, desc))
 
     def calling(self, function: str, second: int, *, takes_number: bool = False) -> bytes:
@@ -831,6 +831,62 @@ def test_chained_blocks_run_on_without_the_loop_until_one_dies(machine: Machine)
     machine.install(RAM + 0x40, target)
     machine.run(RAM)
     assert machine.header.count_chain == 2
+
+
+def record_bytes(machine: Machine) -> int:
+    stats = ffi.new("struct raddle_stats *")
+    lib.raddle_stats(machine.context, stats)
+    return int(stats.record_bytes)
+
+
+A_CHUNK = 1 << 18
+"""Bytes by which what is kept of blocks grows at a time."""
+
+
+def test_chains_that_are_made_again_and_again_take_no_memory(machine: Machine) -> None:
+    """Only the blocks that are installed do: with a record of 32 bytes for each chain it would be three chunks more."""
+    target = machine.set_pc(RAM + 0x80) + b"\x31\xc0\xc3"
+    stub = machine.set_pc(RAM + 0x40)
+    exits = [stub + b"\x48\x8d\x05" + struct.pack("<i", 4 - (len(stub) + 15)) + b"\xc3"]
+    for number in range(64):  # one source a 16 bytes, all to one target
+        machine.install(RAM + 0x100 + 16 * number, b"\x90\x90\x90\xe9\0\0\0\0" + exits[0])
+    blocks = 64
+    for _ in range(400):
+        machine.install(RAM + 0x40, target)
+        blocks += 1
+        for number in range(64):
+            machine.run(RAM + 0x100 + 16 * number)
+        machine.helper("phys_store32", RAM + 0x40, 0)
+    assert machine.header.count_chain == 400 * 64
+    assert record_bytes(machine) <= blocks * 256 + A_CHUNK
+
+
+def test_installs_that_come_to_nothing_take_no_memory(machine: Machine) -> None:
+    code = machine.set_pc(RAM + 0x80) + b"\x31\xc0\xc3"
+    machine.install(RAM, code)
+    before = record_bytes(machine)
+    for _ in range(5000):
+        assert machine.install(RAM, code) == lib.RADDLE_INSTALL_OK  # there is one
+        version = lib.raddle_code_begin(machine.context, RAM)
+        assert machine.install(RAM + 0x100, code, version=version + 1) == lib.RADDLE_INSTALL_RACED
+    stats = ffi.new("struct raddle_stats *")
+    lib.raddle_stats(machine.context, stats)
+    assert (stats.installs, stats.installs_equal, stats.installs_raced) == (1, 5000, 5000)
+    assert record_bytes(machine) == before
+
+
+def test_what_is_kept_of_blocks_counts_with_their_code(machine: Machine) -> None:
+    """The smallest code there is fills the buffer by its records; after the flush there is room again, each time."""
+    code = b"\x31\xc0\xc3"
+    for _ in range(5):
+        lib.raddle_code_flush(machine.context, lib.raddle_code_generation(machine.context))
+        assert record_bytes(machine) == 0
+        installed = 0
+        while (answer := machine.install(RAM + 4 * installed, code)) == lib.RADDLE_INSTALL_OK:
+            installed += 1
+            assert lib.raddle_code_used(machine.context) + record_bytes(machine) <= 1 << 20
+        assert answer == lib.RADDLE_FULL
+        assert installed > 1000
 
 
 def test_no_chain_outlives_a_flush(machine: Machine) -> None:

@@ -91,6 +91,7 @@ int install(uint64_t pc, uint32_t value, uint32_t version)
         .code = &stub,
         .code_size = sizeof stub,
         .cold_start = sizeof stub,
+        .exits = 1,
         .table = &row,
     };
     return raddle_block_install(machine.ctx, &desc);

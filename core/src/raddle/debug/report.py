@@ -98,6 +98,7 @@ def _translation(stats: Stats) -> list[str]:
         _row("Python CPU time", f"{stats['translate_ns'] / 1e9:.3f} s"),
         _row("  a block", f"{per_block:.1f} us"),
         _row("host code", f"{_number(stats['code_bytes'])} bytes"),
+        _row("  records of it", f"{_number(stats['record_bytes'])} bytes"),
         _row("installed", _number(stats["installs"])),
         _row("  lost a race", _number(stats["installs_raced"])),
         _row("  another had made it", _number(stats["installs_equal"])),

@@ -29,8 +29,8 @@ from raddle.threads.vcpu import VCpu
 from raddle.translate.frontend import FrontEnd
 from raddle.translate.translator import Translator
 
-CODE_SIZE: Final = 64 << 20
-"""Bytes of the code buffer; it is flushed as a whole when it is full."""
+CODE_SIZE: Final = 96 << 20
+"""Bytes of the code buffer, with the records of what is in it; both are flushed as a whole when they are so many."""
 MEMO_SIZE: Final = 64 << 20
 """Bytes of what is kept of translations besides their code, in the runtime and in Python; emptied when it is full."""
 SWITCH_INTERVAL: Final = 2e-4

@@ -84,7 +84,7 @@ struct raddle_config {
     uint32_t flags;             /* RADDLE_FLAG_ */
     uint32_t fetch_index_shift; /* the block mode's two bits from here on are the MMU index of instruction fetches */
     uint32_t wfe_limit_us;      /* a WFE sleeps no longer than this; 0: until an event */
-    uint64_t code_size;         /* bytes for blocks */
+    uint64_t code_size;         /* bytes for blocks: their host code, and the records of it */
 };
 
 typedef struct raddle_context raddle_context;
@@ -119,7 +119,7 @@ struct raddle_block_desc {
     uint32_t code_size;
     uint32_t hot_start;
     uint32_t cold_start;
-    uint32_t pad;
+    uint32_t exits;    /* jumps that may be chained, at the most */
     const void *table; /* 8 * ninsns bytes */
 };
 
@@ -325,7 +325,7 @@ struct raddle_joined {
     uint32_t wanted;                       /* RADDLE_WANT_VARIANT, _ENCODINGS or _MEMORY */
     uint32_t template_number, variant_key; /* the variant */
     uint32_t encoding_count;
-    uint32_t pad;
+    uint32_t exits;         /* jumps that may be chained */
     uint64_t encodings[16]; /* keys */
     uint8_t table[528];
 };
@@ -452,6 +452,7 @@ struct raddle_stats {
     uint64_t exclusive_sections, exclusive_wait_ns;
     uint64_t idle_ns; /* of the thread that runs all vCPUs in turn: none could run */
     uint64_t blocks, instructions, installs, installs_raced, installs_equal, invalidated, flushes;
+    uint64_t record_bytes; /* of blocks, besides their code */
     uint64_t timers_fired;
 };
 void raddle_stats(raddle_context *context, struct raddle_stats *out);

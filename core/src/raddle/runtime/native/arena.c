@@ -4,21 +4,36 @@
 
 #include <sys/mman.h>
 
-#define CHUNK     (1u << 18)
-#define HOST_PAGE 4096u
+#define CHUNK      (1u << 18)
+#define HOST_PAGE  4096u
+#define ALIGNED_TO 16u
 
 struct arena_chunk {
     struct arena_chunk *next;
     size_t used, size;
-    _Alignas(16) uint8_t data[];
+    _Alignas(ALIGNED_TO) uint8_t data[];
 };
+
+static size_t rounded(size_t size, size_t unit)
+{
+    return (size + unit - 1) & ~(unit - 1);
+}
+
+size_t arena_grows(const struct arena *arena, size_t size)
+{
+    const struct arena_chunk *c = arena->chunks;
+    size = rounded(size, ALIGNED_TO);
+    if (c && c->used + size <= c->size)
+        return 0;
+    return sizeof *c + size > CHUNK ? rounded(sizeof *c + size, HOST_PAGE) : CHUNK;
+}
 
 void *arena_take(struct arena *arena, size_t size)
 {
     struct arena_chunk *c = arena->chunks;
-    size = (size + 15) & ~(size_t)15;
-    if (!c || c->used + size > c->size) {
-        size_t whole = sizeof *c + size > CHUNK ? (sizeof *c + size + HOST_PAGE - 1) & ~(size_t)(HOST_PAGE - 1) : CHUNK;
+    size_t whole = arena_grows(arena, size);
+    size = rounded(size, ALIGNED_TO);
+    if (whole) {
         /* Mapped, not from the heap: what is given back is the host's at once, and never lies between other blocks. */
         c = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (c == MAP_FAILED)

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Translated blocks: the lock-free hash table, chains, and where in a block a host address lies.
  *
+ * A block's record has room for all its chains. So what is kept of blocks grows with installations alone, and code_size
+ * bounds it with their code: when both together are as much, everything is flushed.
+ *
  * Blocks are inserted, chained and killed under code_lock and looked up without it. A dead block's memory stays as it
  * is until a flush, which runs in an exclusive section, so whoever still runs or reads it is safe. */
 #include "internal.h"
@@ -258,23 +261,31 @@ static uint64_t code_start(const struct code_buffer *code)
     return (code->used + CODE_ALIGN - 1) & ~(uint64_t)(CODE_ALIGN - 1);
 }
 
+/* What is kept of a block besides its code. */
+static uint64_t record_size(const struct raddle_block_desc *desc)
+{
+    return sizeof(struct raddle_block) + desc->ninsns * sizeof(struct instruction_row) +
+           desc->exits * sizeof(struct chain_link);
+}
+
+uint64_t block_records(const struct raddle_context *ctx)
+{
+    return ctx->blocks.arena.size + ctx->blocks.count * sizeof *ctx->blocks.by_address;
+}
+
 static bool has_room(const struct raddle_context *ctx, const struct raddle_block_desc *desc)
 {
     const struct code_buffer *code = &ctx->code;
-    return code_start(code) + desc->code_size + CODE_ALIGN <= code->size - code->fixed_size &&
-           ctx->blocks.count < ctx->blocks.limit;
+    uint64_t end = code_start(code) + desc->code_size + CODE_ALIGN;
+    return end <= code->size - code->fixed_size && ctx->blocks.count < ctx->blocks.limit &&
+           end + block_records(ctx) + sizeof(struct raddle_block *) + arena_grows(&ctx->blocks.arena, record_size(desc)) <=
+               ctx->config.code_size;
 }
 
-/* NULL when out of memory. */
-static struct raddle_block *block_make(struct raddle_context *ctx, const struct raddle_block_desc *desc)
+/* The block less its place in the code buffer and what is behind its record. */
+static struct raddle_block described(const struct raddle_context *ctx, const struct raddle_block_desc *desc)
 {
-    struct code_buffer *code = &ctx->code;
-    uint64_t start = code_start(code);
-    size_t rows = (size_t)desc->ninsns * sizeof(struct instruction_row);
-    struct raddle_block *b = arena_take(&ctx->blocks.arena, sizeof *b + rows);
-    if (!b)
-        return NULL;
-    *b = (struct raddle_block){
+    return (struct raddle_block){
         .pc = desc->pc,
         .phys_pc = desc->phys[0] | (desc->pc & (ctx->page_size - 1)),
         .phys = {desc->phys[0], desc->phys[1]},
@@ -282,13 +293,26 @@ static struct raddle_block *block_make(struct raddle_context *ctx, const struct 
         .flags = desc->flags,
         .guest_size = desc->guest_size,
         .ninsns = desc->ninsns,
-        .code = code->rx + code->fixed_size + start,
+        .exit_count = desc->exits,
         .code_size = desc->code_size,
         .hot_start = desc->hot_start,
         .cold_start = desc->cold_start,
-        .table = (struct instruction_row *)(b + 1),
     };
-    memcpy(b->table, desc->table, rows);
+}
+
+/* NULL when out of memory. */
+static struct raddle_block *block_make(struct raddle_context *ctx, const struct raddle_block_desc *desc)
+{
+    struct code_buffer *code = &ctx->code;
+    uint64_t start = code_start(code);
+    struct raddle_block *b = arena_take(&ctx->blocks.arena, record_size(desc));
+    if (!b)
+        return NULL;
+    *b = described(ctx, desc);
+    b->exits = (struct chain_link *)(b + 1);
+    b->table = (struct instruction_row *)(b->exits + desc->exits);
+    b->code = code->rx + code->fixed_size + start;
+    memcpy(b->table, desc->table, desc->ninsns * sizeof *b->table);
     memcpy(code->rw + code->fixed_size + start, desc->code, desc->code_size);
     __builtin___clear_cache((char *)b->code, (char *)b->code + b->code_size);
     return b;
@@ -331,23 +355,23 @@ static int install(struct raddle_context *ctx, const struct raddle_block_desc *d
     }
     if (!has_room(ctx, desc))
         return RADDLE_FULL;
-    struct raddle_block *b = block_make(ctx, desc);
-    if (!b)
-        return RADDLE_ERROR;
-    if (equal_block(&ctx->blocks, b)) {
+    struct raddle_block block = described(ctx, desc); /* its record is made when nothing is in the way any more */
+    if (equal_block(&ctx->blocks, &block)) {
         ctx->installs_equal++;
         return RADDLE_INSTALL_OK;
     }
     /* A page whose `code` fell since code_begin has stores that nobody would see: translate again. */
     for (int which = 0; which < 2; which++)
-        if (b->phys[which] != NONE && !atomic_load(&page_at(ctx, b->phys[which])->code))
+        if (block.phys[which] != NONE && !atomic_load(&page_at(ctx, block.phys[which])->code))
             return RADDLE_INSTALL_RACED;
-    lines_set(ctx, b);
-    if (!bytes_hold(ctx, b, desc)) {
+    lines_set(ctx, &block);
+    bool holds = bytes_hold(ctx, &block, desc);
+    struct raddle_block *b = holds ? block_make(ctx, desc) : NULL;
+    if (!b) {
         for (int which = 0; which < 2; which++)
-            if (b->phys[which] != NONE)
-                page_recount(ctx, page_at(ctx, b->phys[which]), b->phys[which]);
-        return RADDLE_INSTALL_RACED;
+            if (block.phys[which] != NONE)
+                page_recount(ctx, page_at(ctx, block.phys[which]), block.phys[which]);
+        return holds ? RADDLE_ERROR : RADDLE_INSTALL_RACED;
     }
     block_publish(ctx, b);
     ctx->installs++;
@@ -366,6 +390,34 @@ int raddle_block_install(raddle_context *ctx, const struct raddle_block_desc *de
 
 /* -- chains ----------------------------------------------------------------------------------------------------- */
 
+static int32_t *jump_of(struct raddle_context *ctx, const struct chain_link *link)
+{
+    return (int32_t *)(ctx->code.rw + link->field); /* in the writable view */
+}
+
+/* The record of the jump whose rel32 is at `field` in the code buffer; NULL when the block has no such jump. */
+static struct chain_link *link_of(struct raddle_block *source, uint32_t field)
+{
+    for (uint32_t i = 0; i < source->exit_count; i++) {
+        struct chain_link *link = &source->exits[i];
+        if (!link->field)
+            link->field = field;
+        if (link->field == field)
+            return link;
+    }
+    return NULL;
+}
+
+/* Aim the jump at its stub again. */
+static void unchain(struct raddle_context *ctx, struct chain_link *link)
+{
+    STORE(*jump_of(ctx, link), link->original);
+    *link->back = link->next;
+    if (link->next)
+        link->next->back = link->back;
+    link->back = NULL;
+}
+
 /* Aim the jump that left for here at `target`. Jumps stay within their block's page, and a block that reaches into a
  * second page is no target, so a chain never outlives the mapping that it was made under. */
 void block_chain(struct raddle_cpu *cpu, struct raddle_block *target)
@@ -380,25 +432,29 @@ void block_chain(struct raddle_cpu *cpu, struct raddle_block *target)
     struct raddle_block *source = block_of_address(ctx, slot);
     if (source && !source->flags && !atomic_load(&source->dead) && !atomic_load(&target->dead) &&
         source->phys[0] == target->phys[0]) {
-        int32_t *rw = (int32_t *)(ctx->code.rw + (slot - (uint64_t)(uintptr_t)ctx->code.rx));
-        int32_t aimed = (int32_t)((uint64_t)(uintptr_t)target->code - (slot + 4));
-        int32_t before = LOAD_RELAXED(*rw);
-        struct chain_link *link = before == aimed ? NULL : arena_take(&ctx->blocks.arena, sizeof *link);
-        if (link) {
-            *link = (struct chain_link){.slot = rw, .original = before, .next = target->incoming};
+        struct chain_link *link = link_of(source, (uint32_t)(slot - (uint64_t)(uintptr_t)ctx->code.rx));
+        if (link && !link->back) { /* another vCPU may have been faster */
+            link->original = LOAD_RELAXED(*jump_of(ctx, link));
+            link->next = target->incoming;
+            link->back = &target->incoming;
+            if (link->next)
+                link->next->back = &link->next;
             target->incoming = link;
-            STORE(*rw, aimed);
+            STORE(*jump_of(ctx, link), (int32_t)((uint64_t)(uintptr_t)target->code - (slot + 4)));
             cpu->header->count_chain++;
         }
     }
     pthread_mutex_unlock(&ctx->code_lock);
 }
 
-static void block_unchain(struct raddle_block *block)
+/* Of a block that dies: who jumps to it, and where it jumps to itself, since a vCPU may be in it still. */
+static void block_unchain(struct raddle_context *ctx, struct raddle_block *block)
 {
-    for (struct chain_link *link = block->incoming; link; link = link->next)
-        STORE(*link->slot, link->original);
-    block->incoming = NULL;
+    while (block->incoming)
+        unchain(ctx, block->incoming);
+    for (uint32_t i = 0; i < block->exit_count; i++)
+        if (block->exits[i].back)
+            unchain(ctx, &block->exits[i]);
 }
 
 /* -- killing, flushing ------------------------------------------------------------------------------------------ */
@@ -417,7 +473,7 @@ static void block_kill(struct raddle_context *ctx, struct raddle_block *block)
 {
     atomic_store(&block->dead, 1);
     unhash(ctx, block);
-    block_unchain(block);
+    block_unchain(ctx, block);
     for (uint32_t i = 0; i < ctx->config.ncpus; i++)
         if (ctx->cpus[i])
             jumps_forget(ctx->cpus[i], block);

@@ -160,6 +160,7 @@ void raddle_stats(raddle_context *ctx, struct raddle_stats *out)
     out->installs_equal = ctx->installs_equal;
     out->invalidated = ctx->invalidated;
     out->flushes = ctx->flushes;
+    out->record_bytes = block_records(ctx);
     pthread_mutex_unlock(&ctx->code_lock);
     pthread_mutex_lock(&ctx->timer_lock);
     out->timers_fired = ctx->timers_fired;

@@ -84,10 +84,11 @@ struct region {
     _Atomic bool loads_by_callback; /* ROM_DEVICE; written under the big lock, read under that or a tlb_lock */
 };
 
+/* A chainable jump of a block. All under code_lock. */
 struct chain_link {
-    int32_t *slot; /* writable view of the rel32 */
+    struct chain_link *next, **back; /* in the list of its target; back NULL: it is aimed at its stub */
+    uint32_t field;                  /* place of the rel32 in the code buffer; 0: this record is free */
     int32_t original;
-    struct chain_link *next;
 };
 
 struct instruction_row {
@@ -99,12 +100,13 @@ struct instruction_row {
 struct raddle_block {
     _Atomic(struct raddle_block *) hash_next; /* written under code_lock, read by anybody */
     uint64_t pc, phys_pc, phys[2];
-    uint32_t mode, flags, guest_size, ninsns;
+    uint32_t mode, flags, guest_size, ninsns, exit_count;
     uint8_t *code; /* executable view */
     uint32_t code_size, hot_start, cold_start;
     _Atomic uint32_t dead;             /* set once, under code_lock */
     struct raddle_block *page_next[2]; /* under code_lock */
     struct chain_link *incoming;       /* under code_lock */
+    struct chain_link *exits;          /* [exit_count] */
     struct instruction_row *table;
 };
 
@@ -478,6 +480,7 @@ struct raddle_block *block_of_address(struct raddle_context *ctx, uint64_t addre
 int block_instruction(const struct raddle_block *block, uint64_t retaddr, uint64_t *pc, uint32_t *extra);
 bool in_blocks(const struct raddle_context *ctx, uint64_t address);
 void block_chain(struct raddle_cpu *cpu, struct raddle_block *target);
+uint64_t block_records(const struct raddle_context *ctx); /* bytes kept of blocks besides their code; under code_lock */
 bool block_overlaps(const struct raddle_context *ctx, const struct raddle_block *block, uint64_t paddr, uint64_t size);
 
 /* jumps.c; by the owner unless said otherwise */
@@ -491,6 +494,7 @@ void jumps_clear_local(struct raddle_cpu *cpu); /* at least those of pages that 
 
 /* arena.c */
 void *arena_take(struct arena *arena, size_t size); /* aligned to 16 bytes; NULL when out of memory */
+size_t arena_grows(const struct arena *arena, size_t size); /* by how many bytes, if so much is taken next */
 void arena_clear(struct arena *arena);
 
 /* memo.c; what is said to be under the lock needs the memo's */

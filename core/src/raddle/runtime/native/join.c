@@ -172,6 +172,7 @@ static void append_exit(struct join *j, uint32_t at, uint64_t target)
     put32(j->out->code + at, (uint64_t)j->out->code_size - at - 4);
     target &= j->memo->word_mask;
     bool chainable = !((target ^ j->pc) & j->memo->page_mask) && (at & (CHAIN_SPAN - 1)) <= CHAIN_SPAN - 4;
+    j->out->exits += chainable;
     append_stub(j, chainable ? &rules->chainable : &rules->indirect, target, at);
 }
 
@@ -247,6 +248,7 @@ static void lay_out(struct join *j, uint32_t parts)
     struct raddle_joined *out = j->out;
     uint32_t position = append(out->code, 0, j->memo->rules.entry.code, j->memo->rules.entry.size);
     out->hot_start = position;
+    out->exits = 0;
     for (uint32_t i = 0; i < parts; i++) {
         struct part *p = &j->parts[i];
         uint32_t skipped;
@@ -479,6 +481,7 @@ static int make_block(struct raddle_cpu *cpu, struct raddle_want *want)
         .code_size = want->joined.code_size,
         .hot_start = want->joined.hot_start,
         .cold_start = want->joined.cold_start,
+        .exits = want->joined.exits,
         .table = want->joined.table,
     };
     return raddle_block_install(ctx, &desc);
