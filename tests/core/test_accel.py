@@ -193,10 +193,15 @@ def test_parse_accel(text: str, options: AccelOptions) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("kvm", r"unknown accelerator 'kvm' \(known: tcg\)"),
+        ("kvm", r"accelerator kvm is not available \(known: tcg\); kvm:tcg would fall back"),
+        ("kvm:xen", r"accelerator kvm:xen is not available"),
+        ("kvn:tcg", r"unknown accelerator 'kvn' \(known: tcg\)"),
+        ("tcg,tb-size=x", r"--accel tb-size must be MiB for the code buffer, 1 to 1024, not 'x'"),
+        ("tcg,tb-size=1025", r"tb-size must be"),
+        ("tcg,tb-size=-1", r"tb-size must be"),
         ("", "unknown accelerator ''"),
         ("tcg,", "unknown --accel setting ''"),
-        ("tcg,thraed=multi", r"did you mean thread\? \(known: thread, order, llsc, memo-size\)"),
+        ("tcg,thraed=multi", r"did you mean thread\? \(known: thread, order, llsc, tb-size, memo-size\)"),
         ("tcg,thread=many", r"unknown --accel thread value 'many' \(known: multi, single\)"),
         ("tcg,thread", "thread needs a value"),
         ("tcg,thread=", "thread needs a value"),

@@ -6,6 +6,8 @@ import fcntl
 import os
 import platform
 import pty
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,11 +20,15 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from raddle.accel import Mode
+import raddle
+from raddle.accel import Mode, parse_accel, parse_icount
 from raddle.cli import boot
 from raddle.cli.main import main
-from raddle.cli.options import OPTIONS, UNSUPPORTED, BootOptions, parse
+from raddle.cli.options import OPTIONS, TAKEN, BootOptions, parse
+from raddle.cli.peer_options import UNSUPPORTED
 from raddle.devices.pl011 import PL011
 from raddle.errors import MachineError, UsageError
 from raddle.machine.board import Board as BoardBase
@@ -100,7 +106,7 @@ class FakeEngine:
     made = []
 
     def __init__(self, frontend, backend, decision, memory, ncpus, icount=None, settings=None):
-        self.decision, self.memory, self.icount = decision, memory, icount
+        self.decision, self.memory, self.icount, self.settings = decision, memory, icount, settings
         self.cpus = [FakeCpu(index) for index in range(ncpus)]
         self.big_lock = threading.RLock()
         self.stopping = threading.Event()
@@ -221,6 +227,8 @@ def pretend(monkeypatch):
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("raddle")] == []
 
 
+on_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
+
 # --- the table of options ---------------------------------------------------------------------------------------
 
 
@@ -239,6 +247,19 @@ def pretend(monkeypatch):
         ("-nographic -no-reboot -S -display none", {"nographic": True, "reboot": False, "paused": True}),
         ("-d int,exec -d stats,int -D log", {"log": ("int", "exec", "stats"), "log_file": "log"}),
         ("-m size=1G -bios b -dtb d", {"memory": "1G", "bios": "b", "dtb": "d"}),
+        ("-name guest=x,process=y -nodefaults -no-user-config -usb -vga none -msg timestamp=on -L dir", {}),
+        ("-uuid 01234567-89ab-cdef-0123-456789abcdef -overcommit mem-lock=off,cpu-pm=on -audiodev none,id=x", {}),
+        ("-audiodev driver=none,id=x -msg timestamp -overcommit mem-lock", {}),
+        ("-pidfile p", {"pid_file": "p"}),
+        ("-M arm/virt -cpu max", {"machine": "arm/virt", "cpu": "max"}),
+        ("-M virt,accel=kvm:tcg", {"accelerator": "kvm:tcg"}),
+        ("-accel tcg,thread=single -M virt,accel=tcg", {"accelerator": "tcg,thread=single"}),
+        ("-accel kvm -accel tcg", {"accelerator": "tcg"}),
+        ("-d unimp,cpu,nochain,guest_errors", {"log": ("unimp", "cpu", "nochain", "guest_errors")}),
+        (
+            "-dfilter 0x80..0x8f,256+0x10 -dfilter 0xff-0x10",
+            {"log_within": (range(0x80, 0x90), range(256, 272), range(0xF0, 0x100))},
+        ),
     ],
 )
 def test_options(words, expected):
@@ -253,13 +274,42 @@ def test_a_command_line_with_spaces_is_one_value():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("-kernl x", "option '-kernl' is not supported; the nearest that is: -kernel"),
-        ("--smpp=4", "option '--smpp' is not supported; the nearest that is: -smp"),
-        ("-smp4", "option '-smp4' is not supported; the nearest that is: -smp"),
-        ("-zzzzzz", "option '-zzzzzz' is not supported (see raddle boot --help)"),
-        ("-s", "option '-s' is not supported yet; the nearest that is: the monitor (Ctrl-A C)"),
-        ("-gdb tcp::1234", "option '-gdb' is not supported yet; the nearest that is: the monitor (Ctrl-A C)"),
-        ("-hda x", "option '-hda' is not supported yet; the nearest that is: -initrd"),
+        ("-kernl x", "option '-kernl' is not supported: did you mean -kernel?"),
+        ("--smpp=4", "option '--smpp' is not supported: did you mean -smp?"),
+        ("-smp4", "option '-smp4' is not supported: did you mean -smp?"),
+        ("-zzzzzz", "option '-zzzzzz' is not supported: raddle boot --help lists those that are"),
+        ("-serail null", "option '-serail' is not supported: did you mean -serial?"),
+        (
+            "-s",
+            "option '-s' is not supported: there is no GDB server; the nearest that is: the monitor (Ctrl-A C)",
+        ),
+        (
+            "-gdb tcp::1234",
+            "option '-gdb' is not supported: there is no GDB server; the nearest that is: the monitor (Ctrl-A C)",
+        ),
+        ("-nic user", "option '-nic' is not supported: there is no network"),
+        (
+            "-netdev user,id=n -device virtio-net-device,netdev=n -zzz x -m 12 --gdb=x -netdev tap",
+            "these options are not supported: -netdev (there is no network), -zzz (raddle boot --help lists those that "
+            "are), --gdb (there is no GDB server; the nearest that is: the monitor (Ctrl-A C)); -device "
+            "virtio-net-device is not supported: a board's devices are what it has; loader alone can be added",
+        ),
+        ("-daemonize -M virt,secure=on -smp 0", "option '-daemonize' is not supported: it stays in the foreground"),
+        (
+            "-daemonize -M virt,secure=on -smp 0",
+            "; -machine secure=on is not supported; the nearest that is: secure=of",
+        ),
+        ("-daemonize -M virt,secure=on -smp 0", "; -smp cpus must be a number of 1 or more, not '0'"),
+        ("-vga std", "-vga std is not supported (there is no screen); the nearest that is: -vga none"),
+        ("-audiodev pa,id=x", "-audiodev pa is not supported (there is no sound); the nearest that is: -audiodev none"),
+        ("-uuid zz", "-uuid 'zz' is no UUID"),
+        ("-msg time=on", "unknown setting 'time'; did you mean timestamp? (known: timestamp, guest-name)"),
+        ("-overcommit mem=on", "unknown setting 'mem'"),
+        ("-cpu max,pmu=off", "-cpu property 'pmu=off' is not supported; the nearest that is: -cpu max"),
+        ("-dfilter zz", "-dfilter 'zz' is no range of addresses: FIRST..LAST, FIRST+SIZE or LAST-SIZE"),
+        ("-dfilter 8..7", "-dfilter '8..7' holds no address"),
+        ("-dfilter 0xffffffffffffffff+2", "-dfilter '0xffffffffffffffff+2' holds no address, or some beyond 64 bits"),
+        ("-pidfile=", "option -pidfile needs the name of a file, which is empty"),
         ("vmlinuz", "unexpected argument 'vmlinuz'; a kernel is given as -kernel vmlinuz"),
         ("-kernel", "option -kernel needs a value: -kernel FILE"),
         ("-kernel=", "option -kernel needs the name of a file, which is empty"),
@@ -286,9 +336,75 @@ def test_bad_options(words, message):
 
 
 def test_the_tables_do_not_overlap():
-    names = [name for option in OPTIONS for name in option.names]
+    names = [name for option in (*OPTIONS, *TAKEN) for name in option.names]
     assert len(names) == len(set(names))
     assert not set(names) & set(UNSUPPORTED)
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_options_that_are_not_supported_take_their_value_with_them(name):
+    value = ["vmlinuz"] if UNSUPPORTED[name].value else []
+    with pytest.raises(UsageError) as caught:
+        parse([f"-{name}", *value, "-m", "64"])
+    assert str(caught.value) == f"option '-{name}' is not supported: {UNSUPPORTED[name].reason}"
+
+
+PEER = "qemu-system-arm"
+ELSEWHERE = {"preconfig", "xen-domid", "xen-attach", "xen-domid-restrict", "old-param", "fw", "audio-help", "no-acpi"}
+ELSEWHERE |= {"win2k-hack", "no-hpet", "no-fd-bootchk", "rotate", "enable-sync-profile", "qtest", "qtest-log"}
+
+
+@pytest.mark.peer
+@pytest.mark.skipif(shutil.which(PEER) is None, reason=f"{PEER} is not installed")
+def test_every_option_of_the_peer_is_known():
+    listed = subprocess.run([PEER, "-help"], capture_output=True, text=True, timeout=60, check=True).stdout
+    names = {name for line in listed.splitlines() for name in re.findall(r"^--?([A-Za-z0-9_-]+)", line)}
+    known = {name for option in (*OPTIONS, *TAKEN) for name in option.names} | set(UNSUPPORTED) | {"h", "help"}
+    assert names - known - ELSEWHERE == set()
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_whatever_stands_there_is_read_or_refused(data):
+    """Any words: names of options, values that are nearly right, and anything else."""
+    pieces = st.sampled_from(
+        [
+            "",
+            ",",
+            "=",
+            ":",
+            "..",
+            "+",
+            "-",
+            "0x",
+            "9" * 40,
+            "tcg",
+            "kvm",
+            "thread=",
+            "tb-size=",
+            "virt",
+            "arm/",
+            "/",
+            "\0",
+        ]
+        + ["cpus=", "sockets=2", "shift=", "auto", "1", "²", "-1", "1e9", "none", "help", "int", "\udcff", "\n", "tcp:"]
+    )
+    value = st.one_of(st.text(max_size=12), st.lists(pieces, max_size=5).map("".join))
+    names = [name for option in (*OPTIONS, *TAKEN) for name in option.names] + [*UNSUPPORTED, "x", ""]
+    word = st.one_of(st.sampled_from(names).map(lambda name: f"-{name}"), value)
+    words = data.draw(st.lists(word, max_size=6))
+
+    def read():
+        found = parse(words)
+        if isinstance(found, BootOptions):
+            parse_accel(found.accelerator)
+            if found.icount is not None:
+                parse_icount(found.icount)
+            parse_size(found.memory)
+            plugins().boards_named(found.machine)
+
+    with contextlib.suppress(UsageError):
+        read()
 
 
 @pytest.mark.parametrize("word", ["-h", "--help", "-help"])
@@ -300,13 +416,48 @@ def test_help_names_every_option(word, capsys):
 
 
 @pytest.mark.parametrize(
-    ("line", "found"), [("raddle boot -ker", "-kernel"), ("raddle boot -kernel k -ser", "-serial")]
+    ("line", "found"),
+    [
+        ("raddle boot -ker", "-kernel"),
+        ("raddle boot -kernel k -ser", "-serial"),
+        ("raddle boot -accel ", "kvm:tcg"),
+        ("raddle boot -accel tcg,thr", "tcg,thread=single"),
+        ("raddle boot -smp 4 -m 64 -d int,in_", "int,in_asm"),
+        ("raddle boot -icount shift=a", "shift=auto"),
+        ("raddle boot -display ", "none"),
+        ("raddle boot -serial null -monitor st", "stdio"),
+        pytest.param("raddle boot -M vi", "virt", marks=on_x86_64),
+        pytest.param("raddle boot -M arm/", "arm/virt", marks=on_x86_64),
+        pytest.param("raddle boot -cpu cor", "cortex-a15", marks=on_x86_64),
+    ],
 )
 def test_shells_can_complete(line, found):
     asked = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n"}
     program = "import os; os.dup2(1, 8); from raddle.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", program], env=os.environ | asked, capture_output=True, text=True)
-    assert found in done.stdout
+    assert found in [word.strip() for word in done.stdout.split("\n")]
+
+
+@on_x86_64
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("-M help", "  arm/virt "),
+        ("-machine ?", "  arm/virt "),
+        ("-cpu help", "  cortex-a15 "),
+        ("-cpu help -M arm/virt", "CPUs (-cpu) of machine arm/virt:"),
+        ("-device help", "  loader "),
+        ("-accel help", "Accelerators: tcg"),
+        ("-display help", "-display: none"),
+        ("-zzz -d help", "  unimp "),
+        ("-version", f"raddle {raddle.__version__}"),
+    ],
+)
+def test_lists(words, said, capsys):
+    assert main(["boot", *words.split()]) == 0
+    output = capsys.readouterr()
+    assert said in output.out
+    assert output.err == ""
 
 
 def test_help_on_log_items(capsys):
@@ -380,7 +531,8 @@ def test_options_before_the_command_are_refused(words, capsys):
     [
         ("-M vrt", "unknown machine 'vrt'; did you mean virt? (known: virt)"),
         ("-cpu cortex-a16", "unknown CPU 'cortex-a16'; did you mean cortex-a15? (known: cortex-a15, cortex-a7)"),
-        ("-accel kvm", "unknown accelerator 'kvm' (known: tcg)"),
+        ("-accel kvm", "accelerator kvm is not available (known: tcg); kvm:tcg would fall back"),
+        ("-accel kmv", "unknown accelerator 'kmv' (known: tcg)"),
         ("-accel tcg,thread=many", "unknown --accel thread value 'many' (known: multi, single)"),
         ("-accel tcg,thread=multi -icount shift=1", "thread=multi is not possible: instruction counting needs"),
         ("-icount shift=99", "-icount shift must be auto or a number from 0 to 10"),
@@ -688,6 +840,54 @@ def test_monitor_on_a_socket(pretend, kernel, tmp_path):
     assert main(["boot", "-kernel", kernel, "-serial", "null", "-monitor", f"unix:{path},server=on"]) == 0
     user.join(20)
     assert not user.is_alive()
+
+
+def test_the_size_of_the_code_buffer_reaches_the_engine(pretend, kernel):
+    pretend(lambda engine: None)
+    assert main(["boot", "-kernel", kernel, "-serial", "null", "-accel", "tcg,tb-size=3"]) == 0
+    assert FakeEngine.made[0].settings.code_size == 3 << 20
+
+
+def test_an_accelerator_that_is_not_there_falls_back_with_a_line(pretend, kernel, capfd):
+    pretend(lambda engine: None)
+    assert main(["boot", "-kernel", kernel, "-serial", "null", "-M", "virt,accel=kvm:hvf:tcg"]) == 0
+    assert capfd.readouterr().err.splitlines() == [
+        "raddle: warning: accelerator kvm is not available: falling back to tcg",
+        "raddle: warning: accelerator hvf is not available: falling back to tcg",
+    ]
+
+
+def test_max_is_the_first_cpu(pretend, kernel):
+    with pretend.machine(kernel=kernel, cpu="max") as machine:
+        assert machine.board.options.cpu == "cortex-a15"
+
+
+def test_the_pid_file_is_there_while_it_runs(pretend, kernel, tmp_path, capfd):
+    path = tmp_path / "pid"
+    path.write_text("a longer text that was there before\n")
+    command = ["boot", "-kernel", kernel, "-serial", f"file:{tmp_path}/out", "-pidfile", str(path)]
+
+    def guest(engine):
+        engine.write(path.read_text())
+        code = "import sys; from raddle.cli.main import main; sys.exit(main(sys.argv[1:]))"
+        again = [sys.executable, "-c", code, *command]
+        seen.append(subprocess.run(again, capture_output=True, text=True, timeout=60, check=False))
+
+    seen = []
+    pretend(guest)
+    assert main(command) == 0
+    assert (tmp_path / "out").read_text() == f"{os.getpid()}\n"
+    assert seen[0].returncode == 2
+    assert seen[0].stderr == f"raddle: pid file {path} is another process's, which runs\n"
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("path", ["/nonexistent/pid", "/", "/dev/full", "a\0b"])
+def test_a_pid_file_that_cannot_be_is_named(pretend, kernel, path, capfd):
+    assert main(["boot", "-kernel", kernel, "-serial", "null", "-pidfile", path]) == 2
+    errors = capfd.readouterr().err
+    assert errors.startswith(("raddle: cannot open pid file ", "raddle: cannot write pid file "))
+    assert errors.count("\n") == 1
 
 
 def test_icount_reaches_the_engine(pretend, kernel):

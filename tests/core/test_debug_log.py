@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from raddle.cli.options import LOG_ITEMS, parse
+from raddle.cli.options import parse
+from raddle.cli.values import LOG_ITEMS
 from raddle.debug import disassembly
 from raddle.errors import UsageError
 
@@ -163,6 +164,61 @@ def test_log_file(tmp_path):
     assert text.startswith("accel: multi: ")
     for head in ("in_asm: ", "op: ", "out_asm: ", "exec: vCPU 0: ", "mmu: vCPU 0: ", "Time of threads"):
         assert re.search(f"^{head}", text, re.MULTILINE), head
+
+
+def test_registers_before_each_block():
+    text = logged("hello", ["cpu", "exec"]).text
+    blocks = re.findall(r"^cpu: vCPU 0: block at (0x[0-9a-f]+)\n(?:.+\n)+?\n", text, re.MULTILINE)
+    assert blocks == re.findall(r"^exec: vCPU 0: (0x[0-9a-f]+)$", text, re.MULTILINE)
+    assert len(blocks) > 100
+
+
+def test_without_chains_every_block_is_looked_up(capsys):
+    counts = []
+    for items in ((), ("nochain",)):
+        with Machine("virt", kernel=GUESTS / "hello.elf", accelerator="tcg,thread=single") as machine:
+            if items:
+                machine.log(items, Stream())
+            machine.start()
+            machine.wait(LIMIT)
+            counts.append(sum(one["count_lookup"] for one in machine.stats()["cpus"]))
+    assert counts[1] > 2 * counts[0]
+
+
+def test_what_is_not_there_is_told_of_once_for_each_place():
+    stream = Stream()
+    with Machine("virt", kernel=GUESTS / "exceptions.elf", accelerator="tcg,thread=single") as machine:
+        machine.log(["unimp"], stream)
+        machine.start()
+        machine.wait(LIMIT)
+    places = re.findall(
+        r"unimp: vCPU 0: instruction or system register at pc (0x[0-9a-f]+) is undefined\n", stream.text
+    )
+    assert len(places) > 1
+    assert len(places) == len(set(places)) == len(stream.writes)
+
+
+@pytest.mark.parametrize("items", [("exec",), ("cpu",), ("in_asm",), ("op",), ("out_asm",)], ids=str)
+def test_a_filter_keeps_blocks_at_its_addresses(items):
+    entry = r"(?:block at |vCPU 0: |^op: )(0x[0-9a-f]+)"
+    everything, some = Stream(), Stream()
+    for stream, within in ((everything, ()), (some, (range(0x4010_0000, 0x4010_0010),))):
+        with Machine("virt", kernel=GUESTS / "hello.elf", accelerator="tcg,thread=single") as machine:
+            machine.log(items, stream, within)
+            machine.start()
+            machine.wait(LIMIT)
+    found = {int(pc, 16) for pc in re.findall(entry, some.text, re.MULTILINE)}
+    assert found
+    assert all(0x4010_0000 <= pc < 0x4010_0040 for pc in found)  # blocks begin there, instructions may follow
+    assert len(found) < len(set(re.findall(entry, everything.text, re.MULTILINE)))
+
+
+def test_filter_on_the_command_line(tmp_path):
+    path = tmp_path / "log"
+    command = ("-kernel", str(GUESTS / "hello.elf"), "-d", "exec,nochain,unimp,guest_errors", "-D", str(path))
+    done = raddle(*command, "-dfilter", "0x40100000+0x10,0x100..0x200")
+    assert done.returncode == 0, done.stderr
+    assert path.read_text() == "exec: vCPU 0: 0x40100000\n"
 
 
 def test_unknown_item_on_the_command_line():

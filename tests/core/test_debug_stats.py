@@ -175,3 +175,18 @@ def test_info_cpus_of_vcpus_that_are_off():
         one.wait(LIMIT)
         lines = report.cpus(cpu.info() for cpu in one.cpus).splitlines()
     assert lines[2].split()[:4] == ["1", "-", "off", "0x0"]
+
+
+def largest_code_mapping(mebibytes):
+    """Bytes, while a machine has a code buffer of that size."""
+    with Machine("virt", kernel=GUESTS / "hello.elf", accelerator=f"tcg,tb-size={mebibytes}") as one:
+        one.start()
+        one.wait(LIMIT)
+        assert "PASS hello" in one.console.text
+        lines = [line for line in Path("/proc/self/maps").read_text().splitlines() if "raddle-code" in line]
+    ends = [re.split("[- ]", line)[:2] for line in lines]
+    return max(int(end, 16) - int(start, 16) for start, end in ends)
+
+
+def test_the_code_buffer_has_the_size_that_was_asked_for():
+    assert largest_code_mapping(3) - largest_code_mapping(1) == 2 << 20

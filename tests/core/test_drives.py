@@ -46,11 +46,11 @@ def test_loader_devices(value, device):
 @pytest.mark.parametrize(
     ("option", "fault"),
     [
-        ("-drive if=virtio,file=x", "-drive if=virtio is not supported yet; the nearest that is: -initrd"),
-        ("-drive file=x", "-drive if=virtio is not supported yet; the nearest that is: -initrd"),
+        ("-drive if=virtio,file=x", "-drive if=virtio is not supported: there are no disks"),
+        ("-drive file=x", "-drive if=virtio is not supported: there are no disks"),
         ("-drive if=pflash", "-drive if=pflash has no file: add file=FILE"),
         ("-drive if=pflash,file=", "-drive if=pflash,file= has no file: add file=FILE"),
-        ("-drive if=pflash,,file=x", "-drive if=pflash,file=x is not supported yet; the nearest that is: -initrd"),
+        ("-drive if=pflash,,file=x", "-drive if=pflash,file=x is not supported: there are no disks"),
         ("-drive if=pflash,file=x,", "-drive if=pflash,file=x,: a setting is empty"),
         (
             "-drive if=pflash,file=x,format=qcow2",
@@ -62,7 +62,7 @@ def test_loader_devices(value, device):
         ("-drive if=pflash,file=x,readonly=maybe", "-drive readonly is on or off, not 'maybe'"),
         ("-pflash=", "option -pflash needs the name of a file, which is empty"),
         ("-M virt,pflash0=node", "the nearest that is: -drive if=pflash,unit=0,format=raw,file=FILE"),
-        ("-device virtio-blk,drive=x", "-device virtio-blk is not supported yet; the nearest that is: -device loader"),
+        ("-device virtio-blk,drive=x", "-device virtio-blk is not supported: a board's devices are what it has"),
         ("-device loader", "-device loader has nothing to load: add file=FILE, or data=NUMBER and data-len=BYTES"),
         ("-device loader,file=x,cpu-num=0", "unknown -device loader setting 'cpu-num'"),
         ("-device loader,file=x,force-raw=on", "needs an address: add addr=ADDRESS"),

@@ -122,7 +122,7 @@ def test_matrix_decides_as_boot_would(raddle: Raddle) -> None:
         (["info", "more"], "raddle: unexpected argument 'more' (see raddle info --help)"),
         (["--verison"], "raddle: "),
         (["info", "--accel"], "raddle: argument -accel/--accel: expected one argument"),
-        (["info", "--accel", "kvm"], "raddle: unknown accelerator 'kvm' (known: tcg)"),
+        (["info", "--accel", "kvm"], "raddle: accelerator kvm is not available (known: tcg); kvm:tcg would fall back"),
         (["info", "--accel", "tcg,llsc=strict"], "raddle: --accel llsc=strict is not supported yet"),
         (["info", "-icount", "often"], "raddle: -icount shift must be auto or a number"),
     ],

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import gzip
 import platform
+import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from raddle.errors import PluginError, UsageError
+from raddle.machine.choice import choose_board
 from raddle.ordering import MemoryOrder
 from raddle.plugins import API_VERSION, EntryPoint, Registry
 
@@ -185,9 +188,44 @@ def test_a_board_name_of_two_guests_asks_which(install: Installed) -> None:
         board__desk=BOARD,
         board__more=BOARD.replace('"good"', '"fine"'),
     )
-    with pytest.raises(UsageError, match=r"several guests \(good, fine\)"):
+    with pytest.raises(UsageError, match=r"several guests: say which one \(good/desk, fine/desk\)"):
         registry.board("desk")
     assert registry.board("desk", "good").target == "good"
+    assert registry.board("good/desk").target == "good"
+    with pytest.raises(UsageError, match="'fine/desk' is none of the good guest"):
+        registry.board("fine/desk", "good")
+    with pytest.raises(UsageError, match="unknown target plug-in 'bad'"):
+        registry.board("bad/desk")
+
+
+def elf(machine: int, order: str) -> bytes:
+    return b"\x7fELF\x01" + (b"\x02" if order == ">" else b"\x01") + bytes(10) + struct.pack(f"{order}HH", 2, machine)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_an_elf_kernel_says_which_guest_it_is_for(
+    install: Installed, tmp_path: Path, order: str, pack: Callable[[bytes], bytes]
+) -> None:
+    registry, _ = install(
+        target__good=TARGET,
+        target__fine=TARGET.replace('"good"', '"fine"').replace("4242", "4243"),
+        board__desk=BOARD,
+        board__more=BOARD.replace('"good"', '"fine"'),
+    )
+    kernel = tmp_path / "kernel"
+    for machine, target in ((4242, "good"), (4243, "fine")):
+        kernel.write_bytes(pack(elf(machine, order)))
+        assert choose_board(registry, "desk", "", kernel).target == target
+        assert choose_board(registry, "desk", "good", kernel).target == "good"
+        assert choose_board(registry, "fine/desk", "", kernel).target == "fine"
+    for contents in (elf(4244, order), elf(4242, order)[:19], b"\x7fELF", b"", b"\x1f\x8b\x08", b"raw" * 100):
+        kernel.write_bytes(pack(contents))
+        with pytest.raises(UsageError, match=r"several guests: say which one \(good/desk, fine/desk\)|fine/desk, good"):
+            choose_board(registry, "desk", "", kernel)
+    for path in (None, tmp_path, tmp_path / "nothing", "a\0b", "/dev/zero"):
+        with pytest.raises(UsageError, match="say which one"):
+            choose_board(registry, "desk", "", path)
 
 
 def test_the_same_distribution_twice_on_the_path_is_no_conflict() -> None:

@@ -67,8 +67,9 @@ def decide(
     requested: Thread = Thread.AUTO,
     icount: bool = False,
     order: Order = Order.NATIVE,
+    warnings: tuple[str, ...] = (),
 ) -> Decision:
-    """Choose the threading mode. Pure: the same arguments always give the same answer.
+    """Choose the threading mode. Pure: the same arguments always give the same answer. `warnings` are passed on.
 
     Raises UsageError where `requested` is MULTI and threads cannot work at all: with instruction counting, and for
     a guest whose word is wider than the host's.
@@ -76,7 +77,7 @@ def decide(
     lacking = missing(target.default_mo, host.default_mo)
     fences = lacking if order is Order.FENCED else MemoryOrder.NONE
     if requested is Thread.SINGLE:
-        return Decision(Mode.SINGLE, ("thread=single was asked for",))
+        return Decision(Mode.SINGLE, ("thread=single was asked for",), warnings)
 
     counting = ["instruction counting needs one thread"] if icount else []
     unconverted = [] if target.supports_mttcg else [f"the {target.name} guest does not declare TARGET_SUPPORTS_MTTCG"]
@@ -95,20 +96,21 @@ def decide(
     if requested is Thread.MULTI:
         if counting or oversized:
             raise UsageError(f"thread=multi is not possible: {'; '.join(counting + oversized)}")
-        warnings = [f"{fact}: its atomic operations and TLB flushes may go wrong" for fact in unconverted]
-        warnings += [f"{fact}: its programs may see them broken; order=fenced keeps them" for fact in unordered]
-        return Decision(Mode.MULTI, ("thread=multi was asked for",), tuple(warnings), fences)
+        risks = [f"{fact}: its atomic operations and TLB flushes may go wrong" for fact in unconverted]
+        risks += [f"{fact}: its programs may see them broken; order=fenced keeps them" for fact in unordered]
+        return Decision(Mode.MULTI, ("thread=multi was asked for",), (*warnings, *risks), fences)
 
     obstacles = counting + unconverted + oversized
     obstacles += [f"{fact}; order=fenced would run it multi-threaded" for fact in unordered]
     if obstacles:
-        return Decision(Mode.SINGLE, tuple(obstacles))
+        return Decision(Mode.SINGLE, tuple(obstacles), warnings)
     if fences:
         reason = (
             f"order=fenced adds a barrier for each order that the {host.name} host lacks: {', '.join(names(fences))}"
         )
-        return Decision(Mode.MULTI, (reason,), (), fences)
-    return Decision(Mode.MULTI, (f"the {host.name} host keeps every order that the {target.name} guest counts on",))
+        return Decision(Mode.MULTI, (reason,), warnings, fences)
+    kept = f"the {host.name} host keeps every order that the {target.name} guest counts on"
+    return Decision(Mode.MULTI, (kept,), warnings)
 
 
 # --- options ----------------------------------------------------------------------------------------------------
@@ -116,12 +118,16 @@ def decide(
 
 @dataclass(frozen=True, slots=True)
 class AccelOptions:
-    """`--accel tcg[,thread=multi|single][,order=native|fenced][,llsc=fast][,memo-size=SIZE]`."""
+    """`--accel tcg[,thread=multi|single][,order=native|fenced][,llsc=fast][,tb-size=MIB][,memo-size=SIZE]`."""
 
     thread: Thread = Thread.AUTO
     order: Order = Order.NATIVE
+    code_size: int | None = None
+    """Bytes of the code buffer; None is the engine's default."""
     memo_size: int | None = None
     """Bytes for what is kept of translations besides their code; None is the engine's default."""
+    warnings: tuple[str, ...] = ()
+    """What was asked for first, and is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +144,25 @@ class IcountOptions:
 LEAST_MEMO_SIZE = 1 << 20
 """With less, most blocks would be begun in an empty memo."""
 
+ACCELERATOR = "tcg"
+FOREIGN_ACCELERATORS = ("hax", "hvf", "kvm", "nvmm", "qtest", "whpx", "xen")
+"""Known by name, so that a command line which names them first goes on with ours."""
+
+MAX_CODE_MIB = 1024
+"""Jumps from one end of the code buffer to the other have 32 bits, with a sign."""
+
 MAX_ICOUNT_SHIFT = 10
 """2**10 ns an instruction, about one million instructions a second, is the slowest clock."""
 
 
 def parse_accel(text: str) -> AccelOptions:
     """Read the value of `--accel`. Raises UsageError, which lists the known names and values."""
-    accelerator, *settings = text.split(",")
-    if accelerator != "tcg":
-        raise unknown("accelerator", accelerator, ("tcg",))
+    accelerators, *settings = text.split(",")
+    warnings = _fall_back(accelerators)
     thread, order = Thread.AUTO, Order.NATIVE
+    code_size: int | None = None
     memo_size: int | None = None
-    for key, value in _settings("--accel", settings, ("thread", "order", "llsc", "memo-size")):
+    for key, value in _settings("--accel", settings, ("thread", "order", "llsc", "tb-size", "memo-size")):
         match key:
             case "thread":
                 thread = _choice("--accel thread", value, {"multi": Thread.MULTI, "single": Thread.SINGLE})
@@ -159,9 +172,11 @@ def parse_accel(text: str) -> AccelOptions:
                 if value == "strict":
                     raise UsageError("--accel llsc=strict is not supported yet; the nearest that is: llsc=fast")
                 _choice("--accel llsc", value, {"fast": True})
+            case "tb-size":
+                code_size = _code_size(value)
             case "memo-size":
                 memo_size = _memo_size(value)
-    return AccelOptions(thread, order, memo_size)
+    return AccelOptions(thread, order, code_size, memo_size, warnings)
 
 
 def _memo_size(value: str) -> int:
@@ -171,6 +186,27 @@ def _memo_size(value: str) -> int:
     if size < LEAST_MEMO_SIZE:
         raise UsageError(f"--accel memo-size must be {size_text(LEAST_MEMO_SIZE)} or more, not {size_text(size)}")
     return size
+
+
+def _fall_back(accelerators: str) -> tuple[str, ...]:
+    """Take the first one of `kvm:tcg` that is there; what is to be said about those before it."""
+    lacking: list[str] = []
+    for name in accelerators.split(":"):
+        if name == ACCELERATOR:
+            return tuple(f"accelerator {one} is not available: falling back to {name}" for one in lacking)
+        if name not in FOREIGN_ACCELERATORS:
+            raise unknown("accelerator", name, (ACCELERATOR,))
+        lacking.append(name)
+    raise UsageError(
+        f"accelerator {accelerators} is not available (known: {ACCELERATOR}); "
+        f"{accelerators}:{ACCELERATOR} would fall back"
+    )
+
+
+def _code_size(value: str) -> int | None:
+    if not (value.isascii() and value.isdigit()) or len(value) > 9 or int(value) > MAX_CODE_MIB:
+        raise UsageError(f"--accel tb-size must be MiB for the code buffer, 1 to {MAX_CODE_MIB}, not {value!r}")
+    return int(value) << 20 or None
 
 
 def parse_icount(text: str) -> IcountOptions:

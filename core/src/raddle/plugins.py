@@ -71,7 +71,7 @@ class Target:
     elf_machine: int | None
     """`e_machine` of its programs, or None for a guest that has no ELF number."""
     cpus: tuple[str, ...]
-    """Names for `-cpu`; the first one is the default."""
+    """Names for `-cpu`; the first one is the default, and what `max` stands for."""
     load: Callable[[], FrontEnd]
     """Imports the guest's front end and returns it. Raises ImportError and the like where it cannot run."""
 
@@ -282,19 +282,29 @@ class Registry:
         return tuple(board for board in boards if target in ("", board.target))
 
     def board(self, name: str, target: str = "") -> Board:
-        """The board `name` of `target`, or the only board of that name."""
+        """The board `name`, or TARGET/NAME, of `target`; without a target, the only board of that name."""
+        found = self.boards_named(name, target)
+        if len(found) > 1:
+            spelled = ", ".join(f"{board.target}/{board.name}" for board in found)
+            raise UsageError(f"machine {name!r} exists for several guests: say which one ({spelled})")
+        return found[0]
+
+    def boards_named(self, name: str, target: str = "") -> tuple[Board, ...]:
+        """The boards `name`, or TARGET/NAME, of `target`, or of all. One at least; raises UsageError for none."""
+        guest, slash, short = name.rpartition("/")
+        if slash:
+            if target not in ("", guest):
+                raise UsageError(f"machine {name!r} is none of the {target} guest")
+            target, name = guest, short
         boards = self.boards(target)
-        found = [board for board in boards if board.name == name]
         if not boards:
             raise UsageError(
                 f"unknown machine {name!r}: no installed package brings one; remedy: pip install 'raddle[arm]'"
             )
+        found = tuple(board for board in boards if board.name == name)
         if not found:
             raise unknown("machine", name, sorted({board.name for board in boards}))
-        if len(found) > 1:
-            targets = ", ".join(board.target for board in found)
-            raise UsageError(f"machine {name!r} exists for several guests ({targets}): say which one")
-        return found[0]
+        return found
 
     def devices(self) -> tuple[Device, ...]:
         """Devices of all plug-ins."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import os
 import signal
 import sys
 import threading
@@ -60,7 +62,12 @@ def main(words: Sequence[str]) -> int:
         print(options, end="")
         return 0
     try:
-        with _Signals() as signals, _log(options.log_file) as log, _devices(options) as (serial, monitor_device):
+        with (
+            _Signals() as signals,
+            _pid_file(options.pid_file),
+            _log(options.log_file) as log,
+            _devices(options) as (serial, monitor_device),
+        ):
             machine = _build(options, serial, log)
             return _run(machine, options, serial, monitor_device, log, signals)
     except _Terminated as request:
@@ -100,7 +107,7 @@ def _build(options: BootOptions, serial: list[CharDevice], log: TextIO) -> Machi
         machine.profile()
     items = tuple(item for item in options.log if item not in INSIDE)
     if items:
-        machine.log(items, log)
+        machine.log(items, log, options.log_within)
     return machine
 
 
@@ -273,7 +280,7 @@ def _dedicate(machine: Machine, device: CharDevice) -> None:
     device.on_input(lambda: monitor.feed(device.take(MONITOR_PIECE)))
 
 
-# --- terminal, log ----------------------------------------------------------------------------------------------
+# --- terminal, files ----------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -298,6 +305,32 @@ def _devices(options: BootOptions) -> Iterator[tuple[list[CharDevice], CharDevic
 
         serial = [open_device(name) for name in names]
         yield serial, None if monitor is None else open_device(monitor)
+
+
+@contextlib.contextmanager
+def _pid_file(path: str | None) -> Iterator[None]:
+    """Our number in a file, which is locked while we run and removed at the end: who holds the lock is alive."""
+    if path is None:
+        yield
+        return
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot open pid file {path}: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(file, 0)
+            os.write(file, f"{os.getpid()}\n".encode())
+        except BlockingIOError:
+            raise UsageError(f"pid file {path} is another process's, which runs") from None
+        except OSError as error:
+            raise UsageError(f"cannot write pid file {path}: {error.strerror}") from None
+        yield
+        with contextlib.suppress(OSError):  # somebody has removed it already
+            Path(path).unlink()
+    finally:
+        os.close(file)
 
 
 @contextlib.contextmanager

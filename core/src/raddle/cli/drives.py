@@ -55,7 +55,7 @@ def parse_drive(value: str) -> Drive:
     given = settings("-drive", value)
     interface = given.get("if", "virtio")
     if interface != "pflash":
-        raise UsageError(f"-drive if={interface} is not supported yet; the nearest that is: -initrd")
+        raise UsageError(f"-drive if={interface} is not supported: there are no disks; the nearest that is: -initrd")
     for key in given:
         if key not in FLASH_KEYS:
             raise unknown("-drive if=pflash setting", key, FLASH_KEYS)
@@ -77,7 +77,9 @@ def parse_device(value: str) -> LoaderDevice:
     given = settings("-device", value, "driver")
     driver = given.pop("driver", "")
     if driver != "loader":
-        raise UsageError(f"-device {driver} is not supported yet; the nearest that is: -device loader")
+        raise UsageError(
+            f"-device {driver} is not supported: a board's devices are what it has; loader alone can be added"
+        )
     for key in given:
         if key not in LOADER_KEYS:
             raise unknown("-device loader setting", key, LOADER_KEYS)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 from raddle.debug import disassembly
 from raddle.debug.probes import ExceptionTaken, Filled
+from raddle.debug.ranges import contains
 from raddle.errors import unknown
 from raddle.ir.builder import Builder
 from raddle.ir.printer import print_function
@@ -27,17 +28,28 @@ __all__ = ["ITEMS", "Log"]
 ROW_SIZE: Final = 8
 """Bytes of a row of a block's table, which begins with the lengths of the hot and the cold part, 16 bits each."""
 
+UNDEFINED: Final = "undefined"
+"""What targets call the exception of an instruction that is not there."""
+
+PLACES: Final = 4096
+"""Undefined instructions that are told of at the most: a guest can make as many as it likes."""
+
 
 class Log:
     """Writes about some items to a stream, until `remove`."""
 
-    def __init__(self, engine: Engine, items: Sequence[str], stream: TextIO) -> None:
-        """Begins at once. `items` are names in ITEMS; raises UsageError for another. Any thread."""
+    def __init__(self, engine: Engine, items: Sequence[str], stream: TextIO, within: Sequence[range] = ()) -> None:
+        """Begins at once. `items` are names in ITEMS; raises UsageError for another. With `within`, what is written of
+        blocks (all but BESIDES) is of those that begin at one of these guest addresses. Any thread.
+        """
         self._engine = engine
         self._stream = stream
+        self._within = tuple(within)
         self._lock = threading.Lock()
         self._seen: dict[tuple[int, int, int], int] = {}
         """Instructions whose IR was shown: word, context and mode."""
+        self._places: set[int] = set()
+        """Undefined instructions that were told of. Under the lock."""
         for item in items:
             if item not in ITEMS:
                 raise unknown("log item", item, ITEMS)
@@ -50,8 +62,14 @@ class Log:
             self._hooks.append(hooks.add_exception(self._exception))
         if "mmu" in items:
             self._hooks.append(hooks.add_fill(self._fill))
+        if "unimp" in items:
+            self._hooks.append(hooks.add_exception(self._unimplemented))
         if "exec" in items:
             self._hooks.append(hooks.add_block(self._executed))
+        if "cpu" in items:
+            self._hooks.append(hooks.add_block(self._registers))
+        if "nochain" in items:  # while blocks are watched, none is chained
+            self._hooks.append(hooks.add_block(lambda cpu, pc: None))
 
     def remove(self) -> None:
         """End. Any thread; see raddle.debug.hooks."""
@@ -65,7 +83,21 @@ class Log:
     # --- what happens while it runs
 
     def _executed(self, cpu: VCpu, pc: int) -> None:
-        self._write(f"exec: vCPU {cpu.index}: {pc:#x}\n")
+        if contains(self._within, pc):
+            self._write(f"exec: vCPU {cpu.index}: {pc:#x}\n")
+
+    def _registers(self, cpu: VCpu, pc: int) -> None:
+        if contains(self._within, pc):
+            self._write(f"cpu: vCPU {cpu.index}: block at {pc:#x}\n{self._engine.frontend.describe(cpu).rstrip()}\n\n")
+
+    def _unimplemented(self, cpu: VCpu, event: ExceptionTaken) -> None:
+        if event.kind != UNDEFINED:
+            return
+        with self._lock:
+            if event.pc in self._places or len(self._places) >= PLACES:
+                return
+            self._places.add(event.pc)
+        self._write(f"unimp: vCPU {cpu.index}: instruction or system register at pc {event.pc:#x} is undefined\n")
 
     def _exception(self, cpu: VCpu, event: ExceptionTaken) -> None:
         self._write(f"int: vCPU {cpu.index}: {event}\n")
@@ -76,6 +108,8 @@ class Log:
     # --- translation
 
     def _translated(self, parts: Sequence[Callable[[Log, BlockTrace], Iterator[str]]], trace: BlockTrace) -> None:
+        if not contains(self._within, trace.pc):
+            return
         lines = [line for part in parts for line in part(self, trace)]
         if lines:
             self._write("".join(f"{line}\n" for line in (*lines, "")))
@@ -150,5 +184,8 @@ TRANSLATIONS: Final[dict[str, Callable[[Log, BlockTrace], Iterator[str]]]] = {
     "out_asm": Log._out_asm,
 }
 
-ITEMS: Final = (*TRANSLATIONS, "int", "exec", "mmu")
+BESIDES: Final = ("int", "mmu", "unimp")
+"""Items of events, not of blocks."""
+
+ITEMS: Final = (*TRANSLATIONS, "exec", "cpu", "nochain", *BESIDES)
 """Items of `-d` that a log writes about."""

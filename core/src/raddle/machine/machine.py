@@ -16,6 +16,7 @@ from raddle.accel import AccelOptions, Decision, IcountOptions
 from raddle.errors import MachineError, UsageError, machine_closed, unknown
 from raddle.machine.board import Board, BoardCpu, BoardOptions
 from raddle.machine.chardev import CharDevice, MemoryConsole, NullDevice
+from raddle.machine.choice import choose_board
 from raddle.machine.clock import MachineClock, Timer
 from raddle.machine.flash_file import FlashFile, flash_files
 from raddle.machine.load import Load, loads
@@ -113,6 +114,8 @@ def default_engine(
         options["icount_sleep"] = icount.sleep
     if settings.memo_size is not None:
         options["memo_size"] = settings.memo_size
+    if settings.code_size is not None:
+        options["code_size"] = settings.code_size
     return NativeEngine(frontend, backend, decision, memory, ncpus, **options)
 
 
@@ -156,17 +159,21 @@ class Machine:
         engine: EngineFactory = default_engine,
         plugins: Registry | None = None,
     ) -> None:
-        """Sizes and settings are spelled as on the command line: `memory` is bytes or a text like "512M", `serial` one
-        character device for each serial port ("stdio", "file:PATH" ...; None is a MemoryConsole), `accelerator` and
-        `icount` the values of `--accel` and `-icount`. `pflash` has a file for each flash bank, a FlashFile for one
-        that is not to be written back, None for none; a single file is the first bank's. `load` puts files or bytes
-        at physical addresses: `[("script.img", 0x4020_0000)]`. Without `reboot` a reset ends the machine.
+        """`board` is a board's name, or TARGET/NAME where several guests have one of that name; without TARGET it is
+        the one of the guest that an ELF `kernel` is for. Sizes and settings are spelled as on the command line:
+        `memory` is bytes or a text like "512M", `serial` one character device for each serial port ("stdio",
+        "file:PATH" ...; None is a MemoryConsole), `accelerator` and `icount` the values of `--accel` and `-icount`.
+        `pflash` has a file for each flash bank, a FlashFile for one that is not to be written back, None for none; a
+        single file is the first bank's. `load` puts files or bytes at physical addresses:
+        `[("script.img", 0x4020_0000)]`. Without `reboot` a reset ends the machine.
         """
         found = plugins if plugins is not None else registry()
         settings = accel.parse_accel(accelerator)
         counting: IcountOptions | None = accel.parse_icount(icount) if icount is not None else None
-        described = found.board(board, target)
+        described = choose_board(found, board, target, kernel)
         architecture = found.target(described.target)
+        if cpu == "max":
+            cpu = architecture.cpus[0]
         if cpu is not None and cpu not in architecture.cpus:
             raise unknown("CPU", cpu, architecture.cpus)
         if not 1 <= cpus <= described.max_cpus:
@@ -174,7 +181,7 @@ class Machine:
         size = parse_size(memory) if isinstance(memory, str) else memory
         host = found.host_for()
         self.accel: Final[Decision] = accel.decide(
-            architecture, host, settings.thread, counting is not None, settings.order
+            architecture, host, settings.thread, counting is not None, settings.order, settings.warnings
         )
         """The threading mode, with reasons and warnings."""
         board_class: type[Board] = found.load(described)
@@ -505,13 +512,15 @@ class Machine:
             if profile is not None:
                 profile()
 
-    def log(self, items: Sequence[str], stream: TextIO) -> None:
-        """Write about these items (`in_asm`, `int` ...: those of `-d`) to `stream` from now on."""
-        log: Callable[[Sequence[str], TextIO], None] | None = getattr(self.engine, "log", None)
+    def log(self, items: Sequence[str], stream: TextIO, within: Sequence[range] = ()) -> None:
+        """Write about these items (`in_asm`, `int` ...: those of `-d`) to `stream` from now on. With `within`, what is
+        written of blocks is of those at these guest addresses.
+        """
+        log: Callable[[Sequence[str], TextIO, Sequence[range]], None] | None = getattr(self.engine, "log", None)
         if log is None:
             raise UsageError(f"-d {','.join(items)} is not supported yet; the nearest that is: -d stats")
         with self.hold():
-            log(items, stream)
+            log(items, stream, within)
 
     def describe(self) -> str:
         """The registers of all CPUs, in the manner of the architecture; with the code around each one's pc unless the

@@ -117,6 +117,7 @@ class Engine:
         icount_sleep: bool = False,
         split_wx: bool | None = None,
         memo_size: int = MEMO_SIZE,
+        code_size: int = CODE_SIZE,
     ) -> None:
         """`split_wx`: see `raddle.runtime.code_memory`."""
         self.frontend = frontend
@@ -161,7 +162,7 @@ class Engine:
         config.flags = flags
         config.fetch_index_shift = frontend.fetch_index_shift
         config.wfe_limit_us = 0 if self.icount else WFE_LIMIT_US
-        config.code_size = CODE_SIZE
+        config.code_size = code_size
         self._context = lib.raddle_context_new(config, callbacks.CALLBACKS)
         if self.closed:
             reason = os.strerror(ffi.errno)
@@ -281,11 +282,11 @@ class Engine:
         """See `raddle.debug.hooks.Hooks`. Any thread."""
         return self.hooks.add(kind, function, start, end)
 
-    def log(self, items: Sequence[str], stream: TextIO) -> None:
-        """Write about these items of `-d` to `stream` from now on. Any thread."""
+    def log(self, items: Sequence[str], stream: TextIO, within: Sequence[range] = ()) -> None:
+        """Write about these items of `-d` to `stream` from now on; see `raddle.debug.log.Log`. Any thread."""
         from raddle.debug.log import Log
 
-        Log(self, items, stream)
+        Log(self, items, stream, within)
 
     def around(self, cpu: VCpu) -> list[str]:
         """See `raddle.debug.listing.around`. Neither in an exclusive section nor under the big lock."""

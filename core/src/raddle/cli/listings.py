@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `-M help`, `-cpu help` and `-device help` answer, and the names that shells complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from raddle.plugins import registry
+
+__all__ = ["cpu_names", "cpus", "devices", "machine_names", "machines"]
+
+
+def machine_names() -> list[str]:
+    """Boards, by name and by guest and name."""
+    boards = registry().boards()
+    return sorted({board.name for board in boards} | {f"{board.target}/{board.name}" for board in boards})
+
+
+def cpu_names() -> list[str]:
+    return ["max", *(name for target in registry().targets() for name in target.cpus)]
+
+
+def machines() -> str:
+    boards = registry().boards()
+    rows = [
+        (f"{board.target}/{board.name}", f"{board.description} ({board.target}, 1 to {board.max_cpus} CPUs)")
+        for board in sorted(boards, key=lambda board: (board.target, board.name))
+    ]
+    return _table("Machines (-M), each by its name, or by the guest's and its own", rows)
+
+
+def cpus(machine: str) -> str:
+    """Of the guests that have a board of that name."""
+    found = registry()
+    rows = []
+    for target in sorted({board.target for board in found.boards_named(machine)}):
+        first, *others = found.target(target).cpus
+        rows += [(first, f"{target}; the default, and what max stands for"), *((other, target) for other in others)]
+    return _table(f"CPUs (-cpu) of machine {machine}", rows)
+
+
+def devices() -> str:
+    rows = [(device.name, device.description) for device in registry().devices()]
+    added = _table("Devices (-device)", [("loader", "puts a file, or a number, into memory")])
+    return added + _table("Devices of plug-ins, which boards have and -device does not add", rows)
+
+
+def _table(title: str, rows: Iterable[tuple[str, str]]) -> str:
+    lines = [f"  {name:<20} {text}".rstrip() for name, text in rows] or ["  none"]
+    return "\n".join([f"{title}:", *lines, ""])

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the values of `raddle boot`'s options mean: each function reads one, and puts it into the BootOptions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Final
+
+from raddle.cli.drives import Drive, LoaderDevice, parse_device, parse_drive
+from raddle.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+__all__ = [
+    "HELP_WORDS",
+    "LOG_ITEMS",
+    "BootOptions",
+    "Help",
+    "accelerator",
+    "add",
+    "cpu",
+    "device",
+    "drive",
+    "flag",
+    "log_filter",
+    "log_items",
+    "machine",
+    "memory",
+    "nothing",
+    "only",
+    "pflash",
+    "smp",
+    "store",
+    "uuid",
+]
+
+HELP_WORDS: Final = ("help", "?")
+
+
+@dataclass(slots=True)
+class BootOptions:
+    """What was given, as far as the words themselves tell."""
+
+    machine: str = "virt"
+    cpu: str | None = None
+    cpus: int = 1
+    memory: str = "128M"
+    kernel: str | None = None
+    initrd: str | None = None
+    append: str | None = None
+    dtb: str | None = None
+    bios: str | None = None
+    flash: list[Drive] = field(default_factory=list)
+    """For the flash banks; the first one whose unit is None is the first bank's that has none yet."""
+    snapshot: bool = False
+    loads: list[LoaderDevice] = field(default_factory=list)
+    serial: list[str] = field(default_factory=list)
+    monitor: str | None = None
+    nographic: bool = False
+    display: str = "none"
+    accelerator: str = "tcg"
+    """Of the next two the first that was given."""
+    accel: str = field(default="", compare=False)
+    machine_accel: str = field(default="", compare=False)
+    """`accel=` of -M."""
+    icount: str | None = None
+    reboot: bool = True
+    paused: bool = False
+    pid_file: str | None = None
+    log: tuple[str, ...] = ()
+    log_file: str | None = None
+    log_within: tuple[range, ...] = ()
+
+
+Apply = Callable[[BootOptions, str], None]
+
+
+class Help(Exception):
+    """Text that was asked for instead of a machine."""
+
+
+# --- of any option ----------------------------------------------------------------------------------------------
+
+
+def store(name: str) -> Apply:
+    assert name in {one.name for one in fields(BootOptions)}
+    return lambda options, value: setattr(options, name, value)
+
+
+def flag(name: str, value: bool) -> Apply:
+    return lambda options, _: setattr(options, name, value)
+
+
+def add(name: str) -> Apply:
+    return lambda options, value: getattr(options, name).append(value)
+
+
+def nothing(keys: Collection[str] = ()) -> Apply:
+    """Take a value that changes nothing; with `keys`, of settings of these names."""
+
+    def apply(_: BootOptions, value: str) -> None:
+        for position, part in enumerate(value.split(",") if keys else ()):
+            key, equals, _value = part.partition("=")
+            if key not in keys and (equals or position):
+                raise unknown("setting", key, keys)
+
+    return apply
+
+
+def only(option: str, choice: str, reason: str) -> Apply:
+    """Take `choice`, which says what is so anyway, with whatever settings follow it."""
+
+    def apply(_: BootOptions, value: str) -> None:
+        given = value.partition(",")[0]
+        if given in HELP_WORDS:
+            raise Help(f"-{option}: {choice} ({reason})\n")
+        if given.removeprefix("driver=") != choice:
+            raise UsageError(f"-{option} {given} is not supported ({reason}); the nearest that is: -{option} {choice}")
+
+    return apply
+
+
+# --- of one option ----------------------------------------------------------------------------------------------
+
+
+def uuid(_: BootOptions, value: str) -> None:
+    """Nobody asks for it here; but a mistake in it is one."""
+    import uuid as library  # late: few give one
+
+    try:
+        library.UUID(value)
+    except ValueError:
+        raise UsageError(f"-uuid {value!r} is no UUID: 32 hexadecimal digits, with dashes or without") from None
+
+
+MACHINE_PROPERTIES: Final = ("accel", "gic-version")
+
+
+def machine(options: BootOptions, value: str) -> None:
+    """`virt`, `arm/virt`, `virt,accel=tcg,gic-version=2`: properties that only say what is so anyway."""
+    name, *properties = value.split(",")
+    name = name.removeprefix("type=")
+    if name in HELP_WORDS:
+        from raddle.cli.listings import machines
+
+        raise Help(machines())
+    options.machine = name
+    for one in properties:
+        key, _, given = one.partition("=")
+        match key:
+            case "accel":
+                options.machine_accel = given
+            case "gic-version":
+                if given not in ("2", "max", "host"):
+                    raise unknown("-machine gic-version", given, ("2",))
+            case "virtualization" | "secure" | "highmem" | "its" | "dumpdtb":
+                if given not in ("off", "false"):
+                    raise UsageError(f"-machine {key}={given} is not supported; the nearest that is: {key}=off")
+            case "pflash0" | "pflash1":
+                raise UsageError(
+                    f"-machine {key}=NODE is not supported (there is no -blockdev); the nearest that is: "
+                    f"-drive if=pflash,unit={key[-1]},format=raw,file=FILE"
+                )
+            case _:
+                raise unknown("-machine property", key, MACHINE_PROPERTIES)
+
+
+def cpu(options: BootOptions, value: str) -> None:
+    """`cortex-a15`, `max`."""
+    name, *properties = value.split(",")
+    if properties:
+        raise UsageError(f"-cpu property {properties[0]!r} is not supported; the nearest that is: -cpu {name}")
+    options.cpu = name
+
+
+CPU_COUNT_KEYS: Final = ("cpus", "maxcpus", "sockets", "dies", "clusters", "cores", "threads")
+CPU_COUNT_DIGITS: Final = 30
+"""Of what a board is asked about, which says how many CPUs it can have."""
+
+
+def smp(options: BootOptions, value: str) -> None:
+    """`4`, `cpus=4`, `4,maxcpus=4`, `sockets=1,cores=4,threads=1`."""
+    counts: dict[str, int] = {}
+    for position, part in enumerate(value.split(",")):
+        key, equals, number = part.partition("=")
+        if not equals and position == 0:
+            key, number = "cpus", key
+        if key not in CPU_COUNT_KEYS:
+            raise unknown("-smp setting", key, CPU_COUNT_KEYS)
+        if not (number.isascii() and number.isdigit() and number.strip("0")):
+            raise UsageError(f"-smp {key} must be a number of 1 or more, not {number!r}")
+        if len(number) > CPU_COUNT_DIGITS:
+            raise UsageError(f"-smp {key} has {len(number)} digits: no machine has that many")
+        counts[key] = int(number)
+    product = 1
+    for key in CPU_COUNT_KEYS[2:]:
+        product *= counts.get(key, 1)
+    cpus = counts.get("cpus", product)
+    if counts.keys() & set(CPU_COUNT_KEYS[2:]) and product not in (cpus, counts.get("maxcpus", cpus)):
+        raise UsageError(f"-smp {value}: {product} CPUs in the topology, but cpus={cpus}")
+    if counts.get("maxcpus", cpus) != cpus:
+        raise UsageError(
+            f"-smp maxcpus={counts['maxcpus']} is not supported (no CPU hot-plug); the nearest that is: {cpus}"
+        )
+    options.cpus = cpus
+
+
+def memory(options: BootOptions, value: str) -> None:
+    """`512`, `512M`, `size=1G`."""
+    size, *settings = value.split(",")
+    if settings:
+        raise UsageError(f"-m {settings[0]} is not supported (no memory hot-plug); the nearest that is: -m {size}")
+    options.memory = size.removeprefix("size=")
+
+
+def drive(options: BootOptions, value: str) -> None:
+    """See raddle.cli.drives."""
+    options.flash.append(parse_drive(value))
+
+
+def pflash(options: BootOptions, value: str) -> None:
+    """A file name, whatever is in it."""
+    options.flash.append(Drive(value))
+
+
+def device(options: BootOptions, value: str) -> None:
+    """See raddle.cli.drives."""
+    if value in HELP_WORDS:
+        from raddle.cli.listings import devices
+
+        raise Help(devices())
+    options.loads.append(parse_device(value))
+
+
+def accelerator(options: BootOptions, value: str) -> None:
+    """Read by raddle.accel, as the value that a Machine takes."""
+    if value in HELP_WORDS:
+        raise Help("Accelerators: tcg\n")
+    options.accel = value.removeprefix("accel=")
+
+
+LOG_ITEMS: Final = {
+    "in_asm": "guest instructions of each block that is translated",
+    "op": "the blocks' IR",
+    "out_asm": "the blocks' host code",
+    "int": "exceptions and interrupts that are taken",
+    "exec": "every block that is executed",
+    "cpu": "the registers before every block that is executed",
+    "nochain": "nothing; but blocks are entered one by one, as exec and cpu have it anyway",
+    "mmu": "page-table walks and faults",
+    "unimp": "instructions and system registers that are used and not there",
+    "guest_errors": "what a guest does to devices and should not",
+    "accel": "the threading mode, and why",
+    "stats": "counters, when the machine stops",
+}
+
+
+def log_items(options: BootOptions, value: str) -> None:
+    """`int`, `int,exec`."""
+    items = value.split(",")
+    if set(items) & set(HELP_WORDS):
+        raise Help("Log items (-d):\n" + "".join(f"  {name:<14}{text}\n" for name, text in LOG_ITEMS.items()))
+    for item in items:
+        if item not in LOG_ITEMS:
+            raise unknown("log item", item, LOG_ITEMS)
+    options.log = tuple(dict.fromkeys((*options.log, *items)))
+
+
+def log_filter(options: BootOptions, value: str) -> None:
+    """`0x8000..0x8fff`, `0x8000+0x1000`, `0x8fff-0x1000`; several with commas."""
+    from raddle.debug.ranges import parse_ranges
+
+    options.log_within += parse_ranges(value)
