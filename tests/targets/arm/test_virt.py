@@ -16,6 +16,7 @@ from raddle.machine.clock import MachineClock
 from raddle.machine.devicetree import make_tree
 from raddle.machine.layout import Area, Layout
 from raddle.machine.loaders import load_image
+from raddle.machine.machine import Machine
 from raddle_target_arm.boards.virt import Virt
 
 MIB = 1 << 20
@@ -101,11 +102,13 @@ def elf(virtual, physical):
 def build(file):
     boards = []
 
-    def make(cpus=2, memory=256 * MIB, connect=True, **options):
+    def make(cpus=2, memory=256 * MIB, connect=True, ports=1, **options):
         if not options.keys() & {"kernel", "bios"}:
             options["kernel"] = file("zImage", zimage())
         clock = MachineClock()
-        board = Virt(BoardOptions(cpus, "cortex-a15", memory, 40, **options), [MemoryConsole()], clock)
+        board = Virt(
+            BoardOptions(cpus, "cortex-a15", memory, 40, **options), [MemoryConsole() for _ in range(ports)], clock
+        )
         boards.append(board)
         if connect:
             clock.connect(Clock())
@@ -334,6 +337,57 @@ def test_serial_output(build):
     for byte in b"hello":
         access(board, 0x0900_0000, byte)
     assert board.console.read() == "hello"
+
+
+def test_a_second_serial_port(build):
+    board = build(ports=2)
+    assert board.SERIAL_PORTS == 2
+    first, second = board.consoles
+    access(board, 0x0904_0000, ord("2"))
+    access(board, 0x0900_0000, ord("1"))
+    assert (first.read(), second.read()) == ("1", "2")
+    access(board, 0x0800_0000, 1)
+    access(board, 0x0801_0000, 1, cpu=1)
+    access(board, 0x0801_0004, 0xF0, cpu=1)
+    access(board, 0x0800_0104, 1 << 8)
+    access(board, 0x0800_0828, 2, size=1)
+    access(board, 0x0904_0038, 1 << 4)
+    second.send("x")
+    assert access(board, 0x0801_000C, cpu=1) == 40
+    assert access(board, 0x0904_0000, size=1) == ord("x")
+    _, tree = tree_of(board)
+    assert tree.get_node("/aliases").get_property("serial1").value == "/pl011@9040000"
+    assert tree.get_node("/pl011@9040000").get_property("interrupts").data == [0, 8, 4]
+    assert tree.get_node("/chosen").get_property("stdout-path").value == "/pl011@9000000"
+
+
+WRITES_ON_BOTH = (
+    0xE3A00409,  # mov r0, #0x09000000
+    0xE3A01041,  # mov r1, #'A'
+    0xE5C01000,  # strb r1, [r0]
+    0xE2800701,  # add r0, r0, #0x40000
+    0xE2811001,  # add r1, r1, #1
+    0xE5C01000,  # strb r1, [r0]
+    0xE3A00484,  # mov r0, #0x84000000
+    0xE3800008,  # orr r0, r0, #8: SYSTEM_OFF
+    0xE1400070,  # hvc #0
+)
+
+
+@pytest.mark.parametrize("mode", ["multi", "single"])
+def test_a_guest_writes_on_two_serial_ports(file, mode):
+    kernel = file("raw", struct.pack("<9I", *WRITES_ON_BOTH))
+    with Machine(kernel=kernel, serial=[MemoryConsole(), MemoryConsole()], accelerator=f"tcg,thread={mode}") as machine:
+        machine.start()
+        assert machine.wait(60) == 0
+        assert [console.text for console in machine.consoles] == ["A", "B"]
+
+
+def test_there_is_no_second_serial_port_that_nobody_asked_for(build):
+    board = build()
+    assert [region.name for region in board.memory.regions if region.name.startswith("pl011")] == ["pl011"]
+    _, tree = tree_of(board)
+    assert not tree.exist_node("/pl011@9040000")
 
 
 @pytest.mark.parametrize(

@@ -84,13 +84,15 @@ class Board(ABC):
 
     NAME: ClassVar[str]
     SERIAL_PORTS: ClassVar[int] = 1
-    """How many serial ports there are to give a character device to."""
+    """How many serial ports there can be to give a character device to."""
     FLASH_BANKS: ClassVar[int] = 0
     """How many flash banks there are to give a file to."""
 
     @abstractmethod
     def __init__(self, options: BoardOptions, consoles: Sequence[CharDevice], clock: MachineClock) -> None:
-        """`consoles` has as many devices as there are serial ports. Raises UsageError for what cannot be built."""
+        """`consoles` has a device for each serial port that is wanted: one at least, SERIAL_PORTS at most. Raises
+        UsageError for what cannot be built.
+        """
         self.options = options
         self.clock = clock
         self.memory = AddressSpace()

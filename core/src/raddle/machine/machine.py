@@ -664,7 +664,7 @@ def _close(devices: Sequence[CharDevice]) -> BaseException | None:
 
 
 def _consoles(serial: str | CharDevice | Sequence[str | CharDevice] | None, ports: int) -> tuple[CharDevice, ...]:
-    """A character device for each serial port; ports for which none is given have a NullDevice."""
+    """The character devices of the serial ports that are wanted; the first one is there without, too."""
     if serial is None:
         given: list[str | CharDevice] = [MemoryConsole()]
     elif isinstance(serial, (str, CharDevice)):
@@ -680,4 +680,4 @@ def _consoles(serial: str | CharDevice | Sequence[str | CharDevice] | None, port
     except BaseException:
         _close(devices)
         raise
-    return (*devices, *(NullDevice() for _ in range(ports - len(devices))))
+    return tuple(devices) or (NullDevice(),)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import ClassVar, Final
 
 from raddle.devices.cfi_flash import CfiFlash
@@ -36,7 +37,8 @@ __all__ = ["Virt"]
 FLASH: Final = tuple(Area("flash", CfiFlash.SIZE * bank, CfiFlash.SIZE) for bank in range(2))
 GIC_DISTRIBUTOR: Final = 0x0800_0000
 GIC_CPU_INTERFACE: Final = 0x0801_0000
-UART: Final = 0x0900_0000
+UARTS: Final = (0x0900_0000, 0x0904_0000)
+"""The second one is there for who gives it a character device: guests may take any serial port for their console."""
 RTC: Final = 0x0901_0000
 FW_CFG: Final = 0x0902_0000
 VIRTIO: Final = 0x0A00_0000
@@ -46,7 +48,7 @@ RAM_MIN: Final = 1 << 20
 RAM_MAX: Final = 3 << 30
 MAX_CPUS: Final = 8
 
-UART_SPI: Final = 1
+UART_SPIS: Final = (1, 8)
 RTC_SPI: Final = 2
 VIRTIO_SPI: Final = 16
 """Of the first virtio-mmio slot; the others' follow."""
@@ -64,10 +66,12 @@ CLOCK_PHANDLE: Final = 2
 
 
 class Virt(Board):
-    """1 to 8 CPUs, up to 3 GiB of RAM, two banks of flash, GICv2, PL011, PL031, PSCI, 32 empty virtio-mmio slots."""
+    """1 to 8 CPUs, up to 3 GiB of RAM, two banks of flash, GICv2, PL011, PL031, PSCI, 32 empty virtio-mmio slots; a
+    second PL011 when there is a second console.
+    """
 
     NAME = "virt"
-    SERIAL_PORTS: ClassVar[int] = 1
+    SERIAL_PORTS: ClassVar[int] = len(UARTS)
     FLASH_BANKS: ClassVar[int] = len(FLASH)
 
     def __init__(self, options: BoardOptions, consoles: Sequence[CharDevice], clock: MachineClock) -> None:
@@ -81,7 +85,11 @@ class Virt(Board):
         size = options.memory & -PAGE_SIZE
         self.gic = Gic(options.cpus, self.memory)
         self.console = consoles[0]
-        self.uart = PL011(self.console, self.gic.spi(UART_SPI), clock)
+        self.consoles = consoles
+        self.uarts = [
+            PL011(console, self.gic.spi(spi), clock) for console, spi in zip(consoles, UART_SPIS, strict=False)
+        ]
+        self.uart = self.uarts[0]
         self.rtc = PL031(clock, self.gic.spi(RTC_SPI), options.start_seconds)
         self.virtio = VirtioSlots()
         self._powered = [False] * options.cpus
@@ -98,7 +106,8 @@ class Virt(Board):
             self.flash.close()
             raise
         self._add_gic()
-        self.memory.add_io("pl011", UART, self.uart.SIZE, self.uart, self.uart.routine)
+        for number, (uart, start) in enumerate(zip(self.uarts, UARTS, strict=False)):
+            self.memory.add_io(f"pl011.{number}" if number else "pl011", start, uart.SIZE, uart, uart.routine)
         self.memory.add_io("pl031", RTC, self.rtc.SIZE, self.rtc)
         self.memory.add_io("fw_cfg", FW_CFG, self.fw_cfg.SIZE, self.fw_cfg)
         self.memory.add_io("virtio-mmio", VIRTIO, self.virtio.SIZE, self.virtio, self.virtio.routine)
@@ -121,18 +130,21 @@ class Virt(Board):
         attach(self, cpus)
         self.gic.connect(cpus)
 
-        def receive() -> None:
+        def receive(uart: PL011) -> None:
             with big_lock:
-                self.uart.receive()
+                uart.receive()
 
-        self.console.on_input(receive)
+        for uart, console in zip(self.uarts, self.consoles, strict=True):
+            console.on_input(partial(receive, uart))
 
     def timer_line(self, cpu: int, name: str) -> Line:
         """The input that a CPU's generic timer drives: `secure`, `non-secure`, `virtual` or `hypervisor`."""
         return self.gic.ppi(cpu, TIMER_PPIS[name])
 
     def reset(self) -> None:
-        for device in (self.gic, self.uart, self.rtc, self.fw_cfg, self.flash):
+        for uart in self.uarts:
+            uart.reset()
+        for device in (self.gic, self.rtc, self.fw_cfg, self.flash):
             device.reset()
         for segment in self._boot.segments:
             self.memory.write(segment.address, segment.data)
@@ -144,7 +156,8 @@ class Virt(Board):
         self.cpus[0].power_on(self._boot.entry, 0)
 
     def settle(self) -> None:
-        self.uart.settle()
+        for uart in self.uarts:
+            uart.settle()
         self.flash.sync()
 
     def close(self) -> None:
@@ -189,7 +202,7 @@ class Virt(Board):
     def tree(self, bootargs: str | None, initrd: tuple[int, int] | None) -> bytes:
         """The device tree of this machine."""
         ram_size = self.options.memory & -PAGE_SIZE
-        chosen: dict[str, str | list[int]] = {"stdout-path": f"/pl011@{UART:x}"}
+        chosen: dict[str, str | list[int]] = {"stdout-path": _uart_path(0)}
         if bootargs is not None:
             chosen["bootargs"] = bootargs
         if initrd is not None:
@@ -201,7 +214,7 @@ class Virt(Board):
             "model": "linux,dummy-virt",
             "compatible": "linux,dummy-virt",
             "chosen": chosen,
-            "aliases": {"serial0": f"/pl011@{UART:x}"},
+            "aliases": {f"serial{number}": _uart_path(number) for number in range(len(self.uarts))},
             "memory@40000000": {"device_type": "memory", "reg": [*cells(RAM), *cells(ram_size)]},
             "cpus": self._cpu_nodes(),
             "psci": {
@@ -231,13 +244,7 @@ class Virt(Board):
                 "clock-output-names": "clk24mhz",
                 "phandle": CLOCK_PHANDLE,
             },
-            f"pl011@{UART:x}": {
-                "compatible": ["arm,pl011", "arm,primecell"],
-                "reg": [*cells(UART), *cells(self.uart.SIZE)],
-                "interrupts": [SPI, UART_SPI, LEVEL_HIGH],
-                "clocks": [CLOCK_PHANDLE, CLOCK_PHANDLE],
-                "clock-names": ["uartclk", "apb_pclk"],
-            },
+            **{_uart_path(number)[1:]: self._uart_node(number) for number in range(len(self.uarts))},
             f"pl031@{RTC:x}": {
                 "compatible": ["arm,pl031", "arm,primecell"],
                 "reg": [*cells(RTC), *cells(self.rtc.SIZE)],
@@ -258,6 +265,15 @@ class Virt(Board):
             **self._virtio_nodes(),
         }
         return make_tree(tree)
+
+    def _uart_node(self, number: int) -> Tree:
+        return {
+            "compatible": ["arm,pl011", "arm,primecell"],
+            "reg": [*cells(UARTS[number]), *cells(self.uarts[number].SIZE)],
+            "interrupts": [SPI, UART_SPIS[number], LEVEL_HIGH],
+            "clocks": [CLOCK_PHANDLE, CLOCK_PHANDLE],
+            "clock-names": ["uartclk", "apb_pclk"],
+        }
 
     def _cpu_nodes(self) -> Tree:
         nodes: dict[str, Tree] = {
@@ -286,3 +302,7 @@ class Virt(Board):
     def _every_cpu(self) -> int:
         """The flags of a PPI: level, on every CPU."""
         return ((1 << self.options.cpus) - 1) << 8 | LEVEL_HIGH
+
+
+def _uart_path(number: int) -> str:
+    return f"/pl011@{UARTS[number]:x}"
