@@ -53,7 +53,7 @@ def test_nobody_knows_the_writable_address_from_the_executable_one() -> None:
 def raddle(refused: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the command on a host that refuses some system calls."""
     command = [sys.executable, str(REFUSE), refused, sys.executable, "-m", "raddle.cli.main", *words]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240, check=False)
     if done.returncode == NO_FILTER:
         pytest.skip("no seccomp filter can be set here")
     return done

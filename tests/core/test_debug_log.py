@@ -19,7 +19,7 @@ from raddle.debug.log import ITEMS
 from raddle.machine.machine import Machine
 
 GUESTS = Path(__file__).resolve().parents[1] / "guests/arm/prebuilt"
-LIMIT = 60
+LIMIT = 240
 
 
 class Stream:

@@ -16,7 +16,7 @@ from raddle.debug import report
 from raddle.machine.machine import Machine
 
 GUESTS = Path(__file__).resolve().parents[1] / "guests/arm/prebuilt"
-LIMIT = 60
+LIMIT = 240
 
 
 @pytest.fixture(params=["multi", "single"])
@@ -55,25 +55,32 @@ def test_paths_count_what_the_runtime_counts(mode):
 def test_categories_add_up_to_wall_time(mode):
     stats = finished("spinlock", mode)
     assert len(stats["threads"]) == (2 if mode == "multi" else 1)
-    for thread in stats["threads"]:
-        parts = report.breakdown(stats, thread)
-        assert all(value >= 0 for value in parts.values())
-        assert sum(parts.values()) == pytest.approx(thread["wall_ns"], rel=0.05, abs=20e6)
-        assert parts["execution"] > 0
-        assert parts["translation, in Python"] > 0
+    parts = [report.breakdown(stats, thread) for thread in stats["threads"]]
+    for part, thread in zip(parts, stats["threads"], strict=True):
+        assert all(value >= 0 for value in part.values())
+        assert sum(part.values()) == pytest.approx(thread["wall_ns"], rel=0.05, abs=20e6)
+    # Which vCPU translates what all run depends on who comes first.
+    assert sum(part["execution"] for part in parts) > 0
+    assert sum(part["translation, in Python"] for part in parts) > 0
+
+
+def asleep(stats):
+    """Each thread's sleep as a part of its time."""
+    parts = [report.breakdown(stats, thread) for thread in stats["threads"]]
+    times = [part["sleeping (WFI, WFE, off)"] + part["no work, or paused"] for part in parts]
+    return [time / thread["wall_ns"] for time, thread in zip(times, stats["threads"], strict=True)]
 
 
 def test_sleeping_vcpus_sleep(mode):
     with machine("endless-sleep", mode) as one:
         one.start()
         one.console.expect("ready", timeout=LIMIT)
-        time.sleep(0.5)
-        one.stop()
-        stats = one.stats()
-    for thread in stats["threads"]:
-        parts = report.breakdown(stats, thread)
-        asleep = parts["sleeping (WFI, WFE, off)"] + parts["no work, or paused"]
-        assert asleep > 0.4e9
+        deadline = time.monotonic() + LIMIT
+        while min(asleep(one.stats())) < 0.7:
+            assert time.monotonic() < deadline, asleep(one.stats())
+            time.sleep(0.1)
+            one.pause()  # wakes them: a sleep counts when it is over
+            one.resume()
 
 
 def test_paused_time_is_no_wait_for_the_gil(mode):

@@ -193,7 +193,7 @@ def test_output_that_cannot_be_written(words: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "raddle.cli.main", *words]
         result = subprocess.run(
-            command, env=buffered, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+            command, env=buffered, stdout=full, stderr=subprocess.PIPE, text=True, timeout=240, check=False
         )
     assert result.returncode == 1
     assert result.stderr.splitlines() == ["raddle: cannot write to the standard output: No space left on device"]
@@ -202,5 +202,5 @@ def test_output_that_cannot_be_written(words: list[str]) -> None:
 @pytest.mark.parametrize("words", ["info", "boot --help"])
 def test_a_process_without_a_standard_output(words: str) -> None:
     command = f"exec {sys.executable} -m raddle.cli.main {words} >&-"
-    result = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    result = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=240, check=False)
     assert (result.returncode, result.stderr) == (0, "")

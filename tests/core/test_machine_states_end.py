@@ -20,7 +20,7 @@ pytest.importorskip("raddle.runtime._native", reason="the native runtime is not 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
 
 GUESTS = Path(__file__).parents[1] / "guests/arm/prebuilt"
-LIMIT = 30
+LIMIT = 240
 
 REQUESTS: dict[str, Callable[[Machine], object]] = {
     "request_stop": Machine.request_stop,

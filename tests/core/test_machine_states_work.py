@@ -19,7 +19,7 @@ pytest.importorskip("raddle.runtime._native", reason="the native runtime is not 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
 
 GUESTS = Path(__file__).parents[1] / "guests/arm/prebuilt"
-LIMIT = 30
+LIMIT = 240
 COUNT_SIZE = 64
 """Bytes; each vCPU counts in its own."""
 

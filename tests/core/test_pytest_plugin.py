@@ -22,7 +22,7 @@ seen = []
 @pytest.mark.guest_modes("multi", "single", "icount")
 def test_every_mode(guest):
     machine = guest("virt", cpus=2, kernel={str(HELLO)!r})
-    assert machine.wait(60) == 0
+    assert machine.wait(240) == 0
     seen.append((guest.mode, machine.accel.mode.value))
 
 def test_the_default_mode(guest):
@@ -35,7 +35,7 @@ def test_machines_are_closed():
 
 def test_that_fails(guest):
     machine = guest("virt", cpus=2, kernel={str(HELLO)!r})
-    machine.wait(60)
+    machine.wait(240)
     assert False
 """
 

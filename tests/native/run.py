@@ -26,7 +26,7 @@ BUILDS = {
     "undefined": ["-O1", "-g", "-fsanitize=undefined", "-fno-sanitize-recover=undefined"],
 }
 FLAGS = ["-std=c11", "-Wall", "-Wextra", "-fno-strict-aliasing", "-pthread"]
-SECONDS = 120
+SECONDS = 240
 """A test that takes longer hangs."""
 
 

@@ -42,7 +42,7 @@ program = Path(sys.argv[0]).with_suffix(".bin")
 program.write_bytes(assemble(Path(source).read_text()))
 with raddle.Machine("desk", cpus=int(cpus), memory="1M", kernel=program, accelerator=accelerator) as machine:
     machine.start()
-    status = machine.wait(60)
+    status = machine.wait(240)
     decision = machine.accel
     print(json.dumps({
         "status": status,

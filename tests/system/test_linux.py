@@ -165,28 +165,28 @@ def test_interactive_shell(payload: Path, accelerator: str) -> None:
         child.expect_exact("# ")
         assert terminal_modes(child) != before  # raw
         child.send("echo $((6*7))-$(nproc)\r")
-        child.expect(r"42-2\r+\n", timeout=60)
-        child.expect_exact("# ", timeout=60)
+        child.expect(r"42-2\r+\n", timeout=240)
+        child.expect_exact("# ", timeout=240)
         # Ctrl-C is the guest's, and the cursor keys are the shell's.
         child.send("sleep 1000\r")
         time.sleep(1)
         child.send("\x03")
-        child.expect_exact("# ", timeout=60)
+        child.expect_exact("# ", timeout=240)
         child.send("ls /bin/busybox | wc -c\r")
-        child.expect(r"13\r+\n", timeout=60)
+        child.expect(r"13\r+\n", timeout=240)
         child.send("i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); done\r")
         for number in (0, 100, 199):
-            child.expect(rf"line {number}\r+\n", timeout=60)
-        child.expect_exact("# ", timeout=60)
+            child.expect(rf"line {number}\r+\n", timeout=240)
+        child.expect_exact("# ", timeout=240)
         child.send("\x01c")
-        child.expect_exact("(raddle) ", timeout=30)
+        child.expect_exact("(raddle) ", timeout=240)
         child.send("info cpus\r")
         for cpu in range(2):
-            child.expect(rf"\n{cpu} +\d+ +(running|halted) +0x[0-9a-f]+ +\d+", timeout=30)
-        child.expect_exact("(raddle) ", timeout=30)
+            child.expect(rf"\n{cpu} +\d+ +(running|halted) +0x[0-9a-f]+ +\d+", timeout=240)
+        child.expect_exact("(raddle) ", timeout=240)
         child.send("\x01c")
         child.send("\x01x")
-        child.expect_exact("status 0\r\n", timeout=30)
+        child.expect_exact("status 0\r\n", timeout=240)
         assert terminal_modes(child) == before
     finally:
         child.close(force=True)
@@ -259,5 +259,5 @@ def test_idle_guest_uses_hardly_anything(payload: Path, accelerator: str) -> Non
         assert used < 0.03
     finally:
         child.kill(signal.SIGTERM)
-        child.expect(pexpect.EOF, timeout=30)
+        child.expect(pexpect.EOF, timeout=240)
         child.close(force=True)

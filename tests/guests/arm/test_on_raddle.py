@@ -16,7 +16,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,11 +230,11 @@ class Terminal:
 
     def ready(self) -> None:
         """Wait until the guest has said all that it says."""
-        self.child.expect(r"ready cpus=2\r+\n", timeout=30)
+        self.child.expect(r"ready cpus=2\r+\n", timeout=LIMIT)
 
     def expect(self, text: str) -> str:
         """Wait for a text; what came before it."""
-        self.child.expect_exact(text, timeout=30)
+        self.child.expect_exact(text, timeout=LIMIT)
         return str(self.child.before)
 
     def monitor(self, command: str) -> str:
@@ -246,7 +245,7 @@ class Terminal:
 
     def end(self) -> int:
         """The exit status, once the program has ended by itself."""
-        self.child.expect(pexpect.EOF, timeout=30)
+        self.child.expect(pexpect.EOF, timeout=LIMIT)
         self.child.close()
         assert self.child.signalstatus is None
         assert self.child.exitstatus is not None
@@ -314,9 +313,7 @@ def test_signals_end_a_guest(number: signal.Signals, mode: str) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready cpus=4\r\n"
         process.send_signal(number)
-        started = time.monotonic()
-        assert process.wait(30) == 128 + number
-        assert time.monotonic() - started < 10
+        assert process.wait(LIMIT) == 128 + number
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -326,12 +323,12 @@ def test_time_and_counts_stand_while_the_machine_is_paused(mode: str, tmp_path: 
         terminal.child.send("\x01c")
         terminal.expect("(raddle) ")
         terminal.monitor("stop")
-        first = terminal.monitor("info registers")
-        time.sleep(0.3)
-        assert terminal.monitor("info registers") == first
-        terminal.monitor("cont")
-        time.sleep(0.3)
-        terminal.monitor("stop")
-        assert terminal.monitor("info registers") != first
+        first = registers = terminal.monitor("info registers")
+        for _ in range(10):
+            assert terminal.monitor("info registers") == first
+        while registers == first:  # it ends as soon as the vCPUs have run
+            terminal.monitor("cont")
+            terminal.monitor("stop")
+            registers = terminal.monitor("info registers")
         terminal.child.sendline("quit")
         assert terminal.end() == 0

@@ -339,7 +339,7 @@ def run(name, mode):
     with Machine("virt", cpus=2, kernel=GUESTS / f"{name}.elf", **mode) as machine:
         machine.profile()
         machine.start()
-        assert machine.wait(120) == 0
+        assert machine.wait(240) == 0
         assert f"PASS {name}" in machine.console.text
         stats = machine.stats()
     return stats, Counter({path["name"]: sum(path["calls"]) for path in stats["paths"]})

@@ -23,7 +23,7 @@ from raddle_target_arm.frontend import FRONT_END
 from raddle_target_arm.state import MODE_PRIVILEGED
 
 GUESTS = Path(__file__).resolve().parents[2] / "guests/arm/prebuilt"
-LIMIT = 240.0
+LIMIT = 240
 PC = 0x8000
 BUDGET = 2 << 20
 A_BLOCK = 1 << 20

@@ -466,7 +466,7 @@ struct raddle_cpu_stats {
     uint64_t tlb_give_ways, tlb_give_way_ns;     /* sleeps that left such a vCPU a core */
     uint64_t tlb_records;                        /* flushes that other vCPUs asked for */
     uint64_t notdirty;               /* stores to pages with code */
-    uint64_t joins, join_ns;         /* blocks made in raddle_run, from the memo alone */
+    uint64_t joins, join_ns;         /* blocks made in raddle_run, from the memo alone, and the CPU time for it */
 };
 void raddle_cpu_stats(void *env, struct raddle_cpu_stats *out);
 

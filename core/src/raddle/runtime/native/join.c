@@ -528,9 +528,9 @@ bool translate_from_memo(struct raddle_cpu *cpu)
     cpu->want.answer = RADDLE_INSTALL_OK;
     if (!ctx->memo || atomic_load_explicit(&ctx->memo->listened, memory_order_relaxed))
         return false;
-    uint64_t start = now_ns();
+    uint64_t start = cpu_ns();
     int answer = cpu->want.answer = translate(cpu, &cpu->want);
-    COUNT(cpu->stats.join_ns, now_ns() - start);
+    COUNT(cpu->stats.join_ns, cpu_ns() - start);
     bool made = answer != RADDLE_WANTED && answer != RADDLE_FULL && answer != RADDLE_ERROR;
     COUNT(cpu->stats.joins, made);
     return made;
