@@ -19,6 +19,8 @@ nox.options.error_on_missing_interpreters = False
 
 ROOT = Path(__file__).parent
 DIST = ROOT / "dist"
+PAYLOAD = ROOT / ".nox" / "payload-arm"
+"""A Debian kernel and an initramfs, which `boot` makes."""
 PYTHONS = ["3.11", "3.12", "3.13"]
 CORE = "core"
 TARGETS = {"arm": "targets/arm"}
@@ -34,12 +36,16 @@ TIME_LIMIT = "--timeout=300"
 """Seconds that one test may take before it counts as hung."""
 
 
-def install_packages(session: nox.Session) -> None:
+def install_packages(session: nox.Session, **environment: str) -> None:
     """Build and install core, targets and hosts."""
+    remove_built()
+    session.install(*(f"./{package}" for package in PACKAGES), env=environment)
+
+
+def remove_built() -> None:
+    """setuptools packs, and links, whatever an earlier build left there."""
     for package in PACKAGES:
-        # setuptools packs whatever an earlier build left there.
         shutil.rmtree(ROOT / package / "build", ignore_errors=True)
-    session.install(*(f"./{package}" for package in PACKAGES))
 
 
 def needs_host(session: nox.Session, host: str) -> None:
@@ -170,14 +176,25 @@ def native(session: nox.Session) -> None:
 
 
 @nox.session
+@nox.parametrize("kind", ["thread", "address", "undefined"])
+def sanitizers(session: nox.Session, kind: str) -> None:
+    """The whole emulator with guests, its native runtime built with a sanitizer; Linux too once `boot` has run."""
+    flags = f"-fsanitize={kind} -fno-sanitize-recover=undefined"
+    install_packages(session, CFLAGS=f"-g -fno-omit-frame-pointer {flags}", LDFLAGS=flags)
+    remove_built()
+    if (PAYLOAD / "initramfs.cpio.gz").exists():
+        session.env["RADDLE_PAYLOAD"] = str(PAYLOAD)
+    session.run("python", "tests/sanitizers/run.py", kind, *session.posargs)
+
+
+@nox.session
 def boot(session: nox.Session) -> None:
     """Boot a stock Debian ARM kernel in every mode; its payload is made from Debian's packages when it is missing."""
     install_packages(session)
     session.install(*TEST_TOOLS)
-    payload = ROOT / ".nox" / "payload-arm"
-    if not (payload / "initramfs.cpio.gz").exists():
-        session.run("tests/payloads/arm/make.sh", str(payload), external=True)
-    session.env["RADDLE_PAYLOAD"] = str(payload)
+    if not (PAYLOAD / "initramfs.cpio.gz").exists():
+        session.run("tests/payloads/arm/make.sh", str(PAYLOAD), external=True)
+    session.env["RADDLE_PAYLOAD"] = str(PAYLOAD)
     session.run("pytest", TIME_LIMIT, "tests/system", *session.posargs)
 
 
