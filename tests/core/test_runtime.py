@@ -907,6 +907,11 @@ def test_what_is_kept_of_blocks_counts_with_their_code(machine: Machine) -> None
         assert installed > 1000
 
 
+def test_timers_are_so_many_and_no_more(machine: Machine) -> None:
+    new = [lib.raddle_timer_new(machine.context, lib.RADDLE_TIMER_INTERRUPT, 1, machine.env) for _ in range(1000)]
+    assert new == [*range(lib.RADDLE_TIMERS), *[-1] * (1000 - lib.RADDLE_TIMERS)]
+
+
 def test_no_chain_outlives_a_flush(machine: Machine) -> None:
     source = b"\x90\x90\x90\xe9\0\0\0\0" + machine.set_pc(RAM + 0x40)
     source += b"\x48\x8d\x05" + struct.pack("<i", 4 - (len(source) + 7)) + b"\xc3"

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ITEMS", "Log"]
 
+MOST_SEEN: Final = 1 << 16
+"""Instructions that are not shown again: beyond them all are forgotten, since a guest may run ever new ones."""
+
 ROW_SIZE: Final = 8
 """Bytes of a row of a block's table, which begins with the lengths of the hot and the cold part, 16 bits each."""
 
@@ -47,7 +50,7 @@ class Log:
         self._within = tuple(within)
         self._lock = threading.Lock()
         self._seen: dict[tuple[int, int, int], int] = {}
-        """Instructions whose IR was shown: word, context and mode."""
+        """Instructions whose IR was shown, and which context follows: by word, context and mode; MOST_SEEN of them."""
         self._places: set[int] = set()
         """Undefined instructions that were told of. Under the lock."""
         for item in items:
@@ -130,6 +133,8 @@ class Log:
             if following is None:
                 pattern = instructions.decode(word, size)
                 b = Builder(frontend.word, frontend.state.nzcv)
+                if len(self._seen) >= MOST_SEEN:
+                    self._seen.clear()
                 following = self._seen[key] = instructions.translate(b, pattern, word, context, trace.mode)
                 yield f"op: {pc:#x}: {self._text(trace, pc, word, size)}"
                 if pattern is not None and pattern.holes:

@@ -72,14 +72,15 @@ def _seconds(ns: float, whole: float) -> str:
 
 
 def _translation(stats: Stats) -> list[str]:
-    blocks, instructions = stats["blocks"], stats["instructions"]
-    per_block = stats["translate_ns"] / blocks / 1000 if blocks else 0
+    made, instructions = stats["installs"], stats["instructions"]  # since the start, whatever was flushed since
+    tried = made + stats["installs_raced"] + stats["installs_equal"]
+    per_block = stats["translate_ns"] / made / 1000 if made else 0
     lines = [
         "Translation",
-        _row("blocks", _number(blocks)),
+        _row("blocks", _number(stats["blocks"])),
         _row("instructions", _number(instructions)),
-        _row("  a block", f"{instructions / blocks:.1f}" if blocks else "-"),
-        _row("blocks made without Python", _share(sum(cpu["joins"] for cpu in stats["cpus"]), blocks)),
+        _row("  a block", f"{instructions / made:.1f}" if made else "-"),
+        _row("blocks made without Python", _share(sum(cpu["joins"] for cpu in stats["cpus"]), tried)),
         _row("distinct words", _number(stats["words"])),
         _row("  found in the memo", _share(instructions - stats["words"], instructions)),
         _row("templates", _number(stats["templates"])),

@@ -31,6 +31,12 @@ BACKLOG_LIMIT: Final = 1 << 20
 a peer that has left. What follows is dropped.
 """
 
+KEPT: Final = 1 << 20
+"""Characters of output that a console for programs keeps, and as many that nobody has read yet."""
+
+PIECES: Final = 1 << 16
+"""Pieces that such output is collected in before they are put together: guests write single bytes."""
+
 LOOK_SECONDS: Final = 0.01
 """How often an expectation looks at the output."""
 
@@ -148,31 +154,53 @@ class ConsoleClosed(MachineError, EOFError):
     """The machine has stopped, and has not printed what was expected."""
 
 
+class _Text:
+    """The last of what was added: KEPT characters, or some more."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._length = 0
+
+    def add(self, text: str) -> None:
+        self._pieces.append(text)
+        self._length += len(text)
+        if len(self._pieces) > PIECES or self._length > 2 * KEPT:
+            self.set("".join(self._pieces))
+
+    def set(self, text: str) -> None:
+        self._pieces = [text[-KEPT:]]
+        self._length = len(self._pieces[0])
+
+    def get(self) -> str:
+        self.set("".join(self._pieces))
+        return self._pieces[0]
+
+
 class MemoryConsole(CharDevice):
     """A console for programs: what the guest prints is kept; `expect`, `read` and `send` talk to it.
 
-    Output is decoded as UTF-8. `expect` and `read` consume it; `text` has everything since the start.
+    Output is decoded as UTF-8. `expect` and `read` consume it; `text` has what was printed since the start. Of either
+    the last 1 048 576 characters are kept: a guest that prints for ever takes no more memory, and is not held up.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._output: list[str] = []
-        self._unread: list[str] = []
+        self._output = _Text()
+        self._unread = _Text()
 
     def write(self, data: bytes) -> None:
         # Guests write single bytes, so this only collects them; who expects something looks every now and then.
         with self._changed:
             text = self._decoder.decode(data)
-            self._output.append(text)
-            self._unread.append(text)
+            self._output.add(text)
+            self._unread.add(text)
 
     @property
     def text(self) -> str:
-        """All output since the start."""
+        """All output since the start, or the last of it: see above."""
         with self._changed:
-            self._output = ["".join(self._output)]
-            return self._output[0]
+            return self._output.get()
 
     def send(self, text: str | bytes) -> None:
         """Type `text` on the guest's console. Returns at once. Nobody gets what is typed when the machine has stopped,
@@ -183,8 +211,8 @@ class MemoryConsole(CharDevice):
     def read(self) -> str:
         """The output that nobody has read yet. Never waits."""
         with self._changed:
-            text = "".join(self._unread)
-            self._unread.clear()
+            text = self._unread.get()
+            self._unread.set("")
             return text
 
     def expect(self, pattern: str | re.Pattern[str], timeout: float = 30.0) -> re.Match[str]:
@@ -197,12 +225,11 @@ class MemoryConsole(CharDevice):
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
-                unread = "".join(self._unread)
+                unread = self._unread.get()
                 match = compiled.search(unread)
                 if match is not None:
-                    self._unread = [unread[match.end() :]]
+                    self._unread.set(unread[match.end() :])
                     return match
-                self._unread = [unread]
                 left = deadline - time.monotonic()
                 if self._closed or left <= 0:
                     break

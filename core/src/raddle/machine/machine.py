@@ -217,6 +217,8 @@ class Machine:
         """Guards what follows; nothing else is waited for under it, so that a signal's handler may take it, too."""
         self._ending = False
         """Somebody has asked for the end. Set, by any thread, before the engine is told so."""
+        self._resetting = False
+        """A reset was asked for, and the vCPUs do not stand for it yet."""
         self._closed = False
         self._freed = False
         self._holders = 0
@@ -416,6 +418,10 @@ class Machine:
         if not self._reboot:
             self.request_stop(0)
             return
+        with self._holders_changed:
+            if self._resetting:  # each CPU of a guest may ask for the same one
+                return
+            self._resetting = True
         # Resetting waits for all vCPUs, and one of them may be who asks.
         threading.Thread(target=self._reset, name="raddle-reset", daemon=True).start()
 
@@ -426,6 +432,8 @@ class Machine:
             if self.state is State.RUNNING:
                 self.engine.pause()
                 self._settle()  # before devices forget what they hold; what fails stops the machine
+            with self._holders_changed:
+                self._resetting = False  # what the guest asks from now on, it asks after the reset
             with self.engine.big_lock:  # input still comes
                 self.board.reset()
             if self.state is State.PAUSED:

@@ -50,6 +50,20 @@ class Registers:
         return ["pc", *self._cpu.engine.frontend.state.fields]
 
 
+class _Look:
+    """Work that finds out where a vCPU is."""
+
+    def __init__(self, cpu: VCpu) -> None:
+        self._cpu = cpu
+        self.pc: int | None = None
+        self.answered = threading.Event()
+
+    def __call__(self) -> None:
+        self._cpu._look = None
+        self.pc = int(self._cpu.header.pc)
+        self.answered.set()
+
+
 class VCpu:
     """A virtual CPU.
 
@@ -68,6 +82,8 @@ class VCpu:
         self._work: deque[Callable[[], None]] = deque()
         self.awaited = False
         """Somebody waits for queued work, a pause or not; under the engine's condition."""
+        self._look: _Look | None = None
+        """Who asks where the vCPU is waits for the look that others have asked for: one is queued at a time."""
 
     def close(self) -> None:
         """Its native part is about to be no more: what is asked of it from now on raises MachineError."""
@@ -230,16 +246,12 @@ class VCpu:
         resting = self.header.halted or self.header.powered_off or self.engine.paused
         if resting or thread is None or not thread.is_alive() or thread is threading.current_thread():
             return self.pc
-        found: list[int] = []
-        answered = threading.Event()
-
-        def look() -> None:
-            found.append(int(self.header.pc))
-            answered.set()
-
-        self.async_run_on_cpu(look)
-        answered.wait(0.05)
-        return found[0] if found else int(self.header.pc)
+        look = self._look
+        if look is None:
+            self._look = look = _Look(self)  # two threads may come to this at once, and queue one each
+            self.async_run_on_cpu(look)
+        look.answered.wait(0.05)
+        return int(self.header.pc) if look.pc is None else look.pc
 
     def __repr__(self) -> str:
         return f"<VCpu {self.index}>"
