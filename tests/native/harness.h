@@ -96,3 +96,4 @@ void test_join(bool mechanism);
 void test_families(bool mechanism);
 void test_memo_budget(bool mechanism);
 void test_memo_budget_of_nothing(bool mechanism);
+void test_memo_crowded(bool mechanism);

@@ -384,3 +384,24 @@ void test_memo_budget_of_nothing(bool mechanism)
     }
     end_with_budget();
 }
+
+/* A table that more slots would take beyond the budget is filled further, and says so; what cannot wait is made. */
+void test_memo_crowded(bool mechanism)
+{
+    (void)mechanism;
+    struct raddle_rules given = rules();
+    shared.memo = raddle_memo_new(&given);
+    raddle_table *table = raddle_memo_table(shared.memo);
+    raddle_memo_limit(shared.memo, shared.memo->arena.size);
+    for (uint32_t key = 0; key < 1000; key++) {
+        uint64_t mask = table->slots->mask;
+        CHECK(raddle_memo_enter(shared.memo, table, key, UINT32_MAX, NULL, 0));
+        CHECK(memo_is_full(shared.memo) == (key > mask / 2 || mask > 63));
+        CHECK(table->slots->mask == mask || key == (mask + 1) / 8 * 7);
+        for (uint32_t other = 0; other < 1000; other++)
+            CHECK(!memo_find(table, other) == (other > key));
+    }
+    CHECK(table->slots->mask == 4095);
+    CHECK(!raddle_memo_clear(shared.memo) && !memo_is_full(shared.memo));
+    raddle_memo_free(shared.memo);
+}

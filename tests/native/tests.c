@@ -811,5 +811,6 @@ const struct test TESTS[] = {
     {"families", test_families, true},
     {"memo-budget", test_memo_budget, true},
     {"memo-budget-of-nothing", test_memo_budget_of_nothing, false},
+    {"memo-crowded", test_memo_crowded, false},
     {0},
 };

@@ -119,12 +119,21 @@ def machine(payload: Path, cpus: int, **options: Any) -> Machine:
 def test_boots_with_a_code_buffer_that_fills_again_and_again(
     payload: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raddle.threads.engine.CODE_SIZE", 1 << 20)
+    monkeypatch.setattr("raddle.threads.engine.CODE_SIZE", 3 << 19)  # a mebibyte of code, with its records
     with machine(payload, 4, accelerator=f"tcg,thread={mode}") as one:
         one.start()
         assert one.wait(LIMIT) == 0
         check(Boot(one.console.read(), 0, "", 0), 4)
         assert one.stats()["flushes"] > 100
+
+
+@pytest.mark.parametrize("mode", ["multi", "single"])
+def test_boots_with_a_memo_that_fills_again_and_again(payload: Path, mode: str) -> None:
+    with machine(payload, 4, accelerator=f"tcg,thread={mode},memo-size=4M") as one:
+        one.start()
+        assert one.wait(LIMIT) == 0
+        check(Boot(one.console.read(), 0, "", 0), 4)
+        assert one.stats()["memo_emptied"] > 20
 
 
 def counted_boot(payload: Path, cpus: int) -> tuple[str, list[int], list[int]]:
