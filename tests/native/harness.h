@@ -76,6 +76,7 @@ void test_counted_turns_repeat(bool mechanism);
 void test_time_passes_for_spinners(bool mechanism);
 void test_time_is_counted_while_one_works(bool mechanism);
 void test_interrupts_end_turns(bool mechanism);
+void test_turns_after_an_interrupt(bool mechanism);
 void test_slices(bool mechanism);
 void test_turns_wake(bool mechanism);
 void test_end_of_time(bool mechanism);

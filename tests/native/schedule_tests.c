@@ -193,7 +193,7 @@ void test_time_is_counted_while_one_works(bool mechanism)
 
 static bool by_the_runtime;
 static uint64_t steps_alone;
-static uint32_t asked, answered;
+static uint32_t asked, answered, last;
 
 static void step_asking(void *env)
 {
@@ -234,10 +234,50 @@ void test_interrupts_end_turns(bool mechanism)
     }
 }
 
+/* Turns after an interrupt are short: 5000 instructions, and 50 000 when all have had two. */
+enum { LENGTHS = 8 };
+static uint64_t lengths[LENGTHS], length;
+static uint32_t turns_seen;
+
+static void step_lengths(void *env)
+{
+    uint32_t index = header_of(env)->cpu_index;
+    if (length && index != last) {
+        lengths[turns_seen++] = length;
+        length = 0;
+        if (turns_seen == LENGTHS) {
+            finish_turns();
+            return;
+        }
+    }
+    last = index;
+    if (!length++ && !turns_seen) {
+        if (by_the_runtime)
+            helper(env, "interrupt_set", 1, 1, 0);
+        else
+            __atomic_fetch_or(&header_of(machine.env[1])->interrupt_request, 1, __ATOMIC_SEQ_CST);
+    }
+}
+
+void test_turns_after_an_interrupt(bool mechanism)
+{
+    static const uint64_t expected[LENGTHS] = {1, 5000, 5000, 5000, 5000, 50000, 50000, 50000};
+    atomic_store(&over, 0);
+    make(2, RADDLE_FLAG_ICOUNT, step_lengths);
+    by_the_runtime = mechanism;
+    length = turns_seen = last = 0;
+    run_turns(NULL);
+    for (uint32_t i = 0; i < LENGTHS; i++)
+        if (lengths[i] != expected[i]) {
+            fprintf(stderr, "turn %u has %lu instructions\n", i, (unsigned long)lengths[i]);
+            atomic_fetch_add(&machine.violations, 1);
+        }
+    machine_free();
+}
+
 /* -- slices by the host's clock --------------------------------------------------------------------------------- */
 
 static uint64_t changes, steps_of_one;
-static uint32_t last;
 
 static void step_endless(void *env)
 {

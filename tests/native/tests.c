@@ -803,6 +803,7 @@ const struct test TESTS[] = {
     {"time_passes_for_spinners", test_time_passes_for_spinners, true},
     {"time_is_counted_while_one_works", test_time_is_counted_while_one_works, false},
     {"interrupts_end_turns", test_interrupts_end_turns, true},
+    {"turns_after_an_interrupt", test_turns_after_an_interrupt, true},
     {"slices", test_slices, true},
     {"turns_wake", test_turns_wake, true},
     {"end_of_time", test_end_of_time, false},

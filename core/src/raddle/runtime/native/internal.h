@@ -230,11 +230,12 @@ struct turns {
     pthread_t thread; /* set before the first turn */
     uint32_t timer;   /* for slices by the host's clock; likewise */
     uint32_t current, next;
+    uint32_t short_turns;             /* so many that are not given up */
     uint32_t first_spinner;           /* since its turn every one has been given up by YIELD */
     uint64_t began;                   /* instructions counted before the turn */
     _Atomic(struct raddle_cpu *) cpu; /* whose turn it is, or NULL; others read it */
     _Atomic uint64_t end;             /* of its slice; the timer's thread reads it */
-    _Atomic bool armed;               /* the timer will look at `end`; the timer's thread writes it, too */
+    _Atomic uint64_t armed;           /* when the timer looks at `end`; the timer's thread writes it, too */
     _Atomic uint64_t idle_ns;         /* time with no vCPU to run; others read it */
 };
 

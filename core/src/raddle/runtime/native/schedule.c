@@ -6,15 +6,18 @@
  * what comes from outside (a pause, queued work) may make a vCPU look whether it can run, but changes neither the order of
  * those that can nor time.
  *
- * A turn is given up by a vCPU that halts or says that it spins, and ends when it interrupts another one: it may wait
- * for an answer. With instruction counting, time moves on by ROUND_NS when every vCPU that can run has given up its turn
- * by saying that it spins. They wait for each other, or for time to pass: that would take as many turns as there are
- * instructions in it. */
+ * A turn is given up by a vCPU that halts or says that it spins, and ends when it interrupts another one. Then it may
+ * wait for an answer without saying so, and others may, so that the turns that follow are short.
+ *
+ * With instruction counting, time moves on by ROUND_NS when every vCPU that can run has given up its turn by saying that
+ * it spins. They wait for each other, or for time to pass: that would take as many instructions as there are in it. */
 #include "internal.h"
 
 #define SLICE_NS           5000000u
 #define SLICE_INSTRUCTIONS 50000u
 #define ROUND_NS           1000u
+#define SHORT_PART         10u /* short turns are that much shorter */
+#define SHORT_ROUNDS       2u
 #define NOBODY             UINT32_MAX
 
 int raddle_turns_begin(raddle_context *ctx)
@@ -22,6 +25,7 @@ int raddle_turns_begin(raddle_context *ctx)
     struct turns *turns = &ctx->turns;
     turns->thread = pthread_self();
     turns->first_spinner = NOBODY;
+    atomic_store(&turns->armed, NONE);
     if (has_flag(ctx, RADDLE_FLAG_ICOUNT) || ctx->config.ncpus == 1)
         return 0;
     int timer = raddle_timer_new(ctx, RADDLE_TIMER_SLICE, 0, ctx->cpus[0]->env);
@@ -33,25 +37,27 @@ int raddle_turns_begin(raddle_context *ctx)
 
 /* A turn costs a look at the clock: the timer is left armed for the end of an earlier turn, and looks again when it
  * fires. `armed` is read after `end` has been written, and cleared before `end` is read: one side sees the other. */
-static void slice_begin(struct raddle_context *ctx)
+static void slice_begin(struct raddle_context *ctx, uint64_t ns)
 {
     struct turns *turns = &ctx->turns;
-    uint64_t end = time_sum(clock_now(ctx), SLICE_NS);
+    uint64_t end = time_sum(clock_now(ctx), ns);
     atomic_store(&turns->end, end);
-    if (!atomic_exchange(&turns->armed, true))
-        raddle_timer_set(ctx, turns->timer, end);
+    if (end >= atomic_load(&turns->armed))
+        return;
+    atomic_store(&turns->armed, end);
+    raddle_timer_set(ctx, turns->timer, end);
 }
 
 uint64_t slice_timer_fires(struct raddle_context *ctx)
 {
     struct turns *turns = &ctx->turns;
-    atomic_store(&turns->armed, false);
+    atomic_store(&turns->armed, NONE);
     uint64_t end = atomic_load(&turns->end);
     struct raddle_cpu *cpu = atomic_load(&turns->cpu);
     if (!cpu)
         return NONE;
     if (end > clock_now(ctx)) {
-        atomic_store(&turns->armed, true);
+        atomic_store(&turns->armed, end);
         return end;
     }
     atomic_store(&cpu->slice_over, 1);
@@ -69,6 +75,7 @@ void turn_interrupts(struct raddle_cpu *target)
         return;
     atomic_store(&cpu->slice_over, 1);
     STORE(cpu->header->exit_request, 1);
+    ctx->turns.short_turns = SHORT_ROUNDS * ctx->config.ncpus + 1; /* the one that ends now */
 }
 
 static void pass_time(struct raddle_context *ctx, uint64_t ns)
@@ -94,15 +101,16 @@ static bool turn_begin(struct raddle_context *ctx)
             continue;
         turns->current = index;
         turns->next = (index + 1) % ctx->config.ncpus;
+        uint32_t part = turns->short_turns ? SHORT_PART : 1;
         if (has_flag(ctx, RADDLE_FLAG_ICOUNT)) {
             if (index == turns->first_spinner)
                 pass_time(ctx, until_deadline(ctx, ROUND_NS));
             turns->began = raddle_icount(ctx);
-            raddle_icount_set(ctx->cpus[index]->env, raddle_icount_budget(ctx, SLICE_INSTRUCTIONS));
+            raddle_icount_set(ctx->cpus[index]->env, raddle_icount_budget(ctx, SLICE_INSTRUCTIONS / part));
         }
         atomic_store(&turns->cpu, ctx->cpus[index]);
         if (!has_flag(ctx, RADDLE_FLAG_ICOUNT) && ctx->config.ncpus > 1)
-            slice_begin(ctx);
+            slice_begin(ctx, SLICE_NS / part);
         return true;
     }
     return false;
@@ -112,6 +120,8 @@ static void turn_end(struct raddle_context *ctx, int reason)
 {
     struct turns *turns = &ctx->turns;
     atomic_store(&turns->cpu, NULL);
+    if (turns->short_turns && (reason == RADDLE_SLICE || reason == RADDLE_BUDGET))
+        turns->short_turns--;
     if (!has_flag(ctx, RADDLE_FLAG_ICOUNT))
         return;
     if (reason == RADDLE_YIELD && turns->first_spinner == NOBODY)
