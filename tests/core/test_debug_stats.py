@@ -110,6 +110,7 @@ def test_report(mode):
         r"TLB barriers that waited( +[\d ]+){3}",
         r"  for a vCPU without a core( +[\d ]+){3}",
         r"  left a core to such a one( +[\d ]+){3}",
+        r"cores left by what spins( +[\d ]+){3}",
         r"waiting: TLB barriers( +\d+\.\d{3} s +\d+\.\d %)+",
         r"execution( +\d+\.\d{3} s +\d+\.\d %)+",
         r"waiting: GIL, a core( +\d+\.\d{3} s +\d+\.\d %)+",

@@ -85,3 +85,35 @@ void test_barrier_without_core(bool mechanism)
         CHECK(LOAD_RELAXED(machine.ctx->cpus[BUSY]->stats.tlb_give_ways) == 1);
     machine_free();
 }
+
+/* -- a guest that spins ----------------------------------------------------------------------------------------- */
+
+static bool spins;
+
+static uint64_t enter_spinning(void *env, void *code)
+{
+    (void)code;
+    for (int i = 0; i < 1000; i++) {
+        cpu_spin(cpu_of(env));
+        if (!spins)
+            header_of(env)->pc ^= 4;
+    }
+    header_of(env)->pc = RAM_BASE;
+    if (LOAD_RELAXED(cpu_of(env)->stats.spin_yields))
+        raddle_stop(machine.ctx);
+    else if (!spins && atomic_fetch_add(&begun, 1) == 1000) {
+        atomic_fetch_add(&machine.violations, 1);
+        raddle_stop(machine.ctx);
+    }
+    return 0;
+}
+
+/* It leaves its core in the end; the control hints at two places in turn, as one that does other work between. */
+void test_spinning(bool mechanism)
+{
+    spins = mechanism;
+    atomic_store(&begun, 0);
+    machine_make(2, PARALLEL, enter_spinning, fill_identity);
+    run_cpu(machine.env[0]);
+    machine_free();
+}

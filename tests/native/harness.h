@@ -83,6 +83,7 @@ void test_end_of_time(bool mechanism);
 
 /* barrier_tests.c */
 void test_barrier_without_core(bool mechanism);
+void test_spinning(bool mechanism);
 
 /* tlb_tests.c */
 void test_flush_finds_all(bool mechanism);

@@ -115,8 +115,8 @@ static void test_mutual_sync(bool mechanism)
     machine_free();
 }
 
-/* More flushes than the queue holds become one flush of everything. */
-static void test_queue_overflow(bool mechanism)
+/* Fills four pages' entries, has so many flushes of other pages queued, and does them; how many entries are left. */
+static uint32_t entries_after(uint32_t flushes, uint32_t different)
 {
     machine_make(2, PARALLEL, enter_reader, fill_identity);
     uint32_t value;
@@ -125,13 +125,29 @@ static void test_queue_overflow(bool mechanism)
         CHECK(raddle_slow_load(machine.env[0], 0, WORD) == 0);
         CHECK(fast_load(machine.env[0], RAM_BASE + page * PAGE, &value));
     }
-    for (uint32_t i = 0; i < (mechanism ? QUEUE_RECORDS + 1 : QUEUE_RECORDS); i++)
-        helper(machine.env[1], "tlb_flush_page_all_cpus", 0x10000, 1, 0);
+    for (uint32_t i = 0; i < flushes; i++)
+        helper(machine.env[1], "tlb_flush_page_all_cpus", 0x10000 + i % different * PAGE, 1, 0);
     queue_drain(cpu_of(machine.env[0]));
+    CHECK(LOAD_RELAXED(cpu_of(machine.env[0])->stats.tlb_records) == flushes);
+    uint32_t left = 0;
     for (uint32_t page = 0; page < 4; page++)
-        if (fast_load(machine.env[0], RAM_BASE + page * PAGE, &value))
-            atomic_fetch_add(&machine.violations, 1);
+        left += fast_load(machine.env[0], RAM_BASE + page * PAGE, &value);
     machine_free();
+    return left;
+}
+
+/* More flushes than the queue holds become one flush of everything. */
+static void test_queue_overflow(bool mechanism)
+{
+    uint32_t flushes = mechanism ? QUEUE_RECORDS + 1 : QUEUE_RECORDS;
+    atomic_fetch_add(&machine.violations, entries_after(flushes, flushes));
+}
+
+/* Flushes that a queued one does already take no place in the queue. The control's are all different. */
+static void test_queue_merges(bool mechanism)
+{
+    uint32_t flushes = 10 * QUEUE_RECORDS;
+    atomic_fetch_add(&machine.violations, 4 - entries_after(flushes, mechanism ? 3 : flushes));
 }
 
 /* Each MMU index has its own entries, and what goes beside them: enough pages for every entry, and a few victims. */
@@ -783,7 +799,9 @@ const struct test TESTS[] = {
     {"jumps_flush_finds_all", test_jumps_flush_finds_all, true},
     {"jumps_page_flush_finds_all", test_jumps_page_flush_finds_all, true},
     {"barrier_without_core", test_barrier_without_core, true},
+    {"spinning", test_spinning, true},
     {"queue_overflow", test_queue_overflow, true},
+    {"queue_merges", test_queue_merges, true},
     {"mmu_indices", test_mmu_indices, false},
     {"exclusive", test_exclusive, true},
     {"exclusive_excludes", test_exclusive_excludes, true},

@@ -28,6 +28,7 @@ COUNTERS: Final = (
     ("calls into Python", "count_python"),
     ("stores to code pages", "notdirty"),
     ("sleeps", "sleeps"),
+    ("cores left by what spins", "spin_yields"),
     ("instructions (icount)", "count_instructions"),
 )
 """A vCPU's counters: what is shown, and its name."""

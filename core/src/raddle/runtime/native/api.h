@@ -465,6 +465,7 @@ struct raddle_cpu_stats {
     uint64_t tlb_sync_sleeps, tlb_sync_sleep_ns; /* barriers that slept because another vCPU had no core */
     uint64_t tlb_give_ways, tlb_give_way_ns;     /* sleeps that left such a vCPU a core */
     uint64_t tlb_records;                        /* flushes that other vCPUs asked for */
+    uint64_t spin_yields;                        /* times that a guest that spins left its core to others */
     uint64_t notdirty;               /* stores to pages with code */
     uint64_t joins, join_ns;         /* blocks made in raddle_run, from the memo alone, and the CPU time for it */
 };

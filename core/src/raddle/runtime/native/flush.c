@@ -16,6 +16,7 @@ void queue_drain(struct raddle_cpu *cpu)
     struct flush_record records[QUEUE_RECORDS];
     pthread_mutex_lock(&cpu->queue_lock);
     uint32_t length = cpu->queue_length;
+    uint64_t done = atomic_load_explicit(&cpu->queue_done, memory_order_relaxed);
     pushed = atomic_load(&cpu->queue_pushed);
     if (length <= QUEUE_RECORDS)
         memcpy(records, cpu->queue, length * sizeof *records);
@@ -27,18 +28,31 @@ void queue_drain(struct raddle_cpu *cpu)
     }
     for (uint32_t i = 0; length <= QUEUE_RECORDS && i < length; i++)
         tlb_flush_record(cpu, &records[i]);
-    COUNT(cpu->stats.tlb_records, length);
+    COUNT(cpu->stats.tlb_records, pushed - done);
     atomic_store(&cpu->queue_done, pushed);
     tlb_answer(cpu);
+}
+
+/* Under queue_lock: whether a record that waits does what a new one asks for. A vCPU that has no core for a while would
+ * have a full queue otherwise, and must then flush everything. */
+static bool is_queued(const struct raddle_cpu *cpu, const struct flush_record *record)
+{
+    for (uint32_t i = 0; cpu->queue_length <= QUEUE_RECORDS && i < cpu->queue_length; i++) {
+        const struct flush_record *queued = &cpu->queue[i];
+        bool same = queued->address == record->address && queued->length == record->length;
+        if ((same || !queued->length) && !(record->indices & ~queued->indices))
+            return true;
+    }
+    return false;
 }
 
 static uint64_t queue_push(struct raddle_cpu *cpu, const struct flush_record *record)
 {
     pthread_mutex_lock(&cpu->queue_lock);
-    if (cpu->queue_length < QUEUE_RECORDS)
-        cpu->queue[cpu->queue_length++] = *record;
-    else
+    if (cpu->queue_length >= QUEUE_RECORDS)
         cpu->queue_length = QUEUE_RECORDS + 1;
+    else if (!is_queued(cpu, record))
+        cpu->queue[cpu->queue_length++] = *record;
     uint64_t ticket = atomic_load_explicit(&cpu->queue_pushed, memory_order_relaxed) + 1;
     atomic_store(&cpu->queue_pushed, ticket);
     pthread_mutex_unlock(&cpu->queue_lock);

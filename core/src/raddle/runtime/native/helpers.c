@@ -70,7 +70,9 @@ HELPER(yield_)
 {
     UNUSED_ARGUMENTS;
     struct raddle_cpu *cpu = cpu_of(env);
-    if (!has_flag(cpu->context, RADDLE_FLAG_PARALLEL)) {
+    if (has_flag(cpu->context, RADDLE_FLAG_PARALLEL)) {
+        cpu_spin(cpu);
+    } else {
         cpu->yielding = true;
         cpu->header->exit_now = 1;
     }

@@ -335,6 +335,9 @@ struct raddle_cpu {
     bool yielding, waiting_event;
     bool stuck;        /* to be told: see exceptions.c */
     uint64_t stuck_at; /* pc */
+    uint32_t spins; /* hints that it spins, one after the other at spin_pc */
+    uint64_t spin_pc;
+    uint64_t spin_since; /* CPU time at the last look */
     bool io_failed; /* by the access that a region's routine serves and has passed on to Python */
     uint64_t event_since; /* virtual time when waiting_event was set */
     uint64_t retaddr;     /* of the call out of a block that is being served, 0 for none; others read it (raddle_pc) */
@@ -453,6 +456,7 @@ void cpu_set_lines(struct raddle_cpu *cpu, uint32_t lines);
 void cpu_clear_lines(struct raddle_cpu *cpu, uint32_t lines);
 void cpu_set_event(struct raddle_cpu *cpu);
 void cpu_sleep(struct raddle_cpu *cpu, bool for_event);
+void cpu_spin(struct raddle_cpu *cpu); /* the guest says that it spins; vCPUs have threads of their own */
 bool event_wait_over(struct raddle_cpu *cpu);
 void cpu_big_lock(struct raddle_cpu *cpu);
 

@@ -3,6 +3,7 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <sched.h>
 
 void mutex_init(pthread_mutex_t *lock, bool recursive)
 {
@@ -219,6 +220,32 @@ void cpu_sleep(struct raddle_cpu *cpu, bool for_event)
     COUNT(cpu->stats.sleeps, 1);
     COUNT(cpu->stats.sleep_ns, now_ns() - start);
     cpu_begin(cpu);
+}
+
+enum {
+    SPINS = 256,           /* hints in a row between looks at the time */
+    SPINS_NS = SPINS * 500 /* CPU time that as many take at the most where a guest does nothing else */
+};
+
+/* What the guest waits for may be up to a vCPU that has no core, while this one keeps its own busy: a guest that does
+ * nothing but spin leaves it for others. One that says so now and then, between other work, does not. */
+void cpu_spin(struct raddle_cpu *cpu)
+{
+    if (cpu->spin_pc != cpu->header->pc) {
+        cpu->spin_pc = cpu->header->pc;
+        cpu->spins = 0;
+    }
+    if (++cpu->spins % SPINS)
+        return;
+    uint64_t now = cpu_ns();
+    if (cpu->spins > SPINS && now - cpu->spin_since <= SPINS_NS) {
+        bool was_in_code = leave_code(cpu);
+        sched_yield();
+        return_to_code(cpu, was_in_code);
+        COUNT(cpu->stats.spin_yields, 1);
+        now = cpu_ns();
+    }
+    cpu->spin_since = now;
 }
 
 void raddle_kick(void *env)
