@@ -290,8 +290,9 @@ def gains(name: str, ours: Sequence[Pair], theirs: Sequence[Pair], wanted: float
 def storms(runs: int) -> list[Row]:
     """What several vCPUs ask of each other all the time: TLB flushes with their barriers, and interrupts.
 
-    With four vCPUs there are more than most test machines have cores. The round-robin rows have no peer: what is wanted
-    is that instruction counting costs at most twice the time.
+    With four vCPUs there are more than most test machines have cores, and the flushes are to take at most the peer's
+    time; with two a run is mostly its start. The round-robin rows have no peer: what is wanted is that instruction
+    counting costs at most twice the time.
     """
 
     def arguments(name: str, cpus: int, *more: str) -> list[str]:
@@ -303,8 +304,11 @@ def storms(runs: int) -> list[Row]:
         "remap-all": "flush all everywhere",
         "pingpong": "interrupts from CPU to CPU",
     }
+    wanted = {("remap", 4), ("remap-all", 4)}
     rows = [
-        compare(f"{text}, {cpus} vCPU", arguments(name, cpus), runs, passes, "s", 1.0)
+        compare(
+            f"{text}, {cpus} vCPU", arguments(name, cpus), runs, passes, "s", 1.0 if (name, cpus) in wanted else None
+        )
         for name, text in shown.items()
         for cpus in (2, 4)
     ]
