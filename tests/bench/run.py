@@ -8,8 +8,6 @@ is faster. Whole processes are timed, start-up included, unless a row says other
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
-import hashlib
 import json
 import math
 import os
@@ -26,6 +24,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from raddle.cli.cores import gain
 
 ROOT = Path(__file__).resolve().parents[2]
 GUESTS = ROOT / "tests" / "guests" / "arm" / "prebuilt"
@@ -215,40 +215,18 @@ class Pair:
         return self.cores >= FREE_CORES
 
 
-def hash_for_a_while() -> None:
-    """About a tenth of a second of arithmetic with the GIL released."""
-    for _ in range(HASHES):
-        hashlib.sha256(HASHED).digest()
-
-
-def cores() -> float:
-    """How many times as much two threads get done at once as one does: 2 on two cores that nobody else uses.
-
-    Less where another program, another machine on the same host or the other hardware thread of the same core takes
-    its part. Nothing of Raddle is in it.
-    """
-    started = time.monotonic()
-    hash_for_a_while()
-    alone = time.monotonic() - started
-    started = time.monotonic()
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for one in [pool.submit(hash_for_a_while) for _ in range(2)]:
-            one.result()
-    return 2 * alone / (time.monotonic() - started)
-
-
 def pair(command: Callable[[int], Sequence[str]], figure: Callable[[Run], float]) -> Pair:
     """Both runs, begun once the machine's cores are free or have not become so for a while."""
-    before = cores()
+    before = gain(2)
     for _ in range(FREE_TRIES):
         if before >= FREE_CORES:
             break
         time.sleep(1)
-        before = cores()
+        before = gain(2)
     one = run(command(1), figure)
-    between = cores()
+    between = gain(2)
     two = run(command(2), figure)
-    return Pair(one, two, min(before, between, cores()))
+    return Pair(one, two, min(before, between, gain(2)))
 
 
 def phases(arguments: Callable[[int], Sequence[str]], runs: int) -> list[Row]:

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`raddle demo`: reading what the guest prints, and drawing when its vCPUs ran."""
 
+import platform
+import threading
+
 import pytest
 
 from raddle.accel import Decision, Mode
-from raddle.cli.demo import Result, Share, _read, strip
+from raddle.cli import cores, demo
+from raddle.cli.demo import Result, Share, _read, host_text, strip
 from raddle.cli.main import main
 from raddle.errors import MachineError
 
@@ -59,3 +63,56 @@ def test_strips(states, width, drawn):
 def test_cpus_are_limited(capsys):
     assert main(["demo", "-smp", "9"]) == 2
     assert capsys.readouterr().err == "raddle: the demo runs on 1 to 8 CPUs, not 9\n"
+
+
+@pytest.mark.parametrize(
+    ("threads", "gains", "said"),
+    [
+        (1, [1.0], "With one core for all threads"),
+        (2, [1.99, 1.9, 2.01], "got 1.99, 1.90, 2.01 times as much done as one. So they had 2 cores to themselves."),
+        (
+            2,
+            [1.99, 0.87, 2.0],
+            "got 1.99, 0.87, 2.00 times as much done as one. On free cores it would be 2: something",
+        ),
+    ],
+)
+def test_what_the_host_gave_is_told(threads, gains, said):
+    assert said in host_text(threads, gains)
+
+
+def test_threads_that_share_what_there_is_gain_nothing(monkeypatch):
+    """A host of one core: work takes its turns, and time goes on by what is done."""
+    now, lock = [0.0], threading.Lock()
+
+    def work():
+        with lock:
+            now[0] += 1
+
+    monkeypatch.setattr(cores, "_work", work)
+    monkeypatch.setattr(cores.time, "monotonic", lambda: now[0])
+    assert cores.gain(4) == 1
+
+
+def test_threads_that_have_a_core_each_gain_their_number(monkeypatch):
+    """Each of them works at the same time: the clock stands at what one has done when all have begun."""
+    now, together = [0.0], threading.Barrier(3)
+
+    def work():
+        if threading.current_thread() is not threading.main_thread() and together.wait(20):
+            return
+        now[0] += 1
+
+    monkeypatch.setattr(cores, "_work", work)
+    monkeypatch.setattr(cores.time, "monotonic", lambda: now[0])
+    assert cores.gain(3) == 3
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
+def test_the_host_is_measured_beside_the_runs(monkeypatch, capsys):
+    monkeypatch.setattr(demo.cores, "gain", lambda threads: measured.append(threads) or 0.87)
+    monkeypatch.setattr(demo.cores, "count", lambda: 2)
+    measured = []
+    assert main(["demo", "-smp", "3"]) == 0
+    assert measured == [2, 2, 2]
+    assert "got 0.87, 0.87, 0.87 times as much" in " ".join(capsys.readouterr().out.split())

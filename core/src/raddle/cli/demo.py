@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """`raddle demo`: the bundled multi-processor guest draws a picture on all its CPUs, once with a host thread for each
-and once on a single thread; shows the picture, what each vCPU did when, and both times.
+and once on a single thread; shows the picture, what each vCPU did when, both times, and what the host's cores gave
+meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.resources
-import os
 import re
 import sys
 import time
@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raddle.accel import Decision, Mode
+from raddle.cli import cores
 from raddle.errors import MachineError, UsageError
 from raddle.machine.machine import Machine
 from raddle.plugins import Target, registry
@@ -84,17 +85,21 @@ def run(arguments: argparse.Namespace) -> int:
     target, kernel = _find_guest()
     console = Console(highlight=False, markup=False)
     results = []
+    threads = min(arguments.smp, cores.count())
+    gains = [cores.gain(threads)]
     for accelerator, what in (("tcg", "as many host threads as CPUs"), ("tcg,thread=single", "one host thread")):
         if console.is_terminal:
             with console.status(f"drawing on {arguments.smp} CPUs with {what}"):
                 results.append(_draw(target, kernel, arguments.smp, accelerator))
         else:
             results.append(_draw(target, kernel, arguments.smp, accelerator))
+        gains.append(cores.gain(threads))
         if len(results) == 1:
             _show_picture(console, results[0])
     for result in results:
         console.print(_activity(result, max(10, min(STRIP_WIDTH, console.width - OTHER_COLUMNS))))
     console.print(_comparison(results))
+    console.print(host_text(threads, gains))
     sys.stdout.flush()
     return 0
 
@@ -191,7 +196,7 @@ def strip(states: list[str], width: int = STRIP_WIDTH) -> str:
 
 
 def _comparison(results: list[Result]) -> Table:
-    table = Table(title=f"Times, on a host with {_cores()} cores", title_justify="left")
+    table = Table(title=f"Times, on a host with {cores.count()} cores", title_justify="left")
     table.add_column("mode")
     table.add_column("whole run, s", justify="right")
     table.add_column("picture, s", justify="right")
@@ -204,6 +209,18 @@ def _comparison(results: list[Result]) -> Table:
     return table
 
 
-def _cores() -> int:
-    """The host's cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def host_text(threads: int, gains: list[float]) -> str:
+    """What the host gave before, between and after the runs, and what it means for the times."""
+    if threads == 1:
+        return "With one core for all threads, several threads are no faster than one."
+    worst = min(gains)
+    said = (
+        f"Before, between and after the runs {threads} threads of plain arithmetic got "
+        f"{', '.join(f'{one:.2f}' for one in gains)} times as much done as one."
+    )
+    if worst >= cores.FREE * threads:
+        return f"{said} So they had {threads} cores to themselves."
+    return (
+        f"{said} On free cores it would be {threads}: something else uses them, or they share their hardware. No guest "
+        "gains more from its threads than that, and where threads wait for a core it may gain nothing."
+    )
