@@ -193,7 +193,7 @@ def boot(session: nox.Session) -> None:
     install_packages(session)
     session.install(*TEST_TOOLS)
     if not (PAYLOAD / "initramfs.cpio.gz").exists():
-        session.run("tests/payloads/arm/make.sh", str(PAYLOAD), external=True)
+        session.run("raddle", "fetch-demo-kernel", str(PAYLOAD))
     session.env["RADDLE_PAYLOAD"] = str(PAYLOAD)
     session.run("pytest", TIME_LIMIT, "tests/system", *session.posargs)
 

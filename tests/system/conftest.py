@@ -13,7 +13,7 @@ DEFAULT = Path(__file__).resolve().parents[2] / ".nox" / "payload-arm"
 
 @pytest.fixture(scope="session")
 def payload() -> Path:
-    """Directory of the kernel and initial RAM disk of tests/payloads/arm; without them the test is skipped."""
+    """Directory of the kernel and initial RAM disk of `raddle fetch-demo-kernel`; without them the test is skipped."""
     given = os.environ.get("RADDLE_PAYLOAD")
     directory = Path(given) if given else DEFAULT
     if not all((directory / name).is_file() for name in ("vmlinuz", "initramfs.cpio.gz")):

@@ -12,6 +12,7 @@ COMMANDS: Final = {
     "boot": "boot a machine: system mode, with QEMU-style options",
     "info": "list plug-ins, boards and CPUs, and the threading mode of each target on each host",
     "demo": "run the bundled multi-processor guest and show what each vCPU did",
+    "fetch-demo-kernel": "fetch a stock Debian kernel and make an initial RAM disk, to boot",
     "new-target": "write a guest package that passes the target contract, to start from",
 }
 
