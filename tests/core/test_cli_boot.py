@@ -556,6 +556,65 @@ def test_mistakes_are_one_line_and_exit_status_2(pretend, kernel, capfd, words, 
     assert errors.count("\n") == 1
 
 
+NASTY = (
+    "",
+    " ",
+    "\0",
+    "a\0b",
+    "\udcff",
+    "\x1b[2J",
+    "a\nb",
+    ",",
+    "=",
+    ":",
+    "/",
+    "x" * 5000,
+    "-1",
+    "\u00b2",
+    "9" * 5000,
+    "0x",
+    "..",
+    "1..2,",
+    "tcg,",
+    "virt,",
+    "virt,=",
+    "arm/",
+    "help,",
+    "file:",
+    "file:/",
+    "file:a\0b",
+    "file:" + "x" * 5000,
+    "tcp:[::1:0,server=on,wait=off",
+    "tcp:a\0b:0,server=on,wait=off",
+    "tcp:" + "x" * 300 + ":0,server=on,wait=off",
+    "tcp:\udcff:0,server=on,wait=off",
+    "tcp::" + "9" * 5000 + ",server=on",
+    "unix:" + "x" * 200 + ",server=on,wait=off",
+    "unix:a\0b,server=on,wait=off",
+    "unix:/,server=on,wait=off",
+    "if=pflash,file=a\0b",
+    "loader,file=\udcff,addr=0",
+)
+
+
+@pytest.mark.parametrize("option", [one for one in (*OPTIONS, *TAKEN) if one.metavar], ids=lambda one: one.names[0])
+def test_no_value_makes_a_traceback(pretend, kernel, tmp_path, monkeypatch, capfd, option):
+    monkeypatch.chdir(tmp_path)
+    pretend(lambda engine: None)
+    for value in NASTY:
+        defaults = {"kernel": kernel, "serial": "null"}
+        given = [
+            word for name, default in defaults.items() if name not in option.names for word in (f"-{name}", default)
+        ]
+        status = main(["boot", *given, f"-{option.names[0]}={value}"])
+        errors = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("raddle: warning")]
+        if status:
+            assert status == 2, value
+            assert len(errors) == 1, value
+            assert errors[0].startswith("raddle: ")
+            assert errors[0].isprintable()
+
+
 # --- running ----------------------------------------------------------------------------------------------------
 
 

@@ -228,7 +228,7 @@ def parse_icount(text: str) -> IcountOptions:
 
 
 def _shift(value: str) -> int:
-    if not (value.isascii() and value.isdigit()) or int(value) > MAX_ICOUNT_SHIFT:
+    if not (value.isascii() and value.isdigit()) or len(value) > 9 or int(value) > MAX_ICOUNT_SHIFT:
         raise UsageError(f"-icount shift must be auto or a number from 0 to {MAX_ICOUNT_SHIFT}, not {value!r}")
     return int(value)
 

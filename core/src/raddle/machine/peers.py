@@ -291,7 +291,7 @@ def _listener(kind: str, where: str, address: Any) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(1)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # TypeError: a NUL in a host's name
         listener.close()
         raise UsageError(f"cannot listen on {kind}:{where}: {getattr(error, 'strerror', None) or error}") from None
     return listener
