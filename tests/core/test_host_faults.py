@@ -118,6 +118,26 @@ def test_a_thread_that_cannot_be_started_is_an_error_of_one_line(monkeypatch):
     reader.stop()
 
 
+@on_x86_64
+def test_no_room_for_threads_is_no_fault_of_the_guest():
+    program = """
+import sys, threading
+import raddle_command
+start = threading.Thread.start
+def refuse(thread):
+    if thread.name.startswith("vCPU"):
+        raise RuntimeError("can't start new thread")
+    start(thread)
+threading.Thread.start = refuse
+sys.exit(raddle_command.main())
+"""
+    done = run(program, "boot", "-kernel", GUESTS / "hello.elf", "-serial", "null")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "raddle: cannot start a thread for each vCPU: can't start new thread\n",
+    )
+
+
 # --- no memory --------------------------------------------------------------------------------------------------
 
 

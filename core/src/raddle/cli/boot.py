@@ -142,6 +142,7 @@ def _run(
             _share(machine, device)
     if monitor_device is not None:
         _dedicate(machine, monitor_device)
+    started = False
     try:
         signals.check()
         for device in (*serial, *((monitor_device,) if monitor_device else ())):
@@ -151,10 +152,11 @@ def _run(
         if monitor_device is not None:
             monitor_device.start()
         machine.start(paused=options.paused)
+        started = True
         status = _wait(machine)
-    except OutputError:  # the guest has nothing to do with it
-        raise
     except MachineError as error:
+        if not started or isinstance(error, OutputError):  # the guest has nothing to do with it
+            raise
         with contextlib.suppress(OSError, ImportError, MemoryError):  # the fault is what is to be told
             print(_fault_report(machine, error), file=sys.stderr)
         raise
