@@ -666,6 +666,29 @@ def test_a_log_that_cannot_be_written_is_named(pretend, kernel, capfd):
     assert capfd.readouterr().err == "raddle: cannot write to log file /dev/full: No space left on device\n"
 
 
+def complains(engine):
+    """Reads where the UART has no register, and powers off."""
+    with engine.big_lock:
+        engine.memory.find(0x900_0000).handler.read(0x800, 4)
+
+
+def test_guest_errors_go_into_the_log_once(pretend, kernel, tmp_path, capfd):
+    pretend(complains)
+    for _ in range(2):  # what one run has set up, the next one does not find
+        assert (
+            main(["boot", "-kernel", kernel, "-serial", "null", "-d", "guest_errors", "-D", str(tmp_path / "log")]) == 0
+        )
+        assert (tmp_path / "log").read_text().count("\n") == 1
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_guest_errors_that_cannot_be_written_are_no_traceback(pretend, kernel, capfd):
+    pretend(complains)
+    assert main(["boot", "-kernel", kernel, "-serial", "null", "-d", "guest_errors", "-D", "/dev/full"]) == 1
+    assert capfd.readouterr().err == "raddle: cannot write to log file /dev/full: No space left on device\n"
+
+
 def test_serial_into_a_file(pretend, kernel, tmp_path, capfd):
     pretend(powers_off())
     assert main(["boot", "-kernel", kernel, "-serial", f"file:{tmp_path}/out"]) == 0

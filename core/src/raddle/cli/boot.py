@@ -66,6 +66,7 @@ def main(words: Sequence[str]) -> int:
             _Signals() as signals,
             _pid_file(options.pid_file),
             _log(options.log_file) as log,
+            _guest_errors("guest_errors" in options.log, log),
             _devices(options) as (serial, monitor_device),
         ):
             machine = _build(options, serial, log)
@@ -97,12 +98,6 @@ def _build(options: BootOptions, serial: list[CharDevice], log: TextIO) -> Machi
     if "accel" in options.log:
         print(f"accel: {machine.accel.mode.value}: {'; '.join(machine.accel.reasons)}", file=log)
         print(f"accel: {getattr(machine.engine, 'code_memory', 'another engine')}", file=log)
-    if "guest_errors" in options.log:
-        import logging
-
-        devices = logging.getLogger("raddle.devices")
-        devices.addHandler(logging.StreamHandler(log))
-        devices.setLevel(logging.INFO)
     if "stats" in options.log:
         machine.profile()
     items = tuple(item for item in options.log if item not in INSIDE)
@@ -348,6 +343,29 @@ def _log(path: str | None) -> Iterator[TextIO]:
         if error.filename is not None or error.errno not in FULL:
             raise
         raise MachineError(f"cannot write to log file {path}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _guest_errors(wanted: bool, log: TextIO) -> Iterator[None]:
+    """Have devices' complaints written to the log."""
+    if not wanted:
+        yield
+        return
+    import logging  # late: few ask for it
+
+    class ToLog(logging.Handler):
+        """Lets an error out, which stops the machine: logging's own handlers show it as a traceback and go on."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            log.write(f"{self.format(record)}\n")
+
+    devices, handler = logging.getLogger("raddle.devices"), ToLog()
+    devices.addHandler(handler)
+    devices.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        devices.removeHandler(handler)
 
 
 def _opened(path: str) -> TextIO:
