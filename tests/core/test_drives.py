@@ -87,12 +87,12 @@ def banks(*words):
 
 def test_drives_are_for_the_banks_in_order():
     assert banks() == []
-    assert banks("-pflash", "a") == [FlashFile(Path("a"))]
-    assert banks("-pflash", "a", "-pflash", "b,c") == [FlashFile(Path("a")), FlashFile(Path("b,c"))]
+    assert banks("-pflash", "a") == [FlashFile("a")]
+    assert banks("-pflash", "a", "-pflash", "b,c") == [FlashFile("a"), FlashFile("b,c")]
     one = ("-drive", "if=pflash,unit=1,file=b,readonly=on")
-    assert banks(*one) == [None, FlashFile(Path("b"), readonly=True)]
-    assert banks(*one, "-pflash", "a") == [FlashFile(Path("a")), FlashFile(Path("b"), readonly=True)]
-    assert banks("-pflash", "a", "-snapshot") == [FlashFile(Path("a"), snapshot=True)]
+    assert banks(*one) == [None, FlashFile("b", readonly=True)]
+    assert banks(*one, "-pflash", "a") == [FlashFile("a"), FlashFile("b", readonly=True)]
+    assert banks("-pflash", "a", "-snapshot") == [FlashFile("a", snapshot=True)]
     with pytest.raises(UsageError, match="flash bank 1 has two files: b and c"):
         banks(*one, "-drive", "if=pflash,unit=1,file=c")
     with pytest.raises(UsageError, match="there is no flash bank 4000000000"):
@@ -100,9 +100,10 @@ def test_drives_are_for_the_banks_in_order():
 
 
 def test_files_from_python():
-    file = FlashFile(Path("c"), readonly=True)
+    file = FlashFile("c", readonly=True)
     assert flash_files(None) == ()
-    assert flash_files("a") == flash_files(Path("a")) == flash_files(["a"]) == (FlashFile(Path("a")),)
+    assert flash_files("a") == flash_files(["a"]) == (FlashFile("a"),)
+    assert flash_files(Path("a")) == (FlashFile(Path("a")),)
     assert flash_files(file) == (file,)
     assert flash_files([None, file]) == (None, file)
 

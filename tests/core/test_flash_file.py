@@ -86,7 +86,7 @@ def test_what_the_guest_programs_is_in_the_file_at_once(space: AddressSpace, mak
 
 def test_only_what_changes_takes_room_on_the_disk(space: AddressSpace, make: Make) -> None:
     path = make()
-    with closing(banks(space, None, FlashFile(path))) as flash:
+    with closing(banks(space, None, FlashFile(str(path)))) as flash:
         program(flash, 1, 32 << 20, 0)  # is zero already
         erase(flash, 1, 8 << 20)
     assert path.stat().st_blocks * 512 <= BLOCK + 64 * 1024
@@ -204,6 +204,8 @@ def test_firmware_is_put_into_the_first_bank(space: AddressSpace, make: Make) ->
     flash = banks(space, bios=make(size=100_000))
     assert flash.has_firmware
     assert space.read(0, len(CODE) + 4) == CODE + bytes(4)
+    assert space.read(100_000 - 4, 8) == bytes(4) + b"\xff" * 4
+    assert space.read(BLOCK - 4, 8) == b"\xff" * 4 + bytes(4)
     erase(flash, 0, 0)
     assert space.read(0, BLOCK + 1) == b"\xff" * BLOCK + b"\0"
     assert (make("flash", size=100_000)).read_bytes().startswith(CODE)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian's U-Boot in flash: its prompt in every mode, its environment, and a stock kernel that it starts.
+"""Debian's U-Boot in flash: its prompt in every mode, its environment, and a stock kernel that it starts; UEFI.
 
-Needs Debian's package u-boot-qemu. Tests that boot a kernel need the payload, too (see conftest.py), and the one of
-`bootm` the package u-boot-tools.
+Needs Debian's packages u-boot-qemu and qemu-efi-arm. Tests that boot a kernel need the payload, too (see conftest.py),
+and the one of `bootm` the package u-boot-tools.
 """
 
 from __future__ import annotations
@@ -44,6 +44,15 @@ def u_boot() -> Path:
     if not path.is_file():
         pytest.skip(f"needs U-Boot, which is not in {path}: Debian's package u-boot-qemu")
     return path
+
+
+@pytest.fixture
+def uefi(tmp_path: Path) -> tuple[Path, Path]:
+    """UEFI's code, and a copy of its empty store of variables."""
+    code, variables = (Path(f"/usr/share/AAVMF/AAVMF32_{name}.fd") for name in ("CODE", "VARS"))
+    if not code.is_file():
+        pytest.skip(f"needs UEFI firmware, which is not in {code}: Debian's package qemu-efi-arm")
+    return code, Path(shutil.copy(variables, tmp_path / "variables"))
 
 
 @contextmanager
@@ -156,3 +165,30 @@ def test_bootm_starts_an_image_in_memory(u_boot: Path, payload: Path, tmp_path: 
         do(machine, "setenv bootargs console=ttyAMA0 panic=-1")
         machine.console.send(f"bootm {IMAGE:x} {INITRD:x} $fdtcontroladdr\r")
         ends_well(machine)
+
+
+def test_uefi_keeps_variables_and_starts_a_kernel(uefi: tuple[Path, Path], payload: Path) -> None:
+    code, variables = uefi
+    before = variables.read_bytes()
+    options: dict[str, Any] = {"kernel": payload / "vmlinuz", "initrd": payload / "initramfs.cpio.gz"}
+    options |= {"append": "console=ttyAMA0 panic=-1", "pflash": [FlashFile(code, readonly=True), variables]}
+    with Machine("virt", cpus=2, memory="1G", reboot=False, **options) as machine:
+        machine.start()
+        ends_well(machine)
+    after = variables.read_bytes()
+    assert "BootOrder".encode("utf-16-le") in after
+    assert "BootOrder".encode("utf-16-le") not in before
+    assert len(after) == len(before)
+
+
+@pytest.mark.parametrize("size", [32, 4000, 400_000])
+def test_truncated_firmware_does_not_run_on_in_silence(u_boot: Path, tmp_path: Path, size: int) -> None:
+    firmware = tmp_path / "u-boot.bin"
+    firmware.write_bytes(u_boot.read_bytes()[:size])
+    words = ["-m", "raddle.cli.main", "boot", "-M", "virt", "-bios", str(firmware), "-nographic"]
+    child = pexpect.spawn(sys.executable, words, timeout=LIMIT, encoding="latin-1")
+    try:
+        child.expect_exact("vCPU 0 does nothing any more but take exceptions at pc")
+    finally:
+        child.kill(9)
+        child.close()

@@ -115,7 +115,7 @@ def flash_banks(options: BootOptions) -> list[FlashFile | None]:
             raise UsageError(f"flash bank {unit} has two files: {given[unit].path} and {drive.file}")
         if unit >= FLASH_UNITS:
             raise UsageError(f"there is no flash bank {unit}")
-        given[unit] = FlashFile(Path(drive.file), drive.readonly, drive.snapshot or options.snapshot)
+        given[unit] = FlashFile(drive.file, drive.readonly, drive.snapshot or options.snapshot)
     return [given.get(unit) for unit in range(max(given, default=-1) + 1)]
 
 

@@ -25,8 +25,8 @@ class FlashBanks:
         self, memory: AddressSpace, starts: Sequence[int], files: Sequence[FlashFile | None], bios: Path | None
     ) -> None:
         """Adds a bank at each of `starts`. `files` has the file of each, as far as they go; `bios` is firmware for the
-        first one, which then has no file. Banks without a file begin with zeros, and their contents end with the
-        machine. Raises UsageError for what cannot be used.
+        first one, which then has no file. Banks without a file begin with zeros but for that, and their contents end
+        with the machine. Raises UsageError for what cannot be used.
         """
         given = [*files, *[None] * (len(starts) - len(files))]
         if bios is not None and given[0] is not None:
@@ -56,7 +56,9 @@ class FlashBanks:
             if bios is not None:
                 firmware, name = read_file(bios, "firmware", CfiFlash.SIZE), f"firmware {bios}"
                 check_firmware(firmware, name)
-                memory.write(starts[0], firmware)
+                # As if it had been programmed: the blocks that it takes are erased first. A CPU that runs off the end
+                # of a truncated image meets no zeros there, which it would run through without a word.
+                memory.write(starts[0], firmware + b"\xff" * (-len(firmware) % CfiFlash.BLOCK))
             elif self._images and given[0] is not None:
                 assert banks[0].region.memory is not None
                 check_firmware(banks[0].region.memory.bytes, self._images[0].name)

@@ -35,7 +35,7 @@ class FlashFile:
     `snapshot`, when they are forgotten at the end.
     """
 
-    path: Path
+    path: str | Path
     readonly: bool = False
     snapshot: bool = False
 
@@ -48,7 +48,7 @@ def flash_files(given: Given | Sequence[Given | None] | None) -> tuple[FlashFile
     if given is None:
         return ()
     several = [given] if isinstance(given, Given) else given
-    return tuple(FlashFile(Path(one)) if isinstance(one, str | Path) else one for one in several)
+    return tuple(FlashFile(one) if isinstance(one, str | Path) else one for one in several)
 
 
 class FlashImage:
@@ -62,12 +62,13 @@ class FlashImage:
         self._unsynced = False
         self._size = size
         try:
-            kind = stat.S_IFMT(file.path.stat().st_mode)
+            path = Path(file.path)
+            kind = stat.S_IFMT(path.stat().st_mode)
             if kind != stat.S_IFREG:
                 raise UsageError(f"cannot use {self.name}: it is {FILE_KINDS[kind]}, not a file")
             # Should it have become a FIFO by now: to open it waits for nobody.
             flags = (os.O_RDWR if self.writes else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC
-            self._descriptor = os.open(file.path, flags)
+            self._descriptor = os.open(path, flags)
         except (OSError, ValueError) as error:
             hint = ""
             if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and self.writes:
