@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from raddle.devices.cfi_flash import CfiFlash
 from raddle.devices.flash_banks import FlashBanks
 from raddle.errors import OutputError, UsageError
 from raddle.machine import flash_file
+from raddle.machine.board import BoardOptions
 from raddle.machine.firmware import check_firmware
 from raddle.machine.flash_file import FlashFile, FlashImage
 from raddle.memory import AddressSpace
@@ -202,7 +204,6 @@ def test_a_file_system_without_locks_is_used_without(make: Make, monkeypatch: py
 
 def test_firmware_is_put_into_the_first_bank(space: AddressSpace, make: Make) -> None:
     flash = banks(space, bios=make(size=100_000))
-    assert flash.has_firmware
     assert space.read(0, len(CODE) + 4) == CODE + bytes(4)
     assert space.read(100_000 - 4, 8) == bytes(4) + b"\xff" * 4
     assert space.read(BLOCK - 4, 8) == b"\xff" * 4 + bytes(4)
@@ -211,9 +212,22 @@ def test_firmware_is_put_into_the_first_bank(space: AddressSpace, make: Make) ->
     assert (make("flash", size=100_000)).read_bytes().startswith(CODE)
 
 
-def test_no_firmware_where_nobody_has_given_any(space: AddressSpace, make: Make) -> None:
-    with closing(banks(space, None, FlashFile(make(data=b"")))) as flash:
-        assert not flash.has_firmware
+def test_the_second_bank_needs_no_firmware(space: AddressSpace, make: Make) -> None:
+    banks(space, None, FlashFile(make(data=b""))).close()
+
+
+@pytest.mark.parametrize(
+    ("given", "has"),
+    [
+        ({}, [False, False]),
+        ({"bios": Path("x")}, [True, False]),
+        ({"flash": (FlashFile("x"),)}, [True, False]),
+        ({"flash": (None, FlashFile("x"))}, [False, True]),
+    ],
+)
+def test_which_banks_have_an_image(given: dict[str, Any], has: list[bool]) -> None:
+    options = BoardOptions(1, "cpu", 1 << 20, 40, **given)
+    assert [options.has_image(bank) for bank in range(2)] == has
 
 
 def test_one_image_for_a_bank(space: AddressSpace, make: Make) -> None:

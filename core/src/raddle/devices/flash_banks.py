@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A board's flash banks, with the files that they begin with. The CPU starts in the first one, if it has firmware."""
+"""A board's flash banks, with the files that they begin with."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class FlashBanks:
         self, memory: AddressSpace, starts: Sequence[int], files: Sequence[FlashFile | None], bios: Path | None
     ) -> None:
         """Adds a bank at each of `starts`. `files` has the file of each, as far as they go; `bios` is firmware for the
-        first one, which then has no file. Banks without a file begin with zeros but for that, and their contents end
-        with the machine. Raises UsageError for what cannot be used.
+        first one, which then has no file. The CPU starts in the first bank if there is either. Banks without a file
+        begin with zeros, and their contents end with the machine. Raises UsageError for what cannot be used.
         """
         given = [*files, *[None] * (len(starts) - len(files))]
         if bios is not None and given[0] is not None:
@@ -51,8 +51,6 @@ class FlashBanks:
                     image.load(bank.region.memory.bytes)
                 banks.append(bank)
             self.banks: Final = tuple(banks)
-            self.has_firmware: Final = bios is not None or given[0] is not None
-            """Whether the CPU is to start in the first bank."""
             if bios is not None:
                 firmware, name = read_file(bios, "firmware", CfiFlash.SIZE), f"firmware {bios}"
                 check_firmware(firmware, name)

@@ -40,6 +40,10 @@ class BoardOptions:
     """The time of day at power-on, in seconds since 1970; None for the host's. A run that must repeat itself is given
     one."""
 
+    def has_image(self, bank: int) -> bool:
+        """Whether there is something for a flash bank. The first one's is firmware; a kernel is its affair then."""
+        return (bank == 0 and self.bios is not None) or (bank < len(self.flash) and self.flash[bank] is not None)
+
 
 class BoardCpu(Protocol):
     """A vCPU, as far as a board needs it. All of it may be called from any thread, the vCPU's own included."""

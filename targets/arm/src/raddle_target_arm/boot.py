@@ -87,23 +87,23 @@ def plan(options: BoardOptions, ram: Area, make_tree: MakeTree, flash: Sequence[
     return Boot(layout.segments, stub_at)
 
 
-def plan_firmware(options: BoardOptions, ram: Area, make_tree: MakeTree, entry: int) -> Boot:
+def plan_firmware(options: BoardOptions, ram: Area, make_tree: MakeTree, flash: Sequence[Area], entry: int) -> Boot:
     """Firmware is entered in its flash with the CPU as reset leaves it, and looks for the device tree at RAM's start.
     The kernel is its affair: see `for_firmware`.
     """
-    layout = Layout(ram)
+    layout = Layout(ram, flash)
     tree = with_room(_tree(options, ram, make_tree, None), FIRMWARE_TREE_ROOM)
     layout.add("the device tree", ram.start, tree)
     add_loads(options.loads, layout, options.elf_machine)
     return Boot(layout.segments, entry)
 
 
-def for_firmware(options: BoardOptions, ram_size: int, has_firmware: bool) -> dict[Item, bytes]:
+def for_firmware(options: BoardOptions, ram_size: int) -> dict[Item, bytes]:
     """What the firmware configuration device tells: how many CPUs there are, and, if there is firmware to ask for them,
     kernel, initrd and command line, as they are in their files.
     """
     items = {Item.CPUS: struct.pack("<H", options.cpus)}
-    if not has_firmware or options.kernel is None:
+    if not options.has_image(0) or options.kernel is None:
         return items
     parts = [(Item.KERNEL_SIZE, Item.KERNEL_DATA, read_file(options.kernel, "kernel", ram_size, MORE_MEMORY))]
     if options.initrd is not None:

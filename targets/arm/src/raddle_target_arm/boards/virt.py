@@ -94,17 +94,13 @@ class Virt(Board):
         self.virtio = VirtioSlots()
         self._powered = [False] * options.cpus
         ram = Area("RAM", RAM, size)
-        self.flash = FlashBanks(self.memory, [area.start for area in FLASH], options.flash, options.bios)
-        try:
-            self._boot = (
-                plan_firmware(options, ram, self.tree, FLASH[0].start)
-                if self.flash.has_firmware
-                else plan(options, ram, self.tree, FLASH)
-            )
-            self.fw_cfg = FwCfg(self.memory, for_firmware(options, size, self.flash.has_firmware))
-        except BaseException:
-            self.flash.close()
-            raise
+        blank = [area for number, area in enumerate(FLASH) if not options.has_image(number)]
+        self._boot = (
+            plan_firmware(options, ram, self.tree, blank, FLASH[0].start)
+            if options.has_image(0)
+            else plan(options, ram, self.tree, blank)
+        )
+        self.fw_cfg = FwCfg(self.memory, for_firmware(options, size))
         self._add_gic()
         for number, (uart, start) in enumerate(zip(self.uarts, UARTS, strict=False)):
             self.memory.add_io(f"pl011.{number}" if number else "pl011", start, uart.SIZE, uart, uart.routine)
@@ -112,6 +108,8 @@ class Virt(Board):
         self.memory.add_io("fw_cfg", FW_CFG, self.fw_cfg.SIZE, self.fw_cfg)
         self.memory.add_io("virtio-mmio", VIRTIO, self.virtio.SIZE, self.virtio, self.virtio.routine)
         self.memory.add_ram("RAM", RAM, size)
+        # Last, because it opens files, which whoever has a board closes.
+        self.flash = FlashBanks(self.memory, [area.start for area in FLASH], options.flash, options.bios)
 
     def _add_gic(self) -> None:
         """The controller's two regions, and what native code does with it and with the timers' lines."""
