@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any, Final
 
-__all__ = ["COMMANDS", "load"]
+__all__ = ["COMMANDS", "load", "program"]
 
 COMMANDS: Final = {
     "boot": "boot a machine: system mode, with QEMU-style options",
@@ -15,6 +16,11 @@ COMMANDS: Final = {
     "fetch-demo-kernel": "fetch a stock Debian kernel and make an initial RAM disk, to boot",
     "new-target": "write a guest package that passes the target contract, to start from",
 }
+
+
+def program() -> str:
+    """The words that the command was started by, for a user to start it again."""
+    return "python -m raddle" if sys.argv[0].endswith("__main__.py") else "raddle"
 
 
 def load(command: str) -> Any:

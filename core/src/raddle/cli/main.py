@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from raddle.cli.commands import COMMANDS, load
+from raddle.cli.commands import COMMANDS, load, program
 from raddle.errors import RaddleError, UsageError, unknown
 from raddle.notices import notice
 
@@ -113,7 +113,7 @@ def _dispatch(arguments: list[str]) -> int:
     if command and not command.startswith("-") and command not in COMMANDS:
         raise unknown("command", command, COMMANDS)
     if command.startswith("-") and command not in OWN_OPTIONS:
-        raise UsageError(f"option {command!r} is not supported before a command (see raddle --help)")
+        raise UsageError(f"option {command!r} is not supported before a command (see {program()} --help)")
     module = load(command) if command in COMMANDS else None
     if module is not None and hasattr(module, "main"):
         status: int = module.main(arguments[1:])

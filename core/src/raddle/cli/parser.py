@@ -8,7 +8,7 @@ import difflib
 from typing import Any, NoReturn
 
 from raddle import __version__
-from raddle.cli.commands import COMMANDS, load
+from raddle.cli.commands import COMMANDS, load, program
 from raddle.errors import UsageError
 
 __all__ = ["Parser", "build_parser"]
@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 def build_parser(command: str) -> Parser:
     """The parser of `command`; without one, of all sub-commands, which it knows by name and help alone."""
     parser = Parser(
-        prog="raddle",
+        prog=program(),
         description="Dynamic binary translator and machine emulator: one host thread per guest CPU.",
         allow_abbrev=False,
     )
