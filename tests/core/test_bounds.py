@@ -18,9 +18,11 @@ pytest.importorskip("raddle_target_arm")
 
 from raddle import Machine
 from raddle.debug import log
+from raddle.debug.probes import ExceptionTaken
 from raddle.machine import chardev
 from raddle.machine.chardev import KEPT, MemoryConsole
-from raddle.machine.streams import OUTPUT_LIMIT, parse_chardev
+from raddle.machine.peers import OUTPUT_LIMIT
+from raddle.machine.streams import parse_chardev
 from raddle_target_arm import psci
 
 GUESTS = Path(__file__).resolve().parents[1] / "guests/arm/prebuilt"
@@ -83,6 +85,17 @@ def test_a_log_of_ever_new_instructions(monkeypatch: pytest.MonkeyPatch) -> None
     assert max(sizes) <= 20
     assert sum(later < earlier for earlier, later in itertools.pairwise(sizes)) > 3, "it was full several times"
     assert stream.getvalue().count("op: ") > 100
+
+
+def test_a_log_of_undefined_instructions_at_ever_new_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "PLACES", 20)
+    stream = io.StringIO()
+    with Machine(kernel=GUESTS / "hello.elf") as machine:
+        one: Any = log.Log(machine.engine, ["unimp"], stream)
+        for pc in range(0, 400, 4):
+            one._unimplemented(machine.cpus[0], ExceptionTaken("undefined", pc, 4))
+    assert len(one._places) == 20
+    assert stream.getvalue().count("\n") == 20
 
 
 # --- what waits for a vCPU
