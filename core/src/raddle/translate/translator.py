@@ -28,6 +28,8 @@ from raddle.translate.tables import Mode, Scope, Tables
 
 _EPILOGUE: Final = 1 << 63
 """In the key of an epilogue; as in internal.h."""
+_TOLD_EVERY: Final = 16
+"""Times that something is supplied between two that the runtime is told how much is kept here."""
 _NO_LIMIT: Final = (1 << 64) - 1
 
 
@@ -72,6 +74,8 @@ class Translator:
         """Blocks whose translation needed Python. This and the times below may lose a little between threads."""
         self.compiled = 0
         """Instructions that were compiled; the other templates have been made of these."""
+        self._supplied = 0
+        """Times that something was supplied. Under the lock."""
         self.template_ns = 0
         self.total_ns = 0
 
@@ -159,8 +163,10 @@ class Translator:
             # It may have been emptied since the vCPU looked, and what was wanted is in terms of the old one.
             if want.generation == lib.raddle_memo_generation(self.joiner.memo):
                 self._supply_kind(want.kind, want)
-                footprint = self._tables.footprint + self.joiner.footprint + self.backend.footprint
-                lib.raddle_memo_outside(self.joiner.memo, footprint)
+                self._supplied += 1
+                if self._supplied % _TOLD_EVERY == 0:
+                    footprint = self._tables.footprint + self.joiner.footprint + self.backend.footprint
+                    lib.raddle_memo_outside(self.joiner.memo, footprint)
 
     def _make_room(self, generation: int) -> None:
         """Forget everything, unless another thread has done so since `generation` was read. The vCPUs are out of the
