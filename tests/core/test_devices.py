@@ -17,7 +17,7 @@ from raddle.ir.builder import Builder
 from raddle.ir.interpreter import CpuState, interpret
 from raddle.ir.verifier import verify
 from raddle.machine.chardev import MemoryConsole
-from raddle.machine.clock import MachineClock
+from raddle.machine.clock import END_OF_TIME, MachineClock
 from raddle.machine.lines import Line
 
 ALL = 0xFFFF_FFFF
@@ -242,6 +242,19 @@ def test_pl011_holds_nothing_for_long(uart):
     uart.clock.move(HOLD_NS / 1e9)
     with pytest.raises(AssertionError):  # then the next byte goes out at once
         hold(uart, b"e")
+
+
+def test_pl011_holds_nothing_and_loses_no_interrupt_at_the_end_of_time(uart):
+    uart.clock.now = END_OF_TIME
+    uart.write(DR, 4, ord("a"))
+    assert uart.console.read() == "a"
+    with pytest.raises(AssertionError):
+        hold(uart, b"b")
+    uart.console.send("x")
+    uart.write(ICR, 4, RECEIVE | TIMEOUT)
+    assert not uart.read(RIS, 4) & (RECEIVE | TIMEOUT)
+    uart.clock.move(0)
+    assert uart.read(RIS, 4) & RECEIVE
 
 
 @pytest.mark.parametrize("bring_out", ["settle", "reset"])

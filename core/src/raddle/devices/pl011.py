@@ -207,7 +207,8 @@ class PL011(Device):
     def write_ICR(self, _: int, value: int, mask: int) -> None:
         self._clear(value)
         if value & self._conditions():
-            self._again_timer.set(self._clock.clock_ns() + RECEIVE_TIMEOUT_NS)
+            # Where time has come to its end, it stands, and the interrupt comes again at once.
+            self._again_timer.set(min(self._clock.clock_ns() + RECEIVE_TIMEOUT_NS, END_OF_TIME))
 
     # --- sending
 
