@@ -114,7 +114,11 @@ def test_matrix_decides_as_boot_would(raddle: Raddle) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["inof"], "raddle: unknown command 'inof'; did you mean info? (known: boot, info, demo, new-target)"),
+        (
+            ["inof"],
+            "raddle: unknown command 'inof'; did you mean info? (known: boot, info, demo, fetch-demo-kernel, "
+            "new-target)",
+        ),
         (
             ["info", "--matix"],
             "raddle: option '--matix' is not supported; the nearest that is: --matrix (see raddle info",

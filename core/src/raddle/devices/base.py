@@ -26,7 +26,7 @@ from raddle.ir.types import Condition, Type
 from raddle.memory import HostMemory
 from raddle.runtime.layout import COMMON
 
-__all__ = ["WRITE", "Device", "Register"]
+__all__ = ["WRITE", "Device", "Register", "guest_error"]
 
 WORD: Final = 4
 MASK: Final = 0xFFFF_FFFF
@@ -173,10 +173,18 @@ class Device:
         """Log a guest's error, once for each register."""
         if (what, offset) not in self._noted:
             self._noted.add((what, offset))
-            # Who listens has imported it. An import could fail here: for want of memory, or of a descriptor.
-            logging = sys.modules.get("logging")
-            if logging is not None:
-                logging.getLogger("raddle.devices").info("%s: guest %s %#x", self.NAME, what, offset)
+            guest_error("%s: guest %s %#x", self.NAME, what, offset)
+
+
+def guest_error(message: str, *values: object) -> None:
+    """Log what a guest does to a device and should not (`-d guest_errors`). Whoever calls keeps it within bounds.
+
+    Who listens has imported `logging`. To import it here takes time at every start, or could fail while the guest runs:
+    for want of memory, or of a descriptor.
+    """
+    logging = sys.modules.get("logging")
+    if logging is not None:
+        logging.getLogger("raddle.devices").info(message, *values)
 
 
 def _resolve(cls: type[Device]) -> _Map:

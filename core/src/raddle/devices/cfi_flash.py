@@ -11,11 +11,11 @@ than the bank, too, which reaches both chips: guests that probe 16 bits at a tim
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import ClassVar, Final
 
+from raddle.devices.base import guest_error
 from raddle.memory import AddressSpace
 
 __all__ = ["CfiFlash"]
@@ -195,7 +195,7 @@ class CfiFlash:
             self._status = READY
         elif command not in MODES and command not in self._noted:
             self._noted.add(command)
-            logging.getLogger("raddle.devices").info("%s: guest gives unknown command %#x", self.region.name, command)
+            guest_error("%s: guest gives unknown command %#x", self.region.name, command)
         self._show(MODES.get(command, _Mode.ARRAY))
 
     def _finish(self, failed: int) -> None:
