@@ -74,7 +74,7 @@ LAYERS = (
             f"tests/core/test_{name}.py"
             for name in ("cfi_flash", "chardev", "devices", "devicetree", "files", "layout", "loaders", "memory")
         )
-        + tuple(f"tests/core/test_{name}.py" for name in ("pl011_receive", "virtio_mmio"))
+        + tuple(f"tests/core/test_{name}.py" for name in ("pl011_receive", "time_of_day", "virtio_mmio"))
         + tuple(f"tests/targets/*/test_{name}*.py" for name in ("gic", "uart", "virt")),
     ),
     Layer(

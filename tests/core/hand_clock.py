@@ -18,7 +18,7 @@ class HandClock:
         return timer
 
     def move(self, seconds):
-        self.now += seconds * 1_000_000_000
+        self.now += round(seconds * 1_000_000_000)
         for timer in self.timers:
             if timer.deadline is not None and timer.deadline <= self.now:
                 timer.deadline = None

@@ -19,6 +19,7 @@ from raddle.ir.verifier import verify
 from raddle.machine.chardev import MemoryConsole
 from raddle.machine.clock import END_OF_TIME, MachineClock
 from raddle.machine.lines import Line
+from raddle.machine.time_of_day import RtcClock, RtcOptions, TimeOfDay
 
 ALL = 0xFFFF_FFFF
 
@@ -365,7 +366,7 @@ def test_pl011_keeps_baud_rate_registers(uart):
 @pytest.fixture
 def rtc():
     late, clock = MachineClock(), HandClock()
-    device = PL031(late, Line(), start_seconds=1000)
+    device = PL031(late, Line(), TimeOfDay(RtcOptions(1000, RtcClock.VM), late))
     late.connect(clock)
     device.clock = clock
     return device

@@ -91,6 +91,7 @@ def _build(options: BootOptions, serial: list[CharDevice], log: TextIO) -> Machi
         serial=serial,
         accelerator=options.accelerator,
         icount=options.icount,
+        rtc=options.rtc,
         reboot=options.reboot,
     )
     for warning in (*machine.accel.warnings, *getattr(machine.engine, "warnings", ())):

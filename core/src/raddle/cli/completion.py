@@ -40,6 +40,7 @@ COMPLETERS: Final[dict[str, Completer]] = {
         _fixed("tcg", "kvm:tcg"),
         ("thread=multi", "thread=single", "order=native", "order=fenced", "tb-size=", "memo-size="),
     ),
+    "rtc": _values(_fixed("base=utc", "base=localtime"), ("clock=host", "clock=rt", "clock=vm")),
     "icount": _values(_fixed("shift=auto", *(f"shift={shift}" for shift in range(11))), ("sleep=on", "sleep=off")),
     "d": _values(_fixed(*LOG_ITEMS, "help"), tuple(LOG_ITEMS)),
     "serial": _values(DEVICES, SOCKET_SETTINGS),

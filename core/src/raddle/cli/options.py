@@ -104,6 +104,13 @@ OPTIONS: Final = (
         "count instructions: deterministic, one thread",
         values.store("icount"),
     ),
+    Option(
+        ("rtc",),
+        "[base=utc|localtime|DATETIME][,clock=host|rt|vm]",
+        "time of day: where it starts (utc, or with -icount the year 2000), and what it follows: the host's (the "
+        "default), real time, or the machine's clock, which pauses stop (the default, and the only one, with -icount)",
+        values.store("rtc"),
+    ),
     Option(("no-reboot",), "", "exit instead of rebooting", values.flag("reboot", False)),
     Option(("S",), "", "do not start before the monitor's `cont`", values.flag("paused", True)),
     Option(("d",), "ITEM,...", "log these items; `-d help` lists them", values.log_items),

@@ -78,7 +78,6 @@ UNSUPPORTED: Final = {
     "preconfig": Unsupported("there is nothing to configure later", "-S", False),
     "semihosting": Unsupported("there is no semihosting", value=False),
     "semihosting-config": Unsupported("there is no semihosting"),
-    "rtc": Unsupported("the clock begins with the host's time of day"),
     "boot": Unsupported("there are no disks to choose from"),
     "option-rom": Unsupported("there is no bus for it", "-bios"),
     "fw_cfg": Unsupported("the firmware configuration has what -kernel, -initrd and -append say"),

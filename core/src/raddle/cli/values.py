@@ -66,6 +66,7 @@ class BootOptions:
     machine_accel: str = field(default="", compare=False)
     """`accel=` of -M."""
     icount: str | None = None
+    rtc: str | None = None
     reboot: bool = True
     paused: bool = False
     pid_file: str | None = None

@@ -3,21 +3,20 @@
 
 from __future__ import annotations
 
-import time
 from typing import ClassVar, Final
 
 from raddle.devices.base import MASK, Device, Register
 from raddle.machine.clock import Clock
 from raddle.machine.lines import Line
+from raddle.machine.time_of_day import SECOND_NS, RtcOptions, TimeOfDay
 
 __all__ = ["PL031"]
 
-SECOND: Final = 1_000_000_000
 PERIPHERAL_ID: Final = (0x31, 0x10, 0x14, 0x00, 0x0D, 0xF0, 0x05, 0xB1)
 
 
 class PL031(Device):
-    """Starts at the host's time of day, or where it is told to, and goes on with the machine's clock."""
+    """Shows a time of day, and lets the guest set it: the guest's time is so many whole seconds ahead of it."""
 
     NAME = "pl031"
     REGISTERS: ClassVar = (
@@ -32,28 +31,33 @@ class PL031(Device):
         *(Register(0xFE0 + 4 * n, f"ID{n}", reset=value) for n, value in enumerate(PERIPHERAL_ID)),
     )
 
-    def __init__(self, clock: Clock, line: Line, start_seconds: int | None = None) -> None:
+    def __init__(self, clock: Clock, line: Line, time_of_day: TimeOfDay | None = None) -> None:
+        """`clock` is the machine's. The default for the time of day is the host's."""
         super().__init__()
         self._clock = clock
         self._line = line
-        self._start = int(time.time()) if start_seconds is None else start_seconds
-        self._alarm = clock.timer(self._ring)
+        self._time = TimeOfDay(RtcOptions(), clock) if time_of_day is None else time_of_day
+        self._alarm = clock.timer(self._look)
+        self._rings_at = 0
+        """The time of day, in nanoseconds, that an armed alarm waits for."""
         self._offset = 0  # what the guest has added by setting the time
 
     def reset(self) -> None:
         super().reset()
+        self._time.begin()
         self._alarm.cancel()
         self._update()
 
-    def _now(self) -> int:
-        return self._start + self._offset + self._clock.clock_ns() // SECOND & MASK
+    def _shown(self, now: int) -> int:
+        """What DR shows at a time of day."""
+        return now // SECOND_NS + self._offset & MASK
 
     def read_DR(self, _: int) -> int:
-        return self._now()
+        return self._shown(self._time.now_ns())
 
     def write_LR(self, _: int, value: int, mask: int) -> None:
         self.store("LR", self.value("LR") & ~mask | value)
-        self._offset += self.value("LR") - self._now()
+        self._offset += self.value("LR") - self._shown(self._time.now_ns())
         self._arm()
 
     def write_MR(self, _: int, value: int, mask: int) -> None:
@@ -75,13 +79,28 @@ class PL031(Device):
         self._update()
 
     def _arm(self) -> None:
-        wait = self.value("MR") - self._now() & MASK
+        now = self._time.now_ns()
+        wait = self.value("MR") - self._shown(now) & MASK
         if wait == 0:
             self._alarm.cancel()
             self._ring()
         else:
-            whole = self._clock.clock_ns() // SECOND * SECOND
-            self._alarm.set(whole + wait * SECOND)
+            self._rings_at = (now // SECOND_NS + wait) * SECOND_NS
+            self._watch(now)
+
+    def _watch(self, now: int) -> None:
+        """Wait for the alarm's time; `now` is the time of day."""
+        wait = self._rings_at - now
+        if not self._time.is_the_machines:  # it goes on while the machine is paused, and the host's may be set
+            wait = min(wait, SECOND_NS)
+        self._alarm.set(self._clock.clock_ns() + wait)
+
+    def _look(self) -> None:
+        now = self._time.now_ns()
+        if now >= self._rings_at:
+            self._ring()
+        else:
+            self._watch(now)
 
     def _ring(self) -> None:
         self.store("RIS", 1)

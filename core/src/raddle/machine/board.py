@@ -6,7 +6,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -14,6 +14,7 @@ from raddle.machine.chardev import CharDevice
 from raddle.machine.clock import MachineClock
 from raddle.machine.flash_file import FlashFile
 from raddle.machine.load import Load
+from raddle.machine.time_of_day import RtcOptions
 from raddle.memory import AddressSpace
 
 __all__ = ["Board", "BoardCpu", "BoardOptions", "Power"]
@@ -36,9 +37,8 @@ class BoardOptions:
     """For each of the board's flash banks; at most `Board.FLASH_BANKS`."""
     loads: tuple[Load, ...] = ()
     """What else a reset puts into memory."""
-    start_seconds: int | None = None
-    """The time of day at power-on, in seconds since 1970; None for the host's. A run that must repeat itself is given
-    one."""
+    rtc: RtcOptions = field(default_factory=RtcOptions)
+    """Where the time of day starts and what it follows. A run that must repeat itself is given both."""
 
     def has_image(self, bank: int) -> bool:
         """Whether there is something for a flash bank. The first one's is firmware; a kernel is its affair then."""

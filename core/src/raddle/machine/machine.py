@@ -22,6 +22,7 @@ from raddle.machine.flash_file import FlashFile, flash_files
 from raddle.machine.load import Load, loads
 from raddle.machine.sizes import parse_size
 from raddle.machine.streams import parse_chardev
+from raddle.machine.time_of_day import parse_rtc
 from raddle.memory import AddressSpace
 from raddle.plugins import Registry, registry
 
@@ -122,9 +123,6 @@ def default_engine(
 AUTO_ICOUNT_SHIFT: Final = 3
 """`-icount shift=auto`: 8 ns an instruction. A speed that followed the host's would not be deterministic."""
 
-COUNTED_START: Final = 946_684_800
-"""`-icount`: the time of day at power-on, the start of the year 2000; the host's would be different in every run."""
-
 
 class Machine:
     """A guest machine. Made ready by the constructor, which loads its images and raises UsageError for what is wrong
@@ -154,6 +152,7 @@ class Machine:
         serial: str | CharDevice | Sequence[str | CharDevice] | None = None,
         accelerator: str = "tcg",
         icount: str | None = None,
+        rtc: str | None = None,
         reboot: bool = True,
         target: str = "",
         engine: EngineFactory = default_engine,
@@ -162,10 +161,10 @@ class Machine:
         """`board` is a board's name, or TARGET/NAME where several guests have one of that name; without TARGET it is
         the one of the guest that an ELF `kernel` is for. Sizes and settings are spelled as on the command line:
         `memory` is bytes or a text like "512M", `serial` one character device for each serial port ("stdio",
-        "file:PATH" ...; None is a MemoryConsole), `accelerator` and `icount` the values of `--accel` and `-icount`.
-        `pflash` has a file for each flash bank, a FlashFile for one that is not to be written back, None for none; a
-        single file is the first bank's. `load` puts files or bytes at physical addresses:
-        `[("script.img", 0x4020_0000)]`. Without `reboot` a reset ends the machine.
+        "file:PATH" ...; None is a MemoryConsole), `accelerator`, `icount` and `rtc` the values of `--accel`, `-icount`
+        and `-rtc`. `pflash` has a file for each flash bank, a FlashFile for one that is not to be written back, None
+        for none; a single file is the first bank's. `load` puts files or bytes at physical addresses: `[("script.img",
+        0x4020_0000)]`. Without `reboot` a reset ends the machine.
         """
         found = plugins if plugins is not None else registry()
         settings = accel.parse_accel(accelerator)
@@ -198,7 +197,7 @@ class Machine:
             bios=_path(bios),
             flash=flash_files(pflash),
             loads=loads(load),
-            start_seconds=COUNTED_START if counting is not None else None,
+            rtc=parse_rtc(rtc, counting is not None),
         )
         if len(options.flash) > board_class.FLASH_BANKS:
             raise UsageError(f"machine {board} has {board_class.FLASH_BANKS} flash banks, not {len(options.flash)}")

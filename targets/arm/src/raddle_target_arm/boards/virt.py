@@ -25,6 +25,7 @@ from raddle.machine.devicetree import Tree, cells, make_tree
 from raddle.machine.layout import Area
 from raddle.machine.lines import Line
 from raddle.machine.sizes import size_text
+from raddle.machine.time_of_day import TimeOfDay
 from raddle.memory import PAGE_SIZE
 from raddle_target_arm.attach import attach
 from raddle_target_arm.boot import for_firmware, plan, plan_firmware
@@ -90,7 +91,7 @@ class Virt(Board):
             PL011(console, self.gic.spi(spi), clock) for console, spi in zip(consoles, UART_SPIS, strict=False)
         ]
         self.uart = self.uarts[0]
-        self.rtc = PL031(clock, self.gic.spi(RTC_SPI), options.start_seconds)
+        self.rtc = PL031(clock, self.gic.spi(RTC_SPI), TimeOfDay(options.rtc, clock))
         self.virtio = VirtioSlots()
         self._powered = [False] * options.cpus
         ram = Area("RAM", RAM, size)
