@@ -4,11 +4,16 @@
 import time
 
 import pytest
+from raddle.runtime._native import ffi
 from tests.core.hand_clock import HandClock
 
 from raddle.cli.main import main
 from raddle.devices.pl031 import PL031
 from raddle.errors import UsageError
+from raddle.ir.builder import Builder
+from raddle.ir.interpreter import CpuState, interpret
+from raddle.ir.verifier import verify
+from raddle.machine.clock import END_OF_TIME
 from raddle.machine.lines import Line
 from raddle.machine.machine import Machine
 from raddle.machine.time_of_day import RtcClock, RtcOptions, TimeOfDay, parse_rtc
@@ -242,6 +247,38 @@ def test_an_alarm_in_the_past_waits_for_the_counter_to_come_round(host):
     host.move(1000)
     rtc.clock.move(1000)
     assert not rtc.line.level
+
+
+@pytest.mark.parametrize("base", [START, YEAR_2000, (1 << 32) - 2, "utc"])
+def test_native_code_reads_what_python_does(host, base):
+    clock, now = HandClock(), [0]
+    device = PL031(clock, Line(), TimeOfDay(RtcOptions(base, VM), clock))
+    b = Builder()
+    device.routine(b)
+    verify(b, routine=True)
+    device.reset()
+    callees = {
+        "clock_ns": lambda cpu: now[0],
+        "host_load32": lambda cpu, address: ffi.cast("uint32_t *", address)[0],
+        "io_python": lambda cpu, offset, how, value, number: 0xBAD,
+    }
+
+    def read(size=4):
+        cpu = CpuState(bytearray(), {"arg0": DR, "arg1": size, "arg2": 0, "arg3": 7})
+        return interpret(b, cpu, None, callees=callees).value
+
+    for value in (None, 12345, 0xFFFF_FFFF):
+        if value is not None:
+            device.write(LR, 4, value)
+        for moment in (0, 99_999_999, 100_000_000, SECOND - 1, SECOND, 10 * SECOND + 1, 1 << 63, END_OF_TIME):
+            clock.now = now[0] = moment
+            assert read() == device.read(DR, 4)
+    assert read(size=1) == 0xBAD
+
+
+@pytest.mark.parametrize("clock", [HOST, RT])
+def test_the_hosts_clocks_are_pythons(clock):
+    assert not Rtc(clock).device.is_native
 
 
 # --- a machine --------------------------------------------------------------------------------------------------

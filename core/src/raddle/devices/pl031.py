@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-from raddle.devices.base import MASK, Device, Register
+from raddle.devices.base import MASK, WORD, Device, Register
+from raddle.ir.builder import Builder, Value, native
+from raddle.ir.types import Condition, Type
 from raddle.machine.clock import Clock
 from raddle.machine.lines import Line
 from raddle.machine.time_of_day import SECOND_NS, RtcOptions, TimeOfDay
+from raddle.memory import HostMemory
 
 __all__ = ["PL031"]
 
@@ -41,10 +44,13 @@ class PL031(Device):
         self._rings_at = 0
         """The time of day, in nanoseconds, that an armed alarm waits for."""
         self._offset = 0  # what the guest has added by setting the time
+        self._shift = HostMemory(2 * WORD, self.NAME)
+        """For native code: by how many seconds DR is ahead of the machine's clock, and the nanosecond of each of its
+        seconds from which on it is one more. Written under the big lock."""
 
     def reset(self) -> None:
         super().reset()
-        self._time.begin()
+        self._show_shift()
         self._alarm.cancel()
         self._update()
 
@@ -52,12 +58,38 @@ class PL031(Device):
         """What DR shows at a time of day."""
         return now // SECOND_NS + self._offset & MASK
 
+    @property
+    def is_native(self) -> bool:
+        """Whether DR can be read without Python: the host's time of day cannot."""
+        return self._time.is_the_machines
+
+    def _show_shift(self) -> None:
+        seconds, rest = divmod(self._time.ahead_ns, SECOND_NS)
+        self._shift.words[0] = seconds + self._offset & MASK
+        self._shift.words[1] = SECOND_NS - rest
+
+    def serve(self, b: Builder, offset: Value, how: Value, value: Value) -> None:
+        """Read DR, for which a guest may wait in a loop; no sum overflows at the end of time."""
+        if not self.is_native:
+            return
+        with b.if_(b.and_(b.eq(offset, 0), b.eq(how, WORD))):
+            now = b.call(native("clock_ns"), type=Type.I64)
+            ahead, carries_at = (
+                b.call(native("host_load32"), b.const(self._shift.address + WORD * n, Type.I64), type=Type.I64)
+                for n in range(2)
+            )
+            seconds = b.udiv(now, SECOND_NS)
+            rest = b.sub(now, b.mul(seconds, SECOND_NS))
+            carry = b.zext(b.icmp(Condition.UGE, rest, carries_at), Type.I64)
+            b.ret(b.and_(b.add(b.add(seconds, ahead), carry), MASK))
+
     def read_DR(self, _: int) -> int:
         return self._shown(self._time.now_ns())
 
     def write_LR(self, _: int, value: int, mask: int) -> None:
         self.store("LR", self.value("LR") & ~mask | value)
         self._offset += self.value("LR") - self._shown(self._time.now_ns())
+        self._show_shift()
         self._arm()
 
     def write_MR(self, _: int, value: int, mask: int) -> None:

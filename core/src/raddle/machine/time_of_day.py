@@ -108,7 +108,7 @@ class TimeOfDay:
         self.is_the_machines: Final = options.clock is RtcClock.VM
         """Whether it goes on just as the machine's clock does."""
         self._shift: int | None = None
-        """By how much it is ahead of its source."""
+        """Written once, by `begin`."""
 
     def begin(self) -> None:
         """The machine is powered on. Does nothing when it was before: the time of day outlives a reset."""
@@ -124,8 +124,13 @@ class TimeOfDay:
                 shown = SECOND_NS * int(seconds)
         self._shift = shown - (host if self._options.clock is RtcClock.HOST else self._source())
 
-    def now_ns(self) -> int:
-        """Nanoseconds since 1970."""
+    @property
+    def ahead_ns(self) -> int:
+        """By how much it is ahead of the clock that it follows."""
         self.begin()
         assert self._shift is not None
-        return self._shift + self._source()
+        return self._shift
+
+    def now_ns(self) -> int:
+        """Nanoseconds since 1970."""
+        return self.ahead_ns + self._source()

@@ -105,7 +105,8 @@ class Virt(Board):
         self._add_gic()
         for number, (uart, start) in enumerate(zip(self.uarts, UARTS, strict=False)):
             self.memory.add_io(f"pl011.{number}" if number else "pl011", start, uart.SIZE, uart, uart.routine)
-        self.memory.add_io("pl031", RTC, self.rtc.SIZE, self.rtc)
+        rtc_routine = self.rtc.routine if self.rtc.is_native else None
+        self.memory.add_io("pl031", RTC, self.rtc.SIZE, self.rtc, rtc_routine)
         self.memory.add_io("fw_cfg", FW_CFG, self.fw_cfg.SIZE, self.fw_cfg)
         self.memory.add_io("virtio-mmio", VIRTIO, self.virtio.SIZE, self.virtio, self.virtio.routine)
         self.memory.add_ram("RAM", RAM, size)
