@@ -177,6 +177,8 @@ def test_every_combination_follows_the_table() -> None:
 @pytest.mark.parametrize(
     ("text", "options"),
     [
+        ("tcg,split-wx=on", AccelOptions(split_wx=True)),
+        ("tcg,split-wx=off", AccelOptions(split_wx=False)),
         ("tcg", AccelOptions()),
         ("tcg,thread=multi", AccelOptions(Thread.MULTI)),
         ("tcg,thread=single", AccelOptions(Thread.SINGLE)),
@@ -201,7 +203,7 @@ def test_parse_accel(text: str, options: AccelOptions) -> None:
         ("tcg,tb-size=-1", r"tb-size must be"),
         ("", "unknown accelerator ''"),
         ("tcg,", "unknown --accel setting ''"),
-        ("tcg,thraed=multi", r"did you mean thread\? \(known: thread, order, llsc, tb-size, memo-size\)"),
+        ("tcg,thraed=multi", r"did you mean thread\? \(known: thread, order, llsc, tb-size, memo-size, split-wx\)"),
         ("tcg,thread=many", r"unknown --accel thread value 'many' \(known: multi, single\)"),
         ("tcg,thread", "thread needs a value"),
         ("tcg,thread=", "thread needs a value"),

@@ -29,10 +29,10 @@ def mappings() -> set[tuple[int, str, str]]:
 
 
 @contextmanager
-def machine() -> Iterator[set[tuple[int, str, str]]]:
+def machine(**options: str) -> Iterator[set[tuple[int, str, str]]]:
     """What a machine maps that can be executed or is shared."""
     before = mappings()
-    with Machine("virt", memory="16M", kernel=HELLO):
+    with Machine("virt", memory="16M", kernel=HELLO, **options):
         yield {one for one in mappings() - before if "x" in one[1] or "s" in one[1]}
 
 
@@ -75,9 +75,26 @@ def test_a_user_is_told_of_code_that_is_writable() -> None:
     assert done.returncode == 0
     assert "PASS hello " in done.stdout
     assert "raddle: warning: translated code is writable where it is executed: the host does not map" in done.stderr
+    assert "--accel tcg,split-wx=on refuses" in done.stderr
     assert "\naccel: translated code is writable where it is executed: the host does not map" in done.stderr
     assert "\ntranslated code is writable where it is executed: the host" in raddle(ONE_VIEW, "info").stdout
     assert "\ntranslated code is written at one address" in raddle("memfd_create", "info").stdout
+
+
+def test_a_user_may_insist_on_two_addresses_or_have_one() -> None:
+    refused = boot(ONE_VIEW, "-accel", "tcg,split-wx=on")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith(
+        "raddle: the runtime cannot be set up: split-wx=on: the host does not map the same "
+    )
+    assert refused.stderr.count("\n") == 1
+    assert boot("memfd_create", "-accel", "tcg,split-wx=on").returncode == 0
+    single = boot(ONE_VIEW, "-accel", "tcg,split-wx=off", "-d", "accel")
+    assert single.returncode == 0
+    assert "warning" not in single.stderr
+    assert "accel: translated code is writable where it is executed: split-wx=off was asked for" in single.stderr
+    with machine(accelerator="tcg,split-wx=off") as mapped:
+        assert "rwxp" in {access for _, access, _ in mapped}
 
 
 def test_a_host_without_executable_memory_is_an_error_of_one_line() -> None:

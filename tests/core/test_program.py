@@ -25,6 +25,7 @@ def test_the_command_knows_how_it_was_started(name: str) -> None:
 
     assert run("--help")[1].startswith(f"usage: {name} [-h]")
     assert run("info", "--help")[1].startswith(f"usage: {name} info [-h]")
+    assert run("boot", "--help")[1].startswith(f"usage: {name} boot [OPTION]")
     assert run("info", "-x") == (2, "", f"raddle: option '-x' is not supported (see {name} info --help)\n")
     assert run("-x") == (2, "", f"raddle: option '-x' is not supported before a command (see {name} --help)\n")
     status, said, errors = run("info")

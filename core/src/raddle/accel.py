@@ -118,7 +118,9 @@ def decide(
 
 @dataclass(frozen=True, slots=True)
 class AccelOptions:
-    """`--accel tcg[,thread=multi|single][,order=native|fenced][,llsc=fast][,tb-size=MIB][,memo-size=SIZE]`."""
+    """`--accel tcg[,thread=multi|single][,order=native|fenced][,llsc=fast][,tb-size=MIB][,memo-size=SIZE]
+    [,split-wx=on|off]`.
+    """
 
     thread: Thread = Thread.AUTO
     order: Order = Order.NATIVE
@@ -128,6 +130,8 @@ class AccelOptions:
     """Bytes for what is kept of translations besides their code; None is the engine's default."""
     warnings: tuple[str, ...] = ()
     """What was asked for first, and is not there."""
+    split_wx: bool | None = None
+    """Whether code is written at one address and executed at another; None: where the host lets it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,8 @@ class IcountOptions:
     shift: int | None
     sleep: bool = False
 
+
+SETTINGS = ("thread", "order", "llsc", "tb-size", "memo-size", "split-wx")
 
 LEAST_MEMO_SIZE = 1 << 20
 """With less, most blocks would be begun in an empty memo."""
@@ -162,7 +168,8 @@ def parse_accel(text: str) -> AccelOptions:
     thread, order = Thread.AUTO, Order.NATIVE
     code_size: int | None = None
     memo_size: int | None = None
-    for key, value in _settings("--accel", settings, ("thread", "order", "llsc", "tb-size", "memo-size")):
+    split_wx: bool | None = None
+    for key, value in _settings("--accel", settings, SETTINGS):
         match key:
             case "thread":
                 thread = _choice("--accel thread", value, {"multi": Thread.MULTI, "single": Thread.SINGLE})
@@ -176,7 +183,9 @@ def parse_accel(text: str) -> AccelOptions:
                 code_size = _code_size(value)
             case "memo-size":
                 memo_size = _memo_size(value)
-    return AccelOptions(thread, order, code_size, memo_size, warnings)
+            case "split-wx":
+                split_wx = _choice("--accel split-wx", value, {"on": True, "off": False})
+    return AccelOptions(thread, order, code_size, memo_size, warnings, split_wx)
 
 
 def _memo_size(value: str) -> int:

@@ -38,7 +38,16 @@ COMPLETERS: Final[dict[str, Completer]] = {
     "m": _values(_fixed("128M", "512M", "1G", "2G")),
     "accel": _values(
         _fixed("tcg", "kvm:tcg"),
-        ("thread=multi", "thread=single", "order=native", "order=fenced", "tb-size=", "memo-size="),
+        (
+            "thread=multi",
+            "thread=single",
+            "order=native",
+            "order=fenced",
+            "tb-size=",
+            "memo-size=",
+            "split-wx=on",
+            "split-wx=off",
+        ),
     ),
     "rtc": _values(_fixed("base=utc", "base=localtime"), ("clock=host", "clock=rt", "clock=vm")),
     "icount": _values(_fixed("shift=auto", *(f"shift={shift}" for shift in range(11))), ("sleep=on", "sleep=off")),

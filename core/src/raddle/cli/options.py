@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from raddle.cli import values
+from raddle.cli.commands import program
 from raddle.cli.peer_options import UNSUPPORTED
 from raddle.cli.values import HELP_WORDS, Apply, BootOptions, Help
 from raddle.errors import UsageError
@@ -95,7 +96,7 @@ OPTIONS: Final = (
     Option(
         ("accel",),
         "tcg[,SETTING=VALUE]",
-        "thread=multi|single, order=native|fenced, tb-size=MiB of the code buffer, memo-size=64M",
+        "thread=multi|single, order=native|fenced, tb-size=MiB of the code buffer, memo-size=64M, split-wx=on|off",
         values.accelerator,
     ),
     Option(
@@ -228,14 +229,14 @@ def _refuse(name: str, word: str, equals: str, rest: list[str], wrong: _Wrong) -
     import difflib
 
     near = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=NEAR)
-    wrong.option(word, f"did you mean -{near[0]}?" if near else "raddle boot --help lists those that are")
+    wrong.option(word, f"did you mean -{near[0]}?" if near else f"{program()} boot --help lists those that are")
 
 
 def help_text() -> str:
     """The table, for people."""
     import textwrap
 
-    lines = ["usage: raddle boot [OPTION]...", "", "Boot a machine. Options are QEMU's:", ""]
+    lines = [f"usage: {program()} boot [OPTION]...", "", "Boot a machine. Options are QEMU's:", ""]
     for option in OPTIONS:
         left = "  " + ", ".join(f"-{name}" for name in option.names) + (f" {option.metavar}" if option.metavar else "")
         texts = textwrap.wrap(option.meaning, 84)
@@ -250,7 +251,7 @@ def help_text() -> str:
         "",
         "Of an option that is given twice the last one counts; -serial, -drive, -pflash, -device, -d, -dfilter add up.",
         "",
-        "Example: raddle boot -smp 4 -m 512M -kernel vmlinuz -initrd initramfs.cpio.gz -append console=ttyAMA0",
+        f"Example: {program()} boot -smp 4 -m 512M -kernel vmlinuz -initrd initramfs.cpio.gz -append console=ttyAMA0",
         "",
         "While it runs: Ctrl-A X ends it, Ctrl-A C opens and closes the monitor, Ctrl-A H lists all keys.",
         "",

@@ -109,7 +109,7 @@ def default_engine(
     # Late, because it loads the native runtime, which looking at options and files does not need.
     from raddle.threads.engine import Engine as NativeEngine
 
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"split_wx": settings.split_wx}
     if icount is not None:
         options["icount_shift"] = AUTO_ICOUNT_SHIFT if icount.shift is None else icount.shift
         options["icount_sleep"] = icount.sleep

@@ -36,7 +36,8 @@ def warnings(split_wx: bool | None) -> tuple[str, ...]:
     """What a user should know who has asked for nothing and gets less than usual."""
     if split_wx is not None or lib.raddle_code_views(flags(None)) != 1:
         return ()
-    return (f"translated code is writable where it is executed: {_why_not_split()}",)
+    reason = _why_not_split()
+    return (f"translated code is writable where it is executed: {reason}; --accel tcg,split-wx=on refuses to run so",)
 
 
 def refusal(split_wx: bool | None) -> str | None:
