@@ -3,8 +3,8 @@
 
     python tests/sanitizers/meddle.py MODE GUEST
 
-The code buffer is small, so that it is flushed again and again. Exit status 1 when the guest does not pass, with the
-error's traceback when the machine fails.
+Code buffer and memo are as small as may be; adding a block hook flushes the one, too. Exit status 1 when the guest does
+not pass, with the error's traceback when the machine fails.
 """
 
 from __future__ import annotations
@@ -19,16 +19,13 @@ from typing import Any, Final
 
 from raddle import Machine
 from raddle.errors import MachineError, UsageError
-from raddle.threads import engine
 
 PREBUILT: Final = Path(__file__).resolve().parents[1] / "guests" / "arm" / "prebuilt"
 OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "multi": {"accelerator": "tcg,thread=multi"},
-    "single": {"accelerator": "tcg,thread=single"},
-    "icount": {"icount": "shift=auto"},
+    "multi": {"accelerator": "tcg,tb-size=1,memo-size=1M,thread=multi"},
+    "single": {"accelerator": "tcg,tb-size=1,memo-size=1M,thread=single"},
+    "icount": {"accelerator": "tcg,tb-size=1,memo-size=1M", "icount": "shift=auto"},
 }
-CODE_SIZE: Final = 1 << 16
-"""Bytes of the code buffer, the least that there may be."""
 GUEST: Final = (0x4010_0000, 0x4011_0000)
 """Addresses of a guest's code and data."""
 LIMIT: Final = 240.0
@@ -92,7 +89,6 @@ def meddle(machine: Machine) -> int:
 
 
 def main(mode: str, guest: str) -> int:
-    engine.CODE_SIZE = CODE_SIZE  # type: ignore[misc]
     del os.RTLD_DEEPBIND  # capstone loads its library so, which sanitizers refuse: it would miss their malloc
     with Machine("virt", cpus=4, memory="64M", kernel=PREBUILT / f"{guest}.elf", **OPTIONS[mode]) as machine:
         machine.start()
