@@ -7,15 +7,16 @@ what is shipped.
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
+import subprocess
 from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2024.3"
 nox.options.sessions = ["tests", "lint", "types"]
-nox.options.error_on_missing_interpreters = False
 
 ROOT = Path(__file__).parent
 DIST = ROOT / "dist"
@@ -37,6 +38,13 @@ TYPE_TOOLS = ["mypy>=1.13", "pytest>=8", "types-cffi", "types-setuptools"]
 
 TIME_LIMIT = "--timeout=300"
 """Seconds that one test may take before it counts as hung."""
+
+QUICK = [
+    *("-n", "auto", "-m", "not (peer or cross or slow or stress or alone)"),
+    TIME_LIMIT,
+    "tests/core",
+    "tests/plugins",
+]
 
 
 def install_packages(session: nox.Session, **environment: str) -> None:
@@ -82,14 +90,64 @@ def stress(session: nox.Session) -> None:
     pytest(session, selection="stress and not (peer or cross)")
 
 
-@nox.session(python=PYTHONS)
+@nox.session
 @nox.parametrize("host", list(HOSTS))
-def matrix(session: nox.Session, host: str) -> None:
-    """The quick tests on every Python that is installed, and every host that this machine is."""
+def quick(session: nox.Session, host: str) -> None:
+    """The tests of the core and of a foreign plug-in: less than a minute on two free cores."""
     needs_host(session, host)
     install_packages(session)
     session.install(*TEST_TOOLS)
-    pytest(session, selection="not (peer or cross or slow or stress)")
+    session.run("pytest", *QUICK, *session.posargs)
+
+
+def find_python(version: str, uv: str) -> str | None:
+    """A Python of this version that runs: on the path, pyenv's, or one that uv has or can fetch."""
+    name = f"python{version}"
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    for candidate in (shutil.which(name), *map(str, sorted(pyenv.glob(f"versions/{version}.*/bin/{name}")))):
+        # What pyenv puts on the path runs the versions that it was told to, and fails for others.
+        if candidate and answer(candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])") == version:
+            return candidate
+    answer(uv, "python", "install", version)
+    return answer(uv, "python", "find", "--managed-python", version)
+
+
+def answer(*command: str) -> str | None:
+    """What a program says; None if it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+@nox.session
+@nox.parametrize("host", list(HOSTS))
+def matrix(session: nox.Session, host: str) -> None:
+    """`quick` on every Python of PYTHONS that there is, or that uv can fetch; says which there are not.
+
+    With RADDLE_REQUIRE_PYTHONS=1 one that is missing is a failure.
+    """
+    needs_host(session, host)
+    session.install("uv", "virtualenv")
+    found = {version: find_python(version, f"{session.bin}/uv") for version in PYTHONS}
+    for version, interpreter in found.items():
+        if interpreter is not None:
+            session.log(f"Python {version}: {interpreter}")
+            environment = session.create_tmp() + f"/python{version}"
+            session.run("virtualenv", "--quiet", "--clear", "--python", interpreter, environment)
+            python = f"{environment}/bin/python"
+            remove_built()
+            packages = [f"./{package}" for package in PACKAGES]
+            session.run(python, "-m", "pip", "install", "--quiet", *packages, *TEST_TOOLS, external=True)
+            session.run(python, "-m", "pytest", *QUICK, *session.posargs, external=True)
+    missing = [version for version, interpreter in found.items() if interpreter is None]
+    session.log(f"tested on Python {', '.join(version for version in PYTHONS if version not in missing) or '- none'}")
+    if missing:
+        message = f"NOT TESTED on Python {', '.join(missing)}: neither on the path nor pyenv's, and uv cannot fetch it"
+        if len(missing) == len(PYTHONS) or os.environ.get("RADDLE_REQUIRE_PYTHONS"):
+            session.error(message)
+        session.warn(message)
 
 
 @nox.session
