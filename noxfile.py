@@ -32,7 +32,7 @@ HOSTS = {"x86_64": "hosts/x86_64"}
 PACKAGES = [CORE, *TARGETS.values(), *HOSTS.values()]
 
 TEST_TOOLS = ["build", "fdt", "hypothesis", "pexpect", "pyelftools", "pytest>=8", "pytest-timeout", "pytest-xdist"]
-PEER_TOOLS = ["unicorn"]
+PEER_TOOLS = ["mypy>=1.13", "unicorn"]
 LINT_TOOLS = ["ruff>=0.6"]
 TYPE_TOOLS = ["mypy>=1.13", "pytest>=8", "types-cffi", "types-setuptools"]
 

@@ -82,8 +82,9 @@ LAYERS = (
         "command line, Python API, monitor, hooks and logs, the pytest plug-in; bad input",
         tuple(
             f"tests/core/test_{name}*.py"
-            for name in ("api", "cli", "debug", "machine_states", "monitor", "new_target", "pytest_plugin", "start")
-        ),
+            for name in ("api", "cli", "debug", "interruptions", "leftovers", "machine_states", "monitor", "new_target")
+        )
+        + tuple(f"tests/core/test_{name}*.py" for name in ("pytest_plugin", "start")),
     ),
     Layer(
         "whole machines",

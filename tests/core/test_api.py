@@ -1,12 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The public names of the package: all there, and imported when they are used."""
+"""The public names of the package: there, imported late, typed, and particular about what they are given."""
 
+import copy
+import pickle
+import platform
+import re
+import struct
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import raddle
+
+TREE = Path(__file__).parents[2]
+GUESTS = TREE / "tests/guests/arm/prebuilt"
+LIMIT = 30
+KERNEL = 0x4001_0000
+"""Where a raw image is loaded."""
+
+on_host = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
 
 
 @pytest.mark.parametrize("name", raddle.__all__)
@@ -24,3 +41,208 @@ def test_importing_raddle_imports_no_machine() -> None:
     code = "import sys, raddle; print([name for name in sys.modules if name.startswith('raddle.')])"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output == "['raddle.errors']\n"
+
+
+# --- types ------------------------------------------------------------------------------------------------------
+
+MORE = """
+
+def checked(other: raddle.Machine, cpu: raddle.VCpu, state: raddle.State, hook: raddle.Hook) -> None:
+    byte: int = other.memory[0]
+    word: bytes = other.memory[0:4]
+    other.memory[0] = byte
+    other.memory[0:4] = word
+    number: int = cpu.regs.r5
+    cpu.regs.r5 = number
+    paused: bool = state is raddle.State.PAUSED
+    hook.remove()
+    try:
+        other.console.expect("x").group()
+    except (raddle.ExpectTimeout, raddle.ConsoleClosed, raddle.MemoryAccessError):
+        print(paused)
+
+
+from raddle_target_arm.registers import ArmRegisters
+
+with raddle.Machine[ArmRegisters]("virt") as arm:
+    cpsr: int = arm.cpus[0].regs.cpsr
+"""
+
+WRONG = """
+with raddle.Machine[ArmRegisters]("virt") as arm:
+    arm.cpus[0].regs.no_such
+    arm.memory[0:4] = 5
+    raddle.Machine("virt", cpus="2")
+"""
+
+
+def type_errors(tmp_path: Path, text: str) -> list[str]:
+    example = tmp_path / "example.py"
+    example.write_text(text)
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={tmp_path}", str(example)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert not done.stderr
+    return [line for line in done.stdout.splitlines() if ": error: " in line]
+
+
+@pytest.mark.slow
+@pytest.mark.peer("mypy")
+def test_the_readmes_example_is_typed(tmp_path: Path) -> None:
+    example, *others = re.findall(r"```python\n(.*?)```", (TREE / "README.md").read_text(), re.S)
+    assert not others
+    assert type_errors(tmp_path, example + MORE) == []
+    assert [line.split("[")[-1] for line in type_errors(tmp_path, example + MORE + WRONG)] == [
+        "attr-defined]",
+        "call-overload]",
+        "arg-type]",
+    ]
+
+
+# --- arguments --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"board": None},
+        {"cpus": "2"},
+        {"cpus": True},
+        {"cpus": 2.0},
+        {"memory": 1.5},
+        {"memory": None},
+        {"cpu": 15},
+        {"kernel": b"vmlinuz"},
+        {"initrd": 1},
+        {"dtb": []},
+        {"bios": 1.0},
+        {"append": 5},
+        {"serial": 5},
+        {"serial": [5]},
+        {"pflash": 5},
+        {"pflash": b"flash"},
+        {"pflash": [5]},
+        {"load": None},
+        {"load": "script.img"},
+        {"load": [("script.img", "0x40200000")]},
+        {"load": [5]},
+        {"accelerator": None},
+        {"icount": 3},
+        {"reboot": "no"},
+        {"target": 3},
+        {"engine": None},
+        {"plugins": {}},
+    ],
+    ids=str,
+)
+def test_arguments_of_another_kind_are_usage_errors(given: dict[str, Any]) -> None:
+    (name,) = given
+    with pytest.raises(raddle.UsageError, match=name if name != "serial" else "character device") as caught:
+        raddle.Machine(**{"kernel": GUESTS / "hello.elf", **given})
+    assert "\n" not in str(caught.value)
+
+
+# --- machines ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[raddle.Machine]:
+    """Paused before a program that reads the CPSR into r0 and loops."""
+    image = tmp_path / "image"
+    image.write_bytes(struct.pack("<2I", 0xE10F_0000, 0xEAFF_FFFE))  # mrs r0, cpsr; b .
+    with raddle.Machine(kernel=image, memory="16M") as machine:
+        machine.start(paused=True)
+        yield machine
+
+
+PARTS: dict[str, Callable[[raddle.Machine], object]] = {
+    "machine": lambda machine: machine,
+    "memory": lambda machine: machine.memory,
+    "console": lambda machine: machine.console,
+    "cpu": lambda machine: machine.cpus[0],
+    "regs": lambda machine: machine.cpus[0].regs,
+    "engine": lambda machine: machine.engine,
+    "hook": lambda machine: machine.add_exception_hook(print),
+}
+
+
+@on_host
+@pytest.mark.parametrize("part", PARTS)
+def test_no_part_of_a_machine_can_be_copied(machine: raddle.Machine, part: str) -> None:
+    one = PARTS[part](machine)
+    for make in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="cannot be copied or pickled"):
+            make(one)
+
+
+@on_host
+def test_registers_are_those_that_the_type_names(machine: raddle.Machine) -> None:
+    from raddle_target_arm.registers import ArmRegisters
+
+    regs = machine.cpus[0].regs
+    assert sorted(dir(regs)) == sorted(ArmRegisters.__annotations__)
+    for name in dir(regs):
+        assert getattr(regs, name) >= 0
+        setattr(regs, name, getattr(regs, name))
+    for name in ("no_such", "cpsr_"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(regs, name)
+
+
+@on_host
+@pytest.mark.parametrize("cpsr", [0x1D3, 0xF80F_01D3, 0x8000_01DF, 0x2000_01D1, 0x4000_01D2, 0x1000_0010])
+def test_the_cpsr_is_what_the_guest_reads(machine: raddle.Machine, cpsr: int) -> None:
+    looping = threading.Event()
+    regs = machine.cpus[0].regs
+    assert regs.cpsr == 0x1D3
+    regs.cpsr = cpsr
+    assert regs.cpsr == cpsr
+    regs.pc, end = KERNEL, KERNEL + 4
+    machine.hook("block", lambda *_: looping.set(), end, end + 4)
+    machine.resume()
+    assert looping.wait(LIMIT)
+    machine.pause()
+    assert regs.r0 == cpsr
+
+
+@on_host
+def test_a_write_of_the_cpsr_changes_the_bank(machine: raddle.Machine) -> None:
+    regs = machine.cpus[0].regs
+    for name, value in (("r8", 8), ("r12", 12), ("sp", 13), ("lr", 14), ("sp_irq", 113), ("r8_fiq", 208)):
+        setattr(regs, name, value)
+    regs.cpsr = 0x1D2
+    assert (regs.r8, regs.sp, regs.lr, regs.sp_svc, regs.lr_svc) == (8, 113, 0, 13, 14)
+    regs.cpsr = 0x1D1
+    assert (regs.r8, regs.r12, regs.sp, regs.r8_usr, regs.sp_irq) == (208, 0, 0, 8, 113)
+    regs.cpsr = 0x1D3
+    assert (regs.r8, regs.r12, regs.sp, regs.lr) == (8, 12, 13, 14)
+    with pytest.raises(ValueError, match="mode 0x15"):
+        regs.cpsr = 0x15
+
+
+@on_host
+def test_what_a_state_does_not_let_a_machine_do_is_said() -> None:
+    with raddle.Machine(kernel=GUESTS / "hello.elf") as machine:
+        ready: tuple[Callable[[], object], ...] = (machine.resume, machine.pause, machine.request_reset)
+        for call in ready:
+            with pytest.raises(raddle.UsageError, match="machine that is ready"):
+                call()
+        machine.start(paused=True)
+        for call in (machine.start, machine.profile):
+            with pytest.raises(raddle.UsageError, match="machine that is paused"):
+                call()
+        with pytest.raises(raddle.UsageError, match="has been built"):
+            machine.memory.add_io("device", 0x0B00_0000, 0x1000, object())  # type: ignore[arg-type]
+        with machine.hold(), pytest.raises(raddle.UsageError, match="within"):
+            machine.close()
+        machine.resume()
+        machine.wait(LIMIT)
+        stopped: tuple[Callable[[], object], ...] = (
+            machine.start,
+            machine.resume,
+            machine.pause,
+            machine.request_reset,
+            machine.profile,
+        )
+        for call in stopped:
+            with pytest.raises(raddle.UsageError, match="machine that is stopped"):
+                call()

@@ -210,6 +210,12 @@ def kernel(tmp_path):
     return str(path)
 
 
+def machines_threads():
+    """Names of Raddle's threads, but for workers, which wait for more work."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith("raddle") and name != "raddle-worker"]
+
+
 @pytest.fixture
 def pretend(monkeypatch):
     """Let `raddle boot` and Machine use the pretended parts; gives a function that says what the guest does."""
@@ -224,7 +230,7 @@ def pretend(monkeypatch):
     monkeypatch.setattr(boot, "Machine", make)
     guest.machine = make
     yield guest
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("raddle")] == []
+    assert machines_threads() == []
 
 
 on_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
@@ -707,7 +713,7 @@ def stdout_to():
 
 def no_threads():
     deadline = time.monotonic() + 240
-    while any(thread.name.startswith("raddle") for thread in threading.enumerate()):
+    while machines_threads():
         assert time.monotonic() < deadline, threading.enumerate()
         time.sleep(0.002)
     return True

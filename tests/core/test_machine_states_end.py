@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from raddle import Machine
+from raddle import Machine, workers
 from raddle.errors import UsageError
 from raddle.machine.chardev import NullDevice
 from raddle.machine.machine import State
@@ -64,19 +64,19 @@ def test_nobody_who_is_waited_for_waits_for_the_machines_lock(
     begin = call_inside(machine, where, ask)
 
     def start_and_pause() -> None:
-        with machine._lock:
+        with machine._control._lock:
             machine.start()
             begin()
             assert asked.wait(LIMIT)
             machine.pause()
 
     with monkeypatch.context() as patched:
-        patched.setattr(machine, "_watch", lambda: None)  # the start is not over yet
-        starter = threading.Thread(target=start_and_pause, daemon=True)
+        patched.setattr(machine._control, "_watch", lambda: None)  # the start is not over yet
+        starter = workers.Thread(start_and_pause, "starter")  # whose lock it is
         starter.start()
         starter.join(LIMIT / 3)
         assert not starter.is_alive()
-    machine._watch()
+    machine._control._watch()
     machine.close()
     assert machine.state is State.STOPPED
 
@@ -154,7 +154,7 @@ class Orderly(NullDevice):
 def test_a_device_that_fails_to_close(failed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(kernel=GUESTS / "hello.elf", serial=Broken())
     orderly = Orderly()
-    monkeypatch.setattr(machine, "consoles", (*machine.consoles, orderly))
+    monkeypatch.setattr(machine._control, "consoles", (*machine.consoles, orderly))
 
     def fail(*_: object) -> None:
         raise ValueError("it failed")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raddle.errors import UsageError
+from raddle.errors import MachineError, UsageError
 from raddle.memory import PAGE_SIZE, AddressSpace, HostMemory, Kind, MemoryAccessError
 
 
@@ -171,3 +171,32 @@ def test_words_and_bytes_are_the_same_memory():
     memory.words[1] = 0x0102_0304
     assert sorted(memory.bytes[4:8]) == [1, 2, 3, 4]
     memory.close()
+
+
+def test_memory_is_read_in_pieces_only():
+    space = AddressSpace()
+    space.add_ram("RAM", 0x1000, 0x1000)
+    for whole in (bytes, bytearray, list, iter):
+        with pytest.raises(TypeError):
+            whole(space)
+    assert 0x1000 in space
+    assert 0x2000 not in space
+    assert "RAM" not in space
+
+
+def test_regions_that_nobody_would_hear_of_are_refused():
+    space = AddressSpace()
+    space.add_ram("RAM", 0x1000, 0x1000)
+    space.fix()
+    for add in (
+        lambda: space.add_io("device", 0x4000, 0x1000, object()),
+        lambda: space.add_ram("more", 0x4000, 0x1000),
+        lambda: space.add_rom("more", 0x4000, 0x1000),
+        lambda: space.add_routines({}),
+    ):
+        with pytest.raises(UsageError, match="has been built"):
+            add()
+    space.close()
+    for question in (lambda: space[0x1000], lambda: space.write(0x1000, b"x"), lambda: space.clear(0x1000, 1)):
+        with pytest.raises(MachineError, match="closed"):
+            question()

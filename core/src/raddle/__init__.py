@@ -10,23 +10,31 @@ from raddle.errors import MachineError, PluginError, RaddleError, UsageError
 
 if TYPE_CHECKING:
     from raddle.accel import Decision
-    from raddle.machine.chardev import CharDevice, MemoryConsole
+    from raddle.machine.chardev import CharDevice, ConsoleClosed, ExpectTimeout, MemoryConsole
     from raddle.machine.machine import Machine
-    from raddle.memory import AddressSpace
+    from raddle.machine.parts import Hook, Registers, State, VCpu
+    from raddle.memory import AddressSpace, MemoryAccessError
     from raddle.ordering import MemoryOrder
 
 __all__ = [
     "AddressSpace",
     "CharDevice",
+    "ConsoleClosed",
     "Decision",
+    "ExpectTimeout",
     "FlashFile",
+    "Hook",
     "Machine",
     "MachineError",
+    "MemoryAccessError",
     "MemoryConsole",
     "MemoryOrder",
     "PluginError",
     "RaddleError",
+    "Registers",
+    "State",
     "UsageError",
+    "VCpu",
     "__version__",
 ]
 
@@ -35,11 +43,18 @@ __version__ = "0.1.0"
 LAZY: Final = {
     "AddressSpace": "raddle.memory",
     "CharDevice": "raddle.machine.chardev",
+    "ConsoleClosed": "raddle.machine.chardev",
     "Decision": "raddle.accel",
+    "ExpectTimeout": "raddle.machine.chardev",
     "FlashFile": "raddle.machine.flash_file",
+    "Hook": "raddle.machine.parts",
     "Machine": "raddle.machine.machine",
+    "MemoryAccessError": "raddle.memory",
     "MemoryConsole": "raddle.machine.chardev",
     "MemoryOrder": "raddle.ordering",
+    "Registers": "raddle.machine.parts",
+    "State": "raddle.machine.parts",
+    "VCpu": "raddle.machine.parts",
 }
 """Where a name is imported from when it is first used, so that `import raddle` alone costs next to nothing."""
 

@@ -13,6 +13,7 @@ MemoryOrder`: these are what a reader looks for first, and the descriptor must s
 
 from __future__ import annotations
 
+import os
 import platform
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -221,6 +222,10 @@ class Registry:
         self._modules: dict[str, ModuleType] = {}
         self._answers: dict[tuple[str, str], list[Any]] = {}
         self._problems: dict[str, PluginError] = {}
+
+    def renew_lock(self) -> None:
+        """In a child that was forked."""
+        self._lock = threading.RLock()
 
     def names(self, kind: str) -> tuple[str, ...]:
         """Names of the entry points of `kind` (`target`, `host`, ...), sorted. Imports nothing."""
@@ -485,6 +490,17 @@ def _one_line(error: BaseException) -> str:
 
 _registry: Registry | None = None
 _registry_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    """In a child, where the threads are not that may have had a lock."""
+    global _registry_lock
+    _registry_lock = threading.Lock()
+    if _registry is not None:
+        _registry.renew_lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def registry() -> Registry:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from functools import cache
@@ -20,8 +21,17 @@ _ARCHITECTURES: Final[dict[str, tuple[str, str]]] = {
 _HOSTS: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 """Other names of hosts."""
 
-_lock: Final = threading.Lock()
+_lock = threading.Lock()
 """A capstone handle is one thread's at a time."""
+
+
+def _after_fork() -> None:
+    """In a child, where the thread is not that may have had it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 @cache

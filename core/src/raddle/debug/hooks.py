@@ -19,9 +19,11 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from raddle import workers
 from raddle.debug.probes import ExceptionTaken, Filled, Probes
 from raddle.errors import UsageError, unknown
 from raddle.runtime._native import ffi, lib
+from raddle.unique import Unique
 
 if TYPE_CHECKING:
     from raddle.threads.engine import Engine
@@ -36,7 +38,7 @@ MAX_WATCHED_PAGES: Final = 4096
 KINDS: Final = ("block", "memory", "exception")
 
 
-class Hook:
+class Hook(Unique):
     """A hook that was added."""
 
     def __init__(
@@ -142,6 +144,7 @@ class Hooks:
         """
         return self._add(Hook(self, "translation", function, None, None))
 
+    @workers.handed_over
     def _add(self, hook: Hook) -> Hook:
         with self._lock:
             hooks = (*self._hooks, hook)
@@ -152,13 +155,24 @@ class Hooks:
         self._settle()
         return hook
 
+    @workers.handed_over
     def remove(self, hook: Hook) -> None:
         """Take a hook away; see `Hook.remove`."""
+        if self._engine.closed:  # and has no hooks, or is the parent's, whose threads may have had the lock
+            return
         with self._lock:
             if hook not in self._hooks:
                 return
             self._set(tuple(one for one in self._hooks if one is not hook))
         self._settle()
+
+    def close(self) -> None:
+        """The engine is closed: forget all hooks, and what they know."""
+        with self._lock:
+            for hook in self._hooks:
+                hook.call = _nothing
+            self._hooks = self._engine.block_hooks = self._engine.watch_hooks = ()
+            self._probes.close()
 
     def _set(self, hooks: tuple[Hook, ...]) -> None:
         """Under the lock: what the callbacks see from now on."""
@@ -217,6 +231,10 @@ class Hooks:
                     )
                 pages.update(range(hook.start & -size, hook.end, size))
         return tuple(sorted(pages))
+
+
+def _nothing(*_: object) -> None:
+    """What a hook of a closed engine calls: it must not keep what it knew."""
 
 
 def _range(start: int | None, end: int | None) -> tuple[int, int]:

@@ -90,6 +90,11 @@ class Probes:
         self._closures: dict[str, tuple[int, Any, Any]] = {}
         """By routine: its number, its own address, what stands for it. Kept: a vCPU may be in it."""
 
+    def close(self) -> None:
+        """The engine is closed: nothing is called any more."""
+        self.exceptions = self.fills = ()
+        self._closures.clear()
+
     @property
     def settled(self) -> bool:
         """Whether `apply` has nothing to do."""

@@ -122,7 +122,7 @@ class CfiFlash:
         where the bank is not `writable`.
         """
         self._memory = memory
-        self.region: Final = memory.add_rom_device(name, start, self.SIZE, self)
+        self.region = memory.add_rom_device(name, start, self.SIZE, self)
         self._save = save
         self._writable = writable
         self._status = READY
@@ -142,6 +142,10 @@ class CfiFlash:
         self._awaits = _Awaits.COMMAND
         self._buffer.clear()
         self._show(_Mode.ARRAY)
+
+    def disconnect(self) -> None:
+        """The machine is closed: forget the region, which knows the bank in turn."""
+        self.__dict__.pop("region", None)
 
     # --- guest accesses
 

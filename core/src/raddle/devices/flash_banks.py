@@ -71,6 +71,11 @@ class FlashBanks:
         for image in self._images:
             image.sync()
 
+    def disconnect(self) -> None:
+        """The machine is closed."""
+        for bank in self.banks:
+            bank.disconnect()
+
     def close(self) -> None:
         while self._images:
             self._images.pop().close()

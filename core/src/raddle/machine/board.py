@@ -108,6 +108,11 @@ class Board(ABC):
         self.cpus = cpus
         self.power = power
 
+    def disconnect(self) -> None:
+        """The machine is closed: forget what `connect` has given, which knows the board in turn."""
+        self.cpus = ()
+        self.__dict__.pop("power", None)
+
     @abstractmethod
     def reset(self) -> None:
         """Power-on state, images in memory, first CPU on. All vCPUs are paused."""

@@ -18,8 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from raddle import workers
 from raddle.errors import MachineError, UsageError
 from raddle.machine.outlet import Outlet
+from raddle.unique import Unique
 
 __all__ = ["CharDevice", "ConsoleClosed", "ExpectTimeout", "FileDevice", "MemoryConsole", "NullDevice"]
 
@@ -44,7 +46,7 @@ TAIL: Final = 300
 """Characters of output that an expectation's error shows."""
 
 
-class CharDevice:
+class CharDevice(Unique):
     """The base: an input queue, and output that goes nowhere. All methods may be called from any thread."""
 
     def __init__(self) -> None:
@@ -54,9 +56,11 @@ class CharDevice:
         self._closed = False
         self.notes: tuple[str, ...] = ()
         """What a user who has asked for the device is to be told when it is open: where it is, who can reach it."""
+        self._ended = workers.Latch()
+        """Set when the device is closed."""
         self.on_failure: Callable[[Exception], None] | None = None
         """Told, on the input's thread, what a handler of input has raised; the thread then ends."""
-        self.tell: Callable[[Callable[[], None]], None] = lambda notify: notify()
+        self.tell: Callable[[Callable[[], None]], None] = _tell
         """Calls what `on_input` was given; a machine keeps what that needs from being freed meanwhile."""
 
     # --- the port's side
@@ -65,6 +69,7 @@ class CharDevice:
         """Call `notify` on the input's thread whenever something new waits to be taken; the big lock is not held."""
         self._notify = notify
 
+    @workers.handed_over
     def take(self, limit: int) -> bytes:
         """At most `limit` bytes of those that wait. Never blocks."""
         with self._changed:
@@ -87,6 +92,20 @@ class CharDevice:
         dropped. Waits for nothing: a signal's handler may call it.
         """
 
+    def disconnect(self) -> None:
+        """The machine is closed: forget the port, and whom to tell of input."""
+        self._notify = self.on_failure = None
+        self.tell = _tell
+
+    def leave_to_parent(self) -> None:
+        """In a child that was forked, where nobody serves the device: it is closed, and what is open is left to the
+        parent.
+        """
+        self._changed = threading.Condition()
+        self._closed = True
+        self._ended.set()
+        self.disconnect()
+
     # --- the other side
 
     def wait_for_peer(self) -> None:
@@ -95,12 +114,15 @@ class CharDevice:
     def start(self) -> None:
         """Begin to read input, after `wait_for_peer` unless that was done."""
 
+    @workers.handed_over
     def close(self) -> None:
         """Stop reading, let everybody who waits go, and give back what is open. May be called twice."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        self._ended.set()
 
+    @workers.handed_over
     def feed(self, data: bytes, wait: bool = True) -> None:
         """Input for the guest. With `wait`, first waits until fewer than INPUT_LIMIT bytes are there. Dropped when the
         device is closed, as it is when its machine has stopped.
@@ -117,6 +139,10 @@ class CharDevice:
     def _keep(self, data: bytes) -> None:
         """Input for the guest that was read already. Waits for no room: what is more than BACKLOG_LIMIT is dropped."""
         self.feed(data[: max(0, BACKLOG_LIMIT - len(self._input))], wait=False)
+
+
+def _tell(notify: Callable[[], None]) -> None:
+    notify()
 
 
 class NullDevice(CharDevice):
@@ -199,6 +225,10 @@ class MemoryConsole(CharDevice):
     @property
     def text(self) -> str:
         """All output since the start, or the last of it: see above."""
+        return self._all()
+
+    @workers.handed_over
+    def _all(self) -> str:
         with self._changed:
             return self._output.get()
 
@@ -210,10 +240,19 @@ class MemoryConsole(CharDevice):
 
     def read(self) -> str:
         """The output that nobody has read yet. Never waits."""
+
+        def take() -> str:
+            with self._changed:
+                text = self._unread.get()
+                self._unread.set("")
+                return text
+
+        return workers.call(take, undo=self._put_back)
+
+    def _put_back(self, text: str) -> None:
+        """Whoever has read it was interrupted, and does not know it."""
         with self._changed:
-            text = self._unread.get()
-            self._unread.set("")
-            return text
+            self._unread.set(text + self._unread.get())
 
     def expect(self, pattern: str | re.Pattern[str], timeout: float = 30.0) -> re.Match[str]:
         """Wait until unread output matches the regular expression, and consume the output up to the match's end.
@@ -223,18 +262,30 @@ class MemoryConsole(CharDevice):
         """
         compiled = re.compile(pattern)
         deadline = time.monotonic() + timeout
-        with self._changed:
-            while True:
-                unread = self._unread.get()
-                match = compiled.search(unread)
-                if match is not None:
-                    self._unread.set(unread[match.end() :])
-                    return match
-                left = deadline - time.monotonic()
-                if self._closed or left <= 0:
-                    break
-                self._changed.wait(min(left, LOOK_SECONDS))
+        while True:
+            match, unread, closed = workers.call(lambda: self._look(compiled), undo=self._unlook)
+            if match is not None:
+                return match
             tail = repr(unread[-TAIL:])
-        if self._closed:
-            raise ConsoleClosed(f"the machine stopped without printing {compiled.pattern!r}; it ended with {tail}")
-        raise ExpectTimeout(f"the guest did not print {compiled.pattern!r} in {timeout:g} s; it ended with {tail}")
+            if closed:
+                raise ConsoleClosed(f"the machine stopped without printing {compiled.pattern!r}; it ended with {tail}")
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise ExpectTimeout(
+                    f"the guest did not print {compiled.pattern!r} in {timeout:g} s; it ended with {tail}"
+                )
+            self._ended.wait(min(left, LOOK_SECONDS))
+
+    def _look(self, pattern: re.Pattern[str]) -> tuple[re.Match[str] | None, str, bool]:
+        """A match, whose output is consumed; what was unread before; and whether nothing more will come."""
+        with self._changed:
+            unread = self._unread.get()
+            match = pattern.search(unread)
+            if match is not None:
+                self._unread.set(unread[match.end() :])
+            return match, unread, self._closed
+
+    def _unlook(self, looked: tuple[re.Match[str] | None, str, bool]) -> None:
+        match, unread, _ = looked
+        if match is not None:
+            self._put_back(unread[: match.end()])

@@ -37,7 +37,8 @@ class _LateTimer:
     """A timer that was made before there was a clock; it cannot be armed before there is one."""
 
     def __init__(self, callback: Callable[[], None]) -> None:
-        self.callback = callback
+        self.callback: Callable[[], None] | None = callback
+        """None when the timer has it: the device that it belongs to has this one."""
         self.timer: Timer | None = None
 
     def set(self, deadline_ns: int) -> None:
@@ -59,7 +60,8 @@ class MachineClock:
     def connect(self, clock: Clock) -> None:
         self._clock = clock
         for late in self._late:
-            late.timer = clock.timer(late.callback)
+            if late.callback is not None:
+                late.timer, late.callback = clock.timer(late.callback), None
         self._late.clear()
 
     def clock_ns(self) -> int:

@@ -128,21 +128,21 @@ def _flatten(root: Node) -> tuple[bytes, bytes]:
     """The structure block and the strings block."""
     structure, strings = bytearray(), bytearray()
     offsets: dict[str, int] = {}
-
-    def add(node: Node) -> None:
-        structure.extend(CELL.pack(BEGIN_NODE) + _padded(node.name.encode() + b"\0"))
-        for name, value in node.properties:
-            if name not in offsets:
-                offsets[name] = len(strings)
-                strings.extend(name.encode() + b"\0")
-            structure.extend(CELL.pack(PROPERTY) + CELL_PAIR.pack(len(value), offsets[name]) + _padded(value))
-        for child in node.children:
-            add(child)
-        structure.extend(CELL.pack(END_NODE))
-
-    add(root)
+    _add(root, structure, strings, offsets)
     structure.extend(CELL.pack(END))
     return bytes(structure), bytes(strings)
+
+
+def _add(node: Node, structure: bytearray, strings: bytearray, offsets: dict[str, int]) -> None:
+    structure.extend(CELL.pack(BEGIN_NODE) + _padded(node.name.encode() + b"\0"))
+    for name, value in node.properties:
+        if name not in offsets:
+            offsets[name] = len(strings)
+            strings.extend(name.encode() + b"\0")
+        structure.extend(CELL.pack(PROPERTY) + CELL_PAIR.pack(len(value), offsets[name]) + _padded(value))
+    for child in node.children:
+        _add(child, structure, strings, offsets)
+    structure.extend(CELL.pack(END_NODE))
 
 
 def _padded(data: bytes) -> bytes:

@@ -11,6 +11,7 @@ import tty
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from raddle import workers
 from raddle.errors import UsageError
 from raddle.machine.chardev import INPUT_LIMIT, CharDevice
 from raddle.machine.reader import READ_SIZE, Reader
@@ -148,7 +149,7 @@ class SocketDevice(PeerDevice):
             # In pieces: a signal that comes just before the system call does not interrupt it.
             while not poll.poll(PATIENCE * 1000):
                 continue
-            if not self._accept():
+            if not workers.call(self._accept):
                 time.sleep(PATIENCE)
 
     def start(self) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from raddle import workers
 from raddle.errors import MachineError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Reader:
         self._later: tuple[float, Callable[[], None]] | None = None
         """When to do what, by the monotonic clock. The thread's own."""
         self._stop = False
-        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._thread = workers.Thread(self._loop, name)
 
     def start(self) -> None:
         """Raises MachineError when there is no room for one more thread."""
@@ -102,7 +103,7 @@ class Sequence:
         self._device = device
         self._actions: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._stop = False
-        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._thread = workers.Thread(self._loop, name)
 
     def start(self) -> None:
         """Raises MachineError when there is no room for one more thread."""

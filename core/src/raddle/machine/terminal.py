@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import os
 import termios
 from typing import Any
 
@@ -46,6 +47,15 @@ class RawTerminal:
     def restore_at_once(self) -> None:
         """Put it back, and wait for nothing."""
         _restore(self._file, termios.TCSANOW, self._saved)
+
+
+def _leave_to_parent() -> None:
+    """In a child that was forked: the terminal is its parent's."""
+    for terminal in list(_raw):
+        _raw.pop(terminal, None)
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def give_back() -> None:

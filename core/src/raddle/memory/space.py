@@ -11,10 +11,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, overload
 
-from raddle.errors import RaddleError, UsageError
+from raddle import workers
+from raddle.errors import RaddleError, UsageError, machine_closed
 from raddle.memory.host import HostMemory
+from raddle.unique import Unique
 
 if TYPE_CHECKING:
     from raddle.translate.frontend import RoutineBuilder
@@ -80,7 +82,7 @@ LoadsListener = Callable[[Region, bool], None]
 """Called as `listener(region, by_handler)` when it changes who serves loads from a ROM device."""
 
 
-class AddressSpace:
+class AddressSpace(Unique):
     """Guest-physical memory, readable and writable from Python as a buffer: `memory[a:b]`, `memory[a]`.
 
     Reading and writing from Python reaches RAM and ROM, not device registers, and may be done from any thread: the
@@ -96,6 +98,9 @@ class AddressSpace:
         self.routines: dict[str, RoutineBuilder] = {}
         """IR routines that devices and boards bring along; see `add_routines`."""
         self._starts: list[int] = []
+        self._fixed = False
+        """A runtime has been told of the regions, which stay as they are from now on."""
+        self._closed = False
         self._listeners: list[WriteListener] = []
         self._loads_listeners: list[LoadsListener] = []
         self._loads_by_handler: set[int] = set()
@@ -154,17 +159,31 @@ class AddressSpace:
         One with the name of a target's routine takes its place: a target may ask its board so (ARM: `timer_line`).
         Raises UsageError for a name that another device has used.
         """
+        self._require_building("routines")
         for name in routines:
             if name in self.routines:
                 raise UsageError(f"two devices bring a routine {name}")
         self.routines.update(routines)
 
     def _check(self, name: str, start: int, size: int) -> None:
+        self._require_building(f"region {name}")
         if start < 0 or size <= 0 or start % PAGE_SIZE or size % PAGE_SIZE:
             raise UsageError(f"region {name} ({start:#x}, {size:#x} bytes) is not made of whole pages of {PAGE_SIZE}")
         for other in self.regions:
             if start < other.end and other.start < start + size:
                 raise UsageError(f"region {name} ({start:#x}-{start + size - 1:#x}) overlaps {other}")
+
+    def fix(self) -> None:
+        """The regions have been told to what runs the machine: from now on there are no others."""
+        self._fixed = True
+
+    def _require_building(self, what: str) -> None:
+        if self._closed:
+            raise machine_closed()
+        if self._fixed:
+            raise UsageError(
+                f"{what} cannot be added to a machine that has been built: a board of your own adds it in its __init__"
+            )
 
     def _insert(self, region: Region) -> Region:
         self.regions = tuple(sorted((*self.regions, region), key=lambda one: one.start))
@@ -173,7 +192,10 @@ class AddressSpace:
 
     def close(self) -> None:
         """Give the host memory back. No vCPU may run any more."""
+        self._closed = True
         regions, self.regions, self._starts = self.regions, (), []
+        self.routines = {}
+        self.disconnect()
         for region in regions:
             if region.memory:
                 region.memory.close()
@@ -191,6 +213,7 @@ class AddressSpace:
         """`size` bytes of RAM or ROM. Raises MemoryAccessError where there is none."""
         return b"".join(bytes(part) for part in self._parts(address, size))
 
+    @workers.handed_over
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Put `data` into RAM or ROM, all of it or, where something else is in the way, nothing."""
         source = memoryview(data).cast("B")
@@ -202,8 +225,11 @@ class AddressSpace:
         for listener in self._listeners:
             listener(address, len(source))
 
+    @workers.handed_over
     def clear(self, address: int, size: int) -> None:
         """Zero `size` bytes of RAM or ROM that lie in one region."""
+        if self._closed:
+            raise machine_closed()
         region = self.find(address)
         if region is None or region.memory is None or address + size > region.end:
             raise MemoryAccessError(f"there are no {size} bytes of guest memory at {address:#x}")
@@ -219,9 +245,16 @@ class AddressSpace:
         """Call `listener(region, by_handler)` when `serve_loads` changes something. Before that, memory serves all."""
         self._loads_listeners.append(listener)
 
+    def disconnect(self) -> None:
+        """Tell nobody of changes any more: who listened is closed."""
+        self._listeners.clear()
+        self._loads_listeners.clear()
+
     def _parts(self, address: int, size: int) -> Iterator[memoryview]:
         if size < 0:
             raise MemoryAccessError(f"cannot access {size} bytes")
+        if self._closed:
+            raise machine_closed()
         position, end = address, address + size
         while position < end:
             region = self.find(position)
@@ -233,12 +266,20 @@ class AddressSpace:
             yield region.memory.bytes[position - region.start : stop - region.start]
             position = stop
 
+    @overload
+    def __getitem__(self, key: int) -> int: ...
+    @overload
+    def __getitem__(self, key: slice) -> bytes: ...
     def __getitem__(self, key: int | slice) -> bytes | int:
         if isinstance(key, slice):
             start, size = self._range(key)
             return self.read(start, size)
         return self.read(key, 1)[0]
 
+    @overload
+    def __setitem__(self, key: int, value: int) -> None: ...
+    @overload
+    def __setitem__(self, key: slice, value: bytes | bytearray | memoryview) -> None: ...
     def __setitem__(self, key: int | slice, value: int | bytes | bytearray | memoryview) -> None:
         if isinstance(key, slice):
             start, size = self._range(key)
@@ -250,6 +291,16 @@ class AddressSpace:
             self.write(key, bytes([value]))
         else:
             raise MemoryAccessError(f"one byte (an integer) must be given to write {key:#x}")
+
+    def __contains__(self, address: object) -> bool:
+        """Whether there is RAM or ROM at an address."""
+        region = self.find(address) if isinstance(address, int) else None
+        return region is not None and region.memory is not None
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError("guest memory has gaps, and is read in pieces: memory[start:end]; `regions` says what there is")
+
+    __bytes__ = __iter__
 
     @staticmethod
     def _range(key: slice) -> tuple[int, int]:

@@ -210,6 +210,12 @@ class TargetContract:
             assert all(field.type is Type.I1 and state.fields[field.name] is field for field in state.nzcv)
         assert all(state.fields[field.name] is field for field in front_end.registers)
 
+    def test_register_names(self, front_end: FrontEnd) -> None:
+        fields = front_end.state.fields.keys()
+        assert not front_end.views.keys() & (fields | COMMON.keys()), "a view would hide a field"
+        unknown = set(front_end.register_names) - fields - front_end.views.keys()
+        assert not unknown, f"registers that are neither fields nor views: {sorted(unknown)}"
+
     def test_pages_and_mmu_indices(self, front_end: FrontEnd) -> None:
         assert front_end.page_bits >= 12
         assert 1 <= front_end.mmu_indices <= MMU_INDICES

@@ -6,6 +6,7 @@ from __future__ import annotations
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from raddle import workers
 from raddle.runtime._native import ffi, lib
 
 if TYPE_CHECKING:
@@ -56,12 +57,15 @@ def raddle_py_timer(context: Any, number: int) -> None:
     if engine is None:  # it has been closed
         return
     engine.big_lock.timer_thread = get_ident()
+    adopted = workers.adopt()
     try:
         engine.timer_callbacks[number]()
     except BaseException as error:
         engine.fail(error, None)
     finally:
         engine.big_lock.timer_thread = 0
+        if adopted:
+            workers.release()
 
 
 @ffi.def_extern()

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
+from raddle import workers
 from raddle.accel import Decision, Mode
 from raddle.codegen.backend import BackEnd, CodegenConfig
 from raddle.debug.hooks import Hook, Hooks
@@ -23,24 +22,25 @@ from raddle.memory import AddressSpace
 from raddle.memory.space import IoHandler, Kind
 from raddle.runtime import code_memory, helpers
 from raddle.runtime._native import ffi, lib
-from raddle.threads import callbacks, schedules
+from raddle.threads import callbacks, process, schedules
+from raddle.threads.biglock import BigLock
 from raddle.threads.callees import Callees, write_code
+from raddle.threads.timer import Timer
 from raddle.threads.vcpu import VCpu
 from raddle.translate.frontend import FrontEnd
 from raddle.translate.translator import Translator
+from raddle.unique import Unique
 
 CODE_SIZE: Final = 96 << 20
 """Bytes of the code buffer, with the records of what is in it; both are flushed as a whole when they are so many."""
 MEMO_SIZE: Final = 64 << 20
 """Bytes of what is kept of translations besides their code, in the runtime and in Python; emptied when it is full."""
-SWITCH_INTERVAL: Final = 2e-4
-"""Seconds; what a contended GIL costs a waiting vCPU at least. The setting is the process's."""
 WFE_LIMIT_US: Final = 1000
 """Microseconds that a vCPU waits for an event at the most. Architectures let such a wait end at any time, and guests
 that count on a stream of events must not wait for one that nobody sends."""
-GC_THRESHOLD: Final = 1_000_000
-"""Allocations between two searches for cyclic garbage: translating makes hardly any, and what it makes stays. With
-Python's own threshold a quarter of a boot goes into such searches. The setting is the process's."""
+
+PARTS: Final = ("backend", "callees", "handlers", "hooks", "miss", "timer_callbacks", "translator")
+"""What an engine has until it is closed."""
 
 MEMORY_KINDS: Final = {
     Kind.RAM: lib.RADDLE_REGION_RAM,
@@ -52,57 +52,12 @@ BlockHook = Callable[[VCpu, int], None]
 WatchHook = Callable[[VCpu, int, int, bool, int], None]
 
 
-class Timer:
-    """Calls a function or an IR routine once, under the big lock, when virtual time reaches a deadline.
-
-    Methods: any thread. They raise MachineError when the engine is closed.
-    """
-
-    def __init__(self, engine: Engine, number: int) -> None:
-        self._engine = engine
-        self.number = number
-
-    def set(self, deadline_ns: int) -> None:
-        """Arm the timer, or move its deadline. One beyond the end of time never comes."""
-        lib.raddle_timer_set(self._engine.context, self.number, min(max(0, deadline_ns), lib.RADDLE_END_OF_TIME + 1))
-
-    def cancel(self) -> None:
-        """Disarm the timer."""
-        lib.raddle_timer_cancel(self._engine.context, self.number)
-
-
-class BigLock:
-    """The native recursive big lock as a context manager. The GIL is released while it is waited for."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._owner = 0
-        self._depth = 0
-        self.timer_thread = 0
-        """The thread that calls a timer's callback, always under the lock; 0 when none does."""
-
-    def __enter__(self) -> None:
-        lib.raddle_big_lock(self._engine.context)
-        self._owner = threading.get_ident()
-        self._depth += 1
-
-    def __exit__(self, *exception: object) -> None:
-        self._depth -= 1
-        if not self._depth:
-            self._owner = 0
-        lib.raddle_big_unlock(self._engine.context)
-
-    @property
-    def held(self) -> bool:
-        """Whether the calling thread, which is no vCPU's, holds it."""
-        return threading.get_ident() in (self._owner, self.timer_thread)
-
-
-class Engine:
+class Engine(Unique):
     """Runs the vCPUs of one machine.
 
     `start`, `pause`, `resume`, `stop`, `join` may be called from any thread; what each waits for stands there. The
-    first error of any vCPU, device or hook stops everything and is raised by `join`.
+    first error of any vCPU, device or hook stops everything and is raised by `join`. `big_lock` and `exclusive` are for
+    threads of Raddle's own: an exception that a signal's handler raises would leave them taken.
     """
 
     def __init__(
@@ -140,8 +95,10 @@ class Engine:
         self._running = False
         self._paused = False
         self._stopping = False
+        self._borrowed = False
+        """The process has its settings for this engine."""
         self._parked = 0
-        self._threads: list[threading.Thread] = []
+        self._threads: list[workers.Thread] = []
         self._live = 0
         """Threads that run vCPUs, or are about to; those that come when the engine is stopping turn back."""
 
@@ -168,10 +125,23 @@ class Engine:
             reason = os.strerror(ffi.errno)
             raise MachineError(f"the runtime cannot be set up: {code_memory.refusal(split_wx) or reason}")
         callbacks.ENGINES[callbacks.address(self.context)] = self
-        self.big_lock = BigLock(self)
+        self.big_lock = BigLock(self.context)
+        self.cpus: list[VCpu] = []
+        try:
+            self._build(backend, icount_shift, memo_size, ncpus)
+        except BaseException:
+            self.close()
+            raise
+
+    # -- building ------------------------------------------------------------------------------------------------------
+
+    def _build(
+        self, backend: Callable[[CodegenConfig], BackEnd], icount_shift: int | None, memo_size: int, ncpus: int
+    ) -> None:
+        frontend = self.frontend
         if icount_shift is not None:
             lib.raddle_icount_shift(self.context, icount_shift)
-        self.callees = Callees(self.context, frontend, memory)
+        self.callees = Callees(self.context, frontend, self.memory)
         self.backend = backend(
             CodegenConfig(
                 state=frontend.state,
@@ -180,7 +150,7 @@ class Engine:
                 callee_number=self.callees.number,
                 parallel=self.parallel,
                 icount=self.icount,
-                fences=int(decision.fences) if self.parallel else 0,
+                fences=int(self.decision.fences) if self.parallel else 0,
                 call_helper=_address_of("raddle_call_helper"),
                 first_python=helpers.FIRST_PYTHON,
             )
@@ -203,8 +173,6 @@ class Engine:
             raise machine_closed()
         return self._context
 
-    # -- building ------------------------------------------------------------------------------------------------------
-
     def _map_memory(self) -> None:
         regions = ffi.new("struct raddle_region[]", len(self.memory.regions))
         for entry, region in zip(regions, self.memory.regions, strict=True):
@@ -226,6 +194,7 @@ class Engine:
                 entry.memory = ffi.cast("void *", region.host_address)
         if lib.raddle_memory_set(self.context, regions, len(self.memory.regions)):
             raise MachineError(f"the runtime refuses the memory map: {os.strerror(ffi.errno)}")
+        self.memory.fix()
         self.memory.on_write(lambda start, size: lib.raddle_code_invalidate(self.context, start, size))
         self.memory.on_serve_loads(
             lambda region, by_handler: lib.raddle_rom_device_loads(self.context, region.start, by_handler)
@@ -243,7 +212,6 @@ class Engine:
         fields = {name: write_code(self.context, code) for name, code in thunks.by_field.items()}
         lib.raddle_set_enter(self.context, ffi.cast("void *", write_code(self.context, thunks.enter)))
         self.callees.connect()
-        self.cpus: list[VCpu] = []
         for index in range(ncpus):
             env = lib.raddle_cpu_new(self.context, index, self.frontend.state.size)
             if env == ffi.NULL:
@@ -276,18 +244,21 @@ class Engine:
 
     # -- hooks, logs ---------------------------------------------------------------------------------------------------
 
+    @workers.handed_over
     def add_hook(
         self, kind: str, function: Callable[..., object], start: int | None = None, end: int | None = None
     ) -> Hook:
         """See `raddle.debug.hooks.Hooks`. Any thread."""
         return self.hooks.add(kind, function, start, end)
 
+    @workers.handed_over
     def log(self, items: Sequence[str], stream: TextIO, within: Sequence[range] = ()) -> None:
         """Write about these items of `-d` to `stream` from now on; see `raddle.debug.log.Log`. Any thread."""
         from raddle.debug.log import Log
 
         Log(self, items, stream, within)
 
+    @workers.handed_over
     def around(self, cpu: VCpu) -> list[str]:
         """See `raddle.debug.listing.around`. Neither in an exclusive section nor under the big lock."""
         from raddle.debug.listing import around
@@ -296,6 +267,7 @@ class Engine:
         with self.exclusive():
             return around(cpu)
 
+    @workers.handed_over
     def profile(self) -> None:
         """Measure where the time goes, for `stats`. Before `start`."""
         if self._profile is None:
@@ -310,6 +282,7 @@ class Engine:
         """
         return int(lib.raddle_clock_ns(self.context))
 
+    @workers.handed_over
     def timer(self, callback: Callable[[], None]) -> Timer:
         """A disarmed timer that calls `callback` under the big lock. Any thread. Raises MachineError when there are too
         many.
@@ -319,6 +292,7 @@ class Engine:
             self.timer_callbacks.append(self._profile.timer(callback) if self._profile else callback)
         return Timer(self, number)
 
+    @workers.handed_over
     def routine_timer(self, cpu: VCpu, routine: str) -> Timer:
         """A disarmed timer at whose deadline `cpu`'s thread, between two blocks or in its sleep, runs an IR routine
         under the big lock, with the timer's number as its argument. It needs no GIL. Raises MachineError when there is
@@ -343,24 +317,22 @@ class Engine:
 
     # -- control -------------------------------------------------------------------------------------------------------
 
+    @workers.handed_over
     def start(self) -> None:
-        """Start the threads. Returns at once.
-
-        Changes the process for good: the GIL's switch interval, and the garbage collector's threshold, if it is lower.
-        """
+        """Start the threads. Returns at once. Until they end the process has the settings of raddle.threads.process."""
         with self._condition:
             if self._running:
                 return
             self._running = True
-            sys.setswitchinterval(SWITCH_INTERVAL)
-            gc.set_threshold(max(gc.get_threshold()[0], GC_THRESHOLD))
+            process.borrow()
+            self._borrowed = True
             if not self._paused:
                 lib.raddle_clock_start(self.context)
             groups = [[cpu] for cpu in self.cpus] if self.parallel else [self.cpus]
             schedule = schedules.alone if self.parallel else schedules.in_turn
             for group in groups:
                 name = f"vCPU {group[0].index}" if self.parallel else "vCPUs"
-                thread = threading.Thread(target=self._thread, args=(schedule, group), name=name, daemon=True)
+                thread = workers.Thread(self._thread, name, (schedule, group))
                 for cpu in group:
                     cpu.thread = thread
                 self._threads.append(thread)
@@ -376,6 +348,7 @@ class Engine:
         """Whether the vCPUs stand, or are about to."""
         return self._paused
 
+    @workers.handed_over
     def pause(self) -> None:
         """Stop all vCPUs between blocks; waits until they stand, or another thread lets them go on, unless called on
         one of their threads, or under the big lock.
@@ -391,6 +364,7 @@ class Engine:
             while self._paused and self._parked < sum(thread.is_alive() for thread in self._threads):
                 self._condition.wait(0.1)
 
+    @workers.handed_over
     def resume(self) -> None:
         """Let the vCPUs go on. Returns at once."""
         with self._condition:
@@ -401,6 +375,7 @@ class Engine:
             lib.raddle_go(self.context)
             self._condition.notify_all()
 
+    @workers.handed_over
     def stop(self) -> None:
         """End all threads for good. Returns at once; `join` waits."""
         with self._condition:
@@ -409,6 +384,7 @@ class Engine:
                 lib.raddle_stop(self.context)
             self._condition.notify_all()
 
+    @workers.handed_over
     def join(self, timeout: float | None = None) -> bool:
         """Wait until all threads have ended, `timeout` seconds at most; whether they have. Raises the first error."""
         for thread in self._threads:
@@ -420,12 +396,14 @@ class Engine:
             raise self.error
         return True
 
+    @workers.handed_over
     def close(self) -> None:
         """Free everything native, when the threads have ended; they must have been stopped."""
         with self._condition:
             self._stopping = True
             while self._live:
                 self._condition.wait()
+            self._give_back()
             if self.closed:
                 return
         # Before the addresses are free for another engine's; timers that call until then find nobody.
@@ -435,8 +413,44 @@ class Engine:
         lib.raddle_context_free(self.context)
         with self._condition:
             self._context = ffi.NULL
+        self._forget()
+
+    def leave_to_parent(self) -> None:
+        """In a child that was forked, where nothing of this runs: it is closed, and what is native stays as it is, with
+        the locks that others had.
+        """
+        self._condition = threading.Condition()
+        self._context = ffi.NULL
         for cpu in self.cpus:
             cpu.close()
+        self.big_lock.close()
+
+    def _give_back(self) -> None:
+        """No thread runs vCPUs any more. Under the condition."""
+        if self._borrowed:
+            self._borrowed = False
+            process.give_back()
+
+    def _forget(self) -> None:
+        """Let go of all parts, which know the engine: what is left of it when it is closed is freed when nobody has it
+        any more, without a search for cycles of references. What is asked of it from now on raises MachineError.
+        """
+        for cpu in self.cpus:
+            cpu.close()
+        self.big_lock.close()
+        self.hooks.close()
+        self.memory.disconnect()
+        self._profile = None
+        self._threads.clear()
+        for name in PARTS:
+            self.__dict__.pop(name, None)
+        lib.raddle_trim()
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for what is not there alone."""
+        if name in PARTS:
+            raise machine_closed()
+        raise AttributeError(f"an engine has no {name!r}")
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -472,9 +486,14 @@ class Engine:
             self.fail(error, cpus[0] if len(cpus) == 1 else None)
         finally:
             clock.stop()
-            with self._condition:
-                self._live -= 1
-                self._condition.notify_all()
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._condition:
+            self._live -= 1
+            if self._stopping and not self._live:
+                self._give_back()
+            self._condition.notify_all()
 
     def park(self) -> bool:
         """A vCPU was told to stop: wait while the machine is paused, and do what `run_on_cpu` waits for meanwhile.
@@ -501,6 +520,7 @@ class Engine:
                     cpu.awaited = False
             return again
 
+    @workers.handed_over
     def wake(self, cpu: VCpu) -> None:
         """Somebody waits for work in `cpu`'s queue: its thread does it though the machine is paused. Any thread."""
         with self._condition:
@@ -519,6 +539,7 @@ class Engine:
 
     # -- information ---------------------------------------------------------------------------------------------------
 
+    @workers.handed_over
     def stats(self) -> dict[str, object]:
         """Counters of the translator and the runtime, of each vCPU, its thread and, after `profile`, the paths into
         Python. Any thread; see raddle.debug.report for a text.

@@ -8,10 +8,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from raddle import workers
 from raddle.errors import machine_closed
 from raddle.ir.types import Type
 from raddle.runtime._native import ffi, lib
 from raddle.runtime.layout import COMMON, SHARED
+from raddle.unique import Unique
 
 if TYPE_CHECKING:
     from raddle.threads.engine import Engine
@@ -25,7 +27,7 @@ _POINTERS = {
 }
 
 
-class Registers:
+class Registers(Unique):
     """A vCPU's state by attribute: ``cpu.regs.pc``, ``cpu.regs.r0``. Exact while the machine is paused."""
 
     __slots__ = ("_cpu",)
@@ -35,19 +37,27 @@ class Registers:
         object.__setattr__(self, "_cpu", cpu)
 
     def __getattr__(self, name: str) -> int:
+        cpu = self._cpu
+        view = cpu.engine.frontend.views.get(name)
         try:
-            return self._cpu[name]
+            return cpu[name] if view is None else view.get(cpu)
         except KeyError:
             raise AttributeError(f"there is no register {name!r}") from None
 
     def __setattr__(self, name: str, value: int) -> None:
+        cpu = self._cpu
+        view = cpu.engine.frontend.views.get(name)
         try:
-            self._cpu[name] = value
+            if view is None:
+                cpu[name] = value
+            else:
+                view.set(cpu, value)
         except KeyError:
             raise AttributeError(f"there is no register {name!r}") from None
 
     def __dir__(self) -> list[str]:
-        return ["pc", *self._cpu.engine.frontend.state.fields]
+        frontend = self._cpu.engine.frontend
+        return ["pc", *(frontend.register_names or frontend.state.fields)]
 
 
 class _Look:
@@ -56,7 +66,7 @@ class _Look:
     def __init__(self, cpu: VCpu) -> None:
         self._cpu = cpu
         self.pc: int | None = None
-        self.answered = threading.Event()
+        self.answered = workers.Latch()
 
     def __call__(self) -> None:
         self._cpu._look = None
@@ -64,7 +74,7 @@ class _Look:
         self.answered.set()
 
 
-class VCpu:
+class VCpu(Unique):
     """A virtual CPU.
 
     Fields of the state (``cpu["r0"]``) are exact, and may be written, while the machine is paused, by the vCPU's own
@@ -87,11 +97,14 @@ class VCpu:
 
     def close(self) -> None:
         """Its native part is about to be no more: what is asked of it from now on raises MachineError."""
-        del self.env, self.header
+        self.__dict__.pop("regs", None)
+        self._work.clear()
+        self._look = None
+        del self.env, self.header, self.engine
 
     def __getattr__(self, name: str) -> Any:
         """Called for what is not there alone: a closed vCPU has no native part."""
-        if name in ("env", "header"):
+        if name in ("engine", "env", "header", "regs"):
             raise machine_closed()
         raise AttributeError(f"a vCPU has no {name!r}")
 
@@ -128,6 +141,7 @@ class VCpu:
         """Lower interrupt lines."""
         lib.raddle_interrupt_clear(self.env, bits)
 
+    @workers.handed_over
     def async_run_on_cpu(self, work: Callable[[], None]) -> None:
         """Run `work` soon on this vCPU's thread, outside generated code, after what was queued before. A pause puts it
         off. Does not wait.
@@ -135,6 +149,7 @@ class VCpu:
         self._work.append(work)
         lib.raddle_work(self.env)
 
+    @workers.handed_over
     def run_on_cpu(self, work: Callable[[], None]) -> None:
         """Run `work` on this vCPU's thread and wait for it, also while the machine is paused: what was queued before is
         done first, then `work`, and the vCPU stands again. At once when called there, or when there is no thread:
@@ -145,7 +160,7 @@ class VCpu:
         if self.thread is None or not self.thread.is_alive() or threading.current_thread() is self.thread:
             work()
             return
-        done = threading.Event()
+        done = workers.Latch()
         errors: list[BaseException] = []
 
         def run() -> None:
@@ -246,12 +261,17 @@ class VCpu:
         resting = self.header.halted or self.header.powered_off or self.engine.paused
         if resting or thread is None or not thread.is_alive() or thread is threading.current_thread():
             return self.pc
+        look = self._ask_where()
+        look.answered.wait(0.05)
+        return int(self.header.pc) if look.pc is None else look.pc
+
+    @workers.handed_over
+    def _ask_where(self) -> _Look:
         look = self._look
         if look is None:
             self._look = look = _Look(self)  # two threads may come to this at once, and queue one each
             self.async_run_on_cpu(look)
-        look.answered.wait(0.05)
-        return int(self.header.pc) if look.pc is None else look.pc
+        return look
 
     def __repr__(self) -> str:
         return f"<VCpu {self.index}>"

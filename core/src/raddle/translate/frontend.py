@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raddle.ir.builder import Builder
 from raddle.ir.types import Field, Hole, StateLayout, Type
@@ -19,6 +20,16 @@ RoutineBuilder = Callable[[Builder], None]
 
 PythonHelper = Callable[..., "int | None"]
 """A Python helper, called as ``helper(cpu, *args)`` with the GIL held."""
+
+
+class View(NamedTuple):
+    """A register that is kept in several fields of the state."""
+
+    get: Callable[[Any], int]
+    """Its value in a vCPU, which is paused or the calling thread's own."""
+    set: Callable[[Any, int], None]
+    """Write it. Raises ValueError for what it cannot have."""
+
 
 FAULT_ALIGNMENT = 1 << 16
 """Code that ``fault`` gets for an access that violates its MemOp's alignment."""
@@ -88,6 +99,11 @@ class FrontEnd(ABC):
     state: StateLayout
     registers: Sequence[Field] = ()
     """The general registers by number, at most 32, as the numbers of ``InstructionSet.sharing`` mean them."""
+    register_names: Sequence[str] = ()
+    """What a user calls a register (`dir(cpu.regs)`), besides pc: names of state fields, and of `views`. Empty for all
+    fields; others can be read by their names, too."""
+    views: Mapping[str, View] = MappingProxyType({})
+    """Registers that are kept in several fields, by their names."""
     mode_masks: Sequence[int] = ()
     """Bits of the block mode that classes of instructions depend on, at most two classes: see ``Sharing``."""
     routines: Mapping[str, RoutineBuilder]

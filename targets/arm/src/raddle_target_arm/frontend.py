@@ -13,6 +13,7 @@ from raddle.runtime.layout import COMMON
 from raddle.translate.frontend import FrontEnd, InstructionSet
 from raddle_target_arm import exceptions, mmu, psci, sysregs, timers
 from raddle_target_arm.exceptions import CPSR_MASKS
+from raddle_target_arm.registers import VIEWS, ArmRegisters
 from raddle_target_arm.state import (
     BANK,
     BANK_OF_MODE,
@@ -50,6 +51,8 @@ class ArmFrontEnd(FrontEnd):
     fetch_index_shift = MODE_PRIVILEGED.bit_length() - 1
     state = STATE
     registers = REGISTERS
+    register_names = tuple(name for name in ArmRegisters.__annotations__ if name != "pc")
+    views = VIEWS
     mode_masks = MODE_MASKS
     routines = exceptions.ROUTINES | mmu.ROUTINES | timers.ROUTINES
     python_helpers = {"psci": psci.call, "board_timer_line": timers.set_line}

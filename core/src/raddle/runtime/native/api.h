@@ -91,6 +91,7 @@ typedef struct raddle_context raddle_context;
 
 raddle_context *raddle_context_new(const struct raddle_config *config, const struct raddle_callbacks *callbacks);
 /* NULL when memory cannot be had or the configuration is refused; errno says why. */
+void raddle_trim(void); /* gives the host what has been freed and is not used */
 void raddle_context_free(raddle_context *context); /* frees its vCPUs too; no thread may use it any more */
 int raddle_code_is_dual(raddle_context *context);
 int raddle_code_views(uint32_t flags);

@@ -5,6 +5,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #define ENV_ALIGN     64
 #define STATE_CUSHION 256 /* bytes behind the guest's state that a wide access may touch */
@@ -72,6 +75,14 @@ void raddle_context_free(raddle_context *ctx)
     free(ctx->watch_pages);
     threads_free(ctx);
     free(ctx);
+}
+
+/* Each thread may have allocated from a heap of its own, which keeps what was freed. */
+void raddle_trim(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 void *raddle_cpu_new(raddle_context *ctx, uint32_t index, uint32_t state_size)

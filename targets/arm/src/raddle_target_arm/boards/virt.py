@@ -137,6 +137,11 @@ class Virt(Board):
         for uart, console in zip(self.uarts, self.consoles, strict=True):
             console.on_input(partial(receive, uart))
 
+    def disconnect(self) -> None:
+        super().disconnect()
+        self.gic.disconnect()
+        self.flash.disconnect()
+
     def timer_line(self, cpu: int, name: str) -> Line:
         """The input that a CPU's generic timer drives: `secure`, `non-secure`, `virtual` or `hypervisor`."""
         return self.gic.ppi(cpu, TIMER_PPIS[name])

@@ -115,6 +115,12 @@ class Gic:
         self._targets = targets
         self.update()
 
+    def disconnect(self) -> None:
+        """The machine is closed: forget the vCPUs and the parts that know the controller in turn."""
+        self._targets = ()
+        self._lines.clear()
+        del self.distributor, self.interface
+
     def reset(self) -> None:
         """Power-on state. Input lines keep their levels: they belong to the devices."""
         kept = [(start, bytes(self.bytes[start : start + size])) for start, size in ((LEVEL, 0x40), (ASSERTED, 0x20))]

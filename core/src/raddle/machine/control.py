@@ -1,0 +1,432 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may start, pause, end and free a machine, and when: its states, its locks, and the thread that waits for its end.
+
+All of it runs on threads of Raddle's own (raddle.workers): no exception comes between two steps. A `Machine` hands over
+what its user asks for; boards, character devices and hooks call on threads that are Raddle's anyway.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from threading import get_ident
+from typing import Any, Final
+from weakref import WeakSet
+
+from raddle import workers
+from raddle.accel import Decision
+from raddle.errors import MachineError, UsageError, machine_closed
+from raddle.machine.board import Board
+from raddle.machine.chardev import CharDevice
+from raddle.machine.parts import Engine, State, VCpu
+
+__all__ = ["Control", "close_devices"]
+
+LIVE: Final[WeakSet[Control]] = WeakSet()
+"""Those of this process. A copy is looked at in a child only, by its one thread."""
+
+
+class Control:
+    """One machine's. It knows nothing of the `Machine` that its user has, which may be dropped while this goes on."""
+
+    def __init__(
+        self,
+        decision: Decision,
+        frontend: Any,
+        board: Board,
+        consoles: tuple[CharDevice, ...],
+        engine: Engine,
+        reboot: bool,
+    ) -> None:
+        self.accel: Final = decision
+        self.frontend: Final = frontend
+        self.board: Final = board
+        self.memory: Final = board.memory
+        self.consoles: Final = consoles
+        self.engine: Final = engine
+        self.state = State.READY
+        self.status = 0
+        self.error: BaseException | None = None
+        """The first one. Under `_holders_changed`."""
+        self.finished: Final = workers.Latch()
+        """The machine has stopped, and its consoles are closed."""
+        self.closed = False
+        """Somebody closes the machine. Set under `_holders_changed`, read by any thread."""
+        self._pausing = False
+        """A hook has paused the engine, and nobody has waited for all vCPUs to stand yet. Set on a vCPU's thread before
+        it stands, cleared under the machine's lock."""
+        self._reboot = reboot
+        self._lock = threading.RLock()
+        self._holders_changed = threading.Condition()
+        """Guards what follows; nothing else is waited for under it."""
+        self._ending = False
+        """Somebody has asked for the end. Set, by any thread, before the engine is told so."""
+        self._resetting = False
+        """A reset was asked for, and the vCPUs do not stand for it yet."""
+        self._freed = False
+        """Somebody frees what there is."""
+        self._gone: Final = workers.Latch()
+        """It is freed."""
+        self._holders = 0
+        """How many threads of Raddle's own hold the machine: `close` frees nothing before there is none."""
+        self._users: dict[int, Any] = {}
+        """A lock for each of the user's threads that has ever held the machine, by its ident: it has the lock while it
+        does. Entries are added by any thread, at once, and stay: there are as many as threads at one time.
+        """
+        self._supervisor: threading.Thread | None = None
+        self.foreign = False
+        """The process was forked from the one that has made the machine. Set there before anything else runs."""
+        LIVE.add(self)
+        board.connect(engine.cpus, self, engine.big_lock)
+        for device in consoles:
+            device.on_failure = self.fail
+            device.tell = self._tell
+
+    # --- running
+
+    def require_ready(self) -> None:
+        """Raise UsageError for a machine that cannot be started."""
+        self._require_outside("start")
+        self._require(State.READY, "started")
+
+    def start(self, paused: bool) -> None:
+        self._require_outside("start")
+        with self._lock:
+            self._require(State.READY, "started")
+            with self.engine.big_lock:  # input may come already
+                self.board.reset()
+            for cpu in self.engine.cpus:
+                cpu.drain()  # so that what is set before the first instruction stays
+            for device in self.consoles:
+                device.start()
+            self.state = State.PAUSED
+            if not paused:
+                self.resume()
+            elif self._ending:
+                self._watch()
+
+    def resume(self) -> None:
+        self._require_outside("resume")
+        with self._lock:
+            if self.state is State.RUNNING:
+                if self._pausing:
+                    self._pausing = False
+                    self.engine.resume()
+                return
+            self._require(State.PAUSED, "resumed")
+            self._pausing = False
+            self.state = State.RUNNING
+            if self._supervisor is None:
+                self.engine.start()
+                self._watch()
+            else:
+                self.engine.resume()
+
+    def pause(self) -> None:
+        if self.inside:
+            if self.state is not State.RUNNING:  # a timer's callback that a pause has overtaken
+                return
+            self.engine.pause()
+            self._pausing = True
+            workers.Thread(self._finish_pause, "raddle-pause").start()
+            return
+        with self._lock:
+            if self.state is State.PAUSED:
+                return
+            self._require(State.RUNNING, "paused")
+            self.engine.pause()
+            self._settle()
+            self._pausing = False
+            self.state = State.PAUSED
+
+    def stop(self) -> None:
+        self._require_outside("stop")
+        if self.state is not State.STOPPED:
+            # Before the lock is waited for: who has it may wait for vCPUs that would not stand otherwise.
+            self._ending = True
+            self.engine.stop()
+        with self._lock:
+            # Whether it was never started, or its start has failed: then nobody waits for its end.
+            unwatched = self._supervisor is None and self.state is not State.STOPPED
+        if unwatched:
+            self._supervise()
+        self.finished.wait()
+
+    def close(self) -> None:
+        self._require_outside("close")
+        self.stop()
+        with self._holders_changed:
+            self.closed = True
+            while self._holders:
+                self._holders_changed.wait()
+            users = list(self._users.values())
+        # Kept until all is freed, by one closer at a time: a user's thread that comes late sees a closed machine.
+        with ExitStack() as kept:
+            for lock in users:
+                kept.enter_context(lock)
+            with self._holders_changed:
+                first, self._freed = not self._freed, True
+            if not first:
+                self._gone.wait()
+                return
+            try:  # not under the condition: it waits for timers, whose callbacks may ask for the machine's end
+                self._free()
+            finally:
+                self._gone.set()
+
+    def _free(self) -> None:
+        self.engine.close()
+        self.board.close()
+        self.memory.close()
+        # What knows each other here would be freed by a search for cycles of references only.
+        self.board.disconnect()
+        for device in self.consoles:
+            device.disconnect()
+
+    # --- holding
+
+    def hold(self) -> AbstractContextManager[object]:
+        """See `Machine.hold`."""
+        if workers.own():
+            return self._held()
+        # A plain lock's `with` takes and releases it in one step each, so that no exception leaves it taken.
+        lock = self._users.setdefault(get_ident(), threading.RLock())
+        self.require_open()
+        return lock  # type: ignore[no-any-return]
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        with self._holders_changed:
+            self.require_open()
+            self._holders += 1
+        try:
+            yield
+        finally:
+            with self._holders_changed:
+                self._holders -= 1
+                self._holders_changed.notify_all()
+
+    @property
+    def held(self) -> bool:
+        """Whether the calling thread, which is a user's, holds the machine."""
+        lock = self._users.get(get_ident())
+        return lock is not None and lock._is_owned()
+
+    def require_here(self) -> None:
+        """Raise MachineError in a child that was forked."""
+        if self.foreign:
+            raise MachineError(
+                "the machine belongs to the process that this one was forked from: make another one here"
+            )
+
+    def require_open(self) -> None:
+        self.require_here()
+        if self.closed:
+            raise machine_closed()
+
+    def leave_to_parent(self) -> None:
+        """In a child that was forked: no thread of the machine's is here, and locks may be taken for good."""
+        self.foreign = self.closed = True
+        self.state = State.STOPPED
+        for part in (self.engine, *self.consoles):
+            leave: Callable[[], None] | None = getattr(part, "leave_to_parent", None)
+            if leave is not None:
+                leave()
+        self.memory.close()
+
+    # --- requests, from any thread of Raddle's own
+
+    def request_stop(self, status: int = 0, *, at_once: bool = False) -> None:
+        with ExitStack() as holding:
+            try:
+                holding.enter_context(self.hold())
+            except MachineError:
+                return
+            self.status = status
+            self._end_soon()
+        if at_once:
+            self.hang_up()
+
+    def request_reset(self) -> None:
+        if not self._reboot:
+            self.request_stop(0)
+            return
+        with self._holders_changed:
+            if self._resetting:  # each CPU of a guest may ask for the same one
+                return
+            self._resetting = True
+        # Resetting waits for all vCPUs, and one of them may be who asks.
+        workers.Thread(self._reset, "raddle-reset").start()
+
+    def _reset(self) -> None:
+        with self._lock:
+            if self.state not in (State.RUNNING, State.PAUSED):  # it has stopped meanwhile
+                return
+            if self.state is State.RUNNING:
+                self.engine.pause()
+                self._settle()  # before devices forget what they hold; what fails stops the machine
+            with self._holders_changed:
+                self._resetting = False  # what the guest asks from now on, it asks after the reset
+            with self.engine.big_lock:  # input still comes
+                self.board.reset()
+            if self.state is State.PAUSED:
+                for cpu in self.engine.cpus:
+                    cpu.run_on_cpu(cpu.drain)
+            elif not self._pausing:
+                self.engine.resume()
+
+    def fail(self, error: Exception) -> None:
+        """Stop the machine soon, with an error that has happened outside of it; `wait` raises the first one."""
+        self._keep(error)
+        with suppress(MachineError), self.hold():
+            self._end_soon()
+
+    def _end_soon(self) -> None:
+        """Ask for the end. Whoever asks for it may be waited for by a thread that has the machine's lock: a vCPU, and
+        who has the big lock. So that is taken only where neither is possible, before anything has run.
+        """
+        self._ending = True
+        self.engine.stop()
+        # Powered on, but it has not run yet: nobody waits for its end. While it is being started, the starter does.
+        if self.state is State.PAUSED and self._supervisor is None:
+            with self._lock:
+                if self.state is State.PAUSED:
+                    self._watch()
+
+    def hang_up(self) -> None:
+        """Wait no longer for who reads what the guest has sent. Takes no lock."""
+        for device in self.consoles:
+            device.hang_up()
+
+    def _keep(self, error: BaseException | None) -> None:
+        """Let `wait` raise the error, if it is the first."""
+        with self._holders_changed:
+            if self.error is None:
+                self.error = error
+
+    # --- looking into it
+
+    def describe(self) -> str:
+        parts = []
+        with self.hold():
+            for cpu in self.engine.cpus:
+                if cpu.info().get("state") == "off":
+                    parts.append(f"CPU {cpu.index} is off")
+                    continue
+                parts += [f"CPU {cpu.index}", self.frontend.describe(cpu).rstrip()]
+                parts += self._around(cpu)
+        return "\n".join(parts)
+
+    def _around(self, cpu: VCpu) -> list[str]:
+        around: Callable[[VCpu], list[str]] | None = getattr(self.engine, "around", None)
+        if around is None or self.inside:
+            return []
+        # Nobody may let the vCPU go on meanwhile: its TLB is looked at, and filled. Not waited for: a hook's thread may
+        # be what the thread that has the lock waits for.
+        if not self._lock.acquire(blocking=False):
+            return []
+        try:
+            return [] if self.state is State.RUNNING else around(cpu)
+        finally:
+            self._lock.release()
+
+    # --- inside
+
+    @property
+    def inside(self) -> bool:
+        """Whether the vCPUs wait for the calling thread, or may."""
+        return bool(getattr(self.engine, "inside", False))
+
+    def _require_outside(self, action: str) -> None:
+        if self.inside:
+            raise UsageError(
+                f"cannot {action} the machine from a hook, a device or a timer's callback, which would be waited for: "
+                "request_stop, request_reset and pause do not wait"
+            )
+
+    def require_outside(self, action: str) -> None:
+        """Raise UsageError on a vCPU's thread and in a timer's callback."""
+        self._require_outside(action)
+
+    def _watch(self) -> None:
+        if self._supervisor is None:
+            supervisor = workers.Thread(self._supervise, "raddle-machine")
+            try:
+                supervisor.start()
+            except RuntimeError as error:
+                self.engine.stop()
+                raise MachineError(f"cannot start the thread that waits for the vCPUs: {error}") from None
+            self._supervisor = supervisor
+
+    def _supervise(self) -> None:
+        """On a thread of its own: wait for the vCPUs' end, however it comes."""
+        try:
+            self.engine.join(None)
+        except BaseException as error:
+            self._finish(error)
+        else:
+            self._finish(None)
+
+    def _tell(self, notify: Callable[[], None]) -> None:
+        """Tell a port that there is input; nothing when the machine is closed."""
+        with ExitStack() as holding:
+            try:
+                holding.enter_context(self.hold())
+            except MachineError:
+                return
+            notify()
+
+    def _finish_pause(self) -> None:
+        """A hook has paused the engine: wait in its place, unless somebody has done so, or has let the machine go on,
+        already.
+        """
+        with self._lock:
+            if self.state is State.RUNNING and self._pausing:
+                self.pause()
+            self._pausing = False
+
+    def _settle(self) -> None:
+        """When no vCPU runs any more, or for a while. What fails is kept, and stops the machine."""
+        try:
+            with self.engine.big_lock:
+                self.board.settle()
+        except Exception as error:
+            self.fail(error)
+
+    def _finish(self, error: BaseException | None) -> None:
+        with self._lock:
+            self._keep(error)
+            first, self.state = self.state is not State.STOPPED, State.STOPPED
+        if not first:  # a start that has failed leaves it open who waits for the end: both do
+            return
+        try:
+            self._settle()
+        finally:
+            # Not under the lock: closing waits for threads that may be about to take it (a monitor's `stop`).
+            self._keep(close_devices(self.consoles))
+            self.finished.set()
+
+    def _require(self, state: State, action: str) -> None:
+        if self.state is not state:
+            raise UsageError(f"a machine that is {self.state.value} cannot be {action}")
+
+
+def _leave_to_parent() -> None:
+    for control in list(LIVE):
+        control.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+def close_devices(devices: tuple[CharDevice, ...] | list[CharDevice]) -> BaseException | None:
+    """Close all of them, whatever fails on the way; the first error."""
+    first: BaseException | None = None
+    for device in devices:
+        try:
+            device.close()
+        except BaseException as error:
+            first = first or error
+    return first

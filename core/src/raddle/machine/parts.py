@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a machine is made of, as its user and its control meet it: vCPUs, an engine, hooks; and its states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from raddle.machine.board import BoardCpu
+from raddle.machine.clock import Timer
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Regs = TypeVar("Regs", covariant=True, default="Registers")
+else:
+    from typing import TypeVar
+
+    Regs = TypeVar("Regs", covariant=True)
+
+__all__ = ["Engine", "EngineFactory", "Hook", "Registers", "Regs", "State", "VCpu"]
+
+
+class Registers(Protocol):
+    """A vCPU's registers by name, for any guest. A guest's package names its own: `Machine[ArmRegisters]`."""
+
+    pc: int
+
+    def __getattr__(self, name: str) -> int: ...
+
+    def __setattr__(self, name: str, value: int) -> None: ...
+
+
+class VCpu(BoardCpu, Protocol[Regs]):
+    """A vCPU as a user meets it."""
+
+    @property
+    def regs(self) -> Regs:
+        """Registers by name: `cpu.regs.pc`. Exact while the machine is paused."""
+
+    def __getitem__(self, name: str) -> int:
+        """A field of the CPU's state."""
+
+    def __setitem__(self, name: str, value: int) -> None: ...
+
+    def info(self) -> Mapping[str, object]:
+        """Thread, state and counters, for `info cpus`."""
+
+    def run_on_cpu(self, work: Callable[[], None]) -> None:
+        """Run `work` on the vCPU's thread, after what was queued before, and wait for it, a pause or not."""
+
+
+class Engine(Protocol):
+    """What runs the vCPUs: one of the schedulers of raddle.threads."""
+
+    @property
+    def cpus(self) -> Sequence[VCpu]: ...
+
+    @property
+    def big_lock(self) -> AbstractContextManager[object]: ...
+
+    def start(self) -> None: ...
+
+    def pause(self) -> None:
+        """Returns when no vCPU runs."""
+
+    def resume(self) -> None: ...
+
+    def stop(self) -> None:
+        """Ask for the end. Waits for nothing: a vCPU's thread may call it."""
+
+    def join(self, timeout: float | None = None) -> object:
+        """Wait until all threads have ended; raises the first error that stopped them."""
+
+    def close(self) -> None:
+        """Free what is native. All threads have ended."""
+
+    def clock_ns(self) -> int: ...
+
+    def timer(self, callback: Callable[[], None]) -> Timer: ...
+
+    def stats(self) -> Mapping[str, object]: ...
+
+
+EngineFactory = Callable[..., Engine]
+"""Called as `factory(frontend, backend, decision, memory, ncpus, icount=..., settings=...)`."""
+
+
+class Hook(Protocol):
+    """A hook that was added, and can be taken away."""
+
+    def remove(self) -> None: ...
+
+
+class State(Enum):
+    READY = "ready"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"

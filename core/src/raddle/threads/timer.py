@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A timer of virtual time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raddle.runtime._native import lib
+
+if TYPE_CHECKING:
+    from raddle.threads.engine import Engine
+
+
+class Timer:
+    """Calls a function or an IR routine once, under the big lock, when virtual time reaches a deadline.
+
+    Methods: any thread. They raise MachineError when the engine is closed.
+    """
+
+    def __init__(self, engine: Engine, number: int) -> None:
+        self._engine = engine
+        self.number = number
+
+    def set(self, deadline_ns: int) -> None:
+        """Arm the timer, or move its deadline. One beyond the end of time never comes."""
+        lib.raddle_timer_set(self._engine.context, self.number, min(max(0, deadline_ns), lib.RADDLE_END_OF_TIME + 1))
+
+    def cancel(self) -> None:
+        """Disarm the timer."""
+        lib.raddle_timer_cancel(self._engine.context, self.number)
