@@ -116,11 +116,8 @@ def machine(payload: Path, cpus: int, **options: Any) -> Machine:
 
 
 @pytest.mark.parametrize("mode", ["multi", "single"])
-def test_boots_with_a_code_buffer_that_fills_again_and_again(
-    payload: Path, mode: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("raddle.threads.engine.CODE_SIZE", 3 << 19)  # a mebibyte of code, with its records
-    with machine(payload, 4, accelerator=f"tcg,thread={mode}") as one:
+def test_boots_with_a_code_buffer_that_fills_again_and_again(payload: Path, mode: str) -> None:
+    with machine(payload, 4, accelerator=f"tcg,thread={mode},tb-size=1") as one:
         one.start()
         assert one.wait(LIMIT) == 0
         check(Boot(one.console.read(), 0, "", 0), 4)
