@@ -195,6 +195,16 @@ def test_an_import_that_fails_is_one_line(module, error):
     assert done.stderr.count("\n") == 1
 
 
+@on_x86_64
+@pytest.mark.parametrize("mode", ["multi", "single"])
+def test_a_guest_goes_on_though_nothing_can_be_said_about_it(mode):
+    """One that does nothing but take exceptions is told of once; the import for that fails, and SIGTERM ends it."""
+    happens = "os.kill(os.getpid(), 15); raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), 'x')"
+    options = ("boot", "-kernel", GUESTS / "stray-pc.elf", "-serial", "null", "-accel", f"tcg,thread={mode}")
+    done = run(WITH_AN_IMPORT, "raddle.debug.stuck", happens, *options)
+    assert (done.returncode, done.stderr) == (143, "")
+
+
 # --- signals ----------------------------------------------------------------------------------------------------
 
 
