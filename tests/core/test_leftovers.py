@@ -245,6 +245,7 @@ def test_closing_the_parents_machine_in_a_child_returns() -> None:
         machine.stop()
         machine.request_stop()
         machine.close()
+        closed.close()
         for question in (
             machine.start,
             machine.pause,
@@ -267,6 +268,8 @@ def test_closing_the_parents_machine_in_a_child_returns() -> None:
             another.start()
             another.wait(LIMIT)
 
+    with Machine(kernel=GUESTS / "hello.elf") as closed:
+        pass
     with Machine(kernel=GUESTS / "endless-loop.elf", cpus=2) as machine:
         hook = machine.add_exception_hook(print)
         machine.start()

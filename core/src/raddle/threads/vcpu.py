@@ -97,10 +97,10 @@ class VCpu(Unique):
 
     def close(self) -> None:
         """Its native part is about to be no more: what is asked of it from now on raises MachineError."""
-        self.__dict__.pop("regs", None)
         self._work.clear()
         self._look = None
-        del self.env, self.header, self.engine
+        for name in ("engine", "env", "header", "regs"):  # which may be gone: in a child, it is closed again
+            self.__dict__.pop(name, None)
 
     def __getattr__(self, name: str) -> Any:
         """Called for what is not there alone: a closed vCPU has no native part."""
