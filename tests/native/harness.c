@@ -43,11 +43,14 @@ void machine_make(uint32_t ncpus, uint32_t flags, raddle_enter_function enter, r
     raddle_clock_start(machine.ctx);
     machine.ram = aligned_alloc(PAGE, RAM_SIZE);
     memset(machine.ram, 0, RAM_SIZE);
+    machine.rom = aligned_alloc(PAGE, PAGE);
+    memset(machine.rom, 0, PAGE);
     struct raddle_region regions[] = {
         {.base = RAM_BASE, .size = RAM_SIZE, .kind = RADDLE_REGION_RAM, .memory = machine.ram},
+        {.base = ROM_DEVICE_BASE, .size = PAGE, .kind = RADDLE_REGION_ROM_DEVICE, .memory = machine.rom},
         {.base = DEVICE_BASE, .size = 16, .kind = RADDLE_REGION_ROUTINE, .memory = (void *)(uintptr_t)device},
     };
-    CHECK(raddle_memory_set(machine.ctx, regions, device ? 2 : 1) == 0);
+    CHECK(raddle_memory_set(machine.ctx, regions, device ? 3 : 2) == 0);
     raddle_set_enter(machine.ctx, (void *)(uintptr_t)enter);
     raddle_set_callee(machine.ctx, RADDLE_CALLEE_TLB_FILL, (void *)(uintptr_t)fill);
     raddle_set_callee(machine.ctx, RADDLE_CALLEE_FAULT, (void *)(uintptr_t)no_fault);
@@ -66,6 +69,7 @@ void machine_free(void)
 {
     raddle_context_free(machine.ctx);
     free(machine.ram);
+    free(machine.rom);
     device = NULL;
 }
 

@@ -17,6 +17,7 @@
 #define RAM_SIZE    (1u << 20)
 #define DEVICE_BASE 0x09000000u
 #define PAGE        4096u
+#define ROM_DEVICE_BASE 0x04000000u
 #define MAX_CPUS    8
 #define WORD        2 /* oi of a 4-byte access through MMU index 0 */
 #define PARALLEL    RADDLE_FLAG_PARALLEL
@@ -41,6 +42,7 @@ struct machine {
     void *env[MAX_CPUS];
     uint32_t ncpus;
     uint8_t *ram;
+    uint8_t *rom; /* a page, of a ROM device */
     void *table[RADDLE_PYTHON_NUMBER];
     _Atomic uint64_t virtual_pages; /* whatever a test's tlb_fill wants */
     _Atomic int stop;
@@ -91,6 +93,9 @@ void test_local_flush_finds_all(bool mechanism);
 void test_marking_finds_all(bool mechanism);
 void test_jumps_flush_finds_all(bool mechanism);
 void test_jumps_page_flush_finds_all(bool mechanism);
+
+/* rom_device_tests.c */
+void test_rom_device(bool mechanism);
 
 /* memo_tests.c */
 void test_memo(bool mechanism);

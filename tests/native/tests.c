@@ -825,6 +825,7 @@ const struct test TESTS[] = {
     {"slices", test_slices, true},
     {"turns_wake", test_turns_wake, true},
     {"end_of_time", test_end_of_time, false},
+    {"rom_device", test_rom_device, true},
     {"memo", test_memo, true},
     {"join", test_join, false},
     {"families", test_families, true},

@@ -46,9 +46,9 @@ GUESTS: Mapping[str, Sequence[str]] = {
     "multi": (
         *("hello-smp", "psci", "ipi", "sleep", "timer", "exceptions", "exceptions-lpae"),
         *("spinlock", "ticketlock", "atomics", "doubleword", "message-passing", "store-buffering"),
-        *("codemod-cross", "codemod-parked", "codemod-self", "remap", "remap-break"),
+        *("codemod-cross", "codemod-parked", "codemod-self", "remap", "remap-break", "flash"),
     ),
-    "single": ("psci", "ipi", "sleep", "timer", "exceptions", "atomics", "codemod-cross", "remap"),
+    "single": ("psci", "ipi", "sleep", "timer", "exceptions", "atomics", "codemod-cross", "remap", "flash"),
     "icount": ("psci", "ipi", "sleep", "exceptions-lpae", "atomics", "codemod-cross", "remap"),
 }
 MEDDLED: Mapping[str, Sequence[str]] = {
