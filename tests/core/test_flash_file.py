@@ -132,18 +132,30 @@ def test_what_is_no_file_is_refused(space: AddressSpace, tmp_path: Path) -> None
         (tmp_path / "none", "cannot open flash file .*none: No such file or directory$"),
         (tmp_path / ("x" * 300), "cannot open flash file .*: File name too long"),
         (Path("a\0b"), "cannot open flash file .*: embedded null byte"),
+        (5, "cannot open flash file 5: .* not int"),
     ):
         with pytest.raises(UsageError, match=fault) as caught:
-            FlashImage(FlashFile(path), SIZE)
+            FlashImage(FlashFile(path), SIZE)  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to all files")
-def test_a_file_that_may_not_be_written_says_how_to_use_it(make: Make) -> None:
-    path = make()
-    path.chmod(0o444)
-    with pytest.raises(UsageError, match="Permission denied; readonly=on or snapshot=on leaves the file as it is"):
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_file_that_may_not_be_written_says_how_to_use_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    path, opened = make(), os.open
+
+    def open_to_read(path: Path, flags: int) -> int:
+        if flags & os.O_RDWR:
+            raise OSError(error, os.strerror(error))
+        return opened(path, flags)
+
+    monkeypatch.setattr(flash_file.os, "open", open_to_read)
+    with pytest.raises(UsageError) as caught:
         FlashImage(FlashFile(path), SIZE)
+    hint = "readonly=on or snapshot=on leaves the file as it is"
+    assert str(caught.value) == f"cannot open flash file {path}: {os.strerror(error)}; {hint}"
+    FlashImage(FlashFile(path, readonly=True), SIZE).close()
 
 
 def test_two_banks_do_not_share_a_file_that_is_written(space: AddressSpace, make: Make) -> None:

@@ -69,7 +69,7 @@ class FlashImage:
             # Should it have become a FIFO by now: to open it waits for nobody.
             flags = (os.O_RDWR if self.writes else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC
             self._descriptor = os.open(path, flags)
-        except (OSError, ValueError) as error:
+        except (OSError, TypeError, ValueError) as error:
             hint = ""
             if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and self.writes:
                 hint = "; readonly=on or snapshot=on leaves the file as it is"
