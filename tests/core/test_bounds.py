@@ -26,7 +26,7 @@ from raddle.machine.streams import parse_chardev
 from raddle_target_arm import psci
 
 GUESTS = Path(__file__).resolve().parents[1] / "guests/arm/prebuilt"
-LIMIT = 60.0
+LIMIT = 240.0
 
 
 def until(condition: Any) -> None:

@@ -90,7 +90,7 @@ def for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_the_end_of_a_line_is_not_waited_for(guest: Guest, mode: dict[str, str]) -> None:
     with guest(send("one\ntwo"), **mode) as machine:
-        machine.console.expect("^one\ntwo$")
+        machine.console.expect("^one\ntwo$", timeout=240)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -128,7 +128,7 @@ def test_a_pause_in_the_middle_of_a_block(guest: Guest, mode: dict[str, str]) ->
 def test_the_end_brings_out_what_is_held(guest: Guest, mode: dict[str, str]) -> None:
     with guest(send("abc"), **mode) as machine:
         console = machine.console
-        console.expect("^a$")
+        console.expect("^a$", timeout=240)
     assert console.text == "abc"
 
 
