@@ -7,6 +7,7 @@ import ast
 import re
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -28,13 +29,24 @@ def declared(requirements: list[str]) -> set[str]:
     return {normal(re.split(r"[<>=!~;\[ ]", one)[0]) for one in requirements}
 
 
+def executed(tree: ast.AST) -> Iterator[ast.AST]:
+    """All of it but what is for type checkers, which bring along what that imports (`typing_extensions`)."""
+    yield tree
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            for other in node.orelse:
+                yield from executed(other)
+        else:
+            yield from executed(node)
+
+
 def imported(package: Path) -> set[str]:
     """Distributions that the package's files import, itself aside."""
     modules: set[str] = set()
     for path in (package / "src").rglob("*.py"):
         if str(path.relative_to(package)) in BUILDING:
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in executed(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 modules |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
