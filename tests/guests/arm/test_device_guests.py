@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import platform
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.guests.arm.prebuilt_guests import PREBUILT
 
 from raddle import Machine
 
-PREBUILT = Path(__file__).resolve().parent / "prebuilt"
 LIMIT = 240
 """Seconds for what a guest says next."""
 

@@ -14,25 +14,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.guests.arm.prebuilt_guests import BENCH, CONTROLS, ENDLESS, ONE_CPU, PREBUILT, STRESS
 
 HERE = Path(__file__).resolve().parent
-PREBUILT = HERE / "prebuilt"
 RECORDED = HERE / "recorded"
 DEMO = HERE.parents[2] / "targets/arm/src/raddle_target_arm/demo/demo.elf"
 
-ONE_CPU = ("hello", "exceptions", "exceptions-lpae", "exceptions-many", "crc32-thumb", "sha256-thumb")
-BENCH = tuple(path.stem for path in sorted(PREBUILT.glob("bench-*.elf")))
-STORMS = tuple(path.stem for path in sorted(PREBUILT.glob("storm-*.elf")))
-CONTROLS = tuple(path.stem for path in sorted(PREBUILT.glob("*-control.elf")))
-DEVICES = ("cpu-suspend", "flash", "gic-groups", "gic-groups-alias", "uart-receive", "virtio-probe")
-"""What they need of the machine, and what is right, is in test_device_guests.py."""
-COUNTED_ALONE = ("far-timer",)
-ENDLESS = ("endless-loop", "endless-count", "endless-sleep", "stray-pc", "stray-undefined")
-STRESS = tuple(
-    path.stem
-    for path in sorted(PREBUILT.glob("*.elf"))
-    if path.stem not in {*ONE_CPU, *BENCH, *CONTROLS, *DEVICES, *ENDLESS, *COUNTED_ALONE, *STORMS, "hello-smp", "aba"}
-)
 PEER_FAILS_MULTI = {"doubleword", "codemod-cross"}  # QEMU 7.2; the reasons are in tests/guests/README.md
 CONTROLS_NEED_MULTI = {"store-buffering-control"}
 

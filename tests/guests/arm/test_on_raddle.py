@@ -23,11 +23,11 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from tests.guests.arm.prebuilt_guests import CONTROLS, ENDLESS, PREBUILT, STORMS, STRESS
 
 from raddle import Machine
 
 HERE = Path(__file__).resolve().parent
-PREBUILT = HERE / "prebuilt"
 RECORDED = HERE / "recorded"
 
 pytestmark = pytest.mark.skipif(
@@ -43,20 +43,6 @@ CPUS = (2, 4, 8)
 QUICK_CPUS = 4
 LIMIT = 240.0
 """Seconds for one guest, whose own waiting loops give up after two minutes."""
-
-ONE_CPU = ("hello", "exceptions", "exceptions-lpae", "exceptions-many", "crc32-thumb", "sha256-thumb")
-DEVICES = ("cpu-suspend", "flash", "gic-groups", "gic-groups-alias", "uart-receive", "virtio-probe")
-"""What they need of the machine, and what is right, is in test_device_guests.py."""
-COUNTED_ALONE = ("far-timer",)
-ENDLESS = ("endless-loop", "endless-count", "endless-sleep", "stray-pc", "stray-undefined")
-STORMS = tuple(path.stem for path in sorted(PREBUILT.glob("storm-*.elf")))
-CONTROLS = tuple(path.stem for path in sorted(PREBUILT.glob("*-control.elf")))
-STRESS = tuple(
-    path.stem
-    for path in sorted(PREBUILT.glob("*.elf"))
-    if path.stem not in {*ONE_CPU, *DEVICES, *ENDLESS, *CONTROLS, *COUNTED_ALONE, *STORMS, "hello-smp", "aba"}
-    and not path.stem.startswith("bench-")
-)
 
 
 def raddle(*options: str) -> list[str]:
