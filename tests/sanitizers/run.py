@@ -56,8 +56,6 @@ MEDDLED: Mapping[str, Sequence[str]] = {
     "single": ("psci", "timer"),
     "icount": ("psci", "ipi"),
 }
-SMALL = "tcg,thread=multi,tb-size=1,memo-size=4M"
-"""So that both the code buffer and the memo are emptied again and again."""
 SECONDS = 900
 """A run that takes longer hangs, on a slow machine too."""
 
@@ -86,7 +84,7 @@ def cases() -> Iterator[Case]:
     if payload := os.environ.get("RADDLE_PAYLOAD"):
         files = ["-kernel", f"{payload}/vmlinuz", "-initrd", f"{payload}/initramfs.cpio.gz"]
         words = ["-m", "512M", *files, "-append", "console=ttyAMA0 panic=-1 payload_mb=1"]
-        yield Case("linux-multi", boot("-no-reboot", "--accel", SMALL, *words), "PAYLOAD-OK")
+        yield Case("linux-multi", boot("-no-reboot", *words), "PAYLOAD-OK")
 
 
 def environment(kind: str) -> dict[str, str]:
