@@ -35,6 +35,11 @@ class Layer:
     patterns: tuple[str, ...]
 
 
+def core(*names: str) -> tuple[str, ...]:
+    """Patterns of the core's test files."""
+    return tuple(f"tests/core/test_{name}.py" for name in names)
+
+
 LAYERS = (
     Layer(
         "target contract",
@@ -60,31 +65,33 @@ LAYERS = (
     Layer(
         "native runtime",
         "the C code through its Python face, floating point, sanitizer builds",
-        ("tests/native/*", "tests/core/test_runtime.py", "tests/core/test_fp.py"),
+        ("tests/native/*", *core("bounds", "code_memory", "fp", "runtime"), "tests/targets/*/test_memo_budget.py"),
     ),
     Layer(
         "plug-ins",
         "discovery, broken packages, the mode decision, a guest of somebody else's from its wheel",
-        tuple(f"tests/core/test_{name}.py" for name in ("accel", "info", "ordering", "plugins")) + ("tests/plugins/*",),
+        (*core("accel", "dependencies", "info", "ordering", "plugins"), "tests/plugins/*"),
     ),
     Layer(
         "devices and boards",
-        "memory, devices, consoles, loaders, device trees, interrupt controller",
-        tuple(
-            f"tests/core/test_{name}.py"
-            for name in ("cfi_flash", "chardev", "devices", "devicetree", "files", "layout", "loaders", "memory")
-        )
-        + tuple(f"tests/core/test_{name}.py" for name in ("pl011_receive", "time_of_day", "virtio_mmio"))
-        + tuple(f"tests/targets/*/test_{name}*.py" for name in ("gic", "uart", "virt")),
+        "memory, devices, consoles, loaders, device trees, flash, interrupt controller",
+        (
+            *core(
+                "cfi_flash", "chardev", "devices", "devicetree", "files", "flash_file", "fw_cfg", "layout", "loaders"
+            ),
+            *core("memory", "pl011_receive", "time_of_day", "virtio_mmio"),
+            *(f"tests/targets/*/test_{name}*.py" for name in ("gic", "uart", "virt")),
+        ),
     ),
     Layer(
         "user's side",
-        "command line, Python API, monitor, hooks and logs, the pytest plug-in; bad input",
-        tuple(
-            f"tests/core/test_{name}*.py"
-            for name in ("api", "cli", "debug", "interruptions", "leftovers", "machine_states", "monitor", "new_target")
-        )
-        + tuple(f"tests/core/test_{name}*.py" for name in ("pytest_plugin", "start")),
+        "command line, Python API, monitor, hooks and logs, the pytest plug-in; bad input, faults of the host",
+        (
+            *core(
+                "api", "cli_*", "debug_*", "drives", "fetch_demo_kernel", "host_faults", "interruptions", "leftovers"
+            ),
+            *core("machine_states*", "monitor", "new_target", "program", "pytest_plugin", "start"),
+        ),
     ),
     Layer(
         "whole machines",
