@@ -17,6 +17,8 @@ from raddle.memory import AddressSpace
 
 __all__ = ["FlashBanks"]
 
+ERASED_BLOCK: Final = b"\xff" * CfiFlash.BLOCK
+
 
 class FlashBanks:
     """Everything but `__init__` is called under the big lock, or when nothing runs."""
@@ -26,7 +28,8 @@ class FlashBanks:
     ) -> None:
         """Adds a bank at each of `starts`. `files` has the file of each, as far as they go; `bios` is firmware for the
         first one, which then has no file. The CPU starts in the first bank if there is either. Banks without a file
-        begin with zeros, and their contents end with the machine. Raises UsageError for what cannot be used.
+        begin with an erased block and zeros behind it, and their contents end with the machine. Raises UsageError for
+        what cannot be used.
         """
         given = [*files, *[None] * (len(starts) - len(files))]
         if bios is not None and given[0] is not None:
@@ -45,6 +48,9 @@ class FlashBanks:
                 name = f"flash {number}"
                 if image is None:
                     bank = CfiFlash(memory, name, start)
+                    # A CPU that takes an exception and has no vectors meets what it cannot execute: through zeros it
+                    # would run, to the end of the flash and without a word. All ones would take memory for the bank.
+                    memory.write(start, ERASED_BLOCK)
                 else:
                     bank = CfiFlash(memory, name, start, save=image.save, writable=not image.file.readonly)
                     assert bank.region.memory is not None
@@ -56,7 +62,7 @@ class FlashBanks:
                 check_firmware(firmware, name)
                 # As if it had been programmed: the blocks that it takes are erased first. A CPU that runs off the end
                 # of a truncated image meets no zeros there, which it would run through without a word.
-                memory.write(starts[0], firmware + b"\xff" * (-len(firmware) % CfiFlash.BLOCK))
+                memory.write(starts[0], firmware + ERASED_BLOCK[: -len(firmware) % CfiFlash.BLOCK])
             elif self._images and given[0] is not None:
                 assert banks[0].region.memory is not None
                 check_firmware(banks[0].region.memory.bytes, self._images[0].name)

@@ -70,7 +70,7 @@ class InstructionSet(ABC):
     ) -> int:
         """Emit one instruction (an undefined-instruction exception for None); return the next instruction's context.
 
-        What is emitted may depend on the bits of ``word`` in ``pattern.key_mask``, on ``context`` and ``mode`` alone;
+        What is emitted may depend only on the bits of ``word`` in ``pattern.key_mask``, on ``context`` and ``mode``;
         for None not on ``word``.
         ``operands`` gives other values to the operands that ``sharing`` names.
         """

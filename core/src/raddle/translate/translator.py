@@ -52,7 +52,7 @@ class Translator:
     """Translates for all vCPUs of a machine. Thread-safe: what Python does takes a lock, the rest is the runtime's."""
 
     def __init__(self, frontend: FrontEnd, backend: BackEnd, context: Any, memo_size: int = 0) -> None:
-        """`context` is the runtime's, or None when nothing is to run: then `block` alone may be called. `memo_size` is
+        """`context` is the runtime's, or None when nothing is to run: then only `block` may be called. `memo_size` is
         the memo's budget in bytes, 0 for none.
         """
         self.frontend = frontend
@@ -66,9 +66,8 @@ class Translator:
         self._places = [backend.place(field) for field in frontend.registers]
         self._tables = Tables(self._places)
         self._lock = threading.Lock()
-        """Guards all the above, with it what the front end and the back end keep, and what is done with anything in the
-        memo: whoever empties it, in an exclusive section, has the lock. Taken within such a section, not the other way.
-        """
+        """Guards all the above, what the front end and the back end keep, and every use of what is in the memo. The
+        memo is emptied under this lock, in an exclusive section. An exclusive section never begins under it."""
         self._listeners: Sequence[Callable[[BlockTrace], object]] = ()
         self.misses = 0
         """Blocks whose translation needed Python. This and the times below may lose a little between threads."""

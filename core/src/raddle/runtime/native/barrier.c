@@ -7,7 +7,7 @@
  * run kicked: each answers and sleeps, too, so that every core is free for those that have not answered. The last one
  * that answers wakes the waiter, and the waiter the others.
  *
- * Nobody yields its core by sched_yield: the host's scheduler takes that for giving up the rest of a time slice, so that
+ * No barrier yields its core by sched_yield: the host's scheduler takes that for giving up the rest of a time slice, so that
  * a waiter which yields a hundred times gets no core for the next milliseconds.
  *
  * No answer is lost: a vCPU says that it has answered (queue_done, in_code) before it reads sync_waiters, and a waiter

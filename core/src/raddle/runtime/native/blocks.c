@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Translated blocks: the lock-free hash table, chains, and where in a block a host address lies.
  *
- * A block's record has room for all its chains. So what is kept of blocks grows with installations alone, and code_size
+ * A block's record has room for all its chains. So what is kept of blocks grows with installations only, and code_size
  * bounds it with their code: when both together are as much, everything is flushed.
  *
  * Blocks are inserted, chained and killed under code_lock and looked up without it. A dead block's memory stays as it

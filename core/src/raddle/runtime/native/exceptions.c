@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Exceptions are counted, and a guest is found out that does nothing but take them at one place: its vectors are where no
- * memory is, or their first instruction faults itself. It would be silent for ever. */
+/* Counts exceptions, and detects a guest that only takes exceptions at one place: there is no memory at its vectors, or
+ * their first instruction faults itself. Such a guest would be silent for ever. */
 #include "internal.h"
 
 #define TOO_MANY (1u << 20)
 
-/* `place` tells the instruction from others. A return from an exception sets exception_place to all ones: who returns gets
- * on, also when it takes every exception at one place, as a loop with a system call. */
+/* `place` tells the instruction from others. A return from an exception sets exception_place to all ones: a guest that
+ * returns makes progress, even if it takes every exception at one place, as a loop around a system call does. */
 void exception_count(struct raddle_cpu *cpu, uint64_t place)
 {
     struct raddle_cpu_header *h = cpu->header;

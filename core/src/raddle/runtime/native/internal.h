@@ -225,7 +225,7 @@ struct timer {
     uint64_t sequence; /* counts settings, so that one that is firing can be seen to be stale */
 };
 
-/* schedule.c. What has no comment belongs to the thread that runs the turns alone. */
+/* schedule.c. Only the thread that runs the turns uses what has no comment. */
 struct turns {
     pthread_t thread; /* set before the first turn */
     uint32_t timer;   /* for slices by the host's clock; likewise */

@@ -91,7 +91,7 @@ static uint64_t until_deadline(struct raddle_context *ctx, uint64_t limit)
     return deadline == NONE || left > limit ? limit : left;
 }
 
-/* Whose turn is next: false when none can run. */
+/* Starts the next vCPU's turn; false if none can run. */
 static bool turn_begin(struct raddle_context *ctx)
 {
     struct turns *turns = &ctx->turns;

@@ -5,7 +5,7 @@ every access sees; one distributor and a CPU interface for each CPU, 288 interru
 Its state is in the block that raddle_target_arm.devices.gic_layout describes. The rules here are the reference for the
 native ones in raddle_target_arm.devices.gic_routines. The registers are in raddle_target_arm.devices.gic_registers.
 
-A CPU's interface is told of the most urgent pending interrupt alone, of whatever group: one whose group is disabled
+A CPU's interface is told only of the most urgent pending interrupt, of whatever group: one whose group is disabled
 hides those that are less urgent.
 """
 
@@ -293,7 +293,7 @@ class Gic:
     def _interface(self, cpu: int) -> int:
         return INTERFACE // 4 + INTERFACE_WORDS * cpu
 
-    # --- acknowledge and end; `alias` stands for the registers of group 1 alone: AIAR, AEOIR, AHPPIR
+    # --- acknowledge and end; `alias` stands for the registers of group 1 only: AIAR, AEOIR, AHPPIR
 
     def visible(self, cpu: int, interrupt: int, alias: bool) -> int:
         """What a read of IAR or HPPIR, or of an alias, shows of this interrupt: it, 1022 or 1023."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The interrupt controller's state: one block of host memory (`Gic.memory`), of 32-bit words in the host's byte order
 and bytes, so that native code (raddle_target_arm.devices.gic_routines) can serve the registers that guests use all the
-time. It is changed under the big lock alone.
+time. It is changed only under the big lock.
 
 Bit arrays have 16 words: words 0 to 7 hold interrupts 0-31 of CPU 0 to 7 (SGIs and PPIs are banked), words 8 to 15
 interrupts 32-287. A CPU's view of 32 interrupts number w is word `cpu` for w = 0 and word 7 + w for the others.
