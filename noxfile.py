@@ -134,7 +134,8 @@ def matrix(session: nox.Session, host: str) -> None:
     for version, interpreter in found.items():
         if interpreter is not None:
             session.log(f"Python {version}: {interpreter}")
-            environment = session.create_tmp() + f"/python{version}"
+            # Not session.create_tmp(): tests would have their files there, and sockets need short names.
+            environment = str(ROOT / ".nox" / f"python{version}")
             session.run("virtualenv", "--quiet", "--clear", "--python", interpreter, environment)
             python = f"{environment}/bin/python"
             remove_built()
