@@ -186,6 +186,7 @@ def test_every_combination_follows_the_table() -> None:
         ("tcg,llsc=fast,order=native,thread=multi", AccelOptions(Thread.MULTI, Order.NATIVE)),
         ("tcg,memo-size=16M", AccelOptions(memo_size=16 << 20)),
         ("tcg,memo-size=1", AccelOptions(memo_size=1 << 20)),
+        ("tcg,memo-size=64G", AccelOptions(memo_size=64 << 30)),
     ],
 )
 def test_parse_accel(text: str, options: AccelOptions) -> None:
@@ -212,7 +213,9 @@ def test_parse_accel(text: str, options: AccelOptions) -> None:
         ("tcg,llsc=exact", r"unknown --accel llsc value 'exact' \(known: fast\)"),
         ("tcg,llsc=strict", "llsc=strict is not supported yet"),
         ("tcg,memo-size=much", "'much' is not a memory size"),
-        ("tcg,memo-size=1000K", "memo-size must be 1 MiB or more, not 1000 KiB"),
+        ("tcg,memo-size=1000K", "memo-size must be 1 MiB to 64 GiB, not 1000 KiB"),
+        ("tcg,memo-size=65G", "memo-size must be 1 MiB to 64 GiB, not 65 GiB"),
+        ("tcg,memo-size=99999999999T", "memo-size must be 1 MiB to 64 GiB, not 99999999999 TiB"),
     ],
 )
 def test_parse_accel_refuses(text: str, message: str) -> None:

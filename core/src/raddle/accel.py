@@ -149,6 +149,8 @@ SETTINGS = ("thread", "order", "llsc", "tb-size", "memo-size", "split-wx")
 
 LEAST_MEMO_SIZE = 1 << 20
 """With less, most blocks would be begun in an empty memo."""
+MOST_MEMO_SIZE = 64 << 30
+"""No guest has so much code. What is far more has no room in the runtime's numbers."""
 
 ACCELERATOR = "tcg"
 FOREIGN_ACCELERATORS = ("hax", "hvf", "kvm", "nvmm", "qtest", "whpx", "xen")
@@ -192,8 +194,11 @@ def _memo_size(value: str) -> int:
     from raddle.machine.sizes import parse_size, size_text  # late: what only looks at the decision needs no machine
 
     size = parse_size(value)
-    if size < LEAST_MEMO_SIZE:
-        raise UsageError(f"--accel memo-size must be {size_text(LEAST_MEMO_SIZE)} or more, not {size_text(size)}")
+    if not LEAST_MEMO_SIZE <= size <= MOST_MEMO_SIZE:
+        raise UsageError(
+            f"--accel memo-size must be {size_text(LEAST_MEMO_SIZE)} to {size_text(MOST_MEMO_SIZE)}, "
+            f"not {size_text(size)}"
+        )
     return size
 
 
