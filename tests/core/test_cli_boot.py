@@ -970,6 +970,13 @@ def test_the_pid_file_is_there_while_it_runs(pretend, kernel, tmp_path, capfd):
     assert not path.exists()
 
 
+def test_no_pid_file_is_left_by_a_machine_that_cannot_be_made(tmp_path, capfd):
+    path = tmp_path / "pid"
+    assert main(["boot", "-kernel", "/nonexistent/kernel", "-serial", "null", "-pidfile", str(path)]) == 2
+    assert "cannot read kernel /nonexistent/kernel" in capfd.readouterr().err
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("path", ["/nonexistent/pid", "/", "/dev/full", "a\0b"])
 def test_a_pid_file_that_cannot_be_is_named(pretend, kernel, path, capfd):
     assert main(["boot", "-kernel", kernel, "-serial", "null", "-pidfile", path]) == 2

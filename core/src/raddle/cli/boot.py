@@ -324,9 +324,11 @@ def _pid_file(path: str | None) -> Iterator[None]:
             raise UsageError(f"pid file {path} is another process's, which runs") from None
         except OSError as error:
             raise UsageError(f"cannot write pid file {path}: {error.strerror}") from None
-        yield
-        with contextlib.suppress(OSError):  # somebody has removed it already
-            Path(path).unlink()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # somebody has removed it already
+                Path(path).unlink()
     finally:
         os.close(file)
 
