@@ -227,7 +227,7 @@ def test_firmware_is_entered_at_zero(build, file):
         ({"memory": 4 << 30}, "1 MiB to 3 GiB of RAM, not 4 GiB"),
         ({"memory": 100 << 40}, "1 MiB to 3 GiB of RAM, not 100 TiB"),
         ({"memory": 4096}, "1 MiB to 3 GiB of RAM, not 4 KiB"),
-        ({"memory": MIB, "kernel": GUESTS / "hello.elf"}, "does not fit into the RAM of 1 MiB"),
+        ({"memory": MIB, "kernel": GUESTS / "hello.elf"}, r"does not fit into the RAM of 1 MiB .*-m"),
         ({"memory": 4 * MIB, "initrd": "big"}, "does not fit into the RAM of 4 MiB .*-m"),
         ({"initrd": "/nonexistent"}, "cannot read initrd"),
         ({"dtb": "/nonexistent"}, "cannot read device tree"),

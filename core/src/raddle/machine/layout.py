@@ -10,9 +10,10 @@ from typing import Final
 from raddle.errors import UsageError
 from raddle.machine.sizes import size_text
 
-__all__ = ["MORE_MEMORY", "Area", "Layout", "Segment"]
+__all__ = ["ELSEWHERE", "MORE_MEMORY", "Area", "Layout", "Segment"]
 
 MORE_MEMORY: Final = "more memory (-m) may help"
+ELSEWHERE: Final = "give it another address (addr=..., or the one that it is linked for)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Area:
     name: str
     start: int
     size: int
+    most: int = 0
+    """The size that a user could choose; 0 where there is no choice."""
 
     @property
     def end(self) -> int:
@@ -60,25 +63,28 @@ class Layout:
         self._areas = (ram, *others)
         self._places: list[_Place] = []
 
-    def check(self, name: str, address: int, size: int) -> None:
-        """Raises UsageError where there is no memory for `size` bytes at `address`, or where something else lies."""
+    def check(self, name: str, address: int, size: int, remedy: str = ELSEWHERE) -> None:
+        """Raises UsageError where there is no memory for `size` bytes at `address`, or where something else lies;
+        `remedy` says what to do about that, if it is not more RAM.
+        """
         end = address + size
         if not any(area.start <= address and end <= area.end for area in self._areas):
+            reachable = self.ram.start <= address and end <= self.ram.start + self.ram.most
             raise UsageError(
                 f"{name} ({address:#x}-{end - 1:#x}) does not fit into {' or '.join(map(str, self._areas))}; "
-                f"{MORE_MEMORY}"
+                f"{MORE_MEMORY if reachable else remedy}"
             )
         for other in self._places:
             if address < other.segment.end and other.segment.address < end:
                 raise UsageError(
                     f"{name} ({address:#x}-{end - 1:#x}) overlaps {other.name} "
-                    f"({other.segment.address:#x}-{other.segment.end - 1:#x}); {MORE_MEMORY}"
+                    f"({other.segment.address:#x}-{other.segment.end - 1:#x}); {remedy}"
                 )
 
-    def add(self, name: str, address: int, data: bytes, size: int = 0) -> Segment:
-        """Reserve `size` bytes (at least `data`) at `address` for `name`."""
+    def add(self, name: str, address: int, data: bytes, size: int = 0, remedy: str = ELSEWHERE) -> Segment:
+        """Reserve `size` bytes (at least `data`) at `address` for `name`; see `check`."""
         segment = Segment(address, data, max(size, len(data)))
-        self.check(name, address, segment.size)
+        self.check(name, address, segment.size, remedy)
         self._places.append(_Place(name, segment))
         return segment
 

@@ -18,7 +18,7 @@ from raddle.errors import UsageError
 from raddle.machine.board import BoardOptions
 from raddle.machine.devicetree import complete, parse_tree, with_room
 from raddle.machine.files import read_file
-from raddle.machine.layout import MORE_MEMORY, Area, Layout, Segment
+from raddle.machine.layout import ELSEWHERE, MORE_MEMORY, Area, Layout, Segment
 from raddle.machine.load import add_loads
 from raddle.machine.loaders import ImageKind, load_image
 
@@ -28,6 +28,11 @@ KERNEL_OFFSET: Final = 0x1_0000
 """A kernel without an address of its own; the first 64 KiB are left to the boot stub and what kernels keep there."""
 INITRD_OFFSET: Final = 128 << 20
 """A decompressing kernel stays below. Machines with less than twice as much take the middle of their RAM."""
+
+INITRD_STAYS: Final = (
+    "the initrd stays there; give what lies there another address (addr=..., or another one to link for)"
+)
+"""What to do about an overlap where more RAM changes nothing."""
 
 FIRMWARE_TREE_ROOM: Final = 64 << 10
 """Free bytes behind a device tree that firmware adds to in place: U-Boot does without asking whether there is room."""
@@ -72,7 +77,9 @@ def plan(options: BoardOptions, ram: Area, make_tree: MakeTree, flash: Sequence[
     initrd = None
     if options.initrd is not None:
         data = read_file(options.initrd, "initrd", ram.size, MORE_MEMORY)
-        placed = layout.add(f"initrd {options.initrd}", middle, data)
+        # With more RAM it lies higher, up to INITRD_OFFSET.
+        remedy = MORE_MEMORY if middle < ram.start + INITRD_OFFSET else f"for what lies there: {ELSEWHERE}"
+        placed = layout.add(f"initrd {options.initrd}", middle, data, remedy=remedy)
         initrd = (placed.address, placed.end)
         middle = placed.end
     tree = _tree(options, ram, make_tree, initrd)

@@ -94,7 +94,7 @@ class Virt(Board):
         self.rtc = PL031(clock, self.gic.spi(RTC_SPI), TimeOfDay(options.rtc, clock))
         self.virtio = VirtioSlots()
         self._powered = [False] * options.cpus
-        ram = Area("RAM", RAM, size)
+        ram = Area("RAM", RAM, size, RAM_MAX)
         blank = [area for number, area in enumerate(FLASH) if not options.has_image(number)]
         self._boot = (
             plan_firmware(options, ram, self.tree, blank, FLASH[0].start)
