@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
 from contextlib import closing
@@ -96,6 +97,27 @@ def test_what_is_loaded_comes_again_with_a_reset(make: Make) -> None:
             machine.memory[0x400_0000:0x400_0005] = bytes(5)
             machine.memory[RAM + 0x20_0001 : RAM + 0x20_0006] = bytes(5)
             machine.board.reset()
+
+
+def test_what_is_not_loaded_of_a_program_needs_no_memory(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Symbols for a debugger, mostly. The file is read once. Other files may be as large as the largest memory."""
+    program = (GUESTS / "hello.elf").read_bytes()
+    opened: list[str] = []
+    really = os.open
+
+    def counting(path: Any, *more: Any) -> int:
+        opened.append(str(path))
+        return really(path, *more)
+
+    monkeypatch.setattr(os, "open", counting)
+    small: dict[str, Any] = {"memory": "32M", "bios": make("bios"), "serial": "null"}
+    big, other = make("big", program, size=40 << 20), make("other", size=40 << 20)
+    with Machine("virt", load=[Load(big, None, raw=False), (other, 0x400_0000)], **small):
+        assert opened.count(str(big)) == 1
+    with pytest.raises(UsageError, match=r"file .*other .* does not fit .*; more memory"):
+        Machine("virt", load=[Load(other, RAM + 0x20_0000, raw=False)], **small)
+    with pytest.raises(UsageError, match=r"file .*larger: it is larger than 64 MiB; more memory"):
+        Machine("virt", load=[(make("larger", size=65 << 20), RAM)], **small)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,11 @@ class Layout:
         self._areas = (ram, *others)
         self._places: list[_Place] = []
 
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest piece of memory."""
+        return max(area.size for area in self._areas)
+
     def check(self, name: str, address: int, size: int, remedy: str = ELSEWHERE) -> None:
         """Raises UsageError where there is no memory for `size` bytes at `address`, or where something else lies;
         `remedy` says what to do about that, if it is not more RAM.

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from raddle.errors import UsageError
 from raddle.machine.elf import ELF_MAGIC
-from raddle.machine.files import read_file
+from raddle.machine.files import Contents, read_file
 from raddle.machine.layout import MORE_MEMORY, Layout, Segment
-from raddle.machine.loaders import UIMAGE_MAGIC, load_image
+from raddle.machine.loaders import UIMAGE_MAGIC, image_of
 
 __all__ = ["Load", "add_loads", "loads"]
 
@@ -47,14 +47,17 @@ def _parts(load: Load, layout: Layout, elf_machine: int) -> list[tuple[str, Segm
         assert load.address is not None
         return [(f"data for {load.address:#x}", Segment(load.address, load.what, len(load.what)))]
     name = f"file {load.what}"
-    data = read_file(load.what, "file", layout.ram.size, MORE_MEMORY)
-    if not load.raw and data.startswith(UIMAGE_MAGIC) and load.address is not None:
-        raise UsageError(
-            f"cannot load {name}: it is a uImage, which says where its contents go; leave addr= out for that, or add "
-            "force-raw=on to have it in memory as it is"
-        )
+    if load.raw:
+        data = read_file(load.what, "file", layout.largest, MORE_MEMORY)
+    else:  # of an ELF program there may be far more than goes into memory
+        data = read_file(load.what, "file")
     if not load.raw and data.startswith((ELF_MAGIC, UIMAGE_MAGIC)):
-        return [(name, segment) for segment in load_image(load.what, elf_machine, layout, "file").segments]
+        if data.startswith(UIMAGE_MAGIC) and load.address is not None:
+            raise UsageError(
+                f"cannot load {name}: it is a uImage, which says where its contents go; leave addr= out for that, or "
+                "add force-raw=on to have it in memory as it is"
+            )
+        return [(name, segment) for segment in image_of(Contents(data, name), name, elf_machine, layout).segments]
     if load.address is None:
         raise UsageError(f"cannot load {name}: it does not say where it goes; add addr=ADDRESS")
     return [(name, Segment(load.address, data, len(data)))]

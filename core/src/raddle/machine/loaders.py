@@ -19,7 +19,7 @@ from raddle.machine.elf import ELF_MAGIC, load_elf
 from raddle.machine.files import GZIP_MAGIC, Contents, read_file
 from raddle.machine.layout import MORE_MEMORY, Layout, Segment
 
-__all__ = ["Image", "ImageKind", "load_image"]
+__all__ = ["UIMAGE_MAGIC", "Image", "ImageKind", "image_of", "load_image"]
 
 HEAD: Final = 0x240
 """Bytes from which each kind of image is recognised."""
@@ -79,11 +79,15 @@ class Image:
 
 
 def load_image(path: str | Path, elf_machine: int, layout: Layout, what: str = "kernel") -> Image:
-    """Read a zImage, uImage, ELF program or raw image for ELF machine `elf_machine`, gzip'd or not. What is too large
-    for the memory of `layout` is refused before it is read; nothing is added there.
+    """Read a zImage, uImage, ELF program or raw image for ELF machine `elf_machine`, gzip'd or not. Of what is too
+    large for the memory of `layout` nothing is kept; nothing is added there.
     """
     name = f"{what} {path}"
-    contents = Contents(read_file(path, what), name)
+    return image_of(Contents(read_file(path, what), name), name, elf_machine, layout)
+
+
+def image_of(contents: Contents, name: str, elf_machine: int, layout: Layout) -> Image:
+    """The same for a file that has been read, and is called `name`."""
     head = contents.start(HEAD)
     if head.startswith(ELF_MAGIC):
         segments, entry = load_elf(contents, name, elf_machine, layout)
