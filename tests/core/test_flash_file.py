@@ -111,8 +111,11 @@ def test_a_file_that_is_to_stay_as_it_is_stays(space: AddressSpace, make: Make, 
     ("size", "fault"),
     [
         (789972, "it has 789972 bytes, and the flash bank 64 MiB; make a copy and `truncate -s 67108864` it"),
-        (0, "it has 0 bytes, and the flash bank 64 MiB; make a copy"),
-        (SIZE + 1, "it has 67108865 bytes, and the flash bank 64 MiB"),
+        (0, "it has no contents, and the flash bank 64 MiB; `truncate -s 67108864 FILE` makes one of zeros"),
+        (
+            SIZE + 1,
+            "it has 67108865 bytes, and the flash bank 64 MiB; give what is for this bank alone: `head -c 67108864`",
+        ),
     ],
 )
 def test_a_file_has_the_size_of_its_bank(space: AddressSpace, make: Make, size: int, fault: str) -> None:
@@ -137,6 +140,8 @@ def test_what_is_no_file_is_refused(space: AddressSpace, tmp_path: Path) -> None
         with pytest.raises(UsageError, match=fault) as caught:
             FlashImage(FlashFile(path), SIZE)  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="it has no contents, and the flash bank"):  # it says that it is empty
+        FlashImage(FlashFile("/proc/version", readonly=True), SIZE)
 
 
 @pytest.mark.parametrize("error", [errno.EACCES, errno.EPERM, errno.EROFS])

@@ -83,9 +83,15 @@ class FlashImage:
     def _check(self) -> None:
         found = os.fstat(self._descriptor).st_size
         if found != self._size:
-            remedy = f"; make a copy and `truncate -s {self._size}` it" if found < self._size else ""
+            if not found:  # files of /proc and /sys say so, too, whatever is in them
+                remedy = f"`truncate -s {self._size} FILE` makes one of zeros"
+            elif found < self._size:
+                remedy = f"make a copy and `truncate -s {self._size}` it"
+            else:
+                remedy = f"give what is for this bank alone: `head -c {self._size}` copies what the file begins with"
+            has = size_text(found) if found else "no contents"
             raise UsageError(
-                f"cannot use {self.name}: it has {size_text(found)}, and the flash bank {size_text(self._size)}{remedy}"
+                f"cannot use {self.name}: it has {has}, and the flash bank {size_text(self._size)}; {remedy}"
             )
         try:
             fcntl.flock(self._descriptor, (fcntl.LOCK_EX if self.writes else fcntl.LOCK_SH) | fcntl.LOCK_NB)
