@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import raddle
+from raddle.machine.load import Load
 
 TREE = Path(__file__).parents[2]
 GUESTS = TREE / "tests/guests/arm/prebuilt"
@@ -98,6 +99,16 @@ def test_the_readmes_example_is_typed(tmp_path: Path) -> None:
     ]
 
 
+class BytesPath:
+    """A path, and not a text."""
+
+    def __fspath__(self) -> bytes:
+        return b"vmlinuz"
+
+    def __repr__(self) -> str:
+        return "BytesPath()"
+
+
 # --- arguments --------------------------------------------------------------------------------------------------
 
 
@@ -118,6 +129,10 @@ def test_the_readmes_example_is_typed(tmp_path: Path) -> None:
         {"append": 5},
         {"serial": 5},
         {"serial": [5]},
+        {"serial": b"null"},
+        {"serial": bytearray(b"null")},
+        {"kernel": BytesPath()},
+        {"pflash": raddle.FlashFile(5)},  # type: ignore[arg-type]
         {"pflash": 5},
         {"pflash": b"flash"},
         {"pflash": [5]},
@@ -125,6 +140,10 @@ def test_the_readmes_example_is_typed(tmp_path: Path) -> None:
         {"load": "script.img"},
         {"load": [("script.img", "0x40200000")]},
         {"load": [5]},
+        {"load": [(b"x", True)]},
+        {"load": [Load(b"x", None)]},
+        {"load": [Load(5, 0x4020_0000)]},  # type: ignore[arg-type]
+        {"load": [Load(Path("x"), "here")]},  # type: ignore[arg-type]
         {"accelerator": None},
         {"icount": 3},
         {"reboot": "no"},
@@ -139,6 +158,62 @@ def test_arguments_of_another_kind_are_usage_errors(given: dict[str, Any]) -> No
     with pytest.raises(raddle.UsageError, match=name if name != "serial" else "character device") as caught:
         raddle.Machine(**{"kernel": GUESTS / "hello.elf", **given})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({name: ""} for name in ("kernel", "initrd", "dtb", "bios", "pflash")),
+        {"pflash": [None, raddle.FlashFile("")]},
+        {"load": [("", 0x4020_0000)]},
+    ],
+    ids=str,
+)
+def test_a_file_has_a_name(given: dict[str, Any]) -> None:
+    (name,) = given
+    with pytest.raises(raddle.UsageError, match=rf"Machine\({name}=\.\.\.\) is the name of a file, which is empty"):
+        raddle.Machine(**{"kernel": GUESTS / "hello.elf", **given})
+
+
+CALLS: list[tuple[Callable[[Any], object], str]] = [
+    (lambda machine: machine.fail("x"), r"the error of fail\(\) is an exception, not 'x' \(str\)"),
+    (lambda machine: machine.fail(ValueError), "an exception, not <class"),
+    (lambda machine: machine.request_stop("x"), "exit status .* a whole number, not 'x'"),
+    (lambda machine: machine.wait("x"), r"timeout of wait\(\) is seconds, a number, not 'x'"),
+    (lambda machine: machine.wait(float("nan")), "seconds, a number, not nan"),
+    (lambda machine: machine.log([], 5), r"the stream of log\(\) is a file that is open for text, not 5"),
+    (lambda machine: machine.log(["int"], 5), r"the stream of log\(\)"),
+    (lambda machine: machine.log("int", sys.stderr), "items .* a sequence of texts, not 'int'"),
+    (lambda machine: machine.log([5], sys.stderr), "items .* a sequence of texts"),
+    (lambda machine: machine.log(["exec"], sys.stderr, [5]), "within= .* a sequence of ranges"),
+    (lambda machine: machine.log(["exec"], sys.stderr, 5), "within= .* a sequence of ranges"),
+    (lambda machine: machine.hook("block", print, "a", "b"), "the start of a hook is an address"),
+    (lambda machine: machine.add_memory_hook(print, 0, 1.5), "the end of a hook is an address"),
+    (lambda machine: machine.hook(5, print), "the kind of a hook is a text, not 5"),
+    (lambda machine: machine.console.send("\udcff"), "is not text in UTF-8; give bytes"),
+    (lambda machine: machine.console.send(5), "a text or bytes, not 5"),
+    (lambda machine: machine.console.expect("("), "is no regular expression: missing"),
+    (lambda machine: machine.console.expect(b"x"), "a regular expression for text, not b'x'"),
+    (lambda machine: machine.console.expect("x", "y"), r"timeout of expect\(\) is seconds"),
+]
+
+
+@on_host
+@pytest.mark.parametrize(("call", "fault"), CALLS, ids=[fault for _, fault in CALLS])
+def test_what_methods_are_given_is_of_the_right_kind(
+    machine: raddle.Machine, call: Callable[[Any], object], fault: str
+) -> None:
+    with pytest.raises(raddle.UsageError, match=fault) as caught:
+        call(machine)
+    assert "\n" not in str(caught.value)
+    assert machine.state is raddle.State.PAUSED
+
+
+@on_host
+def test_a_wait_may_be_for_ever() -> None:
+    with raddle.Machine(kernel=GUESTS / "hello.elf", serial="null") as machine:
+        machine.start()
+        assert machine.wait(float("inf")) == 0
 
 
 # --- machines ---------------------------------------------------------------------------------------------------

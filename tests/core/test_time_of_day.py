@@ -83,6 +83,7 @@ REFUSED = [
     ("base=", False, "base needs a value"),
     ("utc", False, "unknown -rtc setting"),
     ("base=utc,base=utc", False, "gives base twice"),
+    ("base=\u0662\u0660\u0660\u0666-06-17", False, "must be utc, localtime, or a time such as"),
     ("base=now", False, "must be utc, localtime, or a time such as"),
     ("base=2006-02-30", False, "must be utc, localtime, or a time such as"),
     ("base=" + "9" * 1_000_000, False, "must be utc, localtime, or a time such as"),

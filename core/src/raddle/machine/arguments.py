@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `Machine(...)` is given: of the right kind, or a UsageError that names it."""
+"""What `Machine(...)` is given: of the right kind, or a UsageError that names it. For methods see `kinds`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from raddle.errors import UsageError
 from raddle.machine.chardev import CharDevice, MemoryConsole, NullDevice
 from raddle.machine.control import close_devices
 from raddle.machine.flash_file import FlashFile
+from raddle.machine.kinds import another_kind
 from raddle.machine.load import Load
 from raddle.machine.streams import parse_chardev
 from raddle.plugins import Registry
@@ -45,6 +46,13 @@ KINDS: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
 }
 """The kinds of each argument, and what they are called."""
 
+PARTS: Final[dict[str, tuple[type, ...]]] = {
+    "pflash": (str, Path, FlashFile, type(None)),
+    "load": (Load, tuple),
+    "serial": (str, CharDevice),
+}
+"""What those that may be sequences have in them."""
+
 
 def check_kinds(**given: Any) -> None:
     """Raise UsageError for an argument of another kind than KINDS has."""
@@ -52,23 +60,49 @@ def check_kinds(**given: Any) -> None:
         kinds, called = KINDS[name]
         # A bool is an int to Python, and a mistake to everybody else.
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise UsageError(f"Machine({name}=...) is {called}, not {short(value)} ({type(value).__name__})")
-    _check_parts("pflash", given["pflash"], (str, Path, FlashFile, type(None)))
-    _check_parts("load", given["load"], (Load, tuple))
+            raise another_kind(f"Machine({name}=...)", called, value)
+    for name, parts in PARTS.items():
+        _check_parts(name, given[name], parts)
+    for name in ("kernel", "initrd", "dtb", "bios"):
+        _check_name(name, given[name])
+    pflash = given["pflash"]
+    for one in [pflash] if isinstance(pflash, str | Path | FlashFile) else pflash or ():
+        _check_name("pflash", one.path if isinstance(one, FlashFile) else one)
     for one in given["load"]:
-        if isinstance(one, tuple) and not (
-            len(one) == 2 and isinstance(one[0], (str, Path, bytes)) and isinstance(one[1], int)
-        ):
-            raise UsageError(f"Machine(load=...) has (file or bytes, address), not {short(one)}")
+        _check_load(one)
 
 
 def _check_parts(name: str, value: Any, kinds: tuple[type, ...]) -> None:
-    if isinstance(value, bytes | bytearray) or (isinstance(value, str) and name == "load"):
-        raise UsageError(f"Machine({name}=...) is {KINDS[name][1]}, not {short(value)}")
+    """What a sequence may have in it. Bytes are no sequence here, nor is a text where one alone means nothing."""
+    called = KINDS[name][1]
+    if isinstance(value, bytes | bytearray | memoryview) or (isinstance(value, str) and str not in KINDS[name][0]):
+        raise another_kind(f"Machine({name}=...)", called, value)
     if isinstance(value, Sequence) and not isinstance(value, str):
         for one in value:
             if not isinstance(one, kinds):
-                raise UsageError(f"Machine({name}=...) is {KINDS[name][1]}, and has {short(one)} in it")
+                raise UsageError(f"Machine({name}=...) is {called}, and has {short(one)} in it")
+
+
+def _check_name(name: str, given: Any) -> None:
+    """A path that is a text, and says something: the empty one is the current directory to pathlib."""
+    try:
+        spelled = os.fspath(given) if given is not None else "none"
+    except TypeError:
+        spelled = None
+    if not isinstance(spelled, str):
+        raise another_kind(f"Machine({name}=...)", "a path that is a text", given)
+    if not spelled:
+        raise UsageError(f"Machine({name}=...) is the name of a file, which is empty")
+
+
+def _check_load(one: Load | tuple[Any, ...]) -> None:
+    what, address = (one.what, one.address) if isinstance(one, Load) else one if len(one) == 2 else (None, None)
+    placed = isinstance(address, int) and not isinstance(address, bool)
+    says_itself = isinstance(one, Load) and address is None and not isinstance(what, bytes)
+    if not isinstance(what, str | Path | bytes) or not (placed or says_itself):
+        raise UsageError(f"Machine(load=...) has (file or bytes, address), not {short(one)}")
+    if not isinstance(what, bytes):
+        _check_name("load", what)
 
 
 def text(append: str | None) -> str | None:
@@ -101,8 +135,6 @@ def consoles(serial: str | CharDevice | Sequence[str | CharDevice] | None, ports
     devices: list[CharDevice] = []
     try:
         for one in given:
-            if not isinstance(one, (str, CharDevice)):
-                raise UsageError(f"a serial port has a character device, or its text, not {short(one)}")
             devices.append(parse_chardev(one) if isinstance(one, str) else one)
     except BaseException:
         close_devices(devices)

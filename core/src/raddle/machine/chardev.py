@@ -20,6 +20,7 @@ from typing import Final
 
 from raddle import workers
 from raddle.errors import MachineError, UsageError
+from raddle.machine import kinds
 from raddle.machine.outlet import Outlet
 from raddle.unique import Unique
 
@@ -236,7 +237,7 @@ class MemoryConsole(CharDevice):
         """Type `text` on the guest's console. Returns at once. Nobody gets what is typed when the machine has stopped,
         or does meanwhile; that is no error.
         """
-        self.feed(text.encode() if isinstance(text, str) else text, wait=False)
+        self.feed(kinds.encoded("what send() types", text), wait=False)
 
     def read(self) -> str:
         """The output that nobody has read yet. Never waits."""
@@ -260,8 +261,8 @@ class MemoryConsole(CharDevice):
         Raises ExpectTimeout after `timeout` seconds, and ConsoleClosed when the machine has stopped without a match.
         Not for a vCPU's thread (a hook), which would wait for itself.
         """
-        compiled = re.compile(pattern)
-        deadline = time.monotonic() + timeout
+        compiled = kinds.pattern("what expect() looks for", pattern)
+        deadline = time.monotonic() + kinds.seconds("the timeout of expect()", timeout)
         while True:
             match, unread, closed = workers.call(lambda: self._look(compiled), undo=self._unlook)
             if match is not None:

@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, TextIO, TypeVar
 from raddle import accel, workers
 from raddle.accel import AccelOptions, Decision, IcountOptions
 from raddle.errors import MachineError, UsageError, unknown
-from raddle.machine import arguments
+from raddle.machine import arguments, kinds
 from raddle.machine.board import Board, BoardOptions
 from raddle.machine.chardev import CharDevice, MemoryConsole
 from raddle.machine.choice import choose_board
@@ -279,7 +279,7 @@ class Machine(Unique, Generic[Regs]):
         control = self._control
         control.require_here()
         control.require_outside("wait for")
-        if not control.finished.wait(timeout):
+        if not control.finished.wait(None if timeout is None else kinds.seconds("the timeout of wait()", timeout)):
             raise TimeoutError(f"the machine still runs after {timeout} s")
         if control.error is not None:
             raise control.error
@@ -324,6 +324,7 @@ class Machine(Unique, Generic[Regs]):
         nothing to a machine that is closed.
         """
         control = self._control
+        kinds.number("the exit status of request_stop()", status)
         if not control.foreign:
             workers.call(lambda: control.request_stop(status, at_once=at_once))
 
@@ -339,6 +340,8 @@ class Machine(Unique, Generic[Regs]):
     def fail(self, error: Exception) -> None:
         """Stop the machine soon, with an error that has happened outside of it; `wait` raises the first one."""
         control = self._control
+        if not isinstance(error, Exception):
+            raise kinds.another_kind("the error of fail()", "an exception", error)
         self._do(lambda: control.fail(error))
 
     # --- looking into it
@@ -356,6 +359,9 @@ class Machine(Unique, Generic[Regs]):
         """
         if not callable(function):
             raise UsageError(f"a hook is a function, and not {function!r}")
+        kinds.text("the kind of a hook", kind)
+        kinds.address("the start of a hook", start)
+        kinds.address("the end of a hook", end)
         add: Callable[..., Hook] | None = getattr(self.engine, "add_hook", None)
         if add is None:
             raise UsageError("this engine has no hooks")
@@ -398,6 +404,10 @@ class Machine(Unique, Generic[Regs]):
         """Write about these items (`in_asm`, `int` ...: those of `-d`) to `stream` from now on. With `within`, what is
         written of blocks is of those at these guest addresses.
         """
+        kinds.words("items of log()", items)
+        kinds.ranges("within= of log()", within)
+        if not callable(getattr(stream, "write", None)):
+            raise kinds.another_kind("the stream of log()", "a file that is open for text", stream)
         log: Callable[[Sequence[str], TextIO, Sequence[range]], None] | None = getattr(self.engine, "log", None)
         if log is None:
             raise UsageError(f"-d {','.join(items)} is not supported yet; the nearest that is: -d stats")

@@ -85,7 +85,7 @@ def _clock(value: str, counted: bool) -> RtcClock:
 def _seconds(value: str) -> int:
     from datetime import UTC, datetime  # late: hardly any machine is given a time
 
-    for one in _FORMATS:
+    for one in _FORMATS if value.isascii() else ():  # strptime takes the digits of any script
         try:
             seconds = int(datetime.strptime(value, one).replace(tzinfo=UTC).timestamp())
         except (ValueError, OverflowError):
