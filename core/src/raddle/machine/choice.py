@@ -10,12 +10,12 @@ import zlib
 from pathlib import Path
 from typing import Final
 
+from raddle.machine.elf import ELF_MAGIC
+from raddle.machine.files import GZIP_MAGIC
 from raddle.plugins import Board, Registry
 
 __all__ = ["choose_board"]
 
-ELF_MAGIC: Final = b"\x7fELF"
-GZIP_MAGIC: Final = b"\x1f\x8b"
 ELF_MACHINE_AT: Final = 18
 LOOK: Final = 4096
 """Bytes that the beginning of a file is looked for in, decompressed or not."""
