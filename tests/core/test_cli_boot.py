@@ -296,9 +296,9 @@ def test_a_command_line_with_spaces_is_one_value():
         ("-nic user", "option '-nic' is not supported: there is no network"),
         (
             "-netdev user,id=n -device virtio-net-device,netdev=n -zzz x -m 12 --gdb=x -netdev tap",
-            "these options are not supported: -netdev (there is no network), -zzz (raddle boot --help lists those that "
-            "are), --gdb (there is no GDB server; the nearest that is: the monitor (Ctrl-A C)); -device "
-            "virtio-net-device is not supported: a board's devices are what it has; loader alone can be added",
+            "these options are not supported: -netdev (there is no network), -zzz, --gdb (there is no GDB server; the "
+            "nearest that is: the monitor (Ctrl-A C)) (raddle boot --help lists those that are); -device "
+            "virtio-net-device is not supported: a board's devices are what it has; only loader can be added",
         ),
         ("-daemonize -M virt,secure=on -smp 0", "option '-daemonize' is not supported: it stays in the foreground"),
         (
@@ -329,7 +329,14 @@ def test_a_command_line_with_spaces_is_one_value():
         ("-m 1G,slots=2", "-m slots=2 is not supported"),
         ("-M virt,gic-version=3", "unknown -machine gic-version '3' (known: 2)"),
         ("-M virt,secure=on", "-machine secure=on is not supported; the nearest that is: secure=off"),
-        ("-M virt,colour=red", "unknown -machine property 'colour'"),
+        (
+            "-M virt,colour=red",
+            "property 'colour' (known: accel, gic-version, virtualization, secure, highmem, its, dumpdtb)",
+        ),
+        ("-M virt,highmen=off", "did you mean highmem?"),
+        ("-zzz -yyy 1", "these options are not supported: -zzz, -yyy (raddle boot --help lists those that are)"),
+        ("-display=", "option -display needs a value: -display none"),
+        ("-m 1G,", "-m 1G, is not supported (no memory hot-plug); the nearest that is: -m 1G"),
         ("-display gtk", "-display gtk is not supported (there is no screen); the nearest that is: -display none"),
         ("-d in_asn", "unknown log item 'in_asn'; did you mean in_asm?"),
     ],

@@ -63,6 +63,8 @@ def test_loader_devices(value, device):
         ("-pflash=", "option -pflash needs the name of a file, which is empty"),
         ("-M virt,pflash0=node", "the nearest that is: -drive if=pflash,unit=0,format=raw,file=FILE"),
         ("-device virtio-blk,drive=x", "-device virtio-blk is not supported: a board's devices are what it has"),
+        ("-device=", "-device needs the name of a device: -device loader,file=FILE,addr=ADDRESS"),
+        ("-device ,file=x", "-device needs the name of a device: -device loader,file=FILE,addr=ADDRESS"),
         ("-device loader", "-device loader has nothing to load: add file=FILE, or data=NUMBER and data-len=BYTES"),
         ("-device loader,file=x,cpu-num=0", "unknown -device loader setting 'cpu-num'"),
         ("-device loader,file=x,force-raw=on", "needs an address: add addr=ADDRESS"),
@@ -93,9 +95,9 @@ def test_drives_are_for_the_banks_in_order():
     assert banks(*one) == [None, FlashFile("b", readonly=True)]
     assert banks(*one, "-pflash", "a") == [FlashFile("a"), FlashFile("b", readonly=True)]
     assert banks("-pflash", "a", "-snapshot") == [FlashFile("a", snapshot=True)]
-    with pytest.raises(UsageError, match="flash bank 1 has two files: b and c"):
+    with pytest.raises(UsageError, match="flash bank 1 has two files: b and c; give one another unit="):
         banks(*one, "-drive", "if=pflash,unit=1,file=c")
-    with pytest.raises(UsageError, match="there is no flash bank 4000000000"):
+    with pytest.raises(UsageError, match="there is no flash bank 4000000000; units begin with unit=0"):
         banks("-drive", "if=pflash,unit=4000000000,file=c")
 
 

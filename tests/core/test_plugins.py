@@ -223,6 +223,13 @@ def test_an_elf_kernel_says_which_guest_it_is_for(
         kernel.write_bytes(pack(contents))
         with pytest.raises(UsageError, match=r"several guests: say which one \(good/desk, fine/desk\)|fine/desk, good"):
             choose_board(registry, "desk", "", kernel)
+    for name in ("/desk", "good/", "/"):
+        with pytest.raises(UsageError, match=f"machine '{name}' is not GUEST/NAME, as in arm/virt"):
+            choose_board(registry, name, "", kernel)
+    with pytest.raises(UsageError, match=r"unknown machine 'good/disk'; did you mean good/desk\? \(known: good/desk\)"):
+        choose_board(registry, "good/disk", "", kernel)
+    with pytest.raises(UsageError, match=r"unknown machine 'disk'; did you mean desk\? \(known: desk\)"):
+        choose_board(registry, "disk", "", kernel)
     for path in (None, tmp_path, tmp_path / "nothing", "a\0b", "/dev/zero"):
         with pytest.raises(UsageError, match="say which one"):
             choose_board(registry, "desk", "", path)

@@ -298,6 +298,8 @@ class Registry:
         """The boards `name`, or TARGET/NAME, of `target`, or of all. One at least; raises UsageError for none."""
         guest, slash, short = name.rpartition("/")
         if slash:
+            if not guest or not short:
+                raise UsageError(f"machine {name!r} is not GUEST/NAME, as in arm/virt")
             if target not in ("", guest):
                 raise UsageError(f"machine {name!r} is none of the {target} guest")
             target, name = guest, short
@@ -308,7 +310,8 @@ class Registry:
             )
         found = tuple(board for board in boards if board.name == name)
         if not found:
-            raise unknown("machine", name, sorted({board.name for board in boards}))
+            guest = f"{guest}/" if slash else ""
+            raise unknown("machine", f"{guest}{name}", sorted({f"{guest}{board.name}" for board in boards}))
         return found
 
     def devices(self) -> tuple[Device, ...]:

@@ -14,4 +14,4 @@ class Unique:
     __slots__ = ()
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise TypeError(f"a {type(self).__name__} of a machine cannot be copied or pickled: there is one of it")
+        raise TypeError(f"the {type(self).__name__} of a machine cannot be copied or pickled: there is one of it")

@@ -147,7 +147,7 @@ def test_files_are_given_back_when_a_machine_cannot_be_built(make: Make) -> None
     files = [make(name, size=CfiFlash.SIZE) for name in ("code", "variables")]
     with pytest.raises(UsageError, match="cannot read file /nonexistent"):
         Machine("virt", pflash=files, load=[("/nonexistent", RAM)])
-    with pytest.raises(UsageError, match="virt has 2 flash banks, not 3"):
+    with pytest.raises(UsageError, match="virt has 2 flash banks, not 3; the files are for unit=0 to unit=1"):
         Machine("virt", pflash=[*files, files[0]])
     with pytest.raises(UsageError, match=r"cannot use flash file .*variables: it has"):
         Machine("virt", pflash=[files[0], make("variables", size=5)])

@@ -113,9 +113,13 @@ def flash_banks(options: BootOptions) -> list[FlashFile | None]:
     for drive in options.flash:
         unit = next(n for n in count() if n not in given) if drive.unit is None else drive.unit
         if unit in given:
-            raise UsageError(f"flash bank {unit} has two files: {given[unit].path} and {drive.file}")
+            raise UsageError(
+                f"flash bank {unit} has two files: {given[unit].path} and {drive.file}; give one another unit="
+            )
         if unit >= FLASH_UNITS:
-            raise UsageError(f"there is no flash bank {unit}")
+            raise UsageError(
+                f"there is no flash bank {unit}; units begin with unit=0, and no board has more than {FLASH_UNITS}"
+            )
         given[unit] = FlashFile(drive.file, drive.readonly, drive.snapshot or options.snapshot)
     return [given.get(unit) for unit in range(max(given, default=-1) + 1)]
 

@@ -76,9 +76,11 @@ def parse_device(value: str) -> LoaderDevice:
     """`loader,file=FILE[,addr=ADDRESS][,force-raw=on]` or `loader,addr=ADDRESS,data=NUMBER,data-len=N[,data-be=on]`."""
     given = settings("-device", value, "driver")
     driver = given.pop("driver", "")
+    if not driver:
+        raise UsageError("-device needs the name of a device: -device loader,file=FILE,addr=ADDRESS")
     if driver != "loader":
         raise UsageError(
-            f"-device {driver} is not supported: a board's devices are what it has; loader alone can be added"
+            f"-device {driver} is not supported: a board's devices are what it has; only loader can be added"
         )
     for key in given:
         if key not in LOADER_KEYS:

@@ -170,6 +170,7 @@ class _Wrong:
         self._others: list[str] = []
 
     def option(self, word: str, reason: str) -> None:
+        """One that is not supported. Without a reason the list of options is what is left to say."""
         if all(word != other for other, _ in self._unsupported):
             self._unsupported.append((word, reason))
 
@@ -179,12 +180,14 @@ class _Wrong:
     def check(self) -> None:
         """Raise UsageError if there is any."""
         said = list(self._others)
+        listed = f"{program()} boot --help lists those that are"
         if len(self._unsupported) == 1:
             (word, reason) = self._unsupported[0]
-            said.insert(0, f"option {word!r} is not supported: {reason}")
+            said.insert(0, f"option {word!r} is not supported: {reason or listed}")
         elif self._unsupported:
-            named = ", ".join(f"{word} ({reason})" for word, reason in self._unsupported)
-            said.insert(0, f"these options are not supported: {named}")
+            named = ", ".join(f"{word} ({reason})" if reason else word for word, reason in self._unsupported)
+            hint = "" if all(reason for _, reason in self._unsupported) else f" ({listed})"
+            said.insert(0, f"these options are not supported: {named}{hint}")
         if said:
             raise UsageError("; ".join(said))
 
@@ -229,7 +232,7 @@ def _refuse(name: str, word: str, equals: str, rest: list[str], wrong: _Wrong) -
     import difflib
 
     near = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=NEAR)
-    wrong.option(word, f"did you mean -{near[0]}?" if near else f"{program()} boot --help lists those that are")
+    wrong.option(word, f"did you mean -{near[0]}?" if near else "")
 
 
 def help_text() -> str:

@@ -72,7 +72,7 @@ UNSUPPORTED: Final = {
     "mon": Unsupported("character devices have no names", "-monitor"),
     "daemonize": Unsupported("it stays in the foreground", "the shell's &, with -serial pty", False),
     "no-shutdown": Unsupported("a machine that is off has ended", value=False),
-    "action": Unsupported("what happens at a reset is chosen alone", "-no-reboot"),
+    "action": Unsupported("only what a reset does can be chosen", "-no-reboot"),
     "watchdog": Unsupported("there is no watchdog"),
     "watchdog-action": Unsupported("there is no watchdog"),
     "preconfig": Unsupported("there is nothing to configure later", "-S", False),

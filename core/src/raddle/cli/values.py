@@ -115,6 +115,8 @@ def only(option: str, choice: str, reason: str) -> Apply:
 
     def apply(_: BootOptions, value: str) -> None:
         given = value.partition(",")[0]
+        if not given:
+            raise UsageError(f"option -{option} needs a value: -{option} {choice}")
         if given in HELP_WORDS:
             raise Help(f"-{option}: {choice} ({reason})\n")
         if given.removeprefix("driver=") != choice:
@@ -136,7 +138,9 @@ def uuid(_: BootOptions, value: str) -> None:
         raise UsageError(f"-uuid {value!r} is no UUID: 32 hexadecimal digits, with dashes or without") from None
 
 
-MACHINE_PROPERTIES: Final = ("accel", "gic-version")
+OFF_PROPERTIES: Final = ("virtualization", "secure", "highmem", "its", "dumpdtb")
+"""Of -M: taken as long as they are off."""
+MACHINE_PROPERTIES: Final = ("accel", "gic-version", *OFF_PROPERTIES)
 
 
 def machine(options: BootOptions, value: str) -> None:
@@ -156,7 +160,7 @@ def machine(options: BootOptions, value: str) -> None:
             case "gic-version":
                 if given not in ("2", "max", "host"):
                     raise unknown("-machine gic-version", given, ("2",))
-            case "virtualization" | "secure" | "highmem" | "its" | "dumpdtb":
+            case _ if key in OFF_PROPERTIES:
                 if given not in ("off", "false"):
                     raise UsageError(f"-machine {key}={given} is not supported; the nearest that is: {key}=off")
             case "pflash0" | "pflash1":
@@ -212,7 +216,9 @@ def memory(options: BootOptions, value: str) -> None:
     """`512`, `512M`, `size=1G`."""
     size, *settings = value.split(",")
     if settings:
-        raise UsageError(f"-m {settings[0]} is not supported (no memory hot-plug); the nearest that is: -m {size}")
+        raise UsageError(
+            f"-m {settings[0] or value} is not supported (no memory hot-plug); the nearest that is: -m {size}"
+        )
     options.memory = size.removeprefix("size=")
 
 

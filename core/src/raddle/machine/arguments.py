@@ -18,7 +18,7 @@ from raddle.machine.load import Load
 from raddle.machine.streams import parse_chardev
 from raddle.plugins import Registry
 
-__all__ = ["check_kinds", "consoles", "path", "text"]
+__all__ = ["check_banks", "check_kinds", "consoles", "path", "text"]
 
 _TEXT: Final = ((str,), "a text")
 _TEXT_OR_NONE: Final = ((str, type(None)), "a text")
@@ -103,6 +103,18 @@ def _check_load(one: Load | tuple[Any, ...]) -> None:
         raise UsageError(f"Machine(load=...) has (file or bytes, address), not {short(one)}")
     if not isinstance(what, bytes):
         _check_name("load", what)
+
+
+def check_banks(board: str, banks: int, given: int) -> None:
+    """Raise UsageError where more flash banks are given a file than the board has."""
+    if not given or given <= banks:
+        return
+    if not banks:
+        raise UsageError(f"machine {board} has no flash banks; leave their files (-pflash, -drive) out")
+    units = f"unit=0 to unit={banks - 1}" if banks > 1 else "unit=0"
+    raise UsageError(
+        f"machine {board} has {banks} flash bank{'s' * (banks != 1)}, not {given}; the files are for {units}"
+    )
 
 
 def text(append: str | None) -> str | None:

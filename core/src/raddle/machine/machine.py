@@ -164,9 +164,7 @@ class Machine(Unique, Generic[Regs]):
                 loads=loads(load),
                 rtc=parse_rtc(rtc, counting is not None),
             )
-            if len(options.flash) > board_class.FLASH_BANKS:
-                banks = board_class.FLASH_BANKS
-                raise UsageError(f"machine {board} has {banks} flash banks, not {len(options.flash)}")
+            arguments.check_banks(board, board_class.FLASH_BANKS, len(options.flash))
             with ExitStack() as opened:  # closed in reverse order if something fails
                 consoles = arguments.consoles(serial, board_class.SERIAL_PORTS)
                 opened.callback(close_devices, consoles)
