@@ -335,6 +335,8 @@ def test_a_command_line_with_spaces_is_one_value():
         ),
         ("-M virt,highmen=off", "did you mean highmem?"),
         ("-zzz -yyy 1", "these options are not supported: -zzz, -yyy (raddle boot --help lists those that are)"),
+        ("-accel=", "-accel needs the name of an accelerator, which is empty: tcg"),
+        ("-M virt,accel=", "-machine accel needs the name of an accelerator, which is empty: tcg"),
         ("-display=", "option -display needs a value: -display none"),
         ("-m 1G,", "-m 1G, is not supported (no memory hot-plug); the nearest that is: -m 1G"),
         ("-display gtk", "-display gtk is not supported (there is no screen); the nearest that is: -display none"),

@@ -156,7 +156,7 @@ def machine(options: BootOptions, value: str) -> None:
         key, _, given = one.partition("=")
         match key:
             case "accel":
-                options.machine_accel = given
+                options.machine_accel = _accelerator("-machine accel", given)
             case "gic-version":
                 if given not in ("2", "max", "host"):
                     raise unknown("-machine gic-version", given, ("2",))
@@ -245,7 +245,13 @@ def accelerator(options: BootOptions, value: str) -> None:
     """Read by raddle.accel, as the value that a Machine takes."""
     if value in HELP_WORDS:
         raise Help("Accelerators: tcg\n")
-    options.accel = value.removeprefix("accel=")
+    options.accel = _accelerator("-accel", value.removeprefix("accel="))
+
+
+def _accelerator(option: str, value: str) -> str:
+    if not value:
+        raise UsageError(f"{option} needs the name of an accelerator, which is empty: tcg")
+    return value
 
 
 LOG_ITEMS: Final = {
