@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from raddle import workers
 from raddle.debug.probes import ExceptionTaken, Filled, Probes
-from raddle.errors import UsageError, unknown
+from raddle.errors import MachineError, UsageError, unknown
 from raddle.runtime._native import ffi, lib
 from raddle.unique import Unique
 
@@ -146,25 +147,29 @@ class Hooks:
 
     @workers.handed_over
     def _add(self, hook: Hook) -> Hook:
-        with self._lock:
-            hooks = (*self._hooks, hook)
-            count = len(self._watched(hooks))
-            if count > MAX_WATCHED_PAGES:
-                raise UsageError(f"memory hooks on {count} pages; {MAX_WATCHED_PAGES} are possible")
-            self._set(hooks)
-        self._settle()
+        with self._engine.use():
+            with self._lock:
+                hooks = (*self._hooks, hook)
+                count = len(self._watched(hooks))
+                if count > MAX_WATCHED_PAGES:
+                    raise UsageError(f"memory hooks on {count} pages; {MAX_WATCHED_PAGES} are possible")
+                self._set(hooks)
+            self._settle()
         return hook
 
     @workers.handed_over
     def remove(self, hook: Hook) -> None:
         """Take a hook away; see `Hook.remove`."""
-        if self._engine.closed:  # and has no hooks, or is the parent's, whose threads may have had the lock
-            return
-        with self._lock:
-            if hook not in self._hooks:
+        with ExitStack() as using:
+            try:
+                using.enter_context(self._engine.use())
+            except MachineError:  # closed: it has no hooks, or is the parent's, whose threads may have had the lock
                 return
-            self._set(tuple(one for one in self._hooks if one is not hook))
-        self._settle()
+            with self._lock:
+                if hook not in self._hooks:
+                    return
+                self._set(tuple(one for one in self._hooks if one is not hook))
+            self._settle()
 
     def close(self) -> None:
         """The engine is closed: forget all hooks, and what they know."""
@@ -203,9 +208,12 @@ class Hooks:
     def _apply(self) -> None:
         """Bring the runtime into line with the tables. Every vCPU leaves its block on the way."""
         engine = self._engine
-        with self._applying:
-            if engine.closed:
+        with ExitStack() as using:
+            try:
+                using.enter_context(engine.use())
+            except MachineError:
                 return
+            using.enter_context(self._applying)
             with engine.exclusive():
                 if not self._probes.settled:
                     self._probes.apply()

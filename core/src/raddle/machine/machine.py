@@ -70,8 +70,10 @@ class Machine(Unique, Generic[Regs]):
     All methods may be called from any thread but a vCPU's own (a hook's) and under the big lock (a timer's callback),
     where whoever would wait for the vCPUs would wait for itself: there `start`, `resume`, `stop`, `wait` and `close`
     raise UsageError, `pause` does not wait, and all others may be called. While another thread may close the machine,
-    what is read of `cpus` and `memory` is read within `with machine.hold():`; the methods do that themselves. Asked for
-    anything that is gone, a closed machine raises MachineError.
+    what is read and set of `cpus` (registers, interrupt lines), `memory`, timers, the clock and the big lock is so
+    within `with machine.hold():`. The machine's methods do that themselves, and so do `Hook.remove`, `VCpu.info`, what
+    queues work for a vCPU, and what makes hooks, logs and timers. Asked for anything that is gone, a closed machine
+    raises MachineError.
 
     In a child that was forked from the process of a machine, closing it does nothing, and what it is asked for raises
     MachineError: it is the parent's.

@@ -101,6 +101,10 @@ class Engine(Unique):
         self._threads: list[workers.Thread] = []
         self._live = 0
         """Threads that run vCPUs, or are about to; those that come when the engine is stopping turn back."""
+        self._users = 0
+        """Threads of Raddle's own that are within `use`. Under the condition."""
+        self._freeing = False
+        """No vCPU runs any more, and nobody new comes into `use`. Set under the condition."""
 
         self.code_memory = code_memory.describe(split_wx)
         """How translated code is mapped, in words."""
@@ -264,7 +268,7 @@ class Engine(Unique):
         from raddle.debug.listing import around
 
         # It looks at the TLB and the watched pages, which hooks change in exclusive sections.
-        with self.exclusive():
+        with self.exclusive():  # and nothing is freed
             return around(cpu)
 
     @workers.handed_over
@@ -287,7 +291,7 @@ class Engine(Unique):
         """A disarmed timer that calls `callback` under the big lock. Any thread. Raises MachineError when there are too
         many.
         """
-        with self._adding_timer:
+        with self.use(), self._adding_timer:
             number = self._new_timer(lib.RADDLE_TIMER_PYTHON, len(self.timer_callbacks), ffi.NULL)
             self.timer_callbacks.append(self._profile.timer(callback) if self._profile else callback)
         return Timer(self, number)
@@ -298,14 +302,17 @@ class Engine(Unique):
         under the big lock, with the timer's number as its argument. It needs no GIL. Raises MachineError when there is
         no such routine, or there are too many timers.
         """
-        number = self.callees.number(Callee(CalleeKind.ROUTINE, routine))
-        return Timer(self, self._new_timer(lib.RADDLE_TIMER_CALLEE, number, cpu.env))
+        with self.use():
+            number = self.callees.number(Callee(CalleeKind.ROUTINE, routine))
+            return Timer(self, self._new_timer(lib.RADDLE_TIMER_CALLEE, number, cpu.env))
 
+    @workers.handed_over
     def event_timer(self, cpu: VCpu) -> Timer:
         """A disarmed timer at whose deadline `cpu`'s event register is set, as SEV does. It needs no GIL. Raises
         MachineError when there are too many timers.
         """
-        return Timer(self, self._new_timer(lib.RADDLE_TIMER_EVENT, 0, cpu.env))
+        with self.use():
+            return Timer(self, self._new_timer(lib.RADDLE_TIMER_EVENT, 0, cpu.env))
 
     def _new_timer(self, kind: int, value: int, env: Any) -> int:
         number = int(lib.raddle_timer_new(self.context, kind, value, env))
@@ -321,6 +328,7 @@ class Engine(Unique):
     def start(self) -> None:
         """Start the threads. Returns at once. Until they end the process has the settings of raddle.threads.process."""
         with self._condition:
+            self._require_open()
             if self._running:
                 return
             self._running = True
@@ -355,6 +363,7 @@ class Engine(Unique):
         """
         inside = self.inside
         with self._condition:
+            self._require_open()
             self._paused = True
             lib.raddle_clock_stop(self.context)
             lib.raddle_stop(self.context)
@@ -380,7 +389,7 @@ class Engine(Unique):
         """End all threads for good. Returns at once; `join` waits."""
         with self._condition:
             self._stopping = True
-            if not self.closed:
+            if not self._freeing:
                 lib.raddle_stop(self.context)
             self._condition.notify_all()
 
@@ -404,6 +413,9 @@ class Engine(Unique):
             while self._live:
                 self._condition.wait()
             self._give_back()
+            self._freeing = True
+            while self._users:
+                self._condition.wait()
             if self.closed:
                 return
         # Before the addresses are free for another engine's; timers that call until then find nobody.
@@ -420,6 +432,7 @@ class Engine(Unique):
         the locks that others had.
         """
         self._condition = threading.Condition()
+        self._freeing = True
         self._context = ffi.NULL
         for cpu in self.cpus:
             cpu.close()
@@ -454,12 +467,34 @@ class Engine(Unique):
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """While this holds, no vCPU is in generated code. Not under the big lock."""
-        lib.raddle_exclusive_begin(self.context)
+        """While this holds, no vCPU is in generated code. Not under the big lock. Raises MachineError as `use` does."""
+        with self.use():
+            lib.raddle_exclusive_begin(self.context)
+            try:
+                yield
+            finally:
+                lib.raddle_exclusive_end(self.context)
+
+    @contextmanager
+    def use(self) -> Iterator[None]:
+        """While this holds, nothing native is freed: `close` waits, so that nothing is done within that waits for it.
+        On threads of Raddle's own. Raises MachineError when the engine is closed, or about to be.
+        """
+        with self._condition:
+            self._require_open()
+            self._users += 1
         try:
             yield
         finally:
-            lib.raddle_exclusive_end(self.context)
+            with self._condition:
+                self._users -= 1
+                self._condition.notify_all()
+
+    def _require_open(self) -> None:
+        """Raise MachineError when the engine is being freed. Under the condition."""
+        # Freeing begins with the end of the timers: a callback that has begun may go on.
+        if self.closed or (self._freeing and threading.get_ident() != self.big_lock.timer_thread):
+            raise machine_closed()
 
     def fail(self, error: BaseException, cpu: VCpu | None) -> None:
         """Keep the first error, with the vCPU and pc where it arose, and stop everything. Any thread."""
@@ -544,6 +579,10 @@ class Engine(Unique):
         """Counters of the translator and the runtime, of each vCPU, its thread and, after `profile`, the paths into
         Python. Any thread; see raddle.debug.report for a text.
         """
+        with self.use():
+            return self._stats()
+
+    def _stats(self) -> dict[str, object]:
         native = ffi.new("struct raddle_stats *")
         lib.raddle_stats(self.context, native)
         result: dict[str, object] = dict(self.translator.statistics())

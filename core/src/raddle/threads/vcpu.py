@@ -146,8 +146,9 @@ class VCpu(Unique):
         """Run `work` soon on this vCPU's thread, outside generated code, after what was queued before. A pause puts it
         off. Does not wait.
         """
-        self._work.append(work)
-        lib.raddle_work(self.env)
+        with self.engine.use():
+            self._work.append(work)
+            lib.raddle_work(self.env)
 
     @workers.handed_over
     def run_on_cpu(self, work: Callable[[], None]) -> None:
@@ -238,10 +239,15 @@ class VCpu(Unique):
 
     # -- information ---------------------------------------------------------------------------------------------------
 
+    @workers.handed_over
     def info(self) -> dict[str, object]:
         """Thread, state and counters, for `info cpus`. A vCPU that runs is asked where it is, and given 50 ms for it;
         the rest is a snapshot that may be torn. Any thread.
         """
+        with self.engine.use():
+            return self._info()
+
+    def _info(self) -> dict[str, object]:
         header = self.header
         state = "off" if header.powered_off else "halted" if header.halted else "running"
         counters = {name: self[name] for name in COMMON if name.startswith("count_")}
@@ -265,7 +271,6 @@ class VCpu(Unique):
         look.answered.wait(0.05)
         return int(self.header.pc) if look.pc is None else look.pc
 
-    @workers.handed_over
     def _ask_where(self) -> _Look:
         look = self._look
         if look is None:
