@@ -2,7 +2,9 @@
 """Counters: that the categories of time add up, and what `-d stats`, `info stats` and `info cpus` say."""
 
 import re
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,18 @@ from elftools.elf.elffile import ELFFile
 
 from raddle.cli.monitor import Monitor
 from raddle.debug import report
+from raddle.debug.profile import ThreadClock
 from raddle.machine.machine import Machine
 
 GUESTS = Path(__file__).resolve().parents[1] / "guests/arm/prebuilt"
 LIMIT = 240
+
+
+def until(condition):
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.001)
 
 
 @pytest.fixture(params=["multi", "single"])
@@ -198,3 +208,67 @@ def largest_code_mapping(mebibytes):
 
 def test_the_code_buffer_has_the_size_that_was_asked_for():
     assert largest_code_mapping(3) - largest_code_mapping(1) == 2 << 20
+
+
+def test_the_clock_of_a_thread_that_has_ended_is_not_asked_for(monkeypatch):
+    """Asking for it is undefined, a fault sooner or later; whoever reads may have seen the thread alive just before."""
+    asked = []
+    ask = time.pthread_getcpuclockid
+    monkeypatch.setattr(time, "pthread_getcpuclockid", lambda ident: asked.append(threading.get_ident()) or ask(ident))
+    clocks = []
+    thread = threading.Thread(target=lambda: clocks.append(ThreadClock([0])))
+    thread.start()
+    ident = thread.ident
+    thread.join(LIMIT)
+    (clock,) = clocks
+    clock.native_id = -1  # the kernel tells nothing of it any more, for sure
+    until(lambda: clock._host_times() == (0, None))  # a thread's end comes a moment after `join`
+    assert asked == [ident]
+
+
+def test_a_thread_that_ends_while_its_clock_is_read(monkeypatch):
+    """The reader finds no times, and gives those that the thread has left."""
+    clocks, read, go_on = [], threading.Event(), threading.Event()
+
+    def run():
+        clocks.append(ThreadClock([0]))
+        read.wait(LIMIT)
+        clocks[0].stop()
+        go_on.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    until(lambda: clocks)
+    clock = clocks[0]
+    look = clock._host_times
+
+    def late():
+        if threading.current_thread() is thread:
+            return look()
+        read.set()
+        assert go_on.wait(LIMIT)
+        thread.join(LIMIT)
+        return 0, None
+
+    monkeypatch.setattr(clock, "_host_times", late)
+    assert clock.read() is clock._final
+
+
+def test_statistics_are_read_while_a_machine_stops():
+    for _ in range(10):
+        with machine("endless-loop", cpus=8) as one:
+            one.start()
+            begun, stopped = threading.Barrier(3), threading.Event()
+
+            def ask(one=one, begun=begun, stopped=stopped):
+                begun.wait(LIMIT)
+                while not stopped.is_set():
+                    assert all(thread["cpu_ns"] >= 0 for thread in one.stats()["threads"])
+
+            with ThreadPoolExecutor(2) as pool:
+                asking = [pool.submit(ask) for _ in range(2)]
+                begun.wait(LIMIT)
+                one.stop()
+                stopped.set()
+                for future in asking:
+                    future.result(LIMIT)

@@ -31,7 +31,8 @@ class ThreadClock:
         self.cpus = cpus
         """Numbers of the vCPUs that the thread runs."""
         self.native_id = threading.get_native_id()
-        self._ident = threading.get_ident()
+        self._clock = time.pthread_getcpuclockid(threading.get_ident())
+        """Asked for here: to ask for that of a thread that has ended is undefined. Reading it then is an OSError."""
         self.idle_ns = 0
         """Time with no vCPU to run, or with the machine paused; the thread itself counts it."""
         self._final: dict[str, Any] | None = None
@@ -46,10 +47,10 @@ class ThreadClock:
         """Nanoseconds since the thread began: `wall_ns`, `cpu_ns`, `delay_ns` (ready, but no core was free; None where
         the kernel does not tell), `idle_ns`.
         """
-        final = self._final
-        if final is not None:
-            return final
         (cpu, delay), (cpu_base, delay_base) = self._host_times(), self._base
+        final = self._final
+        if final is not None:  # looked at afterwards: the thread may have ended meanwhile, and its times are gone
+            return final
         return {
             "cpus": self.cpus,
             "wall_ns": time.monotonic_ns() - self._started,
@@ -65,7 +66,7 @@ class ThreadClock:
         except (OSError, ValueError):
             pass
         try:
-            return time.clock_gettime_ns(time.pthread_getcpuclockid(self._ident)), None
+            return time.clock_gettime_ns(self._clock), None
         except OSError:
             return 0, None
 
