@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import platform
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ import pytest
 
 from raddle import Machine
 from raddle.errors import MachineError
+from raddle.machine import peers
+from raddle.machine.streams import parse_chardev
 
 pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built")
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
@@ -114,3 +117,52 @@ def test_many_threads_remove_hooks_while_a_machine_is_closed() -> None:
         for thread in threads:
             thread.join(LIMIT)
             assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("end", [Machine.close, Machine.stop], ids=["close", "stop"])
+def test_a_start_that_waits_for_a_peer_ends_with_the_machine(
+    end: Callable[[Machine], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = threading.Event()
+    monkeypatch.setattr(peers, "notice", lambda text: waiting.set())
+    machine = Machine(kernel=GUESTS / "hello.elf", serial="tcp:127.0.0.1:0,server=on,wait=on")
+    errors: list[MachineError] = []
+
+    def start() -> None:
+        try:
+            machine.start()
+        except MachineError as error:
+            errors.append(error)
+
+    starter = threading.Thread(target=start, daemon=True)
+    starter.start()
+    assert waiting.wait(LIMIT)
+    end(machine)
+    starter.join(LIMIT)
+    assert not starter.is_alive()
+    assert "stopped while it waited for a connection on tcp:127.0.0.1:" in str(*errors)
+    machine.close()
+
+
+def test_a_peer_that_comes_while_its_device_is_closed() -> None:
+    """It is seen off, though the wait for it has got as far as letting it in."""
+    device = parse_chardev("tcp:127.0.0.1:0,server=on,wait=on")
+    assert isinstance(device, peers.SocketDevice)
+    listener = device._listener
+
+    class Late:
+        """Lets a peer in when the device has been closed meanwhile."""
+
+        def accept(self) -> Any:
+            accepted = listener.accept()
+            device.close()
+            return accepted
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(listener, name)
+
+    with socket.create_connection(listener.getsockname(), LIMIT) as peer:
+        device._listener = Late()  # type: ignore[assignment]
+        with pytest.raises(MachineError, match="stopped while it waited"):
+            device.wait_for_peer()
+        assert peer.recv(1) == b""

@@ -110,7 +110,9 @@ class CharDevice(Unique):
     # --- the other side
 
     def wait_for_peer(self) -> None:
-        """Wait for whatever the device was told to wait for before a machine may start. Ctrl-C interrupts it."""
+        """Wait for whatever the device was told to wait for before a machine may start. Ctrl-C interrupts it. Raises
+        MachineError when the device is closed meanwhile.
+        """
 
     def start(self) -> None:
         """Begin to read input, after `wait_for_peer` unless that was done."""

@@ -6,13 +6,12 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import time
 import tty
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from raddle import workers
-from raddle.errors import UsageError
+from raddle.errors import MachineError, UsageError
 from raddle.machine.chardev import INPUT_LIMIT, CharDevice
 from raddle.machine.reader import READ_SIZE, Reader
 from raddle.notices import notice, warn
@@ -133,6 +132,7 @@ class SocketDevice(PeerDevice):
     def __init__(self, listener: socket.socket, where: str, wait: bool) -> None:
         super().__init__("raddle-socket")
         self._listener = listener
+        listener.setblocking(False)  # of two that wait for a peer, one finds none
         self._connection: socket.socket | None = None
         self._wait = wait
         self._refused = False
@@ -147,14 +147,16 @@ class SocketDevice(PeerDevice):
         poll.register(self._listener, select.POLLIN)
         while self._connection is None:
             # In pieces: a signal that comes just before the system call does not interrupt it.
-            while not poll.poll(PATIENCE * 1000):
+            while not self._ended.is_set() and not poll.poll(PATIENCE * 1000):
                 continue
+            # A listener that is closed meanwhile says nothing, or that its descriptor is none.
+            if self._ended.is_set():
+                raise MachineError(f"the machine was stopped while it waited for a connection on {self.where}")
             if not workers.call(self._accept):
-                time.sleep(PATIENCE)
+                self._ended.wait(PATIENCE)
 
     def start(self) -> None:
         self.wait_for_peer()
-        self._listener.setblocking(False)
         self._listen()
         self._reader.start()
 
@@ -174,17 +176,20 @@ class SocketDevice(PeerDevice):
         except (BlockingIOError, ConnectionAbortedError):  # it has not waited
             return True
         except OSError as error:  # no descriptor is free, or no memory: what other programs have may become free
+            if self._closed:
+                return True
             if not self._refused:
                 self._refused = True
                 warn(f"cannot let a peer in on {self.where}: {error.strerror}; trying again until I can")
             return False
         if self._connection is not None:
             self._see_off(self._connection.fileno())
-        if self._connection is not None:
-            connection.close()  # one at a time
-            return True
-        self._connection = connection
-        self._attach(connection.fileno())
+        with self._changed:
+            if self._connection is not None or self._closed:
+                connection.close()  # one at a time
+                return True
+            self._connection = connection
+            self._attach(connection.fileno())
         return True
 
     def _see_off(self, peer: int) -> None:
