@@ -171,3 +171,20 @@ def test_a_device_that_fails_to_close(failed: bool, monkeypatch: pytest.MonkeyPa
 def test_a_device_that_fails_to_close_after_the_machine_could_not_be_made() -> None:
     with pytest.raises(UsageError, match="no-such"):
         Machine(kernel=GUESTS / "no-such.elf", serial=Broken())
+
+
+@pytest.mark.parametrize("paused", [False, True], ids=["running", "paused"])
+def test_a_reset_that_fails_ends_the_machine(
+    paused: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise ValueError("it failed")
+
+    machine = Machine(kernel=GUESTS / "endless-loop.elf", cpus=2)
+    machine.start(paused=paused)
+    monkeypatch.setattr(machine.board, "reset", fail)
+    machine.request_reset()
+    with pytest.raises(ValueError, match="it failed"):
+        machine.wait(LIMIT / 3)
+    machine.close()
+    assert capfd.readouterr() == ("", "")

@@ -261,6 +261,13 @@ class Control:
         workers.Thread(self._reset, "raddle-reset").start()
 
     def _reset(self) -> None:
+        """On a thread of its own. What fails stops the machine: it is in no state to go on."""
+        try:
+            self._reset_now()
+        except Exception as error:
+            self.fail(error)
+
+    def _reset_now(self) -> None:
         with self._lock:
             if self.state not in (State.RUNNING, State.PAUSED):  # it has stopped meanwhile
                 return
