@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from raddle import Machine, workers
-from raddle.errors import UsageError
+from raddle.errors import MachineError, UsageError
 from raddle.machine.chardev import NullDevice
 from raddle.machine.machine import State
 
@@ -188,3 +188,64 @@ def test_a_reset_that_fails_ends_the_machine(
         machine.wait(LIMIT / 3)
     machine.close()
     assert capfd.readouterr() == ("", "")
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """There is no room for a thread of this name."""
+    start = threading.Thread.start
+
+    def start_others(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_others)
+
+
+def test_a_reset_without_a_free_thread_is_an_error_and_the_next_one_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = threading.Event()
+    with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
+        machine.start()
+        reset = machine.board.reset
+
+        def reset_and_tell() -> None:
+            reset()
+            done.set()
+
+        monkeypatch.setattr(machine.board, "reset", reset_and_tell)
+        with monkeypatch.context() as full:
+            refuse(full, "raddle-reset")
+            for _ in range(2):
+                with pytest.raises(MachineError, match="cannot start the thread that resets the machine"):
+                    machine.request_reset()
+        assert not done.is_set()
+        machine.request_reset()
+        assert done.wait(LIMIT / 3)
+
+
+@pytest.mark.parametrize("where", ["hook", "timer"])
+def test_a_pause_without_a_free_thread_is_an_error_and_nothing_stands(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, bool]] = []
+    asked = threading.Event()
+    with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
+        engine: Any = machine.engine
+
+        def pause() -> None:
+            try:
+                machine.pause()
+            except MachineError as error:
+                seen.append((str(error), engine.paused))
+            asked.set()
+
+        call = call_inside(machine, where, pause)
+        machine.start()
+        with monkeypatch.context() as full:
+            refuse(full, "raddle-pause")
+            call()
+            assert asked.wait(LIMIT / 3)
+        assert seen == [("cannot start the thread that waits until all vCPUs stand: can't start new thread", False)]
+        machine.pause()
+        assert machine.state is State.PAUSED
+        machine.resume()

@@ -67,6 +67,13 @@ class Thread(threading.Thread):
     def __init__(self, target: Callable[..., object], name: str, args: tuple[Any, ...] = ()) -> None:
         super().__init__(target=target, name=name, args=args, daemon=True)
 
+    def start_to(self, purpose: str) -> None:
+        """Start it. Raises MachineError, which says what it is to do, when there is no room for one more thread."""
+        try:
+            self.start()
+        except RuntimeError as error:
+            raise MachineError(f"cannot start the thread that {purpose}: {error}") from None
+
     def run(self) -> None:
         adopt()
         try:

@@ -128,9 +128,14 @@ class Control:
         if self.inside:
             if self.state is not State.RUNNING:  # a timer's callback that a pause has overtaken
                 return
-            self.engine.pause()
-            self._pausing = True
-            workers.Thread(self._finish_pause, "raddle-pause").start()
+            # Before the vCPUs are told to stand: without the thread they would do so for good.
+            asked = workers.Latch()
+            workers.Thread(self._finish_pause, "raddle-pause", (asked,)).start_to("waits until all vCPUs stand")
+            try:
+                self.engine.pause()
+                self._pausing = True
+            finally:
+                asked.set()
             return
         with self._lock:
             if self.state is State.PAUSED:
@@ -258,7 +263,12 @@ class Control:
                 return
             self._resetting = True
         # Resetting waits for all vCPUs, and one of them may be who asks.
-        workers.Thread(self._reset, "raddle-reset").start()
+        try:
+            workers.Thread(self._reset, "raddle-reset").start_to("resets the machine")
+        except MachineError:
+            with self._holders_changed:
+                self._resetting = False
+            raise
 
     def _reset(self) -> None:
         """On a thread of its own. What fails stops the machine: it is in no state to go on."""
@@ -361,10 +371,10 @@ class Control:
         if self._supervisor is None:
             supervisor = workers.Thread(self._supervise, "raddle-machine")
             try:
-                supervisor.start()
-            except RuntimeError as error:
+                supervisor.start_to("waits for the vCPUs")
+            except MachineError:
                 self.engine.stop()
-                raise MachineError(f"cannot start the thread that waits for the vCPUs: {error}") from None
+                raise
             self._supervisor = supervisor
 
     def _supervise(self) -> None:
@@ -385,10 +395,11 @@ class Control:
                 return
             notify()
 
-    def _finish_pause(self) -> None:
-        """A hook has paused the engine: wait in its place, unless somebody has done so, or has let the machine go on,
-        already.
+    def _finish_pause(self, asked: workers.Latch) -> None:
+        """A hook has paused the engine, when `asked` is set: wait in its place, unless somebody has done so, or has let
+        the machine go on, already.
         """
+        asked.wait()
         with self._lock:
             if self.state is State.RUNNING and self._pausing:
                 self.pause()

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from raddle import workers
-from raddle.errors import MachineError
 
 if TYPE_CHECKING:
     from queue import SimpleQueue
@@ -40,7 +39,7 @@ class Reader:
 
     def start(self) -> None:
         """Raises MachineError when there is no room for one more thread."""
-        _start(self._thread, "reads input")
+        self._thread.start_to("reads input")
 
     def watch(self, file: int, events: int, handler: Callable[[int], None]) -> None:
         """Call `handler` on the thread with the events of poll(2) that have come: `events`, which replace those that
@@ -107,7 +106,7 @@ class Sequence:
 
     def start(self) -> None:
         """Raises MachineError when there is no room for one more thread."""
-        _start(self._thread, "does what is typed")
+        self._thread.start_to("does what is typed")
 
     def put(self, action: Callable[[], object]) -> None:
         """Do this after what was put before, unless the thread is stopped or something has failed until then."""
@@ -126,13 +125,6 @@ class Sequence:
                 action()
         except Exception as error:
             fail(self._device, error)
-
-
-def _start(thread: threading.Thread, purpose: str) -> None:
-    try:
-        thread.start()
-    except RuntimeError as error:
-        raise MachineError(f"cannot start the thread that {purpose}: {error}") from None
 
 
 def fail(device: CharDevice, error: Exception) -> None:
