@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from raddle import Machine
-from raddle.errors import MachineError
+from raddle.errors import MachineError, UsageError
 from raddle.machine import peers
 from raddle.machine.streams import parse_chardev
 
@@ -166,3 +166,25 @@ def test_a_peer_that_comes_while_its_device_is_closed() -> None:
         with pytest.raises(MachineError, match="stopped while it waited"):
             device.wait_for_peer()
         assert peer.recv(1) == b""
+
+
+def test_who_holds_the_machine_is_told_so_and_nobody_else() -> None:
+    machine = Machine(kernel=GUESTS / "hello.elf")
+    held: list[bool] = []
+
+    def ask() -> None:
+        with machine.hold():
+            held.append(machine._control.held)
+        held.append(machine._control.held)
+
+    with machine.hold():
+        other = threading.Thread(target=ask)
+        other.start()
+        other.join(LIMIT)
+        with machine.hold():
+            pass
+        with pytest.raises(UsageError, match=r"within `with machine\.hold"):
+            machine.close()
+    assert held == [True, False]
+    assert not machine._control.held
+    machine.close()

@@ -175,7 +175,9 @@ class _Pool:
         self.ready = False
         """There is a worker, or there soon will be. Workers take it back when they cannot start another."""
         self._lock = threading.Lock()
-        """Guards how many workers wait; workers alone take it, and wait for nothing under it."""
+        """Guards how many workers wait; workers take it, and the threads that start the first one (`_begin`), which no
+        exception comes to either. Nothing is waited for under it.
+        """
         self._idle = 0
 
     def put(self, function: Callable[[], object]) -> None:

@@ -196,7 +196,7 @@ class Control:
         """See `Machine.hold`."""
         if workers.own():
             return self._held()
-        # A plain lock's `with` takes and releases it in one step each, so that no exception leaves it taken.
+        # An RLock's `with` takes and releases it in one step of C each, so that no exception leaves it taken.
         lock = self._users.setdefault(get_ident(), threading.RLock())
         self.require_open()
         return lock  # type: ignore[no-any-return]
@@ -217,7 +217,13 @@ class Control:
     def held(self) -> bool:
         """Whether the calling thread, which is a user's, holds the machine."""
         lock = self._users.get(get_ident())
-        return lock is not None and lock._is_owned()
+        if lock is None:
+            return False
+        try:
+            threading.Condition(lock).notify()  # there is nobody to notify: it raises where the caller lacks the lock
+        except RuntimeError:
+            return False
+        return True
 
     def require_here(self) -> None:
         """Raise MachineError in a child that was forked."""
