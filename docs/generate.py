@@ -90,7 +90,7 @@ LAYERS = (
             *core(
                 "api", "cli_*", "debug_*", "drives", "fetch_demo_kernel", "host_faults", "interruptions", "leftovers"
             ),
-            *core("machine_states*", "monitor", "new_target", "program", "pytest_plugin", "start"),
+            *core("machine_*", "monitor", "new_target", "program", "pytest_plugin", "start"),
         ),
     ),
     Layer(
