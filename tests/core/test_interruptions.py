@@ -258,3 +258,20 @@ def test_control_a_lock_that_a_users_thread_takes_is_left() -> None:
         return not taker.is_alive()
 
     assert not all(is_free() for _ in everywhere(lambda: feed(device, b"x", wait=False)))
+
+
+def test_work_is_done_though_no_second_thread_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first worker is started by a thread that does the work itself where it cannot."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if isinstance(thread, workers.Thread):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    done: list[bool] = []
+    monkeypatch.setattr(workers, "_pool", workers._Pool())
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for _ in range(3):
+        soon(lambda: done.append(workers.call(workers.own)))
+    assert done == [True] * 3

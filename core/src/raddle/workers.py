@@ -192,7 +192,18 @@ class _Pool:
         self.jobs.put(function)
 
     def _begin(self) -> None:
-        self._more()
+        with suppress(RuntimeError):
+            self._more()
+            return
+        # There is no second thread to be had: this one is the worker, or what was put before it would wait for good.
+        adopt()
+        try:
+            with self._lock:
+                self._idle += 1
+            self.ready = True
+            self._work()
+        finally:
+            release()
 
     def _more(self) -> None:
         """Start a worker unless one waits."""
