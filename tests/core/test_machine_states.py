@@ -731,9 +731,9 @@ def test_a_machine_goes_on_though_a_hook_has_asked_for_a_pause(late: bool, monke
     asked, release, seen = threading.Event(), threading.Event(), threading.Event()
     finish = Control._finish_pause
 
-    def finish_late(control: Control) -> None:
+    def finish_late(control: Control, paused: workers.Latch) -> None:
         assert release.wait(LIMIT)
-        finish(control)
+        finish(control, paused)
 
     def pause(*_: object) -> None:
         if asked.is_set():
