@@ -31,8 +31,8 @@ LIBRARIES = {"thread": "libtsan.so", "address": "libasan.so", "undefined": "libu
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "thread": {"TSAN_OPTIONS": f"exitcode=66 second_deadlock_stack=1 suppressions={HERE / 'thread.supp'}"},
     "address": {
-        # Leaks are looked for in the C tests only: at the end of a process LeakSanitizer misses, or crashes on, what the
-        # threads have that are still there, Raddle's workers.
+        # Leaks are looked for in the C tests only: at the end of a process LeakSanitizer misses, or crashes on, what
+        # the threads have that are still there, Raddle's workers.
         "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=1",
         "PYTHONMALLOC": "malloc",  # Python's own allocator would hide the ends of small buffers
     },
