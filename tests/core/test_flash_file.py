@@ -134,8 +134,8 @@ def test_what_is_no_file_is_refused(space: AddressSpace, tmp_path: Path) -> None
         (Path("/dev/null"), "cannot use flash file .*: it is a device, not a file"),
         (tmp_path / "none", "cannot open flash file .*none: No such file or directory$"),
         (tmp_path / ("x" * 300), "cannot open flash file .*: File name too long"),
-        (Path("a\0b"), "cannot open flash file .*: embedded null byte"),
-        (5, "cannot open flash file 5: .* not int"),
+        (Path("a\0b"), "cannot open flash file .*: .*embedded null"),
+        (5, "cannot open flash file 5: .* not '?int"),
     ):
         with pytest.raises(UsageError, match=fault) as caught:
             FlashImage(FlashFile(path), SIZE)  # type: ignore[arg-type]
