@@ -119,8 +119,9 @@ def test_storms_pass(name: str) -> None:
 
 # --- controls: without its mechanism a guest must be able to fail -------------------------------------------------
 
-NEEDS_PARALLEL = {"store-buffering-control"}
-"""Others see a store after a later load only when they run at the same time, on cores of their own."""
+NEEDS_PARALLEL = {"store-buffering-control", "ipi-control"}
+"""Others see a store after a later load only when they run at the same time, on cores of their own. Where vCPUs run in
+turn, one that interrupts another gives up its turn, so that no interrupts merge."""
 
 TRIES = 30
 """With CPUs on threads of their own, what goes wrong is a matter of nanoseconds, a few in millions of tries; and on a
