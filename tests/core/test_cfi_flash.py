@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.core.qtest import Qtest
 
 from raddle.devices.cfi_flash import CfiFlash
 from raddle.memory import AddressSpace
@@ -261,39 +261,14 @@ def test_whatever_is_stored_there_the_bank_stays_one(stores: list[tuple[int, int
 # --- against QEMU -----------------------------------------------------------------------------------------------
 
 
-class Peer:
-    """The bank of the board of the same name in QEMU, whose CPU stands still: its memory is driven from here."""
+class Peer(Qtest):
+    """The bank of the board of the same name in QEMU."""
 
     def __init__(self) -> None:
-        words = (
-            "qemu-system-arm -M virt -cpu cortex-a15 -S -display none -nic none -serial null -monitor none -qtest stdio"
-        )
-        self._process = subprocess.Popen(
-            words.split(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-
-    def _ask(self, command: str) -> str:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(command + "\n")
-        self._process.stdin.flush()
-        for line in self._process.stdout:
-            if line.startswith(("OK", "FAIL", "ERR")):
-                return line
-        raise EOFError(command)
-
-    def load(self, offset: int, size: int = 4) -> int:
-        return int(self._ask(f"read{'bw l   q'[size - 1]} {BASE + offset:#x}").split()[1], 0)
-
-    def store(self, offset: int, value: int, size: int = 4) -> None:
-        self._ask(f"write{'bw l   q'[size - 1]} {BASE + offset:#x} {value:#x}")
+        super().__init__(BASE)
 
     def array(self, offset: int, size: int) -> bytes:
-        return bytes.fromhex(self._ask(f"read {BASE + offset:#x} {size:#x}").split()[1][2:])
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+        return bytes.fromhex(self.ask(f"read {BASE + offset:#x} {size:#x}").split()[1][2:])
 
 
 class Pair:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import random
 import struct
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.core.qtest import Qtest
 
 from raddle.devices.fw_cfg import FwCfg, Item
 from raddle.memory import AddressSpace
@@ -147,40 +147,17 @@ def test_whatever_a_guest_does(accesses: list[tuple[bool, int, int, int]], conte
 # --- against QEMU -----------------------------------------------------------------------------------------------
 
 
-class Peer:
-    """The device of the board of the same name in QEMU, whose CPU stands still."""
-
-    BASE = 0x902_0000
+class Peer(Qtest):
+    """The device of the board of the same name in QEMU."""
 
     def __init__(self) -> None:
-        words = "qemu-system-arm -M virt -cpu cortex-a15 -S -display none -nic none -serial null -monitor none"
-        self._process = subprocess.Popen(
-            [*words.split(), "-smp", "3", "-qtest", "stdio"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-
-    def ask(self, command: str) -> str:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(command + "\n")
-        self._process.stdin.flush()
-        for line in self._process.stdout:
-            if line.startswith(("OK", "FAIL", "ERR")):
-                return line
-        raise EOFError(command)
+        super().__init__(0x902_0000, "-smp", "3")
 
     def read(self, offset: int, size: int) -> int:
-        return int(self.ask(f"read{'bw l   q'[size - 1]} {self.BASE + offset:#x}").split()[1], 0)
+        return self.load(offset, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
-        self.ask(f"write{'bw l   q'[size - 1]} {self.BASE + offset:#x} {value:#x}")
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+        self.store(offset, value, size)
 
 
 @pytest.mark.peer("qemu-system-arm")
