@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import raddle
@@ -33,21 +35,14 @@ class Injection:
         self.count = 0
         self.where = ""
 
-    def _global(self, frame: FrameType, event: str, _: object) -> Any:
-        if not frame.f_code.co_filename.startswith(OWN):
-            return None
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        return self._local
-
-    def _local(self, frame: FrameType, event: str, _: object) -> Any:
-        if event == "opcode" and not self._known(frame):
-            if self.count == self._at:
-                self.count += 1
-                self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno}+{frame.f_lasti}"
-                raise Interrupted(self.where)
-            self.count += 1
-        return self._local
+    def reach(self, frame: FrameType, offset: int) -> None:
+        """The frame is about to execute the bytecode at this offset."""
+        if self._known(frame):
+            return
+        self.count += 1
+        if self.count > self._at and not self.where:
+            self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno}+{offset}"
+            raise Interrupted(self.where)
 
     def _known(self, frame: FrameType) -> bool:
         """Whether the line, where that counts, is the one before."""
@@ -56,13 +51,58 @@ class Injection:
         line, self._line = self._line, frame.f_lineno
         return line == self._line
 
-    def __enter__(self) -> Injection:
-        self._old = sys.gettrace()
-        sys.settrace(self._global)
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(self._old)
+if sys.version_info >= (3, 12):
+    from sys import monitoring
+
+    TOOL = monitoring.DEBUGGER_ID
+
+    @contextmanager
+    def injected(injection: Injection) -> Iterator[None]:
+        """Tell `injection` of each bytecode of the calling thread; one at a time, for events are the process's."""
+        thread = threading.get_ident()
+
+        def instruction(code: CodeType, offset: int) -> object:
+            if not code.co_filename.startswith(OWN):
+                return monitoring.DISABLE
+            if threading.get_ident() == thread:
+                injection.reach(sys._getframe(1), offset)
+            return None
+
+        monitoring.use_tool_id(TOOL, "interruptions")
+        monitoring.register_callback(TOOL, monitoring.events.INSTRUCTION, instruction)
+        monitoring.set_events(TOOL, monitoring.events.INSTRUCTION)
+        try:
+            yield
+        finally:
+            monitoring.set_events(TOOL, monitoring.events.NO_EVENTS)
+            monitoring.register_callback(TOOL, monitoring.events.INSTRUCTION, None)
+            monitoring.free_tool_id(TOOL)
+
+else:
+
+    @contextmanager
+    def injected(injection: Injection) -> Iterator[None]:
+        """Tell `injection` of each bytecode of the calling thread."""
+
+        def enter(frame: FrameType, event: str, _: object) -> Any:
+            if not frame.f_code.co_filename.startswith(OWN):
+                return None
+            frame.f_trace_opcodes = True
+            frame.f_trace_lines = False
+            return step
+
+        def step(frame: FrameType, event: str, _: object) -> Any:
+            if event == "opcode":
+                injection.reach(frame, frame.f_lasti)
+            return step
+
+        old = sys.gettrace()
+        sys.settrace(enter)
+        try:
+            yield
+        finally:
+            sys.settrace(old)
 
 
 def everywhere(
@@ -74,8 +114,9 @@ def everywhere(
     at = 0
     while True:
         prepare()
+        injection = Injection(at, coarse)
         try:
-            with Injection(at, coarse) as injection:
+            with injected(injection):
                 call()
         except Interrupted:
             yield injection.where

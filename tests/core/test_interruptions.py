@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import platform
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,10 +23,7 @@ from raddle.machine.chardev import CharDevice, ExpectTimeout, MemoryConsole
 from raddle.machine.machine import State
 
 pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built")
-pytestmark = [
-    pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64"),
-    pytest.mark.skipif(sys.version_info >= (3, 12), reason="it needs opcode events as Python 3.11 gives them"),
-]
+pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
 
 GUESTS = Path(__file__).parents[1] / "guests/arm/prebuilt"
 ENDLESS = GUESTS / "endless-loop.elf"

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from raddle.errors import UsageError, unknown
 from raddle.ordering import MemoryOrder, missing, names
@@ -51,8 +50,7 @@ class Order(Enum):
     """Add a barrier for each missing order before each access."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The mode, why it is so, what may go wrong, and the orders that translated code must add barriers for."""
 
     mode: Mode
@@ -116,8 +114,7 @@ def decide(
 # --- options ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class AccelOptions:
+class AccelOptions(NamedTuple):
     """`--accel tcg[,thread=multi|single][,order=native|fenced][,llsc=fast][,tb-size=MIB][,memo-size=SIZE]
     [,split-wx=on|off]`.
     """
@@ -134,8 +131,7 @@ class AccelOptions:
     """Whether code is written at one address and executed at another; None: where the host lets it."""
 
 
-@dataclass(frozen=True, slots=True)
-class IcountOptions:
+class IcountOptions(NamedTuple):
     """`-icount shift=N|auto[,sleep=on|off]`: an instruction takes 2**shift ns of virtual time.
 
     `shift` is None for `auto`. With `sleep`, idle virtual time is slept; without, it is skipped.

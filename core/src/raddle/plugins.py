@@ -14,12 +14,10 @@ MemoryOrder`: these are what a reader looks for first, and the descriptor must s
 from __future__ import annotations
 
 import os
-import platform
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 import pluggy
 
@@ -57,8 +55,7 @@ hookimpl = pluggy.HookimplMarker("raddle")
 # --- descriptors ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """A guest architecture. Immutable; making one imports nothing heavy, `load` does."""
 
     name: str
@@ -77,8 +74,7 @@ class Target:
     """Imports the guest's front end and returns it. Raises ImportError and the like where it cannot run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(NamedTuple):
     """A host architecture. Immutable; making one imports nothing heavy, `load` does."""
 
     name: str
@@ -93,8 +89,7 @@ class Host:
     """Imports the host's back end and returns its class. Raises ImportError and the like where it cannot run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Board:
+class Board(NamedTuple):
     """A machine of a target that `-M` names."""
 
     name: str
@@ -105,8 +100,7 @@ class Board:
     """Imports the board and returns its class."""
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(NamedTuple):
     """A device that boards and `-device` name."""
 
     name: str
@@ -115,8 +109,7 @@ class Device:
     """Imports the device and returns its class."""
 
 
-@dataclass(frozen=True, slots=True)
-class HelperPackage:
+class HelperPackage(NamedTuple):
     """Python helpers, called from IR by name, that several targets can share."""
 
     name: str
@@ -245,7 +238,7 @@ class Registry:
 
         Tries the plug-in of that very name first, so that on most machines no other one is imported.
         """
-        machine = machine or platform.machine()
+        machine = machine or os.uname().machine  # the same, without an import that each start would pay for
         candidates = sorted(self.names("host"), key=lambda name: name != machine)
         for name in candidates:
             try:

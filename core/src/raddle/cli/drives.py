@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from raddle.errors import UsageError, unknown
 
@@ -16,8 +16,7 @@ LOADER_KEYS = ("file", "addr", "force-raw", "data", "data-len", "data-be")
 ADDRESS_BITS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Drive:
+class Drive(NamedTuple):
     """A flash bank's file. `unit` is None for the next bank."""
 
     file: str
@@ -26,8 +25,7 @@ class Drive:
     snapshot: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LoaderDevice:
+class LoaderDevice(NamedTuple):
     """A file, or data, for memory. A file that is not `raw` may say itself where it goes."""
 
     what: str | bytes

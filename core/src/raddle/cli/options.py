@@ -7,8 +7,7 @@ Options begin with one dash or two; a value follows as the next word or after `=
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from raddle.cli import values
 from raddle.cli.commands import program
@@ -25,8 +24,7 @@ NEAR: Final = 0.75
 """How much of a mistyped option's name must be right (difflib's measure) for another one to be proposed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """A row of the table: how an option is written, and what its value does to the BootOptions."""
 
     names: tuple[str, ...]

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from raddle.codegen.template import Template
 from raddle.ir.builder import Callee, Instruction, Local
@@ -14,8 +14,7 @@ from raddle.ir.types import Field, StateLayout, Type
 from raddle.runtime._native import lib
 
 
-@dataclass(frozen=True, slots=True)
-class CodegenConfig:
+class CodegenConfig(NamedTuple):
     """What code generation depends on for one machine.
 
     ``callee_number`` maps a Callee to its index in the CPU's helper table; ``parallel`` is true when several vCPUs run
@@ -36,8 +35,7 @@ class CodegenConfig:
     """Helper numbers from here on are Python helpers and not in the table."""
 
 
-@dataclass(frozen=True, slots=True)
-class Thunks:
+class Thunks(NamedTuple):
     """Code that a machine needs once: ``enter`` (C: ``uint64_t enter(env, code)``) and the header's thunk pointers."""
 
     enter: bytes
@@ -60,16 +58,14 @@ class StubField(IntEnum):
     """In the entry check, rel32 to the stub ``leave``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stub:
+class Stub(NamedTuple):
     """Code of a block besides its instructions; ``fields`` are offset and kind, at most four."""
 
     code: bytes
     fields: tuple[tuple[int, StubField], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class JoinRules:
+class JoinRules(NamedTuple):
     """The host's part in a block: see ``raddle.runtime``'s join.c for where each piece goes."""
 
     entry: Stub

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from raddle.ir.builder import Builder, native
 from raddle.ir.opcodes import Op
@@ -28,8 +27,7 @@ __all__ = ["ACCESSES", "ExceptionTaken", "Filled", "Probes"]
 ACCESSES: Final = ("read", "write", "fetch")
 
 
-@dataclass(frozen=True, slots=True)
-class ExceptionTaken:
+class ExceptionTaken(NamedTuple):
     """An exception or interrupt that a vCPU has entered. Addresses are the guest's virtual ones."""
 
     kind: str
@@ -52,8 +50,7 @@ class ExceptionTaken:
         return f"{self.kind}{detail} at pc {self.pc:#x}, to {self.target:#x}"
 
 
-@dataclass(frozen=True, slots=True)
-class Filled:
+class Filled(NamedTuple):
     """A look-up in the guest's page tables that a vCPU's TLB needed."""
 
     address: int

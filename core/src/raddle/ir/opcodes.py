@@ -14,8 +14,8 @@ Attribute kinds (the instruction's ``aux``)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, Flag, IntEnum, auto
+from typing import NamedTuple
 
 from raddle.ir.types import Type
 
@@ -139,8 +139,7 @@ class Op(IntEnum):
     RET = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class OpInfo:
+class OpInfo(NamedTuple):
     """One row of the table."""
 
     op: Op

@@ -6,9 +6,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from raddle.machine.chardev import CharDevice
 from raddle.machine.clock import MachineClock
@@ -20,8 +19,7 @@ from raddle.memory import AddressSpace
 __all__ = ["Board", "BoardCpu", "BoardOptions", "Power"]
 
 
-@dataclass(frozen=True, slots=True)
-class BoardOptions:
+class BoardOptions(NamedTuple):
     """What was asked for. Sizes in bytes; a path is None where none was given."""
 
     cpus: int
@@ -37,7 +35,7 @@ class BoardOptions:
     """For each of the board's flash banks; at most `Board.FLASH_BANKS`."""
     loads: tuple[Load, ...] = ()
     """What else a reset puts into memory."""
-    rtc: RtcOptions = field(default_factory=RtcOptions)
+    rtc: RtcOptions = RtcOptions()
     """Where the time of day starts and what it follows. A run that must repeat itself is given both."""
 
     def has_image(self, bank: int) -> bool:

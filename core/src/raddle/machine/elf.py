@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 from raddle.errors import UsageError
 from raddle.machine.files import Contents
@@ -44,8 +43,7 @@ MACHINES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
+class _Loaded(NamedTuple):
     """A program header of a segment that takes memory."""
 
     offset: int

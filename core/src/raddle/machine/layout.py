@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from raddle.errors import UsageError
 from raddle.machine.sizes import size_text
@@ -16,8 +15,7 @@ MORE_MEMORY: Final = "more memory (-m) may help"
 ELSEWHERE: Final = "give it another address (addr=..., or the one that it is linked for)"
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """`data` at guest-physical `address`, followed by zeroes up to `size` bytes."""
 
     address: int
@@ -29,8 +27,7 @@ class Segment:
         return self.address + self.size
 
 
-@dataclass(frozen=True, slots=True)
-class Area:
+class Area(NamedTuple):
     """Memory of the machine: `size` bytes from guest-physical address `start` on."""
 
     name: str
@@ -47,8 +44,7 @@ class Area:
         return f"the {self.name} of {size_text(self.size)} at {self.start:#x}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     name: str
     segment: Segment
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from raddle.errors import UsageError
 from raddle.machine.elf import ELF_MAGIC, load_elf
@@ -60,8 +59,7 @@ class ImageKind(Enum):
     RAW = "raw image"
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """What is to be put into memory, and where to enter it.
 
     A zImage and a raw image have no address of their own: their only segment and their entry start at 0.

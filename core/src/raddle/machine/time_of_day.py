@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from raddle.errors import UsageError, unknown
 from raddle.machine.clock import Clock
@@ -35,8 +34,7 @@ class RtcClock(Enum):
     """The machine's clock: the time of day stands while the machine is paused."""
 
 
-@dataclass(frozen=True, slots=True)
-class RtcOptions:
+class RtcOptions(NamedTuple):
     """Where the time of day starts: at the host's (`utc`), at the host's local time, or so many seconds after 1970."""
 
     base: str | int = "utc"

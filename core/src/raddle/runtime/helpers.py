@@ -10,8 +10,8 @@ callbacks.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = ["FIRST_PYTHON", "FIRST_ROUTINE", "HELPERS", "NUMBER", "Helper"]
 
@@ -21,8 +21,7 @@ FIRST_PYTHON = 4096
 NATIVE = Path(__file__).parent / "native"
 
 
-@dataclass(frozen=True, slots=True)
-class Helper:
+class Helper(NamedTuple):
     """One row: parameters as a caller gives them, and what the helper does and returns."""
 
     name: str

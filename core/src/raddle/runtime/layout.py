@@ -11,7 +11,7 @@ Who may write a field stands in its row: ``own`` = only the vCPU's own thread; `
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from raddle.ir.types import Field, Type
 
@@ -36,8 +36,7 @@ pc is ``((pc >> 12) & 63) << 8 | ((pc >> 1) ^ (pc >> 9)) & 255``, so that the en
 ``1 << JUMP_GROUP_BITS`` neighbours."""
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderField:
+class HeaderField(NamedTuple):
     """One field of the header. ``ctype`` is its C type; ``ir`` the type under which IR sees it (None: it does not)."""
 
     name: str

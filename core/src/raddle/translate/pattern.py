@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raddle.ir.types import Hole
 
@@ -54,8 +53,7 @@ class Fields:
         return f"Fields({', '.join(f'{name}={value}' for name, value in self.__dict__.items())})"
 
 
-@dataclass(frozen=True, slots=True)
-class Operand:
+class Operand(NamedTuple):
     """`name=function(letters)` or `name~function(letters)`; a predicate has no name."""
 
     name: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from raddle.codegen import backend
@@ -225,7 +224,7 @@ class X86BackEnd(backend.BackEnd):
     # -- routines ------------------------------------------------------------------------------------------------------
 
     def routine(self, code: list[Instruction], locals: list[Local]) -> bytes:
-        e = Emitter(replace(self.config, fences=0), self.features, routine=True)
+        e = Emitter(self.config._replace(fences=0), self.features, routine=True)
         e.run(code, locals, KIND_NONE)
         if e.routine_exit is None:
             e.routine_exit = e.label()

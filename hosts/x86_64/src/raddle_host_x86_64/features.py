@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 # The feature's name in Linux's /proc/cpuinfo, where it differs from ours. `lahf_lm` is LAHF/SAHF in 64-bit mode.
 _LINUX_NAMES = {"lzcnt": "abm", "lahf": "lahf_lm"}
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
+class Features(NamedTuple):
     """Optional instruction-set extensions, each True when it may be used. The default is baseline x86-64."""
 
     sse4_1: bool = False
@@ -28,7 +27,7 @@ class Features:
 
     def names(self) -> tuple[str, ...]:
         """The names of the extensions that are present, in the order of the fields; a stable cache key."""
-        return tuple(field.name for field in fields(self) if getattr(self, field.name))
+        return tuple(name for name, present in zip(self._fields, self, strict=True) if present)
 
 
 BASELINE = Features()
@@ -45,7 +44,7 @@ def from_cpuinfo(text: str) -> Features:
             flags = listed if flags is None else flags & listed
     if not flags:
         return BASELINE
-    return Features(**{field.name: _LINUX_NAMES.get(field.name, field.name) in flags for field in fields(Features)})
+    return Features(**{name: _LINUX_NAMES.get(name, name) in flags for name in Features._fields})
 
 
 def detect(cpuinfo: Path = Path("/proc/cpuinfo")) -> Features:

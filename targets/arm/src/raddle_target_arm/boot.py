@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from raddle.devices.fw_cfg import Item
 from raddle.errors import UsageError
@@ -52,8 +51,7 @@ MakeTree = Callable[[str | None, tuple[int, int] | None], bytes]
 """Makes the board's device tree for a command line and an initrd (first address, end), either of which may be None."""
 
 
-@dataclass(frozen=True, slots=True)
-class Boot:
+class Boot(NamedTuple):
     """What a reset writes into RAM, and the address at which CPU 0 begins."""
 
     segments: tuple[Segment, ...]

@@ -8,12 +8,11 @@ instructions are undefined, but for HVC and SMC, which call the board's firmware
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class CpuModel:
+class CpuModel(NamedTuple):
     """Register values, 32 bits each; ``ids`` has those that are nothing but a constant, by name."""
 
     name: str
@@ -28,7 +27,7 @@ class CpuModel:
     event_counters: int
     cache_sizes: tuple[int, ...]
     """CCSIDR by CSSELR."""
-    ids: dict[str, int] = field(default_factory=dict)
+    ids: Mapping[str, int]
 
 
 CORTEX_A15: Final = CpuModel(

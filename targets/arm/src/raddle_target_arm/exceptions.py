@@ -7,8 +7,7 @@ reach them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from raddle.ir.builder import Builder, Value, native, python, routine
 from raddle.ir.types import Condition, Type
@@ -68,8 +67,7 @@ LINE_IRQ, LINE_FIQ = 1, 2
 """Bits of the common field ``interrupt_request``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """How one kind of exception is entered: vector offset, mode, and the masks that are set."""
 
     vector: int

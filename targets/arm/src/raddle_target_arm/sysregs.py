@@ -8,9 +8,8 @@ translated from it; what has no row is undefined. Everything works on the IR of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from raddle.ir.builder import Builder, Value, routine
 from raddle.ir.types import Field, FieldArray, Type
@@ -54,8 +53,7 @@ class End(IntEnum):
     """A new block by way of the execution loop, which looks at interrupts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Register:
+class Register(NamedTuple):
     """One row. A 64-bit access has the three-part key; its reader and writer work on I64, all others on I32.
 
     ``read`` and ``write`` are None for what cannot be; ``user_read`` and ``user_write`` say whether User mode may:

@@ -468,7 +468,7 @@ struct raddle_cpu_stats {
     uint64_t tlb_records;                        /* flushes that other vCPUs asked for */
     uint64_t spin_yields;                        /* times that a guest that spins left its core to others */
     uint64_t notdirty;               /* stores to pages with code */
-    uint64_t joins, join_ns;         /* blocks made in raddle_run from the memo only, and the CPU time for it */
+    uint64_t joins, join_ns;         /* blocks made in raddle_run from the memo only, and its CPU time, by samples */
 };
 void raddle_cpu_stats(void *env, struct raddle_cpu_stats *out);
 

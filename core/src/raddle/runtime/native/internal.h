@@ -335,6 +335,7 @@ struct raddle_cpu {
     bool yielding, waiting_event;
     bool stuck;        /* to be told: see exceptions.c */
     uint64_t stuck_at; /* pc */
+    uint32_t join_tries;
     uint32_t spins; /* hints that it spins, one after the other at spin_pc */
     uint64_t spin_pc;
     uint64_t spin_since; /* CPU time at the last look */

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from raddle.ir.builder import Builder, Value
 from raddle.ir.types import Condition, Type
@@ -15,8 +14,7 @@ from raddle_target_arm.insns.saturating import clamp
 from raddle_target_arm.state import GE
 
 
-@dataclass(frozen=True, slots=True)
-class _Lane:
+class _Lane(NamedTuple):
     """Bits lsb … lsb + width - 1 of the result: those of Rn plus or minus bits ``of`` … of Rm."""
 
     lsb: int
