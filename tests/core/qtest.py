@@ -13,7 +13,7 @@ class Qtest:
         )
         self._base = base
         self._process = subprocess.Popen(
-            [*words.split(), "-qtest", "stdio", *options],
+            [*words.split(), *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

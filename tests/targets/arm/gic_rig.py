@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An interrupt controller to try, alone and together with QEMU's."""
 
-import subprocess
-
+from tests.core.qtest import Qtest
 from tests.targets.arm.interrupt_lines import Lines
 
 from raddle.memory import AddressSpace
@@ -51,61 +50,16 @@ class Rig:
         return [cpu.lines & IRQ for cpu in self.cpus]
 
 
-# --- QEMU's
-
 DISTRIBUTOR, INTERFACE = 0x0800_0000, 0x0801_0000
-WIDTH = {1: "b", 2: "w", 4: "l"}
-
-
-class Peer:
-    """QEMU's controller with one CPU, by its test protocol; the CPU does not run."""
-
-    def __init__(self):
-        self.process = subprocess.Popen(
-            [
-                "qemu-system-arm",
-                "-M",
-                "virt",
-                "-cpu",
-                "cortex-a15",
-                "-display",
-                "none",
-                "-serial",
-                "none",
-                "-nic",
-                "none",
-            ]
-            + ["-monitor", "none", "-qtest", "stdio", "-qtest-log", "none", "-S"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
-
-    def command(self, text):
-        self.process.stdin.write(text + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        assert line.startswith("OK"), line
-        return line.split()
-
-    def read(self, address, size):
-        return int(self.command(f"read{WIDTH[size]} {address:#x}")[1], 16)
-
-    def write(self, address, size, value):
-        self.command(f"write{WIDTH[size]} {address:#x} {value:#x}")
+# For random accesses: of each kind, at both ends of words, and in groups of priorities.
+INTERRUPTS = (0, 3, 15, 27, 30, 33, 34, 40, 63, 64, 100, 287)
+PRIORITIES = (0, 0x10, 0x18, 0x40, 0x80, 0xA0, 0xA8, 0xF0, 0xFF)
 
 
 class Pair:
-    """The same accesses on both, which must give the same."""
+    """The same accesses on ours and on QEMU's, which must give the same."""
 
-    def __init__(self, peer):
+    def __init__(self, peer: Qtest) -> None:
         self.peer = peer
         self.gic = Gic(1, AddressSpace())
         self.history = []
@@ -119,11 +73,11 @@ class Pair:
         self.history.append(f"write {address:#x} {value:#x}")
         device, offset = self.ours(address)
         device.write(offset, size, value)
-        self.peer.write(address, size, value)
+        self.peer.store(address, value, size)
 
     def read(self, address, size=4):
         device, offset = self.ours(address)
-        mine, theirs = device.read(offset, size), self.peer.read(address, size)
+        mine, theirs = device.read(offset, size), self.peer.load(address, size)
         self.history.append(f"read {address:#x}: {mine:#x}")
         assert mine == theirs, f"{address:#x}: QEMU has {theirs:#x}, after {self.history[-30:]}"
         return mine

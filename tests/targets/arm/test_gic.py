@@ -2,8 +2,10 @@
 """GICv2: rules of acknowledging, priorities, preemption, SGIs, banking; and register by register against QEMU's."""
 
 import random
+from contextlib import closing
 
 import pytest
+from tests.core.qtest import Qtest
 from tests.targets.arm.gic_rig import (
     ABPR,
     APR,
@@ -23,6 +25,7 @@ from tests.targets.arm.gic_rig import (
     IGROUPR,
     IIDR,
     INTERFACE,
+    INTERRUPTS,
     IPRIORITYR,
     ISACTIVER,
     ISENABLER,
@@ -30,13 +33,13 @@ from tests.targets.arm.gic_rig import (
     ITARGETSR,
     NSAPR,
     PMR,
+    PRIORITIES,
     RPR,
     SGIR,
     SPENDSGIR,
     SPURIOUS,
     TYPER,
     Pair,
-    Peer,
     Rig,
 )
 
@@ -280,9 +283,8 @@ def test_reset_keeps_the_input_lines(rig):
 
 @pytest.fixture(scope="module")
 def peer():
-    peer = Peer()
-    yield peer
-    peer.close()
+    with closing(Qtest(0)) as peer:
+        yield peer
 
 
 @pytest.mark.peer("qemu-system-arm")
@@ -293,10 +295,6 @@ def test_registers_after_reset_agree(peer):
         pair.read(DISTRIBUTOR + offset)
     for offset in (C_CTLR, BPR, ABPR, RPR, HPPIR, APR, APR + 12, NSAPR, NSAPR + 12, IIDR):
         pair.read(INTERFACE + offset)
-
-
-INTERRUPTS = (0, 3, 15, 27, 30, 33, 34, 40, 63, 64, 100, 287)
-PRIORITIES = (0, 0x10, 0x18, 0x40, 0x80, 0xA0, 0xA8, 0xF0, 0xFF)
 
 
 @pytest.mark.peer("qemu-system-arm")

@@ -4,8 +4,10 @@ by register against QEMU's.
 """
 
 import random
+from contextlib import closing
 
 import pytest
+from tests.core.qtest import Qtest
 from tests.targets.arm.gic_rig import (
     ABPR,
     AEOIR,
@@ -25,6 +27,7 @@ from tests.targets.arm.gic_rig import (
     ICPENDR,
     IGROUPR,
     INTERFACE,
+    INTERRUPTS,
     IPRIORITYR,
     ISACTIVER,
     ISENABLER,
@@ -32,11 +35,11 @@ from tests.targets.arm.gic_rig import (
     NSAPR,
     OTHER_GROUP,
     PMR,
+    PRIORITIES,
     RPR,
     SGIR,
     SPURIOUS,
     Pair,
-    Peer,
     Rig,
 )
 
@@ -263,15 +266,11 @@ def test_written_active_priorities_are_the_running_ones(rig):
 
 # --- against QEMU -----------------------------------------------------------------------------------------------
 
-INTERRUPTS = (0, 3, 15, 27, 30, 33, 34, 40, 63, 64, 100, 287)
-PRIORITIES = (0, 0x10, 0x18, 0x40, 0x80, 0xA0, 0xA8, 0xF0, 0xFF)
-
 
 @pytest.fixture(scope="module")
 def peer():
-    peer = Peer()
-    yield peer
-    peer.close()
+    with closing(Qtest(0)) as peer:
+        yield peer
 
 
 @pytest.mark.peer("qemu-system-arm")
