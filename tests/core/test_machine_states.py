@@ -304,7 +304,7 @@ def test_a_closed_engine_says_so() -> None:
 
 def test_an_engine_at_the_address_of_one_that_is_being_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another thread may build one as soon as the memory is free."""
-    module: Any = import_module("raddle.threads.engine")
+    module: Any = import_module("raddle.threads.lifecycle")
     lib, callbacks = module.lib, module.callbacks
     other: Any = object()
 

@@ -6,30 +6,28 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TextIO
 
 from raddle import workers
 from raddle.accel import Decision, Mode
 from raddle.codegen.backend import BackEnd, CodegenConfig
 from raddle.debug.hooks import Hook, Hooks
-from raddle.debug.profile import Profile, ThreadClock
+from raddle.debug.profile import Profile
 from raddle.errors import MachineError, machine_closed
 from raddle.ir.builder import Callee, CalleeKind
 from raddle.memory import AddressSpace
 from raddle.memory.space import IoHandler, Kind
 from raddle.runtime import code_memory, helpers
 from raddle.runtime._native import ffi, lib
-from raddle.threads import callbacks, process, schedules
+from raddle.threads import callbacks, schedules
 from raddle.threads.biglock import BigLock
 from raddle.threads.callees import Callees, write_code
+from raddle.threads.lifecycle import Lifecycle, Schedule
 from raddle.threads.timer import Timer
 from raddle.threads.vcpu import VCpu
 from raddle.translate.frontend import FrontEnd
 from raddle.translate.translator import Translator
-from raddle.unique import Unique
 
 CODE_SIZE: Final = 96 << 20
 """Bytes of the code buffer, with the records of what is in it; both are flushed as a whole when they are so many."""
@@ -52,12 +50,10 @@ BlockHook = Callable[[VCpu, int], None]
 WatchHook = Callable[[VCpu, int, int, bool, int], None]
 
 
-class Engine(Unique):
+class Engine(Lifecycle):
     """Runs the vCPUs of one machine.
 
-    `start`, `pause`, `resume`, `stop`, `join` may be called from any thread; what each waits for stands there. The
-    first error of any vCPU, device or hook stops everything and is raised by `join`. `big_lock` and `exclusive` are for
-    threads of Raddle's own: an exception that a signal's handler raises would leave them taken.
+    How they start, pause and end stands in `Lifecycle`. `big_lock`, as `exclusive`, is for threads of Raddle's own.
     """
 
     def __init__(
@@ -75,36 +71,20 @@ class Engine(Unique):
         code_size: int = CODE_SIZE,
     ) -> None:
         """`split_wx`: see `raddle.runtime.code_memory`."""
+        super().__init__()
         self.frontend = frontend
         self.decision = decision
         self.memory = memory
         self.parallel = decision.mode is Mode.MULTI
         self.icount = icount_shift is not None
-        self.error: BaseException | None = None
         self.block_hooks: tuple[BlockHook, ...] = ()
         self.watch_hooks: tuple[WatchHook, ...] = ()
         self.hooks = Hooks(self)
-        self.clocks: list[ThreadClock] = []
-        """One a thread that runs or has run vCPUs."""
         self._profile: Profile | None = None
         self.timer_callbacks: list[Callable[[], None]] = []
         self._adding_timer = threading.Lock()
         """A timer's place in `timer_callbacks` is told to the runtime before it is taken: one is added at a time."""
         self.handlers: list[IoHandler] = []
-        self._condition = threading.Condition()
-        self._running = False
-        self._paused = False
-        self._stopping = False
-        self._borrowed = False
-        """The process has its settings for this engine."""
-        self._parked = 0
-        self._threads: list[workers.Thread] = []
-        self._live = 0
-        """Threads that run vCPUs, or are about to; those that come when the engine is stopping turn back."""
-        self._users = 0
-        """Threads of Raddle's own that are within `use`. Under the condition."""
-        self._freeing = False
-        """No vCPU runs any more, and nobody new comes into `use`. Set under the condition."""
 
         self.code_memory = code_memory.describe(split_wx)
         """How translated code is mapped, in words."""
@@ -166,17 +146,6 @@ class Engine(Unique):
         self._map_memory()
         self._make_cpus(ncpus)
 
-    @property
-    def closed(self) -> bool:
-        return bool(self._context == ffi.NULL)
-
-    @property
-    def context(self) -> Any:
-        """The runtime's: raddle_context *. Raises MachineError when the engine is closed."""
-        if self.closed:
-            raise machine_closed()
-        return self._context
-
     def _map_memory(self) -> None:
         regions = ffi.new("struct raddle_region[]", len(self.memory.regions))
         for entry, region in zip(regions, self.memory.regions, strict=True):
@@ -234,17 +203,6 @@ class Engine(Unique):
     def cpu_at(self, env: Any) -> VCpu:
         """The vCPU of an env pointer."""
         return callbacks.CPUS[callbacks.address(env)]
-
-    @property
-    def current_cpu(self) -> VCpu | None:
-        """A vCPU that the calling thread runs; None on a thread that runs none."""
-        current = threading.current_thread()
-        return next((cpu for cpu in self.cpus if cpu.thread is current), None)
-
-    @property
-    def inside(self) -> bool:
-        """Whether the vCPUs wait for the calling thread, or may: it runs one, or has the big lock."""
-        return self.big_lock.held or self.current_cpu is not None
 
     # -- hooks, logs ---------------------------------------------------------------------------------------------------
 
@@ -322,255 +280,27 @@ class Engine(Unique):
             raise MachineError(f"cannot start the thread that watches the timers: {os.strerror(ffi.errno)}")
         return number
 
-    # -- control -------------------------------------------------------------------------------------------------------
+    # -- threads -------------------------------------------------------------------------------------------------------
 
-    @workers.handed_over
-    def start(self) -> None:
-        """Start the threads. Returns at once. Until they end the process has the settings of raddle.threads.process."""
-        with self._condition:
-            self._require_open()
-            if self._running:
-                return
-            self._running = True
-            process.borrow()
-            self._borrowed = True
-            if not self._paused:
-                lib.raddle_clock_start(self.context)
-            groups = [[cpu] for cpu in self.cpus] if self.parallel else [self.cpus]
-            schedule = schedules.alone if self.parallel else schedules.in_turn
-            for group in groups:
-                name = f"vCPU {group[0].index}" if self.parallel else "vCPUs"
-                thread = workers.Thread(self._thread, name, (schedule, group))
-                for cpu in group:
-                    cpu.thread = thread
-                self._threads.append(thread)
-            try:
-                for thread in self._threads:
-                    thread.start()
-            except RuntimeError as error:
-                self.stop()
-                raise MachineError(f"cannot start a thread for each vCPU: {error}") from None
-
-    @property
-    def paused(self) -> bool:
-        """Whether the vCPUs stand, or are about to."""
-        return self._paused
-
-    @workers.handed_over
-    def pause(self) -> None:
-        """Stop all vCPUs between blocks; waits until they stand, or another thread lets them go on, unless called on
-        one of their threads, or under the big lock.
-        """
-        inside = self.inside
-        with self._condition:
-            self._require_open()
-            self._paused = True
-            lib.raddle_clock_stop(self.context)
-            lib.raddle_stop(self.context)
-            if inside:
-                return
-            # Somebody may let them go on before they all stand: then there is nothing to wait for.
-            while self._paused and self._parked < sum(thread.is_alive() for thread in self._threads):
-                self._condition.wait(0.1)
-
-    @workers.handed_over
-    def resume(self) -> None:
-        """Let the vCPUs go on. Returns at once."""
-        with self._condition:
-            if not self._paused or self._stopping:
-                return
-            self._paused = False
-            lib.raddle_clock_start(self.context)
-            lib.raddle_go(self.context)
-            self._condition.notify_all()
-
-    @workers.handed_over
-    def stop(self) -> None:
-        """End all threads for good. Returns at once; `join` waits."""
-        with self._condition:
-            self._stopping = True
-            if not self._freeing:
-                lib.raddle_stop(self.context)
-            self._condition.notify_all()
-
-    @workers.handed_over
-    def join(self, timeout: float | None = None) -> bool:
-        """Wait until all threads have ended, `timeout` seconds at most; whether they have. Raises the first error."""
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(timeout)
-            if thread.is_alive():
-                return False
-        if self.error is not None:
-            raise self.error
-        return True
-
-    @workers.handed_over
-    def close(self) -> None:
-        """Free everything native, when the threads have ended; they must have been stopped."""
-        with self._condition:
-            self._stopping = True
-            while self._live:
-                self._condition.wait()
-            self._give_back()
-            self._freeing = True
-            while self._users:
-                self._condition.wait()
-            if self.closed:
-                return
-        # Before the addresses are free for another engine's; timers that call until then find nobody.
-        for cpu in self.cpus:
-            callbacks.CPUS.pop(callbacks.address(cpu.env), None)
-        callbacks.ENGINES.pop(callbacks.address(self.context), None)
-        lib.raddle_context_free(self.context)
-        with self._condition:
-            self._context = ffi.NULL
-        self._forget()
-
-    def leave_to_parent(self) -> None:
-        """In a child that was forked, where nothing of this runs: it is closed, and what is native stays as it is, with
-        the locks that others had.
-        """
-        self._condition = threading.Condition()
-        self._freeing = True
-        self._context = ffi.NULL
-        for cpu in self.cpus:
-            cpu.close()
-        self.big_lock.close()
-
-    def _give_back(self) -> None:
-        """No thread runs vCPUs any more. Under the condition."""
-        if self._borrowed:
-            self._borrowed = False
-            process.give_back()
+    def _groups(self) -> tuple[Schedule, list[list[VCpu]]]:
+        if self.parallel:
+            return schedules.alone, [[cpu] for cpu in self.cpus]
+        return schedules.in_turn, [self.cpus]
 
     def _forget(self) -> None:
-        """Let go of all parts, which know the engine: what is left of it when it is closed is freed when nobody has it
-        any more, without a search for cycles of references. What is asked of it from now on raises MachineError.
-        """
-        for cpu in self.cpus:
-            cpu.close()
-        self.big_lock.close()
+        super()._forget()
         self.hooks.close()
         self.memory.disconnect()
         self._profile = None
-        self._threads.clear()
         for name in PARTS:
             self.__dict__.pop(name, None)
         lib.raddle_trim()
 
     def __getattr__(self, name: str) -> Any:
-        """Called for what is not there alone."""
+        """Called only for what is not there."""
         if name in PARTS:
             raise machine_closed()
         raise AttributeError(f"an engine has no {name!r}")
-
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """While this holds, no vCPU is in generated code. Not under the big lock. Raises MachineError as `use` does."""
-        with self.use():
-            lib.raddle_exclusive_begin(self.context)
-            try:
-                yield
-            finally:
-                lib.raddle_exclusive_end(self.context)
-
-    @contextmanager
-    def use(self) -> Iterator[None]:
-        """While this holds, nothing native is freed: `close` waits, so that nothing is done within that waits for it.
-        On threads of Raddle's own. Raises MachineError when the engine is closed, or about to be.
-        """
-        with self._condition:
-            self._require_open()
-            self._users += 1
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._users -= 1
-                self._condition.notify_all()
-
-    def _require_open(self) -> None:
-        """Raise MachineError when the engine is being freed. Under the condition."""
-        # Freeing begins with the end of the timers: a callback that has begun may go on.
-        if self.closed or (self._freeing and threading.get_ident() != self.big_lock.timer_thread):
-            raise machine_closed()
-
-    def fail(self, error: BaseException, cpu: VCpu | None) -> None:
-        """Keep the first error, with the vCPU and pc where it arose, and stop everything. Any thread."""
-        with self._condition:
-            if self.error is None:
-                if cpu is not None:
-                    error.add_note(f"on vCPU {cpu.index}, guest pc {cpu.pc:#x}")
-                self.error = error
-        lib.raddle_error(self.context, cpu.env if cpu is not None else ffi.NULL)
-        self.stop()
-
-    # -- threads -------------------------------------------------------------------------------------------------------
-
-    def _thread(self, schedule: Callable[[Engine, Sequence[VCpu]], None], cpus: Sequence[VCpu]) -> None:
-        with self._condition:
-            if self._stopping:  # the start was interrupted, and the engine may be closed already
-                return
-            self._live += 1
-        clock = ThreadClock([cpu.index for cpu in cpus])
-        self.clocks.append(clock)
-        try:
-            schedule(self, cpus)
-        except BaseException as error:
-            self.fail(error, cpus[0] if len(cpus) == 1 else None)
-        finally:
-            clock.stop()
-            self._leave()
-
-    def _leave(self) -> None:
-        with self._condition:
-            self._live -= 1
-            if self._stopping and not self._live:
-                self._give_back()
-            self._condition.notify_all()
-
-    def park(self) -> bool:
-        """A vCPU was told to stop: wait while the machine is paused, and do what `run_on_cpu` waits for meanwhile.
-        Whether it is to go on.
-        """
-        own = [cpu for cpu in self.cpus if cpu.thread is threading.current_thread()]
-        while self._stand(own):
-            for cpu in own:
-                cpu.drain()
-        return not self._stopping
-
-    def _stand(self, own: Sequence[VCpu]) -> bool:
-        """Wait until there is no pause, or there is work for one of the thread's own vCPUs; whether there is."""
-        with self._condition:
-            self._parked += 1
-            self._condition.notify_all()
-            with self.idle():
-                while self._paused and not self._stopping and not any(cpu.awaited for cpu in own):
-                    self._condition.wait()
-            self._parked -= 1
-            # Who goes on leaves it as it is: a pause may come before the queue is looked at.
-            if again := self._paused and not self._stopping:
-                for cpu in own:
-                    cpu.awaited = False
-            return again
-
-    @workers.handed_over
-    def wake(self, cpu: VCpu) -> None:
-        """Somebody waits for work in `cpu`'s queue: its thread does it though the machine is paused. Any thread."""
-        with self._condition:
-            cpu.awaited = True
-            self._condition.notify_all()
-
-    @contextmanager
-    def idle(self) -> Iterator[None]:
-        """Counts what the thread waits for nothing to do."""
-        started = time.monotonic_ns()
-        yield
-        ident = threading.get_native_id()
-        for clock in self.clocks:
-            if clock.native_id == ident:
-                clock.idle_ns += time.monotonic_ns() - started
 
     # -- information ---------------------------------------------------------------------------------------------------
 
