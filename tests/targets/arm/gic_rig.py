@@ -6,6 +6,7 @@ from tests.targets.arm.interrupt_lines import Lines
 
 from raddle.memory import AddressSpace
 from raddle_target_arm.devices.gic import IRQ, Gic
+from raddle_target_arm.devices.gic_registers import CpuInterface, Distributor
 
 CTLR, TYPER, IGROUPR, ISENABLER, ICENABLER = 0x000, 0x004, 0x080, 0x100, 0x180
 ISPENDR, ICPENDR, ISACTIVER, ICACTIVER = 0x200, 0x280, 0x300, 0x380
@@ -21,6 +22,7 @@ class Rig:
     def __init__(self, cpus):
         self.space = AddressSpace()
         self.gic = Gic(cpus, self.space)
+        self.distributor, self.interface = Distributor(self.gic), CpuInterface(self.gic)
         self.cpus = [Lines() for _ in range(cpus)]
         self.gic.connect(self.cpus)
         self.d(CTLR, 1)
@@ -31,14 +33,14 @@ class Rig:
     def d(self, offset, value=None, cpu=0, size=4):
         self.space.initiator = cpu
         if value is None:
-            return self.gic.distributor.read(offset, size)
-        return self.gic.distributor.write(offset, size, value)
+            return self.distributor.read(offset, size)
+        return self.distributor.write(offset, size, value)
 
     def c(self, offset, value=None, cpu=0):
         self.space.initiator = cpu
         if value is None:
-            return self.gic.interface.read(offset, 4)
-        return self.gic.interface.write(offset, 4, value)
+            return self.interface.read(offset, 4)
+        return self.interface.write(offset, 4, value)
 
     def enable(self, interrupt, priority=0xA0, targets=1, cpu=0):
         self.d(ISENABLER + 4 * (interrupt // 32), 1 << interrupt % 32, cpu)
@@ -62,12 +64,13 @@ class Pair:
     def __init__(self, peer: Qtest) -> None:
         self.peer = peer
         self.gic = Gic(1, AddressSpace())
+        self.distributor, self.interface = Distributor(self.gic), CpuInterface(self.gic)
         self.history = []
 
     def ours(self, address):
         if address < INTERFACE:
-            return self.gic.distributor, address - DISTRIBUTOR
-        return self.gic.interface, address - INTERFACE
+            return self.distributor, address - DISTRIBUTOR
+        return self.interface, address - INTERFACE
 
     def write(self, address, value, size=4):
         self.history.append(f"write {address:#x} {value:#x}")

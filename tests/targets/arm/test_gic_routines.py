@@ -23,6 +23,7 @@ from raddle.threads.engine import Engine
 from raddle_target_arm.boards.virt import Virt
 from raddle_target_arm.devices import gic_routines
 from raddle_target_arm.devices.gic import FIQ, IRQ, Gic
+from raddle_target_arm.devices.gic_registers import CpuInterface, Distributor
 from raddle_target_arm.frontend import FRONT_END
 
 DISTRIBUTOR, INTERFACE = 0x0800_0000, 0x0801_0000
@@ -41,19 +42,17 @@ class Reference:
     def __init__(self, cpus):
         self.space = AddressSpace()
         self.gic = Gic(cpus, self.space)
+        self.faces = {DISTRIBUTOR: Distributor(self.gic), INTERFACE: CpuInterface(self.gic)}
         self.cpus = [Lines() for _ in range(cpus)]
         self.gic.connect(self.cpus)
 
-    def _face(self, base):
-        return self.gic.distributor if base == DISTRIBUTOR else self.gic.interface
-
     def read(self, cpu, base, offset, size=4):
         self.space.initiator = cpu
-        return self._face(base).read(offset, size)
+        return self.faces[base].read(offset, size)
 
     def write(self, cpu, base, offset, value, size=4):
         self.space.initiator = cpu
-        self._face(base).write(offset, size, value)
+        self.faces[base].write(offset, size, value)
 
     def timer(self, cpu, number, level):
         self.gic.ppi(cpu, TIMERS[number] - 16).set(level)
@@ -75,8 +74,8 @@ class Compiled:
         self.gic = gic = Gic(cpus, space)
         space.add_routines(gic_routines.routines(gic))
         space.add_routines({"timer_line": gic_routines.drive_private(TIMERS)})
-        space.add_io("distributor", DISTRIBUTOR, gic.distributor.SIZE, gic.distributor, gic_routines.distributor(gic))
-        space.add_io("interface", INTERFACE, gic.interface.SIZE, gic.interface, gic_routines.interface(gic))
+        space.add_io("distributor", DISTRIBUTOR, Distributor.SIZE, Distributor(gic), gic_routines.distributor(gic))
+        space.add_io("interface", INTERFACE, CpuInterface.SIZE, CpuInterface(gic), gic_routines.interface(gic))
         self.engine = Engine(FRONT_END, backend, Decision(Mode.MULTI, ("a test",)), space, cpus)
         self.cpus = self.engine.cpus
         gic.connect(self.cpus)
@@ -367,8 +366,8 @@ def test_timers_and_software_interrupts_need_no_python(mode):
 def test_a_board_without_routines_has_them_in_python(mode, monkeypatch):
     def add_gic(board):
         gic = board.gic
-        board.memory.add_io("gic distributor", DISTRIBUTOR, gic.distributor.SIZE, gic.distributor)
-        board.memory.add_io("gic cpu interface", INTERFACE, gic.interface.SIZE, gic.interface)
+        board.memory.add_io("gic distributor", DISTRIBUTOR, Distributor.SIZE, Distributor(gic))
+        board.memory.add_io("gic cpu interface", INTERFACE, CpuInterface.SIZE, CpuInterface(gic))
 
     monkeypatch.setattr(Virt, "_add_gic", add_gic)
     _, calls = run("sleep", mode)

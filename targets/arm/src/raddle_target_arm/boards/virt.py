@@ -32,6 +32,7 @@ from raddle_target_arm.boot import for_firmware, plan, plan_firmware
 from raddle_target_arm.devices import gic_routines
 from raddle_target_arm.devices.gic import Gic
 from raddle_target_arm.devices.gic_layout import SGIS
+from raddle_target_arm.devices.gic_registers import CpuInterface, Distributor
 
 __all__ = ["Virt"]
 
@@ -120,8 +121,8 @@ class Virt(Board):
         timers = [SGIS + TIMER_PPIS[name] for name in ("non-secure", "virtual")]
         self.memory.add_routines({"timer_line": gic_routines.drive_private(timers)})
         for name, start, face, routine in (
-            ("gic distributor", GIC_DISTRIBUTOR, gic.distributor, gic_routines.distributor(gic)),
-            ("gic cpu interface", GIC_CPU_INTERFACE, gic.interface, gic_routines.interface(gic)),
+            ("gic distributor", GIC_DISTRIBUTOR, Distributor(gic), gic_routines.distributor(gic)),
+            ("gic cpu interface", GIC_CPU_INTERFACE, CpuInterface(gic), gic_routines.interface(gic)),
         ):
             self.memory.add_io(name, start, face.SIZE, face, routine)
 
@@ -237,8 +238,8 @@ class Virt(Board):
                 "#interrupt-cells": 3,
                 "interrupt-controller": None,
                 "reg": [
-                    *(*cells(GIC_DISTRIBUTOR), *cells(self.gic.distributor.SIZE)),
-                    *(*cells(GIC_CPU_INTERFACE), *cells(self.gic.interface.SIZE)),
+                    *(*cells(GIC_DISTRIBUTOR), *cells(Distributor.SIZE)),
+                    *(*cells(GIC_CPU_INTERFACE), *cells(CpuInterface.SIZE)),
                 ],
                 "phandle": GIC_PHANDLE,
             },

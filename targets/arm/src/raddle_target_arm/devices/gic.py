@@ -3,7 +3,7 @@
 every access sees; one distributor and a CPU interface for each CPU, 288 interrupts.
 
 Its state is in the block that raddle_target_arm.devices.gic_layout describes. The rules here are the reference for the
-native ones in raddle_target_arm.devices.gic_routines. The registers are in raddle_target_arm.devices.gic_registers.
+native ones in raddle_target_arm.devices.gic_routines.
 
 A CPU's interface is told only of the most urgent pending interrupt, of whatever group: one whose group is disabled
 hides those that are less urgent.
@@ -57,7 +57,6 @@ from raddle_target_arm.devices.gic_layout import (
     TARGETED,
     TARGETS,
 )
-from raddle_target_arm.devices.gic_registers import CpuInterface, Distributor
 
 __all__ = ["FIQ", "IRQ", "Gic", "InterruptTarget"]
 
@@ -94,7 +93,7 @@ class _Input(Line):
 
 
 class Gic:
-    """The controller's state and rules; `distributor` and `interface` are its two faces on the bus."""
+    """The controller's state and rules. Its two faces on the bus are in raddle_target_arm.devices.gic_registers."""
 
     def __init__(self, cpus: int, space: AddressSpace) -> None:
         """`space` tells which CPU makes an access (`initiator`): banked registers depend on it."""
@@ -106,8 +105,6 @@ class Gic:
         self.bytes = self.memory.bytes
         self._targets: Sequence[InterruptTarget] = ()
         self._lines: dict[tuple[int, int], Line] = {}
-        self.distributor = Distributor(self)
-        self.interface = CpuInterface(self)
         self.reset()
 
     def connect(self, targets: Sequence[InterruptTarget]) -> None:
@@ -116,10 +113,9 @@ class Gic:
         self.update()
 
     def disconnect(self) -> None:
-        """The machine is closed: forget the vCPUs and the parts that know the controller in turn."""
+        """The machine is closed: forget the vCPUs and the lines, which know the controller in turn."""
         self._targets = ()
         self._lines.clear()
-        del self.distributor, self.interface
 
     def reset(self) -> None:
         """Power-on state. Input lines keep their levels: they belong to the devices."""

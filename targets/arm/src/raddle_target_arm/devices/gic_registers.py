@@ -8,9 +8,10 @@ and GICC_CTLR.EOImodeNS come with these extensions; GICC_CTLR's bypass bits with
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
 from raddle.devices.base import MASK, Device, Register
+from raddle_target_arm.devices.gic import Gic
 from raddle_target_arm.devices.gic_layout import (
     ABPR,
     ABPR_MIN,
@@ -41,9 +42,6 @@ from raddle_target_arm.devices.gic_layout import (
     TARGETS,
     WORDS,
 )
-
-if TYPE_CHECKING:
-    from raddle_target_arm.devices.gic import Gic
 
 __all__ = ["CpuInterface", "Distributor"]
 
