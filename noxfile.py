@@ -199,6 +199,27 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def identical(session: nox.Session) -> None:
+    """Whether this tree makes the same x86-64 code as a revision; `-- REVISION`. Boots, too, once `boot` has run."""
+    if len(session.posargs) != 1:
+        session.error("name a revision to compare with: nox -s identical -- main")
+    install_packages(session)
+    session.install("capstone", *TEST_TOOLS)
+    other = Path(session.create_tmp()) / "tree"
+    shutil.rmtree(other, ignore_errors=True)
+    other.mkdir()
+    archive = other.with_suffix(".tar")
+    session.run("git", "archive", "--output", str(archive), *session.posargs, external=True)
+    shutil.unpack_archive(archive, other)
+    session.run("python", "-m", "venv", str(other / ".venv"))
+    python = str(other / ".venv" / "bin" / "python")
+    packages = [str(other / package) for package in PACKAGES]
+    session.run(python, "-m", "pip", "install", "--quiet", *packages, "capstone", *TEST_TOOLS, external=True)
+    boots = ["--payload", str(PAYLOAD)] if (PAYLOAD / "initramfs.cpio.gz").exists() else []
+    session.run("python", "tests/hosts/x86_64/identical.py", "python", python, *boots)
+
+
+@nox.session
 def wheels(session: nox.Session) -> None:
     """An sdist and a wheel of each package in dist/, as an index takes them, installed from there and tried.
 

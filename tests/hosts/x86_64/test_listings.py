@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Golden listings: the host code of common guest instructions, so that worse code shows in review.
+"""Golden listings: the host code of common guest instructions and of IR, so that worse code shows in review.
 
-``python tests/hosts/x86_64/test_listings.py`` writes the listings anew.
+``python tests/hosts/x86_64/test_listings.py`` writes the listings anew. A file in ``listings/ir/`` begins with the IR;
+a new one needs nothing else.
 """
 
 from __future__ import annotations
@@ -12,6 +13,14 @@ from typing import Final
 import pytest
 
 from raddle.codegen.backend import CodegenConfig
+from raddle.codegen.joiner import Joiner
+from raddle.codegen.template import Block
+from raddle.ir.builder import Builder
+from raddle.ir.opcodes import Op
+from raddle.ir.parser import parse_function
+from raddle.ir.types import Type
+from raddle.ir.verifier import verify
+from raddle.testing.ir_programs import LAYOUT
 from raddle.translate.translator import Translator
 from raddle_host_x86_64.backend import X86BackEnd
 from raddle_host_x86_64.features import BASELINE
@@ -21,7 +30,14 @@ from raddle_target_arm.state import MODE_PRIVILEGED, MODE_T
 capstone = pytest.importorskip("capstone")
 
 LISTINGS: Final = Path(__file__).with_name("listings")
+IR: Final = LISTINGS / "ir"
 PC: Final = 0x8000
+INSTRUCTION_BYTES: Final = 4
+"""Of the guest instruction that an IR function stands for."""
+LITERALS: Final = (0x11111111, 0x22222222, 0x33333333)
+CALLEE: Final = 7
+FIRST_PYTHON: Final = 4096
+BELOW_THE_IR: Final = "---\n"
 
 # By instruction set and name: assembly text and machine code.
 SNIPPETS: Final = {
@@ -80,22 +96,66 @@ def _disassemble(code: bytes) -> list[str]:
     return [f"{ins.mnemonic} {ins.op_str}".rstrip() for ins in engine.disasm(code, 0)]
 
 
-def listing(table: str, name: str) -> str:
-    """The block of one snippet: entry check and hot parts, then cold parts and exit stubs."""
-    text, code = SNIPPETS[table][name]
-    config = CodegenConfig(FRONT_END.state, FRONT_END.word, FRONT_END.page_bits, lambda callee: 7, first_python=4096)
+def _parts(title: str, code: bytes) -> list[str]:
+    listed = _disassemble(code)
+    return [f"{title}: {len(listed)} instructions, {len(code)} bytes", *(f"    {line}" for line in listed)]
+
+
+def _block(block: Block) -> list[str]:
+    """Entry check and hot parts, then cold parts and exit stubs."""
+    return [
+        *_parts("entry", block.code[: block.hot_start]),
+        *_parts("hot", block.code[block.hot_start : block.cold_start]),
+        *_parts("cold and stubs", block.code[block.cold_start :]),
+    ]
+
+
+def block_of(table: str, name: str) -> Block:
+    """The block of one snippet."""
+    config = CodegenConfig(
+        FRONT_END.state, FRONT_END.word, FRONT_END.page_bits, lambda callee: CALLEE, first_python=FIRST_PYTHON
+    )
     backend = X86BackEnd(config, BASELINE)
     mode = MODE_PRIVILEGED | (MODE_T if table == "t32" else 0)
-    block = Translator(FRONT_END, backend, None).block(mode, bytes.fromhex(code), PC)
-    lines = [f"{table}: {text}"]
-    for title, part in (
-        ("entry", block.code[: block.hot_start]),
-        ("hot", block.code[block.hot_start : block.cold_start]),
-        ("cold and stubs", block.code[block.cold_start :]),
-    ):
-        listed = _disassemble(part)
-        lines += [f"{title}: {len(listed)} instructions, {len(part)} bytes", *(f"    {line}" for line in listed)]
-    return "\n".join(lines) + "\n"
+    return Translator(FRONT_END, backend, None).block(mode, bytes.fromhex(SNIPPETS[table][name][1]), PC)
+
+
+def listing(table: str, name: str) -> str:
+    return "\n".join([f"{table}: {SNIPPETS[table][name][0]}", *_block(block_of(table, name))]) + "\n"
+
+
+def ir_of(file: Path) -> str:
+    """What stands above the listing."""
+    return file.read_text(encoding="utf-8").partition(BELOW_THE_IR)[0]
+
+
+def is_routine(function: Builder) -> bool:
+    return any(ins.op is Op.RET for ins in function.code)
+
+
+def parse_ir(text: str) -> Builder:
+    """The function of a file in ``listings/ir/``; the first line may be ``word i64``."""
+    word = Type.I64 if text.startswith("word i64\n") else Type.I32
+    function = parse_function(text.removeprefix("word i64\n"), LAYOUT, word)
+    verify(function, routine=is_routine(function))
+    return function
+
+
+def ir_code(function: Builder) -> Block | bytes:
+    """The block of one guest instruction that is the function; if it returns, the routine."""
+    config = CodegenConfig(LAYOUT, function.word, 12, lambda callee: CALLEE, first_python=FIRST_PYTHON)
+    backend = X86BackEnd(config, BASELINE)
+    if is_routine(function):
+        return backend.routine(function.code, function.locals)
+    joiner = Joiner(backend)
+    template = backend.template(function.code, function.locals, INSTRUCTION_BYTES, 0, 0)
+    return joiner.join([joiner.enter(None, 0, template, LITERALS)], PC)
+
+
+def ir_listing(text: str) -> str:
+    code = ir_code(parse_ir(text))
+    lines = _parts("routine", code) if isinstance(code, bytes) else _block(code)
+    return text + BELOW_THE_IR + "\n".join(lines) + "\n"
 
 
 @pytest.mark.parametrize(("table", "name"), CASES)
@@ -103,7 +163,13 @@ def test_listing(table: str, name: str) -> None:
     assert listing(table, name) == (LISTINGS / f"{table}_{name}.txt").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("file", sorted(IR.glob("*.txt")), ids=lambda file: file.stem)
+def test_ir_listing(file: Path) -> None:
+    assert ir_listing(ir_of(file)) == file.read_text(encoding="utf-8")
+
+
 if __name__ == "__main__":
-    LISTINGS.mkdir(exist_ok=True)
     for table, name in CASES:
         (LISTINGS / f"{table}_{name}.txt").write_text(listing(table, name), encoding="utf-8")
+    for file in IR.glob("*.txt"):
+        file.write_text(ir_listing(ir_of(file)), encoding="utf-8")
