@@ -221,7 +221,7 @@ bool block_overlaps(const struct raddle_context *ctx, const struct raddle_block 
 }
 
 /* Whether the guest bytes are still those that were translated. Called once the page's lines are set: a store that this
- * does not see will find the lines and kill the block. */
+ * does not see will find the lines and kill the block. See raddle_code_begin for the fence. */
 static bool bytes_hold(struct raddle_context *ctx, const struct raddle_block *b, const struct raddle_block_desc *desc)
 {
     bool versions = true;
@@ -230,6 +230,7 @@ static bool bytes_hold(struct raddle_context *ctx, const struct raddle_block *b,
             versions &= atomic_load(&page_at(ctx, b->phys[which])->version) == desc->version[which];
     if (versions || !desc->guest)
         return versions;
+    atomic_thread_fence(memory_order_seq_cst);
     const uint8_t *wanted = desc->guest;
     for (int which = 0; which < 2; which++) {
         uint64_t start, end;
@@ -539,6 +540,10 @@ void page_stored(struct raddle_context *ctx, struct raddle_cpu *cpu, uint64_t pa
     pthread_mutex_unlock(&ctx->code_lock);
 }
 
+/* A store writes the bytes, passes a fence, and then looks at `code` (slowpath.c, raddle_code_invalidate). This sets
+ * `code`, passes a fence, and then its caller reads the bytes. So either the store finds `code` and kills the block, or
+ * the caller reads what was stored. Without this fence a weakly ordered host may read the bytes, which are plain
+ * memory, before the marks are visible. Each caller needs one of its own, also where another vCPU has set `code`. */
 uint32_t raddle_code_begin(raddle_context *ctx, uint64_t page_address)
 {
     struct page *page = page_at(ctx, page_address);
@@ -554,11 +559,14 @@ uint32_t raddle_code_begin(raddle_context *ctx, uint64_t page_address)
     }
     uint32_t version = atomic_load(&page->version);
     pthread_mutex_unlock(&ctx->code_lock);
+    atomic_thread_fence(memory_order_seq_cst);
     return version;
 }
 
+/* The caller has changed the bytes, perhaps by plain stores: they come before the looks at `code`. */
 void raddle_code_invalidate(raddle_context *ctx, uint64_t paddr, uint64_t size)
 {
+    atomic_thread_fence(memory_order_seq_cst);
     while (size) {
         uint64_t here = ctx->page_size - (paddr & (ctx->page_size - 1));
         here = here < size ? here : size;

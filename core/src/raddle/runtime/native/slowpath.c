@@ -232,7 +232,8 @@ static bool changes_itself(const struct access *a, const struct probe *probe, ui
 }
 
 /* The entry that was found before the store may have been marked since. Whoever translates sets the page's `code` and
- * then reads the bytes; this has written them and then looks at `code`: one of the two sees the other. */
+ * then reads the bytes; this has written them and then looks at `code`: with a fence between on both sides, one of the
+ * two sees the other (raddle_code_begin). */
 static void stored(struct access *a, const struct probe *probe, uint64_t address, uint32_t size)
 {
     uint64_t paddr = paddr_of(a, probe, address);
