@@ -82,7 +82,7 @@ uint64_t helper(void *env, const char *name, uint64_t a0, uint64_t a1, uint64_t 
     exit(1);
 }
 
-int install(uint64_t pc, uint32_t value, uint32_t version)
+int install_from(uint64_t pc, uint32_t value, uint32_t version, const void *guest)
 {
     struct stub stub = {.pc = pc, .value = value, .slot = -1};
     struct instruction_row row = {.hot = sizeof stub, .guest = 4};
@@ -92,6 +92,7 @@ int install(uint64_t pc, uint32_t value, uint32_t version)
         .version = {version, 0},
         .guest_size = 4,
         .ninsns = 1,
+        .guest = guest,
         .code = &stub,
         .code_size = sizeof stub,
         .cold_start = sizeof stub,
@@ -99,6 +100,11 @@ int install(uint64_t pc, uint32_t value, uint32_t version)
         .table = &row,
     };
     return raddle_block_install(machine.ctx, &desc);
+}
+
+int install(uint64_t pc, uint32_t value, uint32_t version)
+{
+    return install_from(pc, value, version, NULL);
 }
 
 int install_now(uint64_t pc, uint32_t value)
@@ -131,6 +137,15 @@ bool fast_load(void *env, uint64_t address, uint32_t *value)
         return false;
     *value = __atomic_load_n((uint32_t *)(uintptr_t)(LOAD_RELAXED(e->addend) + address), __ATOMIC_ACQUIRE);
     return true;
+}
+
+uint32_t *fast_store(void *env, uint64_t address)
+{
+    struct tlb_entry *e = (struct tlb_entry *)((char *)env + RADDLE_TLB_OFFSET);
+    e += (address >> 12) & (RADDLE_TLB_ENTRIES - 1);
+    if (LOAD_RELAXED(e->write) != (address & ~(uint64_t)(PAGE - 1)))
+        return NULL;
+    return (uint32_t *)(uintptr_t)(LOAD_RELAXED(e->addend) + address);
 }
 
 void run_until_stop(void *env, uint32_t (*make)(uint64_t pc))

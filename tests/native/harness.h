@@ -55,7 +55,8 @@ void machine_make(uint32_t ncpus, uint32_t flags, raddle_enter_function enter, r
 void machine_free(void);
 void machine_device(raddle_function handler); /* before machine_make: serve the device by this */
 uint64_t fill_identity(void *env, uint64_t address, uint64_t access, uint64_t size, uint64_t unused);
-int install(uint64_t pc, uint32_t value, uint32_t version);
+int install(uint64_t pc, uint32_t value, uint32_t version); /* a block of one instruction */
+int install_from(uint64_t pc, uint32_t value, uint32_t version, const void *guest);
 int install_now(uint64_t pc, uint32_t value);
 uint64_t helper(void *env, const char *name, uint64_t a0, uint64_t a1, uint64_t a2);
 pthread_t start(void *(*function)(void *), void *argument);
@@ -63,6 +64,7 @@ void finish(pthread_t thread);
 bool exit_requested(void *env);
 bool fast_load(void *env, uint64_t address,
                uint32_t *value); /* what generated code does; false: the slow path is due */
+uint32_t *fast_store(void *env, uint64_t address); /* the first half of a store: where it goes; NULL: the slow path */
 /* Runs the vCPU until it is told to stop, installing on each miss what `make` says the block's value is. */
 void run_until_stop(void *env, uint32_t (*make)(uint64_t pc));
 
@@ -93,6 +95,12 @@ void test_local_flush_finds_all(bool mechanism);
 void test_marking_finds_all(bool mechanism);
 void test_jumps_flush_finds_all(bool mechanism);
 void test_jumps_page_flush_finds_all(bool mechanism);
+
+/* store_tests.c */
+void test_store_on_its_way(bool mechanism);
+void test_store_on_its_way_is_fetched(bool mechanism);
+void test_store_on_its_way_before_the_block(bool mechanism);
+void test_settled_blocks(bool mechanism);
 
 /* rom_device_tests.c */
 void test_rom_device(bool mechanism);

@@ -138,7 +138,16 @@ def _floating_point() -> tuple[Helper, ...]:
     return tuple(Helper(name, "", "floating point: see fp.h", function=name) for name in names)
 
 
-HELPERS: tuple[Helper, ...] = _CORE + _floating_point()
+_CODE = (
+    Helper(
+        "icache_sync",
+        "",
+        "synchronise instruction fetches: no block that runs from now on is older than this vCPU's stores, or than "
+        "those of others that it has seen",
+    ),
+)
+
+HELPERS: tuple[Helper, ...] = _CORE + _floating_point() + _CODE
 """All native helpers; the index is the number."""
 
 NUMBER: dict[str, int] = {helper.name: number for number, helper in enumerate(HELPERS)}

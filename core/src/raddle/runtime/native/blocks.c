@@ -220,18 +220,9 @@ bool block_overlaps(const struct raddle_context *ctx, const struct raddle_block 
     return false;
 }
 
-/* Whether the guest bytes are still those that were translated. Called once the page's lines are set: a store that this
- * does not see will find the lines and kill the block. See raddle_code_begin for the fence. */
-static bool bytes_hold(struct raddle_context *ctx, const struct raddle_block *b, const struct raddle_block_desc *desc)
+/* Whether memory has these bytes where the block was translated from. */
+bool block_holds(struct raddle_context *ctx, const struct raddle_block *b, const uint8_t *wanted)
 {
-    bool versions = true;
-    for (int which = 0; which < 2; which++)
-        if (b->phys[which] != NONE)
-            versions &= atomic_load(&page_at(ctx, b->phys[which])->version) == desc->version[which];
-    if (versions || !desc->guest)
-        return versions;
-    atomic_thread_fence(memory_order_seq_cst);
-    const uint8_t *wanted = desc->guest;
     for (int which = 0; which < 2; which++) {
         uint64_t start, end;
         if (b->phys[which] == NONE)
@@ -244,6 +235,21 @@ static bool bytes_hold(struct raddle_context *ctx, const struct raddle_block *b,
         wanted += end - start;
     }
     return true;
+}
+
+/* Whether the guest bytes are still those that were translated. Called once the page's lines are set: a store that
+ * this does not see will find the lines and kill the block. The versions count the stores that took the slow path:
+ * where others may have landed (settle.c), only the bytes tell. See raddle_code_begin for the fence. */
+static bool bytes_hold(struct raddle_context *ctx, const struct raddle_block *b, const struct raddle_block_desc *desc)
+{
+    bool versions = true;
+    for (int which = 0; which < 2; which++)
+        if (b->phys[which] != NONE)
+            versions &= atomic_load(&page_at(ctx, b->phys[which])->version) == desc->version[which];
+    if (!desc->guest || (versions && !stores_may_be_unseen(ctx)))
+        return versions;
+    atomic_thread_fence(memory_order_seq_cst);
+    return block_holds(ctx, b, desc->guest);
 }
 
 static struct raddle_block *equal_block(struct block_table *t, const struct raddle_block *wanted)
@@ -263,10 +269,10 @@ static uint64_t code_start(const struct code_buffer *code)
 }
 
 /* What is kept of a block besides its code. */
-static uint64_t record_size(const struct raddle_block_desc *desc)
+static uint64_t record_size(const struct raddle_block_desc *desc, bool settled)
 {
     return sizeof(struct raddle_block) + desc->ninsns * sizeof(struct instruction_row) +
-           desc->exits * sizeof(struct chain_link);
+           desc->exits * sizeof(struct chain_link) + (settled ? 0 : unsettled_size(desc->guest_size));
 }
 
 uint64_t block_records(const struct raddle_context *ctx)
@@ -274,12 +280,12 @@ uint64_t block_records(const struct raddle_context *ctx)
     return ctx->blocks.arena.size + ctx->blocks.count * sizeof *ctx->blocks.by_address;
 }
 
-static bool has_room(const struct raddle_context *ctx, const struct raddle_block_desc *desc)
+static bool has_room(const struct raddle_context *ctx, const struct raddle_block_desc *desc, uint64_t record)
 {
     const struct code_buffer *code = &ctx->code;
     uint64_t end = code_start(code) + desc->code_size + CODE_ALIGN;
     return end <= code->size - code->fixed_size && ctx->blocks.count < ctx->blocks.limit &&
-           end + block_records(ctx) + sizeof(struct raddle_block *) + arena_grows(&ctx->blocks.arena, record_size(desc)) <=
+           end + block_records(ctx) + sizeof(struct raddle_block *) + arena_grows(&ctx->blocks.arena, record) <=
                ctx->config.code_size;
 }
 
@@ -302,11 +308,11 @@ static struct raddle_block described(const struct raddle_context *ctx, const str
 }
 
 /* NULL when out of memory. */
-static struct raddle_block *block_make(struct raddle_context *ctx, const struct raddle_block_desc *desc)
+static struct raddle_block *block_make(struct raddle_context *ctx, const struct raddle_block_desc *desc, bool settled)
 {
     struct code_buffer *code = &ctx->code;
     uint64_t start = code_start(code);
-    struct raddle_block *b = arena_take(&ctx->blocks.arena, record_size(desc));
+    struct raddle_block *b = arena_take(&ctx->blocks.arena, record_size(desc, settled));
     if (!b)
         return NULL;
     *b = described(ctx, desc);
@@ -314,6 +320,8 @@ static struct raddle_block *block_make(struct raddle_context *ctx, const struct 
     b->table = (struct instruction_row *)(b->exits + desc->exits);
     b->code = code->rx + code->fixed_size + start;
     memcpy(b->table, desc->table, desc->ninsns * sizeof *b->table);
+    if (!settled)
+        unsettled_add(ctx, b->table + desc->ninsns, b, desc->guest);
     memcpy(code->rw + code->fixed_size + start, desc->code, desc->code_size);
     __builtin___clear_cache((char *)b->code, (char *)b->code + b->code_size);
     return b;
@@ -349,12 +357,14 @@ static void lines_set(struct raddle_context *ctx, const struct raddle_block *b)
 
 static int install(struct raddle_context *ctx, const struct raddle_block_desc *desc)
 {
+    bool settled = true;
     for (int which = 0; which < 2; which++) {
         struct page *page = desc->phys[which] == NONE ? NULL : page_at(ctx, desc->phys[which]);
         if (which == 0 ? !page : desc->phys[which] != NONE && !page)
             return RADDLE_INSTALL_RACED;
+        settled &= !page || !desc->guest || mark_is_settled(ctx, page);
     }
-    if (!has_room(ctx, desc))
+    if (!has_room(ctx, desc, record_size(desc, settled)))
         return RADDLE_FULL;
     struct raddle_block block = described(ctx, desc); /* its record is made when nothing is in the way any more */
     if (equal_block(&ctx->blocks, &block)) {
@@ -367,7 +377,7 @@ static int install(struct raddle_context *ctx, const struct raddle_block_desc *d
             return RADDLE_INSTALL_RACED;
     lines_set(ctx, &block);
     bool holds = bytes_hold(ctx, &block, desc);
-    struct raddle_block *b = holds ? block_make(ctx, desc) : NULL;
+    struct raddle_block *b = holds ? block_make(ctx, desc, settled) : NULL;
     if (!b) {
         for (int which = 0; which < 2; which++)
             if (block.phys[which] != NONE)
@@ -481,6 +491,15 @@ static void block_kill(struct raddle_context *ctx, struct raddle_block *block)
     ctx->invalidated++;
 }
 
+/* Kills a block whose bytes have changed. Under code_lock. */
+void block_discard(struct raddle_context *ctx, struct raddle_block *block)
+{
+    block_kill(ctx, block);
+    for (int which = 0; which < 2; which++)
+        if (block->phys[which] != NONE)
+            page_recount(ctx, page_at(ctx, block->phys[which]), block->phys[which]);
+}
+
 /* Kills the page's blocks that overlap a physical range within it. Under code_lock. */
 static void page_kill(struct raddle_context *ctx, struct page *page, uint64_t page_address, uint64_t paddr,
                       uint64_t size)
@@ -556,6 +575,7 @@ uint32_t raddle_code_begin(raddle_context *ctx, uint64_t page_address)
         for (uint32_t i = 0; i < ctx->config.ncpus; i++)
             if (ctx->cpus[i])
                 tlb_mark_code(ctx->cpus[i], page_address & ~(ctx->page_size - 1));
+        marks_add(ctx, page);
     }
     uint32_t version = atomic_load(&page->version);
     pthread_mutex_unlock(&ctx->code_lock);
@@ -601,6 +621,7 @@ void raddle_code_flush(raddle_context *ctx, uint32_t generation)
                 jumps_clear(ctx->cpus[i]);
         atomic_store(&t->count, 0);
         atomic_store(&ctx->code.used, 0);
+        ctx->unsettled = NULL;
         arena_clear(&t->arena);
         atomic_fetch_add(&t->generation, 1);
         ctx->flushes++;

@@ -75,6 +75,7 @@ struct page {
     _Atomic uint32_t version;    /* counts stores while `code` is set, and when it falls */
     _Atomic uint32_t code;       /* translations exist or are being made; written under code_lock */
     uint32_t begun;              /* when the last translation of it began, in 2**20 ns; under code_lock */
+    uint32_t mark;               /* low half of the mark's number, since which `code` is set; under code_lock */
     struct raddle_block *blocks; /* list through page_next; under code_lock */
 };
 
@@ -108,6 +109,14 @@ struct raddle_block {
     struct chain_link *incoming;       /* under code_lock */
     struct chain_link *exits;          /* [exit_count] */
     struct instruction_row *table;
+};
+
+/* A block that may be stale for a moment, and what it was translated from: see settle.c. Behind the block's record. */
+struct unsettled_block {
+    struct unsettled_block *next; /* older, or of the same age */
+    struct raddle_block *block;
+    uint64_t mark; /* the last one when the block was installed */
+    uint8_t guest[];
 };
 
 /* The same memory at two addresses, or at one; see views.c. */
@@ -255,6 +264,10 @@ struct raddle_context {
     uint64_t instructions, installs, installs_raced, installs_equal, invalidated, flushes; /* under code_lock */
     struct raddle_memo *memo; /* set before anything runs */
 
+    _Atomic uint64_t marks;            /* counts pages that begin to hold code; with the next two: see settle.c */
+    _Atomic uint64_t marks_settled;    /* so many of them; both are written under code_lock */
+    struct unsettled_block *unsettled; /* youngest first; under code_lock */
+
     pthread_mutex_t big_lock;
     _Atomic uint64_t big_lock_waits, big_lock_wait_ns;
 
@@ -326,6 +339,7 @@ struct raddle_cpu {
     /* running */
     _Atomic uint32_t running; /* see above */
     _Atomic uint32_t in_code;
+    _Atomic uint64_t marks_passed;                   /* see settle.c; written under code_lock */
     _Atomic uint32_t work;                           /* any thread sets, own thread clears */
     _Atomic uint32_t error;                          /* likewise */
     _Atomic uint32_t slice_over;                     /* likewise */
@@ -396,6 +410,12 @@ static inline struct raddle_cpu *cpu_of(void *env)
 static inline bool has_flag(const struct raddle_context *ctx, uint32_t flag)
 {
     return (ctx->config.flags & flag) != 0;
+}
+
+/* Whether pages have been marked since the vCPU last passed their marks: it must. */
+static inline bool has_marks_to_pass(struct raddle_cpu *cpu)
+{
+    return atomic_load(&cpu->marks_passed) != atomic_load(&cpu->context->marks);
 }
 
 static inline bool is_tracing(struct raddle_context *ctx)
@@ -522,6 +542,18 @@ struct variant *memo_variant(struct raddle_memo *memo, struct template *template
 
 /* join.c */
 bool translate_from_memo(struct raddle_cpu *cpu);
+
+/* blocks.c: blocks whose bytes change */
+bool block_holds(struct raddle_context *ctx, const struct raddle_block *block, const uint8_t *wanted);
+void block_discard(struct raddle_context *ctx, struct raddle_block *block); /* under code_lock */
+
+/* settle.c; all but marks_pass and stores_may_be_unseen under code_lock */
+bool stores_may_be_unseen(const struct raddle_context *ctx); /* for a moment after a page was marked */
+void marks_add(struct raddle_context *ctx, struct page *page); /* the page has just been marked */
+void marks_pass(struct raddle_cpu *cpu); /* by the vCPU's thread, between blocks or out of code */
+bool mark_is_settled(const struct raddle_context *ctx, const struct page *page);
+uint64_t unsettled_size(uint64_t guest_size); /* bytes of the place that unsettled_add wants */
+void unsettled_add(struct raddle_context *ctx, void *place, struct raddle_block *block, const void *guest);
 
 /* blocks.c: stores to pages with code */
 bool page_holds_code(struct raddle_context *ctx, uint64_t paddr, uint64_t size); /* near the range, in its page */

@@ -153,6 +153,8 @@ static int attend_exit_request(struct raddle_cpu *cpu)
 {
     struct raddle_context *ctx = cpu->context;
     queue_drain(cpu);
+    if (has_marks_to_pass(cpu))
+        marks_pass(cpu);
     tlb_give_way(cpu);
     if (atomic_load(&ctx->exclusive_pending)) {
         cpu_end(cpu);

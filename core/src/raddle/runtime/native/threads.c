@@ -103,6 +103,8 @@ bool leave_code(struct raddle_cpu *cpu)
     bool was_in_code = atomic_load_explicit(&cpu->in_code, memory_order_relaxed);
     atomic_store(&cpu->in_code, 0);
     tlb_answer(cpu);
+    if (has_marks_to_pass(cpu))
+        marks_pass(cpu);
     return was_in_code;
 }
 
