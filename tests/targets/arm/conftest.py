@@ -62,7 +62,7 @@ class System:
         recorded = (
             "tlb_set", "tlb_flush", "tlb_flush_by_mmuidx", "tlb_flush_local", "tlb_flush_page", "tlb_flush_all_cpus",
             "tlb_flush_page_all_cpus", "tlb_sync", "big_lock", "big_unlock", "timer_set", "timer_cancel",
-            "board_timer_line", "psci",
+            "board_timer_line", "psci", "icache_sync",
         )  # fmt: skip
         self.callees: dict[str, Any] = {**routines(), **natives, **{name: self._recorder(name) for name in recorded}}
         FRONT_END.reset(self, 0, 0)

@@ -209,6 +209,23 @@ def test_tlb_maintenance(system: Any, name: str, call: tuple[Any, ...]) -> None:
     assert get(system, name) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "calls"),
+    [
+        ("ICIALLU", ["icache_sync"]),
+        ("ICIALLUIS", ["icache_sync"]),
+        ("ICIMVAU", ["icache_sync"]),
+        ("BPIALL", []),
+        ("DCCMVAU", []),
+    ],
+)
+def test_cache_maintenance(system: Any, name: str, calls: list[str]) -> None:
+    """Only instruction caches show: a translation is one."""
+    assert put(system, name, 0x8000_1042) is End.NONE
+    assert [call[0] for call in system.calls] == calls
+    assert get(system, name) is None
+
+
 @pytest.mark.parametrize("index", [0, 1, 7, 8])
 def test_mpidr_and_l2ctlr(system: Any, index: int) -> None:
     system.update(cpu_index=index, cpu_count=4)

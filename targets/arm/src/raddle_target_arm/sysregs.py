@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from raddle.ir.builder import Builder, Value, routine
+from raddle.ir.builder import Builder, Value, native, routine
 from raddle.ir.types import Field, FieldArray, Type
 from raddle.ordering import MemoryOrder
 from raddle.runtime.layout import COMMON
@@ -99,7 +99,13 @@ def _write_field(field: Field, mask: int, ones: int) -> Writer:
 
 
 def _ignore(b: Builder, value: Value) -> None:
-    """Cache maintenance: caches are not modelled, and stores take effect on translated code by themselves."""
+    """Data caches are not modelled, and branches are not predicted: nothing is to be maintained."""
+
+
+def _synchronise_fetches(b: Builder) -> None:
+    """Instruction caches are not modelled: stores take effect on translated code by themselves, but for those that are
+    on their way when it is made. All of them are looked at, so that the address does not matter."""
+    b.call(native("icache_sync", pure_state=True))
 
 
 def _write_sctlr(b: Builder, value: Value) -> None:
@@ -343,10 +349,12 @@ def _memory_registers() -> Iterator[Register]:
 
 
 def _cache_operations() -> Iterator[Register]:
+    for name, crm, opc2 in (("ICIALLUIS", 1, 0), ("ICIALLU", 5, 0), ("ICIMVAU", 5, 1)):
+        yield _operation(name, (15, 0, 7, crm, opc2), _no_operand(_synchronise_fetches))
     places = (
-        ("ICIALLUIS", 1, 0), ("BPIALLIS", 1, 6), ("ICIALLU", 5, 0), ("ICIMVAU", 5, 1), ("BPIALL", 5, 6),
-        ("BPIMVA", 5, 7), ("DCIMVAC", 6, 1), ("DCISW", 6, 2), ("DCCMVAC", 10, 1), ("DCCSW", 10, 2), ("DCCMVAU", 11, 1),
-        ("DCCIMVAC", 14, 1), ("DCCISW", 14, 2), ("NOP_wait_for_interrupt", 0, 4), ("NOP_prefetch", 13, 1),
+        ("BPIALLIS", 1, 6), ("BPIALL", 5, 6), ("BPIMVA", 5, 7), ("DCIMVAC", 6, 1), ("DCISW", 6, 2), ("DCCMVAC", 10, 1),
+        ("DCCSW", 10, 2), ("DCCMVAU", 11, 1), ("DCCIMVAC", 14, 1), ("DCCISW", 14, 2), ("NOP_wait_for_interrupt", 0, 4),
+        ("NOP_prefetch", 13, 1),
     )  # fmt: skip
     for name, crm, opc2 in places:
         yield _operation(name, (15, 0, 7, crm, opc2), _ignore)
