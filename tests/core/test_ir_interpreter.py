@@ -196,14 +196,17 @@ def test_an_atomic_operation_needs_to_write() -> None:
 
 def test_fields_of_all_types_are_moved() -> None:
     layout = StateLayout()
-    narrow, wide, other = layout.field("a", Type.I1), layout.field("b", Type.V128), layout.field("c", Type.V128)
+    narrow, wide, other = layout.field("a", Type.I1), layout.field("b", Type.F64), layout.field("c", Type.F64)
+    vector = layout.field("d", Type.V128)
     function = Builder()
     function.set(other, function.get(wide))
     cpu = CpuState(bytearray(layout.size))
-    cpu.write(wide, 1 << 127 | 5)
+    cpu.write(wide, 1 << 63 | 5)
+    cpu.write(vector, 1 << 127 | 5)
     cpu.state[narrow.offset] = 0xFF
     interpret(function, cpu, ArenaMemory(b""))
-    assert cpu.read(other) == 1 << 127 | 5
+    assert cpu.read(other) == 1 << 63 | 5
+    assert cpu.read(vector) == 1 << 127 | 5
     assert cpu.read(narrow) == 1
 
 

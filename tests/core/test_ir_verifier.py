@@ -53,6 +53,9 @@ def test_accepted(title: str, text: str) -> None:
     verify(parse_function(text, LAYOUT), routine=title.startswith("routine"), layout=LAYOUT)
 
 
+WIDE = Field("wide", Type.V128, 0)
+
+
 def builder() -> Builder:
     return Builder(Type.I32, LAYOUT.nzcv)
 
@@ -136,6 +139,18 @@ def memory_order_of_nothing(b: Builder) -> None:
     b.load(0, MemOp(4, order=16), 0)
 
 
+def vector_that_is_read(b: Builder) -> None:
+    b.get(WIDE)
+
+
+def vector_that_is_written(b: Builder) -> None:
+    b.set(WIDE, Instruction(Op.CONST, Type.V128, (), 0))
+
+
+def vector_that_a_callee_yields(b: Builder) -> None:
+    appended(b, Op.CALL, Type.V128, aux=native("f"))
+
+
 def branch_without_labels(b: Builder) -> None:
     appended(b, Op.BR, Type.VOID, aux=None)
 
@@ -168,6 +183,9 @@ def rounding_of_another_kind_to_float(b: Builder) -> None:
         (array_of_another_state, "field array r is not in this guest's state"),
         (label_bound_twice, "label here is bound twice"),
         (memory_order_of_nothing, "16 is no memory order"),
+        (vector_that_is_read, "get does not work in v128"),
+        (vector_that_is_written, "set does not work in v128"),
+        (vector_that_a_callee_yields, "call does not work in v128"),
         (branch_without_labels, "needs Label beside its operands"),
         (rounding_of_another_kind, "3 is no rounding"),
         (rounding_of_another_kind_to_float, "3 is no rounding"),
@@ -206,11 +224,13 @@ def test_tells_the_place() -> None:
 @pytest.mark.parametrize("op", [op for op in TABLE if op not in (Op.CONST, Op.HOLE)])
 def test_no_operation_takes_rubbish(op: Op) -> None:
     """Whatever stands in its operands and aux, the verifier refuses it and does not stumble."""
+    floats = TABLE[op].types & {Type.F32, Type.F64} or op in (Op.FCMP, Op.FTOI)
+    rubbish = LAYOUT.fields["n" if floats else "s0"]
     for type in Type:
         for aux in (None, 5, "x", (1, 2), (Label(), 3), MemAccess(MemOp(3), 9), native("f"), Rounding.UP):
             for count in range(4):
                 b = builder()
-                value = appended(b, Op.GET, Type.V128, aux=Field("wide", Type.V128, 0))
+                value = b.get(rubbish)
                 appended(b, op, type, *[value] * count, aux=aux)
                 try:
                     verify(b)

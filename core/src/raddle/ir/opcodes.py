@@ -155,7 +155,7 @@ class OpInfo(NamedTuple):
 _INT = frozenset({Type.I32, Type.I64})
 _INT1 = _INT | {Type.I1}
 _FP = frozenset({Type.F32, Type.F64})
-_ALL = frozenset(Type) - {Type.VOID}
+_ALL = frozenset(Type) - {Type.VOID, Type.V128}  # no operation and no host works on vectors
 _VOID = frozenset({Type.VOID})
 
 _S, _N, _B, _W = Result.SAME, Result.NONE, Result.I1, Result.I32

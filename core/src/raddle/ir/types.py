@@ -10,7 +10,10 @@ from functools import cached_property
 
 
 class Type(IntEnum):
-    """Type of an IR value. ``I1`` is a truth value (0 or 1, one byte in the guest state)."""
+    """Type of an IR value or of a state field. ``I1`` is a truth value (0 or 1, one byte in the guest state).
+
+    ``V128`` is for state fields only, which Python can read and write: no IR operation works on it.
+    """
 
     VOID = 0
     I1 = 1
