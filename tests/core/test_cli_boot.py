@@ -52,7 +52,7 @@ class FakeBoard(BoardBase):
         super().__init__(options, consoles, clock)
         if options.kernel is None:
             raise UsageError("there is nothing to boot")
-        load_image(options.kernel, options.elf_machine, Layout(Area("RAM", 0x4000_0000, options.memory)))
+        load_image(options.kernel, options.target, Layout(Area("RAM", 0x4000_0000, options.memory)))
         self.console = consoles[0]
         self.uart = PL011(consoles[0], Line(), clock)
         self.memory.add_io("uart", 0x900_0000, 0x1000, self.uart)

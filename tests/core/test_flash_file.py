@@ -22,6 +22,8 @@ from raddle.machine.board import BoardOptions
 from raddle.machine.firmware import check_firmware
 from raddle.machine.flash_file import FlashFile, FlashImage
 from raddle.memory import AddressSpace
+from raddle.ordering import MemoryOrder
+from raddle.plugins import Magic, Target
 
 SIZE, BLOCK = CfiFlash.SIZE, CfiFlash.BLOCK
 CODE = b"\x0e\0\0\xea" * 16
@@ -243,7 +245,8 @@ def test_the_second_bank_needs_no_firmware(space: AddressSpace, make: Make) -> N
     ],
 )
 def test_which_banks_have_an_image(given: dict[str, Any], has: list[bool]) -> None:
-    options = BoardOptions(1, "cpu", 1 << 20, 40, **given)
+    target = Target("guest", 32, True, MemoryOrder.NONE, None, ("cpu",), lambda: None)
+    options = BoardOptions(1, "cpu", 1 << 20, target, **given)
     assert [options.has_image(bank) for bank in range(2)] == has
 
 
@@ -270,6 +273,15 @@ def test_what_is_no_firmware_is_refused(make: Make, data: bytes, fault: str) -> 
         banks(AddressSpace(), bios=path)
     with pytest.raises(UsageError, match=re.escape(fault.partition(":")[0])):
         check_firmware(data, "it")
+
+
+def test_what_the_target_refuses_is_no_firmware(make: Make) -> None:
+    foreign = (Magic(0x38, b"strange", "a kernel of strangers"),)
+    data = CODE[:0x38] + b"strange" + bytes(8)
+    for bios, file in ((make("image", data, len(data)), None), (None, FlashFile(make(data=data)))):
+        with pytest.raises(UsageError, match=r"cannot use f.*: it is a kernel of strangers"):
+            FlashBanks(AddressSpace(), [0, SIZE], [file], bios, foreign)
+        banks(AddressSpace(), file, bios=bios).close()
 
 
 def test_a_bank_to_start_in_has_firmware(make: Make) -> None:

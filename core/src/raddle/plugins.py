@@ -26,6 +26,7 @@ from raddle.ordering import MemoryOrder
 
 if TYPE_CHECKING:
     from raddle.codegen.backend import BackEnd
+    from raddle.machine.layout import Layout, Segment
     from raddle.translate.frontend import FrontEnd
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
     "Device",
     "HelperPackage",
     "Host",
+    "KernelKind",
+    "Magic",
     "Registry",
     "Target",
     "hookimpl",
@@ -55,6 +58,43 @@ hookimpl = pluggy.HookimplMarker("raddle")
 # --- descriptors ------------------------------------------------------------------------------------------------
 
 
+KERNEL_HEAD: Final = 0x1000
+"""Bytes at the start of a kernel file, decompressed, from which its kind is recognised."""
+
+
+class Magic(NamedTuple):
+    """Bytes by which a kind of file is known."""
+
+    offset: int
+    """Of the first one in the file."""
+    magic: bytes
+    meaning: str
+    """What a file with them is, as in "it is a device tree"."""
+
+    def matches(self, head: bytes) -> bool:
+        """Whether a file that begins with `head`, KERNEL_HEAD bytes if it has as many, has them."""
+        return head.startswith(self.magic, self.offset)
+
+
+KernelReader = Callable[[bytes, str, "Layout"], "tuple[tuple[Segment, ...], int]"]
+"""Called as `reader(data, name, layout)` with the contents of a kernel file, decompressed, and the name that messages
+call it by; returns its segments and its entry. Raises UsageError for a damaged file. `layout` says where there is
+memory; nothing is added to it."""
+
+
+class KernelKind(NamedTuple):
+    """A kind of kernel file that a target's kernels come as, besides ELF, uImage and the raw image."""
+
+    name: str
+    """As in messages, and as `Image.kind` of raddle.machine.loaders."""
+    magic: Magic
+    load: Callable[[], KernelReader]
+    """Imports the reader and returns it."""
+    has_addresses: bool = False
+    """Whether segments and entry have guest-physical addresses; if not, they are offsets from where the board puts the
+    kernel."""
+
+
 class Target(NamedTuple):
     """A guest architecture. Immutable; making one imports nothing heavy, `load` does."""
 
@@ -72,6 +112,12 @@ class Target(NamedTuple):
     """Names for `-cpu`; the first one is the default, and what `max` stands for."""
     load: Callable[[], FrontEnd]
     """Imports the guest's front end and returns it. Raises ImportError and the like where it cannot run."""
+    uimage_architecture: int | None = None
+    """The number of its kernels' architecture in U-Boot's legacy image format, or None for a guest that has none."""
+    kernel_kinds: tuple[KernelKind, ...] = ()
+    """Kinds of kernel files of its own."""
+    foreign_files: tuple[Magic, ...] = ()
+    """Files that would be taken for raw images and are refused: kernels of related architectures, say."""
 
 
 class Host(NamedTuple):
@@ -476,6 +522,10 @@ def _disagreement(module: ModuleType, name: str, descriptor: Target | Host | Boa
     for attribute, (in_module, in_descriptor) in declared.items():
         if in_module != in_descriptor:
             return f"{attribute} is {in_module!r}, but its descriptor says {in_descriptor!r}"
+    if isinstance(descriptor, Target):
+        for magic in (*(kind.magic for kind in descriptor.kernel_kinds), *descriptor.foreign_files):
+            if not magic.magic or not 0 <= magic.offset <= KERNEL_HEAD - len(magic.magic):
+                return f"the magic of {magic.meaning} must lie in the first {KERNEL_HEAD} bytes of a file"
     return ""
 
 

@@ -18,9 +18,11 @@ from raddle.machine.layout import Area, Layout
 from raddle.machine.loaders import load_image
 from raddle.machine.machine import Machine
 from raddle_target_arm.boards.virt import Virt
+from raddle_target_arm.plugin import raddle_target
 
 MIB = 1 << 20
 RAM = 0x4000_0000
+TARGET = raddle_target()
 GUESTS = Path(__file__).parents[2] / "guests/arm/prebuilt"
 
 
@@ -107,7 +109,7 @@ def build(file):
             options["kernel"] = file("zImage", zimage())
         clock = MachineClock()
         board = Virt(
-            BoardOptions(cpus, "cortex-a15", memory, 40, **options), [MemoryConsole() for _ in range(ports)], clock
+            BoardOptions(cpus, "cortex-a15", memory, TARGET, **options), [MemoryConsole() for _ in range(ports)], clock
         )
         boards.append(board)
         if connect:
@@ -195,7 +197,7 @@ def test_an_elf_program_may_lie_in_flash(build, file):
 def test_reset_writes_everything_again_and_clears_bss(build):
     board = build(kernel=GUESTS / "hello.elf")
     [(stub, _)] = board.cpu_list[0].calls
-    segments = load_image(GUESTS / "hello.elf", 40, Layout(Area("RAM", RAM, 256 * MIB))).segments
+    segments = load_image(GUESTS / "hello.elf", TARGET, Layout(Area("RAM", RAM, 256 * MIB))).segments
     for segment in segments:
         board.memory.write(segment.address, b"\xff" * segment.size)
     board.reset()

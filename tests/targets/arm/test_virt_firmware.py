@@ -72,6 +72,12 @@ def test_without_firmware_there_is_nothing_to_offer(make: Make) -> None:
         assert item(machine, 0x08, 4) == bytes(4)
 
 
+def test_kernels_of_other_guests_are_no_firmware(make: Make) -> None:
+    path = make("Image", CODE + bytes(0x38 - len(CODE)) + b"ARM\x64" + bytes(8))
+    with pytest.raises(UsageError, match=f"cannot use firmware {path}: it is a 64-bit ARM kernel"):
+        Machine("virt", memory="64M", bios=path)
+
+
 def test_the_device_tree_shows_flash_and_fw_cfg(make: Make) -> None:
     with powered_on(bios=make("bios")) as machine:
         tree = fdt.parse_dtb(machine.memory.read(RAM, 128 << 10))

@@ -45,7 +45,12 @@ OPTIONS: Final = (
     Option(("cpu",), "NAME", "CPU model; the default is the board's; `-cpu help` lists them", values.cpu),
     Option(("smp",), "N", "number of CPUs (1)", values.smp),
     Option(("m",), "SIZE", "RAM: 512M, 1G, or a number of MiB (128M)", values.memory),
-    Option(("kernel",), "FILE", "kernel: zImage, raw image or ELF, gzip'd or not", values.store("kernel")),
+    Option(
+        ("kernel",),
+        "FILE",
+        "kernel: ELF, uImage, raw image, or a kind of the guest's own, gzip'd or not",
+        values.store("kernel"),
+    ),
     Option(("initrd",), "FILE", "initial RAM disk", values.store("initrd")),
     Option(("append",), "TEXT", "the kernel's command line", values.store("append")),
     Option(("dtb",), "FILE", "device tree to use instead of the machine's own", values.store("dtb")),

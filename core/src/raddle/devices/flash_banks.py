@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from raddle.machine.files import read_file
 from raddle.machine.firmware import check_firmware
 from raddle.machine.flash_file import FlashFile, FlashImage
 from raddle.memory import AddressSpace
+from raddle.plugins import Magic
 
 __all__ = ["FlashBanks"]
 
@@ -24,12 +25,17 @@ class FlashBanks:
     """Everything but `__init__` is called under the big lock, or when nothing runs."""
 
     def __init__(
-        self, memory: AddressSpace, starts: Sequence[int], files: Sequence[FlashFile | None], bios: Path | None
+        self,
+        memory: AddressSpace,
+        starts: Sequence[int],
+        files: Sequence[FlashFile | None],
+        bios: Path | None,
+        foreign: Iterable[Magic] = (),
     ) -> None:
         """Adds a bank at each of `starts`. `files` has the file of each, as far as they go; `bios` is firmware for the
         first one, which then has no file. The CPU starts in the first bank if there is either. Banks without a file
-        begin with an erased block and zeros behind it, and their contents end with the machine. Raises UsageError for
-        what cannot be used.
+        begin with an erased block and zeros behind it, and their contents end with the machine. `foreign` are files
+        that the target refuses as firmware. Raises UsageError for what cannot be used.
         """
         given = [*files, *[None] * (len(starts) - len(files))]
         if bios is not None and given[0] is not None:
@@ -59,13 +65,13 @@ class FlashBanks:
             self.banks: Final = tuple(banks)
             if bios is not None:
                 firmware, name = read_file(bios, "firmware", CfiFlash.SIZE), f"firmware {bios}"
-                check_firmware(firmware, name)
+                check_firmware(firmware, name, foreign)
                 # As if it had been programmed: the blocks that it takes are erased first. A CPU that runs off the end
                 # of a truncated image meets no zeros there, which it would run through without a word.
                 memory.write(starts[0], firmware + ERASED_BLOCK[: -len(firmware) % CfiFlash.BLOCK])
             elif self._images and given[0] is not None:
                 assert banks[0].region.memory is not None
-                check_firmware(banks[0].region.memory.bytes, self._images[0].name)
+                check_firmware(banks[0].region.memory.bytes, self._images[0].name, foreign)
             opened.pop_all()
 
     def reset(self) -> None:

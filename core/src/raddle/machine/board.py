@@ -15,6 +15,7 @@ from raddle.machine.flash_file import FlashFile
 from raddle.machine.load import Load
 from raddle.machine.time_of_day import RtcOptions
 from raddle.memory import AddressSpace
+from raddle.plugins import Target
 
 __all__ = ["Board", "BoardCpu", "BoardOptions", "Power"]
 
@@ -25,7 +26,8 @@ class BoardOptions(NamedTuple):
     cpus: int
     cpu: str
     memory: int
-    elf_machine: int
+    target: Target
+    """The guest, as its plug-in describes it: for loading its kernels."""
     kernel: Path | None = None
     initrd: Path | None = None
     append: str | None = None

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Final
 
 from raddle.errors import UsageError
 from raddle.machine.elf import ELF_MAGIC
 from raddle.machine.files import GZIP_MAGIC
-from raddle.machine.loaders import FOREIGN, UIMAGE_MAGIC
+from raddle.machine.loaders import UIMAGE_MAGIC, refuse_foreign
 from raddle.machine.sizes import size_text
+from raddle.plugins import KERNEL_HEAD, Magic
 
 __all__ = ["check_firmware"]
 
@@ -22,9 +24,11 @@ VOLUME_SIZE: Final = struct.Struct("<32x Q 4s")
 VOLUME_SIGNATURE: Final = b"_FVH"
 
 
-def check_firmware(data: bytes | memoryview, name: str) -> None:
-    """Raises UsageError for `data`, the contents of ROM or flash that the CPU starts in, if they are no firmware."""
-    head = bytes(data[:0x240])
+def check_firmware(data: bytes | memoryview, name: str, foreign: Iterable[Magic] = ()) -> None:
+    """Raises UsageError for `data`, the contents of ROM or flash that the CPU starts in, if they are no firmware.
+    `foreign` are the files that the target refuses.
+    """
+    head = bytes(data[:KERNEL_HEAD])
 
     def refused(why: str) -> UsageError:
         return UsageError(f"cannot use {name}: {why}")
@@ -37,9 +41,7 @@ def check_firmware(data: bytes | memoryview, name: str) -> None:
         raise refused("it is a U-Boot image (uImage); give it as -kernel")
     if head.startswith(GZIP_MAGIC):
         raise refused("it is compressed with gzip; decompress it first")
-    for offset, magic, found in FOREIGN:
-        if head[offset : offset + len(magic)] == magic:
-            raise refused(f"it is {found}")
+    refuse_foreign(head, name, foreign)
     if len(head) >= VOLUME_SIZE.size:
         size, signature = VOLUME_SIZE.unpack_from(head)
         if signature == VOLUME_SIGNATURE and size > len(data):

@@ -12,6 +12,7 @@ from raddle.machine.elf import ELF_MAGIC
 from raddle.machine.files import Contents, read_file
 from raddle.machine.layout import MORE_MEMORY, Layout, Segment
 from raddle.machine.loaders import UIMAGE_MAGIC, image_of
+from raddle.plugins import Target
 
 __all__ = ["Load", "add_loads", "loads"]
 
@@ -35,14 +36,14 @@ def loads(given: Sequence[Load | tuple[str | Path | bytes, int]]) -> tuple[Load,
     )
 
 
-def add_loads(given: Sequence[Load], layout: Layout, elf_machine: int) -> None:
-    """Read them, and reserve their places. Raises UsageError."""
+def add_loads(given: Sequence[Load], layout: Layout, target: Target) -> None:
+    """Read them, and reserve their places; programs are for `target`. Raises UsageError."""
     for load in given:
-        for name, segment in _parts(load, layout, elf_machine):
+        for name, segment in _parts(load, layout, target):
             layout.add(name, segment.address, segment.data, segment.size)
 
 
-def _parts(load: Load, layout: Layout, elf_machine: int) -> list[tuple[str, Segment]]:
+def _parts(load: Load, layout: Layout, target: Target) -> list[tuple[str, Segment]]:
     if isinstance(load.what, bytes):
         assert load.address is not None
         return [(f"data for {load.address:#x}", Segment(load.address, load.what, len(load.what)))]
@@ -57,7 +58,7 @@ def _parts(load: Load, layout: Layout, elf_machine: int) -> list[tuple[str, Segm
                 f"cannot load {name}: it is a uImage, which says where its contents go; leave addr= out for that, or "
                 "add force-raw=on to have it in memory as it is"
             )
-        return [(name, segment) for segment in image_of(Contents(data, name), name, elf_machine, layout).segments]
+        return [(name, segment) for segment in image_of(Contents(data, name), name, target, layout).segments]
     if load.address is None:
         raise UsageError(f"cannot load {name}: it does not say where it goes; add addr=ADDRESS")
     return [(name, Segment(load.address, data, len(data)))]

@@ -156,7 +156,7 @@ class Machine(Unique, Generic[Regs]):
                 cpus=cpus,
                 cpu=named,
                 memory=size,
-                elf_machine=architecture.elf_machine or 0,
+                target=architecture,
                 kernel=arguments.path(kernel),
                 initrd=arguments.path(initrd),
                 append=arguments.text(append),

@@ -19,7 +19,7 @@ from raddle.machine.devicetree import complete, parse_tree, with_room
 from raddle.machine.files import read_file
 from raddle.machine.layout import ELSEWHERE, MORE_MEMORY, Area, Layout, Segment
 from raddle.machine.load import add_loads
-from raddle.machine.loaders import ImageKind, load_image
+from raddle.machine.loaders import ELF, load_image
 
 __all__ = ["Boot", "for_firmware", "plan", "plan_firmware"]
 
@@ -65,11 +65,11 @@ def plan(options: BoardOptions, ram: Area, make_tree: MakeTree, flash: Sequence[
     if options.kernel is None:
         raise UsageError("there is nothing to boot: give a kernel (-kernel) or a firmware image (-bios)")
     layout = Layout(ram, flash)
-    image = load_image(options.kernel, options.elf_machine, layout)
+    image = load_image(options.kernel, options.target, layout)
     offset = 0 if image.has_addresses else ram.start + KERNEL_OFFSET
     for segment in image.segments:
         layout.add(image.name, offset + segment.address, segment.data, segment.size)
-    add_loads(options.loads, layout, options.elf_machine)
+    add_loads(options.loads, layout, options.target)
 
     middle = ram.start + min(INITRD_OFFSET, ram.size // 2)
     initrd = None
@@ -81,7 +81,7 @@ def plan(options: BoardOptions, ram: Area, make_tree: MakeTree, flash: Sequence[
         initrd = (placed.address, placed.end)
         middle = placed.end
     tree = _tree(options, ram, make_tree, initrd)
-    at_start = image.kind is ImageKind.ELF and layout.is_free(ram.start, len(tree))
+    at_start = image.kind == ELF and layout.is_free(ram.start, len(tree))
     tree_at = ram.start if at_start else layout.free(len(tree), middle)
     layout.add("the device tree", tree_at, tree)
 
@@ -99,7 +99,7 @@ def plan_firmware(options: BoardOptions, ram: Area, make_tree: MakeTree, flash: 
     layout = Layout(ram, flash)
     tree = with_room(_tree(options, ram, make_tree, None), FIRMWARE_TREE_ROOM)
     layout.add("the device tree", ram.start, tree)
-    add_loads(options.loads, layout, options.elf_machine)
+    add_loads(options.loads, layout, options.target)
     return Boot(layout.segments, entry)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from raddle.ordering import MemoryOrder
-from raddle.plugins import Board, Target, hookimpl
+from raddle.plugins import Board, KernelKind, Magic, Target, hookimpl
 
 if TYPE_CHECKING:
+    from raddle.plugins import KernelReader
     from raddle.translate.frontend import FrontEnd
     from raddle_target_arm.boards.virt import Virt
 
@@ -20,6 +21,13 @@ TCG_GUEST_DEFAULT_MO: Final = MemoryOrder.NONE
 """ARMv7-A orders plain accesses only by dependencies and barriers (ARM DDI 0406C, A3.8)."""
 
 EM_ARM: Final = 40
+IH_ARCH_ARM: Final = 2
+"""In U-Boot's legacy image format."""
+
+FOREIGN_FILES: Final = (
+    Magic(0x38, b"ARM\x64", "a 64-bit ARM kernel"),
+    Magic(0x202, b"HdrS", "an x86 kernel"),
+)
 
 
 def load() -> FrontEnd:
@@ -28,6 +36,13 @@ def load() -> FrontEnd:
 
     FRONT_END.instruction_set(0)  # a guest whose tables cannot be read must not be offered
     return FRONT_END
+
+
+def load_zimage() -> KernelReader:
+    """The reader of zImages."""
+    from raddle_target_arm.zimage import read
+
+    return read
 
 
 def load_virt() -> type[Virt]:
@@ -47,6 +62,9 @@ def raddle_target() -> Target:
         elf_machine=EM_ARM,
         cpus=("cortex-a15",),
         load=load,
+        uimage_architecture=IH_ARCH_ARM,
+        kernel_kinds=(KernelKind("zImage", Magic(0x24, b"\x18\x28\x6f\x01", "a zImage"), load_zimage),),
+        foreign_files=FOREIGN_FILES,
     )
 
 

@@ -112,7 +112,9 @@ class Virt(Board):
         self.memory.add_io("virtio-mmio", VIRTIO, self.virtio.SIZE, self.virtio, self.virtio.routine)
         self.memory.add_ram("RAM", RAM, size)
         # Last, because it opens files, which whoever has a board closes.
-        self.flash = FlashBanks(self.memory, [area.start for area in FLASH], options.flash, options.bios)
+        self.flash = FlashBanks(
+            self.memory, [area.start for area in FLASH], options.flash, options.bios, options.target.foreign_files
+        )
 
     def _add_gic(self) -> None:
         """The controller's two regions, and what native code does with it and with the timers' lines."""
