@@ -40,7 +40,7 @@ from raddle.machine.machine import Machine, State
 from raddle.machine.peers import SocketDevice
 from raddle.machine.sizes import parse_size, size_text
 from raddle.ordering import MemoryOrder
-from raddle.plugins import Board, Host, Registry, Target, hookimpl
+from raddle.plugins import Board, Host, Property, Registry, Target, hookimpl
 
 # --- a machine that pretends ------------------------------------------------------------------------------------
 
@@ -193,7 +193,8 @@ def plugins():
     weak = MemoryOrder.NONE
     target = Target("arm", 32, True, weak, 40, ("cortex-a15", "cortex-a7"), FakeFrontEnd)
     host = Host("here", 64, MemoryOrder.ALL, (platform.machine(),), lambda: None)
-    boards = [Board("virt", "arm", "pretends", 8, lambda: FakeBoard)]
+    settings = (Property("lid", ("off",), "a cover"), Property("colour", ("red", "green"), "of the case"))
+    boards = [Board("virt", "arm", "pretends", 8, lambda: FakeBoard, settings)]
     return Registry(
         lambda: [
             EntryPoint("target.arm", "raddle_target", target, TARGET_SUPPORTS_MTTCG=True, TCG_GUEST_DEFAULT_MO=weak),
@@ -243,7 +244,11 @@ on_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host 
     [
         ("", {}),
         ("-M virt -smp 4 -m 512M -kernel k -initrd i", {"cpus": 4, "memory": "512M", "kernel": "k", "initrd": "i"}),
-        ("--machine virt,accel=tcg,gic-version=2 --smp cpus=3", {"cpus": 3, "accelerator": "tcg"}),
+        (
+            "--machine virt,accel=tcg,colour=red --smp cpus=3",
+            {"cpus": 3, "accelerator": "tcg", "properties": {"colour": "red"}},
+        ),
+        ("-M desk,lid,colour=red -M virt,lid", {"machine": "virt", "properties": {"lid": "on"}}),
         ("-machine type=virt -smp 8,maxcpus=8,sockets=1,cores=4,threads=2", {"cpus": 8}),
         ("-smp cores=2,threads=2", {"cpus": 4}),
         ("-accel tcg,thread=single -icount shift=auto", {"accelerator": "tcg,thread=single", "icount": "shift=auto"}),
@@ -300,12 +305,9 @@ def test_a_command_line_with_spaces_is_one_value():
             "nearest that is: the monitor (Ctrl-A C)) (raddle boot --help lists those that are); -device "
             "virtio-net-device is not supported: a board's devices are what it has; only loader can be added",
         ),
-        ("-daemonize -M virt,secure=on -smp 0", "option '-daemonize' is not supported: it stays in the foreground"),
-        (
-            "-daemonize -M virt,secure=on -smp 0",
-            "; -machine secure=on is not supported; the nearest that is: secure=of",
-        ),
-        ("-daemonize -M virt,secure=on -smp 0", "; -smp cpus must be a number of 1 or more, not '0'"),
+        ("-daemonize -M virt,pflash0=f -smp 0", "option '-daemonize' is not supported: it stays in the foreground"),
+        ("-daemonize -M virt,pflash0=f -smp 0", "; -machine pflash0=NODE is not supported"),
+        ("-daemonize -M virt,pflash0=f -smp 0", "; -smp cpus must be a number of 1 or more, not '0'"),
         ("-vga std", "-vga std is not supported (there is no screen); the nearest that is: -vga none"),
         ("-audiodev pa,id=x", "-audiodev pa is not supported (there is no sound); the nearest that is: -audiodev none"),
         ("-uuid zz", "-uuid 'zz' is no UUID"),
@@ -327,13 +329,7 @@ def test_a_command_line_with_spaces_is_one_value():
         ("-smp 4,cores=3", "3 CPUs in the topology, but cpus=4"),
         ("-smp 2,maxcpus=4", "maxcpus=4 is not supported (no CPU hot-plug); the nearest that is: 2"),
         ("-m 1G,slots=2", "-m slots=2 is not supported"),
-        ("-M virt,gic-version=3", "unknown -machine gic-version '3' (known: 2)"),
-        ("-M virt,secure=on", "-machine secure=on is not supported; the nearest that is: secure=off"),
-        (
-            "-M virt,colour=red",
-            "property 'colour' (known: accel, gic-version, virtualization, secure, highmem, its, dumpdtb)",
-        ),
-        ("-M virt,highmen=off", "did you mean highmem?"),
+        ("-M virt,dumpdtb=f", "-machine dumpdtb=f is not supported: the device tree is not written to a file"),
         ("-zzz -yyy 1", "these options are not supported: -zzz, -yyy (raddle boot --help lists those that are)"),
         ("-accel=", "-accel needs the name of an accelerator, which is empty: tcg"),
         ("-M virt,accel=", "-machine accel needs the name of an accelerator, which is empty: tcg"),
@@ -443,6 +439,9 @@ def test_help_names_every_option(word, capsys):
         ("raddle boot -serial null -monitor st", "stdio"),
         pytest.param("raddle boot -M vi", "virt", marks=on_x86_64),
         pytest.param("raddle boot -M arm/", "arm/virt", marks=on_x86_64),
+        pytest.param("raddle boot -M virt,gic", "virt,gic-version=2", marks=on_x86_64),
+        pytest.param("raddle boot -M virt,its=off,acc", "virt,its=off,accel=tcg", marks=on_x86_64),
+        pytest.param("raddle boot -M none,", "none,accel=tcg", marks=on_x86_64),
         pytest.param("raddle boot -cpu cor", "cortex-a15", marks=on_x86_64),
     ],
 )
@@ -459,6 +458,8 @@ def test_shells_can_complete(line, found):
     [
         ("-M help", "  arm/virt "),
         ("-machine ?", "  arm/virt "),
+        ("-M virt,help", "  gic-version=2|max|host "),
+        ("-M arm/virt,accel=tcg,?", "Properties (-M virt,PROPERTY=VALUE) of machine arm/virt:"),
         ("-cpu help", "  cortex-a15 "),
         ("-cpu help -M arm/virt", "CPUs (-cpu) of machine arm/virt:"),
         ("-device help", "  loader "),
@@ -545,6 +546,15 @@ def test_options_before_the_command_are_refused(words, capsys):
     ("words", "message"),
     [
         ("-M vrt", "unknown machine 'vrt'; did you mean virt? (known: virt)"),
+        (
+            "-M virt,lid",
+            "machine virt does not support lid=on (a cover); the nearest that it does: lid=off",
+        ),
+        (
+            "-M virt,colour=blue",
+            "machine virt does not support colour=blue (of the case); the nearest that it does: one of red, green",
+        ),
+        ("-M virt,color=red", "unknown property of machine virt 'color'; did you mean colour? (known: lid, colour)"),
         ("-cpu cortex-a16", "unknown CPU 'cortex-a16'; did you mean cortex-a15? (known: cortex-a15, cortex-a7)"),
         ("-accel kvm", "accelerator kvm is not available (known: tcg); kvm:tcg would fall back"),
         ("-accel kmv", "unknown accelerator 'kmv' (known: tcg)"),
@@ -1008,6 +1018,13 @@ def echo(engine):
     engine.write("ready\n")
     while byte := engine.read():
         engine.write(f"<{byte}>")
+
+
+def test_a_board_gets_its_properties(pretend, kernel):
+    with pretend.machine(kernel=kernel, properties={"lid": "no"}) as machine:
+        assert machine.board.options.properties == {"lid": "off", "colour": "red"}
+    with pretend.machine("arm/virt", kernel=kernel, properties={"colour": "green"}) as machine:
+        assert machine.board.options.properties == {"lid": "off", "colour": "green"}
 
 
 def test_machine_talks_on_its_console(pretend, kernel):

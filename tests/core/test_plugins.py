@@ -46,7 +46,7 @@ def raddle_host():
 """
 
 BOARD = """
-from raddle.plugins import Board, Device, HelperPackage, hookimpl
+from raddle.plugins import Board, Device, HelperPackage, Property, hookimpl
 
 RADDLE_API_VERSION = 1
 
@@ -313,6 +313,14 @@ def test_a_front_end_that_does_not_load_makes_its_target_broken(install: Install
         (BOARD.replace("    yield Board", "    yield 1 / 0, Board"), "raddle_boards failed: ZeroDivisionError"),
         (BOARD.replace("    yield Board", "    return 1, Board"), "raddle_boards must return Board descriptors"),
         (BOARD.replace("    yield Board(", "    return len("), "raddle_boards failed: TypeError"),
+        (
+            BOARD.replace('lambda: "desk")', 'lambda: "desk", (Property("lid", (), ""),))'),
+            "property lid of its board desk has no values",
+        ),
+        (
+            BOARD.replace('lambda: "desk")', 'lambda: "desk", (Property("lid", ("on",), ""),) * 2)'),
+            "its board desk has two properties lid",
+        ),
     ],
 )
 def test_a_broken_board_hook_is_reported(install: Installed, source: str, reason: str) -> None:

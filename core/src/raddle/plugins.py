@@ -38,6 +38,7 @@ __all__ = [
     "Host",
     "KernelKind",
     "Magic",
+    "Property",
     "Registry",
     "Target",
     "hookimpl",
@@ -135,6 +136,15 @@ class Host(NamedTuple):
     """Imports the host's back end and returns its class. Raises ImportError and the like where it cannot run."""
 
 
+class Property(NamedTuple):
+    """A setting of a board, as in `-M NAME,property=value`."""
+
+    name: str
+    values: tuple[str, ...]
+    """What it can be; the first one is the default. `on` and `off` may also be given as `true`, `yes` and so on."""
+    meaning: str
+
+
 class Board(NamedTuple):
     """A machine of a target that `-M` names."""
 
@@ -144,6 +154,8 @@ class Board(NamedTuple):
     max_cpus: int
     load: Callable[[], Any]
     """Imports the board and returns its class."""
+    properties: tuple[Property, ...] = ()
+    """What can be set of it. The board's class finds the values in BoardOptions.properties."""
 
 
 class Device(NamedTuple):
@@ -482,6 +494,10 @@ class Registry:
                 if not all(isinstance(one, wanted) for one in brought):
                     self._broken(full_name, f"{hook} must return {wanted.__name__} descriptors")
                     continue
+                fault = "".join(_property_fault(one) for one in brought if isinstance(one, Board))
+                if fault:
+                    self._broken(full_name, fault)
+                    continue
                 found += brought
         return tuple(found)
 
@@ -526,6 +542,17 @@ def _disagreement(module: ModuleType, name: str, descriptor: Target | Host | Boa
         for magic in (*(kind.magic for kind in descriptor.kernel_kinds), *descriptor.foreign_files):
             if not magic.magic or not 0 <= magic.offset <= KERNEL_HEAD - len(magic.magic):
                 return f"the magic of {magic.meaning} must lie in the first {KERNEL_HEAD} bytes of a file"
+    return ""
+
+
+def _property_fault(board: Board) -> str:
+    """What is wrong with a board's properties; empty for nothing."""
+    names = [one.name for one in board.properties]
+    for one in board.properties:
+        if not one.values:
+            return f"property {one.name} of its board {board.name} has no values"
+        if names.count(one.name) > 1:
+            return f"its board {board.name} has two properties {one.name}"
     return ""
 
 

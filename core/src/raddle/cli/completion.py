@@ -14,12 +14,19 @@ __all__ = ["COMPLETERS"]
 Completer = Callable[..., list[str]]
 
 
-def _values(first: Callable[[], Iterable[str]], more: Iterable[str] = ()) -> Completer:
-    """The values that one comma-separated list begins with, and what may follow after a comma."""
+def _values(
+    first: Callable[[], Iterable[str]], more: Iterable[str] = (), more_of: Callable[[str], Iterable[str]] | None = None
+) -> Completer:
+    """The values that one comma-separated list begins with, and what may follow after a comma: `more`, or what
+    `more_of` gives for the value that the list begins with.
+    """
 
     def complete(prefix: str, **_: Any) -> list[str]:
         before, comma, _last = prefix.rpartition(",")
-        return [f"{before}{comma}{one}" for one in (more if comma else first())]
+        if not comma:
+            return list(first())
+        following = more if more_of is None else more_of(before.partition(",")[0])
+        return [f"{before}{comma}{one}" for one in following]
 
     return complete
 
@@ -32,7 +39,7 @@ DEVICES: Final = _fixed("stdio", "mon:stdio", "null", "none", "pty", "file:", "u
 SOCKET_SETTINGS: Final = ("server=on", "wait=off", "wait=on")
 
 COMPLETERS: Final[dict[str, Completer]] = {
-    "M": _values(listings.machine_names, ("accel=tcg", "gic-version=2")),
+    "M": _values(listings.machine_names, more_of=listings.property_settings),
     "cpu": _values(listings.cpu_names),
     "smp": _values(_fixed(*map(str, range(1, 9))), ("sockets=", "cores=", "threads=", "maxcpus=")),
     "m": _values(_fixed("128M", "512M", "1G", "2G")),

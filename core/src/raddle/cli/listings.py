@@ -1,19 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `-M help`, `-cpu help` and `-device help` answer, and the names that shells complete."""
+"""What `-M help`, `-M NAME,help`, `-cpu help` and `-device help` print, and what shells complete."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from raddle.errors import RaddleError
 from raddle.plugins import registry
 
-__all__ = ["cpu_names", "cpus", "devices", "machine_names", "machines"]
+__all__ = ["cpu_names", "cpus", "devices", "machine_names", "machines", "properties", "property_settings"]
 
 
 def machine_names() -> list[str]:
     """Boards, by name and by guest and name."""
     boards = registry().boards()
     return sorted({board.name for board in boards} | {f"{board.target}/{board.name}" for board in boards})
+
+
+def property_settings(machine: str) -> list[str]:
+    """What may follow the name of a board after a comma; of one that nobody knows, what may follow all."""
+    try:
+        boards = registry().boards_named(machine)
+    except RaddleError:
+        boards = ()
+    settings = [f"{one.name}={value}" for board in boards for one in board.properties for value in one.values]
+    return ["accel=tcg", *settings]
 
 
 def cpu_names() -> list[str]:
@@ -27,6 +38,20 @@ def machines() -> str:
         for board in sorted(boards, key=lambda board: (board.target, board.name))
     ]
     return _table("Machines (-M), each by its name, or by the guest's and its own", rows)
+
+
+def properties(machine: str) -> str:
+    """Of the boards of that name."""
+    return "".join(
+        _table(
+            f"Properties (-M {board.name},PROPERTY=VALUE) of machine {board.target}/{board.name}",
+            [
+                ("accel=NAME", "the accelerator, where -accel does not name one"),
+                *((f"{one.name}={'|'.join(one.values)}", one.meaning) for one in board.properties),
+            ],
+        )
+        for board in registry().boards_named(machine)
+    )
 
 
 def cpus(machine: str) -> str:
@@ -46,5 +71,5 @@ def devices() -> str:
 
 
 def _table(title: str, rows: Iterable[tuple[str, str]]) -> str:
-    lines = [f"  {name:<20} {text}".rstrip() for name, text in rows] or ["  none"]
+    lines = [f"  {name:<24} {text}".rstrip() for name, text in rows] or ["  none"]
     return "\n".join([f"{title}:", *lines, ""])

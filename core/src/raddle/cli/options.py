@@ -41,7 +41,12 @@ def _version(_: BootOptions, __: str) -> None:
 
 
 OPTIONS: Final = (
-    Option(("M", "machine"), "NAME", "board (virt), or GUEST/NAME; `-M help` lists them", values.machine),
+    Option(
+        ("M", "machine"),
+        "NAME[,PROPERTY=VALUE]",
+        "board (virt), or GUEST/NAME; `-M help` lists them, `-M NAME,help` a board's properties",
+        values.machine,
+    ),
     Option(("cpu",), "NAME", "CPU model; the default is the board's; `-cpu help` lists them", values.cpu),
     Option(("smp",), "N", "number of CPUs (1)", values.smp),
     Option(("m",), "SIZE", "RAM: 512M, 1G, or a number of MiB (128M)", values.memory),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Final
 
 from raddle.cli.drives import Drive, LoaderDevice, parse_device, parse_drive
+from raddle.cli.peer_options import UNSUPPORTED
 from raddle.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class BootOptions:
     """What was given, as far as the words themselves tell."""
 
     machine: str = "virt"
+    properties: dict[str, str] = field(default_factory=dict)
+    """Of the board, as they were given with -M."""
     cpu: str | None = None
     cpus: int = 1
     memory: str = "128M"
@@ -138,38 +141,33 @@ def uuid(_: BootOptions, value: str) -> None:
         raise UsageError(f"-uuid {value!r} is no UUID: 32 hexadecimal digits, with dashes or without") from None
 
 
-OFF_PROPERTIES: Final = ("virtualization", "secure", "highmem", "its", "dumpdtb")
-"""Of -M: taken as long as they are off."""
-MACHINE_PROPERTIES: Final = ("accel", "gic-version", *OFF_PROPERTIES)
-
-
 def machine(options: BootOptions, value: str) -> None:
-    """`virt`, `arm/virt`, `virt,accel=tcg,gic-version=2`: properties that only say what is so anyway."""
+    """`NAME`, `GUEST/NAME`, `NAME,accel=tcg,property=value`. The board says which properties it has."""
     name, *properties = value.split(",")
     name = name.removeprefix("type=")
     if name in HELP_WORDS:
         from raddle.cli.listings import machines
 
         raise Help(machines())
-    options.machine = name
+    if set(properties) & set(HELP_WORDS):
+        from raddle.cli.listings import properties as listing
+
+        raise Help(listing(name))
+    options.machine, options.properties = name, {}
     for one in properties:
-        key, _, given = one.partition("=")
+        key, equals, given = one.partition("=")
         match key:
             case "accel":
                 options.machine_accel = _accelerator("-machine accel", given)
-            case "gic-version":
-                if given not in ("2", "max", "host"):
-                    raise unknown("-machine gic-version", given, ("2",))
-            case _ if key in OFF_PROPERTIES:
-                if given not in ("off", "false"):
-                    raise UsageError(f"-machine {key}={given} is not supported; the nearest that is: {key}=off")
+            case "dumpdtb":
+                raise UsageError(f"-machine {one} is not supported: {UNSUPPORTED[key].reason}")
             case "pflash0" | "pflash1":
                 raise UsageError(
                     f"-machine {key}=NODE is not supported (there is no -blockdev); the nearest that is: "
                     f"-drive if=pflash,unit={key[-1]},format=raw,file=FILE"
                 )
             case _:
-                raise unknown("-machine property", key, MACHINE_PROPERTIES)
+                options.properties[key] = given if equals else "on"
 
 
 def cpu(options: BootOptions, value: str) -> None:

@@ -4,21 +4,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as short
 from typing import Any, Final
 
-from raddle.errors import UsageError
+from raddle.errors import UsageError, unknown
 from raddle.machine.chardev import CharDevice, MemoryConsole, NullDevice
 from raddle.machine.control import close_devices
 from raddle.machine.flash_file import FlashFile
 from raddle.machine.kinds import another_kind
 from raddle.machine.load import Load
 from raddle.machine.streams import parse_chardev
-from raddle.plugins import Registry
+from raddle.plugins import Board, Registry
 
-__all__ = ["check_banks", "check_kinds", "consoles", "path", "text"]
+__all__ = ["check_banks", "check_kinds", "consoles", "path", "properties", "text"]
 
 _TEXT: Final = ((str,), "a text")
 _TEXT_OR_NONE: Final = ((str, type(None)), "a text")
@@ -26,6 +26,7 @@ _PATH: Final = ((str, os.PathLike, type(None)), "a path")
 
 KINDS: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
     "board": _TEXT,
+    "properties": ((Mapping, type(None)), "a mapping from names to texts"),
     "cpus": ((int,), "a number"),
     "memory": ((int, str), "bytes, or a text like '512M'"),
     "cpu": _TEXT_OR_NONE,
@@ -70,6 +71,9 @@ def check_kinds(**given: Any) -> None:
         _check_name("pflash", one.path if isinstance(one, FlashFile) else one)
     for one in given["load"]:
         _check_load(one)
+    for name, value in (given["properties"] or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise UsageError(f"Machine(properties=...) has names and texts, and not {short(name)}: {short(value)}")
 
 
 def _check_parts(name: str, value: Any, kinds: tuple[type, ...]) -> None:
@@ -103,6 +107,30 @@ def _check_load(one: Load | tuple[Any, ...]) -> None:
         raise UsageError(f"Machine(load=...) has (file or bytes, address), not {short(one)}")
     if not isinstance(what, bytes):
         _check_name("load", what)
+
+
+SWITCH_SPELLINGS: Final = {"true": "on", "yes": "on", "y": "on", "false": "off", "no": "off", "n": "off"}
+
+
+def properties(board: Board, given: Mapping[str, str]) -> dict[str, str]:
+    """The values of all of the board's properties: those that are `given`, or their defaults. Raises UsageError."""
+    known = {one.name: one for one in board.properties}
+    for name in given:
+        if name not in known:
+            raise unknown(f"property of machine {board.name}", name, known)
+    found = {}
+    for name, one in known.items():
+        value = given.get(name, one.values[0])
+        if value not in one.values:
+            value = SWITCH_SPELLINGS.get(value, value)
+        if value not in one.values:
+            near = f"{name}={one.values[0]}" if len(one.values) == 1 else f"one of {', '.join(one.values)}"
+            raise UsageError(
+                f"machine {board.name} does not support {name}={given[name]} ({one.meaning}); the nearest that it "
+                f"does: {near}"
+            )
+        found[name] = value
+    return found
 
 
 def check_banks(board: str, banks: int, given: int) -> None:

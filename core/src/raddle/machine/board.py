@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple, Protocol
 
 from raddle.machine.chardev import CharDevice
@@ -37,6 +38,8 @@ class BoardOptions(NamedTuple):
     """For each of the board's flash banks; at most `Board.FLASH_BANKS`."""
     loads: tuple[Load, ...] = ()
     """What else a reset puts into memory."""
+    properties: Mapping[str, str] = MappingProxyType({})
+    """The value of each of the board's properties."""
     rtc: RtcOptions = RtcOptions()
     """Where the time of day starts and what it follows. A run that must repeat itself is given both."""
 

@@ -86,6 +86,7 @@ class Machine(Unique, Generic[Regs]):
         self,
         board: str = "virt",
         *,
+        properties: Mapping[str, str] | None = None,
         cpus: int = 1,
         memory: int | str = "128M",
         cpu: str | None = None,
@@ -106,7 +107,8 @@ class Machine(Unique, Generic[Regs]):
         plugins: Registry | None = None,
     ) -> None:
         """`board` is a board's name, or TARGET/NAME where several guests have one of that name; without TARGET it is
-        the one of the guest that an ELF `kernel` is for. Sizes and settings are spelled as on the command line:
+        the one of the guest that an ELF `kernel` is for. `properties` are the board's, as in `-M NAME,property=value`;
+        `raddle boot -M NAME,help` lists them. Sizes and settings are spelled as on the command line:
         `memory` is bytes or a text like "512M", `serial` one character device for each serial port ("stdio",
         "file:PATH" ...; None is a MemoryConsole), `accelerator`, `icount` and `rtc` the values of `--accel`, `-icount`
         and `-rtc`. `pflash` has a file for each flash bank, a FlashFile for one that is not to be written back, None
@@ -117,6 +119,7 @@ class Machine(Unique, Generic[Regs]):
         def build() -> _Owner:
             arguments.check_kinds(
                 board=board,
+                properties=properties,
                 cpus=cpus,
                 memory=memory,
                 cpu=cpu,
@@ -143,6 +146,7 @@ class Machine(Unique, Generic[Regs]):
             named = architecture.cpus[0] if cpu in (None, "max") else cpu
             if named not in architecture.cpus:
                 raise unknown("CPU", named, architecture.cpus)
+            settled = arguments.properties(described, properties or {})
             if not 1 <= cpus <= described.max_cpus:
                 raise UsageError(f"machine {board} has 1 to {described.max_cpus} CPUs, not {cpus}")
             size = parse_size(memory) if isinstance(memory, str) else memory
@@ -164,6 +168,7 @@ class Machine(Unique, Generic[Regs]):
                 bios=arguments.path(bios),
                 flash=flash_files(pflash),
                 loads=loads(load),
+                properties=settled,
                 rtc=parse_rtc(rtc, counting is not None),
             )
             arguments.check_banks(board, board_class.FLASH_BANKS, len(options.flash))

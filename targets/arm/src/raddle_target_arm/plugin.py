@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from raddle.ordering import MemoryOrder
-from raddle.plugins import Board, KernelKind, Magic, Target, hookimpl
+from raddle.plugins import Board, KernelKind, Magic, Property, Target, hookimpl
 
 if TYPE_CHECKING:
     from raddle.plugins import KernelReader
@@ -52,6 +52,15 @@ def load_virt() -> type[Virt]:
     return Virt
 
 
+VIRT_PROPERTIES: Final = (
+    Property("gic-version", ("2", "max", "host"), "architecture of the interrupt controller, which is GICv2"),
+    Property("virtualization", ("off",), "Virtualization Extensions"),
+    Property("secure", ("off",), "Security Extensions"),
+    Property("highmem", ("off",), "devices and RAM beyond 4 GiB"),
+    Property("its", ("off",), "the Interrupt Translation Service of later interrupt controllers"),
+)
+
+
 @hookimpl
 def raddle_target() -> Target:
     return Target(
@@ -70,4 +79,5 @@ def raddle_target() -> Target:
 
 @hookimpl
 def raddle_boards() -> Iterable[Board]:
-    return [Board("virt", "arm", "generic board for device-tree kernels: GICv2, PL011, PL031, PSCI", 8, load_virt)]
+    described = "generic board for device-tree kernels: GICv2, PL011, PL031, PSCI"
+    return [Board("virt", "arm", described, 8, load_virt, VIRT_PROPERTIES)]
