@@ -27,7 +27,7 @@ WEAK = MemoryOrder.NONE
 STRONG = MemoryOrder.ALL
 
 
-def nothing_to_load() -> Any:
+def nothing_to_load(*_: str) -> Any:
     raise AssertionError("the decision loads nothing")
 
 

@@ -171,6 +171,9 @@ class FakeEngine:
 
 
 class FakeFrontEnd:
+    def __init__(self, cpu):
+        self.cpu = cpu
+
     def describe(self, cpu):
         return "pc=0x8000\n"
 
@@ -966,7 +969,9 @@ def test_an_accelerator_that_is_not_there_falls_back_with_a_line(pretend, kernel
 
 def test_max_is_the_first_cpu(pretend, kernel):
     with pretend.machine(kernel=kernel, cpu="max") as machine:
-        assert machine.board.options.cpu == "cortex-a15"
+        assert machine.board.options.cpu == machine.frontend.cpu == "cortex-a15"
+    with pretend.machine(kernel=kernel, cpu="cortex-a7") as machine:
+        assert machine.board.options.cpu == machine.frontend.cpu == "cortex-a7"
 
 
 def test_the_pid_file_is_there_while_it_runs(pretend, kernel, tmp_path, capfd):

@@ -245,7 +245,7 @@ def test_the_second_bank_needs_no_firmware(space: AddressSpace, make: Make) -> N
     ],
 )
 def test_which_banks_have_an_image(given: dict[str, Any], has: list[bool]) -> None:
-    target = Target("guest", 32, True, MemoryOrder.NONE, None, ("cpu",), lambda: None)
+    target = Target("guest", 32, True, MemoryOrder.NONE, None, ("cpu",), load=NotImplemented)
     options = BoardOptions(1, "cpu", 1 << 20, target, **given)
     assert [options.has_image(bank) for bank in range(2)] == has
 

@@ -28,9 +28,12 @@ RADDLE_API_VERSION = 1
 TARGET_SUPPORTS_MTTCG = True
 TCG_GUEST_DEFAULT_MO = MemoryOrder.ALL
 
+def load(cpu):
+    return f"front end for {cpu}"
+
 @hookimpl
 def raddle_target():
-    return Target("good", 32, TARGET_SUPPORTS_MTTCG, TCG_GUEST_DEFAULT_MO, 4242, ("one", "two"), lambda: "front end")
+    return Target("good", 32, TARGET_SUPPORTS_MTTCG, TCG_GUEST_DEFAULT_MO, 4242, ("one", "two"), load)
 """
 
 HOST = """
@@ -125,6 +128,17 @@ def test_a_run_imports_the_pair_it_needs_alone(install: Installed) -> None:
     assert registry.target("good").cpus == ("one", "two")
     assert registry.host_for("here").name == "here"
     assert imported(entry_points) == {"target.good", "host.here"}
+    assert registry.problems() == ()
+
+
+def test_a_front_end_is_made_for_the_cpu_model_that_is_chosen(install: Installed) -> None:
+    registry, _ = install(target__good=TARGET)
+    target = registry.target("good")
+    assert registry.front_end(target) == registry.load(target) == "front end for one"
+    assert registry.front_end(target, "max") == "front end for one"
+    assert registry.front_end(target, "two") == "front end for two"
+    with pytest.raises(UsageError, match=r"unknown CPU 'three' \(known: one, two\)"):
+        registry.front_end(target, "three")
     assert registry.problems() == ()
 
 
@@ -268,6 +282,7 @@ BROKEN = [
     (TARGET.replace("return Target", "return"), "raddle_target must return a Target"),
     (TARGET.replace("return Target", "return 1 / 0 or Target"), "raddle_target failed: ZeroDivisionError"),
     (TARGET.replace('"good"', '"bad"'), "its descriptor is called 'bad', its entry point 'good'"),
+    (TARGET.replace('("one", "two")', "()"), "its descriptor has no CPU model"),
     (TARGET.replace("32, TARGET", "33, TARGET"), "word_bits is 33, and must be one of 32, 64"),
     (
         TARGET.replace("32, TARGET_SUPPORTS_MTTCG", "32, False"),
@@ -300,7 +315,7 @@ def test_a_host_without_its_order_is_broken(install: Installed) -> None:
 
 
 def test_a_front_end_that_does_not_load_makes_its_target_broken(install: Installed) -> None:
-    registry, _ = install(target__good=TARGET.replace('lambda: "front end"', "lambda: 1 / 0"))
+    registry, _ = install(target__good=TARGET.replace('return f"front end for {cpu}"', "1 / 0"))
     with pytest.raises(PluginError, match=r"^plug-in target\.good: cannot be loaded: ZeroDivisionError"):
         registry.load(registry.target("good"))
     assert registry.targets() == ()

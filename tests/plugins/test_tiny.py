@@ -37,10 +37,11 @@ from pathlib import Path
 import raddle
 from raddle_target_tiny.assembler import assemble
 
-source, cpus, accelerator = sys.argv[1:]
+source, cpus, accelerator, *cpu = sys.argv[1:]
 program = Path(sys.argv[0]).with_suffix(".bin")
 program.write_bytes(assemble(Path(source).read_text()))
-with raddle.Machine("desk", cpus=int(cpus), memory="1M", kernel=program, accelerator=accelerator) as machine:
+options = {"cpu": cpu[0]} if cpu else {}
+with raddle.Machine("desk", cpus=int(cpus), memory="1M", kernel=program, accelerator=accelerator, **options) as machine:
     machine.start()
     status = machine.wait(240)
     decision = machine.accel
@@ -66,10 +67,14 @@ class Environment:
         command = [str(self.directory / "venv" / "bin" / "python"), "-I", *arguments]
         return subprocess.run(command, cwd=self.directory, capture_output=True, text=True, timeout=280, check=False)
 
-    def run(self, program: str, cpus: int, accelerator: str) -> dict[str, Any]:
+    def script(self) -> Path:
+        """RUN, in a file: runs a program on some CPUs, with an accelerator and perhaps a CPU model."""
         script = self.directory / "run.py"
         script.write_text(RUN)
-        done = self(str(script), str(HERE / "programs" / f"{program}.tiny"), str(cpus), accelerator)
+        return script
+
+    def run(self, program: str, cpus: int, accelerator: str) -> dict[str, Any]:
+        done = self(str(self.script()), str(HERE / "programs" / f"{program}.tiny"), str(cpus), accelerator)
         assert done.returncode == 0, done.stderr
         result: dict[str, Any] = json.loads(done.stdout)
         return result
@@ -167,6 +172,15 @@ def test_barriers_keep_a_store_before_a_later_load(environment: Environment) -> 
 def test_without_barriers_the_store_is_seen_late(environment: Environment) -> None:
     """The control: where the host's own order is all there is, the program does see what it must not."""
     assert any(environment.run("store_buffer", 2, "tcg,thread=multi")["console"] == "+" for _ in range(5))
+
+
+def test_a_cpu_model_is_chosen(environment: Environment, tmp_path: Path) -> None:
+    """The second model has no FETCHADD."""
+    assert "tiny-uni" in environment("-m", "raddle.cli.main", "boot", "-M", "desk", "-cpu", "help").stdout
+    program = str(HERE / "programs" / "counter.tiny")
+    for cpu, status, said in (("tiny", 0, '"console": "="'), ("tiny-uni", 1, "undefined instruction at 0x1018")):
+        done = environment(str(environment.script()), program, "4", "tcg", cpu)
+        assert (done.returncode, said in done.stdout + done.stderr) == (status, True)
 
 
 def test_a_program_that_goes_wrong_is_one_line(environment: Environment, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -110,15 +111,26 @@ class Target(NamedTuple):
     elf_machine: int | None
     """`e_machine` of its programs, or None for a guest that has no ELF number."""
     cpus: tuple[str, ...]
-    """Names for `-cpu`; the first one is the default, and what `max` stands for."""
-    load: Callable[[], FrontEnd]
-    """Imports the guest's front end and returns it. Raises ImportError and the like where it cannot run."""
+    """CPU models, as `-cpu` names them; the first one is the default, and what `max` stands for."""
+    load: Callable[[str], FrontEnd]
+    """Imports the guest's front end and returns the one for a CPU model of `cpus`. Raises ImportError and the like
+    where it cannot run."""
     uimage_architecture: int | None = None
     """The number of its kernels' architecture in U-Boot's legacy image format, or None for a guest that has none."""
     kernel_kinds: tuple[KernelKind, ...] = ()
     """Kinds of kernel files of its own."""
     foreign_files: tuple[Magic, ...] = ()
     """Files that would be taken for raw images and are refused: kernels of related architectures, say."""
+
+    def cpu_model(self, name: str = "") -> str:
+        """The CPU model that a user means by `name`: one of `cpus`, where `max` and nothing are the first. Raises
+        UsageError.
+        """
+        if name in ("", "max"):
+            return self.cpus[0]
+        if name not in self.cpus:
+            raise unknown("CPU", name, self.cpus)
+        return name
 
 
 class Host(NamedTuple):
@@ -378,10 +390,23 @@ class Registry:
         with self._lock:
             return tuple(self._problems[name] for name in sorted(self._problems))
 
+    def front_end(self, target: Target, cpu: str = "") -> FrontEnd:
+        """The front end of `target` for one of its CPU models, by default the first. Raises UsageError for a model that
+        it has not, and PluginError for whatever loading it raises.
+        """
+        return self._loaded(target, partial(target.load, target.cpu_model(cpu)))  # type: ignore[no-any-return]
+
     def load(self, descriptor: Target | Host | Board | Device | HelperPackage) -> Any:
-        """What `descriptor.load()` returns; whatever it raises becomes a PluginError of `KIND.NAME`."""
+        """What `descriptor.load()` returns, of a target the front end for its default CPU model; whatever it raises
+        becomes a PluginError of `KIND.NAME`.
+        """
+        if isinstance(descriptor, Target):
+            return self.front_end(descriptor)
+        return self._loaded(descriptor, descriptor.load)
+
+    def _loaded(self, descriptor: Target | Host | Board | Device | HelperPackage, load: Callable[[], Any]) -> Any:
         try:
-            return descriptor.load()
+            return load()
         except Exception as error:
             full_name = f"{KIND_OF[type(descriptor)]}.{descriptor.name}"
             raise self._broken(full_name, f"cannot be loaded: {_one_line(error)}") from error
@@ -533,6 +558,8 @@ def _disagreement(module: ModuleType, name: str, descriptor: Target | Host | Boa
             return ""
     if descriptor.name != name:
         return f"its descriptor is called {descriptor.name!r}, its entry point {name!r}"
+    if isinstance(descriptor, Target) and not descriptor.cpus:
+        return "its descriptor has no CPU model"
     if descriptor.word_bits not in WORD_SIZES:
         return f"word_bits is {descriptor.word_bits!r}, and must be one of {', '.join(map(str, WORD_SIZES))}"
     for attribute, (in_module, in_descriptor) in declared.items():

@@ -26,6 +26,7 @@ class BoardOptions(NamedTuple):
 
     cpus: int
     cpu: str
+    """The CPU model, one of the target's."""
     memory: int
     target: Target
     """The guest, as its plug-in describes it: for loading its kernels."""

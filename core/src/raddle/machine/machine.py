@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TextIO, TypeVar
 
 from raddle import accel, workers
 from raddle.accel import AccelOptions, Decision, IcountOptions
-from raddle.errors import MachineError, UsageError, unknown
+from raddle.errors import MachineError, UsageError
 from raddle.machine import arguments, kinds
 from raddle.machine.board import Board, BoardOptions
 from raddle.machine.chardev import CharDevice, MemoryConsole
@@ -143,9 +143,7 @@ class Machine(Unique, Generic[Regs]):
             counting: IcountOptions | None = accel.parse_icount(icount) if icount is not None else None
             described = choose_board(found, board, target, arguments.path(kernel))
             architecture = found.target(described.target)
-            named = architecture.cpus[0] if cpu in (None, "max") else cpu
-            if named not in architecture.cpus:
-                raise unknown("CPU", named, architecture.cpus)
+            model = architecture.cpu_model(cpu or "")
             settled = arguments.properties(described, properties or {})
             if not 1 <= cpus <= described.max_cpus:
                 raise UsageError(f"machine {board} has 1 to {described.max_cpus} CPUs, not {cpus}")
@@ -155,10 +153,10 @@ class Machine(Unique, Generic[Regs]):
                 architecture, host, settings.thread, counting is not None, settings.order, settings.warnings
             )
             board_class: type[Board] = found.load(described)
-            frontend = found.load(architecture)
+            frontend = found.front_end(architecture, model)
             options = BoardOptions(
                 cpus=cpus,
-                cpu=named,
+                cpu=model,
                 memory=size,
                 target=architecture,
                 kernel=arguments.path(kernel),

@@ -78,6 +78,8 @@ class TargetContract:
 
     target: ClassVar[str]
     """Name of the target plug-in."""
+    cpu: ClassVar[str] = ""
+    """CPU model; empty for the default. A guest of several inherits once for each that makes a difference."""
     encodings: ClassVar[tuple[Encodings, ...]]
     undefined_callees: ClassVar[frozenset[str]]
     """Routines or helpers that enter the exception for undefined instructions."""
@@ -105,8 +107,7 @@ class TargetContract:
     @pytest.fixture(scope="class")
     @classmethod
     def front_end(cls, descriptor: Target) -> FrontEnd:
-        front_end: FrontEnd = registry().load(descriptor)
-        return front_end
+        return registry().front_end(descriptor, cls.cpu)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -161,7 +162,7 @@ class TargetContract:
         elif "table" in names:
             metafunc.parametrize("table", self.encodings, ids=lambda table: table.name)
         elif "routine" in names:
-            front_end: FrontEnd = registry().load(registry().target(self.target))
+            front_end = registry().front_end(registry().target(self.target), self.cpu)
             metafunc.parametrize("routine", list(front_end.routines))
 
     # -- declarations --------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from raddle.ir.types import Type
 from raddle.runtime.layout import COMMON
 from raddle.translate.frontend import FrontEnd, InstructionSet
 from raddle_target_arm import exceptions, mmu, psci, sysregs, timers
+from raddle_target_arm.cpus import CORTEX_A15
 from raddle_target_arm.exceptions import CPSR_MASKS
 from raddle_target_arm.registers import VIEWS, ArmRegisters
 from raddle_target_arm.state import (
@@ -150,3 +151,6 @@ class ArmFrontEnd(FrontEnd):
 
 
 FRONT_END: Final = ArmFrontEnd()
+FRONT_ENDS: Final = {CORTEX_A15.name: FRONT_END}
+"""By CPU model, as the plug-in's descriptor names them. The tables of system registers (raddle_target_arm.sysregs, pmu,
+insns.vfp_transfer) are made for CORTEX_A15: another model makes them functions of the model."""

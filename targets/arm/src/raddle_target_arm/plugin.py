@@ -30,12 +30,13 @@ FOREIGN_FILES: Final = (
 )
 
 
-def load() -> FrontEnd:
-    """The front end, with its decode tables."""
-    from raddle_target_arm.frontend import FRONT_END
+def load(cpu: str) -> FrontEnd:
+    """The front end for a CPU model, with its decode tables."""
+    from raddle_target_arm.frontend import FRONT_ENDS
 
-    FRONT_END.instruction_set(0)  # a guest whose tables cannot be read must not be offered
-    return FRONT_END
+    front_end = FRONT_ENDS[cpu]
+    front_end.instruction_set(0)  # a guest whose tables cannot be read must not be offered
+    return front_end
 
 
 def load_zimage() -> KernelReader:

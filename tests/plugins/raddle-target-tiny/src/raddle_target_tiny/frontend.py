@@ -53,11 +53,13 @@ class TinyInstructions(InstructionSet):
 
     unit = INSTRUCTION_BYTES
 
-    def __init__(self) -> None:
+    def __init__(self, lacks: frozenset[str] = frozenset()) -> None:
         self._decoder = load_table().compile()
+        self._lacks = lacks
 
     def decode(self, word: int, size: int) -> Pattern | None:
-        return self._decoder.decode(word)
+        pattern = self._decoder.decode(word)
+        return None if pattern is None or pattern.name in self._lacks else pattern
 
     def translate(
         self,
@@ -117,8 +119,9 @@ class TinyFrontEnd(FrontEnd):
     routines = {"tlb_fill": tlb_fill}
     python_helpers = {"fault": fault, "undefined": undefined, "interrupt": interrupt}
 
-    def __init__(self) -> None:
-        self._instructions = TinyInstructions()
+    def __init__(self, lacks: frozenset[str] = frozenset()) -> None:
+        """`lacks` names the instructions that the CPU model does not have."""
+        self._instructions = TinyInstructions(lacks)
 
     def instruction_set(self, mode: int) -> InstructionSet:
         return self._instructions
@@ -135,3 +138,5 @@ class TinyFrontEnd(FrontEnd):
 
 
 FRONT_END: Final = TinyFrontEnd()
+FRONT_ENDS: Final = {"tiny": FRONT_END, "tiny-uni": TinyFrontEnd(lacks=frozenset({"FETCHADD"}))}
+"""By CPU model. The second one is for machines of one CPU: it has no atomic instruction."""

@@ -19,10 +19,10 @@ TCG_GUEST_DEFAULT_MO: Final = MemoryOrder.ALL
 """Sequentially consistent: every access is ordered, so that Dekker's algorithm works without a barrier."""
 
 
-def load() -> FrontEnd:
-    from raddle_target_tiny.frontend import FRONT_END
+def load(cpu: str) -> FrontEnd:
+    from raddle_target_tiny.frontend import FRONT_ENDS
 
-    return FRONT_END
+    return FRONT_ENDS[cpu]
 
 
 @hookimpl
@@ -33,7 +33,7 @@ def raddle_target() -> Target:
         supports_mttcg=TARGET_SUPPORTS_MTTCG,
         default_mo=TCG_GUEST_DEFAULT_MO,
         elf_machine=None,
-        cpus=("tiny",),
+        cpus=("tiny", "tiny-uni"),
         load=load,
     )
 
