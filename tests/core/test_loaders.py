@@ -3,12 +3,14 @@
 
 import gzip
 import struct
+import sys
 import tracemalloc
 import zlib
 from functools import partial
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +18,7 @@ from raddle.errors import UsageError
 from raddle.machine.layout import Area, Layout, Segment
 from raddle.machine.loaders import ELF, RAW, UIMAGE, load_image
 from raddle.ordering import MemoryOrder
-from raddle.plugins import KernelKind, Magic, Target
+from raddle.plugins import ElfFormat, KernelKind, Magic, Target
 
 ARM = 40
 compress = partial(gzip.compress, mtime=0)
@@ -41,21 +43,34 @@ GUEST_TARGET = target()
 
 
 def elf(
-    machine=ARM, kind=2, bits=1, order=1, entry=0x4010_0000, segments=((0x4010_0000, b"code", 0x1000),), phnum=None
+    machine=ARM,
+    kind=2,
+    bits=1,
+    order=1,
+    entry=0x4010_0000,
+    segments=((0x4010_0000, b"code", 0x1000),),
+    phnum=None,
 ):
-    """A 32-bit ELF file with these PT_LOAD segments (physical address, data, size in memory, virtual address if that is
-    another one, flags if not all are set).
+    """An ELF file of this class (1: 32 bits, 2: 64) and byte order (1: little-endian, 2: big) with these PT_LOAD
+    segments (physical address, data, size in memory, virtual address if that is another one, flags if not all are set).
     """
+    end = "<" if order == 1 else ">"
+    header_size, row_size, word = (52, 32, "I") if bits == 1 else (64, 56, "Q")
     table = bytearray()
-    position = 52 + 32 * len(segments)
+    position = header_size + row_size * len(segments)
     body = b""
     for address, data, size, *more in segments:
         virtual, flags = [*more, *(address, 7)[len(more) :]]
-        table += struct.pack("<8I", 1, position + len(body), virtual, address, len(data), size, flags, 4)
+        places = (position + len(body), virtual, address, len(data), size)
+        if bits == 1:
+            table += struct.pack(f"{end}8I", 1, *places, flags, 4)
+        else:
+            table += struct.pack(f"{end}2I6Q", 1, flags, *places, 4)
         body += data
     count = len(segments) if phnum is None else phnum
     header = b"\x7fELF" + bytes([bits, order, 1]) + bytes(9)
-    header += struct.pack("<HHIIIIIHHHHHH", kind, machine, 1, entry, 52, 0, 0, 52, 32, count, 40, 0, 0)
+    sizes = (header_size, row_size, count, 40, 0, 0)
+    header += struct.pack(f"{end}HHI3{word}I6H", kind, machine, 1, entry, header_size, 0, 0, *sizes)
     return header + bytes(table) + body
 
 
@@ -97,6 +112,80 @@ def test_elf(tmp_path):
     ]
 
 
+FORMATS = {(1, 1): ElfFormat(32, "little"), (2, 1): ElfFormat(64, "little")}
+FORMATS |= {(1, 2): ElfFormat(32, "big"), (2, 2): ElfFormat(64, "big")}
+ANY_FORMAT = target(elf_formats=tuple(FORMATS.values()))
+formats = pytest.mark.parametrize(("bits", "order"), FORMATS, ids=[str(one) for one in FORMATS.values()])
+
+
+@formats
+def test_elf_files_of_both_classes_and_byte_orders(tmp_path, bits, order):
+    segments = ((0x4010_0000, b"code", 8, 0xC010_0000, 5), (0x4020_0000, b"da", 0x100, 0x4020_0000, 6))
+    data = elf(bits=bits, order=order, entry=0xC010_0004, segments=segments)
+    image = load(tmp_path, data, guest=target(elf_formats=(FORMATS[bits, order],)))
+    assert (image.kind, image.entry) == (ELF, 0x4010_0004)
+    assert image.segments == (Segment(0x4010_0000, b"code", 8), Segment(0x4020_0000, b"da", 0x100))
+    no_entry = elf(bits=bits, order=order, entry=0, segments=segments[::-1])
+    assert load(tmp_path, no_entry, guest=ANY_FORMAT).entry == 0x4010_0000
+    others = tuple(one for key, one in FORMATS.items() if key != (bits, order))
+    with pytest.raises(UsageError, match=f"it is a {FORMATS[bits, order]} program, not a {others[0]} or {others[1]}"):
+        load(tmp_path, data, guest=target(elf_formats=others))
+
+
+@formats
+def test_damaged_elf_files_of_both_classes_and_byte_orders(tmp_path, bits, order):
+    data = elf(bits=bits, order=order)
+    for length, fault in ((19, "header"), (51 if bits == 1 else 63, "header"), (len(data) - 5, "program headers")):
+        with pytest.raises(UsageError, match=f"ELF {fault}|{fault} are damaged"):
+            load(tmp_path, data[:length], guest=ANY_FORMAT)
+    with pytest.raises(UsageError, match="it is truncated"):
+        load(tmp_path, data[:-1], guest=ANY_FORMAT)
+    with pytest.raises(UsageError, match="for machine 7, not for ARM"):
+        load(tmp_path, elf(7, bits=bits, order=order), guest=ANY_FORMAT)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize(
+    ("at", "value", "fault"),
+    [
+        (32, (1 << 64) - 1, "program headers are damaged"),
+        (32, 1 << 63, "program headers are damaged"),
+        (64 + 8, (1 << 64) - 1, "it is truncated"),
+        (64 + 24, (1 << 64) - 16, "does not fit into the RAM"),
+        (64 + 40, (1 << 64) - 1, "does not fit into the RAM"),
+        (24, (1 << 64) - 1, "its entry 0xffffffffffffffff lies in none of its segments"),
+    ],
+)
+def test_numbers_of_64_bits_that_cannot_be(tmp_path, order, at, value, fault):
+    data = bytearray(elf(bits=2, order=order))
+    struct.pack_into("<Q" if order == 1 else ">Q", data, at, value)
+    for pack in (bytes, compress):
+        with pytest.raises(UsageError, match=fault):
+            load(tmp_path, pack(bytes(data)), guest=ANY_FORMAT)
+
+
+def test_a_program_of_this_machine_is_read_as_another_reader_reads_it():
+    program = Path(sys.executable).resolve()
+    with program.open("rb") as file:
+        header = ELFFile(file)
+        guest = target(
+            elf_machine=struct.unpack_from("<H" if header.little_endian else ">H", program.read_bytes(), 18)[0],
+            elf_formats=(ElfFormat(header.elfclass, "little" if header.little_endian else "big"),),
+        )
+        parts = [one.header for one in header.iter_segments("PT_LOAD")]
+        image = load_image(program, guest, Layout(Area("RAM", 0, 1 << 40)))
+        assert [(one.address, one.size, len(one.data)) for one in image.segments] == [
+            (one.p_paddr, one.p_memsz, one.p_filesz) for one in parts
+        ]
+        assert image.entry == header.header.e_entry
+        assert image.segments[0].data == program.read_bytes()[parts[0].p_offset :][: parts[0].p_filesz]
+
+
+def test_a_guest_without_elf_programs_takes_none(tmp_path):
+    with pytest.raises(UsageError, match="it is an ELF program, and the guest guest has none"):
+        load(tmp_path, elf(), guest=target(elf_machine=None))
+
+
 def test_the_guests_of_the_tree_load():
     image = load_image(GUEST, GUEST_TARGET, Layout(Area("RAM", 0x4000_0000, 128 << 20)))
     assert image.kind == ELF
@@ -127,7 +216,7 @@ def test_gzip_makes_no_difference(tmp_path, plain):
         (OWN[:15], "the own image is truncated"),
         (b"\x7fELF", "ELF header is damaged"),
         (elf()[:40], "ELF header is damaged"),
-        (elf(machine=62), "for x86-64, not for ARM"),
+        (elf(machine=62), "for x86_64, not for ARM"),
         (elf(machine=183, bits=2), "for AArch64, not for ARM"),
         (elf(machine=0x1234), "for machine .*, not for ARM"),
         (elf(kind=1), r"it is no executable program \(relocatable\)"),
@@ -147,7 +236,10 @@ def test_gzip_makes_no_difference(tmp_path, plain):
         ),
         (elf(entry=4), "entry 0x4 lies in none of its segments"),
         (elf(entry=0, segments=((0x4010_0000, b"data", 4, 0x4010_0000, 6),)), "entry 0x0 lies in none"),
-        (elf(order=2), "not for ARM|big-endian"),
+        (elf(order=2), "it is a 32-bit big-endian program, not a 32-bit little-endian one"),
+        (elf(bits=2), "it is a 64-bit little-endian program, not a 32-bit little-endian one"),
+        (elf()[:4] + b"\3" + elf()[5:], "ELF header is damaged"),
+        (elf()[:5] + b"\0" + elf()[6:], "ELF header is damaged"),
         (b"\0" * 0x38 + b"strange" + bytes(8), "it is a kernel of strangers"),
         (b"\xfd7zXZ\x00abcdef", "compressed with xz"),
         (b"\xd0\x0d\xfe\xed" + bytes(40), "device tree"),
@@ -250,12 +342,15 @@ def test_what_is_not_loaded_of_an_elf_file_needs_no_ram(tmp_path):
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_elf_files_never_do_worse_than_a_usage_error(tmp_path, data):
-    image = bytearray(elf(segments=((0x4010_0000, b"code" * 8, 0x1000), (0x4020_0000, b"data", 0x20))))
+    bits, order = data.draw(st.sampled_from(list(FORMATS)))
+    segments = ((0x4010_0000, b"code" * 8, 0x1000), (0x4020_0000, b"data", 0x20))
+    image = bytearray(elf(bits=bits, order=order, segments=segments))
+    headers = (52 + 2 * 32, 64 + 2 * 56)[bits - 1]
     for _ in range(data.draw(st.integers(1, 6))):
-        image[data.draw(st.integers(4, 115))] = data.draw(st.integers(0, 255))
+        image[data.draw(st.integers(4, headers - 1))] = data.draw(st.integers(0, 255))
     image = image[: data.draw(st.integers(0, len(image)))]
     try:
-        loaded = load(tmp_path, bytes(image))
+        loaded = load(tmp_path, bytes(image), guest=ANY_FORMAT)
     except UsageError:
         return
     assert all(len(one.data) <= one.size for one in loaded.segments)

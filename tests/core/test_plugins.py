@@ -22,7 +22,7 @@ from raddle.plugins import API_VERSION, EntryPoint, Registry
 
 TARGET = """
 from raddle.ordering import MemoryOrder
-from raddle.plugins import Board, Device, HelperPackage, Target, hookimpl
+from raddle.plugins import Board, Device, ElfFormat, HelperPackage, Magic, Target, hookimpl
 
 RADDLE_API_VERSION = 1
 TARGET_SUPPORTS_MTTCG = True
@@ -282,6 +282,14 @@ BROKEN = [
     (TARGET.replace("return Target", "return"), "raddle_target must return a Target"),
     (TARGET.replace("return Target", "return 1 / 0 or Target"), "raddle_target failed: ZeroDivisionError"),
     (TARGET.replace('"good"', '"bad"'), "its descriptor is called 'bad', its entry point 'good'"),
+    (
+        TARGET.replace('two"), load)', 'two"), load, elf_formats=(ElfFormat(16, "little"),))'),
+        "elf_formats has 16 bits, 'little': it is 32 or 64, and little or big",
+    ),
+    (
+        TARGET.replace('two"), load)', 'two"), load, foreign_files=(Magic(4095, b"ab", "a thing"),))'),
+        "the magic of a thing must lie in the first 4096 bytes",
+    ),
     (TARGET.replace('("one", "two")', "()"), "its descriptor has no CPU model"),
     (TARGET.replace("32, TARGET", "33, TARGET"), "word_bits is 33, and must be one of 32, 64"),
     (

@@ -35,6 +35,7 @@ __all__ = [
     "ENTRY_POINT_GROUP",
     "Board",
     "Device",
+    "ElfFormat",
     "HelperPackage",
     "Host",
     "KernelKind",
@@ -58,6 +59,21 @@ hookimpl = pluggy.HookimplMarker("raddle")
 
 
 # --- descriptors ------------------------------------------------------------------------------------------------
+
+
+BYTE_ORDERS: Final = ("little", "big")
+
+
+class ElfFormat(NamedTuple):
+    """Class and byte order of an ELF file."""
+
+    bits: int
+    """32 or 64."""
+    order: str
+    """`little` or `big`."""
+
+    def __str__(self) -> str:
+        return f"{self.bits}-bit {self.order}-endian"
 
 
 KERNEL_HEAD: Final = 0x1000
@@ -115,12 +131,19 @@ class Target(NamedTuple):
     load: Callable[[str], FrontEnd]
     """Imports the guest's front end and returns the one for a CPU model of `cpus`. Raises ImportError and the like
     where it cannot run."""
+    elf_formats: tuple[ElfFormat, ...] = ()
+    """What its ELF programs may be; empty for little-endian ones of class `word_bits`."""
     uimage_architecture: int | None = None
     """The number of its kernels' architecture in U-Boot's legacy image format, or None for a guest that has none."""
     kernel_kinds: tuple[KernelKind, ...] = ()
     """Kinds of kernel files of its own."""
     foreign_files: tuple[Magic, ...] = ()
     """Files that would be taken for raw images and are refused: kernels of related architectures, say."""
+
+    @property
+    def formats(self) -> tuple[ElfFormat, ...]:
+        """`elf_formats`, or what stands for them."""
+        return self.elf_formats or (ElfFormat(self.word_bits, "little"),)
 
     def cpu_model(self, name: str = "") -> str:
         """The CPU model that a user means by `name`: one of `cpus`, where `max` and nothing are the first. Raises
@@ -566,6 +589,9 @@ def _disagreement(module: ModuleType, name: str, descriptor: Target | Host | Boa
         if in_module != in_descriptor:
             return f"{attribute} is {in_module!r}, but its descriptor says {in_descriptor!r}"
     if isinstance(descriptor, Target):
+        for form in descriptor.elf_formats:
+            if form.bits not in WORD_SIZES or form.order not in BYTE_ORDERS:
+                return f"elf_formats has {form.bits!r} bits, {form.order!r}: it is 32 or 64, and little or big"
         for magic in (*(kind.magic for kind in descriptor.kernel_kinds), *descriptor.foreign_files):
             if not magic.magic or not 0 <= magic.offset <= KERNEL_HEAD - len(magic.magic):
                 return f"the magic of {magic.meaning} must lie in the first {KERNEL_HEAD} bytes of a file"

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """ELF programs: what is to be loaded where, and where they are entered.
 
-See the System V ABI, chapters 4 and 5. By hand, because a library for all of ELF takes longer to import than a kernel
-takes to load. The headers of a hostile file are checked against the machine's memory before anything else is read.
+See the System V ABI, chapters 4 and 5. Files of both classes and byte orders. By hand, because a library for all of
+ELF takes longer to import than a kernel takes to load. The headers of a hostile file are checked against the machine's
+memory before anything else is read.
 """
 
 from __future__ import annotations
@@ -15,17 +16,27 @@ from typing import Final, NamedTuple
 from raddle.errors import UsageError
 from raddle.machine.files import Contents
 from raddle.machine.layout import Layout, Segment
+from raddle.plugins import ElfFormat, Target
 
-__all__ = ["ELF_MAGIC", "load_elf"]
+__all__ = ["ELF_MAGIC", "identify", "load_elf", "machine_name"]
 
 ELF_MAGIC: Final = b"\x7fELF"
 SEGMENT_LIMIT: Final = 64
 
-HEADER_SIZE: Final = 52
-ELF_HEADER: Final = struct.Struct("<16x H 6x II 10x HH 6x")
-"""Of a 32-bit little-endian file: e_type, e_entry, e_phoff, e_phentsize, e_phnum."""
-PROGRAM_HEADER: Final = struct.Struct("<8I")
-"""p_type, p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, p_flags, p_align."""
+HEADER_SIZE: Final = 64
+"""Bytes of the larger of the two headers."""
+BITS: Final = {1: 32, 2: 64}
+"""By e_ident[EI_CLASS]."""
+ORDERS: Final = {1: "little", 2: "big"}
+"""By e_ident[EI_DATA]."""
+BYTE_ORDER: Final = {"little": "<", "big": ">"}
+"""As struct spells it."""
+MACHINE: Final = {order: struct.Struct(f"{spelled}18x H") for order, spelled in BYTE_ORDER.items()}
+ELF_HEADERS: Final = {32: "16x 2H 4x 2I 10x 2H 6x", 64: "16x 2H 4x 2Q 14x 2H 6x"}
+"""By class: e_type, e_machine, e_entry, e_phoff, e_phentsize, e_phnum."""
+PROGRAM_HEADERS: Final = {32: "8I", 64: "2I 6Q"}
+"""By class: p_type, p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, p_flags, p_align; in the larger one p_flags is the
+second."""
 PT_LOAD: Final = 1
 PF_X: Final = 1
 EXECUTABLE: Final = 2
@@ -33,14 +44,44 @@ DYNAMIC: Final = 3
 """A position-independent program. At the addresses that it is linked for, it needs no relocation."""
 OTHER_KINDS: Final = {1: "relocatable", 4: "core dump"}
 MACHINES: Final = {
-    3: "x86",
+    2: "SPARC",
+    3: "i386",
+    4: "m68k",
     8: "MIPS",
+    15: "PA-RISC",
+    20: "PowerPC",
     21: "64-bit PowerPC",
+    22: "S/390",
     40: "ARM",
-    62: "x86-64",
+    41: "Alpha",
+    42: "SuperH",
+    43: "64-bit SPARC",
+    50: "IA-64",
+    62: "x86_64",
+    92: "OpenRISC",
+    94: "Xtensa",
     183: "AArch64",
+    189: "MicroBlaze",
     243: "RISC-V",
+    258: "LoongArch",
+    0x9026: "Alpha",
 }
+"""Names of instruction sets by e_machine, for messages: most have no guest here."""
+
+
+def machine_name(machine: int) -> str:
+    """What messages call the instruction set of an e_machine."""
+    return MACHINES.get(machine, f"machine {machine}")
+
+
+def identify(head: bytes) -> tuple[int, ElfFormat] | None:
+    """`e_machine`, class and byte order of the file that begins with `head`; None where it is no ELF file."""
+    try:
+        form = ElfFormat(BITS[head[4]], ORDERS[head[5]])
+        (machine,) = MACHINE[form.order].unpack_from(head)
+    except (IndexError, KeyError, struct.error):
+        return None
+    return (machine, form) if head.startswith(ELF_MAGIC) else None
 
 
 class _Loaded(NamedTuple):
@@ -58,26 +99,35 @@ class _Loaded(NamedTuple):
         return start <= address < start + self.in_memory
 
 
-def load_elf(contents: Contents, name: str, machine: int, layout: Layout) -> tuple[tuple[Segment, ...], int]:
+class _Header(NamedTuple):
+    """The fields of the ELF header that matter."""
+
+    kind: int
+    machine: int
+    entry: int
+    table: int
+    """Offset of the program headers."""
+    entry_size: int
+    entries: int
+
+
+def load_elf(contents: Contents, name: str, target: Target, layout: Layout) -> tuple[tuple[Segment, ...], int]:
     """The segments at their physical addresses, in ascending order, and the physical address of the entry, whose bit 0
-    is the file's. Raises UsageError for what is damaged, not for ELF machine number `machine`, or finds no room in
-    `layout`.
+    is the file's. Raises UsageError for what is damaged, not for `target`, or finds no room in `layout`.
     """
-    kind, entry, table, entry_size, count = _header(contents.start(HEADER_SIZE), name, machine)
-    if not 0 < count <= SEGMENT_LIMIT:
-        raise UsageError(f"cannot use {name}: it has {count} program headers (1 to {SEGMENT_LIMIT} can be)")
-    (headers,) = contents.parts([(table, count * entry_size)], checked=False)
-    if entry_size < PROGRAM_HEADER.size or len(headers) < count * entry_size:
-        raise UsageError(f"cannot use {name}: its program headers are damaged")
-    loaded = _loaded([PROGRAM_HEADER.unpack_from(headers, n * entry_size) for n in range(count)], name)
+    form, header = _header(contents.start(HEADER_SIZE), name, target)
+    if not 0 < header.entries <= SEGMENT_LIMIT:
+        raise UsageError(f"cannot use {name}: it has {header.entries} program headers (1 to {SEGMENT_LIMIT} can be)")
+    (table,) = contents.parts([(header.table, header.entries * header.entry_size)], checked=False)
+    loaded = _loaded(_program_headers(table, header, form, name), name)
     for one in loaded:
         layout.check(name, one.physical, one.in_memory)
-        if kind == DYNAMIC and not layout.in_ram(one.physical, one.in_memory):
+        if header.kind == DYNAMIC and not layout.in_ram(one.physical, one.in_memory):
             raise UsageError(
                 f"cannot use {name}: it is position-independent and not linked for the RAM at {layout.ram.start:#x}; "
                 f"link it with an address there"
             )
-    entered = _entry(entry, loaded, name)
+    entered = _entry(header.entry, loaded, name)
     parts = contents.parts([(one.offset, one.in_file) for one in loaded], checked=True)
     for one, data in zip(loaded, parts, strict=True):
         if len(data) < one.in_file:
@@ -87,25 +137,37 @@ def load_elf(contents: Contents, name: str, machine: int, layout: Layout) -> tup
     return tuple(Segment(one.physical, data, one.in_memory) for one, data in zip(loaded, parts, strict=True)), entered
 
 
-def _header(data: bytes, name: str, machine: int) -> tuple[int, int, int, int, int]:
-    """The file's type, its entry, the offset of the program headers, the size of one, and how many there are."""
-    try:
-        bits, order = {1: 32, 2: 64}[data[4]], {1: "little", 2: "big"}[data[5]]
-        kind, found = struct.unpack_from("<HH" if order == "little" else ">HH", data, 16)
-        fields: tuple[int, int, int, int, int] = ELF_HEADER.unpack_from(data)
-    except (IndexError, KeyError, struct.error):
-        raise UsageError(f"cannot use {name}: the ELF header is damaged") from None
-    if found != machine:
-        said, wanted = (MACHINES.get(number, f"machine {number}") for number in (found, machine))
+def _header(data: bytes, name: str, target: Target) -> tuple[ElfFormat, _Header]:
+    """The file's class and byte order, and its header."""
+    identity = identify(data)
+    if identity is None:
+        raise UsageError(f"cannot use {name}: the ELF header is damaged")
+    machine, form = identity
+    if target.elf_machine is None:
+        raise UsageError(f"cannot use {name}: it is an ELF program, and the {target.name} guest has none")
+    if machine != target.elf_machine:
+        said, wanted = machine_name(machine), machine_name(target.elf_machine)
         raise UsageError(f"cannot use {name}: it is an ELF program for {said}, not for {wanted}")
-    if bits != 32 or order != "little":
-        raise UsageError(
-            f"cannot use {name}: it is a {bits}-bit {order}-endian program, not a 32-bit little-endian one"
-        )
-    if kind not in (EXECUTABLE, DYNAMIC):
-        said = OTHER_KINDS.get(kind, f"type {kind}")
+    if form not in target.formats:
+        taken = " or ".join(map(str, target.formats))
+        raise UsageError(f"cannot use {name}: it is a {form} program, not a {taken} one")
+    try:
+        header = _Header(*struct.unpack_from(BYTE_ORDER[form.order] + ELF_HEADERS[form.bits], data))
+    except struct.error:
+        raise UsageError(f"cannot use {name}: the ELF header is damaged") from None
+    if header.kind not in (EXECUTABLE, DYNAMIC):
+        said = OTHER_KINDS.get(header.kind, f"type {header.kind}")
         raise UsageError(f"cannot use {name}: it is no executable program ({said})")
-    return fields
+    return form, header
+
+
+def _program_headers(table: bytes, header: _Header, form: ElfFormat, name: str) -> list[tuple[int, ...]]:
+    """The fields of each, in the order of the smaller class, whatever the class is."""
+    row = struct.Struct(BYTE_ORDER[form.order] + PROGRAM_HEADERS[form.bits])
+    if header.entry_size < row.size or len(table) < header.entries * header.entry_size:
+        raise UsageError(f"cannot use {name}: its program headers are damaged")
+    rows = [row.unpack_from(table, n * header.entry_size) for n in range(header.entries)]
+    return rows if form.bits == 32 else [(kind, *others, flags, align) for kind, flags, *others, align in rows]
 
 
 def _loaded(headers: Sequence[tuple[int, ...]], name: str) -> list[_Loaded]:

@@ -71,7 +71,7 @@ def image_of(contents: Contents, name: str, target: Target, layout: Layout) -> I
     """The same for a file that has been read, and is called `name`."""
     head = contents.start(KERNEL_HEAD)
     if head.startswith(ELF_MAGIC):
-        segments, entry = load_elf(contents, name, target.elf_machine or 0, layout)
+        segments, entry = load_elf(contents, name, target, layout)
         return Image(name, ELF, segments, entry, has_addresses=True)
     refuse_foreign(head, name, target.foreign_files)
     data = contents.whole(layout.ram.size, MORE_MEMORY)

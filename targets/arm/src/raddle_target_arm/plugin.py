@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from raddle.ordering import MemoryOrder
-from raddle.plugins import Board, KernelKind, Magic, Property, Target, hookimpl
+from raddle.plugins import Board, ElfFormat, KernelKind, Magic, Property, Target, hookimpl
 
 if TYPE_CHECKING:
     from raddle.plugins import KernelReader
@@ -72,6 +72,7 @@ def raddle_target() -> Target:
         elf_machine=EM_ARM,
         cpus=("cortex-a15",),
         load=load,
+        elf_formats=(ElfFormat(32, "little"),),
         uimage_architecture=IH_ARCH_ARM,
         kernel_kinds=(KernelKind("zImage", Magic(0x24, b"\x18\x28\x6f\x01", "a zImage"), load_zimage),),
         foreign_files=FOREIGN_FILES,
