@@ -33,6 +33,7 @@ from raddle.devices.pl011 import PL011
 from raddle.errors import MachineError, UsageError
 from raddle.machine.board import Board as BoardBase
 from raddle.machine.chardev import CharDevice, ConsoleClosed
+from raddle.machine.choice import choose_board
 from raddle.machine.layout import Area, Layout
 from raddle.machine.lines import Line
 from raddle.machine.loaders import load_image
@@ -246,13 +247,16 @@ on_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host 
     ("words", "expected"),
     [
         ("", {}),
-        ("-M virt -smp 4 -m 512M -kernel k -initrd i", {"cpus": 4, "memory": "512M", "kernel": "k", "initrd": "i"}),
+        (
+            "-M virt -smp 4 -m 512M -kernel k -initrd i",
+            {"machine": "virt", "cpus": 4, "memory": "512M", "kernel": "k", "initrd": "i"},
+        ),
         (
             "--machine virt,accel=tcg,colour=red --smp cpus=3",
-            {"cpus": 3, "accelerator": "tcg", "properties": {"colour": "red"}},
+            {"machine": "virt", "cpus": 3, "accelerator": "tcg", "properties": {"colour": "red"}},
         ),
         ("-M desk,lid,colour=red -M virt,lid", {"machine": "virt", "properties": {"lid": "on"}}),
-        ("-machine type=virt -smp 8,maxcpus=8,sockets=1,cores=4,threads=2", {"cpus": 8}),
+        ("-machine type=virt -smp 8,maxcpus=8,sockets=1,cores=4,threads=2", {"machine": "virt", "cpus": 8}),
         ("-smp cores=2,threads=2", {"cpus": 4}),
         ("-accel tcg,thread=single -icount shift=auto", {"accelerator": "tcg,thread=single", "icount": "shift=auto"}),
         ("--accel=tcg,thread=multi", {"accelerator": "tcg,thread=multi"}),
@@ -266,8 +270,9 @@ on_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host 
         ("-audiodev driver=none,id=x -msg timestamp -overcommit mem-lock", {}),
         ("-pidfile p", {"pid_file": "p"}),
         ("-M arm/virt -cpu max", {"machine": "arm/virt", "cpu": "max"}),
-        ("-M virt,accel=kvm:tcg", {"accelerator": "kvm:tcg"}),
-        ("-accel tcg,thread=single -M virt,accel=tcg", {"accelerator": "tcg,thread=single"}),
+        ("-M virt,accel=kvm:tcg", {"machine": "virt", "accelerator": "kvm:tcg"}),
+        ("--target arm -m 64", {"target": "arm", "memory": "64"}),
+        ("-accel tcg,thread=single -M virt,accel=tcg", {"machine": "virt", "accelerator": "tcg,thread=single"}),
         ("-accel kvm -accel tcg", {"accelerator": "tcg"}),
         ("-d unimp,cpu,nochain,guest_errors", {"log": ("unimp", "cpu", "nochain", "guest_errors")}),
         (
@@ -332,6 +337,7 @@ def test_a_command_line_with_spaces_is_one_value():
         ("-smp 4,cores=3", "3 CPUs in the topology, but cpus=4"),
         ("-smp 2,maxcpus=4", "maxcpus=4 is not supported (no CPU hot-plug); the nearest that is: 2"),
         ("-m 1G,slots=2", "-m slots=2 is not supported"),
+        ("-M=", "-M needs the name of a board, which is empty; -M help lists them"),
         ("-M virt,dumpdtb=f", "-machine dumpdtb=f is not supported: the device tree is not written to a file"),
         ("-zzz -yyy 1", "these options are not supported: -zzz, -yyy (raddle boot --help lists those that are)"),
         ("-accel=", "-accel needs the name of an accelerator, which is empty: tcg"),
@@ -415,7 +421,7 @@ def test_whatever_stands_there_is_read_or_refused(data):
             if found.icount is not None:
                 parse_icount(found.icount)
             parse_size(found.memory)
-            plugins().boards_named(found.machine)
+            choose_board(plugins(), found.machine, found.target, None)
 
     with contextlib.suppress(UsageError):
         read()
@@ -445,6 +451,7 @@ def test_help_names_every_option(word, capsys):
         pytest.param("raddle boot -M virt,gic", "virt,gic-version=2", marks=on_x86_64),
         pytest.param("raddle boot -M virt,its=off,acc", "virt,its=off,accel=tcg", marks=on_x86_64),
         pytest.param("raddle boot -M none,", "none,accel=tcg", marks=on_x86_64),
+        pytest.param("raddle boot -target ", "arm", marks=on_x86_64),
         pytest.param("raddle boot -cpu cor", "cortex-a15", marks=on_x86_64),
     ],
 )
@@ -464,6 +471,7 @@ def test_shells_can_complete(line, found):
         ("-M virt,help", "  gic-version=2|max|host "),
         ("-M arm/virt,accel=tcg,?", "Properties (-M virt,PROPERTY=VALUE) of machine arm/virt:"),
         ("-cpu help", "  cortex-a15 "),
+        ("-cpu help --target arm", "CPUs (-cpu):"),
         ("-cpu help -M arm/virt", "CPUs (-cpu) of machine arm/virt:"),
         ("-device help", "  loader "),
         ("-accel help", "Accelerators: tcg"),
@@ -548,6 +556,7 @@ def test_options_before_the_command_are_refused(words, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ("-target vax", "unknown target plug-in 'vax' (known: arm)"),
         ("-M vrt", "unknown machine 'vrt'; did you mean virt? (known: virt)"),
         (
             "-M virt,lid",

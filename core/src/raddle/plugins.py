@@ -2,7 +2,7 @@
 """Plug-ins: hook specifications, the descriptors that hooks return, and the registry that finds and checks them.
 
 A plug-in is a module that an installed distribution names in the entry-point group `raddle`, as `KIND.NAME`:
-`target.arm`, `host.x86_64`, `board.NAME`, `device.NAME`, `helper.NAME`. The registry lists entry points without
+`target.tiny`, `host.x86_64`, `board.NAME`, `device.NAME`, `helper.NAME`. The registry lists entry points without
 importing anything and imports a plug-in's module when something of it is asked for. What is wrong with one plug-in
 is a PluginError with its name and the reason; the others go on working.
 
@@ -51,6 +51,9 @@ API_VERSION: Final = 1
 """Raised whenever a change would break a plug-in that was written for the API before it."""
 
 ENTRY_POINT_GROUP: Final = "raddle"
+
+GUEST_REMEDY: Final = "remedy: install a guest, and the host for this machine with it: pip install 'raddle[GUEST]'"
+"""For messages: what to do where no plug-in fits."""
 
 WORD_SIZES: Final = (32, 64)
 
@@ -117,7 +120,7 @@ class Target(NamedTuple):
     """A guest architecture. Immutable; making one imports nothing heavy, `load` does."""
 
     name: str
-    """As in the entry point's name and in messages: `arm`."""
+    """As in the entry point's name and in messages: `tiny`."""
     word_bits: int
     """Width of the guest's general registers: 32 or 64."""
     supports_mttcg: bool
@@ -236,7 +239,8 @@ class HookSpecifications:
 
     @hookspec
     def raddle_boards(self) -> Iterable[Board]:  # type: ignore[empty-body]
-        """Boards that the plug-in brings. Any plug-in may; a `board.NAME` one must."""
+        """Boards that the plug-in brings. Any plug-in may; a `board.NAME` one must. The first one that a target
+        brings is its default."""
 
     @hookspec
     def raddle_devices(self) -> Iterable[Device]:  # type: ignore[empty-body]
@@ -344,7 +348,7 @@ class Registry:
         raise UsageError(
             f"no usable host plug-in for this machine ({machine}): "
             + ("; ".join(broken) or f"installed: {', '.join(candidates) or 'none'}")
-            + "; remedy: pip install 'raddle[arm]'"
+            + f"; {GUEST_REMEDY}"
         )
 
     def targets(self) -> tuple[Target, ...]:
@@ -355,15 +359,6 @@ class Registry:
         """Every host whose plug-in module is in order, by name."""
         return tuple(self._working(self.host, self.names("host")))
 
-    def target_for_elf(self, machine: int) -> Target:
-        """The target whose programs have the ELF `e_machine` number `machine`."""
-        for name in self.names("target"):
-            for target in self._working(self.target, (name,)):
-                if target.elf_machine == machine:
-                    return target
-        known = ", ".join(self.names("target")) or "none"
-        raise UsageError(f"no installed target runs ELF programs of machine {machine} (installed: {known})")
-
     def boards(self, target: str = "") -> tuple[Board, ...]:
         """Boards of all plug-ins, or of `target` alone: then no other target's module is imported."""
         if target and target not in self.names("target"):
@@ -372,28 +367,18 @@ class Registry:
         boards = self._collect("raddle_boards", (*names, *self._full_names("board")), Board)
         return tuple(board for board in boards if target in ("", board.target))
 
-    def board(self, name: str, target: str = "") -> Board:
-        """The board `name`, or TARGET/NAME, of `target`; without a target, the only board of that name."""
-        found = self.boards_named(name, target)
-        if len(found) > 1:
-            spelled = ", ".join(f"{board.target}/{board.name}" for board in found)
-            raise UsageError(f"machine {name!r} exists for several guests: say which one ({spelled})")
-        return found[0]
-
     def boards_named(self, name: str, target: str = "") -> tuple[Board, ...]:
         """The boards `name`, or TARGET/NAME, of `target`, or of all. One at least; raises UsageError for none."""
         guest, slash, short = name.rpartition("/")
         if slash:
             if not guest or not short:
-                raise UsageError(f"machine {name!r} is not GUEST/NAME, as in arm/virt")
+                raise UsageError(f"machine {name!r} is not GUEST/NAME")
             if target not in ("", guest):
                 raise UsageError(f"machine {name!r} is none of the {target} guest")
             target, name = guest, short
         boards = self.boards(target)
         if not boards:
-            raise UsageError(
-                f"unknown machine {name!r}: no installed package brings one; remedy: pip install 'raddle[arm]'"
-            )
+            raise UsageError(f"unknown machine {name!r}: no installed package brings one; {GUEST_REMEDY}")
         found = tuple(board for board in boards if board.name == name)
         if not found:
             guest = f"{guest}/" if slash else ""

@@ -78,6 +78,7 @@ def main(words: Sequence[str]) -> int:
 def _build(options: BootOptions, serial: list[CharDevice], log: TextIO) -> Machine:
     machine = Machine(
         options.machine,
+        target=options.target,
         properties=options.properties,
         cpus=options.cpus,
         memory=options.memory,

@@ -40,6 +40,7 @@ SOCKET_SETTINGS: Final = ("server=on", "wait=off", "wait=on")
 
 COMPLETERS: Final[dict[str, Completer]] = {
     "M": _values(listings.machine_names, more_of=listings.property_settings),
+    "target": _values(listings.target_names),
     "cpu": _values(listings.cpu_names),
     "smp": _values(_fixed(*map(str, range(1, 9))), ("sockets=", "cores=", "threads=", "maxcpus=")),
     "m": _values(_fixed("128M", "512M", "1G", "2G")),

@@ -23,7 +23,7 @@ from raddle.accel import Decision, Mode
 from raddle.cli import cores
 from raddle.errors import MachineError, UsageError
 from raddle.machine.machine import Machine
-from raddle.plugins import Target, registry
+from raddle.plugins import GUEST_REMEDY, Target, registry
 
 __all__ = ["configure", "run"]
 
@@ -113,7 +113,7 @@ def _find_guest() -> tuple[Target, Path]:
         if isinstance(guest, Path) and guest.is_file():
             return target, guest
     installed = ", ".join(target.name for target in targets) or "none"
-    raise UsageError(f"no installed target brings a demo guest (installed: {installed}); pip install 'raddle[arm]'")
+    raise UsageError(f"no installed target brings a demo guest (installed: {installed}); {GUEST_REMEDY}")
 
 
 def _draw(target: Target, kernel: Path, cpus: int, accelerator: str) -> Result:

@@ -19,7 +19,7 @@ from raddle.debian.initramfs import initramfs
 from raddle.debian.package import read_member
 from raddle.debian.sources import find_source
 from raddle.errors import MachineError, UsageError
-from raddle.plugins import registry
+from raddle.plugins import GUEST_REMEDY, registry
 
 __all__ = ["KERNEL", "RAM_DISK", "configure", "run"]
 
@@ -76,7 +76,7 @@ def _find_demo(name: str) -> tuple[dict[str, Any], bytes]:
             return tomllib.loads((files / "debian.toml").read_text()), (files / "init").read_bytes()
     raise UsageError(
         f"{'guest ' + name if name else 'no installed guest'} knows {'no' if name else 'a'} kernel of Debian's; "
-        "remedy: pip install 'raddle[arm]'"
+        f"{GUEST_REMEDY}"
     )
 
 

@@ -8,7 +8,16 @@ from collections.abc import Iterable
 from raddle.errors import RaddleError
 from raddle.plugins import registry
 
-__all__ = ["cpu_names", "cpus", "devices", "machine_names", "machines", "properties", "property_settings"]
+__all__ = [
+    "cpu_names",
+    "cpus",
+    "devices",
+    "machine_names",
+    "machines",
+    "properties",
+    "property_settings",
+    "target_names",
+]
 
 
 def machine_names() -> list[str]:
@@ -25,6 +34,10 @@ def property_settings(machine: str) -> list[str]:
         boards = ()
     settings = [f"{one.name}={value}" for board in boards for one in board.properties for value in one.values]
     return ["accel=tcg", *settings]
+
+
+def target_names() -> list[str]:
+    return list(registry().names("target"))
 
 
 def cpu_names() -> list[str]:
@@ -54,14 +67,17 @@ def properties(machine: str) -> str:
     )
 
 
-def cpus(machine: str) -> str:
-    """Of the guests that have a board of that name."""
+def cpus(machine: str, target: str) -> str:
+    """Of the guests that have a board of that name, of guest `target` alone where that is not empty; of all without a
+    name.
+    """
     found = registry()
+    boards = found.boards_named(machine, target) if machine else found.boards(target)
     rows = []
-    for target in sorted({board.target for board in found.boards_named(machine)}):
+    for target in sorted({board.target for board in boards}):
         first, *others = found.target(target).cpus
         rows += [(first, f"{target}; the default, and what max stands for"), *((other, target) for other in others)]
-    return _table(f"CPUs (-cpu) of machine {machine}", rows)
+    return _table(f"CPUs (-cpu){f' of machine {machine}' if machine else ''}", rows)
 
 
 def devices() -> str:

@@ -44,8 +44,14 @@ OPTIONS: Final = (
     Option(
         ("M", "machine"),
         "NAME[,PROPERTY=VALUE]",
-        "board (virt), or GUEST/NAME; `-M help` lists them, `-M NAME,help` a board's properties",
+        "board, or GUEST/NAME (the guest's first); `-M help` lists them, `-M NAME,help` a board's properties",
         values.machine,
+    ),
+    Option(
+        ("target",),
+        "GUEST",
+        "guest architecture, where neither the kernel's file nor -M says it",
+        values.store("target"),
     ),
     Option(("cpu",), "NAME", "CPU model; the default is the board's; `-cpu help` lists them", values.cpu),
     Option(("smp",), "N", "number of CPUs (1)", values.smp),
@@ -163,7 +169,7 @@ def parse(words: Sequence[str]) -> BootOptions | str:
         if options.cpu in HELP_WORDS:
             from raddle.cli.listings import cpus
 
-            return cpus(options.machine)
+            return cpus(options.machine, options.target)
     except Help as answer:
         return str(answer)
     options.accelerator = options.accel or options.machine_accel or options.accelerator

@@ -44,7 +44,8 @@ HELP_WORDS: Final = ("help", "?")
 class BootOptions:
     """What was given, as far as the words themselves tell."""
 
-    machine: str = "virt"
+    machine: str = ""
+    target: str = ""
     properties: dict[str, str] = field(default_factory=dict)
     """Of the board, as they were given with -M."""
     cpu: str | None = None
@@ -149,6 +150,8 @@ def machine(options: BootOptions, value: str) -> None:
         from raddle.cli.listings import machines
 
         raise Help(machines())
+    if not name:
+        raise UsageError("-M needs the name of a board, which is empty; -M help lists them")
     if set(properties) & set(HELP_WORDS):
         from raddle.cli.listings import properties as listing
 

@@ -1,53 +1,112 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which board a name stands for, when several guests have one of that name: the kernel's own, if it says so."""
+"""Which board is meant: the kernel's file, `-M GUEST/NAME` and `--target GUEST` say which guest, and must agree."""
 
 from __future__ import annotations
 
 import os
 import stat
-import struct
 import zlib
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from raddle.machine.elf import ELF_MAGIC
+from raddle.errors import RaddleError, UsageError
+from raddle.machine.elf import identify, machine_name
 from raddle.machine.files import GZIP_MAGIC
-from raddle.plugins import Board, Registry
+from raddle.machine.loaders import uimage_architecture
+from raddle.plugins import GUEST_REMEDY, KERNEL_HEAD, Board, Registry, Target
 
 __all__ = ["choose_board"]
 
-ELF_MACHINE_AT: Final = 18
-LOOK: Final = 4096
-"""Bytes that the beginning of a file is looked for in, decompressed or not."""
+GUEST_SAID: Final = "say which one, by --target GUEST or -M GUEST/NAME"
 
 
-def choose_board(plugins: Registry, name: str, target: str, kernel: str | Path | None) -> Board:
-    """The board `name` of `target`. Where that leaves several guests, the one that an ELF `kernel` is for. Raises
-    UsageError.
+def choose_board(
+    plugins: Registry, name: str, target: str, kernel: str | Path | None, *, firmware: bool = False
+) -> Board:
+    """The board `name`, which may be GUEST/NAME, of guest `target`; without a name, the first one of the guest.
+
+    Where that leaves boards of several guests, the file `kernel` says which guest it is for, if it is an ELF program, a
+    uImage or of a kind that one guest alone has. An ELF program of another guest than those is a contradiction, unless
+    `firmware` is started, whose affair the kernel is then. Raises UsageError.
     """
-    found = plugins.boards_named(name, target)
-    if len(found) > 1 and kernel is not None:
-        machine = _elf_machine(kernel)
-        fitting = [board for board in found if plugins.target(board.target).elf_machine == machine]
-        if machine is not None and len(fitting) == 1:
-            return fitting[0]
-    return plugins.board(name, target)
+    found = plugins.boards_named(name, target) if name else plugins.boards(target)
+    if not found:
+        raise UsageError(
+            f"the {target} guest has no machine" if target else f"no installed package brings a machine; {GUEST_REMEDY}"
+        )
+    head = b"" if kernel is None else _beginning(kernel)
+    if head:
+        guests = _usable(plugins, found)
+        runs = _runs(head)
+        fitting = tuple(board for board in found if board.target in guests and runs(guests[board.target]))
+        if not fitting and not firmware:
+            _refuse(plugins, f"kernel {kernel}", head, found, guests.values())
+        found = fitting or found
+    if not name:
+        found = tuple({board.target: board for board in reversed(found)}.values())[::-1]
+    if len(found) > 1:
+        listed = ", ".join(f"{board.target}/{board.name}" for board in found)
+        what = f"machine {name!r} exists for several guests" if name else "there are several guests"
+        raise UsageError(f"{what}: {GUEST_SAID} ({listed})")
+    return found[0]
 
 
-def _elf_machine(path: str | Path) -> int | None:
-    """`e_machine` of an ELF file, gzip'd or not; None for anything else. What is wrong with it, its loader says."""
+def _runs(head: bytes) -> Callable[[Target], bool]:
+    """Whether a kernel file that begins with `head` is for a guest, as far as the file says it."""
+    identity = identify(head)
+    if identity is not None:
+        machine, form = identity
+        return lambda target: target.elf_machine == machine and form in target.formats
+    architecture = uimage_architecture(head)
+    if architecture is not None:
+        return lambda target: target.uimage_architecture == architecture
+    return lambda target: any(kind.magic.matches(head) for kind in target.kernel_kinds)
+
+
+def _refuse(plugins: Registry, kernel: str, head: bytes, found: Iterable[Board], guests: Collection[Target]) -> None:
+    """Raise UsageError for an ELF program that no guest of the boards `found` runs. The loader says what else is wrong
+    with a kernel.
+    """
+    identity = identify(head)
+    if identity is None:
+        return
+    machine = identity[0]
+    if any(guest.elf_machine == machine for guest in guests):
+        return  # of the wrong class or byte order
+    what = f"{kernel} is an ELF program for {machine_name(machine)}"
+    others = [guest.name for guest in plugins.targets() if guest.elf_machine == machine]
+    if others:
+        boards = ", ".join(f"{board.target}/{board.name}" for board in found)
+        raise UsageError(
+            f"{what}, which the {' or '.join(others)} guest runs, and not the guest of the machine ({boards}); give "
+            "another kernel, or leave out -M and --target, which then follow from it"
+        )
+    if any(guest.elf_machine is not None for guest in guests):
+        installed = ", ".join(plugins.names("target"))
+        raise UsageError(f"{what}, and no installed guest runs those (installed: {installed}); {GUEST_REMEDY}")
+
+
+def _usable(plugins: Registry, boards: Iterable[Board]) -> dict[str, Target]:
+    """The guests of the boards, by name, without those that cannot be used."""
+    guests = {}
+    for name in {board.target for board in boards}:
+        with suppress(RaddleError):
+            guests[name] = plugins.target(name)
+    return guests
+
+
+def _beginning(path: str | Path) -> bytes:
+    """The first KERNEL_HEAD bytes of a file, gzip'd or not; none of one that cannot be read, as its loader will say."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            beginning = os.read(file, LOOK) if stat.S_ISREG(os.fstat(file).st_mode) else b""
+            beginning = os.read(file, KERNEL_HEAD) if stat.S_ISREG(os.fstat(file).st_mode) else b""
         finally:
             os.close(file)
         if beginning.startswith(GZIP_MAGIC):
-            beginning = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS).decompress(beginning, LOOK)
+            beginning = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS).decompress(beginning, KERNEL_HEAD)
     except (OSError, ValueError, TypeError, zlib.error):
-        return None
-    if not beginning.startswith(ELF_MAGIC) or len(beginning) < ELF_MACHINE_AT + 2:
-        return None
-    order = ">" if beginning[5] == 2 else "<"
-    (machine,) = struct.unpack_from(f"{order}H", beginning, ELF_MACHINE_AT)
-    return int(machine)
+        return b""
+    return beginning

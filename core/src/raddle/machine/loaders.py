@@ -19,7 +19,17 @@ from raddle.machine.files import GZIP_MAGIC, Contents, read_file
 from raddle.machine.layout import MORE_MEMORY, Layout, Segment
 from raddle.plugins import KERNEL_HEAD, Magic, Target
 
-__all__ = ["ELF", "RAW", "UIMAGE", "UIMAGE_MAGIC", "Image", "image_of", "load_image", "refuse_foreign"]
+__all__ = [
+    "ELF",
+    "RAW",
+    "UIMAGE",
+    "UIMAGE_MAGIC",
+    "Image",
+    "image_of",
+    "load_image",
+    "refuse_foreign",
+    "uimage_architecture",
+]
 
 UIMAGE_MAGIC: Final = b"\x27\x05\x19\x56"
 UIMAGE_HEADER: Final = struct.Struct(">7I4B32s")
@@ -57,6 +67,13 @@ class Image(NamedTuple):
     has_addresses: bool
     """Whether the file says where it is to be loaded. If not, the addresses are offsets from where the board puts it;
     the only segment of a raw image, and its entry, are at 0."""
+
+
+def uimage_architecture(head: bytes) -> int | None:
+    """The number of the architecture that the file which begins with `head` is for; None where it is no uImage."""
+    if not head.startswith(UIMAGE_MAGIC) or len(head) < UIMAGE_HEADER.size:
+        return None
+    return int(UIMAGE_HEADER.unpack_from(head)[8])
 
 
 def load_image(path: str | Path, target: Target, layout: Layout, what: str = "kernel") -> Image:

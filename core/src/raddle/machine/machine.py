@@ -84,7 +84,7 @@ class Machine(Unique, Generic[Regs]):
 
     def __init__(
         self,
-        board: str = "virt",
+        board: str = "",
         *,
         properties: Mapping[str, str] | None = None,
         cpus: int = 1,
@@ -106,14 +106,14 @@ class Machine(Unique, Generic[Regs]):
         engine: EngineFactory = default_engine,
         plugins: Registry | None = None,
     ) -> None:
-        """`board` is a board's name, or TARGET/NAME where several guests have one of that name; without TARGET it is
-        the one of the guest that an ELF `kernel` is for. `properties` are the board's, as in `-M NAME,property=value`;
-        `raddle boot -M NAME,help` lists them. Sizes and settings are spelled as on the command line:
-        `memory` is bytes or a text like "512M", `serial` one character device for each serial port ("stdio",
-        "file:PATH" ...; None is a MemoryConsole), `accelerator`, `icount` and `rtc` the values of `--accel`, `-icount`
-        and `-rtc`. `pflash` has a file for each flash bank, a FlashFile for one that is not to be written back, None
-        for none; a single file is the first bank's. `load` puts files or bytes at physical addresses: `[("script.img",
-        0x4020_0000)]`. Without `reboot` a reset ends the machine.
+        """`board` is a board's name, or GUEST/NAME; left out, it is the guest's first one. Which guest that is follows
+        from the `kernel` file, from GUEST/NAME, or from `target`, the guest's name; contradictions are refused.
+        `properties` are the board's, as in `-M NAME,property=value`; `raddle boot -M NAME,help` lists them. Sizes and
+        settings are spelled as on the command line: `memory` is bytes or a text like "512M", `serial` one character
+        device for each serial port ("stdio", "file:PATH" ...; None is a MemoryConsole), `accelerator`, `icount` and
+        `rtc` the values of `--accel`, `-icount` and `-rtc`. `pflash` has a file for each flash bank, a FlashFile for one
+        that is not to be written back, None for none; a single file is the first bank's. `load` puts files or bytes at
+        physical addresses: `[("script.img", 0x4020_0000)]`. Without `reboot` a reset ends the machine.
         """
 
         def build() -> _Owner:
@@ -141,12 +141,14 @@ class Machine(Unique, Generic[Regs]):
             found = plugins if plugins is not None else registry()
             settings = accel.parse_accel(accelerator)
             counting: IcountOptions | None = accel.parse_icount(icount) if icount is not None else None
-            described = choose_board(found, board, target, arguments.path(kernel))
+            flash = flash_files(pflash)
+            firmware = bios is not None or (bool(flash) and flash[0] is not None)
+            described = choose_board(found, board, target, arguments.path(kernel), firmware=firmware)
             architecture = found.target(described.target)
             model = architecture.cpu_model(cpu or "")
             settled = arguments.properties(described, properties or {})
             if not 1 <= cpus <= described.max_cpus:
-                raise UsageError(f"machine {board} has 1 to {described.max_cpus} CPUs, not {cpus}")
+                raise UsageError(f"machine {described.name} has 1 to {described.max_cpus} CPUs, not {cpus}")
             size = parse_size(memory) if isinstance(memory, str) else memory
             host = found.host_for()
             decision = accel.decide(
@@ -164,12 +166,12 @@ class Machine(Unique, Generic[Regs]):
                 append=arguments.text(append),
                 dtb=arguments.path(dtb),
                 bios=arguments.path(bios),
-                flash=flash_files(pflash),
+                flash=flash,
                 loads=loads(load),
                 properties=settled,
                 rtc=parse_rtc(rtc, counting is not None),
             )
-            arguments.check_banks(board, board_class.FLASH_BANKS, len(options.flash))
+            arguments.check_banks(described.name, board_class.FLASH_BANKS, len(options.flash))
             with ExitStack() as opened:  # closed in reverse order if something fails
                 consoles = arguments.consoles(serial, board_class.SERIAL_PORTS)
                 opened.callback(close_devices, consoles)

@@ -38,7 +38,7 @@ class Guests:
         """The mode's name, as the marker has it; "default" without one."""
         self.machines: list[Machine] = []
 
-    def __call__(self, board: str = "virt", *, start: bool = True, **options: Any) -> Machine:
+    def __call__(self, board: str = "", *, start: bool = True, **options: Any) -> Machine:
         """A machine made with ``options``, which win over the mode's; not started with ``start=False``."""
         # Late: most runs of pytest have no use for machines.
         from raddle.machine.machine import Machine
