@@ -48,14 +48,16 @@ def _decode(cpu: VCpu, at: int, count: int, end: int | None = None) -> Iterator[
     """
     instructions = cpu.engine.frontend.instruction_set(cpu["mode"])
     for _ in range(count):
-        word, size = _read(cpu, at, instructions.unit), instructions.unit
-        if word is not None and instructions.is_wide(word):
-            low = _read(cpu, at + size, size)
-            word, size = None if low is None else word << 8 * size | low, 2 * size
-        if word is None:
+        data = _read(cpu, at, instructions.unit)
+        found = instructions.word_at(data)
+        if found is None and data:
+            # It may go on in the next page, which lies elsewhere.
+            found = instructions.word_at(data + _read(cpu, at + instructions.unit, instructions.unit))
+        if found is None:
             if end is None:
                 yield at, f"{at:#010x}: there is no memory"
             return
+        word, size = found
         yield at, f"{at:#010x}: {word:0{2 * size}x}{' ' * (8 - 2 * size)}  {instructions.disassemble(word, size, at)}"
         at += size
         if end is not None and at >= end:
@@ -63,14 +65,14 @@ def _decode(cpu: VCpu, at: int, count: int, end: int | None = None) -> Iterator[
             return
 
 
-def _read(cpu: VCpu, address: int, size: int) -> int | None:
-    """What the vCPU would fetch at a virtual address; None where it cannot, or only from a device."""
+def _read(cpu: VCpu, address: int, size: int) -> bytes:
+    """What the vCPU would fetch at a virtual address; empty where it cannot, or only from a device."""
     frontend = cpu.engine.frontend
     mmu_index = cpu["mode"] >> frontend.fetch_index_shift & 3
     physical = lib.raddle_debug_translate(cpu.env, address, mmu_index)
     if physical == UNMAPPED:
-        return None
+        return b""
     try:
-        return int.from_bytes(cpu.engine.memory.read(physical, size), "little")
+        return cpu.engine.memory.read(physical, size)
     except RaddleError:
-        return None
+        return b""

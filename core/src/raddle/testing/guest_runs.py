@@ -360,11 +360,9 @@ class HostRunner:
     def run(self, start: Start, mode: int, word: int, size: int) -> Finish:
         """Run the instruction ``word``, whose run in the interpreter was not ``endless``."""
         guest, cpu = self.surroundings, self.cpu
-        unit = guest.instruction_set(mode).unit
         pc = CODE + guest.page - size
-        units = [word >> shift & ((1 << 8 * unit) - 1) for shift in range(8 * (size - unit), -1, -8 * unit)]
         self._load(start)
-        self.memory.write(pc, b"".join(u.to_bytes(unit, "little") for u in units))
+        self.memory.write(pc, guest.instruction_set(mode).encoded(word, size))
         cpu["pc"], cpu["mode"] = pc, mode
         started = False
         while True:

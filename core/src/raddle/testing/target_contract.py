@@ -50,8 +50,8 @@ from raddle.testing.guest_runs import (
     interpreted_routine,
 )
 from raddle.threads.engine import Engine
-from raddle.translate.decode import UNDEFINED, Decoder, Pattern
-from raddle.translate.frontend import FrontEnd
+from raddle.translate.decode import UNDEFINED, Decoder, Pattern, has_word
+from raddle.translate.frontend import FrontEnd, Halves, InstructionSet
 
 DRAWS: Final = 3000
 """Random words that are tried before a line of a table counts as out of reach."""
@@ -292,6 +292,21 @@ class TargetContract:
             assert table.size in (instructions.unit, 2 * instructions.unit)
             assert table.decoder.width == 8 * table.size
 
+    def test_the_first_unit_tells_the_length(self, table: Encodings, front_end: FrontEnd) -> None:
+        """Every word of a table has a first unit for which `InstructionSet.wide` says the length of the table's words.
+
+        A table whose pictures have their halves in another order than `wide` says is found here.
+        """
+        for mode in table.modes:
+            instructions = front_end.instruction_set(mode)
+            assert instructions.wide is None or instructions.unit == 2, "`wide` is for units of 2 bytes"
+            for pattern in table.decoder.patterns:
+                wrong = None if pattern.name == UNDEFINED else _wrong_length(instructions, pattern)
+                assert wrong is None, (
+                    f"{pattern.where}: words of {pattern.name} have {table.size} bytes, but begin with {wrong}, which "
+                    f"by `wide` begins an instruction of {6 - table.size}; `wide` says too which half is the first"
+                )
+
     def test_undefined_words_raise_the_exception(self, table: Encodings, surroundings: Surroundings) -> None:
         random = Random(table.name)
         for mode in table.modes:
@@ -439,6 +454,22 @@ class TargetContract:
 
 
 _M32 = 0xFFFF_FFFF
+
+
+def _wrong_length(instructions: InstructionSet, pattern: Pattern) -> str | None:
+    """The first unit of a word of ``pattern`` for which the instruction set tells another length, in words."""
+    wide, long = instructions.wide, pattern.width == 32
+    if instructions.unit == 4:
+        return None
+    if wide is None:
+        return "any unit" if long else None
+    half = 16 if long and wide.halves is Halves.HIGH_FIRST else 0
+    bits = 31 << wide.shift & 0xFFFF
+    for choice in range(32):
+        unit = choice << wide.shift & 0xFFFF
+        if wide.begins(unit) is not long and has_word(pattern, bits << half, unit << half):
+            return f"a unit that has {unit:#06x} in its bits {bits:#06x}"
+    return None
 
 
 def _function(front_end: FrontEnd) -> Builder:

@@ -57,6 +57,7 @@ __all__ = [
     "Table",
     "TableError",
     "check_names",
+    "has_word",
 ]
 
 
@@ -416,6 +417,15 @@ def _overlap(one: Pattern, other: Pattern) -> bool:
     if (one.value ^ other.value) & one.mask & other.mask:
         return False
     return _any_word(one.mask | other.mask, one.value | other.value, one.excluded + other.excluded)
+
+
+def has_word(pattern: Pattern, mask: int, value: int) -> bool:
+    """Whether some word of ``pattern``, and of no exception to it, has ``word & mask == value``."""
+    if (pattern.value ^ value) & pattern.mask & mask:
+        return False
+    # An exception that leaves words out itself may leave these to the pattern.
+    exceptions = [(other.mask, other.value) for other in pattern.exceptions if not other.excluded]
+    return _any_word(pattern.mask | mask, pattern.value | value, pattern.excluded + exceptions)
 
 
 def _any_word(mask: int, value: int, excluded: list[tuple[int, int]]) -> bool:

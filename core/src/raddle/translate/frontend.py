@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,20 +40,76 @@ FAULT_BUS = 1 << 17
 ACCESS_READ, ACCESS_WRITE, ACCESS_FETCH = 0, 1, 2
 
 
+class Halves(Enum):
+    """Which half of a 32-bit word comes first in memory, where instructions have one or two 16-bit units."""
+
+    HIGH_FIRST = 0
+    """Bits 31:16 lie at the lower address, as in Thumb."""
+    LOW_FIRST = 1
+    """Bits 15:0 lie at the lower address, as in RISC-V."""
+
+
+class Wide:
+    """Which 16-bit units begin an instruction of two units, and how the two make one word. Immutable.
+
+    A unit begins such an instruction when bit ``unit >> shift & 31`` of the set ``firsts`` is 1. The pictures of 32-bit
+    instructions in a decode table show the word that ``halves`` describes.
+    """
+
+    __slots__ = ("firsts", "halves", "shift")
+
+    def __init__(self, shift: int, firsts: int, halves: Halves) -> None:
+        """Raises ValueError for a set that no guest can have."""
+        if not 0 <= shift <= 15 or not 0 < firsts < 1 << 32:
+            raise ValueError(
+                f"Wide({shift}, {firsts:#x}, ...): the shift is 0 to 15, and the set of first units has 32 bits that "
+                "are not all 0"
+            )
+        if halves is Halves.HIGH_FIRST and firsts & 1:
+            # The unit 0 with a second half h would be the word h, which is the 16-bit instruction h as well.
+            raise ValueError(
+                f"Wide({shift}, {firsts:#x}, ...): with the high half first, no unit whose bits {shift + 4}:{shift} "
+                "are 0 can begin a 32-bit instruction"
+            )
+        self.shift, self.firsts, self.halves = shift, firsts, halves
+
+    def begins(self, unit: int) -> bool:
+        """Whether ``unit`` is the first half of an instruction of two units."""
+        return bool(self.firsts >> (unit >> self.shift & 31) & 1)
+
+    def word(self, first: int, second: int) -> int:
+        """The word of which ``first`` lies at the lower address."""
+        return first | second << 16 if self.halves is Halves.LOW_FIRST else first << 16 | second
+
+
 class InstructionSet(ABC):
     """One encoding space of a guest (A32, T32 …): how to cut, decode and translate its instructions."""
 
     unit: int
-    """Bytes of the smallest instruction, 2 or 4; instruction words are little-endian units."""
+    """Bytes of the smallest instruction, 2 or 4; units are little-endian."""
 
-    wide: tuple[int, int] = (0, 0)
-    """(shift, set): a unit is the first (high) half of an instruction of two units of 2 bytes when bit
-    ``unit >> shift & 31`` of the set is 1."""
+    wide: Wide | None = None
+    """Which instructions have two units of 2 bytes; None: all have one."""
 
-    def is_wide(self, unit: int) -> bool:
-        """Whether ``unit`` is the first (high) half of an instruction of two units."""
-        shift, wide = self.wide
-        return bool(wide >> (unit >> shift & 31) & 1)
+    def word_at(self, data: bytes, position: int = 0) -> tuple[int, int] | None:
+        """The instruction word that begins at ``position`` of ``data``, and its size in bytes; None when a part of it
+        is not in ``data``."""
+        end = position + self.unit
+        if end > len(data):
+            return None
+        word = int.from_bytes(data[position:end], "little")
+        if self.wide is None or not self.wide.begins(word):
+            return word, self.unit
+        if end + self.unit > len(data):
+            return None
+        return self.wide.word(word, int.from_bytes(data[end : end + self.unit], "little")), 2 * self.unit
+
+    def encoded(self, word: int, size: int) -> bytes:
+        """An instruction word of ``size`` bytes as it lies in memory."""
+        data = word.to_bytes(size, "little")
+        if size > self.unit and self.wide is not None and self.wide.halves is Halves.HIGH_FIRST:
+            return data[self.unit :] + data[: self.unit]
+        return data
 
     @abstractmethod
     def decode(self, word: int, size: int) -> Pattern | None:

@@ -214,7 +214,9 @@ class Translator:
         native = ffi.new("struct raddle_mode *")
         native.mode = mode
         native.unit = known.set.unit
-        native.wide_shift, native.wide = known.set.wide
+        wide = known.set.wide
+        if wide is not None:
+            native.wide_shift, native.wide, native.low_first = wide.shift, wide.firsts, wide.halves.value
         native.context = context
         native.prologue = next(iter(self._extra_entries(mode, context, frontend.prologue)), ffi.NULL)
         native.table = known.own.table
@@ -359,14 +361,11 @@ class Translator:
     def _tell(self, want: Any) -> None:
         block = block_of(want.joined)
         data = bytes(ffi.buffer(want.data, want.size))
-        halves = self.frontend.instruction_set(want.mode).unit == 2
+        instructions = self.frontend.instruction_set(want.mode)
         words: list[tuple[int, int]] = []
         position = 0
         for size in block.table[4::8]:
-            raw = data[position : position + size]
-            if size == 4 and halves:
-                raw = raw[2:] + raw[:2]
-            words.append((int.from_bytes(raw, "little"), size))
+            words.append((instructions.word_at(data, position) if size else None) or (0, 0))
             position += size
         trace = BlockTrace(want.pc, want.mode, words, block)
         for listener in self._listeners:
@@ -375,14 +374,7 @@ class Translator:
 
 def _words(instructions: InstructionSet, data: bytes) -> Iterator[tuple[int, int]]:
     """The instruction words in `data` and their sizes; a part of one at the end is left out."""
-    unit = instructions.unit
     position = 0
-    while position + unit <= len(data):
-        word, size = int.from_bytes(data[position : position + unit], "little"), unit
-        if unit == 2 and instructions.is_wide(word):
-            size = 4
-            if position + size > len(data):
-                return
-            word = word << 16 | int.from_bytes(data[position + 2 : position + 4], "little")
-        yield word, size
-        position += size
+    while (found := instructions.word_at(data, position)) is not None:
+        yield found
+        position += found[1]

@@ -256,7 +256,7 @@ struct raddle_mode {
     uint32_t unit;    /* bytes of the smallest instruction: 2 or 4 */
     uint32_t wide_shift, wide; /* an instruction has two units when bit (first unit >> shift) & 31 of `wide` is set */
     uint32_t context; /* of a block's first instruction */
-    uint32_t pad;
+    uint32_t low_first; /* of an instruction of two units, the first one is the low half of the word; else the high one */
     raddle_entry *prologue; /* or NULL */
     raddle_table *table;    /* entries of this mode by word | context << 32, and epilogues */
     raddle_table *shared[2]; /* or NULL; entries that this mode has in common with others */

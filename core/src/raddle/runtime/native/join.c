@@ -355,6 +355,11 @@ static bool is_wide(const struct raddle_mode *mode, uint32_t unit)
     return mode->unit == 2 && mode->wide >> (unit >> mode->wide_shift & 31) & 1;
 }
 
+static uint64_t both_units(const struct raddle_mode *mode, uint64_t first, uint64_t second)
+{
+    return mode->low_first ? first | second << 16 : first << 16 | second;
+}
+
 /* The other half of an instruction whose first one is the last of the page: 0, or 1 when its fetch faults. */
 static int second_page(struct raddle_cpu *cpu, struct raddle_want *want)
 {
@@ -397,13 +402,13 @@ static int gather(struct raddle_cpu *cpu, struct gather *g, struct join *j)
         if (is_wide(mode, (uint32_t)word)) {
             size = 4;
             if (position + 2 < g->left)
-                word = word << 16 | next_unit(g, position + 2);
+                word = both_units(mode, word, next_unit(g, position + 2));
             else if (position)
                 break;
             else if (second_page(cpu, want))
                 return RADDLE_FAULTED;
             else
-                word = word << 16 | want->data[2] | (uint32_t)want->data[3] << 8;
+                word = both_units(mode, word, want->data[2] | (uint32_t)want->data[3] << 8);
         }
         struct raddle_entry *entry = memo_word(j->memo, mode, word | (uint64_t)g->context << 32);
         if (!entry)

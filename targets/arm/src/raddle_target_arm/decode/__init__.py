@@ -12,6 +12,7 @@ from pkgutil import get_data
 from typing import Final
 
 from raddle.translate.decode import Decoder, Table
+from raddle.translate.frontend import Halves, Wide
 from raddle_target_arm.decode.operands import FUNCTIONS
 
 __all__ = ["S_UNLESS_IN_IT", "T32_WIDE", "a32", "a32_table", "t16", "t16_table", "t32", "t32_table", "tables"]
@@ -71,5 +72,5 @@ def t32() -> Decoder:
     return t32_table(trusted=True).compile()
 
 
-T32_WIDE: Final = (11, 1 << 0b11101 | 1 << 0b11110 | 1 << 0b11111)
-"""The first halves of 32-bit T32 instructions (A6.1), as `InstructionSet.wide` has them."""
+T32_WIDE: Final = Wide(11, 1 << 0b11101 | 1 << 0b11110 | 1 << 0b11111, Halves.HIGH_FIRST)
+"""The 32-bit T32 instructions: their first halfwords, which are the high halves (A6.1)."""
