@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
 
 from raddle.ir.builder import Builder, Value, native, python
-from raddle.ir.types import Align, Hole, MemOp, StateLayout, Type
+from raddle.ir.types import Align, Field, Hole, MemOp, StateLayout, Type
 from raddle.runtime.layout import COMMON
 from raddle.testing.target_contract import Encodings
 from raddle.translate.decode import Decoder, Fields, Linear, Pattern, Table
 from raddle.translate.frontend import FrontEnd, Halves, InstructionSet, Wide
+from raddle.translate.sharing import Sharing
 
 STATE: Final = StateLayout()
 X: Final = STATE.array("x", Type.I32, 16, hot=tuple(range(16)))
@@ -84,6 +85,7 @@ def LW(b: Builder, f: Fields) -> None:
 SEMANTICS: Final[dict[str, Callable[[Builder, Fields], None]]] = {
     function.__name__: function for function in (MV, ADDI, HALT, LUI, ADD, SUB, LW)
 }
+SHARED: Final = {"MV": "da", "ADDI": "d", "LUI": "d", "ADD": "dab", "SUB": "dab", "LW": "da"}
 
 
 class Instructions(InstructionSet):
@@ -118,6 +120,10 @@ class Instructions(InstructionSet):
             SEMANTICS[pattern.name](b, f)
         return 0
 
+    def sharing(self, pattern: Pattern) -> Sharing | None:
+        names = SHARED.get(pattern.name)
+        return None if names is None else Sharing(pattern, tuple(names), mode_class=0)
+
 
 def tlb_fill(b: Builder) -> None:
     address = b.get(COMMON["arg0"])
@@ -136,6 +142,8 @@ class MixedFrontEnd(FrontEnd):
     page_bits = 12
     mmu_indices = 1
     state = STATE
+    mode_masks = (0,)
+    registers: tuple[Field | None, ...] = (None, *X.elements[1:])
     routines = {"tlb_fill": tlb_fill}
     python_helpers = {
         "fault": lambda cpu, address, access, code: stop(cpu, address, access, code),

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from raddle.ir.builder import Builder, Instruction
+from raddle.ir.builder import Builder
 from raddle.ir.types import Field
+from raddle.testing.guest_runs import outline
 from raddle.translate.decode import Decoder, Pattern
 from raddle.translate.sharing import Models
 from raddle_target_arm import decode
@@ -47,26 +48,6 @@ def _words(decoder: Decoder, pattern: Pattern, rng: random.Random) -> Iterator[i
             yield word
 
 
-def _outline(code: list[Instruction], other: dict[Field, Field]) -> list[tuple[object, ...]]:
-    """The code in a form that can be compared, with the fields in `other` replaced."""
-    number = {id(ins): index for index, ins in enumerate(code)}
-    labels: dict[int, int] = {}
-
-    def attribute(aux: object) -> object:
-        if isinstance(aux, Field):
-            return other.get(aux, aux)
-        if isinstance(aux, tuple):
-            return tuple(attribute(part) for part in aux)
-        if type(aux).__name__ in ("Label", "Local"):
-            return labels.setdefault(id(aux), len(labels))
-        return aux
-
-    def argument(ins: Instruction) -> object:
-        return number.get(id(ins), (ins.op, ins.type, ins.aux))
-
-    return [(ins.op, ins.type, tuple(map(argument, ins.args)), attribute(ins.aux)) for ins in code]
-
-
 @pytest.mark.parametrize(("table", "pattern"), CASES)
 def test_differs_in_registers_only(table: str, pattern: Pattern) -> None:
     decoder, _, base_mode = DECODERS[table]
@@ -95,4 +76,4 @@ def test_differs_in_registers_only(table: str, pattern: Pattern) -> None:
         used = {ins.aux for ins in shared.code if isinstance(ins.aux, Field)}
         if any(REGISTERS[n] in used and REGISTERS[n] not in to_own for n in model.renamed):
             continue
-        assert _outline(own.code, {}) == _outline(shared.code, to_own), f"{word:#x} {numbers} {model.numbers}"
+        assert outline(own.code, {}) == outline(shared.code, to_own), f"{word:#x} {numbers} {model.numbers}"

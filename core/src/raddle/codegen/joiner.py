@@ -20,10 +20,12 @@ _KEPT: Final = 250
 class Joiner:
     """Keeps a back end's templates in native memory. Thread-safe, except that one template is added by one thread."""
 
-    def __init__(self, backend: BackEnd, registers: Sequence[Field] = ()) -> None:
-        """``registers`` are those that templates may have open, by number."""
+    def __init__(self, backend: BackEnd, registers: Sequence[Field | None] = ()) -> None:
+        """``registers`` are those that templates may have open, by number; None for a number that never is."""
         self._backend = backend
-        self._registers = registers
+        fields = [field for field in registers if field is not None]
+        self._registers = [fields[0] if field is None else field for field in registers] if fields else []
+        """By number; of numbers that are never open, any field."""
         self._templates: dict[int, Template] = {}
         self._numbers: dict[Template, int] = {}
         self._code_size = 0
@@ -36,7 +38,7 @@ class Joiner:
             if len(registers) > lib.RADDLE_REGISTERS:
                 raise MachineError(f"the guest has {len(registers)} registers; at most 32 can be given as `registers`")
             rules.register_count = len(registers)
-            rules.places = _alike([backend.place(field) for field in registers])
+            rules.places = _alike([None if field is None else backend.place(field) for field in registers])
         kept = [
             _describe(stub, getattr(rules, name))
             for name, stub in (
@@ -154,10 +156,10 @@ class Joiner:
         return block_of(out)
 
 
-def _alike(places: Sequence[int]) -> list[int]:
+def _alike(places: Sequence[int | None]) -> list[int]:
     """The places with the numbers 0, 1 … in the order in which each kind comes first."""
-    kinds = {place: number for number, place in enumerate(dict.fromkeys(places))}
-    return [kinds[place] for place in places]
+    kinds = {place: number for number, place in enumerate(dict.fromkeys(p for p in places if p is not None))}
+    return [lib.RADDLE_NO_PLACE if place is None else kinds[place] for place in places]
 
 
 def block_of(joined: Any) -> Block:

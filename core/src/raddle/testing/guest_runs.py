@@ -9,14 +9,14 @@ number that depends on its name and on how many calls came before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from zlib import crc32
 
 from raddle.accel import Decision, Mode
 from raddle.codegen.backend import BackEnd
-from raddle.ir.builder import Builder, Callee, CalleeKind, native
+from raddle.ir.builder import Builder, Callee, CalleeKind, Instruction, Label, Local, native
 from raddle.ir.generate import ARENA_BASE
 from raddle.ir.interpreter import CpuState, Leave, Outcome, interpret
 from raddle.ir.opcodes import Op
@@ -229,6 +229,29 @@ class Surroundings(FrontEnd):
             self.fault = how & 0xFF, bool(code & FAULT_ALIGNMENT)
             self.fault_pc, self.fault_extra = cpu["pc"], cpu["insn_extra"]
         cpu["pc"] = self.stop
+
+
+# -- what instructions that share templates have in common -------------------------------------------------------------
+
+
+def outline(code: Sequence[Instruction], other: Mapping[Field, Field]) -> list[tuple[object, ...]]:
+    """IR in a form that can be compared, with the fields in ``other`` replaced."""
+    number = {id(instruction): index for index, instruction in enumerate(code)}
+    variables: dict[int, int] = {}
+
+    def attribute(aux: object) -> object:
+        if isinstance(aux, Field):
+            return other.get(aux, aux)
+        if isinstance(aux, tuple):
+            return tuple(attribute(part) for part in aux)
+        if isinstance(aux, Label | Local):
+            return variables.setdefault(id(aux), len(variables))
+        return aux
+
+    def argument(value: Instruction) -> object:
+        return number.get(id(value), (value.op, value.type, value.aux))
+
+    return [(i.op, i.type, tuple(map(argument, i.args)), attribute(i.aux)) for i in code]
 
 
 # -- the interpreter's run ---------------------------------------------------------------------------------------------

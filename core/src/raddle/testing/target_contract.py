@@ -48,10 +48,12 @@ from raddle.testing.guest_runs import (
     differences,
     interpreted,
     interpreted_routine,
+    outline,
 )
 from raddle.threads.engine import Engine
 from raddle.translate.decode import UNDEFINED, Decoder, Pattern, has_word
 from raddle.translate.frontend import FrontEnd, Halves, InstructionSet
+from raddle.translate.sharing import Models, Sharing
 
 DRAWS: Final = 3000
 """Random words that are tried before a line of a table counts as out of reach."""
@@ -209,7 +211,7 @@ class TargetContract:
         if state.nzcv is not None:
             assert len({field.offset for field in state.nzcv}) == 4
             assert all(field.type is Type.I1 and state.fields[field.name] is field for field in state.nzcv)
-        assert all(state.fields[field.name] is field for field in front_end.registers)
+        assert all(state.fields[field.name] is field for field in front_end.registers if field is not None)
 
     def test_register_names(self, front_end: FrontEnd) -> None:
         fields = front_end.state.fields.keys()
@@ -365,6 +367,7 @@ class TargetContract:
         instructions.translate(plain, pattern, word, context, mode)
         instructions.translate(named, pattern, word, context, mode, sharing.operands(numbers))
         assert print_function(named) == print_function(plain)
+        self._check_renaming(front_end, pattern, word, context, mode, sharing, plain)
         if sharing.mode_class < 0 or context or any(number >= len(front_end.registers) for number in numbers):
             return
         mask = front_end.mode_masks[sharing.mode_class]
@@ -373,6 +376,33 @@ class TargetContract:
                 there = _function(front_end)
                 front_end.instruction_set(other).translate(there, pattern, word, context, other)
                 assert print_function(there) == print_function(plain), f"modes {mode:#x} and {other:#x} have one key"
+
+    def _check_renaming(
+        self,
+        front_end: FrontEnd,
+        pattern: Pattern,
+        word: int,
+        context: int,
+        mode: int,
+        sharing: Sharing,
+        plain: Builder,
+    ) -> None:
+        """The IR of the model of a word's registers is the word's own with other registers."""
+        registers = front_end.registers
+        places = [None if field is None else number * 2 // len(registers) for number, field in enumerate(registers)]
+        numbers = sharing.numbers(word)
+        model = Models(places).model(numbers, len(numbers) - len(sharing.names))
+        shared = _function(front_end)
+        front_end.instruction_set(mode).translate(shared, pattern, word, context, mode, sharing.operands(model.numbers))
+        renamed = {registers[m]: registers[n] for m, n in zip(model.chosen, model.renamed, strict=True)}
+        fields = {one: other for one, other in renamed.items() if one is not None and other is not None}
+        used = {instruction.aux for instruction in shared.code if isinstance(instruction.aux, Field)}
+        if any(other in used and other not in fields for other in fields.values()):
+            return  # the runtime does not rename to a register that the code uses otherwise
+        assert outline(plain.code, {}) == outline(shared.code, fields), (
+            f"{pattern.where}: {pattern.name} does more with the numbers of its registers than `sharing` says: the IR "
+            f"of {word:#x}, registers {numbers}, is not that of registers {model.numbers} with others in their place"
+        )
 
     def test_compiles(self, table: Encodings, pattern: Pattern, engine: Engine) -> None:
         front_end = engine.frontend

@@ -154,8 +154,10 @@ class FrontEnd(ABC):
     fetch_index_shift: int = 0
     """The two bits of the block mode from this one on are the MMU index of instruction fetches."""
     state: StateLayout
-    registers: Sequence[Field] = ()
-    """The general registers by number, at most 32, as the numbers of ``InstructionSet.sharing`` mean them."""
+    registers: Sequence[Field | None] = ()
+    """The general registers by number, at most 32, as the numbers of ``InstructionSet.sharing`` mean them. None stands
+    for a number that is always zero (RISC-V's x0): semantics functions may ask for that number, and words that name it
+    have templates of their own."""
     register_names: Sequence[str] = ()
     """What a user calls a register (`dir(cpu.regs)`), besides pc: names of state fields, and of `views`. Empty for all
     fields; others can be read by their names, too."""

@@ -3,12 +3,13 @@
 
 `ADD r1, r2, r3` and `ADD r7, r4, r5` are the same code but for the registers. A front end tells with a `Sharing` for
 which patterns that holds: which operands are numbers of `FrontEnd.registers`, and that the semantics do nothing with
-such a number but reach the register of that number, compare it with others of the instruction, and know numbers beyond
-the registers (ARM: the pc). The translator then has one instruction of a kind compiled, with *model* registers, and
-the runtime makes the others from it by putting other registers into the code (family.c, rename.c).
+such a number but reach the register of that number, compare it with others of the instruction, and know the numbers
+that stand for no register: those beyond the registers (ARM: the pc), and one that is None in `FrontEnd.registers`
+because it is always zero (RISC-V: x0). The translator then has one instruction of a kind compiled, with *model*
+registers, and the runtime makes the others from it by putting other registers into the code (family.c, rename.c).
 
-Models keep apart what the code may depend on: equal registers stay equal, different ones different, and each register
-is modelled by one that the host keeps in the same kind of place.
+Models keep apart what the code may depend on: equal registers stay equal, different ones different, each register is
+modelled by one that the host keeps in the same kind of place, and a number that stands for no register by itself.
 """
 
 from __future__ import annotations
@@ -105,14 +106,14 @@ class Model:
         self.renamed = tuple(chosen)
         """Those of the instruction that stand for each of `chosen`."""
         self.inside = inside
-        """Whether all registers are in `FrontEnd.registers`."""
+        """Whether all registers are in `FrontEnd.registers`, one that is always zero among them."""
 
 
 class Models:
     """Finds and keeps models. Thread-safe: two threads may make the same model; either will do."""
 
-    def __init__(self, places: Sequence[int]) -> None:
-        """`places` has the kind of place of each register."""
+    def __init__(self, places: Sequence[int | None]) -> None:
+        """`places` has the kind of place of each register, None for one that is always zero."""
         self._places = places
         self._alike = {place: [n for n, other in enumerate(places) if other == place] for place in places}
         """Registers of one kind of place, by the place."""
@@ -142,7 +143,7 @@ class Models:
         taken: set[int] = set()
         last = -1
         for position, number in enumerate(numbers):
-            if number in chosen or number >= count:
+            if number in chosen or number >= count or self._places[number] is None:
                 continue
             # There is one: each is at most the instruction's own register.
             least = last if position < ascending else -1

@@ -58,8 +58,8 @@ class Mode:
 class Tables:
     """The tables. Under the translator's lock; they grow with the distinct words, modes and registers of the guest."""
 
-    def __init__(self, places: Sequence[int]) -> None:
-        """`places` has the kind of place of each register."""
+    def __init__(self, places: Sequence[int | None]) -> None:
+        """`places` has the kind of place of each register, None for one that is always zero."""
         self.modes: dict[int, Mode] = {}
         self.shared_scopes: dict[tuple[int, int], Scope] = {}
         self.families: dict[Pattern, Families] = {}

@@ -63,7 +63,7 @@ class Translator:
             lib.raddle_memo_use(context, self.joiner.memo)
         if memo_size:
             lib.raddle_memo_limit(self.joiner.memo, memo_size)
-        self._places = [backend.place(field) for field in frontend.registers]
+        self._places = [None if field is None else backend.place(field) for field in frontend.registers]
         self._tables = Tables(self._places)
         self._lock = threading.Lock()
         """Guards all the above, what the front end and the back end keep, and every use of what is in the memo. The
@@ -287,7 +287,7 @@ class Translator:
             size,
             context,
             operands,
-            {number: self.frontend.registers[number] for number in model.chosen},
+            {number: field for number in model.chosen if (field := self.frontend.registers[number]) is not None},
         )
         family = self._family(scope, families, word, context, fixed, open_literal)
         if family is None:

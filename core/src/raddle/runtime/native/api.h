@@ -153,6 +153,7 @@ enum raddle_memo_constants {
     RADDLE_HOST_FLAGS = 4, /* kinds of what the host's flags can hold */
     RADDLE_NO_HOLE = 65535,
     RADDLE_REGISTERS = 32, /* that can be renamed */
+    RADDLE_NO_PLACE = 255, /* of a number that is no register: it is always zero */
     RADDLE_FAMILY_REGISTERS = 12, /* of a word */
     RADDLE_FAMILY_NAMES = 6,      /* of them that are not members of its list */
     RADDLE_FAMILY_LITERALS = 3,
@@ -202,7 +203,8 @@ struct raddle_rules { /* the host's part in a block */
     struct raddle_stub indirect;  /* of any other */
     uint8_t nops[8][8];           /* n bytes that do nothing, for n up to 7 */
     uint32_t register_count;      /* that can be renamed; numbers from here on only stand for themselves */
-    uint8_t places[32];           /* kind of place (at most 15) that each is kept in: they are renamed within a kind */
+    uint8_t places[32]; /* kind of place (at most 15) that each is kept in: they are renamed within a kind, and one that
+                           is in RADDLE_NO_PLACE never is */
 };
 
 struct raddle_fixup {

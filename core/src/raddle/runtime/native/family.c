@@ -49,6 +49,11 @@ static uint32_t linear(const struct raddle_linear *l, uint32_t word)
 
 /* -- kinds of registers ----------------------------------------------------------------------------------------- */
 
+static bool is_register(const struct raddle_memo *memo, uint32_t number)
+{
+    return number < memo->rules.register_count && memo->rules.places[number] != RADDLE_NO_PLACE;
+}
+
 /* What the code may depend on: which registers are the same one, in what kind of place each is kept, and the number of
  * those that are never renamed. */
 static void shape(const struct raddle_memo *memo, struct registers *r)
@@ -57,8 +62,8 @@ static void shape(const struct raddle_memo *memo, struct registers *r)
         uint32_t first = 0;
         while (r->numbers[first] != r->numbers[i])
             first++;
-        bool inside = r->numbers[i] < memo->rules.register_count;
-        r->shape[i] = (uint8_t)(inside ? first << 4 | memo->rules.places[r->numbers[i]] : 0xE0u | r->numbers[i]);
+        bool renamed = is_register(memo, r->numbers[i]);
+        r->shape[i] = (uint8_t)(renamed ? first << 4 | memo->rules.places[r->numbers[i]] : 0xE0u | r->numbers[i]);
     }
 }
 
@@ -135,7 +140,7 @@ static bool can_rename(const struct raddle_memo *memo, const struct template *mo
 {
     uint32_t open = 0, wanted = 0;
     for (uint32_t i = 0; i < r->count; i++)
-        if (r->numbers[i] < memo->rules.register_count) {
+        if (is_register(memo, r->numbers[i])) {
             open |= 1u << model->registers[i];
             wanted |= 1u << r->numbers[i];
         }
