@@ -47,9 +47,55 @@ class Hot(Device):
     )
 
 
+class Widths(Device):
+    NAME = "widths"
+    REGISTERS: ClassVar = (
+        Register(0x00, "DATA", size=1, writable=0xFF),
+        Register(0x01, "FLAGS", size=1, reset=0x61, readable=0xF1, hot=True),
+        Register(0x02, "SHORT", size=2, count=2, reset=0xBEEF, writable=0x0FFF, hot=True),
+        Register(0x08, "COUNT", size=8, count=2, reset=0x1122_3344_5566_7788, writable=-1, hot=True),
+        Register(0x18, "MASKED", size=8, reset=-1 & (1 << 64) - 1, readable=0xFF00_0000_0000_00FF, hot=True),
+        Register(0x20, "WORD", writable=ALL, hot=True),
+        Register(0x28, "COMPARE", size=8, writable=(1 << 64) - 1),
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.written = []
+
+    def write_COMPARE(self, index, value, mask):
+        self.written.append((value, mask))
+        self.store("COMPARE", self.value("COMPARE") & ~mask | value)
+
+    def read_DATA(self, index):
+        return 0x141
+
+
 def test_hot_registers_are_read_by_the_routine_and_the_rest_is_passed_on():
     device = Hot()
     device.write(0x10, 4, 0x8000_0001)
+    passed = compared_with_the_routine(
+        device, 0x30, lambda offset, size: size <= 4 and offset in (0x08, 0x10, 0x14, 0x18)
+    )
+    assert passed[0] == (0, 1, 7)
+
+
+def test_hot_registers_of_all_widths():
+    device = Widths()
+    device.write(0x10, 8, 0x0102_0304_8506_0708)
+
+    def served(offset, size):
+        if size == 8:
+            return offset in (8, 0x10, 0x18)
+        if size == 4 and offset in (8, 0xC, 0x10, 0x14, 0x18, 0x1C):
+            return True
+        return (offset, size) in ((1, 1), (2, 2), (4, 2)) or (size <= 4 and offset == 0x20)
+
+    compared_with_the_routine(device, 0x34, served)
+
+
+def compared_with_the_routine(device, span, served):
+    """What a device's routine passes on; of what it serves itself, the same is read as from the device."""
     b = Builder()
     device.routine(b)
     verify(b, routine=True)
@@ -63,16 +109,15 @@ def test_hot_registers_are_read_by_the_routine_and_the_rest_is_passed_on():
         return ffi.cast("uint32_t *", address)[0]
 
     callees = {"io_python": io_python, "host_load32": host_load32}
-    for offset, size, is_write in product(range(0x30), (1, 2, 4, 8), (0, 1)):
+    for offset, size, is_write in product(range(span), (1, 2, 4, 8), (0, 1)):
         how = size | is_write << 8
         cpu = CpuState(bytearray(), {"arg0": offset, "arg1": how, "arg2": 3, "arg3": 7})
         before = len(passed)
         value = interpret(b, cpu, None, callees=callees).value
-        hot = not is_write and size <= 4 and offset in (0x08, 0x10, 0x14, 0x18)
-        assert len(passed) - before == (not hot)
+        assert len(passed) - before == (is_write or not served(offset, size)), (offset, size)
         if not is_write:
-            assert value & (1 << 8 * size) - 1 == device.read(offset, size)
-    assert passed[0] == (0, 1, 7)
+            assert value & (1 << 8 * size) - 1 == device.read(offset, size), (offset, size)
+    return passed
 
 
 def test_a_hot_register_has_no_read_function():
@@ -84,6 +129,74 @@ def test_a_hot_register_has_no_read_function():
 
             def read_FAST(self, index):
                 return 0
+
+
+def test_registers_of_8_16_and_64_bits():
+    device = Widths()
+    assert device.read(0, 1) == 0x41
+    assert device.read(1, 1) == 0x61
+    assert device.read(0, 4) == 0xBEEF_6141, "a wide access reaches all that it covers"
+    assert device.read(2, 4) == 0xBEEF_BEEF
+    assert device.read(3, 1) == 0xBE
+    device.write(2, 4, 0x1234_5678)
+    assert [device.read(2, 2), device.read(4, 2)] == [0xB678, 0xB234]
+    assert device.value("SHORT", 1) == 0xB234
+    assert device.read(8, 8) == 0x1122_3344_5566_7788
+    assert [device.read(8, 4), device.read(12, 4), device.read(13, 2)] == [0x5566_7788, 0x1122_3344, 0x2233]
+    device.write(12, 4, 0xAABB_CCDD)
+    device.write(9, 1, 0)
+    assert device.value("COUNT") == device.read(8, 8) == 0xAABB_CCDD_5566_0088
+    assert device.read(0x18, 8) == 0xFF00_0000_0000_00FF
+    device.store("COUNT", 5, 1)
+    assert device.read(0x10, 8) == 5
+    device.reset()
+    assert device.read(0x10, 8) == 0x1122_3344_5566_7788
+
+
+def test_a_register_of_64_bits_is_written_whole_or_in_parts():
+    device = Widths()
+    device.write(0x28, 8, 0x8877_6655_4433_2211)
+    device.write(0x2C, 4, 0x1111_2222)
+    device.write(0x2F, 1, 0xEE)
+    whole, upper, byte = (1 << 64) - 1, 0xFFFF_FFFF << 32, 0xFF << 56
+    assert device.written == [(0x8877_6655_4433_2211, whole), (0x1111_2222 << 32, upper), (0xEE << 56, byte)]
+    assert device.value("COMPARE") == 0xEE11_2222_4433_2211
+
+
+def test_what_no_register_of_a_narrow_device_answers_is_logged_for_each(caplog):
+    caplog.set_level("INFO", "raddle.devices")
+    device = Widths()
+    assert device.read(0x24, 4) == 0
+    assert device.read(0x04, 4) == 0xBEEF
+    assert [record.getMessage().rpartition(" ")[2] for record in caplog.records] == [
+        "0x24", "0x25", "0x26", "0x27", "0x6", "0x7",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (Register(0, "X", size=3), "X has 3 bytes; a register has 1, 2, 4 or 8"),
+        (Register(4, "X", size=8), "no multiple of its 8 bytes"),
+        (Register(0xFF8, "X", size=8, count=2), "lies outside the device"),
+        (Register(0, "X", size=1, writable=0x100), "writable is 0x100, which has more bits than its 1 bytes"),
+        (Register(0, "X", size=2, reset=-1), "reset is -0x1"),
+    ],
+)
+def test_rows_that_no_device_can_have_are_refused(row, message):
+    with pytest.raises(RaddleError, match=message):
+
+        class Wrong(Device):
+            NAME = "wrong"
+            REGISTERS: ClassVar = (row,)
+
+
+def test_registers_of_different_widths_overlap():
+    with pytest.raises(RaddleError, match="registers LONG and BYTE overlap"):
+
+        class Wrong(Device):
+            NAME = "wrong"
+            REGISTERS: ClassVar = (Register(0, "LONG", size=8), Register(5, "BYTE", size=1))
 
 
 def test_storage_resets_and_keeps_its_writable_bits():
@@ -160,7 +273,7 @@ def test_what_the_guest_should_not_do_is_logged_once_and_changes_nothing(caplog)
         ((Register(0, "A"), Register(0, "B")), "A and B overlap"),
         ((Register(0, "A", count=2), Register(4, "B")), "A and B overlap"),
         ((Register(0, "A"), Register(4, "A")), "in the table twice"),
-        ((Register(2, "A"),), "between words"),
+        ((Register(2, "A"),), "no multiple of its 4 bytes"),
         ((Register(0x1000, "A"),), "outside the device"),
     ],
 )

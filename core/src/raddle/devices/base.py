@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The base of memory-mapped devices: a device is a table of registers, and the functions that some of them need.
 
-A register is a row of the class's `REGISTERS`. A row without functions is storage: it keeps the bits that `writable`
-names and shows those that `readable` names. A method `read_NAME(self, index) -> int` replaces what is read, and
-`write_NAME(self, index, value, mask)` what a write does; `index` counts the elements of a row that is an array, and
-`mask` has ones where bits were written, so that a byte's access to a word needs no code of its own.
+A register is a row of the class's `REGISTERS`, of 8, 16, 32 or 64 bits. A row without functions is storage: it keeps
+the bits that `writable` names and shows those that `readable` names. A method `read_NAME(self, index) -> int` replaces
+what is read, and `write_NAME(self, index, value, mask)` what a write does; `index` counts the elements of a row that is
+an array, and `mask` has ones where bits were written, so that a byte's access to a word needs no code of its own. An
+access that is wider than a register reaches the ones behind it too, in pieces, from the lowest.
 
 Rows that guests read all the time are `hot`: where a board gives the device's `routine` to `AddressSpace.add_io`, their
 storage is read without Python and without the GIL.
@@ -29,34 +30,45 @@ from raddle.runtime.layout import COMMON
 __all__ = ["WRITE", "Device", "Register", "guest_error"]
 
 WORD: Final = 4
+"""Bytes of a register, unless its row says otherwise, and of the storage's words."""
 MASK: Final = 0xFFFF_FFFF
+SIZES: Final = (1, 2, 4, 8)
+ALL: Final = -1
+"""As `readable`: all bits, however many there are."""
 WRITE: Final = 1 << 8
 """In the second argument of a region's routine, beside the size in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """One row: `count` registers of 32 bits from `offset` on, 4 bytes apart."""
+    """One row: `count` registers of `size` bytes from `offset` on, one behind the other."""
 
     offset: int
+    """A multiple of `size`."""
     name: str
     reset: int = 0
-    readable: int = MASK
+    readable: int = ALL
     """Bits that reading shows; the others are 0."""
     writable: int = 0
     """Bits that writing changes. 0: the guest only reads it, and writes are noted as the guest's errors."""
     count: int = 1
     hot: bool = False
     """Reading shows the storage, and need not go through Python: there is no `read_NAME`."""
+    size: int = WORD
+    """Bytes: 1, 2, 4 or 8."""
 
 
 @dataclass(slots=True, eq=False)
 class _Slot:
-    """What one word of a device's registers leads to."""
+    """What one register of a device leads to."""
 
     register: Register
     index: int
+    offset: int
     position: int
+    """In the storage: of its only word, or of the lower one of two."""
+    size: int
+    readable: int
     read: Callable[[Any, int], int] | None
     write: Callable[[Any, int, int, int], None] | None
 
@@ -65,8 +77,13 @@ class _Slot:
 class _Map:
     """The table, resolved for the class it belongs to."""
 
+    shift: int = 2
+    """log2 of the bytes of the smallest register."""
     slots: dict[int, _Slot] = field(default_factory=dict)
+    """By each `offset >> shift` that a register takes up."""
     positions: dict[str, int] = field(default_factory=dict)
+    long: set[str] = field(default_factory=set)
+    """The rows whose registers have two words of storage each."""
     resets: list[int] = field(default_factory=list)
 
 
@@ -86,7 +103,7 @@ class Device:
     def __init__(self) -> None:
         self._memory = HostMemory(max(WORD, WORD * len(self._map.resets)), self.NAME)
         self.values = self._memory.words
-        """What all registers' storage holds. Changed under the big lock."""
+        """What all registers' storage holds: a word for each, or two, the lower first. Changed under the big lock."""
         self.values[:] = array("I", self._map.resets or [0])
         self._noted: set[tuple[str, int]] = set()
 
@@ -98,40 +115,47 @@ class Device:
 
     def value(self, name: str, index: int = 0) -> int:
         """What the storage of a register holds."""
-        return self.values[self._map.positions[name] + index]
+        known = self._map
+        if name in known.long:
+            position = known.positions[name] + 2 * index
+            return self.values[position] | self.values[position + 1] << 32
+        return self.values[known.positions[name] + index]
 
     def store(self, name: str, value: int, index: int = 0) -> None:
         """Change the storage of a register, without any function and whatever `writable` says."""
-        self.values[self._map.positions[name] + index] = value
+        known = self._map
+        if name in known.long:
+            position = known.positions[name] + 2 * index
+            self.values[position], self.values[position + 1] = value & MASK, value >> 32
+        else:
+            self.values[known.positions[name] + index] = value
 
     # --- guest accesses
 
     def read(self, offset: int, size: int) -> int:
         """The `size` bytes (1, 2, 4 or 8) at `offset`, little-endian."""
-        shift = offset & 3
-        if shift + size > WORD:
+        known = self._map
+        slot = known.slots.get(offset >> known.shift)
+        shift = offset - slot.offset if slot is not None else offset & (1 << known.shift) - 1
+        if shift + size > (slot.size if slot is not None else 1 << known.shift):
             half = size // 2
             return self.read(offset, half) | self.read(offset + half, half) << 8 * half
-        slot = self._map.slots.get(offset >> 2)
         if slot is None:
             self._note("reads unknown register", offset)
             return 0
-        register = slot.register
-        if slot.read is not None:
-            value = slot.read(self, slot.index)
-        else:
-            value = self.values[slot.position]
-        return (value & register.readable) >> 8 * shift & ((1 << 8 * size) - 1)
+        value = slot.read(self, slot.index) if slot.read is not None else self._stored(slot)
+        return (value & slot.readable) >> 8 * shift & ((1 << 8 * size) - 1)
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Take the low `size` bytes (1, 2, 4 or 8) of `value` at `offset`, little-endian."""
-        shift = offset & 3
-        if shift + size > WORD:
+        known = self._map
+        slot = known.slots.get(offset >> known.shift)
+        shift = offset - slot.offset if slot is not None else offset & (1 << known.shift) - 1
+        if shift + size > (slot.size if slot is not None else 1 << known.shift):
             half = size // 2
             self.write(offset, half, value)
             self.write(offset + half, half, value >> 8 * half)
             return
-        slot = self._map.slots.get(offset >> 2)
         if slot is None:
             self._note("writes unknown register", offset)
             return
@@ -143,22 +167,53 @@ class Device:
         if slot.write is not None:
             slot.write(self, slot.index, value, mask)
         else:
-            self.values[slot.position] = self.values[slot.position] & ~mask | value
+            self.store(slot.register.name, self._stored(slot) & ~mask | value, slot.index)
+
+    def _stored(self, slot: _Slot) -> int:
+        value = self.values[slot.position]
+        return value | self.values[slot.position + 1] << 32 if slot.size > WORD else value
 
     def routine(self, b: Builder) -> None:
         """Build the routine of the device's region: it reads hot registers, and passes everything else on."""
         arguments = [b.get(COMMON[f"arg{n}"]) for n in range(4)]
         offset, how, value = arguments[:3]
         self.serve(b, offset, how, value)
+        hot = [register for register in self.REGISTERS if register.hot]
         with b.if_(b.and_(b.icmp(Condition.ULE, how, WORD), b.eq(b.and_(offset, WORD - 1), 0))):
-            for register in self.REGISTERS:
-                if register.hot:
+            for register in hot:
+                if register.size == WORD:
                     place = b.sub(offset, register.offset)
                     start = self._address(register.name)
                     with b.if_(b.icmp(Condition.ULT, place, WORD * register.count)):
-                        shown = b.call(native("host_load32"), b.add(place, start), type=Type.I64)
-                        b.ret(b.and_(shown, register.readable))
+                        b.ret(b.and_(_load(b, b.add(place, start)), register.readable & MASK))
+        for register in hot:
+            if register.size > WORD:
+                self._read_long(b, register, offset, how)
+            elif register.size < WORD:
+                self._read_short(b, register, offset, how)
         b.ret(b.call(native("io_python"), *arguments, type=Type.I64))
+
+    def _read_long(self, b: Builder, register: Register, offset: Value, how: Value) -> None:
+        """Of a hot row of 64 bits: whole registers, and their halves."""
+        place = b.sub(offset, register.offset)
+        with b.if_(b.icmp(Condition.ULT, place, register.size * register.count)):
+            address = b.add(place, self._address(register.name))
+            low, high = register.readable & MASK, register.readable >> 32 & MASK
+            with b.if_(b.and_(b.eq(how, WORD), b.eq(b.and_(offset, WORD - 1), 0))):
+                readable = b.select(b.ne(b.and_(offset, WORD), 0), high, low, Type.I64)
+                b.ret(b.and_(_load(b, address), readable))
+            with b.if_(b.and_(b.eq(how, register.size), b.eq(b.and_(offset, register.size - 1), 0))):
+                upper = b.shl(b.and_(_load(b, b.add(address, WORD)), high), 32)
+                b.ret(b.or_(upper, b.and_(_load(b, address), low)))
+
+    def _read_short(self, b: Builder, register: Register, offset: Value, how: Value) -> None:
+        """Of a hot row of 8 or 16 bits: whole registers. Each has a word of storage."""
+        size = register.size
+        place = b.sub(offset, register.offset)
+        inside = b.icmp(Condition.ULT, place, size * register.count)
+        with b.if_(b.and_(b.and_(b.eq(how, size), b.eq(b.and_(offset, size - 1), 0)), inside)):
+            address = b.add(b.shl(place, (WORD // size).bit_length() - 1), self._address(register.name))
+            b.ret(b.and_(_load(b, address), register.readable & (1 << 8 * size) - 1))
 
     def serve(self, b: Builder, offset: Value, how: Value, value: Value) -> None:
         """What else of accesses the routine does without Python: the code returns from there. The values are I64: the
@@ -176,6 +231,11 @@ class Device:
             guest_error("%s: guest %s %#x", self.NAME, what, offset)
 
 
+def _load(b: Builder, address: Value) -> Value:
+    """A word of storage."""
+    return b.call(native("host_load32"), address, type=Type.I64)
+
+
 def guest_error(message: str, *values: object) -> None:
     """Log what a guest does to a device and should not (`-d guest_errors`). Whoever calls keeps it within bounds.
 
@@ -191,13 +251,12 @@ def _resolve(cls: type[Device]) -> _Map:
     """Check the table and find the functions that belong to its names."""
     resolved = _Map()
     for register in cls.REGISTERS:
-        if register.offset % WORD or register.offset + WORD * register.count > cls.SIZE:
-            raise RaddleError(f"{cls.__name__}: register {register.name} lies outside the device or between words")
+        _check(cls, register)
+    if cls.REGISTERS:
+        resolved.shift = min(register.size for register in cls.REGISTERS).bit_length() - 1
+    for register in cls.REGISTERS:
         if register.name in resolved.positions:
             raise RaddleError(f"{cls.__name__}: register {register.name} is in the table twice")
-        position = len(resolved.resets)
-        resolved.positions[register.name] = position
-        resolved.resets += [register.reset] * register.count
         read, write = getattr(cls, f"read_{register.name}", None), getattr(cls, f"write_{register.name}", None)
         if read is not None and register.hot:
             raise RaddleError(f"{cls.__name__}: register {register.name} is hot but has read_{register.name}")
@@ -205,12 +264,21 @@ def _resolve(cls: type[Device]) -> _Map:
             raise RaddleError(
                 f"{cls.__name__}: register {register.name} has write_{register.name} but no writable bits"
             )
+        resolved.positions[register.name] = len(resolved.resets)
+        words = [register.reset]
+        if register.size > WORD:
+            resolved.long.add(register.name)
+            words = [register.reset & MASK, register.reset >> 32]
+        readable = register.readable & (1 << 8 * register.size) - 1
         for index in range(register.count):
-            word = register.offset // WORD + index
-            if word in resolved.slots:
-                other = resolved.slots[word].register
-                raise RaddleError(f"{cls.__name__}: registers {other.name} and {register.name} overlap")
-            resolved.slots[word] = _Slot(register, index, position + index, read, write)
+            offset = register.offset + register.size * index
+            slot = _Slot(register, index, offset, len(resolved.resets), register.size, readable, read, write)
+            resolved.resets += words
+            for place in range(offset >> resolved.shift, offset + register.size >> resolved.shift):
+                if place in resolved.slots:
+                    other = resolved.slots[place].register
+                    raise RaddleError(f"{cls.__name__}: registers {other.name} and {register.name} overlap")
+                resolved.slots[place] = slot
     unknown = {
         name
         for name in dir(cls)
@@ -219,3 +287,15 @@ def _resolve(cls: type[Device]) -> _Map:
     if unknown:
         raise RaddleError(f"{cls.__name__}: {', '.join(sorted(unknown))} belong to no register of the table")
     return resolved
+
+
+def _check(cls: type[Device], register: Register) -> None:
+    """Refuse a row that no device can have."""
+    name, size = f"{cls.__name__}: register {register.name}", register.size
+    if size not in SIZES:
+        raise RaddleError(f"{name} has {size} bytes; a register has 1, 2, 4 or 8")
+    if register.offset % size or register.offset < 0 or register.offset + size * register.count > cls.SIZE:
+        raise RaddleError(f"{name} lies outside the device, or at an offset that is no multiple of its {size} bytes")
+    for what, bits in (("reset", register.reset), ("readable", register.readable), ("writable", register.writable)):
+        if (bits != ALL or what == "reset") and bits >> 8 * size:
+            raise RaddleError(f"{name}: {what} is {bits:#x}, which has more bits than its {size} bytes")
