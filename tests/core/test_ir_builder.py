@@ -61,7 +61,8 @@ def build_everything(b: Builder) -> None:
     b.store(x, 5, MemOp(8), 1, Type.I64)
     b.store_exclusive(x, b.load_exclusive(x, ALIGNED, 0), ALIGNED, 0)
     b.clear_exclusive()
-    for op in (Op.ATOMIC_XCHG, Op.ATOMIC_FETCH_ADD, Op.ATOMIC_FETCH_AND, Op.ATOMIC_FETCH_OR, Op.ATOMIC_FETCH_XOR):
+    fetches = [op for op in Op if op.name.startswith("ATOMIC_FETCH_")]
+    for op in (Op.ATOMIC_XCHG, *fetches):
         b.atomic(op, x, y, ALIGNED, 0)
     b.atomic_cmpxchg(x, x, y, ALIGNED, 0)
     b.mb(MemoryOrder.ALL)

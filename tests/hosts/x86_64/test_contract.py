@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="runs x86
 IN_THE_RUNTIME = frozenset(
     {
         Op.LOAD_EXCLUSIVE, Op.STORE_EXCLUSIVE, Op.ATOMIC_CMPXCHG, Op.ATOMIC_XCHG, Op.ATOMIC_FETCH_ADD,
+        Op.ATOMIC_FETCH_SMIN, Op.ATOMIC_FETCH_SMAX, Op.ATOMIC_FETCH_UMIN, Op.ATOMIC_FETCH_UMAX,
         Op.ATOMIC_FETCH_AND, Op.ATOMIC_FETCH_OR, Op.ATOMIC_FETCH_XOR, Op.FADD, Op.FSUB, Op.FMUL, Op.FDIV, Op.FSQRT,
         Op.FMA, Op.FCMP, Op.FCVT, Op.FTOI, Op.ITOF,
     }

@@ -483,6 +483,7 @@ _EMIT: dict[Op, Callable[[Generator, Op], None]] = {
     **dict.fromkeys((Op.LOAD, Op.STORE, Op.LOAD_EXCLUSIVE, Op.STORE_EXCLUSIVE), _memory),
     **dict.fromkeys((Op.ATOMIC_CMPXCHG, Op.ATOMIC_XCHG, Op.ATOMIC_FETCH_ADD), _memory),
     **dict.fromkeys((Op.ATOMIC_FETCH_AND, Op.ATOMIC_FETCH_OR, Op.ATOMIC_FETCH_XOR), _memory),
+    **dict.fromkeys((Op.ATOMIC_FETCH_SMIN, Op.ATOMIC_FETCH_SMAX, Op.ATOMIC_FETCH_UMIN, Op.ATOMIC_FETCH_UMAX), _memory),
     Op.CLEAR_EXCLUSIVE: _plain,
     Op.MB: _barrier,
     Op.FCMP: _fcmp,

@@ -482,6 +482,11 @@ def _atomic(f: _Frame, i: Instruction) -> int:
     return _extended(old, access.memop)
 
 
+def _ordered(mask: int) -> Callable[[int], int]:
+    """The value of a number of as many bits as ``mask`` has, as a signed one."""
+    return lambda value: _signed(value, mask.bit_length())
+
+
 _NEW_VALUE: dict[Op, Callable[..., int]] = {
     Op.ATOMIC_CMPXCHG: lambda old, expected, new, mask: new if old == expected & mask else old,
     Op.ATOMIC_XCHG: lambda old, new, mask: new,
@@ -489,6 +494,10 @@ _NEW_VALUE: dict[Op, Callable[..., int]] = {
     Op.ATOMIC_FETCH_AND: lambda old, operand, mask: old & operand,
     Op.ATOMIC_FETCH_OR: lambda old, operand, mask: old | operand,
     Op.ATOMIC_FETCH_XOR: lambda old, operand, mask: old ^ operand,
+    Op.ATOMIC_FETCH_SMIN: lambda old, operand, mask: min(old, operand & mask, key=_ordered(mask)),
+    Op.ATOMIC_FETCH_SMAX: lambda old, operand, mask: max(old, operand & mask, key=_ordered(mask)),
+    Op.ATOMIC_FETCH_UMIN: lambda old, operand, mask: min(old, operand & mask),
+    Op.ATOMIC_FETCH_UMAX: lambda old, operand, mask: max(old, operand & mask),
 }
 
 

@@ -113,6 +113,10 @@ class Op(IntEnum):
     ATOMIC_FETCH_AND = auto()
     ATOMIC_FETCH_OR = auto()
     ATOMIC_FETCH_XOR = auto()
+    ATOMIC_FETCH_SMIN = auto()
+    ATOMIC_FETCH_SMAX = auto()
+    ATOMIC_FETCH_UMIN = auto()
+    ATOMIC_FETCH_UMAX = auto()
     MB = auto()
     # floating point
     BITCAST = auto()
@@ -229,6 +233,10 @@ _ROWS: tuple[tuple[Op, str, Result, frozenset[Type], Effect, str, str], ...] = (
     (Op.ATOMIC_FETCH_AND, "av", _S, _INT, _LS, "MemAccess", "and to memory; yields the old value"),
     (Op.ATOMIC_FETCH_OR, "av", _S, _INT, _LS, "MemAccess", "or to memory; yields the old value"),
     (Op.ATOMIC_FETCH_XOR, "av", _S, _INT, _LS, "MemAccess", "exclusive or to memory; yields the old value"),
+    (Op.ATOMIC_FETCH_SMIN, "av", _S, _INT, _LS, "MemAccess", "store the smaller one, as signed numbers of MemOp.size; yields the old value"),
+    (Op.ATOMIC_FETCH_SMAX, "av", _S, _INT, _LS, "MemAccess", "store the larger one, as signed numbers of MemOp.size; yields the old value"),
+    (Op.ATOMIC_FETCH_UMIN, "av", _S, _INT, _LS, "MemAccess", "store the smaller one, as unsigned numbers of MemOp.size; yields the old value"),
+    (Op.ATOMIC_FETCH_UMAX, "av", _S, _INT, _LS, "MemAccess", "store the larger one, as unsigned numbers of MemOp.size; yields the old value"),
     (Op.MB, "", _N, _VOID, Effect.READ_MEMORY | Effect.WRITE_MEMORY, "MemoryOrder", "barrier: every named pair of earlier and later accesses stays in order"),
     (Op.BITCAST, "x", _S, _INT | _FP, _PURE, "None", "the same bits as another type of the same width"),
     (Op.FADD, "vv", _S, _FP, _WR, "None", "a + b in the CPU's floating-point environment"),

@@ -419,6 +419,7 @@ _RULES: dict[Op, Callable[[Instruction], None]] = {
     **dict.fromkeys((Op.LOAD, Op.STORE, Op.LOAD_EXCLUSIVE, Op.STORE_EXCLUSIVE), _access),
     **dict.fromkeys((Op.ATOMIC_CMPXCHG, Op.ATOMIC_XCHG, Op.ATOMIC_FETCH_ADD), _access),
     **dict.fromkeys((Op.ATOMIC_FETCH_AND, Op.ATOMIC_FETCH_OR, Op.ATOMIC_FETCH_XOR), _access),
+    **dict.fromkeys((Op.ATOMIC_FETCH_SMIN, Op.ATOMIC_FETCH_SMAX, Op.ATOMIC_FETCH_UMIN, Op.ATOMIC_FETCH_UMAX), _access),
     Op.BITCAST: _same_width,
     Op.FCMP: _same_floats,
     Op.FCVT: _other_float,

@@ -53,6 +53,10 @@ enum raddle_constants {
     RADDLE_OP_AND = 5,
     RADDLE_OP_OR = 6,
     RADDLE_OP_XOR = 7,
+    RADDLE_OP_SMIN = 8,
+    RADDLE_OP_SMAX = 9,
+    RADDLE_OP_UMIN = 10,
+    RADDLE_OP_UMAX = 11,
 
     RADDLE_TIMER_INTERRUPT = 0, /* sets interrupt lines `value` of env */
     RADDLE_TIMER_CALLEE = 1,    /* env's own thread calls helper `value` with (timer, 0, 0, 0), under the big lock */

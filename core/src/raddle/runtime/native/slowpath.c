@@ -320,6 +320,14 @@ uint32_t raddle_slow_store(void *env, uint64_t retaddr, uint32_t oi)
 
 /* -- atomic operations ------------------------------------------------------------------------------------------ */
 
+/* The smaller or the larger of two numbers that have the bits of `mask`. */
+static uint64_t extreme(uint32_t op, uint64_t old, uint64_t given, uint64_t mask)
+{
+    uint64_t sign = op == RADDLE_OP_SMIN || op == RADDLE_OP_SMAX ? (mask >> 1) + 1 : 0;
+    bool smaller = op == RADDLE_OP_SMIN || op == RADDLE_OP_UMIN;
+    return ((given ^ sign) < (old ^ sign)) == smaller ? given : old;
+}
+
 /* What memory holds after the operation, in guest terms. */
 static uint64_t operated(uint32_t op, uint64_t old, uint64_t a1, uint64_t a2, uint64_t mask)
 {
@@ -334,8 +342,10 @@ static uint64_t operated(uint32_t op, uint64_t old, uint64_t a1, uint64_t a2, ui
         return old & a1;
     case RADDLE_OP_OR:
         return (old | a1) & mask;
-    default:
+    case RADDLE_OP_XOR:
         return (old ^ a1) & mask;
+    default:
+        return extreme(op, old, a1 & mask, mask);
     }
 }
 

@@ -34,6 +34,10 @@ ATOMIC_OPS: Final = {
     Op.ATOMIC_FETCH_AND: 5,
     Op.ATOMIC_FETCH_OR: 6,
     Op.ATOMIC_FETCH_XOR: 7,
+    Op.ATOMIC_FETCH_SMIN: 8,
+    Op.ATOMIC_FETCH_SMAX: 9,
+    Op.ATOMIC_FETCH_UMIN: 10,
+    Op.ATOMIC_FETCH_UMAX: 11,
 }
 """Numbers of the operations as `raddle_slow_atomic` counts them."""
 
