@@ -221,6 +221,13 @@ def test_filter_on_the_command_line(tmp_path):
     assert path.read_text() == "exec: vCPU 0: 0x40100000\n"
 
 
+def test_verify_writes_nothing_of_a_guest_in_order(tmp_path):
+    path = tmp_path / "log"
+    done = raddle("-kernel", str(GUESTS / "exceptions.elf"), "-d", "verify", "-D", str(path))
+    assert (done.returncode, done.stderr, path.read_text()) == (0, "", "")
+    assert "PASS exceptions" in done.stdout
+
+
 def test_unknown_item_on_the_command_line():
     done = raddle("-d", "in_asm,excc")
     assert done.returncode == 2

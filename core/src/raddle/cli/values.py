@@ -266,6 +266,7 @@ LOG_ITEMS: Final = {
     "mmu": "page-table walks and faults",
     "unimp": "instructions and system registers that are used and not there",
     "guest_errors": "what a guest does to devices and should not",
+    "verify": "nothing; but the IR of all that is translated is verified, and a mistake ends the machine",
     "accel": "the threading mode, and why",
     "stats": "counters, when the machine stops",
 }

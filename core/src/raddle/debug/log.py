@@ -58,6 +58,7 @@ class Log:
                 raise unknown("log item", item, ITEMS)
         hooks = engine.hooks
         self._hooks = []
+        self._verifies = "verify" in items
         chosen = tuple(TRANSLATIONS[item] for item in items if item in TRANSLATIONS)
         if chosen:
             self._hooks.append(hooks.add_translation(lambda trace: self._translated(chosen, trace)))
@@ -71,6 +72,10 @@ class Log:
             self._hooks.append(hooks.add_block(self._executed))
         if "cpu" in items:
             self._hooks.append(hooks.add_block(self._registers))
+        if self._verifies:
+            from raddle.debug.verification import begin
+
+            begin(engine)
         if "nochain" in items:  # while blocks are watched, none is chained
             self._hooks.append(hooks.add_block(lambda cpu, pc: None))
 
@@ -78,6 +83,8 @@ class Log:
         """End. Any thread; see raddle.debug.hooks."""
         for hook in self._hooks:
             hook.remove()
+        if self._verifies:
+            self._engine.translator.check = None
 
     def _write(self, text: str) -> None:
         with self._lock:
@@ -189,8 +196,8 @@ TRANSLATIONS: Final[dict[str, Callable[[Log, BlockTrace], Iterator[str]]]] = {
     "out_asm": Log._out_asm,
 }
 
-BESIDES: Final = ("int", "mmu", "unimp")
-"""Items of events, not of blocks."""
+BESIDES: Final = ("int", "mmu", "unimp", "verify")
+"""Items of events, not of blocks, and what checks and writes nothing."""
 
 ITEMS: Final = (*TRANSLATIONS, "exec", "cpu", "nochain", *BESIDES)
 """Items of `-d` that a log writes about."""

@@ -320,6 +320,9 @@ class TargetContract:
             for word in undefined:
                 start = self.random_start(random, surroundings.guest, mode)
                 finish = interpreted(surroundings, start, mode, word, table.size)
+                b = _function(surroundings.guest)
+                surroundings.guest.instruction_set(mode).translate(b, None, word, table.contexts[0], mode)
+                self._check_function(b, surroundings.guest)
                 called = {name.partition(" ")[2] for name, _ in finish.calls}
                 assert called & self.undefined_callees, f"{word:#x} in mode {mode:#x} calls {called or 'nothing'}"
                 assert finish.fault is None
@@ -345,6 +348,18 @@ class TargetContract:
                 self._check_sharing(front_end, table, pattern, word, context, mode)
                 self._check_linear(pattern, word, sibling)
 
+    def test_what_surrounds_blocks_is_valid(self, front_end: FrontEnd) -> None:
+        """The IR of prologues and epilogues."""
+        for table in self.encodings:
+            for mode in table.modes:
+                b = _function(front_end)
+                front_end.prologue(b, mode)
+                self._check_function(b, front_end)
+                for context in table.contexts:
+                    b = _function(front_end)
+                    front_end.epilogue(b, mode, context)
+                    self._check_function(b, front_end)
+
     def _check_linear(self, pattern: Pattern, word: int, other: int) -> None:
         """What a `Linear` function computes is linear, as the runtime takes it to be."""
         values = pattern.values(word)
@@ -367,6 +382,11 @@ class TargetContract:
         instructions.translate(plain, pattern, word, context, mode)
         instructions.translate(named, pattern, word, context, mode, sharing.operands(numbers))
         assert print_function(named) == print_function(plain)
+        verify(named, layout=front_end.state)
+        if sharing.closed(word) is not None:
+            opened = _function(front_end)
+            instructions.translate(opened, pattern, word, context, mode, sharing.open_literal())
+            verify(opened, layout=front_end.state)
         self._check_renaming(front_end, pattern, word, context, mode, sharing, plain)
         if sharing.mode_class < 0 or context or any(number >= len(front_end.registers) for number in numbers):
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from raddle.codegen.backend import BackEnd
@@ -52,11 +52,16 @@ class Callees:
 
     def compile_routines(self, backend: BackEnd) -> None:
         """Put all routines into the code buffer. Raises MachineError when it has no room."""
+        for name, b in self.built_routines():
+            address = write_code(self._context, backend.routine(b.code, b.locals))
+            self.table[self._routine_numbers[name]] = ffi.cast("void *", address)
+
+    def built_routines(self) -> Iterator[tuple[str, Builder]]:
+        """The IR of all routines, made anew, with their names."""
         for name, build in self._routines.items():
             b = Builder(self._frontend.word, self._frontend.state.nzcv)
             build(b)
-            address = write_code(self._context, backend.routine(b.code, b.locals))
-            self.table[self._routine_numbers[name]] = ffi.cast("void *", address)
+            yield name, b
 
     def number(self, callee: Callee) -> int:
         """The number under which generated code calls `callee`. Raises MachineError for an unknown name."""

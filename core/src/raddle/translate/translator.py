@@ -69,6 +69,8 @@ class Translator:
         """Guards all the above, what the front end and the back end keep, and every use of what is in the memo. The
         memo is emptied under this lock, in an exclusive section. An exclusive section never begins under it."""
         self._listeners: Sequence[Callable[[BlockTrace], object]] = ()
+        self.check: Callable[[Builder, str], None] | None = None
+        """Called with all IR before it is compiled, and with what it is the IR of; may raise. None: nothing is done."""
         self.misses = 0
         """Blocks whose translation needed Python. This and the times below may lose a little between threads."""
         self.compiled = 0
@@ -238,6 +240,8 @@ class Translator:
         """Code of no guest instruction, at a block's start or end: of size 0, None where there is none."""
         b = Builder(self.frontend.word, self.frontend.state.nzcv)
         emit(b, mode, *arguments)
+        if self.check is not None:
+            self.check(b, f"{emit.__name__} in mode {mode:#x} and context {context:#x}")
         return self.backend.template(b.code, b.locals, 0, context, context) if b.code else None
 
     def _extra_entries(self, mode: int, context: int, emit: Callable[..., None], *arguments: int) -> list[Any]:
@@ -338,6 +342,9 @@ class Translator:
             started = thread_time_ns()
             b = Builder(self.frontend.word, self.frontend.state.nzcv)
             next_context = mode.set.translate(b, pattern, word, context, mode.mode, operands)
+            if self.check is not None:
+                name = "an undefined instruction" if pattern is None else f"{pattern.name} ({pattern.where})"
+                self.check(b, f"{name}, word {word:#x} in mode {mode.mode:#x} and context {context:#x},")
             template = self.backend.template(b.code, b.locals, size, context, next_context, open_registers)
             template.variant(0, False)
             tables.templates[key] = template
