@@ -57,6 +57,7 @@ from raddle.translate.sharing import Models, Sharing
 
 DRAWS: Final = 3000
 """Random words that are tried before a line of a table counts as out of reach."""
+MOST_REGISTERS: Final = 32
 CALLED_BY_RUNTIME: Final = ("tlb_fill", "fault", "interrupt")
 
 
@@ -174,7 +175,6 @@ class TargetContract:
         assert descriptor.name == self.target == front_end.name
         assert descriptor.supports_mttcg is plugin.TARGET_SUPPORTS_MTTCG
         assert descriptor.default_mo == plugin.TCG_GUEST_DEFAULT_MO
-        assert front_end.word in (Type.I32, Type.I64)
         assert descriptor.word_bits >= front_end.word.bits
         assert descriptor.cpus
         assert len(set(descriptor.cpus)) == len(descriptor.cpus)
@@ -219,9 +219,18 @@ class TargetContract:
         unknown = set(front_end.register_names) - fields - front_end.views.keys()
         assert not unknown, f"registers that are neither fields nor views: {sorted(unknown)}"
 
-    def test_pages_and_mmu_indices(self, front_end: FrontEnd) -> None:
-        assert front_end.page_bits >= 12
-        assert 1 <= front_end.mmu_indices <= MMU_INDICES
+    def test_limits(self, front_end: FrontEnd) -> None:
+        """What the runtime has room for, and what it takes for granted."""
+        assert front_end.word in (Type.I32, Type.I64), f"word is {front_end.word!r}: addresses are I32 or I64"
+        limits = (
+            ("page_bits", front_end.page_bits, 12, 31),
+            ("mmu_indices", front_end.mmu_indices, 1, MMU_INDICES),
+            ("fetch_index_shift", front_end.fetch_index_shift, 0, 30),
+            ("the number of registers", len(front_end.registers), 0, MOST_REGISTERS),
+            ("the number of mode_masks", len(front_end.mode_masks), 0, 2),
+        )
+        for name, value, least, most in limits:
+            assert least <= value <= most, f"{name} is {value}, and must be {least} to {most}"
 
     # -- routines ------------------------------------------------------------------------------------------------------
 
