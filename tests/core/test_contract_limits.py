@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import pytest
+from raddle.runtime._native import lib
 from tests.core.mixed_guest import MixedFrontEnd
 
 from raddle.ir.types import Type
-from raddle.runtime._native import lib
 from raddle.testing.target_contract import MOST_REGISTERS, TargetContract
 
 

@@ -111,9 +111,9 @@ class Machine(Unique, Generic[Regs]):
         `properties` are the board's, as in `-M NAME,property=value`; `raddle boot -M NAME,help` lists them. Sizes and
         settings are spelled as on the command line: `memory` is bytes or a text like "512M", `serial` one character
         device for each serial port ("stdio", "file:PATH" ...; None is a MemoryConsole), `accelerator`, `icount` and
-        `rtc` the values of `--accel`, `-icount` and `-rtc`. `pflash` has a file for each flash bank, a FlashFile for one
-        that is not to be written back, None for none; a single file is the first bank's. `load` puts files or bytes at
-        physical addresses: `[("script.img", 0x4020_0000)]`. Without `reboot` a reset ends the machine.
+        `rtc` the values of `--accel`, `-icount` and `-rtc`. `pflash` has a file for each flash bank, a FlashFile for
+        one that is not to be written back, None for none; a single file is the first bank's. `load` puts files or
+        bytes at physical addresses: `[("script.img", 0x4020_0000)]`. Without `reboot` a reset ends the machine.
         """
 
         def build() -> _Owner:
