@@ -3,7 +3,7 @@ from itertools import product
 
 import pytest
 
-from raddle.ordering import MemoryOrder, before_load, before_store, missing, names
+from raddle.ordering import MemoryOrder, missing, names
 
 LD_LD, LD_ST, ST_LD, ST_ST = MemoryOrder.LD_LD, MemoryOrder.LD_ST, MemoryOrder.ST_LD, MemoryOrder.ST_ST
 EVERY = [MemoryOrder(value) for value in range(MemoryOrder.ALL + 1)]
@@ -38,14 +38,6 @@ def test_missing_is_exactly_what_completes_the_host() -> None:
         assert lacking & host == MemoryOrder.NONE
         assert guest in lacking | host
         assert lacking in guest
-
-
-def test_a_barrier_before_an_access_gives_the_orders_that_end_in_it() -> None:
-    for orders in EVERY:
-        assert before_load(orders) | before_store(orders) == orders
-        assert before_load(orders) & before_store(orders) == MemoryOrder.NONE
-    assert before_load(MemoryOrder.ALL) == LD_LD | ST_LD
-    assert before_store(MemoryOrder.ALL) == LD_ST | ST_ST
 
 
 def test_names() -> None:

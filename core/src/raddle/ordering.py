@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from enum import IntFlag
 
-__all__ = ["MemoryOrder", "before_load", "before_store", "missing", "names"]
+__all__ = ["MemoryOrder", "missing", "names"]
 
 
 class MemoryOrder(IntFlag):
@@ -31,16 +31,6 @@ def missing(guest: MemoryOrder, host: MemoryOrder) -> MemoryOrder:
     host code must add, and NONE means that it costs nothing.
     """
     return guest & ~host
-
-
-def before_load(orders: MemoryOrder) -> MemoryOrder:
-    """The part of `orders` that a barrier before a load must give."""
-    return orders & (MemoryOrder.LD_LD | MemoryOrder.ST_LD)
-
-
-def before_store(orders: MemoryOrder) -> MemoryOrder:
-    """The part of `orders` that a barrier before a store must give."""
-    return orders & (MemoryOrder.LD_ST | MemoryOrder.ST_ST)
 
 
 def names(orders: MemoryOrder) -> tuple[str, ...]:

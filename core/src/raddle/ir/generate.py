@@ -8,7 +8,7 @@ are bounded, so that every program ends; accesses fault now and then.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from raddle.ir.builder import (
@@ -24,7 +24,7 @@ from raddle.ir.builder import (
 from raddle.ir.opcodes import TABLE, Effect, Op, Result
 from raddle.ir.printer import print_function
 from raddle.ir.types import Align, Condition, Field, FlagCondition, Hole, MemOp, StateLayout, Type
-from raddle.ir.verifier import VerifyError, verify
+from raddle.ir.verifier import ACCESS_ORDERS, VerifyError, verify
 from raddle.ordering import MemoryOrder
 from raddle.runtime.layout import COMMON
 
@@ -236,10 +236,11 @@ class Generator:
         kinds = {"v": type, "i": Type.I32, "l": Type.I64, "b": Type.I1, "a": self.word}
         return self.emit(op, type, *[self.operand(kinds[kind]) for kind in info.operands])
 
-    def access(self, type: Type, *, aligned: bool = False) -> MemAccess:
+    def access(self, op: Op, type: Type) -> MemAccess:
+        aligned = op not in (Op.LOAD, Op.STORE)
         size = self.random.choice([size for size in (1, 2, 4, 8) if size <= type.size])
         align = Align.NATURAL if aligned else self.random.choice((Align.NONE, Align.NONE, Align.NATURAL, Align.WORD))
-        order = self.random.choice((MemoryOrder.NONE, MemoryOrder.NONE, MemoryOrder.LD_LD | MemoryOrder.LD_ST))
+        order = self.random.choice((MemoryOrder.NONE, MemoryOrder.NONE, ACCESS_ORDERS[op]))
         memop = MemOp(size, self.random.random() < 0.4, self.random.random() < 0.2, align, int(order))
         return MemAccess(memop, self.random.randrange(2))
 
@@ -425,7 +426,7 @@ def _width(g: Generator, op: Op) -> None:
 
 def _memory(g: Generator, op: Op) -> None:
     type = g.random.choice(_WORDS)
-    access = g.access(type, aligned=op not in (Op.LOAD, Op.STORE))
+    access = g.access(op, type)
     address = g.address(access)
     values = [g.operand(type) for kind in TABLE[op].operands[1:]]
     if op is Op.STORE_EXCLUSIVE:
@@ -433,7 +434,8 @@ def _memory(g: Generator, op: Op) -> None:
     else:
         g.emit(op, type, address, *values, aux=access)
     if op is Op.LOAD_EXCLUSIVE and g.random.random() < 0.6:
-        g.emit(Op.STORE_EXCLUSIVE, Type.I32, address, g.value(type), aux=access)
+        unordered = MemAccess(replace(access.memop, order=0), access.mmu_index)
+        g.emit(Op.STORE_EXCLUSIVE, Type.I32, address, g.value(type), aux=unordered)
 
 
 def _plain(g: Generator, op: Op) -> None:

@@ -185,7 +185,9 @@ class MemOp:
 
     ``size`` is in bytes (1, 2, 4, 8, 16); a load narrower than its result is sign- or zero-extended; ``align`` is the
     alignment whose violation raises the guest's alignment fault (``Align.NONE``: any address will do); ``order`` is the
-    set of MemoryOrder bits that the access itself carries beyond the guest's default (acquire: LD_LD | LD_ST).
+    set of MemoryOrder bits that the access itself carries beyond the guest's default: a load's are LD_LD | LD_ST
+    (acquire), a store's LD_ST | ST_ST (release), an atomic operation's all three. Whatever else is wanted, ST_LD above
+    all, is a barrier of its own (``mb``).
     """
 
     size: int

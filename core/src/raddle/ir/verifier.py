@@ -25,8 +25,18 @@ from raddle.ir.builder import (
 from raddle.ir.opcodes import TABLE, Effect, Op
 from raddle.ir.printer import operand_type, print_instruction, yields
 from raddle.ir.types import Condition, Field, FieldArray, FlagCondition, Hole, StateLayout, Type
-from raddle.ordering import MemoryOrder
+from raddle.ordering import MemoryOrder, names
 from raddle.runtime.layout import COMMON, MMU_INDICES
+
+_ACQUIRE = MemoryOrder.LD_LD | MemoryOrder.LD_ST
+_RELEASE = MemoryOrder.LD_ST | MemoryOrder.ST_ST
+
+ACCESS_ORDERS = {
+    **{op: _ACQUIRE | _RELEASE for op, info in TABLE.items() if info.aux == "MemAccess"},
+    **dict.fromkeys((Op.LOAD, Op.LOAD_EXCLUSIVE), _ACQUIRE),
+    **dict.fromkeys((Op.STORE, Op.STORE_EXCLUSIVE), _RELEASE),
+}
+"""What each access may order by itself (``MemOp.order``); all else is a barrier of its own."""
 
 WITH_FLAGS = frozenset({Op.ADD, Op.SUB, Op.ADC, Op.SBC})
 """Operations whose carry and overflow can be asked for."""
@@ -355,6 +365,9 @@ def _access(i: Instruction) -> None:
     )
     _require(0 <= i.aux.mmu_index < MMU_INDICES, f"there is no MMU index {i.aux.mmu_index}")
     _require(0 <= memop.order <= MemoryOrder.ALL, f"{memop.order} is no memory order")
+    beyond = MemoryOrder(memop.order) & ~ACCESS_ORDERS[i.op]
+    message = f"{TABLE[i.op].name} cannot give the order {'|'.join(names(beyond))} by itself: emit mb for it"
+    _require(not beyond, message)
     if i.op not in (Op.LOAD, Op.STORE):
         _require(memop.align_bytes >= memop.size, "exclusive and atomic accesses must be aligned to their size")
 

@@ -165,8 +165,6 @@ def load(e: Emitter, op: Instruction) -> None:
     _return_to(e, len(hot))
     e.code = hot
     e.clobber()
-    if e.parallel and memop.order & MemoryOrder.ST_LD:
-        _fence(e, MemoryOrder.ST_LD)
 
 
 def _return_to(e: Emitter, hot_offset: int) -> None:
@@ -196,8 +194,6 @@ def _swap(e: Emitter, register: int, size: int, signed: bool, wide: bool) -> Non
 def store(e: Emitter, op: Instruction) -> None:
     access = _access(e, op)
     memop = access.memop
-    if e.config.fences & ~MemoryOrder.ST_LD:
-        _fence(e, MemoryOrder(e.config.fences & ~MemoryOrder.ST_LD))
     miss = _probe(e, op, access, _WRITE)
     address, value = op.args
     index = _host_address(e, address)
@@ -265,6 +261,8 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
     """A load, and the reservation: address, value and size, which the store compares with (fast mode)."""
     access = _access(e, op)
     memop = access.memop
+    if e.config.fences:
+        _fence(e, MemoryOrder(e.config.fences))
     if (memop.big_endian and memop.size > 1) or memop.signed or op.last_use < 0:
         _in_runtime(e, op)
         return
