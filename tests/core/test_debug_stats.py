@@ -77,7 +77,7 @@ def test_categories_add_up_to_wall_time(mode):
 def asleep(stats):
     """Each thread's sleep as a part of its time."""
     parts = [report.breakdown(stats, thread) for thread in stats["threads"]]
-    times = [part["sleeping (WFI, WFE, off)"] + part["no work, or paused"] for part in parts]
+    times = [part["sleeping (halted, off)"] + part["no work, or paused"] for part in parts]
     return [time / thread["wall_ns"] for time, thread in zip(times, stats["threads"], strict=True)]
 
 

@@ -154,7 +154,7 @@ def breakdown(stats: Stats, thread: Mapping[str, Any]) -> dict[str, int]:
         "translation, from the memo": joining,
         "Python devices, helpers": python,
         "TLB synchronisation": sync,
-        "sleeping (WFI, WFE, off)": total("sleep_ns"),
+        "sleeping (halted, off)": total("sleep_ns"),
         "no work, or paused": thread["idle_ns"],
         "waiting: TLB barriers": total("tlb_sync_sleep_ns") + total("tlb_give_way_ns"),
         "waiting: big lock": total("big_lock_wait_ns"),
