@@ -31,6 +31,7 @@ from raddle.cli.options import OPTIONS, TAKEN, BootOptions, parse
 from raddle.cli.peer_options import UNSUPPORTED
 from raddle.devices.pl011 import PL011
 from raddle.errors import MachineError, UsageError
+from raddle.ir.types import Type
 from raddle.machine.board import Board as BoardBase
 from raddle.machine.chardev import CharDevice, ConsoleClosed
 from raddle.machine.choice import choose_board
@@ -56,8 +57,8 @@ class FakeBoard(BoardBase):
         load_image(options.kernel, options.target, Layout(Area("RAM", 0x4000_0000, options.memory)))
         self.console = consoles[0]
         self.uart = PL011(consoles[0], Line(), clock)
-        self.memory.add_io("uart", 0x900_0000, 0x1000, self.uart)
-        self.memory.add_ram("RAM", 0x4000_0000, 0x1000)
+        self.memory.add_io("uart", 0x900_0000, options.page_size, self.uart)
+        self.memory.add_ram("RAM", 0x4000_0000, options.page_size)
         self.resets = 0
 
     def connect(self, cpus, power, big_lock):
@@ -172,6 +173,8 @@ class FakeEngine:
 
 
 class FakeFrontEnd:
+    word, page_bits, mmu_indices, fetch_index_shift = Type.I32, 13, 1, 0
+
     def __init__(self, cpu):
         self.cpu = cpu
 
@@ -1032,6 +1035,11 @@ def echo(engine):
     engine.write("ready\n")
     while byte := engine.read():
         engine.write(f"<{byte}>")
+
+
+def test_a_boards_memory_is_made_of_the_guests_pages(pretend, kernel):
+    with pretend.machine(kernel=kernel) as machine:
+        assert machine.board.options.page_size == machine.memory.page_size == 8192
 
 
 def test_a_board_gets_its_properties(pretend, kernel):

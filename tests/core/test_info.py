@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from raddle import __version__
 from raddle.cli import info
 from raddle.cli.main import COMMANDS, main
+from raddle.ir.types import Type
 from raddle.ordering import MemoryOrder
 from raddle.plugins import Board, Host, Registry, Target
 
@@ -22,7 +24,7 @@ TSO = MemoryOrder.ALL & ~MemoryOrder.ST_LD
 
 
 def loads(*_: str) -> Any:
-    return object()
+    return SimpleNamespace(word=Type.I32, page_bits=12, mmu_indices=1, fetch_index_shift=0)
 
 
 def fails(cpu: str) -> Any:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raddle.errors import MachineError, UsageError
-from raddle.memory import PAGE_SIZE, AddressSpace, HostMemory, Kind, MemoryAccessError
+from raddle.memory import SMALLEST_PAGE, AddressSpace, HostMemory, Kind, MemoryAccessError
 
 
 class Nothing:
@@ -36,7 +36,7 @@ def test_regions_are_sorted_and_found(space):
     assert space.find(0x4000_5000) is None
     assert space.find(0x1000) is None
     assert space.find(0x900_0FFF).host_address == 0
-    assert space.find(0x4000_0000).host_address % PAGE_SIZE == 0
+    assert space.find(0x4000_0000).host_address % SMALLEST_PAGE == 0
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,16 @@ def test_overlap_is_refused_with_both_names(space, start, size):
     with pytest.raises(UsageError, match=r"region new .* overlaps .*(RAM|ROM)"):
         space.add_io("new", start, size, Nothing())
     assert len(space.regions) == 4
+
+
+def test_regions_are_made_of_the_guests_pages():
+    space = AddressSpace(page_size=0x2000)
+    space.add_ram("RAM", 0x2000, 0x4000)
+    for start, size in ((0x1_1000, 0x2000), (0x1_0000, 0x1000)):
+        with pytest.raises(UsageError, match=r"region UART .* is not made of whole pages of 8192 bytes"):
+            space.add_io("UART", start, size, Nothing())
+    assert [region.name for region in space.regions] == ["RAM"]
+    space.close()
 
 
 def test_devices_bring_routines(space):

@@ -21,6 +21,7 @@ from raddle.ordering import MemoryOrder
 from raddle.plugins import API_VERSION, EntryPoint, Registry
 
 TARGET = """
+from raddle.ir.types import Type
 from raddle.ordering import MemoryOrder
 from raddle.plugins import Board, Device, ElfFormat, HelperPackage, KernelKind, Magic, Target, hookimpl
 
@@ -28,8 +29,14 @@ RADDLE_API_VERSION = 1
 TARGET_SUPPORTS_MTTCG = True
 TCG_GUEST_DEFAULT_MO = MemoryOrder.ALL
 
+class FrontEnd:
+    word, page_bits, mmu_indices, fetch_index_shift = Type.I32, 12, 1, 0
+
+    def __init__(self, cpu):
+        self.cpu = cpu
+
 def load(cpu):
-    return f"front end for {cpu}"
+    return FrontEnd(cpu)
 
 @hookimpl
 def raddle_target():
@@ -134,9 +141,12 @@ def test_a_run_imports_the_pair_it_needs_alone(install: Installed) -> None:
 def test_a_front_end_is_made_for_the_cpu_model_that_is_chosen(install: Installed) -> None:
     registry, _ = install(target__good=TARGET)
     target = registry.target("good")
-    assert registry.front_end(target) == registry.load(target) == "front end for one"
-    assert registry.front_end(target, "max") == "front end for one"
-    assert registry.front_end(target, "two") == "front end for two"
+    ends = (
+        registry.front_end(target),
+        registry.load(target),
+        *(registry.front_end(target, cpu) for cpu in ("max", "two")),
+    )
+    assert [end.cpu for end in ends] == ["one", "one", "one", "two"]
     with pytest.raises(UsageError, match=r"unknown CPU 'three' \(known: one, two\)"):
         registry.front_end(target, "three")
     assert registry.problems() == ()
@@ -397,10 +407,33 @@ def test_a_host_without_its_order_is_broken(install: Installed) -> None:
 
 
 def test_a_front_end_that_does_not_load_makes_its_target_broken(install: Installed) -> None:
-    registry, _ = install(target__good=TARGET.replace('return f"front end for {cpu}"', "1 / 0"))
+    registry, _ = install(target__good=TARGET.replace("return FrontEnd(cpu)", "1 / 0"))
     with pytest.raises(PluginError, match=r"^plug-in target\.good: cannot be loaded: ZeroDivisionError"):
         registry.load(registry.target("good"))
     assert registry.targets() == ()
+    assert [problem.plugin for problem in registry.problems()] == ["target.good"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "given", "reason"),
+    [
+        ("Type.I32, 12, 1, 0", "Type.I32, 11, 1, 0", "page_bits is 11, and must be 12 to 31"),
+        ("Type.I32, 12, 1, 0", "Type.I32, 32, 1, 0", "page_bits is 32, and must be 12 to 31"),
+        ("Type.I32, 12, 1, 0", "Type.I32, '12', 1, 0", "page_bits is '12', and must be 12 to 31"),
+        ("Type.I32, 12, 1, 0", "Type.I32, 12, 0, 0", "mmu_indices is 0, and must be 1 to 4"),
+        ("Type.I32, 12, 1, 0", "Type.I32, 12, 5, 0", "mmu_indices is 5, and must be 1 to 4"),
+        ("Type.I32, 12, 1, 0", "Type.I32, 12, 1, 31", "fetch_index_shift is 31, and must be 0 to 30"),
+        ("Type.I32, 12, 1, 0", "Type.I64, 12, 1, 0", "word has 64 bits, and its descriptor says 32"),
+        ("Type.I32, 12, 1, 0", "Type.F32, 12, 1, 0", "word is F32, and must be I32 or I64"),
+        ("page_bits, mmu_indices", "page_bit, mmu_indices", "page_bits is None, and must be 12 to 31"),
+    ],
+)
+def test_numbers_of_a_front_end_that_the_runtime_cannot_work_with(
+    install: Installed, declared: str, given: str, reason: str
+) -> None:
+    registry, _ = install(target__good=TARGET.replace(declared, given))
+    with pytest.raises(PluginError, match=rf"^plug-in target\.good: its front end's {reason}"):
+        registry.load(registry.target("good"))
     assert [problem.plugin for problem in registry.problems()] == ["target.good"]
 
 

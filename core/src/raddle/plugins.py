@@ -400,9 +400,13 @@ class Registry:
 
     def front_end(self, target: Target, cpu: str = "") -> FrontEnd:
         """The front end of `target` for one of its CPU models, by default the first. Raises UsageError for a model that
-        it has not, and PluginError for whatever loading it raises.
+        it has not, and PluginError for whatever loading it raises and for what the runtime cannot run.
         """
-        return self._loaded(target, partial(target.load, target.cpu_model(cpu)))  # type: ignore[no-any-return]
+        front_end: FrontEnd = self._loaded(target, partial(target.load, target.cpu_model(cpu)))
+        fault = _front_end_fault(target, front_end)
+        if fault:
+            raise self._broken(f"target.{target.name}", fault)
+        return front_end
 
     def load(self, descriptor: Target | Host | Board | Device | HelperPackage) -> Any:
         """What `descriptor.load()` returns, of a target the front end for its default CPU model; whatever it raises
@@ -580,6 +584,33 @@ def _disagreement(module: ModuleType, name: str, descriptor: Target | Host | Boa
         for magic in (*(kind.magic for kind in descriptor.kernel_kinds), *descriptor.foreign_files):
             if not magic.magic or not 0 <= magic.offset <= KERNEL_HEAD - len(magic.magic):
                 return f"the magic of {magic.meaning} must lie in the first {KERNEL_HEAD} bytes of a file"
+    return ""
+
+
+PAGE_BITS: Final = range(12, 32)
+FETCH_INDEX_SHIFTS: Final = range(31)
+"""Two bits of a block mode of 32."""
+
+
+def _front_end_fault(target: Target, front_end: FrontEnd) -> str:
+    """Which of a front end's numbers the runtime cannot work with; empty for none."""
+    # Late: whoever has loaded a front end has imported these.
+    from raddle.ir.types import Type
+    from raddle.runtime.layout import MMU_INDICES
+
+    word = getattr(front_end, "word", None)
+    if word not in (Type.I32, Type.I64):
+        return f"its front end's word is {getattr(word, 'name', word)}, and must be I32 or I64"
+    if word.bits > target.word_bits:
+        return f"its front end's word has {word.bits} bits, and its descriptor says {target.word_bits}"
+    for name, allowed in (
+        ("page_bits", PAGE_BITS),
+        ("mmu_indices", range(1, MMU_INDICES + 1)),
+        ("fetch_index_shift", FETCH_INDEX_SHIFTS),
+    ):
+        value = getattr(front_end, name, None)
+        if value not in allowed:
+            return f"its front end's {name} is {value!r}, and must be {allowed[0]} to {allowed[-1]}"
     return ""
 
 

@@ -15,7 +15,7 @@ from raddle.machine.clock import MachineClock
 from raddle.machine.flash_file import FlashFile
 from raddle.machine.load import Load
 from raddle.machine.time_of_day import RtcOptions
-from raddle.memory import AddressSpace
+from raddle.memory import SMALLEST_PAGE, AddressSpace
 from raddle.plugins import Target
 
 __all__ = ["Board", "BoardCpu", "BoardOptions", "Power"]
@@ -39,6 +39,8 @@ class BoardOptions(NamedTuple):
     """For each of the board's flash banks; at most `Board.FLASH_BANKS`."""
     loads: tuple[Load, ...] = ()
     """What else a reset puts into memory."""
+    page_size: int = SMALLEST_PAGE
+    """Bytes of the guest's smallest page: regions of memory are made of whole ones."""
     properties: Mapping[str, str] = MappingProxyType({})
     """The value of each of the board's properties."""
     rtc: RtcOptions = RtcOptions()
@@ -103,7 +105,7 @@ class Board(ABC):
         """
         self.options = options
         self.clock = clock
-        self.memory = AddressSpace()
+        self.memory = AddressSpace(options.page_size)
         self.cpus: Sequence[BoardCpu] = ()
         self.power: Power
 

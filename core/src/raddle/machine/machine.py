@@ -168,6 +168,7 @@ class Machine(Unique, Generic[Regs]):
                 bios=arguments.path(bios),
                 flash=flash,
                 loads=loads(load),
+                page_size=1 << frontend.page_bits,
                 properties=settled,
                 rtc=parse_rtc(rtc, counting is not None),
             )

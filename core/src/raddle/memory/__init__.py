@@ -4,6 +4,6 @@
 from __future__ import annotations
 
 from raddle.memory.host import HostMemory
-from raddle.memory.space import PAGE_SIZE, AddressSpace, IoHandler, Kind, MemoryAccessError, Region
+from raddle.memory.space import SMALLEST_PAGE, AddressSpace, IoHandler, Kind, MemoryAccessError, Region
 
-__all__ = ["PAGE_SIZE", "AddressSpace", "HostMemory", "IoHandler", "Kind", "MemoryAccessError", "Region"]
+__all__ = ["SMALLEST_PAGE", "AddressSpace", "HostMemory", "IoHandler", "Kind", "MemoryAccessError", "Region"]

@@ -21,10 +21,10 @@ from raddle.unique import Unique
 if TYPE_CHECKING:
     from raddle.translate.frontend import RoutineBuilder
 
-__all__ = ["PAGE_SIZE", "AddressSpace", "IoHandler", "Kind", "MemoryAccessError", "Region"]
+__all__ = ["SMALLEST_PAGE", "AddressSpace", "IoHandler", "Kind", "MemoryAccessError", "Region"]
 
-PAGE_SIZE: Final = 4096
-"""Regions begin and end on multiples of this many bytes: the software TLB tells regions apart page by page."""
+SMALLEST_PAGE: Final = 1 << 12
+"""Bytes of the smallest page that a guest can have: the software TLB keeps flags in the address bits below it."""
 
 
 class MemoryAccessError(RaddleError, IndexError):
@@ -89,7 +89,10 @@ class AddressSpace(Unique):
     guest sees such a write as it sees another CPU's plain stores, in no particular order and not as one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, page_size: int = SMALLEST_PAGE) -> None:
+        """`page_size` is that of the guest's smallest page, in bytes."""
+        self.page_size = page_size
+        """Regions begin and end on multiples of this many bytes: the software TLB tells regions apart page by page."""
         self.regions: tuple[Region, ...] = ()
         """Sorted by address."""
         self.initiator = 0
@@ -167,8 +170,10 @@ class AddressSpace(Unique):
 
     def _check(self, name: str, start: int, size: int) -> None:
         self._require_building(f"region {name}")
-        if start < 0 or size <= 0 or start % PAGE_SIZE or size % PAGE_SIZE:
-            raise UsageError(f"region {name} ({start:#x}, {size:#x} bytes) is not made of whole pages of {PAGE_SIZE}")
+        if start < 0 or size <= 0 or start % self.page_size or size % self.page_size:
+            raise UsageError(
+                f"region {name} ({start:#x}, {size:#x} bytes) is not made of whole pages of {self.page_size} bytes"
+            )
         for other in self.regions:
             if start < other.end and other.start < start + size:
                 raise UsageError(f"region {name} ({start:#x}-{start + size - 1:#x}) overlaps {other}")

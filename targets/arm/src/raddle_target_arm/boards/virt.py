@@ -26,7 +26,6 @@ from raddle.machine.layout import Area
 from raddle.machine.lines import Line
 from raddle.machine.sizes import size_text
 from raddle.machine.time_of_day import TimeOfDay
-from raddle.memory import PAGE_SIZE
 from raddle_target_arm.attach import attach
 from raddle_target_arm.boot import for_firmware, plan, plan_firmware
 from raddle_target_arm.devices import gic_routines
@@ -84,7 +83,7 @@ class Virt(Board):
             raise UsageError(
                 f"machine virt has {size_text(RAM_MIN)} to {size_text(RAM_MAX)} of RAM, not {size_text(options.memory)}"
             )
-        size = options.memory & -PAGE_SIZE
+        size = options.memory & -options.page_size
         self.gic = Gic(options.cpus, self.memory)
         self.console = consoles[0]
         self.consoles = consoles
@@ -209,7 +208,7 @@ class Virt(Board):
 
     def tree(self, bootargs: str | None, initrd: tuple[int, int] | None) -> bytes:
         """The device tree of this machine."""
-        ram_size = self.options.memory & -PAGE_SIZE
+        ram_size = self.options.memory & -self.options.page_size
         chosen: dict[str, str | list[int]] = {"stdout-path": _uart_path(0)}
         if bootargs is not None:
             chosen["bootargs"] = bootargs
