@@ -237,17 +237,20 @@ def test_unknown_item_on_the_command_line():
 
 # --- disassembly --------------------------------------------------------------------------------------------------
 
+X86_64, A32, T32 = ("CS_ARCH_X86", "CS_MODE_64"), ("CS_ARCH_ARM", "CS_MODE_ARM"), ("CS_ARCH_ARM", "CS_MODE_THUMB")
+
 
 def test_disassembly_skips_what_it_cannot_read():
-    found = list(disassembly.lines("x86_64", b"\x90\x06\x06\xc3", 16))
+    found = list(disassembly.lines(X86_64, b"\x90\x06\x06\xc3", 16))
     assert [(at, text) for at, _, text in found] == [(16, "nop"), (17, ".byte 0x06"), (18, ".byte 0x06"), (19, "ret")]
 
 
-def test_disassembly_of_an_unknown_architecture():
-    assert [text for _, _, text in disassembly.lines("vax", b"\x01\x02", 0)] == [".byte 0x01", ".byte 0x02"]
-    assert disassembly.one("vax", b"\x01", 0) is None
+@pytest.mark.parametrize("language", [None, ("CS_ARCH_VAX", "CS_MODE_ARM")])
+def test_disassembly_of_an_unknown_language(language):
+    assert [text for _, _, text in disassembly.lines(language, b"\x01\x02", 0)] == [".byte 0x01", ".byte 0x02"]
+    assert disassembly.one(language, b"\x01", 0) is None
 
 
 def test_one_instruction():
-    assert disassembly.one("a32", bytes.fromhex("0000a0e3"), 0) == "mov r0, #0"
-    assert disassembly.one("t32", bytes.fromhex("0000a0e3"), 0) is None
+    assert disassembly.one(A32, bytes.fromhex("0000a0e3"), 0) == "mov r0, #0"
+    assert disassembly.one(T32, bytes.fromhex("0000a0e3"), 0) is None

@@ -10,7 +10,7 @@ work goes on to its end, or is undone where that is said.
 What runs on one of Raddle's own threads (a vCPU's, hooks and devices included, a console's, a worker) is done there.
 
 Nothing here may be left half done either, on the user's side: each step is one call of C that takes effect at once
-(`SimpleQueue.put`, `list.append`, `list.pop`, acquiring and releasing a plain lock), and is harmless without the next.
+(`SimpleQueue.put`, `list.append`, `list.pop`, acquiring and releasing a plain lock), and is complete without the next.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class _Pool:
     def put(self, function: Callable[[], object]) -> None:
         """Have it done. Never waits; any thread, at any time, a destructor's included."""
         if not self.ready:
-            # One worker too many, should an exception come in between or another thread be here, too, does no harm.
+            # An exception in between, or another thread here, may make one worker too many, which only waits.
             try:
                 _thread.start_new_thread(self._begin, ())
             except RuntimeError as error:

@@ -88,6 +88,8 @@ class BackEnd(ABC):
     config: CodegenConfig
     renames = False
     """Whether templates can have open registers."""
+    disassembler: tuple[str, str] | None = None
+    """How capstone calls the host's instruction set, for logs (raddle.debug.disassembly); None: it knows no such."""
 
     @abstractmethod
     def __init__(self, config: CodegenConfig) -> None: ...

@@ -7,19 +7,12 @@ import os
 import threading
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
-__all__ = ["host", "lines", "one"]
+__all__ = ["Language", "lines", "one"]
 
-_ARCHITECTURES: Final[dict[str, tuple[str, str]]] = {
-    "a32": ("CS_ARCH_ARM", "CS_MODE_ARM"),
-    "t32": ("CS_ARCH_ARM", "CS_MODE_THUMB"),
-    "x86_64": ("CS_ARCH_X86", "CS_MODE_64"),
-    "aarch64": ("CS_ARCH_ARM64", "CS_MODE_ARM"),
-}
-"""capstone's architecture and mode, by the names of its constants."""
-_HOSTS: Final = {"amd64": "x86_64", "arm64": "aarch64"}
-"""Other names of hosts."""
+Language = tuple[str, str]
+"""An instruction set: capstone's architecture and mode, by the names of its constants."""
 
 _lock = threading.Lock()
 """A capstone handle is one thread's at a time."""
@@ -35,18 +28,22 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 @cache
-def _engine(architecture: str) -> Any:
-    if architecture not in _ARCHITECTURES:
+def _engine(language: Language | None) -> Any:
+    if language is None:
         return None
     import capstone  # late: most runs disassemble nothing
 
-    return capstone.Cs(*(getattr(capstone, constant) for constant in _ARCHITECTURES[architecture]))
+    if not all(hasattr(capstone, constant) for constant in language):  # of a later capstone
+        return None
+    return capstone.Cs(*(getattr(capstone, constant) for constant in language))
 
 
-def lines(architecture: str, code: bytes, address: int) -> Iterator[tuple[int, bytes, str]]:
-    """(address, bytes, text) of each instruction ("a32", "t32", "x86_64", "aarch64"). Any thread."""
+def lines(language: Language | None, code: bytes, address: int) -> Iterator[tuple[int, bytes, str]]:
+    """(address, bytes, text) of each instruction; of each byte where capstone does not know the language, as for None.
+    Any thread.
+    """
     position = 0
-    engine = _engine(architecture)
+    engine = _engine(language)
     while position < len(code):
         with _lock:
             rest = code[position:]
@@ -59,9 +56,9 @@ def lines(architecture: str, code: bytes, address: int) -> Iterator[tuple[int, b
             position += 1
 
 
-def one(architecture: str, code: bytes, address: int) -> str | None:
+def one(language: Language | None, code: bytes, address: int) -> str | None:
     """The text of the one instruction that `code` is; None when it is none. Any thread."""
-    engine = _engine(architecture)
+    engine = _engine(language)
     if engine is None:
         return None
     with _lock:
@@ -69,11 +66,3 @@ def one(architecture: str, code: bytes, address: int) -> str | None:
             if size == len(code):
                 return f"{mnemonic} {operands}".rstrip()
     return None
-
-
-def host() -> str:
-    """The architecture of this host, as `lines` knows it."""
-    import platform
-
-    machine = platform.machine().lower()
-    return _HOSTS.get(machine, machine)

@@ -169,7 +169,7 @@ class Log:
                 continue
             yield f"  {name}"
             code = block.code[position : position + size]
-            for at, data, text in disassembly.lines(disassembly.host(), code, position):
+            for at, data, text in disassembly.lines(self._engine.backend.disassembler, code, position):
                 yield f"    {at:04x}:  {data.hex(' '):<32}  {text}"
             position += size
 

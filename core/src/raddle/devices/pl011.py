@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PL011 UART (ARM DDI 0183G). It sends and receives at once: baud rates are stored and change nothing."""
+"""PrimeCell UART PL011 (manual: DDI 0183G). It sends and receives at once: baud rates are stored and change nothing."""
 
 from __future__ import annotations
 

@@ -90,11 +90,11 @@ class PL031(Device):
         self.store("LR", self.value("LR") & ~mask | value)
         self._offset += self.value("LR") - self._shown(self._time.now_ns())
         self._show_shift()
-        self._arm()
+        self._set_alarm()
 
     def write_MR(self, _: int, value: int, mask: int) -> None:
         self.store("MR", self.value("MR") & ~mask | value)
-        self._arm()
+        self._set_alarm()
 
     def write_CR(self, _: int, value: int, mask: int) -> None:
         """Once started, which it is from the beginning, the clock cannot be stopped."""
@@ -110,7 +110,7 @@ class PL031(Device):
         self.store("RIS", self.value("RIS") & ~value)
         self._update()
 
-    def _arm(self) -> None:
+    def _set_alarm(self) -> None:
         now = self._time.now_ns()
         wait = self.value("MR") - self._shown(now) & MASK
         if wait == 0:

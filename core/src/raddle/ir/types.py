@@ -57,7 +57,7 @@ class Condition(IntEnum):
 
 
 class FlagCondition(IntEnum):
-    """Condition over the guest's N, Z, C and V flags, for ``cond``; numbered as ARM's condition field.
+    """Condition over the guest's N, Z, C and V flags, for ``cond``.
 
     C is the carry of an addition and the *inverted* borrow of a subtraction. A condition and its negation differ in
     the lowest bit only.

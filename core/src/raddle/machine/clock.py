@@ -17,10 +17,10 @@ class Timer(Protocol):
     """Calls back once, under the big lock, when the machine's clock has reached a deadline."""
 
     def set(self, deadline_ns: int) -> None:
-        """Arm the timer, or move its deadline. One beyond END_OF_TIME never comes."""
+        """Give the timer a deadline, or another one. One beyond END_OF_TIME never comes."""
 
     def cancel(self) -> None:
-        """Disarm the timer."""
+        """Take the timer's deadline away."""
 
 
 class Clock(Protocol):
@@ -30,11 +30,11 @@ class Clock(Protocol):
         """Nanoseconds since the machine was started. May be called from any thread."""
 
     def timer(self, callback: Callable[[], None]) -> Timer:
-        """A new timer, disarmed."""
+        """A new timer, without a deadline."""
 
 
 class _LateTimer:
-    """A timer that was made before there was a clock; it cannot be armed before there is one."""
+    """A timer that was made before there was a clock; it gets no deadline before there is one."""
 
     def __init__(self, callback: Callable[[], None]) -> None:
         self.callback: Callable[[], None] | None = callback
@@ -42,7 +42,7 @@ class _LateTimer:
         self.timer: Timer | None = None
 
     def set(self, deadline_ns: int) -> None:
-        assert self.timer is not None, "a timer is armed before the machine has a clock"
+        assert self.timer is not None, "a timer is set before the machine has a clock"
         self.timer.set(deadline_ns)
 
     def cancel(self) -> None:

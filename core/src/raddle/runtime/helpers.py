@@ -124,8 +124,8 @@ _CORE: tuple[Helper, ...] = (
         "ticks, frequency",
         "the first nanosecond at which a clock of that frequency shows ticks; saturates",
     ),
-    Helper("timer_set", "timer, deadline_ns", "arm a timer (its number comes from raddle_timer_new)"),
-    Helper("timer_cancel", "timer", "disarm a timer"),
+    Helper("timer_set", "timer, deadline_ns", "give a timer a deadline (its number comes from raddle_timer_new)"),
+    Helper("timer_cancel", "timer", "take a timer's deadline away"),
 )
 
 

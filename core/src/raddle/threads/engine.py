@@ -246,8 +246,8 @@ class Engine(Lifecycle):
 
     @workers.handed_over
     def timer(self, callback: Callable[[], None]) -> Timer:
-        """A disarmed timer that calls `callback` under the big lock. Any thread. Raises MachineError when there are too
-        many.
+        """A timer that calls `callback` under the big lock at the deadline that it is given. Any thread. Raises
+        MachineError when there are too many.
         """
         with self.use(), self._adding_timer:
             number = self._new_timer(lib.RADDLE_TIMER_PYTHON, len(self.timer_callbacks), ffi.NULL)
@@ -256,7 +256,7 @@ class Engine(Lifecycle):
 
     @workers.handed_over
     def routine_timer(self, cpu: VCpu, routine: str) -> Timer:
-        """A disarmed timer at whose deadline `cpu`'s thread, between two blocks or in its sleep, runs an IR routine
+        """A timer at whose deadline `cpu`'s thread, between two blocks or in its sleep, runs an IR routine
         under the big lock, with the timer's number as its argument. It needs no GIL. Raises MachineError when there is
         no such routine, or there are too many timers.
         """
@@ -266,8 +266,8 @@ class Engine(Lifecycle):
 
     @workers.handed_over
     def event_timer(self, cpu: VCpu) -> Timer:
-        """A disarmed timer at whose deadline `cpu`'s event register is set, as SEV does. It needs no GIL. Raises
-        MachineError when there are too many timers.
+        """A timer at whose deadline `cpu`'s event register is set, as an event from another CPU does. It needs no GIL.
+        Raises MachineError when there are too many timers.
         """
         with self.use():
             return Timer(self, self._new_timer(lib.RADDLE_TIMER_EVENT, 0, cpu.env))

@@ -22,9 +22,9 @@ class Timer:
         self.number = number
 
     def set(self, deadline_ns: int) -> None:
-        """Arm the timer, or move its deadline. One beyond the end of time never comes."""
+        """Give the timer a deadline, or another one. One beyond the end of time never comes."""
         lib.raddle_timer_set(self._engine.context, self.number, min(max(0, deadline_ns), lib.RADDLE_END_OF_TIME + 1))
 
     def cancel(self) -> None:
-        """Disarm the timer."""
+        """Take the timer's deadline away."""
         lib.raddle_timer_cancel(self._engine.context, self.number)

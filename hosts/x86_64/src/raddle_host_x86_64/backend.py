@@ -89,6 +89,7 @@ class X86BackEnd(backend.BackEnd):
     """See `raddle.codegen.backend.BackEnd`."""
 
     renames = True
+    disassembler = ("CS_ARCH_X86", "CS_MODE_64")
 
     def __init__(self, config: CodegenConfig, features: Features | None = None) -> None:
         self.config = config

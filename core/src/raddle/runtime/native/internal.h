@@ -230,7 +230,7 @@ struct callee {
 struct timer {
     uint32_t kind, value;
     struct raddle_cpu *cpu;
-    uint64_t deadline; /* NONE: not armed. All under timer_lock */
+    uint64_t deadline; /* NONE: it has none. All under timer_lock */
     uint64_t sequence; /* counts settings, so that one that is firing can be seen to be stale */
 };
 
@@ -244,7 +244,7 @@ struct turns {
     uint64_t began;                   /* instructions counted before the turn */
     _Atomic(struct raddle_cpu *) cpu; /* whose turn it is, or NULL; others read it */
     _Atomic uint64_t end;             /* of its slice; the timer's thread reads it */
-    _Atomic uint64_t armed;           /* when the timer looks at `end`; the timer's thread writes it, too */
+    _Atomic uint64_t looks;           /* when the timer looks at `end`; the timer's thread writes it, too */
     _Atomic uint64_t idle_ns;         /* time with no vCPU to run; others read it */
 };
 

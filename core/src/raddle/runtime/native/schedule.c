@@ -25,7 +25,7 @@ int raddle_turns_begin(raddle_context *ctx)
     struct turns *turns = &ctx->turns;
     turns->thread = pthread_self();
     turns->first_spinner = NOBODY;
-    atomic_store(&turns->armed, NONE);
+    atomic_store(&turns->looks, NONE);
     if (has_flag(ctx, RADDLE_FLAG_ICOUNT) || ctx->config.ncpus == 1)
         return 0;
     int timer = raddle_timer_new(ctx, RADDLE_TIMER_SLICE, 0, ctx->cpus[0]->env);
@@ -35,29 +35,29 @@ int raddle_turns_begin(raddle_context *ctx)
 
 /* -- slices by the host's clock --------------------------------------------------------------------------------- */
 
-/* A turn costs a look at the clock: the timer is left armed for the end of an earlier turn, and looks again when it
- * fires. `armed` is read after `end` has been written, and cleared before `end` is read: one side sees the other. */
+/* A turn costs a look at the clock: the timer is left set for the end of an earlier turn, and looks again when it
+ * fires. `looks` is read after `end` has been written, and cleared before `end` is read: one side sees the other. */
 static void slice_begin(struct raddle_context *ctx, uint64_t ns)
 {
     struct turns *turns = &ctx->turns;
     uint64_t end = time_sum(clock_now(ctx), ns);
     atomic_store(&turns->end, end);
-    if (end >= atomic_load(&turns->armed))
+    if (end >= atomic_load(&turns->looks))
         return;
-    atomic_store(&turns->armed, end);
+    atomic_store(&turns->looks, end);
     raddle_timer_set(ctx, turns->timer, end);
 }
 
 uint64_t slice_timer_fires(struct raddle_context *ctx)
 {
     struct turns *turns = &ctx->turns;
-    atomic_store(&turns->armed, NONE);
+    atomic_store(&turns->looks, NONE);
     uint64_t end = atomic_load(&turns->end);
     struct raddle_cpu *cpu = atomic_load(&turns->cpu);
     if (!cpu)
         return NONE;
     if (end > clock_now(ctx)) {
-        atomic_store(&turns->armed, end);
+        atomic_store(&turns->looks, end);
         return end;
     }
     atomic_store(&cpu->slice_over, 1);

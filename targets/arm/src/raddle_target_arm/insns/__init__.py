@@ -24,6 +24,10 @@ from raddle_target_arm.insns.common import Semantics, set_next
 from raddle_target_arm.insns.sharing import make_sharing
 from raddle_target_arm.state import mmu_index
 
+A32_LANGUAGE: Final = ("CS_ARCH_ARM", "CS_MODE_ARM")
+T32_LANGUAGE: Final = ("CS_ARCH_ARM", "CS_MODE_THUMB")
+"""As capstone calls them."""
+
 MODULES: Final = (
     "bitfield",
     "branch",
@@ -92,7 +96,7 @@ class _Instructions(InstructionSet):
     def disassemble(self, word: int, size: int, pc: int) -> str:
         units = (word,) if size == self.unit else (word >> 16, word & 0xFFFF)
         code = b"".join(unit.to_bytes(self.unit, "little") for unit in units)
-        text = disassembly.one("a32" if self.unit == 4 else "t32", code, pc)
+        text = disassembly.one(A32_LANGUAGE if self.unit == 4 else T32_LANGUAGE, code, pc)
         if text is not None:
             return text
         pattern = self.decode(word, size)
