@@ -119,7 +119,7 @@ def test_matrix_decides_as_boot_would(raddle: Raddle) -> None:
         (
             ["inof"],
             "raddle: unknown command 'inof'; did you mean info? (known: boot, info, demo, fetch-demo-kernel, "
-            "new-target)",
+            "new-target, docs)",
         ),
         (
             ["info", "--matix"],

@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`raddle new-target`: what it writes and refuses. That the package works is tested with the tiny guest."""
+"""`raddle new-target`: what it writes, that it works, and what is refused. `raddle docs`.
+
+That it works when it is installed is tested with the tiny guest; here it is only found on the path.
+"""
 
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +23,8 @@ def test_writes_a_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["new-target", "acme", str(tmp_path / "here" / "it_is")]) == 0
     assert "pip install -e" in capsys.readouterr().out
     written = [path for path in (tmp_path / "here" / "it_is").rglob("*") if path.is_file()]
-    assert {"pyproject.toml", "plugin.py", "acme.dec", "test_contract.py"} <= {path.name for path in written}
+    names = {"pyproject.toml", "plugin.py", "board.py", "short.dec", "long.dec", "hello.s", "test_contract.py"}
+    assert names <= {path.name for path in written}
     for path in written:
         text = path.read_text()
         assert "@name@" not in text
@@ -47,3 +55,76 @@ def test_refuses_the_name_of_a_guest_that_is_there(tmp_path: Path, capsys: pytes
     name = registry().names("target")[0]
     assert main(["new-target", name, str(tmp_path / "x")]) == 2
     assert f"there is a guest {name} already" in capsys.readouterr().err
+
+
+# --- that it works ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of a guest, which is found by who has its `src` on the path."""
+    directory = tmp_path_factory.mktemp("new") / "raddle-target-acme"
+    assert main(["new-target", "acme", str(directory)]) == 0
+    information = directory / "src" / "raddle_target_acme-0.1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: raddle-target-acme\nVersion: 0.1\n")
+    (information / "entry_points.txt").write_text("[raddle]\ntarget.acme = raddle_target_acme.plugin\n")
+    return directory
+
+
+def python(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(directory / "src")}
+    command: Sequence[str] = [sys.executable, *arguments]
+    return subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
+
+
+@pytest.mark.slow
+def test_its_own_tests_pass(acme: Path) -> None:
+    """The target contract, and programs with interrupts, a timer and console input, in both threading modes."""
+    done = python(acme, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-p", "no:xdist", "tests")
+    assert done.returncode == 0, done.stdout
+    assert "skipped" not in done.stdout
+
+
+def test_its_program_runs_as_its_page_says(acme: Path) -> None:
+    page = (acme / "README.md").read_text()
+    for line in ("raddle_target_acme.assembler programs/hello.s hello.bin", "-M acme-board -kernel hello.bin"):
+        assert line in page
+    done = python(acme, "-m", "raddle_target_acme.assembler", "programs/hello.s", "hello.bin")
+    assert done.returncode == 0, done.stderr
+    for more in ([], ["-smp", "2"], ["-icount", "shift=2"], ["-d", "verify"]):
+        boot = ("-m", "raddle", "boot", "-M", "acme-board", "-nographic", "-kernel", "hello.bin", *more)
+        done = python(acme, *boot)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "hello from acme\n" in done.stdout
+
+
+@pytest.mark.peer("mypy")
+def test_it_is_typed(acme: Path) -> None:
+    done = python(acme, "-m", "mypy", "--strict", "--cache-dir", str(acme / "cache"), "src", "tests")
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_page_that_its_page_names_is_installed(acme: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "`raddle docs add-a-guest`" in (acme / "README.md").read_text()
+    capsys.readouterr()
+    assert main(["docs", "add-a-guest"]) == 0
+    assert capsys.readouterr().out.startswith("# Add a guest\n")
+
+
+# --- the pages ----------------------------------------------------------------------------------------------------
+
+
+def test_docs_lists_all_pages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["docs"]) == 0
+    listed = capsys.readouterr().out
+    for page in (Path(__file__).parents[2] / "docs").glob("*.md"):
+        title = page.read_text().splitlines()[0].removeprefix("# ")
+        assert f"{page.stem:<16}{title}\n" in listed
+
+
+def test_docs_of_an_unknown_page(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["docs", "add-a-gest"]) == 2
+    assert "did you mean add-a-guest?" in capsys.readouterr().err

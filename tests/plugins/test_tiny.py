@@ -121,7 +121,9 @@ def test_a_new_guest_passes_the_contract(environment: Environment) -> None:
     installed = environment("-m", "pip", "-q", "install", "--no-deps", str(package))
     assert installed.returncode == 0, installed.stderr
     try:
-        assert "acme" in environment("-m", "raddle.cli.main", "info").stdout
+        assert "acme-board" in environment("-m", "raddle.cli.main", "info").stdout
+        page = environment("-m", "raddle.cli.main", "docs", "add-a-guest").stdout
+        assert page.startswith("# Add a guest\n"), "the pages are in the wheel"
         done = environment("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(package))
         assert done.returncode == 0, done.stdout
     finally:

@@ -14,7 +14,8 @@ COMMANDS: Final = {
     "info": "list plug-ins, boards and CPUs, and the threading mode of each target on each host",
     "demo": "run the bundled multi-processor guest and show what each vCPU did",
     "fetch-demo-kernel": "fetch a stock Debian kernel and make an initial RAM disk, to boot",
-    "new-target": "write a guest package that passes the target contract, to start from",
+    "new-target": "write a guest package with a machine that runs programs, to start from",
+    "docs": "show the pages that are installed with Raddle: how to add a guest, how it works inside",
 }
 
 

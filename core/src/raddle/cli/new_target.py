@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`raddle new-target`: writes a guest package that passes the target contract, to start from."""
+"""`raddle new-target`: writes a guest package with a machine that runs programs, to start from."""
 
 from __future__ import annotations
 
 import argparse
 import re
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from keyword import iskeyword
 from pathlib import Path
 from typing import Final
@@ -43,8 +42,17 @@ def run(arguments: argparse.Namespace) -> int:
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RaddleError(f"cannot write {error.filename}: {error.strerror}") from None
-    print(f"wrote {directory}; next: pip install -e '{directory}[test]' && pytest {directory}")
+    print(f"wrote {directory}; next: pip install -e '{directory}[test]' && pytest {directory}; see its README.md")
     return 0
+
+
+PLAIN: Final = (
+    *("pyproject.toml", "README.md", "programs/hello.s", "programs/events.s"),
+    *("tests/test_contract.py", "tests/test_programs.py"),
+)
+"""Files of the package that stand where they do in the templates."""
+MODULES: Final = ("plugin", "state", "insns", "frontend", "board", "assembler")
+TABLES: Final = ("short", "long")
 
 
 def package(name: str) -> dict[str, str]:
@@ -52,17 +60,13 @@ def package(name: str) -> dict[str, str]:
     root = files("raddle.cli") / "new_target_files"
     module = f"src/raddle_target_{name}"
 
-    def text(*parts: str) -> str:
-        file: Traversable = root
-        for part in parts:
-            file = file / part
-        return file.read_text(encoding="utf-8").replace("@name@", name)
+    def text(place: str) -> str:
+        return root.joinpath(*f"{place}{SUFFIX}".split("/")).read_text(encoding="utf-8").replace("@name@", name)
 
-    package = {place: text(place + SUFFIX) for place in ("pyproject.toml", "README.md")}
-    for source in ("plugin", "state", "insns", "frontend"):
-        package[f"{module}/{source}.py"] = text(f"{source}.py{SUFFIX}")
-    package[f"{module}/decode/{name}.dec"] = text("decode", f"guest.dec{SUFFIX}")
-    package[f"{module}/__init__.py"] = f'"""The {name} guest."""\n'
-    package[f"{module}/py.typed"] = ""
-    package["tests/test_contract.py"] = text("tests", f"test_contract.py{SUFFIX}")
-    return package
+    return {
+        **{place: text(place) for place in PLAIN},
+        **{f"{module}/{source}.py": text(f"{source}.py") for source in MODULES},
+        **{f"{module}/decode/{table}.dec": text(f"decode/{table}.dec") for table in TABLES},
+        f"{module}/__init__.py": f'"""The {name} guest."""\n',
+        f"{module}/py.typed": "",
+    }
