@@ -7,6 +7,9 @@ milliseconds, or its last ones, is to see no traceback: until `raddle.cli.main` 
 SIGTERM does, and a shell reports 130.
 """
 
+import _thread
+import atexit
+import os
 import sys
 
 try:
@@ -21,7 +24,24 @@ __all__ = ["main"]
 
 
 def main() -> int:
-    """Run the command; returns the exit status."""
+    """Run the command; returns the exit status, or ends the process with it where threads of Raddle's are left.
+
+    Python ends such threads by pthread_exit when they wake, which loads a library: with no memory or no descriptor for
+    it, the process aborts.
+    """
+    status = _run()
+    if _thread._count():
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (AttributeError, OSError, ValueError):  # there is none, its reader is gone, it is closed
+                status = status or 1
+        os._exit(status)
+    return status
+
+
+def _run() -> int:
     try:
         from raddle.cli.main import main as command
 

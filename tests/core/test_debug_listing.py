@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import platform
 import re
+import threading
 import time
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,13 @@ def listed(guest: str, ready: Callable[[Machine], bool]) -> tuple[int, list[str]
             time.sleep(0.01)
         assert "=>" not in machine.describe()
         machine.pause()
-        lines = machine.describe().splitlines()
-        return machine.cpus[0].regs.pc, [line for line in lines if "0x" in line[:5]]
+        return code_of(machine)
+
+
+def code_of(machine: Machine) -> tuple[int, list[str]]:
+    """The pc of a paused machine, and the lines around it."""
+    lines = machine.describe().splitlines()
+    return machine.cpus[0].regs.pc, [line for line in lines if "0x" in line[:5]]
 
 
 def counter(machine: Machine, name: str) -> int:
@@ -60,7 +66,20 @@ def test_around_a_loop() -> None:
 
 
 def test_thumb_instructions_follow_each_other_up_to_the_pc() -> None:
-    pc, lines = listed("crc32-thumb", lambda machine: counter(machine, "count_lookup") > 50)
+    blocks = count(1)
+    stands = threading.Event()
+
+    def pause_at_50(cpu: object, pc: int) -> None:
+        if next(blocks) == 50:
+            machine.pause()
+            stands.set()
+
+    with Machine(kernel=GUESTS / "crc32-thumb.elf") as machine:  # it ends by itself: nothing is to be late
+        machine.add_block_hook(pause_at_50)
+        machine.start()
+        assert stands.wait(LIMIT)
+        machine.pause()  # waits until it has
+        pc, lines = code_of(machine)
     rows = [LINE.fullmatch(line) for line in lines]
     places = [(int(row[2], 16), len(row[3]) // 2) for row in rows if row]
     assert len(places) == len(rows) >= 5

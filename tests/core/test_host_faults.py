@@ -159,6 +159,29 @@ def test_too_little_memory_is_one_line(mebibytes):
         assert not last
 
 
+AT_WORK = """
+import resource, sys, time
+import raddle_command
+from raddle import workers
+
+def wake_often():
+    while True:
+        time.sleep(0.0001)
+
+workers.submit(wake_often)
+free = sys.stdin.fileno() + 3
+resource.setrlimit(resource.RLIMIT_NOFILE, (free, free))
+sys.exit(raddle_command.main())
+"""
+
+
+def test_the_end_needs_no_descriptor_while_a_thread_works():
+    """Python has a thread that wakes at its end load a library, and aborts when it cannot."""
+    for _ in range(5):
+        done = run(AT_WORK, "info")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+
+
 WITH_AN_IMPORT = """
 import sys
 import _signal, errno, os

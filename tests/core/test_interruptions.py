@@ -260,13 +260,14 @@ def test_control_a_lock_that_a_users_thread_takes_is_left() -> None:
     assert not all(is_free() for _ in everywhere(lambda: feed(device, b"x", wait=False)))
 
 
-def test_work_is_done_though_no_second_thread_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=repr)
+def test_work_is_done_though_no_second_thread_is_to_be_had(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """The first worker is started by a thread that does the work itself where it cannot."""
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
         if isinstance(thread, workers.Thread):
-            raise RuntimeError("can't start new thread")
+            raise error
         start(thread)
 
     done: list[bool] = []

@@ -33,6 +33,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
 
+NO_THREAD: Final = (RuntimeError, MemoryError)
+"""What starting a thread raises where the host has no room for one more."""
 IDLE: Final = 2
 """So many workers wait for work when there is none; one always does, so that work never waits for other work."""
 
@@ -192,7 +194,7 @@ class _Pool:
         self.jobs.put(function)
 
     def _begin(self) -> None:
-        with suppress(RuntimeError):
+        with suppress(*NO_THREAD):
             self._more()
             return
         # There is no second thread to be had: this one is the worker, or what was put before it would wait for good.
@@ -224,7 +226,7 @@ class _Pool:
             job = self.jobs.get()
             with self._lock:
                 self._idle -= 1
-            with suppress(RuntimeError):  # there is no thread to be had: what comes next waits for this one
+            with suppress(*NO_THREAD):  # there is no thread to be had: what comes next waits for this one
                 self._more()
             job()
             del job  # nothing is kept that was given
