@@ -34,7 +34,7 @@ void machine_device(raddle_function handler)
 void machine_make(uint32_t ncpus, uint32_t flags, raddle_enter_function enter, raddle_function fill)
 {
     struct raddle_config config = {
-        .page_bits = 12, .word_bits = 32, .ncpus = ncpus, .flags = flags, .wfe_limit_us = 0, .code_size = 1 << 20};
+        .page_bits = PAGE_BITS, .word_bits = WORD_BITS, .ncpus = ncpus, .flags = flags, .wfe_limit_us = 0, .code_size = 1 << 20};
     struct raddle_callbacks callbacks = {0};
     memset(&machine, 0, sizeof machine);
     machine.ncpus = ncpus;
@@ -132,7 +132,7 @@ bool exit_requested(void *env)
 bool fast_load(void *env, uint64_t address, uint32_t *value)
 {
     struct tlb_entry *e = (struct tlb_entry *)((char *)env + RADDLE_TLB_OFFSET);
-    e += (address >> 12) & (RADDLE_TLB_ENTRIES - 1);
+    e += (address >> PAGE_BITS) & (RADDLE_TLB_ENTRIES - 1);
     if (LOAD_RELAXED(e->read) != (address & ~(uint64_t)(PAGE - 1)))
         return false;
     *value = __atomic_load_n((uint32_t *)(uintptr_t)(LOAD_RELAXED(e->addend) + address), __ATOMIC_ACQUIRE);
@@ -142,7 +142,7 @@ bool fast_load(void *env, uint64_t address, uint32_t *value)
 uint32_t *fast_store(void *env, uint64_t address)
 {
     struct tlb_entry *e = (struct tlb_entry *)((char *)env + RADDLE_TLB_OFFSET);
-    e += (address >> 12) & (RADDLE_TLB_ENTRIES - 1);
+    e += (address >> PAGE_BITS) & (RADDLE_TLB_ENTRIES - 1);
     if (LOAD_RELAXED(e->write) != (address & ~(uint64_t)(PAGE - 1)))
         return NULL;
     return (uint32_t *)(uintptr_t)(LOAD_RELAXED(e->addend) + address);

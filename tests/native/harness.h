@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the C tests of the runtime share: a machine with RAM, a device and stub "generated code".
+/* What the C tests of the runtime share: a machine with RAM, a device and stub "generated code". WORD_BITS and PAGE_BITS
+ * are the guest's: run.py builds for several.
  *
  * Blocks hold no host code here: `enter` is a C function of the test that looks at what the block's bytes say and does
  * what translated code would do, the look at exit_request at each block entry included. */
@@ -13,10 +14,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define RAM_BASE    0x40000000u
+#define RAM_BASE    (WORD_BITS == 32 ? 0x40000000u : 0xffffffffc0000000u)
 #define RAM_SIZE    (1u << 20)
 #define DEVICE_BASE 0x09000000u
-#define PAGE        4096u
+#define PAGE        (1u << PAGE_BITS)
 #define ROM_DEVICE_BASE 0x04000000u
 #define MAX_CPUS    8
 #define WORD        2 /* oi of a 4-byte access through MMU index 0 */

@@ -16,7 +16,7 @@ static struct raddle_rules rules(void)
     static const uint8_t code[8] = {1, 2, 3, 4, 5, 6, 7, 8};
     struct raddle_stub stub = {.code = code, .size = sizeof code, .field_count = 1};
     return (struct raddle_rules){
-        .word_bits = 32, .page_bits = 12, .entry = {.code = code, .size = 4}, .leave = stub, .chainable = stub,
+        .word_bits = WORD_BITS, .page_bits = PAGE_BITS, .entry = {.code = code, .size = 4}, .leave = stub, .chainable = stub,
         .indirect = stub};
 }
 

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the C tests of the native runtime with each sanitizer and runs them; without one, their controls as well.
 
-    python tests/native/run.py [--only NAME] [--build plain|thread|address|undefined]...
+    python tests/native/run.py [--only NAME] [--build plain|thread|address|undefined]... [--guest narrow|wide]...
 
-A control is a test with its mechanism left out; it must fail. Exit status 1 when anything did what it should not.
+A control is a test with its mechanism left out; it must fail. Exit status 1 when anything did what it should not. The
+runtime serves a narrow guest, and one that is wider in all that a guest may choose.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shlex
 import subprocess
@@ -25,6 +27,10 @@ BUILDS = {
     "address": ["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer"],
     "undefined": ["-O1", "-g", "-fsanitize=undefined", "-fno-sanitize-recover=undefined"],
 }
+GUESTS = {
+    "narrow": ["-DWORD_BITS=32", "-DPAGE_BITS=12"],
+    "wide": ["-DWORD_BITS=64", "-DPAGE_BITS=13", "-DRADDLE_MMU_INDICES=8"],
+}
 FLAGS = ["-std=c11", "-Wall", "-Wextra", "-fno-strict-aliasing", "-pthread"]
 SECONDS = 240
 """A test that takes longer hangs."""
@@ -34,12 +40,13 @@ def compiler() -> list[str]:
     return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[:1]
 
 
-def build(kind: str, directory: Path) -> Path:
-    """Compile the runtime and the tests with one sanitizer; the path of the program."""
-    program = directory / kind
+def build(kind: str, guest: str, directory: Path) -> Path:
+    """Compile the runtime and the tests with one sanitizer for one guest; the path of the program."""
+    program = directory / f"{kind}-{guest}"
     sources = [*sorted((RUNTIME / "native").glob("*.c")), *sorted(HERE.glob("*.c"))]
     include = [f"-I{directory}", f"-I{RUNTIME / 'native'}", f"-I{HERE}"]
-    command = [*compiler(), *FLAGS, *BUILDS[kind], *include, *map(str, sources), "-lm", "-o", str(program)]
+    flags = [*FLAGS, *BUILDS[kind], *GUESTS[guest], *include]
+    command = [*compiler(), *flags, *map(str, sources), "-lm", "-o", str(program)]
     subprocess.run(command, check=True)
     return program
 
@@ -63,20 +70,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="run this test alone")
     parser.add_argument("--build", choices=list(BUILDS), action="append", help="this sanitizer only (may be repeated)")
+    parser.add_argument("--guest", choices=list(GUESTS), action="append", help="this guest only (may be repeated)")
     options = parser.parse_args()
     failures = 0
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         subprocess.run([sys.executable, str(RUNTIME / "build.py"), "--generate", str(directory)], check=True)
-        for kind in options.build or BUILDS:
-            program = build(kind, directory)
+        for kind, guest in itertools.product(options.build or BUILDS, options.guest or GUESTS):
+            program = build(kind, guest, directory)
             listed = subprocess.run([str(program)], capture_output=True, text=True, check=True).stdout.split("\n")
             rows = [line.split() for line in listed if line]
             rows = [(name, flag) for name, flag in rows if options.only in (None, name)]
             results = [run(program, name, control=False) for name, _ in rows]
             if kind == "plain":
                 results += [run(program, name, control=True) for name, flag in rows if flag == "1"]
-            print(f"{kind}: {sum(results)} of {len(results)} as they should be")
+            print(f"{kind}, {guest} guest: {sum(results)} of {len(results)} as they should be")
             failures += len(results) - sum(results)
     return 1 if failures else 0
 

@@ -5,7 +5,7 @@
 
 #define ROUNDS          300
 #define CONTROL_SECONDS 100
-#define VIRTUAL         0x1000u
+#define VIRTUAL         PAGE
 
 static struct stub *stub_at(void *code)
 {
@@ -159,12 +159,16 @@ static void test_mmu_indices(bool mechanism)
     struct raddle_cpu *cpu = cpu_of(machine.env[0]);
     for (uint64_t page = 0; page < PAGES; page++)
         for (uint32_t index = 0; index < RADDLE_MMU_INDICES; index++)
-            tlb_set(cpu, page * PAGE, RAM_BASE + (page + index) % (RAM_SIZE / PAGE) * PAGE, PROT_READ_BIT, 12, index);
+            tlb_set(cpu, page * PAGE, RAM_BASE + (page + index) % (RAM_SIZE / PAGE) * PAGE, 7, PAGE_BITS, index);
     for (uint64_t page = 0; page < PAGES; page++)
         for (uint32_t index = 0; index < RADDLE_MMU_INDICES; index++) {
             struct probe probe;
+            uint64_t mapped = RAM_BASE + (page + index) % (RAM_SIZE / PAGE) * PAGE;
             CHECK(tlb_probe(cpu, page * PAGE, ACCESS_READ, index, &probe));
-            CHECK(probe.paddr == RAM_BASE + (page + index) % (RAM_SIZE / PAGE) * PAGE);
+            CHECK(probe.paddr == mapped);
+            cpu->header->mode = index;
+            CHECK(raddle_code_page(cpu->env, page * PAGE) == mapped);
+            CHECK(raddle_debug_translate(cpu->env, page * PAGE, index) == mapped);
         }
     machine_free();
 }

@@ -86,7 +86,7 @@ struct raddle_config {
     uint32_t word_bits; /* 32 or 64 */
     uint32_t ncpus;
     uint32_t flags;             /* RADDLE_FLAG_ */
-    uint32_t fetch_index_shift; /* the block mode's two bits from here on are the MMU index of instruction fetches */
+    uint32_t fetch_index_shift; /* the block mode's bits from here on, as many as an MMU index has, are that of fetches */
     uint32_t wfe_limit_us;      /* a WFE sleeps no longer than this; 0: until an event */
     uint64_t code_size;         /* bytes for blocks: their host code, and the records of it */
 };

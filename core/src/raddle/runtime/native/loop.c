@@ -92,7 +92,7 @@ uint32_t raddle_call_helper(void *env, uint32_t number, uint64_t retaddr)
 
 uint32_t fetch_index(const struct raddle_cpu *cpu)
 {
-    return (cpu->header->mode >> cpu->context->config.fetch_index_shift) & 3;
+    return (cpu->header->mode >> cpu->context->config.fetch_index_shift) & (RADDLE_MMU_INDICES - 1);
 }
 
 /* Where an instruction address is mapped: 0, or the fault that a fetch meets. */
@@ -122,7 +122,7 @@ uint64_t raddle_debug_translate(void *env, uint64_t address, uint32_t index)
     struct raddle_cpu *cpu = cpu_of(env);
     for (uint32_t access = ACCESS_READ; access <= ACCESS_FETCH; access++) {
         struct probe probe;
-        if (!tlb_fill(cpu, address & cpu->context->word_mask, 1, access, index & 3, &probe))
+        if (!tlb_fill(cpu, address & cpu->context->word_mask, 1, access, index & (RADDLE_MMU_INDICES - 1), &probe))
             return probe.paddr | (address & (cpu->context->page_size - 1));
     }
     return NONE;
