@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Markers that name the programs a test needs: `@pytest.mark.peer("qemu-system-arm")`, `@pytest.mark.cross(...)`;
-Hypothesis without deadlines; and signals that do what they do by default, in what the tests start, too.
+"""Markers that name what a test needs: programs, `@pytest.mark.peer("qemu-system-arm")`, `@pytest.mark.cross(...)`, or
+a host plug-in, `@pytest.mark.host`; Hypothesis without deadlines; and signals that do what they do by default, in what
+the tests start, too.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import shutil
@@ -12,6 +14,9 @@ import signal
 
 import pytest
 from hypothesis import settings
+
+from raddle.errors import UsageError
+from raddle.plugins import registry
 
 settings.register_profile("raddle", deadline=None)  # a loaded machine is no failure
 settings.load_profile("raddle")
@@ -34,8 +39,22 @@ def missing(needed: str) -> bool:
     return shutil.which(needed) is None and importlib.util.find_spec(needed) is None
 
 
+@functools.cache
+def lacking_host(name: str = "") -> str:
+    """Why no guest code can run here, or not on the host plug-in `name`; empty where it can."""
+    try:
+        host = registry().host_for()
+    except UsageError as error:
+        return str(error)
+    return f"needs the host {name}; this machine has {host.name}" if name not in ("", host.name) else ""
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test whose peer is missing, with the reason; fail it where peers are required."""
+    """Skip a test whose host or peer is missing, with the reason; fail it where peers are required."""
+    for marker in item.iter_markers("host"):
+        reason = lacking_host(*marker.args)
+        if reason:
+            pytest.skip(reason)
     for marker in (*item.iter_markers("peer"), *item.iter_markers("cross")):
         for needed in marker.args:
             if missing(needed):

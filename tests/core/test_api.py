@@ -3,7 +3,6 @@
 
 import copy
 import pickle
-import platform
 import re
 import struct
 import subprocess
@@ -23,8 +22,6 @@ GUESTS = TREE / "tests/guests/arm/prebuilt"
 LIMIT = 30
 KERNEL = 0x4001_0000
 """Where a raw image is loaded."""
-
-on_host = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
 
 
 @pytest.mark.parametrize("name", raddle.__all__)
@@ -198,7 +195,7 @@ CALLS: list[tuple[Callable[[Any], object], str]] = [
 ]
 
 
-@on_host
+@pytest.mark.host
 @pytest.mark.parametrize(("call", "fault"), CALLS, ids=[fault for _, fault in CALLS])
 def test_what_methods_are_given_is_of_the_right_kind(
     machine: raddle.Machine, call: Callable[[Any], object], fault: str
@@ -209,7 +206,7 @@ def test_what_methods_are_given_is_of_the_right_kind(
     assert machine.state is raddle.State.PAUSED
 
 
-@on_host
+@pytest.mark.host
 def test_a_wait_may_be_for_ever() -> None:
     with raddle.Machine(kernel=GUESTS / "hello.elf", serial="null") as machine:
         machine.start()
@@ -240,7 +237,7 @@ PARTS: dict[str, Callable[[raddle.Machine], object]] = {
 }
 
 
-@on_host
+@pytest.mark.host
 @pytest.mark.parametrize("part", PARTS)
 def test_no_part_of_a_machine_can_be_copied(machine: raddle.Machine, part: str) -> None:
     one = PARTS[part](machine)
@@ -249,7 +246,7 @@ def test_no_part_of_a_machine_can_be_copied(machine: raddle.Machine, part: str) 
             make(one)
 
 
-@on_host
+@pytest.mark.host
 def test_registers_are_those_that_the_type_names(machine: raddle.Machine) -> None:
     from raddle_target_arm.registers import ArmRegisters
 
@@ -263,7 +260,7 @@ def test_registers_are_those_that_the_type_names(machine: raddle.Machine) -> Non
             getattr(regs, name)
 
 
-@on_host
+@pytest.mark.host
 @pytest.mark.parametrize("cpsr", [0x1D3, 0xF80F_01D3, 0x8000_01DF, 0x2000_01D1, 0x4000_01D2, 0x1000_0010])
 def test_the_cpsr_is_what_the_guest_reads(machine: raddle.Machine, cpsr: int) -> None:
     looping = threading.Event()
@@ -279,7 +276,7 @@ def test_the_cpsr_is_what_the_guest_reads(machine: raddle.Machine, cpsr: int) ->
     assert regs.r0 == cpsr
 
 
-@on_host
+@pytest.mark.host
 def test_a_write_of_the_cpsr_changes_the_bank(machine: raddle.Machine) -> None:
     regs = machine.cpus[0].regs
     for name, value in (("r8", 8), ("r12", 12), ("sp", 13), ("lr", 14), ("sp_irq", 113), ("r8_fiq", 208)):
@@ -294,7 +291,7 @@ def test_a_write_of_the_cpsr_changes_the_bank(machine: raddle.Machine) -> None:
         regs.cpsr = 0x15
 
 
-@on_host
+@pytest.mark.host
 def test_what_a_state_does_not_let_a_machine_do_is_said() -> None:
     with raddle.Machine(kernel=GUESTS / "hello.elf") as machine:
         ready: tuple[Callable[[], object], ...] = (machine.resume, machine.pause, machine.request_reset)

@@ -241,8 +241,6 @@ def pretend(monkeypatch):
     assert machines_threads() == []
 
 
-on_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
-
 # --- the table of options ---------------------------------------------------------------------------------------
 
 
@@ -449,13 +447,13 @@ def test_help_names_every_option(word, capsys):
         ("raddle boot -icount shift=a", "shift=auto"),
         ("raddle boot -display ", "none"),
         ("raddle boot -serial null -monitor st", "stdio"),
-        pytest.param("raddle boot -M vi", "virt", marks=on_x86_64),
-        pytest.param("raddle boot -M arm/", "arm/virt", marks=on_x86_64),
-        pytest.param("raddle boot -M virt,gic", "virt,gic-version=2", marks=on_x86_64),
-        pytest.param("raddle boot -M virt,its=off,acc", "virt,its=off,accel=tcg", marks=on_x86_64),
-        pytest.param("raddle boot -M none,", "none,accel=tcg", marks=on_x86_64),
-        pytest.param("raddle boot -target ", "arm", marks=on_x86_64),
-        pytest.param("raddle boot -cpu cor", "cortex-a15", marks=on_x86_64),
+        pytest.param("raddle boot -M vi", "virt", marks=pytest.mark.host),
+        pytest.param("raddle boot -M arm/", "arm/virt", marks=pytest.mark.host),
+        pytest.param("raddle boot -M virt,gic", "virt,gic-version=2", marks=pytest.mark.host),
+        pytest.param("raddle boot -M virt,its=off,acc", "virt,its=off,accel=tcg", marks=pytest.mark.host),
+        pytest.param("raddle boot -M none,", "none,accel=tcg", marks=pytest.mark.host),
+        pytest.param("raddle boot -target ", "arm", marks=pytest.mark.host),
+        pytest.param("raddle boot -cpu cor", "cortex-a15", marks=pytest.mark.host),
     ],
 )
 def test_shells_can_complete(line, found):
@@ -465,7 +463,7 @@ def test_shells_can_complete(line, found):
     assert found in [word.strip() for word in done.stdout.split("\n")]
 
 
-@on_x86_64
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -525,7 +523,7 @@ def test_bad_sizes(text):
         parse_size(text)
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
+@pytest.mark.host
 @pytest.mark.parametrize("option", ["-kernel", "-initrd", "-dtb", "-bios"])
 def test_a_pipe_is_not_waited_for(option, tmp_path, capsys):
     os.mkfifo(tmp_path / "fifo")

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`raddle demo`: reading what the guest prints, and drawing when its vCPUs ran."""
 
-import platform
 import threading
 
 import pytest
@@ -108,7 +107,7 @@ def test_threads_that_have_a_core_each_gain_their_number(monkeypatch):
     assert cores.gain(3) == 3
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
+@pytest.mark.host
 def test_the_host_is_measured_beside_the_runs(monkeypatch, capsys):
     monkeypatch.setattr(demo.cores, "gain", lambda threads: measured.append(threads) or 0.87)
     monkeypatch.setattr(demo.cores, "count", lambda: 2)

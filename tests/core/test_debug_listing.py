@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import platform
 import re
 import threading
 import time
@@ -15,7 +14,7 @@ import pytest
 
 from raddle import Machine
 
-pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
+pytestmark = pytest.mark.host
 
 GUESTS = Path(__file__).parents[1] / "guests/arm/prebuilt"
 LINE = re.compile(r"(=>|  ) 0x([0-9a-f]{8}): ((?:[0-9a-f]{4}){1,2}) +(\S.*)")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +15,7 @@ from raddle import Machine
 from raddle.machine.machine import State
 
 pytest.importorskip("raddle_target_arm", reason="the guests are for raddle-target-arm")
-pytestmark = pytest.mark.skipif(
-    platform.machine() != "x86_64", reason=f"no host plug-in makes code for {platform.machine()}"
-)
+pytestmark = pytest.mark.host
 
 GUESTS = Path(__file__).parents[1] / "guests/arm/prebuilt"
 MODES: dict[str, dict[str, Any]] = {

@@ -3,7 +3,6 @@
 
 import errno
 import os
-import platform
 import pty
 import signal
 import socket
@@ -22,7 +21,6 @@ from raddle.machine.streams import parse_chardev
 
 TESTS = Path(__file__).parent
 GUESTS = TESTS.parent / "guests" / "arm" / "prebuilt"
-on_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
 
 
 def run(program, *arguments, **options):
@@ -91,7 +89,7 @@ def test_a_peer_is_let_in_when_a_descriptor_becomes_free(tmp_path, wait):
         child.wait()
 
 
-@on_x86_64
+@pytest.mark.host
 @pytest.mark.parametrize("spare", range(12))
 def test_too_few_descriptors_are_one_line(tmp_path, spare):
     program = (
@@ -118,7 +116,7 @@ def test_a_thread_that_cannot_be_started_is_an_error_of_one_line(monkeypatch):
     reader.stop()
 
 
-@on_x86_64
+@pytest.mark.host
 def test_no_room_for_threads_is_no_fault_of_the_guest():
     program = """
 import sys, threading
@@ -141,7 +139,7 @@ sys.exit(raddle_command.main())
 # --- no memory --------------------------------------------------------------------------------------------------
 
 
-@on_x86_64
+@pytest.mark.host
 @pytest.mark.parametrize("mebibytes", range(24, 232, 24))
 def test_too_little_memory_is_one_line(mebibytes):
     program = "import sys, raddle_command; sys.exit(raddle_command.main())"
@@ -200,7 +198,7 @@ EARLY = ("raddle", "raddle.errors", "raddle.cli.main", "raddle.cli.boot", "raddl
 LATE = ("importlib_metadata", "raddle_target_arm.boards.virt", "raddle.threads.engine", "raddle.runtime._native")
 
 
-@on_x86_64
+@pytest.mark.host
 @pytest.mark.parametrize("module", [EARLY[1], *LATE])
 @pytest.mark.parametrize(
     "error",
@@ -218,7 +216,7 @@ def test_an_import_that_fails_is_one_line(module, error):
     assert done.stderr.count("\n") == 1
 
 
-@on_x86_64
+@pytest.mark.host
 @pytest.mark.parametrize("mode", ["multi", "single"])
 def test_a_guest_goes_on_though_nothing_can_be_said_about_it(mode):
     """One that does nothing but take exceptions is told of once; the import for that fails, and SIGTERM ends it."""
@@ -231,7 +229,7 @@ def test_a_guest_goes_on_though_nothing_can_be_said_about_it(mode):
 # --- signals ----------------------------------------------------------------------------------------------------
 
 
-@on_x86_64
+@pytest.mark.host
 @pytest.mark.parametrize("module", [*EARLY, *LATE])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_at_an_import_is_quiet(module, number, status):

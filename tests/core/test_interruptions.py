@@ -7,7 +7,6 @@ The exception is raised by a trace function, at one bytecode after the other, so
 from __future__ import annotations
 
 import io
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from raddle.machine.chardev import CharDevice, ExpectTimeout, MemoryConsole
 from raddle.machine.machine import State
 
 pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built")
-pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
+pytestmark = pytest.mark.host
 
 GUESTS = Path(__file__).parents[1] / "guests/arm/prebuilt"
 ENDLESS = GUESTS / "endless-loop.elf"

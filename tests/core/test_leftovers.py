@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gc
 import os
-import platform
 import subprocess
 import sys
 import threading
@@ -24,7 +23,7 @@ from raddle.machine.machine import State
 from raddle.threads import callbacks, process
 
 pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built")
-pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
+pytestmark = pytest.mark.host
 
 GUESTS = Path(__file__).parents[1] / "guests/arm/prebuilt"
 LIMIT = 30

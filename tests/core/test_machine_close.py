@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import platform
 import socket
 import threading
 import time
@@ -20,7 +19,7 @@ from raddle.machine import peers
 from raddle.machine.streams import parse_chardev
 
 pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built")
-pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
+pytestmark = pytest.mark.host
 
 GUESTS = Path(__file__).parents[1] / "guests/arm/prebuilt"
 LIMIT = 240

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from elftools.elf.elffile import ELFFile
 from raddle import Machine
 
 pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built")
-pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
+pytestmark = pytest.mark.host
 
 GUESTS = Path(__file__).parents[1] / "guests/arm/prebuilt"
 LIMIT = 240

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 HELLO = Path(__file__).parents[1] / "guests" / "arm" / "prebuilt" / "hello-smp.elf"
 
-pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
+pytestmark = pytest.mark.host
 
 TESTS = f"""
 import pytest

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import platform
 import struct
 import threading
 import time
@@ -16,10 +15,10 @@ import pytest
 from raddle.runtime import helpers, layout
 from raddle.translate.frontend import FAULT_ALIGNMENT, FAULT_BUS
 
-if platform.machine() != "x86_64":
-    pytest.skip("the blocks in this file are x86-64 code", allow_module_level=True)
 native: Any = pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built")
 ffi, lib = native.ffi, native.lib
+
+pytestmark = pytest.mark.host("x86_64")  # the blocks in this file are its code
 
 ROM, DEVICE, ROUTINE, PASSES_ON, ROM_DEVICE = 0x1000_0000, 0x0900_0000, 0x0A00_0000, 0x0A00_1000, 0x2000_0000
 RAM_SIZE = 1 << 20

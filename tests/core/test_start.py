@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +23,7 @@ sys.exit(main())
 """
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64")
+@pytest.mark.host
 def test_a_boot_imports_only_what_it_uses_and_searches_for_no_garbage() -> None:
     command = [sys.executable, "-c", PROGRAM, "boot", "-kernel", str(GUEST), "-nographic"]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=240, check=True)

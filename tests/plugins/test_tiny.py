@@ -9,7 +9,6 @@ program tells.
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 import subprocess
 import sys
@@ -28,7 +27,7 @@ PACKAGES = (ROOT / "core", ROOT / "hosts" / "x86_64", TINY)
 pytestmark = [
     pytest.mark.alone,  # its installation is made once, and two of its programs want a core for each CPU
     pytest.mark.slow,
-    pytest.mark.skipif(platform.machine() != "x86_64", reason="the host package makes code for x86-64"),
+    pytest.mark.host("x86_64"),
 ]
 
 RUN = """

@@ -7,7 +7,6 @@ and the one of `bootm` the package u-boot-tools.
 
 from __future__ import annotations
 
-import platform
 import shutil
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from raddle.machine.machine import Machine
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(platform.machine() != "x86_64", reason=f"no host plug-in makes code for {platform.machine()}"),
+    pytest.mark.host,
 ]
 
 PROMPT = "=> "

@@ -8,7 +8,6 @@ Needs the payload (see conftest.py). A boot takes some ten seconds on a free mac
 from __future__ import annotations
 
 import os
-import platform
 import re
 import resource
 import signal
@@ -28,7 +27,7 @@ from raddle.machine.machine import Machine
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(platform.machine() != "x86_64", reason=f"no host plug-in makes code for {platform.machine()}"),
+    pytest.mark.host,
 ]
 
 LIMIT = 280.0

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import platform
 import re
 from typing import Any
 
@@ -15,9 +14,7 @@ from raddle import Machine
 LIMIT = 240
 """Seconds for what a guest says next."""
 
-pytestmark = pytest.mark.skipif(
-    platform.machine() != "x86_64", reason=f"no host plug-in makes code for {platform.machine()}"
-)
+pytestmark = pytest.mark.host
 
 MODES = (
     pytest.param({"accelerator": "tcg,thread=multi"}, id="multi"),

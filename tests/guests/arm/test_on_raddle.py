@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import platform
 import re
 import signal
 import struct
@@ -30,9 +29,7 @@ from raddle import Machine
 HERE = Path(__file__).resolve().parent
 RECORDED = HERE / "recorded"
 
-pytestmark = pytest.mark.skipif(
-    platform.machine() != "x86_64", reason=f"no host plug-in makes code for {platform.machine()}"
-)
+pytestmark = pytest.mark.host
 
 MODES = {
     "multi": ("--accel", "tcg,thread=multi"),

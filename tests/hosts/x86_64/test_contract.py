@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -16,7 +15,7 @@ from raddle.testing.host_contract import Backend, HostContract
 sys.path.insert(0, str(Path(__file__).parent))
 from harness import Harness
 
-pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="runs x86-64 code")
+pytestmark = pytest.mark.host("x86_64")
 
 IN_THE_RUNTIME = frozenset(
     {

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ctypes
-import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -27,7 +26,7 @@ from raddle_host_x86_64.backend import X86BackEnd
 from raddle_host_x86_64.features import Features, detect
 
 pytestmark = [
-    pytest.mark.skipif(platform.machine() != "x86_64", reason="runs x86-64 code"),
+    pytest.mark.host("x86_64"),
     pytest.mark.skipif(COMPILER is None, reason="needs a C compiler"),
 ]
 

@@ -16,9 +16,9 @@ from raddle.accel import Decision, Mode
 from raddle.ir.interpreter import CpuState
 from raddle.ir.types import Field
 from raddle.memory import AddressSpace
+from raddle.plugins import registry
 from raddle.threads.engine import Engine
 from raddle.threads.vcpu import VCpu
-from raddle_host_x86_64.backend import X86BackEnd
 from raddle_target_arm.frontend import FRONT_END
 from raddle_target_arm.state import (
     BANK_ABT,
@@ -68,7 +68,8 @@ class NativeRunner:
         self.memory.add_ram("vectors", VECTORS, 0x1000)
         self.memory.add_rom("code", CODE, CODE_SIZE)
         self.memory.add_ram("data", DATA, DATA_SIZE)
-        self.engine = Engine(FRONT_END, X86BackEnd, Decision(Mode.MULTI, ("a test",)), self.memory, 1)
+        host = registry().load(registry().host_for())
+        self.engine = Engine(FRONT_END, host, Decision(Mode.MULTI, ("a test",)), self.memory, 1)
         lib.raddle_memo_listen(self.engine.translator.joiner.memo, 1)  # the block after the case is not to be run
         self.cpu = self.engine.cpus[0]
         self.state = State(self.cpu)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -17,8 +16,6 @@ from typing import Any
 import pytest
 
 pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built")
-if platform.machine() != "x86_64":
-    pytest.skip("runs x86-64 code", allow_module_level=True)
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -30,7 +27,7 @@ from tests.targets.arm.differential_vfp import Vfp
 from raddle import Machine
 from raddle_target_arm.state import MODE_E, MODE_T
 
-pytestmark = pytest.mark.peer("unicorn")
+pytestmark = [pytest.mark.peer("unicorn"), pytest.mark.host]
 
 LIMIT = 10.0
 TO_ITSELF, NOP = 0xEAFF_FFFE, 0xE320_F000

@@ -4,7 +4,6 @@ of the tables alone, and blocks of several, in which flags die, stay in the host
 
 from __future__ import annotations
 
-import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +13,6 @@ from typing import Any
 import pytest
 
 pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built")
-if platform.machine() != "x86_64":
-    pytest.skip("runs x86-64 code", allow_module_level=True)
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -35,6 +32,8 @@ from differential import (
 from native import NativeRunner
 from raddle_target_arm.exceptions import CPSR_E
 from raddle_target_arm.state import MODE_ABT, MODE_FIQ, MODE_SVC, MODE_USR
+
+pytestmark = pytest.mark.host
 
 CASES = 3
 """Cases of each line of a table, in each mode."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built")
 pytestmark = [
     pytest.mark.peer("qemu-system-arm", "unicorn"),
-    pytest.mark.skipif(platform.machine() != "x86_64", reason="runs x86-64 code"),
+    pytest.mark.host,
 ]
 
 sys.path.insert(0, str(Path(__file__).parent))
