@@ -5,6 +5,7 @@ where the host does not let it be so.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ from pathlib import Path
 import pytest
 
 from raddle import Machine
+from raddle.cli import info
+from raddle.errors import MachineError
+from raddle.plugins import registry
+from raddle.runtime import code_memory
 
 REFUSE = Path(__file__).with_name("refuse.py")
 NO_FILTER = 77
@@ -104,3 +109,56 @@ def test_a_host_without_executable_memory_is_an_error_of_one_line() -> None:
     assert done.stderr.startswith("raddle: the runtime cannot be set up: the host refuses executable memory: ")
     assert done.stderr.count("\n") == 1
     assert "\nthere is no memory for translated code: the host refuses" in raddle(f"{ONE_VIEW},wx", "info").stdout
+
+
+@pytest.fixture
+def runs_old_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that returns, whatever was written last, what was written first: its test code answers wrongly."""
+    backend = registry().load(registry().host_for())
+    first = backend.constant(code_memory.TRIED[0])
+    monkeypatch.setattr(backend, "constant", staticmethod(lambda value: first))
+
+
+OLD_CODE = "the host runs old code at one address when new code is written at another"
+
+
+@pytest.mark.usefixtures("runs_old_code")
+def test_code_is_written_where_it_runs_on_a_host_that_runs_old_code(capsys: pytest.CaptureFixture[str]) -> None:
+    with machine() as mapped:
+        assert [access for _, access, _ in mapped] == ["rwxp"]
+    with Machine("virt", memory="16M", kernel=HELLO) as one:
+        (warning,) = one.engine.warnings
+    assert warning == (
+        f"translated code is writable where it is executed: {OLD_CODE}; --accel tcg,split-wx=on refuses to run so"
+    )
+    with machine(accelerator="tcg,split-wx=off") as mapped:
+        assert [access for _, access, _ in mapped] == ["rwxp"]
+    parser = argparse.ArgumentParser()
+    info.configure(parser)
+    assert info.run(parser.parse_args([])) == 0
+    assert f"\ntranslated code is writable where it is executed: {OLD_CODE}\n" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("runs_old_code")
+def test_two_addresses_are_refused_on_a_host_that_runs_old_code() -> None:
+    with pytest.raises(MachineError, match=f"^the runtime cannot be set up: split-wx=on: {OLD_CODE}$"):
+        Machine("virt", memory="16M", kernel=HELLO, accelerator="tcg,split-wx=on")
+
+
+def test_memory_for_code_cannot_be_tried_without_a_host() -> None:
+    chosen = code_memory.choose(None, None)
+    assert chosen.description.endswith("(split-wx, not tried: no host makes code for this machine)")
+    assert not chosen.warnings
+
+
+@pytest.mark.host("x86_64")
+@pytest.mark.peer("qemu-x86_64")
+def test_an_emulator_that_runs_old_code_is_noticed() -> None:
+    """QEMU's user mode sees code that is changed where it runs, and not what is changed at another address."""
+    program = (
+        "from raddle.runtime.code_memory import choose; from raddle_host_x86_64.backend import X86BackEnd;"
+        "print(choose(None, X86BackEnd.constant).description)"
+    )
+    command = ["qemu-x86_64", sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+    assert done.stdout == f"translated code is writable where it is executed: {OLD_CODE}\n"

@@ -53,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
                 console.print(table)
         from raddle.runtime import code_memory  # late, because it loads the native runtime
 
-        console.print(code_memory.describe(options.split_wx), soft_wrap=True)
+        here = next((found.load(host) for host in hosts if platform.machine() in host.machine_names), None)
+        chosen = code_memory.choose(options.split_wx, here.constant if here else None)
+        console.print(chosen.description, soft_wrap=True)
         _print_names(console, "devices", _loadable(found, found.devices()))
         _print_names(console, "helper packages", _loadable(found, found.helpers()))
     for problem in found.problems():

@@ -131,6 +131,14 @@ class BackEnd(ABC):
     def routine(self, code: list[Instruction], locals: list[Local]) -> bytes:
         """Compile an IR routine to a position-independent C function ``uint64_t f(env, a0, a1, a2, a3)``."""
 
+    @staticmethod
+    @abstractmethod
+    def constant(value: int) -> bytes:
+        """A position-independent C function ``uint32_t f(void)`` that returns ``value``.
+
+        Memory for code is tried with it before anything is compiled.
+        """
+
     @abstractmethod
     def rules(self) -> JoinRules:
         """How blocks are joined."""

@@ -1,58 +1,97 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host memory of translated code, as a user may ask for it, and what to say about what the host gives.
+"""The host memory of translated code: what a user asks for, what the host gives, and what to say about it.
 
-Code is written at one address and executed at another (`split-wx=on`), or both at one (`off`). Left to itself, the
-runtime takes the first where the host lets it, and the second, with a warning, where not.
+Code is written at one address and executed at another (`split-wx=on`), or both at one (`off`). Left to itself, Raddle
+takes the first where the host maps the same memory twice and runs what is written there, and the second, with a
+warning, where not. The second half is tried at each start: an emulator that runs us may go on with code as it was
+before it was written anew at the other address.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
-from raddle.runtime._native import lib
+from raddle.runtime._native import ffi, lib
 
-__all__ = ["describe", "flags", "refusal", "warnings"]
+__all__ = ["CodeMemory", "choose"]
 
+Constant = Callable[[int], bytes]
+"""The machine code of a C function ``uint32_t f(void)`` that returns a value: `BackEnd.constant`."""
 
-def flags(split_wx: bool | None) -> int:
-    """The runtime's flags for what was asked for; None is nothing."""
-    if split_wx is None:
-        return int(lib.RADDLE_FLAG_DUAL_MAP)
-    return int(lib.RADDLE_FLAG_DUAL_MAP | lib.RADDLE_FLAG_DUAL_ONLY) if split_wx else 0
+TRIED: Final[tuple[int, ...]] = (0x1234_5678, 0x5EED_C0DE)
+"""What two functions return that are written one after the other at one place."""
 
-
-def describe(split_wx: bool | None = None) -> str:
-    """How this host maps the code of a machine: one line, for a user."""
-    views = lib.raddle_code_views(flags(split_wx))
-    if views < 0:
-        return f"there is no memory for translated code: {refusal(split_wx)}"
-    if views == 2:
-        return "translated code is written at one address and executed at another (split-wx)"
-    reason = "split-wx=off was asked for" if split_wx is False else _why_not_split()
-    return f"translated code is writable where it is executed: {reason}"
+SPLIT: Final = int(lib.RADDLE_FLAG_DUAL_MAP | lib.RADDLE_FLAG_DUAL_ONLY)
 
 
-def warnings(split_wx: bool | None) -> tuple[str, ...]:
+class CodeMemory(NamedTuple):
+    """How translated code is mapped."""
+
+    flags: int
+    """The runtime's."""
+    description: str
+    """One line, for a user."""
+    warnings: tuple[str, ...] = ()
     """What a user should know who has asked for nothing and gets less than usual."""
-    if split_wx is not None or lib.raddle_code_views(flags(None)) != 1:
-        return ()
-    reason = _why_not_split()
-    return (f"translated code is writable where it is executed: {reason}; --accel tcg,split-wx=on refuses to run so",)
+    refusal: str | None = None
+    """Why there is no memory for code at all, or none as it was asked for; None when there is."""
 
 
-def refusal(split_wx: bool | None) -> str | None:
-    """Why there is no memory for code at all; None when there is."""
-    views = lib.raddle_code_views(flags(split_wx))
-    if views >= 0:
-        return None
+def choose(split_wx: bool | None, constant: Constant | None) -> CodeMemory:
+    """What a machine of this process uses; `split_wx` None: nothing was asked for.
+
+    `constant` None: there is no host to try it with.
+    """
+    if split_wx is False:
+        return _at_one_address("split-wx=off was asked for")
+    fault = _split_fault(constant)
+    if fault is None:
+        flags = SPLIT if split_wx else int(lib.RADDLE_FLAG_DUAL_MAP)
+        tried = "" if constant else ", not tried: no host makes code for this machine"
+        return CodeMemory(flags, f"translated code is written at one address and executed at another (split-wx{tried})")
     if split_wx:
-        return f"split-wx=on: {_why_not_split()}"
-    return (
-        f"the host refuses executable memory: {os.strerror(-views)} "
-        "(it may be forbidden to this process, by seccomp, SELinux or prctl)"
-    )
+        return _refused(f"split-wx=on: {fault}")
+    chosen = _at_one_address(fault)
+    if chosen.refusal is None:
+        warning = f"{chosen.description}; --accel tcg,split-wx=on refuses to run so"
+        chosen = chosen._replace(warnings=(warning,))
+    return chosen
 
 
-def _why_not_split() -> str:
-    error = lib.raddle_code_views(flags(True))
-    return f"the host does not map the same memory twice ({os.strerror(-error)})"
+def _split_fault(constant: Constant | None) -> str | None:
+    """Why code cannot be written at one address and executed at another; None when it can."""
+    if constant is None:
+        error = min(0, lib.raddle_code_views(SPLIT))
+        results = TRIED
+    else:
+        error, results = _trial(constant)
+    if error:
+        return f"the host does not map the same memory twice ({os.strerror(-error)})"
+    if results != TRIED:
+        return "the host runs old code at one address when new code is written at another"
+    return None
+
+
+def _trial(constant: Constant) -> tuple[int, tuple[int, ...]]:
+    """A negative number of an error or 0, and what two functions returned that were written and run in turn."""
+    codes = [constant(value) for value in TRIED]
+    size = max(map(len, codes))
+    results = ffi.new("uint32_t[2]")
+    error = int(lib.raddle_code_trial(SPLIT, *(code.ljust(size, b"\0") for code in codes), size, results))
+    return error, tuple(results)
+
+
+def _at_one_address(reason: str) -> CodeMemory:
+    error = lib.raddle_code_views(0)
+    if error < 0:
+        return _refused(
+            f"the host refuses executable memory: {os.strerror(-error)} "
+            "(it may be forbidden to this process, by seccomp, SELinux or prctl)",
+        )
+    return CodeMemory(0, f"translated code is writable where it is executed: {reason}")
+
+
+def _refused(refusal: str) -> CodeMemory:
+    return CodeMemory(0, f"there is no memory for translated code: {refusal}", refusal=refusal)

@@ -59,7 +59,7 @@ class Engine(Lifecycle):
     def __init__(
         self,
         frontend: FrontEnd,
-        backend: Callable[[CodegenConfig], BackEnd],
+        backend: type[BackEnd],
         decision: Decision,
         memory: AddressSpace,
         ncpus: int,
@@ -86,11 +86,12 @@ class Engine(Lifecycle):
         """A timer's place in `timer_callbacks` is told to the runtime before it is taken: one is added at a time."""
         self.handlers: list[IoHandler] = []
 
-        self.code_memory = code_memory.describe(split_wx)
+        chosen = code_memory.choose(split_wx, backend.constant)
+        self.code_memory = chosen.description
         """How translated code is mapped, in words."""
-        self.warnings = code_memory.warnings(split_wx)
+        self.warnings = chosen.warnings
         """What a user should know about the host."""
-        flags = code_memory.flags(split_wx)
+        flags = chosen.flags
         if self.parallel:
             flags |= lib.RADDLE_FLAG_PARALLEL
         if self.icount:
@@ -104,10 +105,9 @@ class Engine(Lifecycle):
         config.fetch_index_shift = frontend.fetch_index_shift
         config.wfe_limit_us = 0 if self.icount else WFE_LIMIT_US
         config.code_size = code_size
-        self._context = lib.raddle_context_new(config, callbacks.CALLBACKS)
+        self._context = ffi.NULL if chosen.refusal else lib.raddle_context_new(config, callbacks.CALLBACKS)
         if self.closed:
-            reason = os.strerror(ffi.errno)
-            raise MachineError(f"the runtime cannot be set up: {code_memory.refusal(split_wx) or reason}")
+            raise MachineError(f"the runtime cannot be set up: {chosen.refusal or os.strerror(ffi.errno)}")
         callbacks.ENGINES[callbacks.address(self.context)] = self
         self.big_lock = BigLock(self.context)
         self.cpus: list[VCpu] = []
@@ -119,9 +119,7 @@ class Engine(Lifecycle):
 
     # -- building ------------------------------------------------------------------------------------------------------
 
-    def _build(
-        self, backend: Callable[[CodegenConfig], BackEnd], icount_shift: int | None, memo_size: int, ncpus: int
-    ) -> None:
+    def _build(self, backend: type[BackEnd], icount_shift: int | None, memo_size: int, ncpus: int) -> None:
         frontend = self.frontend
         if icount_shift is not None:
             lib.raddle_icount_shift(self.context, icount_shift)

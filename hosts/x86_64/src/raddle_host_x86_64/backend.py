@@ -222,6 +222,13 @@ class X86BackEnd(backend.BackEnd):
         a.MOV_mi(RBP, OFFSET["pc"], 0)
         return len(a.code) - 4, StubField.TARGET32
 
+    @staticmethod
+    def constant(value: int) -> bytes:
+        a = Assembler()
+        a.MOV_ri(RAX, value)
+        a.RET()
+        return bytes(a.code)
+
     # -- routines ------------------------------------------------------------------------------------------------------
 
     def routine(self, code: list[Instruction], locals: list[Local]) -> bytes:

@@ -100,6 +100,9 @@ void raddle_context_free(raddle_context *context); /* frees its vCPUs too; no th
 int raddle_code_is_dual(raddle_context *context);
 int raddle_code_views(uint32_t flags);
 /* How a context with these flags would map its code buffer: 2 or 1 views; -errno when it would not. */
+int raddle_code_trial(uint32_t flags, const void *first, const void *second, uint32_t size, uint32_t *results);
+/* Map memory as for such a context, write a function uint32_t f(void) of `size` bytes, a page at the most, into it and run
+ * it, then another one in its place: both results. 0, or -errno when there is no such memory. */
 
 void *raddle_cpu_new(raddle_context *context, uint32_t index, uint32_t state_size); /* NULL when out of memory */
 void raddle_field_store(void *env, int32_t offset, uint32_t value); /* atomically; of the header, from env on */

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <linux/memfd.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -104,6 +105,25 @@ void views_unmap(struct code_views *views)
     if (views->rw != views->rx)
         munmap(views->rw, views->size);
     *views = (struct code_views){0};
+}
+
+int raddle_code_trial(uint32_t flags, const void *first, const void *second, uint32_t size, uint32_t *results)
+{
+    struct code_views views;
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    if (size > page)
+        return -EINVAL;
+    if (views_map(&views, page, flags))
+        return -errno;
+    const void *codes[] = {first, second};
+    uint32_t (*function)(void) = (uint32_t (*)(void))(uintptr_t)views.rx;
+    for (int i = 0; i < 2; i++) {
+        memcpy(views.rw, codes[i], size);
+        __builtin___clear_cache((char *)views.rx, (char *)views.rx + size);
+        results[i] = function();
+    }
+    views_unmap(&views);
+    return 0;
 }
 
 int raddle_code_views(uint32_t flags)
