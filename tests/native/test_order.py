@@ -29,7 +29,7 @@ def instructions(source: str, function: str, scratch: Path) -> list[str]:
 
 @pytest.mark.cross(COMPILER)
 def test_guest_code_is_read_after_its_page_is_marked(tmp_path: Path) -> None:
-    """Giving up the lock keeps no later load from being done earlier."""
+    """Giving up the lock keeps no later load behind it."""
     code = instructions("blocks.c", "raddle_code_begin", tmp_path)
     unlock = next(at for at, line in enumerate(code) if line.startswith("bl pthread_mutex_unlock"))
     leaves = next(at for at, line in enumerate(code) if at > unlock and line.startswith(("pop", "bx lr")))

@@ -561,8 +561,8 @@ void page_stored(struct raddle_context *ctx, struct raddle_cpu *cpu, uint64_t pa
 
 /* A store writes the bytes, passes a fence, and then looks at `code` (slowpath.c, raddle_code_invalidate). This sets
  * `code`, passes a fence, and then its caller reads the bytes. So either the store finds `code` and kills the block, or
- * the caller reads what was stored. Without this fence a weakly ordered host may read the bytes, which are plain
- * memory, before the marks are visible. Each caller needs one of its own, also where another vCPU has set `code`. */
+ * the caller reads what was stored. C promises this only with a fence on both sides, because the bytes are read by
+ * plain loads. Each caller needs one of its own, also where another vCPU has set `code`. */
 uint32_t raddle_code_begin(raddle_context *ctx, uint64_t page_address)
 {
     struct page *page = page_at(ctx, page_address);
