@@ -53,7 +53,7 @@ def _semantics() -> dict[str, Semantics]:
         name: function
         for module in MODULES
         for name, function in vars(import_module(f"{__name__}.{module}")).items()
-        if isinstance(function, FunctionType) and name[0].isupper()
+        if isinstance(function, FunctionType) and name[0].isupper() and function.__module__.startswith(__name__)
     }
 
 
