@@ -16,7 +16,7 @@ def half_to_single(bits: int, alternative: bool, env: FloatEnv) -> int:
     """By floats.convert, but halves are never flushed."""
     if alternative and bits >> 10 & 31 == 31:
         return (bits & 0x8000) << 16 | (127 + 16) << 23 | (bits & 0x3FF) << 13
-    unflushed = FloatEnv(env.rounding, False, env.default_nan)
+    unflushed = FloatEnv(env.rounding, False, env.default_nan, rules=env.rules)
     result = floats.convert(bits, F16, F32, unflushed)
     env.flags |= unflushed.flags
     return result
@@ -31,7 +31,7 @@ def single_to_half(bits: int, alternative: bool, env: FloatEnv) -> int:
     if env.flush and not bits & F32.infinity and bits & 0x7F_FFFF:
         env.flags |= floats.INPUT_DENORMAL
         return sign
-    unflushed = FloatEnv(env.rounding, False, env.default_nan)
+    unflushed = FloatEnv(env.rounding, False, env.default_nan, rules=env.rules)
     if not alternative or special:
         result = floats.convert(bits, F32, F16, unflushed)
     else:

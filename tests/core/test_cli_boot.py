@@ -31,7 +31,7 @@ from raddle.cli.options import OPTIONS, TAKEN, BootOptions, parse
 from raddle.cli.peer_options import UNSUPPORTED
 from raddle.devices.pl011 import PL011
 from raddle.errors import MachineError, UsageError
-from raddle.ir.types import Type
+from raddle.ir.types import FloatRules, Type
 from raddle.machine.board import Board as BoardBase
 from raddle.machine.chardev import CharDevice, ConsoleClosed
 from raddle.machine.choice import choose_board
@@ -174,6 +174,7 @@ class FakeEngine:
 
 class FakeFrontEnd:
     word, page_bits, mmu_indices, fetch_index_shift = Type.I32, 13, 1, 0
+    floats = FloatRules()
 
     def __init__(self, cpu):
         self.cpu = cpu

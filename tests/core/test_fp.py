@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -15,12 +17,14 @@ from tests.core.halves import half_to_single, single_to_half
 
 from raddle.ir import floats
 from raddle.ir.floats import F32, F64, INEXACT, NEAREST, FloatEnv, Format
+from raddle.ir.types import FloatRules, NanChoice
 from raddle.runtime import layout
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
 
-ENVIRONMENTS = [FloatEnv(*e) for e in product(range(4), (False, True), (False, True), (0, INEXACT))]
-"""Rounding, flush, default NaN, and whether inexact is raised already: the host's arithmetic is used only if it is."""
+RULES = [FloatRules(*rules) for rules in product((False, True), NanChoice, (False, True))]
+ENVIRONMENTS = [FloatEnv(*e) for e in product(range(4), (False, True), (False, True), (0, INEXACT), RULES)]
+"""Rounding, flush, default NaN, whether inexact is raised (the host's arithmetic is used only if it is), and rules."""
 
 
 class Native:
@@ -37,6 +41,7 @@ class Native:
         """The result, and the flags after it."""
         for field in ("rounding", "flush", "default_nan", "flags"):
             self._field(f"fp_{field}").value = int(getattr(env, field))
+        self._field("fp_rules").value = env.rules.bits
         function = self.library[name]
         function.restype = ctypes.c_uint64
         env_pointer = ctypes.c_void_p(ctypes.addressof(self.header) + layout.HEADER_SIZE)
@@ -96,7 +101,7 @@ def operands(random: Random, fmt: Format, count: int) -> tuple[int, ...]:
 
 
 def fresh(env: FloatEnv) -> FloatEnv:
-    return FloatEnv(env.rounding, env.flush, env.default_nan, env.flags)
+    return replace(env)
 
 
 def check(native: Native, name: str, env: FloatEnv, args: tuple[int, ...], oracle: Callable[[FloatEnv], int]) -> None:
@@ -249,3 +254,77 @@ def test_the_hosts_arithmetic_is_used_only_where_it_is_right(native: Native) -> 
                 continue
             b = exponent << fmt.fraction_bits | random.getrandbits(fmt.fraction_bits)
             check(native, f"fp_mul{fmt.bits}", env, (a, b), lambda e: floats.mul(a, b, fmt, e))  # noqa: B023
+
+
+# -- another architecture's choices ------------------------------------------------------------------------------------
+
+SSE = """
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+#define DEFINE(name, type, instruction)                                                                              \\
+    uint64_t name(uint64_t a, uint64_t b, uint32_t rounding, uint32_t *flags)                                        \\
+    {                                                                                                                \\
+        type x, y;                                                                                                   \\
+        memcpy(&x, &a, sizeof x);                                                                                    \\
+        memcpy(&y, &b, sizeof y);                                                                                    \\
+        uint32_t before = _mm_getcsr();                                                                              \\
+        _mm_setcsr(0x1f80 | rounding << 13);                                                                         \\
+        __asm__ volatile(instruction " %1, %0" : "+x"(x) : "x"(y));                                                  \\
+        *flags = _mm_getcsr() & 0x3f;                                                                                \\
+        _mm_setcsr(before);                                                                                          \\
+        a = 0;                                                                                                       \\
+        memcpy(&a, &x, sizeof x);                                                                                    \\
+        return a;                                                                                                    \\
+    }
+DEFINE(add32, float, "addss")
+DEFINE(sub32, float, "subss")
+DEFINE(mul32, float, "mulss")
+DEFINE(div32, float, "divss")
+DEFINE(add64, double, "addsd")
+DEFINE(sub64, double, "subsd")
+DEFINE(mul64, double, "mulsd")
+DEFINE(div64, double, "divsd")
+"""
+"""A unit whose every choice differs: tiny after rounding, the first NaN operand, a negative default NaN."""
+SSE_RULES = FloatRules(True, NanChoice.FIRST, negative_default_nan=True)
+SSE_ROUNDING = {floats.NEAREST: 0, floats.DOWN: 1, floats.UP: 2, floats.ZERO: 3}
+SSE_FLAGS = {1: floats.INVALID, 4: floats.DIVIDE_BY_ZERO, 8: floats.OVERFLOW, 16: floats.UNDERFLOW, 32: INEXACT}
+
+
+@pytest.fixture(scope="module")
+def sse(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    directory = tmp_path_factory.mktemp("sse")
+    (directory / "sse.c").write_text(SSE)
+    command = [str(COMPILER), "-O1", "-shared", "-fPIC", directory / "sse.c", "-o", directory / "sse.so"]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("this machine has another unit than SSE")
+    return ctypes.CDLL(str(directory / "sse.so"))
+
+
+@pytest.mark.parametrize("fmt", [F32, F64], ids=["f32", "f64"])
+@pytest.mark.parametrize("operation", ["add", "sub", "mul", "div"])
+def test_a_unit_that_chooses_otherwise(native: Native, sse: ctypes.CDLL, operation: str, fmt: Format) -> None:
+    """The helpers do what it does under its rules, and under no others."""
+    function = sse[f"{operation}{fmt.bits}"]
+    function.restype = ctypes.c_uint64
+    random, flags, agreeing = Random(6), ctypes.c_uint32(), RULES
+    values = [*samples(fmt, 2, seed=5, rounds=3000), *product(edges(fmt), repeat=2)]
+    least = 1 << fmt.fraction_bits
+    values += [(least | random.getrandbits(9), fmt.bias - 1 << fmt.fraction_bits | least - 1 - d) for d in range(512)]
+    for a, b in values:
+        rounding = random.randrange(4)
+        wanted = function(ctypes.c_uint64(a), ctypes.c_uint64(b), SSE_ROUNDING[rounding], ctypes.byref(flags))
+        raised = sum(mine for its, mine in SSE_FLAGS.items() if flags.value & its)
+        name, env = f"fp_{operation}{fmt.bits}", FloatEnv(rounding)
+        found = {rules: native.call(name, replace(env, rules=rules), a, b) for rules in agreeing}
+        assert found[SSE_RULES] == (wanted, raised), f"{operation} {a:#x} {b:#x} rounding {rounding}"
+        agreeing = [rules for rules in agreeing if found[rules] == (wanted, raised)]
+    # Sums that are tiny are exact, and no quotient lies so near below a power of two that it is rounded to it.
+    either = [] if operation == "mul" else [SSE_RULES._replace(tiny_after_rounding=False)]
+    assert agreeing == [*either, SSE_RULES]
+
+
+@pytest.mark.parametrize("rules", RULES, ids=lambda rules: f"{rules.bits:#x}")
+def test_rules_come_back_from_their_bits(rules: FloatRules) -> None:
+    assert FloatRules.from_bits(rules.bits) == rules

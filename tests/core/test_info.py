@@ -16,7 +16,7 @@ import pytest
 from raddle import __version__
 from raddle.cli import info
 from raddle.cli.main import COMMANDS, main
-from raddle.ir.types import Type
+from raddle.ir.types import FloatRules, Type
 from raddle.ordering import MemoryOrder
 from raddle.plugins import Board, Host, Registry, Target
 
@@ -24,7 +24,7 @@ TSO = MemoryOrder.ALL & ~MemoryOrder.ST_LD
 
 
 def loads(*_: str) -> Any:
-    return SimpleNamespace(word=Type.I32, page_bits=12, mmu_indices=1, fetch_index_shift=0)
+    return SimpleNamespace(word=Type.I32, page_bits=12, mmu_indices=1, fetch_index_shift=0, floats=FloatRules())
 
 
 def fails(cpu: str) -> Any:

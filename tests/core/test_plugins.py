@@ -21,7 +21,7 @@ from raddle.ordering import MemoryOrder
 from raddle.plugins import API_VERSION, EntryPoint, Registry
 
 TARGET = """
-from raddle.ir.types import Type
+from raddle.ir.types import FloatRules, Type
 from raddle.ordering import MemoryOrder
 from raddle.plugins import Board, Device, ElfFormat, HelperPackage, KernelKind, Magic, Target, hookimpl
 
@@ -31,6 +31,7 @@ TCG_GUEST_DEFAULT_MO = MemoryOrder.ALL
 
 class FrontEnd:
     word, page_bits, mmu_indices, fetch_index_shift = Type.I32, 12, 1, 0
+    floats = FloatRules()
 
     def __init__(self, cpu):
         self.cpu = cpu
@@ -425,6 +426,7 @@ def test_a_front_end_that_does_not_load_makes_its_target_broken(install: Install
         ("Type.I32, 12, 1, 0", "Type.I32, 12, 1, 31", "fetch_index_shift is 31, and must be 0 to 30"),
         ("Type.I32, 12, 1, 0", "Type.I64, 12, 1, 0", "word has 64 bits, and its descriptor says 32"),
         ("Type.I32, 12, 1, 0", "Type.F32, 12, 1, 0", "word is F32, and must be I32 or I64"),
+        ("FloatRules()", "None", "floats is None, and must be FloatRules"),
         ("page_bits, mmu_indices", "page_bit, mmu_indices", "page_bits is None, and must be 12 to 31"),
     ],
 )

@@ -595,7 +595,7 @@ FETCH_INDEX_SHIFTS: Final = range(31)
 def _front_end_fault(target: Target, front_end: FrontEnd) -> str:
     """Which of a front end's numbers the runtime cannot work with; empty for none."""
     # Late: whoever has loaded a front end has imported these.
-    from raddle.ir.types import Type
+    from raddle.ir.types import FloatRules, Type
     from raddle.runtime.layout import MMU_INDICES
 
     word = getattr(front_end, "word", None)
@@ -603,6 +603,8 @@ def _front_end_fault(target: Target, front_end: FrontEnd) -> str:
         return f"its front end's word is {getattr(word, 'name', word)}, and must be I32 or I64"
     if word.bits > target.word_bits:
         return f"its front end's word has {word.bits} bits, and its descriptor says {target.word_bits}"
+    if not isinstance(getattr(front_end, "floats", None), FloatRules):
+        return f"its front end's floats is {getattr(front_end, 'floats', None)!r}, and must be FloatRules"
     for name, allowed in (
         ("page_bits", PAGE_BITS),
         ("mmu_indices", range(1, MMU_INDICES + 1)),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -33,12 +34,19 @@ from tests.targets.arm.differential_vfp import (
     vfp_lines,
 )
 
+from raddle.accel import Decision, Mode
+from raddle.errors import PluginError, UsageError
 from raddle.ir.floats import FloatEnv
 from raddle.ir.interpreter import CpuState, Leave, Outcome, interpret
+from raddle.ir.types import FloatRules, NanChoice
+from raddle.memory import AddressSpace
+from raddle.plugins import registry
 from raddle.runtime.layout import COMMON
+from raddle.threads.engine import Engine
 from raddle.translate.decode import Pattern
 from raddle_target_arm.cpus import CORTEX_A15
 from raddle_target_arm.exceptions import CPSR_T
+from raddle_target_arm.frontend import FRONT_END, ArmFrontEnd
 from raddle_target_arm.state import (
     CF,
     FPEXC,
@@ -295,3 +303,24 @@ def test_fixed_point_is_rounded_to_nearest_whatever_fpscr_says() -> None:
     """VCVT.F32.S32 s0, s0, #1 of the odd number halfway between two floats, rounding upwards."""
     machine = Machine(replace(a32(0xEEBA_0ACF | 1 << 5), d=(0x0100_0001,) + (0,) * 31, fpscr=1 << 22))
     assert machine.cpu.read(S[0]) == 0x4B00_0000
+
+
+def test_a_vcpu_follows_the_rules_that_its_front_end_declares() -> None:
+    """ARM's are those of all zeros; another guest's must come to its vCPUs, and stay through a reset."""
+
+    class Other(ArmFrontEnd):
+        floats = FloatRules(True, NanChoice.LAST, negative_default_nan=True)
+
+    found = registry()
+    try:
+        back_end = found.load(found.host_for())
+    except (UsageError, PluginError) as error:
+        pytest.skip(str(error))
+    for front_end, rules in ((FRONT_END, 0), (Other(), 1 | 2 << 1 | 1 << 3)):
+        assert front_end.floats.bits == rules
+        with closing(AddressSpace()) as memory:
+            engine = Engine(front_end, back_end, Decision(Mode.MULTI, ("a test",)), memory, 2)
+            with closing(engine):
+                for cpu in engine.cpus:
+                    front_end.reset(cpu, 0, 0)
+                assert [cpu["fp_rules"] for cpu in engine.cpus] == [rules, rules]

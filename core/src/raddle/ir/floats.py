@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the IR's floating-point operations mean, bit for bit: IEEE 754 in Python's integers, as ARM completes it.
+"""What the IR's floating-point operations mean, bit for bit: IEEE 754 in Python's integers.
 
 Values are bit patterns (ints); every function takes the ``Format`` and the ``FloatEnv`` whose flags it raises. A finite
 number is handled as sign, integer mantissa and exponent, so that each operation is computed exactly and rounded once.
 
-Where IEEE 754 leaves a choice, ARM's is taken (ARM DDI 0406C, A2.7 and the FP pseudo-code of section A2.7.6):
+Where IEEE 754 leaves a choice to an architecture, its front end makes it by ``FloatRules``. For all guests:
 
-- tininess is detected before rounding;
-- a NaN result is the first signalling NaN in operand order, quieted, else the first quiet NaN, else the default NaN
-  (the positive quiet NaN with no payload); for ``fma(a, b, c)`` that operand order is c, a, b;
+- a NaN result is one of the NaN operands, quieted, or the default NaN (a quiet NaN with no payload); the order of the
+  operands of ``fma(a, b, c)`` is c, a, b;
 - ``fma`` of infinity and zero is invalid even when c is a quiet NaN, and yields the default NaN;
-- flushing to zero keeps signs; a flushed input raises only INPUT_DENORMAL, a flushed result only UNDERFLOW.
+- flushing to zero keeps signs; a flushed input raises only INPUT_DENORMAL, a flushed result only UNDERFLOW;
+- a number that is too large for an integer saturates, and a NaN gives 0.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isqrt
 from typing import NamedTuple
+
+from raddle.ir.types import FloatRules, NanChoice
 
 INVALID = 1
 DIVIDE_BY_ZERO = 2
@@ -67,11 +69,15 @@ class Format:
 
     @property
     def default_nan(self) -> int:
+        """The positive one."""
         return self.infinity | self.quiet_bit
 
 
 F32 = Format(8, 23)
 F64 = Format(11, 52)
+
+
+DEFAULT_RULES = FloatRules()
 
 
 @dataclass(slots=True)
@@ -82,6 +88,7 @@ class FloatEnv:
     flush: bool = False
     default_nan: bool = False
     flags: int = 0
+    rules: FloatRules = DEFAULT_RULES
 
 
 class _Number(NamedTuple):
@@ -127,9 +134,13 @@ def _infinity(sign: int, fmt: Format) -> int:
     return _zero(sign, fmt) | fmt.infinity
 
 
+def _default_nan(fmt: Format, env: FloatEnv) -> int:
+    return fmt.default_nan | _zero(int(env.rules.negative_default_nan), fmt)
+
+
 def _invalid(fmt: Format, env: FloatEnv) -> int:
     env.flags |= INVALID
-    return fmt.default_nan
+    return _default_nan(fmt, env)
 
 
 def _increments(rounding: int, sign: int, kept: int, remainder: int, half: int) -> bool:
@@ -141,12 +152,22 @@ def _increments(rounding: int, sign: int, kept: int, remainder: int, half: int) 
     return bool(sign) == (rounding == DOWN)
 
 
+def _rounds_up_to_a_power(sign: int, mantissa: int, fmt: Format, rounding: int) -> bool:
+    """Whether ``mantissa``, rounded to the bits of a normal number, gets one bit longer."""
+    lost_bits = mantissa.bit_length() - 1 - fmt.fraction_bits
+    if lost_bits <= 0 or ~(mantissa >> lost_bits) & (2 << fmt.fraction_bits) - 1:
+        return False
+    return _increments(rounding, sign, 1, mantissa & (1 << lost_bits) - 1, 1 << lost_bits - 1)
+
+
 def _round(sign: int, mantissa: int, exponent: int, fmt: Format, env: FloatEnv, rounding: int | None = None) -> int:
     """The bits of (-1)**sign * mantissa * 2**exponent; ``mantissa`` is positive, its lowest bit may be a sticky bit."""
     rounding = env.rounding if rounding is None else rounding
     least = 1 - fmt.bias
     leading = exponent + mantissa.bit_length() - 1
     tiny = leading < least
+    if env.rules.tiny_after_rounding and leading == least - 1:
+        tiny = not _rounds_up_to_a_power(sign, mantissa, fmt, rounding)
     if tiny and env.flush:
         env.flags |= UNDERFLOW
         return _zero(sign, fmt)
@@ -173,14 +194,22 @@ def _round(sign: int, mantissa: int, exponent: int, fmt: Format, env: FloatEnv, 
 
 def _nan(operands: tuple[tuple[int, _Number], ...], fmt: Format, env: FloatEnv) -> int | None:
     """The NaN that an operation with these operands yields; None when none of them is a NaN."""
-    first = next((o for o in operands if o[1].signalling), None)
-    if first is not None:
+    nans = [o for o in operands if o[1].nan]
+    if not nans:
+        return None
+    signalling = [o for o in nans if o[1].signalling]
+    if signalling:
         env.flags |= INVALID
-    else:
-        first = next((o for o in operands if o[1].nan), None)
-        if first is None:
-            return None
-    return fmt.default_nan if env.default_nan else first[0] | fmt.quiet_bit
+    if env.default_nan:
+        return _default_nan(fmt, env)
+    match env.rules.nan:
+        case NanChoice.SIGNALLING_FIRST:
+            chosen = (signalling or nans)[0]
+        case NanChoice.FIRST:
+            chosen = nans[0]
+        case NanChoice.LAST:
+            chosen = nans[-1]
+    return chosen[0] | fmt.quiet_bit
 
 
 def _sum(x: _Number, y: _Number, fmt: Format, env: FloatEnv) -> int:
@@ -323,7 +352,7 @@ def convert(a: int, source: Format, target: Format, env: FloatEnv) -> int:
         if x.signalling:
             env.flags |= INVALID
         if env.default_nan:
-            return target.default_nan
+            return _default_nan(target, env)
         payload = a & (source.quiet_bit - 1)
         narrowed = source.fraction_bits - target.fraction_bits
         payload = payload >> narrowed if narrowed >= 0 else payload << -narrowed

@@ -134,6 +134,7 @@ def random_start(random: Random, function: Builder, layout: StateLayout) -> Prog
         "fp_rounding": random.randrange(4),
         "fp_flush": random.randrange(2),
         "fp_default_nan": random.randrange(2),
+        "fp_rules": random.randrange(2) | random.randrange(3) << 1 | random.randrange(2) << 3,
         "fp_flags": random.choice((0, 0, 1, 16, 0x9F)),
     }
     return Program(

@@ -26,7 +26,7 @@ from raddle.ir.builder import (
     Rounding,
 )
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Condition, Field, FieldArray, FlagCondition, Hole, MemOp, Type
+from raddle.ir.types import Condition, Field, FieldArray, FlagCondition, FloatRules, Hole, MemOp, Type
 
 NO_RESERVATION = (1 << 64) - 1
 """``exclusive_address`` while no reservation stands."""
@@ -514,7 +514,10 @@ def _in_environment(operation: Callable[[_Frame, Instruction, floats.FloatEnv], 
     def run(f: _Frame, i: Instruction) -> int:
         header = f.cpu.header
         env = floats.FloatEnv(
-            header.get("fp_rounding", 0), bool(header.get("fp_flush")), bool(header.get("fp_default_nan"))
+            header.get("fp_rounding", 0),
+            bool(header.get("fp_flush")),
+            bool(header.get("fp_default_nan")),
+            rules=FloatRules.from_bits(header.get("fp_rules", 0)),
         )
         result = operation(f, i, env)
         header["fp_flags"] = header.get("fp_flags", 0) | env.flags

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from typing import NamedTuple
 
 
 class Type(IntEnum):
@@ -77,6 +78,36 @@ class FlagCondition(IntEnum):
     LT = 11
     GT = 12
     LE = 13
+
+
+class NanChoice(IntEnum):
+    """Which of several NaN operands the result of a floating-point operation comes from."""
+
+    SIGNALLING_FIRST = 0
+    """The first signalling one in the order of the operands, else the first one."""
+    FIRST = 1
+    LAST = 2
+
+
+class FloatRules(NamedTuple):
+    """What IEEE 754 leaves to an architecture, as a guest's front end declares it. See raddle.ir.floats."""
+
+    tiny_after_rounding: bool = False
+    """Whether tininess, and so underflow and flushing to zero, is detected after rounding: what rounds to the least
+    normal number, were there no end to the exponents, is not tiny."""
+    nan: NanChoice = NanChoice.SIGNALLING_FIRST
+    negative_default_nan: bool = False
+    """The sign of the default NaN: the result of an invalid operation and, with ``fp_default_nan``, each NaN result."""
+
+    @property
+    def bits(self) -> int:
+        """For the common field ``fp_rules``: tiny_after_rounding | nan << 1 | negative_default_nan << 3."""
+        return self.tiny_after_rounding | self.nan << 1 | self.negative_default_nan << 3
+
+    @classmethod
+    def from_bits(cls, bits: int) -> FloatRules:
+        """What the common field ``fp_rules`` holds."""
+        return cls(bool(bits & 1), NanChoice(bits >> 1 & 3), bool(bits >> 3 & 1))
 
 
 @dataclass(frozen=True, slots=True)

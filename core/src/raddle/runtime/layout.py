@@ -76,7 +76,7 @@ HEADER: tuple[HeaderField, ...] = (
     _f("trace_hash", _U64, "own", "hash over the addresses of all executed blocks, kept by generated code with instruction counting"),
     _f("exception_place", _U64, "own", "where the last exception was taken; all ones since a return from one, which sets it so"),
     _f("exceptions_there", _U64, "own", "exceptions taken at that place and nowhere else, without a return"),
-    _f("fault_access", _U32, "own", "0 read, 1 write, 2 fetch, for the access that faults"),
+    _f("fp_rules", _U32, "init", "the guest's choices in IEEE 754: FloatRules.bits"),
     _f("fault_size", _U32, "own", "bytes of the access that faults"),
     _f("cpu_index", _U32, "init", "number of this vCPU"),
     _f("halted", _U32, "own", "1 while the vCPU waits for an interrupt (or is powered off: see powered_off)"),

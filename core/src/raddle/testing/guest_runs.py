@@ -164,6 +164,7 @@ class Surroundings(FrontEnd):
         self.page_bits = guest.page_bits
         self.mmu_indices = guest.mmu_indices
         self.fetch_index_shift = guest.fetch_index_shift
+        self.floats = guest.floats
         self.state = guest.state
         self.registers = guest.registers
         self.mode_masks = guest.mode_masks
@@ -283,7 +284,7 @@ def interpreted(surroundings: Surroundings, start: Start, mode: int, word: int, 
     pc = CODE + guest.page - size
     context = guest.initial_context(mode)
     cpu, memory, calls = CpuState(bytearray(start.state), dict(start.header)), ArenaMemory(start.memory), _Calls()
-    cpu.header.update(pc=pc, mode=mode)
+    cpu.header.update(pc=pc, mode=mode, fp_rules=guest.floats.bits)
     plain = {name: calls.stand_in(name) for name in (_replaced(callee).name for callee in callees(guest.guest))}
 
     def run(build: Callable[[Builder], object], holes: tuple[int, ...] = ()) -> Outcome:
@@ -326,7 +327,7 @@ def interpreted_routine(guest: FrontEnd, start: Start, name: str, arguments: tup
     guest.routines[name](b)
     replace_callees(b)
     cpu, memory, calls = CpuState(bytearray(start.state), dict(start.header)), ArenaMemory(start.memory), _Calls()
-    cpu.header.update({f"arg{n}": value for n, value in enumerate(arguments)})
+    cpu.header.update({f"arg{n}": value for n, value in enumerate(arguments)}, fp_rules=guest.floats.bits)
     plain = {name: calls.stand_in(name) for name in (_replaced(callee).name for callee in callees(guest))}
     outcome = interpret(b, cpu, memory, callees=plain)
     pc = cpu.header.get("pc", 0)

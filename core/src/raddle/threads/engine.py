@@ -189,6 +189,7 @@ class Engine(Lifecycle):
                 raise MachineError(f"no memory for vCPU {index}")
             cpu = VCpu(self, index, env)
             cpu.header.powered_off = 1
+            cpu.header.fp_rules = self.frontend.floats.bits
             cpu.header.helpers = ffi.cast("void *", self.callees.table)
             for name, address in fields.items():
                 setattr(cpu.header, name, ffi.cast("void *", address))

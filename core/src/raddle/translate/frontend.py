@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raddle.ir.builder import Builder
-from raddle.ir.types import Field, Hole, StateLayout, Type
+from raddle.ir.types import Field, FloatRules, Hole, StateLayout, Type
 
 if TYPE_CHECKING:
     from raddle.translate.decode import Pattern
@@ -153,6 +153,8 @@ class FrontEnd(ABC):
     """How many MMU indices translations use (at most runtime.layout.MMU_INDICES)."""
     fetch_index_shift: int = 0
     """The two bits of the block mode from this one on are the MMU index of instruction fetches."""
+    floats: FloatRules = FloatRules()
+    """What IEEE 754 leaves to the architecture. The IR's floating-point operations follow it."""
     state: StateLayout
     registers: Sequence[Field | None] = ()
     """The general registers by number, at most 32, as the numbers of ``InstructionSet.sharing`` mean them. None stands

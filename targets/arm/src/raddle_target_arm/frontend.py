@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from raddle.ir.builder import Builder
-from raddle.ir.types import Type
+from raddle.ir.types import FloatRules, NanChoice, Type
 from raddle.runtime.layout import COMMON
 from raddle.translate.frontend import FrontEnd, InstructionSet
 from raddle_target_arm import exceptions, mmu, psci, sysregs, timers
@@ -50,6 +50,8 @@ class ArmFrontEnd(FrontEnd):
     page_bits = 12
     mmu_indices = 4
     fetch_index_shift = MODE_PRIVILEGED.bit_length() - 1
+    # ARM DDI 0406C, A2.7 and the FP pseudo-code of section A2.7.6
+    floats = FloatRules(False, NanChoice.SIGNALLING_FIRST, negative_default_nan=False)
     state = STATE
     registers = REGISTERS
     register_names = tuple(name for name in ArmRegisters.__annotations__ if name != "pc")

@@ -19,6 +19,9 @@ typedef unsigned __int128 u128;
 enum { INVALID = 1, DIVIDE_BY_ZERO = 2, OVERFLOW = 4, UNDERFLOW = 8, INEXACT = 16, INPUT_DENORMAL = 128 };
 enum { NEAREST, UP, DOWN, ZERO, CURRENT };
 enum { LESS, EQUAL, GREATER, UNORDERED };
+enum { SIGNALLING_FIRST, FIRST, LAST };
+/* fp_rules, which hold one of the three above, too */
+enum { TININESS_AFTER_ROUNDING = 1, NAN_SHIFT = 1, NAN_MASK = 3, NEGATIVE_DEFAULT_NAN = 8 };
 enum kind { FINITE, INFINITE, QUIET, SIGNALLING };
 
 /* Formats are constants to the compiler: every helper becomes code for its own. */
@@ -53,16 +56,20 @@ INLINE uint64_t infinity(bool sign, struct format f)
 {
     return zero(sign, f) | (uint64_t)exponent_max(f) << f.fraction_bits;
 }
-INLINE uint64_t default_nan(struct format f) { return infinity(false, f) | quiet_bit(f); }
 INLINE int exponent_field(uint64_t a, struct format f) { return (int)(a >> f.fraction_bits) & exponent_max(f); }
 
 INLINE bool is_zero(struct number x) { return x.kind == FINITE && !x.mantissa; }
 INLINE bool is_nan(struct number x) { return x.kind >= QUIET; }
 
+INLINE uint64_t default_nan(const environment *e, struct format f)
+{
+    return infinity(e->fp_rules & NEGATIVE_DEFAULT_NAN, f) | quiet_bit(f);
+}
+
 INLINE uint64_t invalid(environment *e, struct format f)
 {
     e->fp_flags |= INVALID;
-    return default_nan(f);
+    return default_nan(e, f);
 }
 
 INLINE struct number unpack(environment *e, uint64_t a, struct format f)
@@ -107,16 +114,27 @@ INLINE bool increments(uint32_t rounding, bool sign, bool odd, u128 remainder, u
     return rounding != ZERO && remainder && sign == (rounding == DOWN);
 }
 
+/* Whether mantissa, rounded to the bits of a normal number, gets one bit longer. */
+INLINE bool rounds_up_to_a_power(bool sign, u128 mantissa, struct format f, uint32_t rounding)
+{
+    int lost = bit_length(mantissa) - 1 - f.fraction_bits;
+    if (lost <= 0 || ~(uint64_t)(mantissa >> lost) & low_bits(f.fraction_bits + 1))
+        return false;
+    return increments(rounding, sign, true, mantissa & (((u128)1 << lost) - 1), (u128)1 << (lost - 1));
+}
+
 /* The bits of (-1)**sign * mantissa * 2**exponent; mantissa is positive, its lowest bit may be sticky. */
 INLINE uint64_t round_to(environment *e, bool sign, u128 mantissa, int exponent, struct format f, uint32_t rounding)
 {
     int least = 1 - bias(f), leading = exponent + bit_length(mantissa) - 1;
-    bool tiny = leading < least;
+    bool below = leading < least, tiny = below;
+    if (leading == least - 1 && e->fp_rules & TININESS_AFTER_ROUNDING)
+        tiny = !rounds_up_to_a_power(sign, mantissa, f, rounding);
     if (tiny && e->fp_flush && f.fraction_bits != F16.fraction_bits) {
         e->fp_flags |= UNDERFLOW;
         return zero(sign, f);
     }
-    int unit = (tiny ? least : leading) - f.fraction_bits, lost = unit - exponent;
+    int unit = (below ? least : leading) - f.fraction_bits, lost = unit - exponent;
     uint64_t kept;
     bool inexact = false;
     if (lost > 0) {
@@ -152,16 +170,21 @@ INLINE uint64_t round_to(environment *e, bool sign, u128 mantissa, int exponent,
 
 /* -- NaNs --------------------------------------------------------------------------------------------------------- */
 
-/* The NaN that operands of which at least one is a NaN yield: the first signalling one, else the first. */
+/* The NaN that operands of which at least one is a NaN yield, as fp_rules say. */
 INLINE uint64_t choose_nan(environment *e, const uint64_t *bits, const struct number *x, int count, struct format f)
 {
+    uint32_t rule = e->fp_rules >> NAN_SHIFT & NAN_MASK;
     int chosen = -1;
-    for (int i = count - 1; i >= 0; i--)
-        if (is_nan(x[i]) && (x[i].kind == SIGNALLING || chosen < 0 || x[chosen].kind == QUIET))
+    for (int i = count - 1; i >= 0; i--) {
+        if (!is_nan(x[i]))
+            continue;
+        if (x[i].kind == SIGNALLING)
+            e->fp_flags |= INVALID;
+        if (chosen < 0 || rule == FIRST ||
+            (rule == SIGNALLING_FIRST && (x[i].kind == SIGNALLING || x[chosen].kind == QUIET)))
             chosen = i;
-    if (x[chosen].kind == SIGNALLING)
-        e->fp_flags |= INVALID;
-    return e->fp_default_nan ? default_nan(f) : (bits[chosen] & low_bits(width(f) - 1)) | zero(x[chosen].sign, f) | quiet_bit(f);
+    }
+    return e->fp_default_nan ? default_nan(e, f) : (bits[chosen] & low_bits(width(f) - 1)) | zero(x[chosen].sign, f) | quiet_bit(f);
 }
 
 INLINE uint64_t nan_of_two(environment *e, uint64_t a, struct number x, uint64_t b, struct number y, struct format f)
@@ -386,11 +409,11 @@ INLINE uint64_t convert(environment *e, uint64_t a, struct format source, struct
         if (target.alternative)
             return zero(x.sign, target);
         if (e->fp_default_nan)
-            return default_nan(target);
+            return default_nan(e, target);
         uint64_t payload = a & (quiet_bit(source) - 1);
         int narrowed = source.fraction_bits - target.fraction_bits;
         payload = narrowed >= 0 ? payload >> narrowed : payload << -narrowed;
-        return zero(x.sign, target) | default_nan(target) | payload;
+        return infinity(x.sign, target) | quiet_bit(target) | payload;
     }
     if (x.kind == INFINITE && target.alternative) {
         e->fp_flags |= INVALID;

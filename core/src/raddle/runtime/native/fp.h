@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The floating-point helpers: X(name, expression). Floats are bit patterns; `e` is the vCPU's environment (the header
- * fields fp_rounding, fp_flush, fp_default_nan, and fp_flags, whose flags are sticky). What each operation means, to the
+ * fields fp_rules, fp_rounding, fp_flush, fp_default_nan, and fp_flags, whose flags are sticky). What each operation means, to the
  * last flag, is written down in raddle.ir.floats.
  *
  *   compare         0 less, 1 equal, 2 greater, 3 unordered

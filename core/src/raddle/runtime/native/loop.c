@@ -51,7 +51,6 @@ void deliver_fault(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint
 {
     struct raddle_cpu_header *h = cpu->header;
     h->fault_address = address;
-    h->fault_access = access_index & 0xff;
     h->fault_size = size;
     exception_count(cpu, h->pc);
     icount_spend(cpu, 1);
