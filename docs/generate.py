@@ -52,7 +52,7 @@ LAYERS = (
     Layer(
         "guest instructions",
         "each instruction and random sequences against Unicorn and against the manual; on the host too",
-        tuple(f"tests/targets/*/test_{name}*.py" for name in ("insns", "vfp", "sharing", "families")),
+        tuple(f"tests/targets/*/test_{name}*.py" for name in ("insns", "vfp", "sharing", "families", "references")),
     ),
     Layer(
         "guest system",
@@ -70,7 +70,11 @@ LAYERS = (
     Layer(
         "plug-ins",
         "discovery, broken packages, the mode decision, a guest of somebody else's from its wheel",
-        (*core("accel", "dependencies", "info", "ordering", "plugins"), "tests/plugins/*"),
+        (
+            *core("accel", "contract_limits", "dependencies", "differential", "info", "long_instructions", "ordering"),
+            *core("plugins", "zero_register"),
+            "tests/plugins/*",
+        ),
     ),
     Layer(
         "devices and boards",

@@ -19,6 +19,7 @@ from raddle.ir.interpreter import CpuState, Leave, MemoryFault, interpret
 from raddle.ir.types import MemOp, Type
 from raddle.ir.verifier import verify
 from raddle.runtime.layout import COMMON
+from raddle.testing.unicorn_reference import UnicornReference
 from raddle.translate.decode import Pattern
 from raddle_target_arm import decode
 from raddle_target_arm.exceptions import CPSR_E, CPSR_T, ROUTINES
@@ -79,9 +80,8 @@ INSTRUCTION_SETS = {"a32": (A32(), decode.a32, 4), "t16": (T32(), decode.t16, 2)
 
 def encoded(table: str, word: int) -> bytes:
     """An instruction as it lies in memory."""
-    if table == "t32":
-        return (word >> 16).to_bytes(2, "little") + (word & 0xFFFF).to_bytes(2, "little")
-    return word.to_bytes(INSTRUCTION_SETS[table][2], "little")
+    instructions, _, size = INSTRUCTION_SETS[table]
+    return instructions.encoded(word, size)
 
 
 @dataclass(frozen=True)
@@ -284,28 +284,18 @@ class InterpreterRunner:
 # -- the peer ----------------------------------------------------------------------------------------------------------
 
 
-class UnicornRunner:
-    """Runs cases by Unicorn, with a Cortex-A15."""
+class UnicornRunner(UnicornReference):
+    """Runs cases by Unicorn, with a Cortex-A15, in a memory of code and data that stays."""
 
     EVENTS = {1: "undefined", 2: "svc", 7: "breakpoint"}
 
     def __init__(self) -> None:
-        import unicorn
-        from unicorn import arm_const
-
-        self.u = unicorn
-        self.arm = arm_const
-        self.uc = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_ARM)
-        self.uc.ctl_set_cpu_model(arm_const.UC_CPU_ARM_CORTEX_A15)
-        self.uc.mem_map(CODE, CODE_SIZE, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
+        names = [f"r{number}" for number in range(15)]
+        super().__init__("arm", "UC_MODE_ARM", names, model="UC_CPU_ARM_CORTEX_A15", interrupts=self.EVENTS)
+        self.u, self.arm = self.unicorn, self.constants
+        self.uc.mem_map(CODE, CODE_SIZE, self.u.UC_PROT_READ | self.u.UC_PROT_EXEC)
         self.uc.mem_map(DATA, DATA_SIZE)
-        self.uc.hook_add(unicorn.UC_HOOK_INTR, self._interrupt)
-        self.numbers = [getattr(arm_const, f"UC_ARM_REG_R{n}") for n in range(15)]
-        self.event = ""
-
-    def _interrupt(self, uc: Any, number: int, data: object) -> None:
-        self.event = self.EVENTS.get(number, f"interrupt {number}")
-        uc.emu_stop()
+        self.numbers = [getattr(self.arm, f"UC_ARM_REG_R{number}") for number in range(15)]
 
     def run(self, case: Case) -> Result:
         uc, arm = self.uc, self.arm
@@ -325,30 +315,15 @@ class UnicornRunner:
         uc.reg_write(arm.UC_ARM_REG_CPSR, case.cpsr)
         for number, value in zip(self.numbers, case.registers, strict=True):
             uc.reg_write(number, value)
-        self.event = ""
         thumb = bool(case.cpsr & CPSR_T)
         uc.reg_write(arm.UC_ARM_REG_PC, CODE | thumb)
         uc.reg_write(arm.UC_ARM_REG_CPSR, case.cpsr)
-        try:
-            # It does not count an instruction whose condition fails in an IT block: so both a count and an end.
-            uc.emu_start(CODE | thumb, CODE + len(case.code), count=len(case.words))
-        except self.u.UcError as error:
-            if error.errno == self.u.UC_ERR_INSN_INVALID:
-                self.event = "undefined"
-            elif error.errno in (
-                self.u.UC_ERR_READ_UNMAPPED,
-                self.u.UC_ERR_WRITE_UNMAPPED,
-                self.u.UC_ERR_WRITE_PROT,
-            ):
-                self.event = "fault"
-            elif error.errno in (self.u.UC_ERR_READ_UNALIGNED, self.u.UC_ERR_WRITE_UNALIGNED):
-                self.event = "misaligned"
-            elif error.errno != self.u.UC_ERR_FETCH_UNMAPPED:
-                self.event = self.event or f"error {error.errno}"
+        # It does not count an instruction whose condition fails in an IT block: so both a count and an end.
+        event = self.execute(CODE | thumb, CODE + len(case.code), len(case.words))
         registers = tuple(uc.reg_read(number) for number in self.numbers)
         pc = uc.reg_read(arm.UC_ARM_REG_PC)
         cpsr = uc.reg_read(arm.UC_ARM_REG_CPSR)
-        return Result(self.event, registers, pc, cpsr, bytes(uc.mem_read(DATA, DATA_SIZE)))
+        return Result(event, registers, pc, cpsr, bytes(uc.mem_read(DATA, DATA_SIZE)))
 
 
 # -- random cases ------------------------------------------------------------------------------------------------------

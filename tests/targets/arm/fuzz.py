@@ -290,7 +290,7 @@ class AtFullSpeed(_Guests):
                 peer.run_to(end)
             except (Ended, TimeoutError) as error:
                 return [f"QEMU does not come to the guest's end: {error!r}"]
-            theirs = {name: peer.memory(*where) for name, where in ranges.items()}
+            theirs = {name: peer.read_memory(*where) for name, where in ranges.items()}
         with Machine("virt", memory=256 << 20, kernel=elf, reboot=False) as machine:
             machine.start()
             machine.wait(timeout=self.SECONDS)

@@ -15,9 +15,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import re
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +29,7 @@ from raddle.runtime._native import lib
 
 from raddle.debug.probes import ExceptionTaken
 from raddle.machine.machine import Machine
+from raddle.testing.gdb import Ended, Qemu
 from raddle.threads.engine import Engine
 from raddle_target_arm.exceptions import FSR_WNR
 from raddle_target_arm.state import MODE_E, MODE_T, REGISTERS, SYSTEM, D, it_state
@@ -77,53 +75,21 @@ class Difference(Exception):
 # --- QEMU -------------------------------------------------------------------------------------------------------
 
 
-class Ended(Exception):
-    """The guest has powered the machine off."""
-
-
-class Peer:
-    """A qemu-system-arm with one CPU that stands before the guest's first instruction, driven through its gdb stub."""
+class Peer(Qemu):
+    """A qemu-system-arm with one CPU that stands before the guest's first instruction."""
 
     def __init__(self, elf: Path, directory: Path) -> None:
-        path = directory / "gdb"
-        self._process = subprocess.Popen(
-            ["qemu-system-arm", "-M", "virt", "-cpu", "cortex-a15", "-m", str(MEMORY >> 20), "-display", "none"]
-            + ["-nic", "none"]
-            + ["-serial", "null", "-monitor", "none", "-no-reboot", "-accel", "tcg,thread=single", "-S"]
-            + ["-chardev", f"socket,id=gdb,path={path},server=on,wait=off", "-gdb", "chardev:gdb", "-kernel", str(elf)]
-        )
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._received = b""
+        command = ["qemu-system-arm", "-M", "virt", "-cpu", "cortex-a15", "-m", str(MEMORY >> 20)]
+        command += ["-accel", "tcg,thread=single", "-kernel", str(elf)]
+        super().__init__(command, directory, "xmlRegisters=arm")
         try:
-            self._connect(path)
-            self._ask("qSupported:xmlRegisters=arm")
-            self._send(b"+")
-            self._ask("QStartNoAckMode")
-            self._send(b"+")
-            self._numbers = self._register_numbers()
-            self._ask("Qqemu.sstep=1")  # interrupts and timers go on
+            self.ask("Qqemu.sstep=1")  # interrupts and timers go on
         except BaseException:
             self.close()
             raise
 
-    def close(self) -> None:
-        self._socket.close()
-        self._process.kill()
-        self._process.wait()
-
     def __enter__(self) -> Peer:
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def step(self) -> None:
-        """Execute one instruction, or enter one exception. Raises Ended."""
-        answer = self._ask("s")
-        if answer[:1] in (b"W", b"X"):
-            raise Ended
 
     def end(self) -> None:
         """Go on for a moment: a power-off takes effect when QEMU's main loop sees it. Raises Ended."""
@@ -131,86 +97,15 @@ class Peer:
             self.step()
             time.sleep(0.01)
 
-    def run_to(self, pc: int) -> None:
-        """Run until an instruction address is reached. Raises Ended."""
-        self._ask(f"Z0,{pc:x},2")
-        answer = self._ask("c")
-        if answer[:1] in (b"W", b"X"):
-            raise Ended
-        self._ask(f"z0,{pc:x},2")
-
     def core(self) -> dict[str, int]:
         """r0 … r12, sp, lr, pc and cpsr."""
-        raw = bytes.fromhex(self._ask("g").decode())
+        raw = bytes.fromhex(self.ask("g").decode())
         values = [int.from_bytes(raw[4 * n : 4 * n + 4], "little") for n in range(17)]
         return dict(zip((*CORE, "cpsr"), values, strict=True))
 
-    def registers(self, names: Iterator[str] | tuple[str, ...]) -> dict[str, int]:
-        """Registers by the stub's names."""
-        return {name: int.from_bytes(self._value(name), "little") for name in names if name in self._numbers}
-
-    def memory(self, address: int, size: int) -> bytes:
-        """Virtual memory; what is not mapped cuts it short."""
-        data = b""
-        while len(data) < size:
-            answer = self._ask(f"m{address + len(data):x},{min(size - len(data), 1024):x}")
-            if not answer or answer.startswith(b"E"):
-                break
-            data += bytes.fromhex(answer.decode())
-        return data
-
-    def _value(self, name: str) -> bytes:
-        return bytes.fromhex(self._ask(f"p{self._numbers[name]:x}").decode())
-
-    def _register_numbers(self) -> dict[str, int]:
-        """Numbers of all registers, as the target description gives them: they count up from the last one given."""
-        numbers: dict[str, int] = {}
-        widths: dict[str, int] = {}
-        number = 0
-        for part in re.findall(r'href="([^"]+)"', self._description("target.xml")):
-            for text in re.findall(r"<reg [^>]*>", self._description(part)):
-                given = dict(re.findall(r'(\w+)="([^"]*)"', text))
-                number = int(given.get("regnum", number))
-                name, width = given["name"], int(given["bitsize"])
-                if width >= widths.get(name, 0):
-                    numbers[name], widths[name] = number, width
-                number += 1
-        return numbers
-
-    def _description(self, name: str) -> str:
-        text = b""
-        while True:
-            answer = self._ask(f"qXfer:features:read:{name}:{len(text):x},ff0")
-            text += re.sub(rb"}(.)", lambda match: bytes([match[1][0] ^ 0x20]), answer[1:], flags=re.DOTALL)
-            if answer[:1] == b"l":
-                return text.decode()
-
-    def _connect(self, path: Path) -> None:
-        for _ in range(200):
-            with contextlib.suppress(OSError):
-                self._socket.connect(str(path))
-                self._socket.settimeout(60)
-                return
-            time.sleep(0.05)
-        raise TimeoutError("qemu-system-arm does not open its gdb socket")
-
-    def _send(self, data: bytes) -> None:
-        self._socket.sendall(data)
-
-    def _ask(self, command: str) -> bytes:
-        """Send one packet of the remote serial protocol; its answer. Raises Ended when QEMU is gone."""
-        text = command.encode()
-        try:
-            self._send(b"$%s#%02x" % (text, sum(text) & 0xFF))
-            while (packet := re.search(rb"\$([^#]*)#..", self._received, re.DOTALL)) is None:
-                more = self._socket.recv(1 << 16)
-                if not more:
-                    raise Ended
-                self._received += more
-        except ConnectionError:
-            raise Ended from None
-        self._received = self._received[packet.end() :]
-        return packet[1]
+    def registers(self, names: tuple[str, ...]) -> dict[str, int]:
+        """Registers by the stub's names, as far as it has them."""
+        return {name: self.read(name) for name in names if name in self.names}
 
 
 # --- Raddle -----------------------------------------------------------------------------------------------------
@@ -523,7 +418,7 @@ class Lockstep:
 
     def compare_memory(self) -> None:
         """The guest's RAM, as far as it is mapped where it is linked. Raises Difference."""
-        theirs = self.peer.memory(RAM, COMPARED_RAM)
+        theirs = self.peer.read_memory(RAM, COMPARED_RAM)
         ours = bytes(self.own.machine.memory[RAM : RAM + len(theirs)])
         for offset, (one, other) in enumerate(zip(theirs, ours, strict=True)):
             if one != other:
