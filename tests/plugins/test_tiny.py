@@ -123,6 +123,7 @@ def test_a_new_guest_passes_the_contract(environment: Environment) -> None:
         assert "acme-board" in environment("-m", "raddle.cli.main", "info").stdout
         page = environment("-m", "raddle.cli.main", "docs", "add-a-guest").stdout
         assert page.startswith("# Add a guest\n"), "the pages are in the wheel"
+        assert environment("-c", "import raddle.docs.check").returncode == 1, "and nothing else of docs/ is"
         done = environment("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(package))
         assert done.returncode == 0, done.stdout
     finally:
