@@ -71,7 +71,16 @@ LAYERS = (
         "plug-ins",
         "discovery, broken packages, the mode decision, a guest of somebody else's from its wheel",
         (
-            *core("accel", "contract_limits", "dependencies", "differential", "info", "long_instructions", "ordering"),
+            *core(
+                "accel",
+                "contract_limits",
+                "dependencies",
+                "differential",
+                "guest_page",
+                "info",
+                "long_instructions",
+                "ordering",
+            ),
             *core("plugins", "zero_register"),
             "tests/plugins/*",
         ),
