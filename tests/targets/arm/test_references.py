@@ -25,14 +25,11 @@ STATUS = 0x1C0 | MODE_SVC
 UNSEEN = {"cpsr": 0x0000_0100}
 """CPSR.A: QEMU's own reset state has it otherwise."""
 
-ADDS, SUBS_LSL, LDR_POST, STRB, BX_LR, MOVW = (
-    0xE091_2003,
-    0xE052_1183,
-    0xE494_5004,
-    0xE5C4_7003,
-    0xE12F_FF1E,
-    0xE301_8234,
-)
+ADDS, SUBS_LSL, LDR_POST, STRB = 0xE091_2003, 0xE052_1183, 0xE494_5004, 0xE5C4_7003
+BX_LR, MOVW = 0xE12F_FF1E, 0xE301_8234
+T32 = 1 << 5
+IT_EQ_ADD, T32_MOVW = bytes.fromhex("08bf 0844"), bytes.fromhex("41f2 3422")
+"""IT EQ; ADDEQ r0, r1, and MOVW r2, #0x1234, whose high half comes first."""
 
 
 def cases(random: Random) -> Iterator[Case]:
@@ -43,14 +40,22 @@ def cases(random: Random) -> Iterator[Case]:
             yield Case(word.to_bytes(4, "little"), CODE, registers, {DATA: random.randbytes(64)})
     program = b"".join(word.to_bytes(4, "little") for word in (ADDS, STRB, LDR_POST))
     yield Case(program, CODE, {"r4": DATA, "cpsr": STATUS}, {DATA: bytes(range(16))}, steps=3)
+    for zero in (0, 1 << 30):
+        registers = {"r0": 5, "r1": 7, "cpsr": STATUS | T32 | zero}
+        yield Case(IT_EQ_ADD + T32_MOVW, CODE, registers, steps=3)
 
 
 def interpreted() -> Interpreted:
     return Interpreted(FRONT_END, REGISTERS)
 
 
+class Unicorn(UnicornReference):
+    def entry(self, case: Case) -> int:
+        return case.pc | bool(case.registers["cpsr"] & T32)
+
+
 def unicorn(_: Path) -> Runner:
-    return UnicornReference("arm", "UC_MODE_ARM", REGISTERS, model="UC_CPU_ARM_CORTEX_A15")
+    return Unicorn("arm", "UC_MODE_ARM", REGISTERS, model="UC_CPU_ARM_CORTEX_A15")
 
 
 def qemu(_: Path) -> Runner:
@@ -77,7 +82,7 @@ def test_each_reference_agrees_and_notices_a_wrong_instruction(
 ) -> None:
     reference = make(tmp_path)
     try:
-        assert check(interpreted(), reference, cases(Random(1)), UNSEEN) == 31
+        assert check(interpreted(), reference, cases(Random(1)), UNSEEN) == 33
         subtract = insns.SEMANTICS["SUB_reg"]
 
         def wrong(b: Builder, f: Fields) -> None:

@@ -86,6 +86,10 @@ class _Map:
     """The rows whose registers have two words of storage each."""
     resets: list[int] = field(default_factory=list)
 
+    def is_split(self, offset: int, size: int) -> bool:
+        """Whether an access where no register begins reaches more than one place at which there could be one."""
+        return (offset & (1 << self.shift) - 1) + size > 1 << self.shift
+
 
 class Device:
     """A device with registers. Everything is called under the big lock, on any thread."""
@@ -116,7 +120,7 @@ class Device:
     def value(self, name: str, index: int = 0) -> int:
         """What the storage of a register holds."""
         known = self._map
-        if name in known.long:
+        if known.long and name in known.long:
             position = known.positions[name] + 2 * index
             return self.values[position] | self.values[position + 1] << 32
         return self.values[known.positions[name] + index]
@@ -124,7 +128,7 @@ class Device:
     def store(self, name: str, value: int, index: int = 0) -> None:
         """Change the storage of a register, without any function and whatever `writable` says."""
         known = self._map
-        if name in known.long:
+        if known.long and name in known.long:
             position = known.positions[name] + 2 * index
             self.values[position], self.values[position + 1] = value & MASK, value >> 32
         else:
@@ -136,42 +140,47 @@ class Device:
         """The `size` bytes (1, 2, 4 or 8) at `offset`, little-endian."""
         known = self._map
         slot = known.slots.get(offset >> known.shift)
-        shift = offset - slot.offset if slot is not None else offset & (1 << known.shift) - 1
-        if shift + size > (slot.size if slot is not None else 1 << known.shift):
-            half = size // 2
-            return self.read(offset, half) | self.read(offset + half, half) << 8 * half
         if slot is None:
-            self._note("reads unknown register", offset)
-            return 0
-        value = slot.read(self, slot.index) if slot.read is not None else self._stored(slot)
-        return (value & slot.readable) >> 8 * shift & ((1 << 8 * size) - 1)
+            if not known.is_split(offset, size):
+                self._note("reads unknown register", offset)
+                return 0
+        elif (shift := offset - slot.offset) + size <= slot.size:
+            if slot.read is not None:
+                value = slot.read(self, slot.index)
+            elif slot.size <= WORD:
+                value = self.values[slot.position]
+            else:
+                value = self._stored_long(slot)
+            return (value & slot.readable) >> 8 * shift & ((1 << 8 * size) - 1)
+        half = size // 2
+        return self.read(offset, half) | self.read(offset + half, half) << 8 * half
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Take the low `size` bytes (1, 2, 4 or 8) of `value` at `offset`, little-endian."""
         known = self._map
         slot = known.slots.get(offset >> known.shift)
-        shift = offset - slot.offset if slot is not None else offset & (1 << known.shift) - 1
-        if shift + size > (slot.size if slot is not None else 1 << known.shift):
-            half = size // 2
-            self.write(offset, half, value)
-            self.write(offset + half, half, value >> 8 * half)
-            return
         if slot is None:
-            self._note("writes unknown register", offset)
+            if not known.is_split(offset, size):
+                self._note("writes unknown register", offset)
+                return
+        elif (shift := offset - slot.offset) + size <= slot.size:
+            mask = ((1 << 8 * size) - 1) << 8 * shift & slot.register.writable
+            value = value << 8 * shift & mask
+            if not mask:
+                self._note("writes read-only register", offset)
+            elif slot.write is not None:
+                slot.write(self, slot.index, value, mask)
+            elif slot.size <= WORD:
+                self.values[slot.position] = self.values[slot.position] & ~mask | value
+            else:
+                self.store(slot.register.name, self._stored_long(slot) & ~mask | value, slot.index)
             return
-        mask = ((1 << 8 * size) - 1) << 8 * shift & slot.register.writable
-        if not mask:
-            self._note("writes read-only register", offset)
-            return
-        value = value << 8 * shift & mask
-        if slot.write is not None:
-            slot.write(self, slot.index, value, mask)
-        else:
-            self.store(slot.register.name, self._stored(slot) & ~mask | value, slot.index)
+        half = size // 2
+        self.write(offset, half, value)
+        self.write(offset + half, half, value >> 8 * half)
 
-    def _stored(self, slot: _Slot) -> int:
-        value = self.values[slot.position]
-        return value | self.values[slot.position + 1] << 32 if slot.size > WORD else value
+    def _stored_long(self, slot: _Slot) -> int:
+        return self.values[slot.position] | self.values[slot.position + 1] << 32
 
     def routine(self, b: Builder) -> None:
         """Build the routine of the device's region: it reads hot registers, and passes everything else on."""

@@ -9,7 +9,7 @@ method ``run(case) -> Outcome``:
 - `raddle.testing.gdb.GdbReference`: QEMU, or another emulator with a GDB port;
 - `Recorded`: outcomes in a file, written by hand from a manual, or by `record` from one of the others.
 
-A test makes cases and checks them, as ``tests/targets/arm/test_references.py`` does::
+A test makes cases and checks them::
 
     check(Interpreted(front_end, registers), UnicornReference("riscv", "UC_MODE_RISCV32", registers), cases)
 

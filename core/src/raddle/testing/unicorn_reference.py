@@ -37,9 +37,9 @@ class UnicornReference:
         model: str = "",
         interrupts: Mapping[int, str] | None = None,
     ) -> None:
-        """``architecture`` and ``registers`` are as in the names of Unicorn's constants ("arm", "riscv"; "r0"), and
-        ``mode`` and ``model`` such names ("UC_MODE_ARM"). ``interrupts`` has the events of Unicorn's interrupts by
-        number. Raises UsageError without Unicorn, and for names that it does not know.
+        """``architecture`` and ``registers`` are as in the names of Unicorn's constants ("riscv"; "x10"), ``mode`` and
+        ``model`` such names ("UC_MODE_RISCV32"). ``interrupts`` has the events of Unicorn's interrupts by number.
+        Raises UsageError without Unicorn, and for names that it does not know.
         """
         try:
             self.unicorn: Any = import_module("unicorn")

@@ -44,7 +44,7 @@ class Halves(Enum):
     """Which half of a 32-bit word comes first in memory, where instructions have one or two 16-bit units."""
 
     HIGH_FIRST = 0
-    """Bits 31:16 lie at the lower address, as in Thumb."""
+    """Bits 31:16 lie at the lower address, as in T32."""
     LOW_FIRST = 1
     """Bits 15:0 lie at the lower address, as in RISC-V."""
 
