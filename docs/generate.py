@@ -81,7 +81,7 @@ LAYERS = (
                 "long_instructions",
                 "ordering",
             ),
-            *core("plugins", "zero_register"),
+            *core("plugins", "riscv_subset", "zero_register"),
             "tests/plugins/*",
         ),
     ),
