@@ -25,6 +25,10 @@ RAM_SIZE = 1 << 20
 NONE = (1 << 64) - 1
 TRANSLATION_TIME = 0.01
 """Seconds from raddle_code_begin to the block's installation; one that takes longer is late: blocks.c"""
+REL32 = ffi.new(
+    "struct raddle_shape *",
+    {"unit": 4, "pieces": [(0, 32)], "piece_count": 1, "range": lib.RADDLE_RANGE_SIGNED, "bias": -4, "relative": 1},
+)
 WORD = 2  # MemOp.encode of a plain 4-byte access on MMU index 0
 
 
@@ -127,6 +131,7 @@ class Machine:
         for which in range(3):
             lib.raddle_set_callee_number(self.context, which, helpers.FIRST_PYTHON + which)
         _machines[self.env] = self
+        lib.raddle_chain_by(self.context, ffi.new("struct raddle_chain *", {"span": 8}), REL32)
         # enter(env, code): call the block in rsi, which returns in rax what enter returns
         lib.raddle_set_enter(self.context, ffi.cast("void *", self.write(b"\xff\xe6")))
 

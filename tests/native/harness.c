@@ -57,6 +57,9 @@ void machine_make(uint32_t ncpus, uint32_t flags, raddle_enter_function enter, r
     raddle_set_callee(machine.ctx, RADDLE_CALLEE_INTERRUPT, (void *)(uintptr_t)take_interrupt);
     for (uint32_t i = 0; i < raddle_helper_count(); i++)
         machine.table[i] = raddle_helper_address(i);
+    struct raddle_chain chain = {.span = 8};
+    struct raddle_shape distance = DISTANCE_SHAPE;
+    raddle_chain_by(machine.ctx, &chain, &distance);
     for (uint32_t i = 0; i < ncpus; i++) {
         machine.env[i] = raddle_cpu_new(machine.ctx, i, 256);
         CHECK(machine.env[i]);

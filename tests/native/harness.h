@@ -31,7 +31,11 @@
         }                                                                   \
     } while (0)
 
-/* The bytes of a stub block. `slot` is where a chainable jump's rel32 would be. */
+/* Shapes of fields: four bytes, and the distance from their end. */
+#define WORD_SHAPE     {.unit = 4, .piece_count = 1, .pieces = {{0, 32}}}
+#define DISTANCE_SHAPE {.unit = 4, .piece_count = 1, .pieces = {{0, 32}}, .relative = 1, .bias = -4, .range = RADDLE_RANGE_SIGNED}
+
+/* The bytes of a stub block. `slot` is where the field of a chainable jump would be, of DISTANCE_SHAPE. */
 struct stub {
     uint64_t pc;
     uint32_t value;

@@ -14,16 +14,16 @@ static struct {
 static struct raddle_rules rules(void)
 {
     static const uint8_t code[8] = {1, 2, 3, 4, 5, 6, 7, 8};
-    struct raddle_stub stub = {.code = code, .size = sizeof code, .field_count = 1};
+    struct raddle_stub stub = {.code = code, .size = sizeof code, .fixup_count = 1};
     return (struct raddle_rules){
         .word_bits = WORD_BITS, .page_bits = PAGE_BITS, .entry = {.code = code, .size = 4}, .leave = stub, .chainable = stub,
-        .indirect = stub};
+        .indirect = stub, .shapes = {WORD_SHAPE, DISTANCE_SHAPE}, .shape_count = 2, .chain = {.shape = 1, .span = 8}};
 }
 
 /* The template's code is its key, four bytes long, with a literal behind it. */
 static uint32_t template_of(uint32_t key, bool ends)
 {
-    struct raddle_fixup literal = {.offset = 4, .kind = RADDLE_FIX_LITERAL32, .hole = 0};
+    struct raddle_fixup literal = {.offset = 4, .source = RADDLE_FROM_LITERAL, .hole = 0};
     uint8_t hot[8] = {0};
     memcpy(hot, &key, 4);
     uint32_t number = raddle_memo_template(shared.memo, 4, 0, 0);
@@ -136,9 +136,9 @@ static struct raddle_family family_of_words(void)
 /* The model's code: a jump over the instruction of form 9, which names the register, and the literal behind it. */
 static uint32_t model_template(void)
 {
-    struct raddle_fixup literal = {.offset = 8, .kind = RADDLE_FIX_LITERAL32, .hole = 0};
+    struct raddle_fixup literal = {.offset = 8, .source = RADDLE_FROM_LITERAL, .hole = 0};
     struct raddle_cut cut = {.form = 9, .offset = 4, .size = 4, .count = 1, .registers = {MODEL}};
-    struct raddle_jump jump = {.field = 0, .target = 8};
+    struct raddle_jump jump = {.shape = 1, .field = 0, .target = 8};
     static const uint8_t hot[12];
     uint32_t number = raddle_memo_template(shared.memo, 4, 0, 0);
     CHECK(!raddle_memo_variant(shared.memo, number, 0, hot, sizeof hot, NULL, 0, (const uint8_t *)&literal, 1,
@@ -237,7 +237,7 @@ static uint32_t word_at(uint64_t pc)
 /* The code of a word is the word, behind another one its complement; odd ones end the block. */
 static int give_variant(uint32_t number, uint32_t key, uint32_t word)
 {
-    struct raddle_fixup literal = {.offset = 4, .kind = RADDLE_FIX_LITERAL32, .hole = 0};
+    struct raddle_fixup literal = {.offset = 4, .source = RADDLE_FROM_LITERAL, .hole = 0};
     uint32_t hot[2] = {key ? ~word : word};
     return raddle_memo_variant(shared.memo, number, key, (const uint8_t *)hot, sizeof hot, NULL, 0,
                                (const uint8_t *)&literal, 1, NULL, 0, NULL, 0, 2u << 8 | (word & 1) << 16 | 1u << 17);

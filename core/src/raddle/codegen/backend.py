@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from enum import IntEnum
 from typing import NamedTuple
 
+from raddle.codegen.fields import Chaining, Reloc, Shape
 from raddle.codegen.template import Template
 from raddle.ir.builder import Callee, Instruction, Local
 from raddle.ir.types import Field, StateLayout, Type
-from raddle.runtime._native import lib
 
 
 class CodegenConfig(NamedTuple):
@@ -41,28 +40,16 @@ class Thunks(NamedTuple):
     enter: bytes
     by_field: dict[str, bytes]
     """Code for each ``thunk_*`` field of the header; each refers to C functions by absolute address."""
-
-
-class StubField(IntEnum):
-    """What the joiner puts into a field of a stub."""
-
-    TARGET32 = lib.RADDLE_FIELD_TARGET32
-    """32 bits: the guest address that the stub leaves for; in the entry check, the block's."""
-    TARGET64 = lib.RADDLE_FIELD_TARGET64
-    """64 bits: the same."""
-    JUMP = lib.RADDLE_FIELD_JUMP
-    """rel32 to the field of the jump that led to the stub."""
-    COUNT = lib.RADDLE_FIELD_COUNT
-    """32 bits: instructions of the block."""
-    LEAVE = lib.RADDLE_FIELD_LEAVE
-    """In the entry check, rel32 to the stub ``leave``."""
+    synchronise: bytes = b""
+    """C: ``void f(void)``. Called on each vCPU's thread before it runs code in memory that a flush has freed, on hosts
+    that may go on with what they have fetched from there (Arm: ISB); empty on others."""
 
 
 class Stub(NamedTuple):
-    """Code of a block besides its instructions; ``fields`` are offset and kind, at most four."""
+    """Code of a block besides its instructions, at most 65535 bytes; and its fields, at most eight."""
 
     code: bytes
-    fields: tuple[tuple[int, StubField], ...] = ()
+    relocs: tuple[Reloc, ...] = ()
 
 
 class JoinRules(NamedTuple):
@@ -78,8 +65,12 @@ class JoinRules(NamedTuple):
     """Of a jump that always goes by the jump cache."""
     falls_through: Template
     """A chainable jump to the next instruction, of no guest bytes."""
-    nops: tuple[bytes, ...]
-    """Code that does nothing, by its length, 0 to 7 bytes."""
+    shapes: tuple[Shape, ...]
+    """Of all fields, by number; at most 32."""
+    chaining: Chaining
+    nops: tuple[bytes, ...] = ()
+    """Codes that do nothing, each of another length, shorter than `Chaining.span`: what a chainable jump can be moved
+    by."""
 
 
 class BackEnd(ABC):

@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import Any, Final
 
-from raddle.codegen.backend import BackEnd, Stub
+from raddle.codegen.backend import BackEnd, JoinRules, Stub
+from raddle.codegen.fields import describe_shape, pack_fixups
 from raddle.codegen.template import HOST_FLAGS, MOST_CUT_REGISTERS, Block, Template
 from raddle.errors import MachineError
 from raddle.ir.types import Field
 from raddle.runtime._native import ffi, lib
 
 NO_TEMPLATE: Final = (1 << 32) - 1
+TOO_FAR: Final = (
+    "the host code of one guest instruction is too long for the jumps in it, or a literal too large for its field: a "
+    "mistake in the host's package; please report it with the output of -d in_asm,op"
+)
 _KEPT: Final = 250
 """Bytes, about, of a template's places in the joiner's tables."""
 
@@ -48,9 +54,14 @@ class Joiner:
                 ("indirect", shape.indirect),
             )
         ]
-        for length, code in enumerate(shape.nops):
-            ffi.memmove(rules.nops[length], code, length)
-        self.memo = ffi.gc(allocated(lib.raddle_memo_new(rules)), lib.raddle_memo_free)
+        _describe_fields(shape, rules)
+        memo = lib.raddle_memo_new(rules)
+        if memo == ffi.NULL and ffi.errno == errno.EINVAL:
+            raise ValueError(
+                "the host's rules are refused: the pieces of a shape lie within its unit, apart from each other, and "
+                "what is chained has a relative shape of 2 or 4 bytes within a span of 2 to 16 that is a power of two"
+            )
+        self.memo = ffi.gc(allocated(memo), lib.raddle_memo_free)
         """struct raddle_memo *"""
         del kept
         self._falls_through = shape.falls_through
@@ -151,6 +162,8 @@ class Joiner:
         out = ffi.gc(ffi.new("struct raddle_joined *"), lib.raddle_joined_clear)
         while (answer := lib.raddle_join(self.memo, entries, len(entries), pc, out)) == lib.RADDLE_WANTED:
             self.supply(out)
+        if answer == lib.RADDLE_TOO_FAR:
+            raise MachineError(TOO_FAR)
         if answer:
             raise MachineError("the block has too many instructions, or memory is out")
         return block_of(out)
@@ -174,13 +187,28 @@ def block_of(joined: Any) -> Block:
 
 def _describe(stub: Stub, native: Any) -> Any:
     code = ffi.from_buffer("uint8_t[]", stub.code)
+    if len(stub.relocs) > lib.RADDLE_STUB_FIXUPS:
+        raise ValueError(f"a stub has {len(stub.relocs)} fields; {lib.RADDLE_STUB_FIXUPS} is the most")
     native.code = code
     native.size = len(stub.code)
-    native.field_count = len(stub.fields)
-    for field, (offset, kind) in zip(native.fields, stub.fields, strict=False):
-        field.offset = offset
-        field.kind = int(kind)
+    native.fixup_count = len(stub.relocs)
+    ffi.memmove(native.fixups, fixups := pack_fixups(0, stub.relocs), len(fixups))
     return code
+
+
+def _describe_fields(shape: JoinRules, rules: Any) -> None:
+    """Shapes, chaining and what does nothing. Raises ValueError for what the runtime would refuse."""
+    if len(shape.shapes) > lib.RADDLE_SHAPES:
+        raise ValueError(f"the host has {len(shape.shapes)} shapes of fields; {lib.RADDLE_SHAPES} is the most")
+    for number, one in enumerate(shape.shapes):
+        describe_shape(one, rules.shapes[number])
+    rules.shape_count = len(shape.shapes)
+    rules.chain.shape, rules.chain.span, rules.chain.flush = shape.chaining
+    for code in (b"", *shape.nops):
+        if len(code) >= shape.chaining.span:
+            raise ValueError(f"{len(code)} bytes that do nothing; what is useful is below {shape.chaining.span}")
+        rules.nop_lengths |= 1 << len(code)
+        ffi.memmove(rules.nops[len(code)], code, len(code))
 
 
 def allocated(pointer: Any) -> Any:

@@ -10,8 +10,7 @@ joins it (`raddle.codegen.joiner`); nothing here runs for each block. Offsets ar
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from enum import IntEnum
+from collections.abc import Sequence
 from struct import Struct
 from typing import Final
 
@@ -22,45 +21,6 @@ ALL_FLAGS = 15
 
 HOST_FLAGS: Final = 4
 """Kinds of what the host's flags can hold, 0 (nothing) included."""
-
-
-class RelocKind(IntEnum):
-    """How the joiner fills a field. ``value`` is the relocation's third component."""
-
-    PC32 = lib.RADDLE_FIX_PC32
-    """32 bits: (guest pc of the instruction + value) mod 2**32."""
-    PC64 = lib.RADDLE_FIX_PC64
-    """64 bits: (guest pc of the instruction + value) mod 2**64."""
-    CHAIN = lib.RADDLE_FIX_CHAIN
-    """rel32 of a jump that leaves for guest pc + value; aimed at an exit stub, chainable."""
-    COLD = lib.RADDLE_FIX_COLD
-    """rel32 to the cold offset ``value``."""
-    HOT = lib.RADDLE_FIX_HOT
-    """rel32 to the hot offset ``value``."""
-    LITERAL32 = lib.RADDLE_FIX_LITERAL32
-    """32 bits: the value, of a hole."""
-    LITERAL8 = lib.RADDLE_FIX_LITERAL8
-    """8 bits: the value, of a hole."""
-
-
-Reloc = tuple[int, int, int]
-"""(kind, offset of the field, value)."""
-
-OpenHole = tuple[int, int, int, int]
-"""(offset of the field, hole index, addend, kind of relocation): the sum of addend and literal is the value."""
-
-_FIXUP: Final = Struct("<IBBHq").pack
-_NO_HOLE: Final = int(lib.RADDLE_NO_HOLE)
-
-
-def pack_fixups(part: int, relocs: Iterable[Reloc], holes: Iterable[OpenHole]) -> bytes:
-    """The relocations and holes of part 0 (hot) or 1 (cold) as the runtime has them: struct raddle_fixup."""
-    return b"".join(
-        [
-            *[_FIXUP(offset, part, kind, _NO_HOLE, value) for kind, offset, value in relocs],
-            *[_FIXUP(offset, part, kind, index, addend) for offset, index, addend, kind in holes],
-        ]
-    )
 
 
 def pack_traits(flag_defs: int, flag_uses: int, host_flags: int, ends: bool, by_kind: bool) -> int:
@@ -75,7 +35,7 @@ def pack_traits(flag_defs: int, flag_uses: int, host_flags: int, ends: bool, by_
 
 
 _CUT: Final = Struct("<IHHBB4sH").pack
-_JUMP: Final = Struct("<HHHH").pack
+_JUMP: Final = Struct("<BBHHH").pack
 MOST_CUT_REGISTERS: Final = int(lib.RADDLE_CUT_REGISTERS)
 
 
@@ -87,9 +47,12 @@ def pack_cut(part: int, form: int, offset: int, size: int, registers: Sequence[i
     return _CUT(form, offset, size, part, len(registers), bytes(registers), 0)
 
 
-def pack_jump(part: int, field: int, target: int) -> bytes:
-    """A rel32 at ``field`` that leads to ``target`` in the same part, as the runtime has it: struct raddle_jump."""
-    return _JUMP(part, field, target, 0)
+def pack_jump(part: int, shape: int, field: int, target: int) -> bytes:
+    """A field at ``field``, of the host's shape ``shape``, that leads to ``target`` in the same part.
+
+    As the runtime has it: struct raddle_jump.
+    """
+    return _JUMP(part, shape, field, target, 0)
 
 
 _VARIANT_SIZE: Final = 450
@@ -107,7 +70,7 @@ class Variant:
         self.hot = hot
         self.cold = cold
         self.fixups = fixups
-        """As `pack_fixups` makes them, the hot part's first."""
+        """As `raddle.codegen.fields.pack_fixups` makes them, the hot part's first."""
         self.traits = traits
         """As `pack_traits` makes them."""
         self.cuts = cuts

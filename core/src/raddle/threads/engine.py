@@ -182,6 +182,8 @@ class Engine(Lifecycle):
         thunks = self.backend.thunks({name: _address_of(name) for name in names})
         fields = {name: write_code(self.context, code) for name, code in thunks.by_field.items()}
         lib.raddle_set_enter(self.context, ffi.cast("void *", write_code(self.context, thunks.enter)))
+        if thunks.synchronise:
+            lib.raddle_set_synchronise(self.context, ffi.cast("void *", write_code(self.context, thunks.synchronise)))
         self.callees.connect()
         for index in range(ncpus):
             env = lib.raddle_cpu_new(self.context, index, self.frontend.state.size)

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from raddle.codegen import backend
-from raddle.codegen.backend import CodegenConfig, JoinRules, Stub, StubField, Thunks
-from raddle.codegen.template import ALL_FLAGS, Template, Variant, pack_fixups, pack_jump, pack_traits
+from raddle.codegen.backend import CodegenConfig, JoinRules, Stub, Thunks
+from raddle.codegen.fields import Reloc, pack_fixups
+from raddle.codegen.template import ALL_FLAGS, Template, Variant, pack_jump, pack_traits
 from raddle.ir.builder import Instruction, Local
 from raddle.ir.opcodes import TABLE, Effect, Op
 from raddle.ir.types import Field, FlagCondition, Type
@@ -26,16 +27,22 @@ from raddle_host_x86_64.emitter import (
     Emitter,
 )
 from raddle_host_x86_64.features import Features, detect
+from raddle_host_x86_64.fields import (
+    CHAINING,
+    COUNT32,
+    JUMP,
+    LEAVE,
+    NOPS,
+    PC32,
+    PC64,
+    REL32,
+    SHAPES,
+)
 from raddle_host_x86_64.forms import Forms
 from raddle_host_x86_64.registers import RAX, RBP, RDI, RSP
 from raddle_host_x86_64.thunks import make_thunks
 
 assert _emit
-
-_NOPS: Final = (
-    b"", b"\x90", b"\x66\x90", b"\x0f\x1f\x00", b"\x0f\x1f\x40\x00", b"\x0f\x1f\x44\x00\x00",
-    b"\x66\x0f\x1f\x44\x00\x00", b"\x0f\x1f\x80\x00\x00\x00\x00",
-)  # fmt: skip
 
 _HASH_FACTOR: Final = 0x01000193
 """Odd, so that multiplying loses nothing."""
@@ -143,7 +150,7 @@ class X86BackEnd(backend.BackEnd):
             if not template.open_places:
                 return Variant(hot, cold, fixups, traits)
             cuts = self._forms.cuts(e.code, e.trace, template.open_places)
-            jumps = [pack_jump(at is e.cold, field, label.position) for at, field, label in e.jumps]
+            jumps = [pack_jump(at is e.cold, REL32, field, label.position) for at, field, label in e.jumps]
             return Variant(hot, cold, fixups, traits, cuts, b"".join(jumps))
 
     @property
@@ -157,46 +164,47 @@ class X86BackEnd(backend.BackEnd):
 
     def rules(self) -> JoinRules:
         falls_through = self.template([Instruction(Op.GOTO, Type.VOID, (), 0)], [], 0, 0, 0)
-        return JoinRules(self._entry(), self._leave(), self._chainable(), self._indirect(), falls_through, _NOPS)
+        stubs = self._entry(), self._leave(), self._chainable(), self._indirect()
+        return JoinRules(*stubs, falls_through, SHAPES, CHAINING, NOPS)
 
     def _entry(self) -> Stub:
         """The entry check; with instruction counting, of the budget too, and the hash over the blocks that run."""
         a = Assembler()
-        fields: list[tuple[int, StubField]] = []
+        relocs: list[Reloc] = []
         if self.config.icount:
             a.SUB_mI(RBP, OFFSET["icount_left"], 0x7FFFFFFF)
-            fields.append((len(a.code) - 4, StubField.COUNT))
+            relocs.append((COUNT32, len(a.code) - 4, 0))
             a.Jcc_rel32(cc.S, 0)
-            fields.append((len(a.code) - 4, StubField.LEAVE))
+            relocs.append((LEAVE, len(a.code) - 4, 0))
         a.CMP_mi(RBP, OFFSET["exit_request"], 0)
         a.Jcc_rel32(cc.NE, 0)
-        fields.append((len(a.code) - 4, StubField.LEAVE))
+        relocs.append((LEAVE, len(a.code) - 4, 0))
         if self.config.icount:
             # Two runs with the same input have the same hash.
             a.MOVQ_rm(RAX, RBP, OFFSET["trace_hash"])
             a.XORQ_rI(RAX, 0x7FFFFFFF)
-            fields.append((len(a.code) - 4, StubField.TARGET32))
+            relocs.append((PC32, len(a.code) - 4, 0))
             a.IMULQ_rri(RAX, RAX, _HASH_FACTOR)
             a.RORQ_ri(RAX, 29)
             a.MOVQ_mr(RBP, OFFSET["trace_hash"], RAX)
-        return Stub(bytes(a.code), tuple(fields))
+        return Stub(bytes(a.code), tuple(relocs))
 
     def _leave(self) -> Stub:
         """What the entry check took from the budget is given back before the block is left."""
         a = Assembler()
-        fields: list[tuple[int, StubField]] = []
+        relocs: list[Reloc] = []
         if self.config.icount:
             a.ADD_mI(RBP, OFFSET["icount_left"], 0x7FFFFFFF)
-            fields.append((len(a.code) - 4, StubField.COUNT))
-        fields.append(self._store_target(a))
+            relocs.append((COUNT32, len(a.code) - 4, 0))
+        relocs.append(self._store_target(a))
         a.JMP_m(RBP, OFFSET["thunk_exit"])
-        return Stub(bytes(a.code), tuple(fields))
+        return Stub(bytes(a.code), tuple(relocs))
 
     def _chainable(self) -> Stub:
         a = Assembler()
         target = self._store_target(a)
         a.LEAQ_rp(RAX, 0)
-        jump = (len(a.code) - 4, StubField.JUMP)
+        jump = JUMP, len(a.code) - 4, 0
         a.JMP_m(RBP, OFFSET["thunk_chain"])
         return Stub(bytes(a.code), (target, jump))
 
@@ -206,21 +214,21 @@ class X86BackEnd(backend.BackEnd):
         a.JMP_m(RBP, OFFSET["thunk_indirect"])
         return Stub(bytes(a.code), (target,))
 
-    def _load_target(self, a: Assembler) -> tuple[int, StubField]:
+    def _load_target(self, a: Assembler) -> Reloc:
         if self._wide:
             a.MOVABS_ri(RAX, 0)
-            return len(a.code) - 8, StubField.TARGET64
+            return PC64, len(a.code) - 8, 0
         a.MOV_ri(RAX, 0)
-        return len(a.code) - 4, StubField.TARGET32
+        return PC32, len(a.code) - 4, 0
 
-    def _store_target(self, a: Assembler) -> tuple[int, StubField]:
+    def _store_target(self, a: Assembler) -> Reloc:
         """A 32-bit guest's pc is stored by one instruction: its upper half is always zero."""
         if self._wide:
-            field = self._load_target(a)
+            target = self._load_target(a)
             a.MOVQ_mr(RBP, OFFSET["pc"], RAX)
-            return field
+            return target
         a.MOV_mi(RBP, OFFSET["pc"], 0)
-        return len(a.code) - 4, StubField.TARGET32
+        return PC32, len(a.code) - 4, 0
 
     @staticmethod
     def constant(value: int) -> bytes:

@@ -18,13 +18,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from raddle.codegen.template import RelocKind
 from raddle.ir.builder import Callee, Instruction, Label, Local
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, Hole, Type
 from raddle_host_x86_64.assembler import Assembler
 from raddle_host_x86_64.code_buffer import Label as HostLabel
 from raddle_host_x86_64.conditions import NE
+from raddle_host_x86_64.fields import LITERAL8, LITERAL32
 from raddle_host_x86_64.registers import (
     R8,
     R9,
@@ -46,6 +46,7 @@ from raddle_host_x86_64.registers import (
 
 if TYPE_CHECKING:
     from raddle.codegen.backend import CodegenConfig
+    from raddle.codegen.fields import FieldKind, Reloc
     from raddle_host_x86_64.features import Features
 
 PIN_ORDER: Final = (RBX, RSI, RDI, R8, R9, R10, R12, R13, R14, R15)
@@ -176,8 +177,8 @@ class Emitter(Assembler):
         self.cold = bytearray()
         self._waiting = 0
         self.function = function
-        self.hot_relocs: list[tuple[int, int, int]] = []
-        self.cold_relocs: list[tuple[int, int, int]] = []
+        self.hot_relocs: list[Reloc] = []
+        self.cold_relocs: list[Reloc] = []
         self.holes: list[tuple[bool, int, int, int, int]] = []
         self.labels: dict[Label, HostLabel] = {}
         self.trace: list[Traced] = []
@@ -398,13 +399,13 @@ class Emitter(Assembler):
         """The last four bytes of the code are the literal `value`."""
         hole = value.aux
         assert isinstance(hole, Hole)
-        self.holes.append((self.code is self.cold, len(self.code) - 4, hole.index, addend, int(RelocKind.LITERAL32)))
+        self.holes.append((self.code is self.cold, len(self.code) - 4, hole.index, addend, LITERAL32))
 
     def hole8(self, value: Instruction) -> None:
         """The last byte of the code is the literal `value`, whose low bits alone matter there."""
         hole = value.aux
         assert isinstance(hole, Hole)
-        self.holes.append((self.code is self.cold, len(self.code) - 1, hole.index, 0, int(RelocKind.LITERAL8)))
+        self.holes.append((self.code is self.cold, len(self.code) - 1, hole.index, 0, LITERAL8))
 
     def use(self, value: Instruction, scratch: int) -> int:
         """`value` in a register: its own, or `scratch` after a move."""
@@ -420,8 +421,8 @@ class Emitter(Assembler):
         self.touched = True
         self.flags_value = None
 
-    def reloc(self, kind: RelocKind, offset: int, value: int) -> None:
-        (self.cold_relocs if self.code is self.cold else self.hot_relocs).append((int(kind), offset, value))
+    def reloc(self, kind: FieldKind, offset: int, value: int) -> None:
+        (self.cold_relocs if self.code is self.cold else self.hot_relocs).append((kind, offset, value))
 
     def refer_near(self, label: HostLabel) -> None:
         self.jumps.append((self.code, len(self.code), label))

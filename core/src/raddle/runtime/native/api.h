@@ -29,6 +29,7 @@ enum raddle_constants {
 
     RADDLE_WANTED = 9,   /* answer of raddle_translate and raddle_join: the memo lacks something */
     RADDLE_FAULTED = 10, /* answer of raddle_translate: the fetch faulted, the guest's exception is entered */
+    RADDLE_TOO_FAR = 12, /* answer of raddle_translate and raddle_join: a field cannot hold its value */
 
     RADDLE_CALLEE_TLB_FILL = 0,
     RADDLE_CALLEE_FAULT = 1,
@@ -109,6 +110,8 @@ void raddle_field_store(void *env, int32_t offset, uint32_t value); /* atomicall
 void *raddle_cpu_header(void *env);                                                 /* struct raddle_cpu_header * */
 
 void raddle_set_enter(raddle_context *context, void *enter);
+void raddle_set_synchronise(raddle_context *context, void *synchronise);
+/* Host code, void f(void): called on each vCPU's thread before it enters code in memory that a flush has freed. */
 int raddle_set_callee(raddle_context *context, uint32_t which, void *function);
 int raddle_set_callee_number(raddle_context *context, uint32_t which, uint32_t number);
 
@@ -156,7 +159,7 @@ uint64_t raddle_block_at(raddle_context *context, uint64_t address); /* guest pc
 enum raddle_memo_constants {
     RADDLE_MAX_INSTRUCTIONS = 64, /* of a block */
     RADDLE_MAX_ENTRIES = 66,      /* of a block: with its prologue and epilogue */
-    RADDLE_STUB_FIELDS = 4,
+    RADDLE_STUB_FIXUPS = 8,
     RADDLE_HOST_FLAGS = 4, /* kinds of what the host's flags can hold */
     RADDLE_NO_HOLE = 65535,
     RADDLE_REGISTERS = 32, /* that can be renamed */
@@ -170,19 +173,24 @@ enum raddle_memo_constants {
     RADDLE_HOST_INSTRUCTION = 16,  /* bytes of the longest one that can be encoded anew */
     RADDLE_WANTED_ENCODINGS = 16, /* at a time */
 
-    RADDLE_FIX_PC32 = 0, /* how a field of a part is filled; x is value, plus the literal of the hole if there is one */
-    RADDLE_FIX_PC64 = 1, /* PC: guest pc of the instruction + x */
-    RADDLE_FIX_CHAIN = 2, /* rel32 of a jump that leaves for guest pc + x: aimed at a stub */
-    RADDLE_FIX_COLD = 3,  /* rel32 to offset x in the cold part */
-    RADDLE_FIX_HOT = 4,   /* rel32 to offset x in the hot part */
-    RADDLE_FIX_LITERAL32 = 5, /* x */
-    RADDLE_FIX_LITERAL8 = 6,
+    RADDLE_SHAPES = 32,    /* of the host's fields, at the most */
+    RADDLE_PIECES = 4,     /* of a shape */
+    RADDLE_MOST_SPAN = 16, /* bytes */
 
-    RADDLE_FIELD_TARGET32 = 0, /* guest address that a stub leaves for; in the entry check: of the block */
-    RADDLE_FIELD_TARGET64 = 1,
-    RADDLE_FIELD_JUMP = 2,  /* rel32 to the field that led to the stub */
-    RADDLE_FIELD_COUNT = 3, /* instructions of the block */
-    RADDLE_FIELD_LEAVE = 4, /* in the entry check: rel32 to the stub `leave` */
+    RADDLE_FROM_LITERAL = 0, /* sources; x is the fixup's value, plus the literal of its hole if it has one. x itself */
+    RADDLE_FROM_PC = 1,   /* guest address of the instruction, + x; in a stub: of where it leaves for; in the entry check and
+                           * in `leave`: of the block */
+    RADDLE_FROM_PAGE = 2, /* guest address of the page that this lies in, + x */
+    RADDLE_FROM_HOT = 3,  /* offset x in the instruction's hot part; in a stub or the entry check: from its start */
+    RADDLE_FROM_COLD = 4, /* offset x in the cold part */
+    RADDLE_FROM_EXIT = 5, /* a stub that leaves for that guest address + x */
+    RADDLE_FROM_COUNT = 6, /* the block's instructions, + x */
+    RADDLE_FROM_JUMP = 7,  /* in a stub: the field of the jump that led to it */
+    RADDLE_FROM_LEAVE = 8, /* the stub `leave` */
+
+    RADDLE_RANGE_ANY = 0, /* of what a shape holds: the low bits of anything, */
+    RADDLE_RANGE_SIGNED = 1, /* or a multiple of its scale, signed */
+    RADDLE_RANGE_UNSIGNED = 2,
 
     RADDLE_WANT_MODE = 0, /* nothing is known of the block mode */
     RADDLE_WANT_WORD = 1, /* `word` of `word_size` bytes, in `context` */
@@ -190,16 +198,48 @@ enum raddle_memo_constants {
     RADDLE_WANT_VARIANT = 3,  /* joined.variant_key of joined.template_number */
     RADDLE_WANT_ENCODINGS = 4, /* joined.encodings */
     RADDLE_WANT_MEMORY = 5,
-    RADDLE_WANT_ROOM = 6 /* the memo's budget is used up: raddle_memo_clear */
+    RADDLE_WANT_ROOM = 6, /* the memo's budget is used up: raddle_memo_clear */
+    RADDLE_WANT_REACH = 7 /* a jump within a part does not reach its target */
+};
+
+/* How a value stands in host code: of (value + bias), less the field's own place if the shape is relative, the bits from
+ * `scale` on, the lowest ones in the first piece. */
+struct raddle_shape {
+    uint8_t unit;     /* bytes at the field's offset that are read and written as one number: 1, 2, 4 or 8 */
+    uint8_t relative; /* only for places in the block */
+    uint8_t scale;
+    uint8_t range; /* RADDLE_RANGE_; a value outside it does not reach */
+    uint32_t piece_count;
+    int64_t bias;
+    struct {
+        uint8_t at, width; /* bits of the unit */
+    } pieces[4];
+};
+
+struct raddle_fixup { /* a field of a part or a stub that is filled in when a block is joined */
+    uint16_t offset;  /* of the field, in its part */
+    uint16_t hole;    /* or RADDLE_NO_HOLE */
+    uint8_t source;   /* RADDLE_FROM_ */
+    uint8_t shape;    /* number in the rules */
+    uint8_t part;     /* 0 hot, 1 cold; 0 in a stub */
+    uint8_t pad;
+    int64_t value;
 };
 
 struct raddle_stub {
     const uint8_t *code;
     uint32_t size;
-    uint32_t field_count;
-    struct {
-        uint32_t offset, kind; /* RADDLE_FIELD_; 32 bits unless the kind says otherwise */
-    } fields[4];
+    uint32_t fixup_count;
+    struct raddle_fixup fixups[8];
+};
+
+/* How a jump that other threads run is aimed elsewhere: its field is written as a whole, and they fetch the old one or
+ * the new one. The field's shape is relative and has 2 or 4 bytes; where its target is out of range, it is not chained. */
+struct raddle_chain {
+    uint8_t shape; /* number in the rules; a jump whose field has another one is not chained */
+    uint8_t span;  /* the field lies within so many aligned bytes: a power of two, at most 16 */
+    uint8_t flush; /* 1: instruction caches are told of the change */
+    uint8_t pad;
 };
 
 struct raddle_rules { /* the host's part in a block */
@@ -208,18 +248,14 @@ struct raddle_rules { /* the host's part in a block */
     struct raddle_stub leave;     /* where the entry check goes to leave the block */
     struct raddle_stub chainable; /* of a jump that may be aimed at its target later */
     struct raddle_stub indirect;  /* of any other */
-    uint8_t nops[8][8];           /* n bytes that do nothing, for n up to 7 */
-    uint32_t register_count;      /* that can be renamed; numbers from here on only stand for themselves */
+    struct raddle_shape shapes[32];
+    uint32_t shape_count;
+    struct raddle_chain chain;
+    uint32_t nop_lengths;    /* a bit each: of how many bytes there is code that does nothing */
+    uint8_t nops[16][16];    /* that code, by its length */
+    uint32_t register_count; /* that can be renamed; numbers from here on only stand for themselves */
     uint8_t places[32]; /* kind of place (at most 15) that each is kept in: they are renamed within a kind, and one that
                            is in RADDLE_NO_PLACE never is */
-};
-
-struct raddle_fixup {
-    uint32_t offset; /* of the field, in its part */
-    uint8_t part;    /* 0 hot, 1 cold */
-    uint8_t kind;    /* RADDLE_FIX_ */
-    uint16_t hole;   /* or RADDLE_NO_HOLE */
-    int64_t value;
 };
 
 struct raddle_cut { /* a host instruction of a part that names guest registers; those of a part in ascending order */
@@ -231,8 +267,9 @@ struct raddle_cut { /* a host instruction of a part that names guest registers; 
     uint16_t pad;
 };
 
-struct raddle_jump { /* a rel32 within one part */
-    uint16_t part, field, target, pad;
+struct raddle_jump { /* a field that holds the distance to a place in the same part */
+    uint8_t part, shape;
+    uint16_t field, target, pad;
 };
 
 struct raddle_linear { /* of a word: base + the sum of (its `width` bits from `shift` on) * factor, modulo 2**32 */
@@ -271,9 +308,12 @@ struct raddle_mode {
     raddle_table *shared[2]; /* or NULL; entries that this mode has in common with others */
 };
 
-raddle_memo *raddle_memo_new(const struct raddle_rules *rules); /* NULL when out of memory */
+raddle_memo *raddle_memo_new(const struct raddle_rules *rules); /* NULL and errno; EINVAL: they are refused */
 void raddle_memo_free(raddle_memo *memo);                       /* nobody may use it any more */
-void raddle_memo_use(raddle_context *context, raddle_memo *memo); /* translate from it; before anything runs */
+void raddle_memo_use(raddle_context *context, raddle_memo *memo);
+/* Translate from it, and chain as its rules say; before anything runs. */
+void raddle_chain_by(raddle_context *context, const struct raddle_chain *chain, const struct raddle_shape *shape);
+/* How jumps are chained, instead of by the memo's rules; before anything runs. Until either is told, none are. */
 void raddle_memo_listen(raddle_memo *memo, int on);
 /* Whether every block that is not found makes raddle_run return, so that Python sees each translation. */
 uint32_t raddle_memo_template(raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_context);
@@ -332,7 +372,7 @@ struct raddle_joined {
     uint8_t *code;
     uint32_t code_size, capacity, hot_start, cold_start;
     uint32_t count;                        /* rows of the table */
-    uint32_t wanted;                       /* RADDLE_WANT_VARIANT, _ENCODINGS or _MEMORY */
+    uint32_t wanted;                       /* RADDLE_WANT_VARIANT, _ENCODINGS, _MEMORY or _REACH */
     uint32_t template_number, variant_key; /* the variant */
     uint32_t encoding_count;
     uint32_t exits;         /* jumps that may be chained */
@@ -341,8 +381,8 @@ struct raddle_joined {
 };
 int raddle_join(raddle_memo *memo, raddle_entry *const *entries, uint32_t count, uint64_t pc,
                 struct raddle_joined *out);
-/* Join entries to a block at pc: 0, RADDLE_WANTED, or RADDLE_ERROR when they are too many or memory is out. `out`
- * begins as zeros. */
+/* Join entries to a block at pc: 0, RADDLE_WANTED, RADDLE_TOO_FAR, or RADDLE_ERROR when they are too many or memory is
+ * out. `out` begins as zeros. */
 void raddle_joined_clear(struct raddle_joined *out);
 
 struct raddle_want { /* written by raddle_translate; the vCPU's own thread reads it */
@@ -359,8 +399,8 @@ struct raddle_want { /* written by raddle_translate; the vCPU's own thread reads
     struct raddle_joined joined;
 };
 int raddle_translate(void *env);
-/* Make the block that env is to run next and install it; the answer is raddle_block_install's, WANTED, FAULTED, or
- * ERROR when out of memory. After FULL the code buffer has been flushed: run again. On the vCPU's own thread,
+/* Make the block that env is to run next and install it; the answer is raddle_block_install's, WANTED, FAULTED, TOO_FAR
+ * when not even a block of one instruction can be joined, or ERROR when out of memory. After FULL the code buffer has been flushed: run again. On the vCPU's own thread,
  * outside raddle_run; no exclusive section runs meanwhile. */
 struct raddle_want *raddle_wanted(void *env);
 

@@ -401,12 +401,34 @@ int raddle_block_install(raddle_context *ctx, const struct raddle_block_desc *de
 
 /* -- chains ----------------------------------------------------------------------------------------------------- */
 
-static int32_t *jump_of(struct raddle_context *ctx, const struct chain_link *link)
+void raddle_chain_by(raddle_context *ctx, const struct raddle_chain *chain, const struct raddle_shape *shape)
 {
-    return (int32_t *)(ctx->code.rw + link->field); /* in the writable view */
+    ctx->chain = *chain;
+    ctx->chain_shape = *shape;
 }
 
-/* The record of the jump whose rel32 is at `field` in the code buffer; NULL when the block has no such jump. */
+static uint32_t chain_read(struct raddle_context *ctx, const struct chain_link *link)
+{
+    const void *at = ctx->code.rw + link->field; /* in the writable view */
+    return ctx->chain_shape.unit == 4 ? LOAD_RELAXED(*(const uint32_t *)at) : LOAD_RELAXED(*(const uint16_t *)at);
+}
+
+/* Other vCPUs may be running the jump: they fetch its field as it was or as it is now, since that lies within the span
+ * that the host has named, and whatever they fetch leads to a block that is valid, or to the stub. */
+static void chain_write(struct raddle_context *ctx, const struct chain_link *link, uint32_t bits)
+{
+    void *at = ctx->code.rw + link->field;
+    if (ctx->chain_shape.unit == 4)
+        STORE(*(uint32_t *)at, bits);
+    else
+        STORE(*(uint16_t *)at, (uint16_t)bits);
+    if (ctx->chain.flush) {
+        char *run_at = (char *)ctx->code.rx + link->field;
+        __builtin___clear_cache(run_at, run_at + ctx->chain_shape.unit);
+    }
+}
+
+/* The record of the jump whose field is at `field` in the code buffer; NULL when the block has no such jump. */
 static struct chain_link *link_of(struct raddle_block *source, uint32_t field)
 {
     for (uint32_t i = 0; i < source->exit_count; i++) {
@@ -422,11 +444,23 @@ static struct chain_link *link_of(struct raddle_block *source, uint32_t field)
 /* Aim the jump at its stub again. */
 static void unchain(struct raddle_context *ctx, struct chain_link *link)
 {
-    STORE(*jump_of(ctx, link), link->original);
+    chain_write(ctx, link, link->original);
     *link->back = link->next;
     if (link->next)
         link->next->back = link->back;
     link->back = NULL;
+}
+
+/* Aim the jump at a place in the code buffer, if it reaches so far. */
+static bool aim(struct raddle_context *ctx, struct chain_link *link, const struct raddle_block *target)
+{
+    uint32_t original = chain_read(ctx, link);
+    uint64_t bits = original;
+    if (!field_insert(&ctx->chain_shape, &bits, link->field, (uint64_t)(target->code - ctx->code.rx)))
+        return false;
+    link->original = original;
+    chain_write(ctx, link, (uint32_t)bits);
+    return true;
 }
 
 /* Aim the jump that left for here at `target`. Jumps stay within their block's page, and a block that reaches into a
@@ -437,21 +471,19 @@ void block_chain(struct raddle_cpu *cpu, struct raddle_block *target)
     uint64_t slot = cpu->chain_slot;
     cpu->chain_slot = 0;
     if (cpu->chain_generation != atomic_load(&ctx->blocks.generation) || cpu->chain_pc != target->pc ||
-        cpu->chain_mode != target->mode || target->flags || target->phys[1] != NONE || is_tracing(ctx))
+        cpu->chain_mode != target->mode || target->flags || target->phys[1] != NONE || is_tracing(ctx) || !ctx->chain.span)
         return;
     pthread_mutex_lock(&ctx->code_lock);
     struct raddle_block *source = block_of_address(ctx, slot);
     if (source && !source->flags && !atomic_load(&source->dead) && !atomic_load(&target->dead) &&
         source->phys[0] == target->phys[0]) {
         struct chain_link *link = link_of(source, (uint32_t)(slot - (uint64_t)(uintptr_t)ctx->code.rx));
-        if (link && !link->back) { /* another vCPU may have been faster */
-            link->original = LOAD_RELAXED(*jump_of(ctx, link));
+        if (link && !link->back && aim(ctx, link, target)) { /* another vCPU may have been faster */
             link->next = target->incoming;
             link->back = &target->incoming;
             if (link->next)
                 link->next->back = &link->next;
             target->incoming = link;
-            STORE(*jump_of(ctx, link), (int32_t)((uint64_t)(uintptr_t)target->code - (slot + 4)));
             cpu->header->count_chain++;
         }
     }
@@ -466,6 +498,19 @@ static void block_unchain(struct raddle_context *ctx, struct raddle_block *block
     for (uint32_t i = 0; i < block->exit_count; i++)
         if (block->exits[i].back)
             unchain(ctx, &block->exits[i]);
+}
+
+/* -- memory that is used again ------------------------------------------------------------------------------------ */
+
+/* Some hosts may have fetched what was there before a flush, and go on with that until they are told. Flushes are done in
+ * exclusive sections: no vCPU's thread is in generated code, and each comes by here before it is again. */
+void blocks_synchronise(struct raddle_cpu *cpu)
+{
+    struct raddle_context *ctx = cpu->context;
+    uint32_t generation = atomic_load_explicit(&ctx->blocks.generation, memory_order_relaxed);
+    if (ctx->synchronise && cpu->synchronised != generation)
+        ctx->synchronise();
+    cpu->synchronised = generation;
 }
 
 /* -- killing, flushing ------------------------------------------------------------------------------------------ */

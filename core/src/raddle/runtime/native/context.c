@@ -142,6 +142,11 @@ void raddle_set_enter(raddle_context *ctx, void *enter)
     ctx->enter = (raddle_enter_function)(uintptr_t)enter;
 }
 
+void raddle_set_synchronise(raddle_context *ctx, void *synchronise)
+{
+    ctx->synchronise = (void (*)(void))(uintptr_t)synchronise;
+}
+
 int raddle_set_callee(raddle_context *ctx, uint32_t which, void *function)
 {
     if (which > RADDLE_CALLEE_INTERRUPT)

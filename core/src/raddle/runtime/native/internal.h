@@ -29,6 +29,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <time.h>
 
 #define NONE            UINT64_MAX
@@ -88,8 +89,8 @@ struct region {
 /* A chainable jump of a block. All under code_lock. */
 struct chain_link {
     struct chain_link *next, **back; /* in the list of its target; back NULL: it is aimed at its stub */
-    uint32_t field;                  /* place of the rel32 in the code buffer; 0: this record is free */
-    int32_t original;
+    uint32_t field;                  /* its field's place in the code buffer; 0: this record is free */
+    uint32_t original;               /* what the field's unit was when it was aimed at the stub */
 };
 
 struct instruction_row {
@@ -151,6 +152,7 @@ struct block_table {
 
 #define MEMO_VARIANTS        (2 * RADDLE_HOST_FLAGS)
 #define MEMO_TEMPLATE_CHUNKS 4096
+#define MEMO_PART            (UINT16_MAX - RADDLE_MOST_SPAN) /* bytes of a part: padded, it fits a row of a block's table */
 #define MEMO_REGISTERS       16 /* room for RADDLE_FAMILY_REGISTERS, in whole words */
 #define RADDLE_EPILOGUE      ((uint64_t)1 << 63)
 
@@ -166,9 +168,9 @@ struct variant {
     const struct raddle_jump *jumps;
     uint32_t hot_size, cold_size, fixup_count, cut_count, jump_count;
     uint32_t traits;
-    uint32_t chains;          /* jumps that leave */
+    uint32_t exits;           /* jumps that leave */
     uint8_t padded;           /* how many of chain_offsets there are */
-    uint8_t chain_offsets[2]; /* of the first chainable fields in the hot part, mod 8 */
+    uint8_t chain_offsets[2]; /* of the first chainable fields in the hot part, modulo the span of a chain */
     uint8_t flag_defs, flag_uses;
     int8_t host_flags;
     bool by_kind;
@@ -205,6 +207,8 @@ struct memo_table {
 struct raddle_memo {
     pthread_mutex_t lock; /* a leaf */
     struct raddle_rules rules;
+    uint32_t words; /* a bit each: shapes of the rules that field_is_word holds for */
+    uint32_t chain_unit; /* bytes of a field that is chained */
     uint64_t page_mask, word_mask;
     struct raddle_entry *falls_through;
     struct template *templates[MEMO_TEMPLATE_CHUNKS];
@@ -254,6 +258,7 @@ struct raddle_context {
     uint64_t word_mask, page_size;
     struct raddle_cpu **cpus; /* [ncpus], set before anything runs */
     raddle_enter_function enter;
+    void (*synchronise)(void); /* or NULL */
     struct callee callees[3];
     struct region *regions; /* sorted by base; fixed before anything runs */
     uint32_t region_count;
@@ -261,6 +266,8 @@ struct raddle_context {
     pthread_mutex_t code_lock;
     struct code_buffer code;
     struct block_table blocks;
+    struct raddle_chain chain; /* span 0: no jumps are chained. This and its shape are set before anything runs */
+    struct raddle_shape chain_shape;
     uint64_t instructions, installs, installs_raced, installs_equal, invalidated, flushes; /* under code_lock */
     struct raddle_memo *memo; /* set before anything runs */
 
@@ -359,6 +366,7 @@ struct raddle_cpu {
     uint64_t chain_slot;  /* jump to patch once its target is known */
     uint64_t chain_pc;
     uint32_t chain_mode, chain_generation;
+    uint32_t synchronised; /* generation of the blocks */
     _Atomic uint32_t icount_budget; /* own thread writes */
     pthread_t thread;               /* in raddle_run, with instruction counting; set before icount_cpu */
 
@@ -396,6 +404,24 @@ struct raddle_cpu {
 
     struct raddle_cpu_stats stats; /* own thread writes, any reads: changed by COUNT */
 };
+
+/* fields.c */
+bool field_insert(const struct raddle_shape *shape, uint64_t *bits, uint64_t offset, uint64_t value);
+bool field_fill_pieces(const struct raddle_shape *shape, uint8_t *code, uint32_t at, uint64_t value);
+bool field_is_word(const struct raddle_shape *shape);
+bool shapes_are_valid(const struct raddle_rules *rules);
+
+/* Put the value into the field at offset `at` of `code`; false when it does not fit. */
+static inline bool field_fill(const struct raddle_memo *memo, uint32_t number, uint8_t *code, uint32_t at, uint64_t value)
+{
+    const struct raddle_shape *shape = &memo->rules.shapes[number];
+    if (!(memo->words >> number & 1))
+        return field_fill_pieces(shape, code, at, value);
+    value += (uint64_t)shape->bias - (shape->relative ? at : 0);
+    uint32_t word = (uint32_t)value;
+    memcpy(code + at, &word, sizeof word);
+    return !shape->range || (int64_t)value == (int32_t)word;
+}
 
 static inline struct raddle_cpu_header *header_of(void *env)
 {
@@ -506,6 +532,7 @@ struct raddle_block *block_of_address(struct raddle_context *ctx, uint64_t addre
 int block_instruction(const struct raddle_block *block, uint64_t retaddr, uint64_t *pc, uint32_t *extra);
 bool in_blocks(const struct raddle_context *ctx, uint64_t address);
 void block_chain(struct raddle_cpu *cpu, struct raddle_block *target);
+void blocks_synchronise(struct raddle_cpu *cpu); /* by the owner, when an exclusive section may have ended */
 uint64_t block_records(const struct raddle_context *ctx); /* bytes kept of blocks besides their code; under code_lock */
 bool block_overlaps(const struct raddle_context *ctx, const struct raddle_block *block, uint64_t paddr, uint64_t size);
 

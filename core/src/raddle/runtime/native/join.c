@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHAIN_SPAN 8 /* a chainable rel32 lies within so many aligned bytes, so that patching it is never torn */
-
 struct part {
     struct raddle_entry *entry;
     const struct variant *variant;
@@ -25,6 +23,8 @@ struct join {
     struct part parts[RADDLE_MAX_ENTRIES + 1]; /* the last one may be the jump to what follows */
     uint32_t count;                            /* of instructions */
     uint64_t pc, end;
+    uint32_t leave; /* offset of the stub */
+    bool too_far;   /* a field cannot hold its value */
 };
 
 /* -- choosing variants ------------------------------------------------------------------------------------------ */
@@ -98,14 +98,20 @@ static bool room(struct raddle_joined *out, uint32_t size)
     return true;
 }
 
+/* Whether a jump whose field is there can be chained: it is written as a whole. */
+static bool within_span(const struct raddle_memo *memo, uint32_t position)
+{
+    return (position & (memo->rules.chain.span - 1u)) + memo->chain_unit <= memo->rules.chain.span;
+}
+
 /* Bytes to skip so that no chainable field of the hot part crosses a boundary. When no place suits them all, none are
  * skipped, and fields that cross are not chained. */
-static uint32_t padding(const struct variant *v, uint32_t position)
+static uint32_t padding(const struct raddle_memo *memo, const struct variant *v, uint32_t position)
 {
-    for (uint32_t skip = 0; skip < CHAIN_SPAN; skip++) {
-        bool fits = true;
+    for (uint32_t skip = 0; skip < memo->rules.chain.span; skip++) {
+        bool fits = memo->rules.nop_lengths >> skip & 1;
         for (uint32_t i = 0; i < v->padded; i++)
-            fits &= ((position + skip + v->chain_offsets[i]) & (CHAIN_SPAN - 1)) <= CHAIN_SPAN - 4;
+            fits &= within_span(memo, position + skip + v->chain_offsets[i]);
         if (fits)
             return skip;
     }
@@ -121,113 +127,83 @@ static uint32_t append(uint8_t *code, uint32_t position, const uint8_t *bytes, u
 static uint32_t append_hot(struct join *j, struct part *p, uint32_t position, uint32_t *skipped)
 {
     uint8_t *code = j->out->code;
-    *skipped = p->variant->padded ? padding(p->variant, position) : 0;
+    *skipped = p->variant->padded ? padding(j->memo, p->variant, position) : 0;
     if (*skipped)
         position = append(code, position, j->memo->rules.nops[*skipped], *skipped);
     p->hot = position;
     return append(code, position, p->variant->hot, p->variant->hot_size);
 }
 
-static void put32(uint8_t *at, uint64_t value)
+/* What the field holds, of those sources that parts and stubs have in common; `pc` is a guest address. */
+static uint64_t value_of(const struct join *j, const struct raddle_fixup *f, uint64_t pc, uint64_t x)
 {
-    uint32_t low = (uint32_t)value;
-    memcpy(at, &low, sizeof low);
+    switch (f->source) {
+    case RADDLE_FROM_PC:
+        return (pc + x) & j->memo->word_mask;
+    case RADDLE_FROM_PAGE:
+        return ((pc & j->memo->page_mask) + x) & j->memo->word_mask;
+    case RADDLE_FROM_COUNT:
+        return j->count + x;
+    default:
+        return x;
+    }
 }
 
-static void put64(uint8_t *at, uint64_t value)
+/* `target` and `jump` are the guest address that the stub leaves for and the field that led to it. */
+static void fill_stub(struct join *j, const struct raddle_stub *stub, uint32_t start, uint64_t target, uint32_t jump)
 {
-    memcpy(at, &value, sizeof value);
+    for (uint32_t i = 0; i < stub->fixup_count; i++) {
+        const struct raddle_fixup *f = &stub->fixups[i];
+        uint64_t x = (uint64_t)f->value, value;
+        if (f->source == RADDLE_FROM_JUMP)
+            value = jump + x;
+        else if (f->source == RADDLE_FROM_LEAVE)
+            value = j->leave + x;
+        else if (f->source == RADDLE_FROM_HOT)
+            value = start + x;
+        else
+            value = value_of(j, f, target, x);
+        j->too_far |= !field_fill(j->memo, f->shape, j->out->code, start + f->offset, value);
+    }
 }
 
-/* Appends a stub; `target` and `jump` are the guest address that it leaves for and the field that led to it. */
 static void append_stub(struct join *j, const struct raddle_stub *stub, uint64_t target, uint32_t jump)
 {
-    uint8_t *code = j->out->code;
     uint32_t start = j->out->code_size;
-    j->out->code_size = append(code, start, stub->code, stub->size);
-    for (uint32_t i = 0; i < stub->field_count; i++) {
-        uint32_t at = start + stub->fields[i].offset;
-        switch (stub->fields[i].kind) {
-        case RADDLE_FIELD_TARGET32:
-            put32(code + at, target);
-            break;
-        case RADDLE_FIELD_TARGET64:
-            put64(code + at, target);
-            break;
-        case RADDLE_FIELD_JUMP:
-            put32(code + at, (uint64_t)jump - at - 4);
-            break;
-        case RADDLE_FIELD_COUNT:
-            put32(code + at, j->count);
-            break;
-        }
-    }
+    j->out->code_size = append(j->out->code, start, stub->code, stub->size);
+    fill_stub(j, stub, start, target, jump);
 }
 
-/* The stub for the jump whose rel32 is at `at`. A jump inside the block's page can be chained; any other goes through
- * the jump cache each time, because what another page maps to can change while this block stays valid. */
-static void append_exit(struct join *j, uint32_t at, uint64_t target)
+/* A stub for the jump whose field is at `at`; its offset. A jump inside the block's page can be chained; any other goes
+ * through the jump cache each time, because what another page maps to can change while this block stays valid. */
+static uint32_t append_exit(struct join *j, uint8_t shape, uint32_t at, uint64_t target)
 {
     const struct raddle_rules *rules = &j->memo->rules;
-    put32(j->out->code + at, (uint64_t)j->out->code_size - at - 4);
-    target &= j->memo->word_mask;
-    bool chainable = !((target ^ j->pc) & j->memo->page_mask) && (at & (CHAIN_SPAN - 1)) <= CHAIN_SPAN - 4;
+    uint32_t start = j->out->code_size;
+    bool chainable = !((target ^ j->pc) & j->memo->page_mask) && shape == rules->chain.shape && within_span(j->memo, at);
     j->out->exits += chainable;
     append_stub(j, chainable ? &rules->chainable : &rules->indirect, target, at);
+    return start;
 }
 
-static void apply(struct join *j, const struct part *p, const struct raddle_fixup *f)
+static void fill_part(struct join *j, const struct part *p)
 {
-    uint8_t *code = j->out->code;
-    uint32_t at = (f->part ? p->cold : p->hot) + f->offset;
-    uint64_t value = (uint64_t)f->value;
-    if (f->hole != RADDLE_NO_HOLE)
-        value += (uint64_t)(int64_t)(int32_t)p->entry->values[f->hole];
-    switch (f->kind) {
-    case RADDLE_FIX_LITERAL8:
-        code[at] = (uint8_t)value;
-        break;
-    case RADDLE_FIX_LITERAL32:
-        put32(code + at, value);
-        break;
-    case RADDLE_FIX_PC32:
-        put32(code + at, p->address + value);
-        break;
-    case RADDLE_FIX_PC64:
-        put64(code + at, (p->address + value) & j->memo->word_mask);
-        break;
-    case RADDLE_FIX_CHAIN:
-        append_exit(j, at, p->address + value);
-        break;
-    case RADDLE_FIX_COLD:
-        put32(code + at, p->cold + value - at - 4);
-        break;
-    case RADDLE_FIX_HOT:
-        put32(code + at, p->hot + value - at - 4);
-        break;
+    for (uint32_t i = 0; i < p->variant->fixup_count; i++) {
+        const struct raddle_fixup *f = &p->variant->fixups[i];
+        uint32_t at = (f->part ? p->cold : p->hot) + f->offset;
+        uint64_t x = (uint64_t)f->value, value;
+        if (f->hole != RADDLE_NO_HOLE)
+            x += (uint64_t)(int64_t)(int32_t)p->entry->values[f->hole];
+        if (f->source == RADDLE_FROM_HOT)
+            value = p->hot + x;
+        else if (f->source == RADDLE_FROM_COLD)
+            value = p->cold + x;
+        else if (f->source == RADDLE_FROM_EXIT)
+            value = append_exit(j, f->shape, at, (p->address + x) & j->memo->word_mask);
+        else
+            value = value_of(j, f, p->address, x);
+        j->too_far |= !field_fill(j->memo, f->shape, j->out->code, at, value);
     }
-}
-
-/* The entry check's own fields, and the stub through which it leaves. */
-static void finish_entry(struct join *j)
-{
-    const struct raddle_stub *entry = &j->memo->rules.entry;
-    uint8_t *code = j->out->code;
-    for (uint32_t i = 0; i < entry->field_count; i++) {
-        uint32_t at = entry->fields[i].offset;
-        switch (entry->fields[i].kind) {
-        case RADDLE_FIELD_LEAVE:
-            put32(code + at, (uint64_t)j->out->code_size - at - 4);
-            break;
-        case RADDLE_FIELD_COUNT:
-            put32(code + at, j->count);
-            break;
-        case RADDLE_FIELD_TARGET32:
-            put32(code + at, j->pc);
-            break;
-        }
-    }
-    append_stub(j, &j->memo->rules.leave, j->pc, 0);
 }
 
 static uint32_t size_at_most(const struct join *j, uint32_t parts)
@@ -237,7 +213,7 @@ static uint32_t size_at_most(const struct join *j, uint32_t parts)
     uint32_t size = rules->entry.size + rules->leave.size;
     for (uint32_t i = 0; i < parts; i++) {
         const struct variant *v = j->parts[i].variant;
-        size += v->hot_size + v->cold_size + v->chains * stub + CHAIN_SPAN;
+        size += v->hot_size + v->cold_size + v->exits * stub + rules->chain.span;
     }
     return size;
 }
@@ -280,16 +256,19 @@ static int join(struct join *j, bool falls_through)
         chosen = choose(j, &j->parts[parts++], 0);
     }
     if (!chosen)
-        return out->wanted == RADDLE_WANT_MEMORY ? RADDLE_ERROR : RADDLE_WANTED;
+        return out->wanted == RADDLE_WANT_MEMORY  ? RADDLE_ERROR
+               : out->wanted == RADDLE_WANT_REACH ? RADDLE_TOO_FAR
+                                                  : RADDLE_WANTED;
     if (!room(out, size_at_most(j, parts)))
         return RADDLE_ERROR;
     lay_out(j, parts);
     for (uint32_t i = 0; i < parts; i++)
-        for (uint32_t f = 0; f < j->parts[i].variant->fixup_count; f++)
-            apply(j, &j->parts[i], &j->parts[i].variant->fixups[f]);
-    finish_entry(j);
+        fill_part(j, &j->parts[i]);
+    j->leave = out->code_size;
+    append_stub(j, &j->memo->rules.leave, j->pc, 0);
+    fill_stub(j, &j->memo->rules.entry, 0, j->pc, 0);
     out->count = j->count;
-    return RADDLE_INSTALL_OK;
+    return j->too_far ? RADDLE_TOO_FAR : RADDLE_INSTALL_OK;
 }
 
 static void add(struct join *j, struct raddle_entry *entry)
@@ -332,6 +311,7 @@ struct gather {
     const uint8_t *memory; /* at pc */
     uint32_t left;         /* bytes from pc to the end of its page */
     uint32_t limit;        /* instructions at the most */
+    uint32_t count;        /* instructions so far */
     uint32_t context;
 };
 
@@ -396,7 +376,7 @@ static int gather(struct raddle_cpu *cpu, struct gather *g, struct join *j)
         return RADDLE_FAULTED;
     }
     add(j, mode->prologue);
-    for (uint32_t count = 0; count < g->limit && position < g->left; count++) {
+    for (; g->count < g->limit && position < g->left; g->count++) {
         uint32_t size = mode->unit;
         uint64_t word = next_unit(g, position);
         if (is_wide(mode, (uint32_t)word)) {
@@ -416,8 +396,10 @@ static int gather(struct raddle_cpu *cpu, struct gather *g, struct join *j)
         add(j, entry);
         position += size;
         g->context = entry->template->next_context;
-        if (ended(j))
+        if (ended(j)) {
+            g->count++;
             break;
+        }
     }
     want->size = position;
     if (!g->context || ended(j))
@@ -433,6 +415,57 @@ static int gather(struct raddle_cpu *cpu, struct gather *g, struct join *j)
 }
 
 /* -- translating ------------------------------------------------------------------------------------------------ */
+
+static int install(struct raddle_context *ctx, const struct raddle_want *want, uint32_t ninsns)
+{
+    struct raddle_block_desc desc = {
+        .pc = want->pc,
+        .mode = want->mode,
+        .flags = want->flags,
+        .phys = {want->pages[0], want->pages[1]},
+        .version = {want->versions[0], want->versions[1]},
+        .guest_size = want->size,
+        .ninsns = ninsns,
+        .guest = want->data,
+        .code = want->joined.code,
+        .code_size = want->joined.code_size,
+        .hot_start = want->joined.hot_start,
+        .cold_start = want->joined.cold_start,
+        .exits = want->joined.exits,
+        .table = want->joined.table,
+    };
+    return raddle_block_install(ctx, &desc);
+}
+
+/* The block of at most `limit` instructions; where its fields do not reach as far as that, of fewer. */
+static int make_block_of(struct raddle_cpu *cpu, struct raddle_want *want, const struct raddle_mode *mode,
+                         uint32_t limit)
+{
+    struct raddle_context *ctx = cpu->context;
+    uint32_t offset = (uint32_t)(want->pc & (ctx->page_size - 1));
+    for (;;) {
+        struct gather g = {
+            .want = want,
+            .mode = mode,
+            .memory = (const uint8_t *)raddle_phys_pointer(ctx, want->pages[0], ctx->page_size) + offset,
+            .left = (uint32_t)ctx->page_size - offset,
+            .limit = limit,
+            .context = mode->context,
+        };
+        struct join j = {.memo = ctx->memo, .out = &want->joined, .pc = want->pc, .end = want->pc};
+        int answer = gather(cpu, &g, &j);
+        if (answer != RADDLE_INSTALL_OK)
+            return answer;
+        answer = join(&j, !ended(&j));
+        if (answer == RADDLE_WANTED)
+            want->kind = want->joined.wanted;
+        if (answer == RADDLE_INSTALL_OK)
+            return install(ctx, want, j.count);
+        if (answer != RADDLE_TOO_FAR || g.count <= 1)
+            return answer;
+        limit = g.count / 2;
+    }
+}
 
 static int make_block(struct raddle_cpu *cpu, struct raddle_want *want)
 {
@@ -454,42 +487,9 @@ static int make_block(struct raddle_cpu *cpu, struct raddle_want *want)
         return RADDLE_FAULTED;
     }
     want->versions[0] = raddle_code_begin(ctx, want->pages[0]);
-    uint32_t offset = (uint32_t)(want->pc & (ctx->page_size - 1));
     uint32_t limit = want->flags & RADDLE_COUNT_MASK;
-    struct gather g = {
-        .want = want,
-        .mode = mode,
-        .memory = (const uint8_t *)raddle_phys_pointer(ctx, want->pages[0], ctx->page_size) + offset,
-        .left = (uint32_t)ctx->page_size - offset,
-        .limit = limit && limit < RADDLE_MAX_INSTRUCTIONS ? limit : RADDLE_MAX_INSTRUCTIONS,
-        .context = mode->context,
-    };
-    struct join j = {.memo = ctx->memo, .out = &want->joined, .pc = want->pc, .end = want->pc};
-    int answer = gather(cpu, &g, &j);
-    if (answer != RADDLE_INSTALL_OK)
-        return answer;
-    answer = join(&j, !ended(&j));
-    if (answer == RADDLE_WANTED)
-        want->kind = want->joined.wanted;
-    if (answer != RADDLE_INSTALL_OK)
-        return answer;
-    struct raddle_block_desc desc = {
-        .pc = want->pc,
-        .mode = want->mode,
-        .flags = want->flags,
-        .phys = {want->pages[0], want->pages[1]},
-        .version = {want->versions[0], want->versions[1]},
-        .guest_size = want->size,
-        .ninsns = j.count,
-        .guest = want->data,
-        .code = want->joined.code,
-        .code_size = want->joined.code_size,
-        .hot_start = want->joined.hot_start,
-        .cold_start = want->joined.cold_start,
-        .exits = want->joined.exits,
-        .table = want->joined.table,
-    };
-    return raddle_block_install(ctx, &desc);
+    return make_block_of(cpu, want, mode,
+                         limit && limit < RADDLE_MAX_INSTRUCTIONS ? limit : RADDLE_MAX_INSTRUCTIONS);
 }
 
 /* A block that was begun is made even when the memo is full by now: a budget that is too small for one makes the guest
@@ -540,7 +540,7 @@ bool translate_from_memo(struct raddle_cpu *cpu)
     int answer = cpu->want.answer = translate(cpu, &cpu->want);
     if (timed)
         COUNT(cpu->stats.join_ns, JOINS_A_LOOK * (cpu_ns() - start));
-    bool made = answer != RADDLE_WANTED && answer != RADDLE_FULL && answer != RADDLE_ERROR;
+    bool made = answer != RADDLE_WANTED && answer != RADDLE_FULL && answer != RADDLE_ERROR && answer != RADDLE_TOO_FAR;
     COUNT(cpu->stats.joins, made);
     return made;
 }

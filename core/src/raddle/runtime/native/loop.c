@@ -290,6 +290,7 @@ static int run_exclusively(struct raddle_cpu *cpu)
     cpu_end(cpu);
     raddle_exclusive_begin(cpu->context);
     cpu->exclusive = true;
+    blocks_synchronise(cpu);
     return_to_code(cpu, true);
     struct raddle_block *block = find(cpu, RADDLE_SINGLE, &faulted);
     if (block)

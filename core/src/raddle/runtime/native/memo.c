@@ -6,11 +6,11 @@
  * exclusive section (raddle_memo_clear). Entering is serialised by `lock`, a leaf: nothing else is taken under it. */
 #include "internal.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define FIRST_SLOTS    64u
-#define MAX_PART       (UINT16_MAX - 8) /* bytes of a part: with its padding, it fits a row of a block's table */
 #define TEMPLATE_CHUNK 1024u
 #define MODE_SLOTS     (1u << 18) /* ARM has 2**17 block modes, of which guests use a dozen */
 #define MOST_MODES     (MODE_SLOTS / 2)
@@ -61,7 +61,7 @@ struct variant *variant_new(struct raddle_memo *memo, const struct variant *code
 {
     struct variant *v = arena_take(&memo->arena, sizeof *v);
     uint32_t traits = code->traits;
-    if (!v || code->hot_size > MAX_PART || code->cold_size > MAX_PART)
+    if (!v || code->hot_size > MEMO_PART || code->cold_size > MEMO_PART)
         return NULL;
     *v = (struct variant){
         .hot = keep(&memo->arena, code->hot, code->hot_size),
@@ -82,11 +82,12 @@ struct variant *variant_new(struct raddle_memo *memo, const struct variant *code
     };
     if (!v->hot || !v->cold || !v->fixups || !v->cuts || !v->jumps)
         return NULL;
+    const struct raddle_chain *chain = &memo->rules.chain;
     for (uint32_t i = 0; i < v->fixup_count; i++)
-        if (v->fixups[i].kind == RADDLE_FIX_CHAIN) {
-            if (!v->fixups[i].part && v->padded < 2)
-                v->chain_offsets[v->padded++] = v->fixups[i].offset & 7;
-            v->chains++;
+        if (v->fixups[i].source == RADDLE_FROM_EXIT) {
+            if (!v->fixups[i].part && v->fixups[i].shape == chain->shape && v->padded < 2)
+                v->chain_offsets[v->padded++] = v->fixups[i].offset & (chain->span - 1);
+            v->exits++;
         }
     return v;
 }
@@ -308,11 +309,15 @@ int raddle_memo_mode(raddle_memo *memo, const struct raddle_mode *description)
 static int stub_keep(struct raddle_memo *memo, struct raddle_stub *stub)
 {
     stub->code = keep(&memo->fixed, stub->code, stub->size);
-    return stub->code && stub->field_count <= RADDLE_STUB_FIELDS ? 0 : -1;
+    return stub->code && stub->fixup_count <= RADDLE_STUB_FIXUPS ? 0 : -1;
 }
 
 raddle_memo *raddle_memo_new(const struct raddle_rules *rules)
 {
+    if (!shapes_are_valid(rules)) {
+        errno = EINVAL;
+        return NULL;
+    }
     struct raddle_memo *memo = calloc(1, sizeof *memo);
     if (!memo)
         return NULL;
@@ -323,6 +328,9 @@ raddle_memo *raddle_memo_new(const struct raddle_rules *rules)
     memo->word_mask = rules->word_bits == 64 ? UINT64_MAX : ((uint64_t)1 << rules->word_bits) - 1;
     memo->modes = calloc(MODE_SLOTS, sizeof *memo->modes);
     memo->encodings = table_new(memo);
+    for (uint32_t i = 0; i < rules->shape_count; i++)
+        memo->words |= (uint32_t)field_is_word(&rules->shapes[i]) << i;
+    memo->chain_unit = rules->shapes[rules->chain.shape].unit;
     if (!memo->modes || !memo->encodings || rules->register_count > RADDLE_REGISTERS ||
         stub_keep(memo, &memo->rules.entry) || stub_keep(memo, &memo->rules.leave) ||
         stub_keep(memo, &memo->rules.chainable) || stub_keep(memo, &memo->rules.indirect)) {
@@ -354,6 +362,7 @@ void raddle_memo_falls_through(raddle_memo *memo, raddle_entry *entry)
 void raddle_memo_use(raddle_context *ctx, raddle_memo *memo)
 {
     ctx->memo = memo;
+    raddle_chain_by(ctx, &memo->rules.chain, &memo->rules.shapes[memo->rules.chain.shape]);
 }
 
 void raddle_memo_stats(raddle_memo *memo, struct raddle_memo_stats *out)

@@ -66,7 +66,8 @@ static uint32_t part_size(const struct renaming *n, uint32_t part)
     return place(n, part, part ? n->model->cold_size : n->model->hot_size);
 }
 
-static void write_part(const struct renaming *n, uint32_t part, uint8_t *out)
+/* Whether all jumps within the part reach their targets. */
+static bool write_part(const struct renaming *n, uint32_t part, uint8_t *out)
 {
     const uint8_t *code = part ? n->model->cold : n->model->hot;
     uint32_t size = part ? n->model->cold_size : n->model->hot_size, done = 0;
@@ -86,18 +87,19 @@ static void write_part(const struct renaming *n, uint32_t part, uint8_t *out)
         const struct raddle_jump *jump = &n->model->jumps[i];
         if (jump->part != part)
             continue;
-        uint32_t field = place(n, part, jump->field), distance = place(n, part, jump->target) - field - 4;
-        memcpy(out + field, &distance, sizeof distance);
+        if (!field_fill(n->memo, jump->shape, out, place(n, part, jump->field), place(n, part, jump->target)))
+            return false;
     }
+    return true;
 }
 
 static void write_fixups(const struct renaming *n, struct raddle_fixup *out)
 {
     for (uint32_t i = 0; i < n->model->fixup_count; i++) {
         struct raddle_fixup f = n->model->fixups[i];
-        f.offset = place(n, f.part, f.offset);
-        if (f.kind == RADDLE_FIX_COLD || f.kind == RADDLE_FIX_HOT)
-            f.value = place(n, f.kind == RADDLE_FIX_COLD, (uint32_t)f.value);
+        f.offset = (uint16_t)place(n, f.part, f.offset);
+        if (f.source == RADDLE_FROM_COLD || f.source == RADDLE_FROM_HOT)
+            f.value = place(n, f.source == RADDLE_FROM_COLD, (uint32_t)f.value);
         out[i] = f;
     }
 }
@@ -107,6 +109,8 @@ static struct variant *rename_with_room(struct renaming *n, struct raddle_joined
     if (!find_encodings(n, wanted))
         return NULL;
     uint32_t hot = part_size(n, 0), cold = part_size(n, 1);
+    if (hot > MEMO_PART || cold > MEMO_PART)
+        return NULL;
     size_t fixups = n->model->fixup_count * sizeof(struct raddle_fixup);
     uint8_t *room = malloc(fixups + hot + cold + 1);
     if (!room)
@@ -120,10 +124,11 @@ static struct variant *rename_with_room(struct renaming *n, struct raddle_joined
         .fixup_count = n->model->fixup_count,
         .traits = n->model->traits,
     };
-    write_part(n, 0, room + fixups);
-    write_part(n, 1, room + fixups + hot);
     write_fixups(n, (struct raddle_fixup *)(void *)room);
-    struct variant *result = variant_new(n->memo, &code);
+    bool reaches = write_part(n, 0, room + fixups) && write_part(n, 1, room + fixups + hot);
+    struct variant *result = reaches ? variant_new(n->memo, &code) : NULL;
+    if (!reaches)
+        wanted->wanted = RADDLE_WANT_REACH;
     free(room);
     return result;
 }

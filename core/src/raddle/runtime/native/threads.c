@@ -83,6 +83,7 @@ void cpu_begin(struct raddle_cpu *cpu)
             pthread_cond_wait(&ctx->exclusive_resume, &ctx->exclusive_lock);
         pthread_mutex_unlock(&ctx->exclusive_lock);
     }
+    blocks_synchronise(cpu);
     return_to_code(cpu, true);
 }
 

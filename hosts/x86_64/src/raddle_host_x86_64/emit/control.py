@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from raddle.codegen.template import RelocKind
 from raddle.ir.builder import Callee, Instruction, Label
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, Hole, Type
 from raddle.runtime.layout import OFFSET
 from raddle_host_x86_64.emit.integer import as_lea, finish_ahead
 from raddle_host_x86_64.emitter import CALLS, HANDLERS, MEMORY, CodegenError, Emitter, emits
+from raddle_host_x86_64.fields import COLD, EXIT
 from raddle_host_x86_64.registers import R8, RAX, RBP, RCX, RDI, RDX, RSI
 
 
@@ -94,7 +94,7 @@ def _leave_in_cold(e: Emitter, code: int, if_true: Label, if_false: Label) -> bo
     if after.op is not Op.LABEL or after.aux is not if_false or e.routine or _is_target(e, if_true):
         return False
     e.Jcc_rel32(code, 0)
-    e.hot_relocs.append((int(RelocKind.COLD), len(e.code) - 4, len(e.cold)))
+    e.hot_relocs.append((COLD, len(e.code) - 4, len(e.cold)))
     e.done.add(start)
     hot, kind, touched, flags_value = e.code, e.kind, e.touched, e.flags_value
     e.code = e.cold
@@ -205,9 +205,9 @@ def _chain(e: Emitter, op: Instruction) -> None:
     if op.args:
         hole = op.args[0].aux
         assert isinstance(hole, Hole)
-        e.holes.append((e.code is e.cold, len(e.code) - 4, hole.index, offset, int(RelocKind.CHAIN)))
+        e.holes.append((e.code is e.cold, len(e.code) - 4, hole.index, offset, EXIT))
     else:
-        e.reloc(RelocKind.CHAIN, len(e.code) - 4, offset)
+        e.reloc(EXIT, len(e.code) - 4, offset)
 
 
 def _no_routine(e: Emitter, op: Instruction) -> None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from raddle.codegen.template import RelocKind
 from raddle.ir.builder import FloatCompare, FloatToInt, Instruction, IntToFloat, Rounding, native
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
@@ -26,6 +25,7 @@ from raddle.runtime.layout import OFFSET
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.emit.control import call_native
 from raddle_host_x86_64.emitter import ENV, SPILL, Emitter, emits
+from raddle_host_x86_64.fields import COLD, HOT
 from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP, XMM0, XMM1, XMM2
 
 _INEXACT: Final = 16
@@ -125,14 +125,14 @@ class _Fast:
             hot = e.code
             e.code = e.cold
             for miss in self.misses:
-                e.hot_relocs.append((int(RelocKind.COLD), miss, len(e.cold)))
+                e.hot_relocs.append((COLD, miss, len(e.cold)))
             for index, arg in enumerate(args):
                 e.MOVQ_mr(RBP, OFFSET[f"arg{index}"], e.use(arg, RCX))
             e.MOV_ri(RAX, e.config.callee_number(native(name, pure_state=True)))
             e.CALL_m(RBP, OFFSET["thunk_call"])
             (e.MOVQ_rm if _is_double(op) else e.MOV_rm)(RDX, RBP, OFFSET["result"])
             e.JMP_rel32(0)
-            e.cold_relocs.append((int(RelocKind.HOT), len(e.code) - 4, len(hot)))
+            e.cold_relocs.append((HOT, len(e.code) - 4, len(hot)))
             e.code = hot
         if op.last_use >= 0:
             target = e.define(op)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from raddle.codegen.template import RelocKind
 from raddle.ir.builder import Instruction, MemAccess
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
@@ -19,6 +18,7 @@ from raddle.ordering import MemoryOrder
 from raddle.runtime.layout import OFFSET, TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_OFFSET
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.emitter import SAVE_SLOT, CodegenError, Emitter, emits
+from raddle_host_x86_64.fields import COLD, HOT
 from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP
 
 _READ, _WRITE, _ADDEND = 0, 8, 24
@@ -149,7 +149,7 @@ def load(e: Emitter, op: Instruction) -> None:
     index = _host_address(e, address)
     hot = e.code
     e.code = e.cold
-    e.hot_relocs.append((int(RelocKind.COLD), miss, len(e.cold)))
+    e.hot_relocs.append((COLD, miss, len(e.cold)))
     _slow_call(e, op, "thunk_load")
     e.code = hot
     target = e.define(op)
@@ -169,7 +169,7 @@ def load(e: Emitter, op: Instruction) -> None:
 
 def _return_to(e: Emitter, hot_offset: int) -> None:
     e.JMP_rel32(0)
-    e.cold_relocs.append((int(RelocKind.HOT), len(e.code) - 4, hot_offset))
+    e.cold_relocs.append((HOT, len(e.code) - 4, hot_offset))
 
 
 def _swap(e: Emitter, register: int, size: int, signed: bool, wide: bool) -> None:
@@ -223,7 +223,7 @@ def store(e: Emitter, op: Instruction) -> None:
             (e.MOVB_mr, e.MOVW_mr, e.MOV_mr, e.MOVQ_mr)[size.bit_length() - 1](RCX, 0, source)
     hot = e.code
     e.code = e.cold
-    e.hot_relocs.append((int(RelocKind.COLD), miss, len(e.cold)))
+    e.hot_relocs.append((COLD, miss, len(e.cold)))
     _slow_call(e, op, "thunk_store")
     _return_to(e, len(hot))
     e.code = hot
@@ -249,7 +249,7 @@ def _cold_exclusive(e: Emitter, op: Instruction, miss: int) -> None:
     """The cold part of an exclusive access: it comes back to the end of the hot one with the result in rcx."""
     hot = e.code
     e.code = e.cold
-    e.hot_relocs.append((int(RelocKind.COLD), miss, len(e.cold)))
+    e.hot_relocs.append((COLD, miss, len(e.cold)))
     _slow_call(e, op, "thunk_atomic", ATOMIC_OPS[op.op])
     e.MOVQ_rm(RCX, RBP, OFFSET["result"])
     _return_to(e, len(hot))

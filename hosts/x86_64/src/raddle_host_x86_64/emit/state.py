@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from raddle.codegen.template import RelocKind
 from raddle.ir.builder import Instruction, Local
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, FieldArray, FlagCondition, Hole, Type
@@ -24,6 +23,7 @@ from raddle_host_x86_64.emitter import (
     Emitter,
     emits,
 )
+from raddle_host_x86_64.fields import PC32, PC64
 from raddle_host_x86_64.registers import RBP, RCX, RDX, RSP
 
 
@@ -150,14 +150,14 @@ def pc(e: Emitter, op: Instruction) -> None:
     target = e.define(op)
     if e.wide:
         e.MOVABS_ri(target, 0)
-        kind, field = RelocKind.PC64, len(e.code) - 8
+        kind, field = PC64, len(e.code) - 8
     else:
         e.MOV_ri(target, 0)
-        kind, field = RelocKind.PC32, len(e.code) - 4
+        kind, field = PC32, len(e.code) - 4
     if op.args:
         hole = op.args[0].aux
         assert isinstance(hole, Hole)
-        e.holes.append((e.code is e.cold, field, hole.index, offset, int(kind)))
+        e.holes.append((e.code is e.cold, field, hole.index, offset, kind))
     else:
         e.reloc(kind, field, offset)
 
