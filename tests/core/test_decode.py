@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from raddle.ir.types import Hole
-from raddle.translate.decode import UNDEFINED, Function, Pattern, Table, TableError, check_names
+from raddle.ir.types import ANY_LITERAL, Hole
+from raddle.translate.decode import UNDEFINED, Function, Linear, Pattern, Table, TableError, check_names
 from raddle.translate.families import Families
 from raddle.translate.sharing import Sharing
 
@@ -301,3 +301,43 @@ def test_a_family_is_of_one_number_where_a_predicate_may_fail_for_another() -> N
     assert pattern is not None
     fixed = Families(Sharing(pattern, ("a", "b", "c")), 8).fixed_bits(0x0246, open_literal=False)
     assert fixed == 0xFFFF_FF00
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (Linear(lambda a: a), (0, 255)),
+        (Linear(lambda a: (a ^ 128) - 128 << 2), (-512, 508)),
+        (Linear(lambda a: 5 - a), (-250, 5)),
+        (Linear(lambda a: a - 1 if a & 1 else -a, a=1), (-254, 254)),
+        (Linear(lambda a: a << 22), (0, 255 << 22)),
+        (lambda a: a * a % 100, (0, 96)),
+        (Linear(lambda a: a << 24), ANY_LITERAL),
+        (Linear(lambda a: 0x7FFF_FF80 + a), ANY_LITERAL),
+    ],
+    ids=["plain", "signed", "falling", "two ways", "large", "not linear", "too large", "over the edge"],
+)
+def test_the_range_of_a_literal(function: Function | Linear, expected: tuple[int, int]) -> None:
+    """What it is in any word; a sum that leaves 32 signed bits can be anything."""
+    table = Table.parse("A 1111 aaaa 0000 aaaa i~f(a)", "test.dec", 16, {"f": function})
+    pattern = table.compile().decode(0xF000)
+    assert pattern is not None
+    hole = pattern.fields(0xF000).i
+    assert hole.range == expected
+    if expected != ANY_LITERAL:
+        values = [pattern.hole_values(0xF000 | a >> 4 << 8 | a & 15)[0] for a in range(256)]
+        assert (min(values), max(values)) == expected
+
+
+def test_the_range_of_a_literal_of_which_little_is_known() -> None:
+    table = Table.parse("A 1111 aaaa aaaa aaaa i~f(a)", "test.dec", 16, {"f": lambda a: a})
+    pattern = table.compile().decode(0xF000)
+    assert pattern is not None
+    assert pattern.fields(0xF000).i.range == ANY_LITERAL
+    assert Hole(0, "i").range == ANY_LITERAL
+
+
+def test_a_range_makes_no_other_hole() -> None:
+    pattern = pattern_of("A 1111 aaaa i~value(a)", 0xF0)
+    assert pattern.fields(0xF0).i == Hole(0, "i")
+    assert hash(pattern.fields(0xF0).i) == hash(Hole(0, "i"))

@@ -83,6 +83,21 @@ def _alone(translator: Translator, pattern: Pattern, word: int, size: int, conte
 
 
 @pytest.mark.parametrize(("table", "pattern"), CASES)
+def test_literals_are_in_their_ranges(table: str, pattern: Pattern) -> None:
+    for word in _words(DECODERS[table][0], pattern, random.Random(f"ranges {table} {pattern.index}")):
+        for name, value in zip(pattern.hole_names, pattern.hole_values(word), strict=True):
+            low, high = pattern.literal_range(name)
+            assert low <= (value & 0xFFFF_FFFF ^ 1 << 31) - (1 << 31) <= high, f"{name} of {word:#x}"
+
+
+def test_ranges_are_as_narrow_as_the_fields() -> None:
+    """The control: distances of branches and offsets of loads, which hosts have short forms for."""
+    patterns = {pattern.name: pattern for pattern in DECODERS["a32"][0].patterns}
+    ranges = {pattern.literal_range(name) for pattern in patterns.values() for name in pattern.hole_names}
+    assert {(-4095, 4095), (-(1 << 25), (1 << 25) - 4)} <= ranges
+
+
+@pytest.mark.parametrize(("table", "pattern"), CASES)
 def test_derived_code_is_compiled_code(table: str, pattern: Pattern, translator: Translator, plain: Translator) -> None:
     decoder, size, base_mode = DECODERS[table]
     rng = random.Random(f"families {table} {pattern.index}")

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
 from typing import NamedTuple
@@ -110,16 +110,31 @@ class FloatRules(NamedTuple):
         return cls(bool(bits & 1), NanChoice(bits >> 1 & 3), bool(bits >> 3 & 1))
 
 
+LiteralRange = tuple[int, int]
+"""(least, greatest) value of a literal, as a signed number of 32 bits."""
+
+ANY_LITERAL: LiteralRange = (-(1 << 31), (1 << 31) - 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Hole:
     """A literal operand left open when an instruction is translated; filled in for every word that shares the template.
 
     ``index`` is its place in the decode pattern's ``hole_values``. A hole is a 32-bit constant to the IR (sign-extended
-    where a 64-bit operand is wanted); Python cannot compute with it, so no semantics function depends on its value.
+    where a 64-bit operand is wanted); Python cannot compute with it, so no semantics function depends on its value. A
+    host may look at its ``range``, to choose a shorter form of an instruction for literals that are all small.
     """
 
     index: int
     name: str
+    find_range: Callable[[], LiteralRange] | None = field(default=None, compare=False, repr=False)
+    """Finds ``range``; None: nothing is known of it."""
+
+    @property
+    def range(self) -> LiteralRange:
+        """The least and the greatest value that the literal can have in a word that shares the template, as a signed
+        number of 32 bits."""
+        return ANY_LITERAL if self.find_range is None else self.find_range()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from raddle.ir.types import Hole
+from raddle.ir.types import ANY_LITERAL, Hole, LiteralRange
 
 UNDEFINED = "UNDEFINED"
 """The name of lines whose words are no instruction."""
@@ -71,6 +72,7 @@ class Pattern:
     """
 
     __slots__ = (
+        "_ranges",
         "_rest",
         "always_defined",
         "constants",
@@ -104,6 +106,8 @@ class Pattern:
         self.excluded: list[tuple[int, int]] = []
         self.exceptions: list[Pattern] = []
         """The lines that win over this one, of a compiled table."""
+        self._ranges: dict[str, LiteralRange] = {}
+        """What `literal_range` has found."""
         self._rest: Callable[[Pattern], None] | None = rest
         """Reads what follows from here on, which nobody sees before; None when it is done."""
         self.letters: dict[str, list[tuple[int, int]]] = {}
@@ -152,7 +156,7 @@ class Pattern:
         for known in self.knowns:
             values[known.name] = self._call(known, word)
         for index, name in enumerate(self.hole_names):
-            values[name] = Hole(index, name)
+            values[name] = Hole(index, name, partial(self.literal_range, name))
         return fields
 
     def values(self, word: int) -> dict[str, int]:
@@ -238,6 +242,33 @@ class Pattern:
                 done += width
         return base & _M32, _joined(factors)
 
+    def literal_range(self, name: str) -> LiteralRange:
+        """Between which numbers the operand `name` is in all words, as a signed number of 32 bits.
+
+        That is known of fields, constants and `Linear` functions, and of others that depend on few bits.
+        """
+        found = self._ranges.get(name)
+        if found is None:
+            found = self._ranges[name] = self._find_range(name)
+        return found
+
+    def _find_range(self, name: str) -> LiteralRange:
+        selectors = self.selector_bits(name)
+        if selectors.bit_count() > _MOST_SELECTORS:
+            return ANY_LITERAL
+        word = selectors
+        ends: list[int] = []
+        while True:  # through all subsets of the selector bits
+            base, terms = self.linear(name, word)
+            most = [_signed(factor) * mask for _, mask, factor in terms]
+            ends += [_signed(base) + sum(min(0, term) for term in most)]
+            ends += [_signed(base) + sum(max(0, term) for term in most)]
+            if not word:
+                break
+            word = word - 1 & selectors
+        low, high = min(ends), max(ends)
+        return (low, high) if ANY_LITERAL[0] <= low and high <= ANY_LITERAL[1] else ANY_LITERAL
+
     def _operand(self, name: str) -> Operand | None:
         return next((operand for operand in (*self.knowns, *self.holes) if operand.name == name), None)
 
@@ -281,6 +312,13 @@ class Pattern:
 
 
 _M32 = 0xFFFF_FFFF
+_MOST_SELECTORS = 8
+"""Bits, with all values of which a literal's range is looked for."""
+
+
+def _signed(value: int) -> int:
+    """A number of 32 bits as a signed one."""
+    return value - ((value & 1 << 31) << 1)
 
 
 def _selectors(operand: Operand) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ modelled by one that the host keeps in the same kind of place, and a number that
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 from raddle.ir.types import Hole
 from raddle.translate.pattern import Pattern
@@ -82,7 +83,8 @@ class Sharing:
 
     def open_literal(self) -> dict[str, int | Hole]:
         """The literal as an operand that stays open."""
-        return {self.literal: Hole(len(self.pattern.hole_names), self.literal)}
+        pattern, name = self.pattern, self.literal
+        return {name: Hole(len(pattern.hole_names), name, partial(pattern.literal_range, name))}
 
     def operands(self, numbers: tuple[int, ...]) -> dict[str, int | Hole]:
         """The operands that a word with these registers has."""
