@@ -65,7 +65,11 @@ LAYERS = (
     Layer(
         "native runtime",
         "the C code through its Python face, floating point, sanitizer builds",
-        ("tests/native/*", *core("bounds", "code_memory", "fp", "runtime"), "tests/targets/*/test_memo_budget.py"),
+        (
+            "tests/native/*",
+            *core("bounds", "code_memory", "fields", "fp", "runtime"),
+            "tests/targets/*/test_memo_budget.py",
+        ),
     ),
     Layer(
         "plug-ins",
