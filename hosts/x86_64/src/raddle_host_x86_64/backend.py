@@ -10,10 +10,11 @@ from typing import Final
 from raddle.codegen import backend
 from raddle.codegen.backend import CodegenConfig, JoinRules, Stub, Thunks
 from raddle.codegen.fields import Reloc, pack_fixups
-from raddle.codegen.template import ALL_FLAGS, Template, Variant, pack_jump, pack_traits
+from raddle.codegen.template import Variant, pack_jump, pack_traits
+from raddle.codegen.variants import CompiledTemplate, flag_bits, flag_effects, without_flags
 from raddle.ir.builder import Instruction, Local
-from raddle.ir.opcodes import TABLE, Effect, Op
-from raddle.ir.types import Field, FlagCondition, Type
+from raddle.ir.opcodes import Op
+from raddle.ir.types import Field, Type
 from raddle.runtime.layout import OFFSET
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64 import emit as _emit  # registers the emission functions
@@ -21,7 +22,6 @@ from raddle_host_x86_64.assembler import Assembler
 from raddle_host_x86_64.emitter import (
     CALLEE_SAVED,
     ENV,
-    FAULTS,
     KIND_KEPT,
     KIND_NONE,
     Emitter,
@@ -46,50 +46,8 @@ assert _emit
 
 _HASH_FACTOR: Final = 0x01000193
 """Odd, so that multiplying loses nothing."""
-_TEMPLATE_SIZE: Final = 450
-_INSTRUCTION_SIZE: Final = 160
-"""Bytes, about, of a template without code, and of an instruction of its IR."""
-_BRANCHES: Final = frozenset({Op.GOTO, Op.GOTO_INDIRECT})
-_LEAVES: Final = _BRANCHES | {Op.EXIT_MAIN}
 _PLAIN: Final = ENV - 1
 """What is left of a location: the host register, or the offset in the state."""
-
-
-class X86Template(Template):
-    """A template of the x86-64 back end; its variants are compiled when they are first wanted."""
-
-    __slots__ = ("_backend", "_variants", "code", "locals", "open_places")
-
-    def __init__(
-        self,
-        host: X86BackEnd,
-        code: list[Instruction],
-        locals: list[Local],
-        row: tuple[int, int, int],
-        open_places: dict[int, int],
-    ) -> None:
-        """``row`` is (size, context, next context); ``open_places`` has numbers of registers by their locations."""
-        super().__init__(*row, bool(code) and (code[-1].op is Op.EXIT_MAIN or any(ins.op in _BRANCHES for ins in code)))
-        self._backend = host
-        # An exit on the side (an exception, say) lets the block go on after the instruction; a branch does not.
-        if self.ends and code[-1].op not in _LEAVES:
-            code = [*code, Instruction(Op.GOTO, Type.VOID, (), self.size)]
-        self.code = code
-        self.locals = locals
-        self.open_places = open_places
-        self._variants: dict[int, Variant] = {}
-
-    @property
-    def footprint(self) -> int:
-        return _TEMPLATE_SIZE + _INSTRUCTION_SIZE * len(self.code)
-
-    def variant(self, host_flags: int, dead: bool) -> Variant:
-        key = host_flags << 1 | dead
-        variant = self._variants.get(key)
-        if variant is None:
-            variant = self._backend.compile(self, host_flags, dead)
-            self._variants[key] = variant
-        return variant
 
 
 class X86BackEnd(backend.BackEnd):
@@ -105,14 +63,12 @@ class X86BackEnd(backend.BackEnd):
         """Guards `_emitter`: variants are compiled when a join first wants them, by any thread."""
         self._emitter = Emitter(config, self.features, routine=False)
         self._wide = config.word is Type.I64
-        self._flag_bits: dict[Field, int] = {}
+        self._flag_bits = flag_bits(config.state)
         self._forms = Forms()
         self._where: dict[Field, int] = {
             field: self._emitter.pinned.get(field.offset, ENV + field.offset) for field in config.state.fields.values()
         }
         """The location of each field as values have them."""
-        if config.state.nzcv:
-            self._flag_bits = dict(zip(config.state.nzcv, (8, 4, 2, 1), strict=True))
 
     # -- one instruction -----------------------------------------------------------------------------------------------
 
@@ -124,10 +80,10 @@ class X86BackEnd(backend.BackEnd):
         context: int,
         next_context: int,
         open_registers: Mapping[int, Field] | None = None,
-    ) -> X86Template:
+    ) -> CompiledTemplate:
         where = self._where
         places = {where[field]: number for number, field in (open_registers or {}).items()}
-        return X86Template(self, code, locals, (size, context, next_context), places)
+        return CompiledTemplate(self.compile, code, locals, (size, context, next_context), places)
 
     def place(self, field: Field) -> int:
         return -1 if field.offset in self._emitter.pinned else int(field.type)
@@ -135,10 +91,10 @@ class X86BackEnd(backend.BackEnd):
     def encode(self, form: int, fields: Sequence[Field]) -> bytes:
         return self._forms.encode(form, [self._where[field] & _PLAIN for field in fields])
 
-    def compile(self, template: X86Template, kind: int, dead: bool) -> Variant:
+    def compile(self, template: CompiledTemplate, kind: int, dead: bool) -> Variant:
         """Compile one variant: for what the host's flags hold before, with or without the guest's flags."""
-        code = _without_flags(template.code, self._flag_bits) if dead else template.code
-        defs, uses = _flag_effects(code, self._flag_bits)
+        code = without_flags(template.code, self._flag_bits) if dead else template.code
+        defs, uses = flag_effects(code, self._flag_bits)
         with self._lock:
             e = self._emitter
             e.run(code, template.locals, kind)
@@ -270,60 +226,4 @@ class X86BackEnd(backend.BackEnd):
         return make_thunks(functions, self._emitter.pinned_fields, self._emitter.value_registers)
 
 
-def _without_flags(code: list[Instruction], flag_bits: dict[Field, int]) -> list[Instruction]:
-    """The code less all stores to the guest's condition flags, and less what only they needed."""
-    kept = [
-        ins for ins in code if not (ins.op in (Op.SET_NZCV, Op.SET_NZ) or (ins.op is Op.SET and ins.aux in flag_bits))
-    ]
-    needed: set[int] = set()
-    result: list[Instruction] = []
-    for ins in reversed(kept):
-        if ins.op not in _NEEDED and id(ins) not in needed:
-            continue
-        needed.update(id(arg) for arg in ins.args)
-        result.append(ins)
-    result.reverse()
-    return result
-
-
-_SHOWS_FLAGS: Final = FAULTS | {op for op, info in TABLE.items() if info.effects & Effect.EXIT}
-_BRANCHES_INSIDE: Final = frozenset({Op.BRCOND, Op.LABEL, Op.BR})
-_NEEDED: Final = frozenset(op for op, info in TABLE.items() if info.effects not in (Effect.NONE, Effect.READ_STATE)) | {
-    Op.LABEL,
-    Op.LOCAL_SET,
-}
-"""Operations that do something besides yielding a value."""
-_CONDITION_USES: Final = {0: 4, 2: 2, 4: 8, 6: 1, 8: 6, 10: 9, 12: 13}
-"""By flag condition less its lowest bit: the flags that it looks at, N = 8, Z = 4, C = 2, V = 1."""
-
-
-def _flag_effects(code: list[Instruction], flag_bits: dict[Field, int]) -> tuple[int, int]:
-    """(flags that are overwritten whatever happens, flags that must be in the state before).
-
-    Only what stands before the first branch is certain to happen. What can fault or leaves the block shows all flags
-    that have not been overwritten by then.
-    """
-    defs = uses = 0
-    certain = True
-    for ins in code:
-        op = ins.op
-        if op is Op.COND:
-            assert isinstance(ins.aux, FlagCondition)
-            uses |= _CONDITION_USES[ins.aux & ~1] & ~defs
-        elif op is Op.GET and ins.aux in flag_bits:
-            uses |= flag_bits[ins.aux] & ~defs
-        elif op in _BRANCHES_INSIDE:
-            certain = False
-        elif op in _SHOWS_FLAGS:
-            uses |= ALL_FLAGS & ~defs
-        elif certain:
-            if op is Op.SET_NZCV:
-                defs |= ALL_FLAGS
-            elif op is Op.SET_NZ:
-                defs |= 12
-            elif op is Op.SET and ins.aux in flag_bits:
-                defs |= flag_bits[ins.aux]
-    return defs, uses
-
-
-__all__ = ["X86BackEnd", "X86Template"]
+__all__ = ["X86BackEnd"]

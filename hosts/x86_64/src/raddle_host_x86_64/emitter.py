@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from raddle.codegen.variants import ENDS, FAULTS
 from raddle.ir.builder import Callee, Instruction, Label, Local
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, Hole, Type
@@ -77,15 +78,7 @@ CALLS: Final = frozenset(
     {Op.CALL, Op.FADD, Op.FSUB, Op.FMUL, Op.FDIV, Op.FSQRT, Op.FMA, Op.FCMP, Op.FCVT, Op.FTOI, Op.ITOF}
 )
 """Operations that are emitted as calls: nothing but pinned and callee-saved registers survives them."""
-MEMORY: Final = frozenset(
-    {
-        Op.LOAD, Op.STORE, Op.LOAD_EXCLUSIVE, Op.STORE_EXCLUSIVE, Op.ATOMIC_CMPXCHG, Op.ATOMIC_XCHG,
-        Op.ATOMIC_FETCH_ADD, Op.ATOMIC_FETCH_AND, Op.ATOMIC_FETCH_OR, Op.ATOMIC_FETCH_XOR,
-        Op.ATOMIC_FETCH_SMIN, Op.ATOMIC_FETCH_SMAX, Op.ATOMIC_FETCH_UMIN, Op.ATOMIC_FETCH_UMAX,
-    }
-)  # fmt: skip
-FAULTS: Final = MEMORY | {Op.CALL}
-ENDS: Final = frozenset({Op.BR, Op.BRCOND, Op.GOTO, Op.GOTO_INDIRECT, Op.EXIT_MAIN, Op.RET})
+MEMORY: Final = FAULTS - {Op.CALL}
 _EXACT: Final = FAULTS | ENDS | {Op.LABEL}
 BY_INDEX: Final = frozenset({Op.GET_AT, Op.SET_AT})
 FLAG_READERS: Final = frozenset({Op.CARRY_OF, Op.OVERFLOW_OF, Op.SET_NZCV})

@@ -5,15 +5,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from raddle.codegen.variants import ENDS, FAULTS
 from raddle.ir.builder import Instruction, Local
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, FieldArray, FlagCondition, Hole, Type
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.emitter import (
     BY_INDEX,
-    ENDS,
     ENV,
-    FAULTS,
     KIND_ADD,
     KIND_LOGIC,
     KIND_NONE,
