@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from raddle.ir.opcodes import Op
 from raddle.testing.host_contract import Backend, HostContract
-
-sys.path.insert(0, str(Path(__file__).parent))
-from harness import Harness
+from raddle.testing.host_harness import Harness
+from raddle_host_x86_64.backend import X86BackEnd
 
 pytestmark = pytest.mark.host("x86_64")
 
@@ -33,7 +30,7 @@ class TestHits(HostContract):
 
     @pytest.fixture
     def backend(self) -> Backend:
-        return Harness(tlb=True)
+        return Harness(X86BackEnd, tlb=True)
 
 
 class TestMisses(HostContract):
@@ -41,4 +38,4 @@ class TestMisses(HostContract):
 
     @pytest.fixture
     def backend(self) -> Backend:
-        return Harness(tlb=False)
+        return Harness(X86BackEnd, tlb=False)

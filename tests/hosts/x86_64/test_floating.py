@@ -10,10 +10,11 @@ from random import Random
 from typing import Any, ClassVar
 
 import pytest
+from raddle.runtime._native import ffi
 from tests.core.fp_library import COMPILER, build
 from tests.core.test_fp import operands
-from tests.hosts.x86_64.harness import Harness, ffi
 
+from raddle.codegen.backend import BackEnd
 from raddle.ir import floats
 from raddle.ir.builder import Builder, FloatCompare, FloatToInt, IntToFloat, Rounding, Value
 from raddle.ir.floats import F32, F64, INEXACT, FloatEnv, Format
@@ -21,6 +22,7 @@ from raddle.ir.generate import Program
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, Type
 from raddle.testing.host_contract import Backend, HostContract, check
+from raddle.testing.host_harness import Harness
 from raddle.testing.ir_programs import LAYOUT
 from raddle_host_x86_64.backend import X86BackEnd
 from raddle_host_x86_64.features import Features, detect
@@ -39,17 +41,17 @@ class FloatHarness(Harness):
     """A harness whose callees ``fp_…`` are the runtime's; ``called`` has their names, as often as they were called."""
 
     def __init__(self, library: Path, features: Features | None = None) -> None:
-        super().__init__(tlb=True, features=features)
+        super().__init__(lambda config: X86BackEnd(config, features), tlb=True)
         self.library = ctypes.CDLL(str(library))
         self.called: list[str] = []
         self.keep: list[Any] = []
 
-    def _place_routines(self, backend: X86BackEnd, program: Program) -> None:
+    def place_routines(self, backend: BackEnd, program: Program) -> None:
         native = [n for n, callee in enumerate(self.callees) if callee.name.startswith("fp_")]
         others = [callee for callee in self.callees if callee.name in program.routines]
         assert len(native) + len(others) == len(self.callees)
         if not native:
-            super()._place_routines(backend, program)
+            super().place_routines(backend, program)
             return
         for number, callee in enumerate(self.callees):
             if number in native:

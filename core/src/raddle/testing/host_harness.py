@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs single IR programs on the x86-64 back end, without the native runtime: its C functions are Python callbacks."""
+"""Runs single IR programs on a host's back end as the host contract wants it, on the machine that this is.
+
+Nothing of the runtime runs but the joiner: the C functions that generated code calls are Python callbacks.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,14 @@ import mmap
 from collections.abc import Callable
 from typing import Any
 
-import cffi
-
-from raddle.codegen.backend import CodegenConfig
+from raddle.codegen.backend import BackEnd, CodegenConfig
 from raddle.codegen.joiner import Joiner
 from raddle.ir.builder import Callee
 from raddle.ir.generate import ARENA_BASE, Program
 from raddle.ir.interpreter import READ, WRITE, CpuState, Leave, MemoryFault, Outcome, interpret
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Align, MemOp, Type
+from raddle.runtime._native import ffi
 from raddle.runtime.layout import (
     COMMON,
     HEADER,
@@ -29,10 +31,6 @@ from raddle.runtime.layout import (
     TLB_OFFSET,
 )
 from raddle.testing.ir_programs import LAYOUT, ArenaMemory, Execution
-from raddle_host_x86_64.backend import X86BackEnd
-from raddle_host_x86_64.features import Features
-
-ffi: Any = cffi.FFI()
 
 PAGE = 4096
 CODE_BYTES = 1 << 20
@@ -41,11 +39,14 @@ ENV = HEADER_SIZE + TLB_BYTES + CUSHION
 
 
 class Harness:
-    """One CPU and one code area. `tlb`: whether the arena's pages are in the software TLB, or every access misses."""
+    """One CPU and one code area; a `raddle.testing.host_contract.Backend`. One thread at a time."""
 
-    def __init__(self, tlb: bool, features: Features | None = None) -> None:
+    def __init__(self, backend: Callable[[CodegenConfig], BackEnd], tlb: bool) -> None:
+        """`backend` makes the host's back end, for each program. `tlb`: whether the arena's pages are in the software
+        TLB, or every access misses.
+        """
+        self.backend = backend
         self.tlb = tlb
-        self.features = features
         self.code = mmap.mmap(-1, CODE_BYTES, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         self.base = int(ffi.cast("uintptr_t", ffi.from_buffer(self.code)))
         self.block = ffi.new("char[]", ENV + CUSHION)
@@ -91,7 +92,7 @@ class Harness:
         self.error: BaseException | None = None
         function = program.function
         config = CodegenConfig(LAYOUT, function.word, 12, self.number)
-        backend = X86BackEnd(config, self.features)
+        backend = self.backend(config)
         ffi.memmove(self.arena, program.memory, len(program.memory))
         ffi.buffer(self.block, ENV + CUSHION)[:] = bytes(ENV + CUSHION)
         ffi.memmove(self.env, program.state, len(program.state))
@@ -141,13 +142,13 @@ class Harness:
                     entries[at + 3] = host & (1 << 64) - 1
         assert TLB_ENTRY_SIZE == 32
 
-    def _run_instruction(self, backend: X86BackEnd, program: Program, enter: int) -> Outcome:
+    def _run_instruction(self, backend: BackEnd, program: Program, enter: int) -> Outcome:
         word_mask = (1 << program.function.word.bits) - 1
         size = 4
         template = backend.template(program.function.code, program.function.locals, size, 0, 0)
         joiner = Joiner(backend)
         entry = joiner.enter(None, 0, template, program.holes + (0,) * 16)
-        self._place_routines(backend, program)
+        self.place_routines(backend, program)
         block = joiner.join([entry], program.pc)
         code = self.place(block.code)
         marker = (1 << 64) - 1
@@ -182,9 +183,9 @@ class Harness:
     def _falls_through(self, program: Program) -> bool:
         return self._interpreted(program) is Leave.NEXT
 
-    def _run_routine(self, backend: X86BackEnd, program: Program) -> Outcome:
+    def _run_routine(self, backend: BackEnd, program: Program) -> Outcome:
         code = self.place(backend.routine(program.function.code, program.function.locals))
-        self._place_routines(backend, program)
+        self.place_routines(backend, program)
         call = ffi.cast("uint64_t(*)(void *, uint64_t, uint64_t, uint64_t, uint64_t)", code)
         result = int(call(self.env, 0, 0, 0, 0))
         returned = next((i for i in program.function.code if i.op is Op.RET and i.args), None)
@@ -192,7 +193,7 @@ class Harness:
             return Outcome(Leave.RETURN)
         return Outcome(Leave.RETURN, result & ((1 << returned.args[0].type.bits) - 1))
 
-    def _place_routines(self, backend: X86BackEnd, program: Program) -> None:
+    def place_routines(self, backend: BackEnd, program: Program) -> None:
         number = 0
         while number < len(self.callees):
             routine = program.routines[self.callees[number].name]
