@@ -11,6 +11,7 @@ from raddle.codegen import backend
 from raddle.codegen.backend import CodegenConfig, JoinRules, Stub, Thunks
 from raddle.codegen.fields import Reloc, pack_fixups
 from raddle.codegen.template import Variant, pack_jump, pack_traits
+from raddle.codegen.values import STATE
 from raddle.codegen.variants import CompiledTemplate, flag_bits, flag_effects, without_flags
 from raddle.ir.builder import Instruction, Local
 from raddle.ir.opcodes import Op
@@ -19,13 +20,7 @@ from raddle.runtime.layout import OFFSET
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64 import emit as _emit  # registers the emission functions
 from raddle_host_x86_64.assembler import Assembler
-from raddle_host_x86_64.emitter import (
-    CALLEE_SAVED,
-    ENV,
-    KIND_KEPT,
-    KIND_NONE,
-    Emitter,
-)
+from raddle_host_x86_64.emitter import CALLEE_SAVED, KIND_KEPT, KIND_NONE, Emitter
 from raddle_host_x86_64.features import Features, detect
 from raddle_host_x86_64.fields import (
     CHAINING,
@@ -46,7 +41,7 @@ assert _emit
 
 _HASH_FACTOR: Final = 0x01000193
 """Odd, so that multiplying loses nothing."""
-_PLAIN: Final = ENV - 1
+_PLAIN: Final = STATE - 1
 """What is left of a location: the host register, or the offset in the state."""
 
 
@@ -66,7 +61,8 @@ class X86BackEnd(backend.BackEnd):
         self._flag_bits = flag_bits(config.state)
         self._forms = Forms()
         self._where: dict[Field, int] = {
-            field: self._emitter.pinned.get(field.offset, ENV + field.offset) for field in config.state.fields.values()
+            field: self._emitter.pinned.get(field.offset, STATE + field.offset)
+            for field in config.state.fields.values()
         }
         """The location of each field as values have them."""
 
@@ -202,7 +198,7 @@ class X86BackEnd(backend.BackEnd):
             e.routine_exit = e.label()
         body_exit = e.routine_exit
         # What the body needs of the frame is known only now: the prologue is made last and put in front.
-        saved = [register for register in CALLEE_SAVED if register in e.callee_saved_used]
+        saved = [register for register in CALLEE_SAVED if register in e.preserved_used]
         frame = 8 * e.frame_used
         frame += (8 * (len(saved) + 2) + frame) % 16
         e.bind(body_exit)

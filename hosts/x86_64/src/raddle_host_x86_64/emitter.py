@@ -1,14 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Register allocation and code emission for one IR function: the `Emitter` that the functions of `emit/` work with.
 
-The allocator's words are `use` (a value in a register), `define` (a register for the result) and the two scratch
-registers rcx and rdx, which no value outlives an operation in. A value has one location for its whole life, from its
-definition to its last use in list order (extended round loops), so control flow needs no moves:
-
-    0 … 15        a host register
-    SPILL + n     the frame slot [rsp + 8 n]
-    ENV + offset  the guest state itself (a field that is read and not written meanwhile)
-    -1 - cc       the host's condition flags; only for a comparison whose one use follows at once
+Values are given their places by `raddle.codegen.allocation`: `define` gives a register for the result, `use` brings a
+value into one. No value outlives an operation in the scratch registers rcx and rdx. The host's own kind of location is
+-1 - cc: the host's condition flags, only for a comparison whose one use follows at once. A frame slot n is [rsp + 8 n],
+a place in the state [rbp + offset].
 
 Values of 32 bits and truth values are zero-extended to 64 bits wherever they are kept.
 """
@@ -18,10 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from raddle.codegen.variants import ENDS, FAULTS
-from raddle.ir.builder import Callee, Instruction, Label, Local
+from raddle.codegen.allocation import Allocator
+from raddle.codegen.values import SPILL, STATE, is_register, is_slot
+from raddle.codegen.variants import FAULTS
+from raddle.ir.builder import Instruction, Label, Local
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Field, Hole, Type
+from raddle.ir.types import Hole, Type
 from raddle_host_x86_64.assembler import Assembler
 from raddle_host_x86_64.code_buffer import Label as HostLabel
 from raddle_host_x86_64.conditions import NE
@@ -57,15 +55,8 @@ VALUE_REGISTERS: Final = (RAX, R11)
 CALLEE_SAVED: Final = (RBX, R12, R13, R14, R15)
 ROUTINE_REGISTERS: Final = (RAX, RSI, RDI, R8, R9, R10, R11, *CALLEE_SAVED)
 
-SPILL: Final = 1000
-ENV: Final = 1 << 20
-FREED: Final = -2
-"""Last use of a value whose register was given back."""
-NOWHERE: Final = ENV - 1
-"""Location of constants and holes, and of values before their definition."""
-FRAME_SLOTS: Final = 64
-"""Slots of 8 bytes in the frame that `enter` lays: slot 0 saves a fixed register, locals and spilled values follow."""
 SAVE_SLOT: Final = 0
+"""The frame slot that saves a fixed register."""
 
 # What the host's condition flags hold of the guest's N, Z, C and V.
 KIND_NONE: Final = 0
@@ -79,11 +70,6 @@ CALLS: Final = frozenset(
 )
 """Operations that are emitted as calls: nothing but pinned and callee-saved registers survives them."""
 MEMORY: Final = FAULTS - {Op.CALL}
-_EXACT: Final = FAULTS | ENDS | {Op.LABEL}
-BY_INDEX: Final = frozenset({Op.GET_AT, Op.SET_AT})
-FLAG_READERS: Final = frozenset({Op.CARRY_OF, Op.OVERFLOW_OF, Op.SET_NZCV})
-
-_NOT_DIRECT: Final = frozenset({Op.CONST, Op.HOLE, Op.GET, Op.LOCAL_GET})
 
 Handler = Callable[["Emitter", Instruction], None]
 HANDLERS: Final[dict[Op, Handler]] = {}
@@ -104,15 +90,11 @@ Traced = tuple[bytearray, int, int, Callable[..., None], tuple[int, ...]]
 """A host instruction: (code that it is in, its offset, its end's offset, the assembler's method, its arguments)."""
 
 
-class CodegenError(Exception):
-    """IR that this back end cannot compile; says which operation and why."""
-
-
-class Emitter(Assembler):
+class Emitter(Assembler, Allocator):
     """Compiles one function at a time; `run` is the entry. One thread uses it at a time."""
 
     __slots__ = (
-        "callee_saved_used",
+        "call_operations",
         "calls",
         "cold",
         "cold_relocs",
@@ -138,8 +120,12 @@ class Emitter(Assembler):
         "pinned",
         "pinned_fields",
         "position",
+        "preserved",
+        "preserved_used",
         "routine",
         "routine_exit",
+        "scratch",
+        "state_layout",
         "state_writes",
         "touched",
         "trace",
@@ -153,6 +139,10 @@ class Emitter(Assembler):
         self.features = features
         self.routine = routine
         self.wide = config.word is Type.I64
+        self.state_layout = config.state
+        self.call_operations = CALLS
+        self.scratch = RDX
+        self.preserved = CALLEE_SAVED if routine else ()
         self.parallel = config.parallel
         hot = () if routine else [f for f in config.state.hot_fields if f.type in (Type.I32, Type.I64)]
         self.pinned_fields = tuple(zip(hot, PIN_ORDER, strict=False))
@@ -169,7 +159,6 @@ class Emitter(Assembler):
         self.code = bytearray()
         self.cold = bytearray()
         self._waiting = 0
-        self.function = function
         self.hot_relocs: list[Reloc] = []
         self.cold_relocs: list[Reloc] = []
         self.holes: list[tuple[bool, int, int, int, int]] = []
@@ -180,13 +169,10 @@ class Emitter(Assembler):
         self.kinds_matter = False
         self.touched = False
         self.flags_value: Instruction | None = None
-        self.free = list(self.value_registers)
-        self.callee_saved_used: set[int] = set()
-        self.frame_used = 1 + len(locals)
         self.done: set[int] = set()
-        self.pending = -1
         self.routine_exit: HostLabel | None = None
-        self._analyse(function)
+        self.analyse(function)
+        self.begin_allocation(len(locals))
         handlers = HANDLERS
         for position, ins in enumerate(function):
             self.position = position
@@ -195,160 +181,7 @@ class Emitter(Assembler):
                 if self.pending >= 0:
                     self.MOVQ_mr(RSP, 8 * (ins.location - SPILL), self.pending)
                     self.pending = -1
-                self._release(ins, position)
-
-    def _analyse(self, function: list[Instruction]) -> None:
-        calls: list[int] = []
-        readers: dict[Instruction, list[Instruction]] = {}
-        writes: list[tuple[int, int, int]] = []
-        label_at: dict[Label, int] = {}
-        back_edges: list[tuple[int, int]] = []
-        for position, ins in enumerate(function):
-            op = ins.op
-            ins.position = position
-            ins.last_use = -1
-            ins.uses = 0
-            ins.location = NOWHERE
-            for arg in ins.args:
-                arg.last_use = position
-                arg.uses += 1
-                if arg.op <= Op.HOLE:
-                    arg.location = NOWHERE
-            if op is Op.SET:
-                field = ins.aux
-                assert isinstance(field, Field)
-                writes.append((position, field.offset, field.offset + field.type.size))
-            elif op in CALLS:
-                calls.append(position)
-                callee = ins.aux
-                if op is Op.CALL and isinstance(callee, Callee) and not callee.pure_state:
-                    writes.append((position, -ENV, ENV))
-            elif op is Op.SET_NZCV or op is Op.SET_NZ:
-                for field in (self.config.state.nzcv or ())[: 4 if op is Op.SET_NZCV else 2]:
-                    writes.append((position, field.offset, field.offset + 1))
-            elif op is Op.SET_AT:
-                writes.append((position, -ENV, ENV))
-            elif op is Op.LABEL:
-                assert isinstance(ins.aux, Label)
-                label_at[ins.aux] = position
-            elif op is Op.BR:
-                assert isinstance(ins.aux, Label)
-                if ins.aux in label_at:
-                    back_edges.append((label_at[ins.aux], position))
-            elif op is Op.BRCOND:
-                assert isinstance(ins.aux, tuple)
-                for target in ins.aux:
-                    if target in label_at:
-                        back_edges.append((label_at[target], position))
-            if op in FLAG_READERS:
-                readers.setdefault(ins.args[0], []).append(ins)
-        for start, end in back_edges:
-            for ins in function[:start]:
-                if ins.last_use >= start:
-                    ins.last_use = max(ins.last_use, end)
-            for value, served in readers.items():
-                # Flags are captured where they arise, which may be before the loop.
-                for reader in served:
-                    if value.position < start <= reader.last_use:
-                        reader.last_use = max(reader.last_use, end)
-        self.calls = calls
-        self.flag_readers = readers
-        self.state_writes = writes
-        self.hints: dict[Instruction, int] = {}
-        if self.pinned:
-            for ins in function:
-                if ins.op is Op.SET:
-                    self._hint(ins)
-
-    def _hint(self, store: Instruction) -> None:
-        """Let the value that `store` writes to a pinned field be computed there, if nobody can tell the difference."""
-        field = store.aux
-        assert isinstance(field, Field)
-        register = self.pinned.get(field.offset)
-        value = store.args[0]
-        if register is None or value.op in _NOT_DIRECT or value in self.hints:
-            return
-        start, end = value.position, store.position
-        for ins in self.function[start + 1 : end]:
-            if ins.op in _EXACT or ins.op in BY_INDEX or (ins.op in (Op.GET, Op.SET) and ins.aux is field):
-                return
-        for ins in self.function[:start]:
-            if ins.op is Op.GET and ins.aux is field and ins.last_use > start:
-                return
-        if value.last_use > end:
-            for position, low, high in self.state_writes:
-                if end < position <= value.last_use and low <= field.offset < high:
-                    return
-        self.hints[value] = register
-        self.state_writes.append((start, field.offset, field.offset + field.type.size))
-
-    # -- allocation ----------------------------------------------------------------------------------------------------
-
-    def _release(self, ins: Instruction, position: int) -> None:
-        for arg in ins.args:
-            if arg.last_use == position and 0 <= arg.location < 16 and arg.op > Op.HOLE:
-                self._free(arg)
-        if ins.last_use < 0 and 0 <= ins.location < 16:
-            self._free(ins)
-
-    def _free(self, value: Instruction) -> None:
-        """Give the register of a value that dies here back, once: `define` may hand it out again at the same place."""
-        register = value.location
-        value.last_use = FREED
-        if value not in self.hints and register in self.value_registers and register not in self.free:
-            self.free.append(register)
-
-    def slot(self) -> int:
-        """A new frame slot. Raises CodegenError when the frame is full."""
-        slot = self.frame_used
-        if slot >= FRAME_SLOTS:
-            raise CodegenError("one instruction needs more values at a time than the frame has slots for")
-        self.frame_used = slot + 1
-        return slot
-
-    def _crosses_call(self, ins: Instruction) -> bool:
-        last = ins.last_use
-        return any(ins.position < call < last for call in self.calls)
-
-    def define(self, ins: Instruction) -> int:
-        """The register to compute `ins` in; what is spilled goes to its slot after the operation.
-
-        Operands that die here are free for it: read them before writing the result, or check for equality.
-        """
-        hint = self.hints.get(ins)
-        if hint is not None:
-            ins.location = hint
-            return hint
-        if ins.last_use < 0:
-            ins.location = RDX
-            return RDX
-        if self.calls and self._crosses_call(ins):
-            if self.routine:
-                for register in CALLEE_SAVED:
-                    if register in self.free:
-                        self.free.remove(register)
-                        self.callee_saved_used.add(register)
-                        ins.location = register
-                        return register
-        else:
-            position = self.position
-            for arg in ins.args:
-                if arg.last_use == position and arg.op > Op.HOLE and 0 <= arg.location < 16:
-                    self._free(arg)
-            free = self.free
-            if free:
-                if ins.args and ins.args[0].op > Op.HOLE and ins.args[0].location in free:
-                    register = ins.args[0].location
-                    free.remove(register)
-                else:
-                    register = free.pop(0)
-                if register in CALLEE_SAVED and self.routine:
-                    self.callee_saved_used.add(register)
-                ins.location = register
-                return register
-        ins.location = SPILL + self.slot()
-        self.pending = RDX
-        return RDX
+                self.release(ins, position)
 
     def move(self, register: int, value: Instruction) -> None:
         """Load `value` into `register`; no effect on the host's flags."""
@@ -369,14 +202,14 @@ class Emitter(Assembler):
                         self.MOVQ_rr(register, location)
                     else:
                         self.MOV_rr(register, location)
-            elif location < ENV - 100_000:
+            elif is_slot(location):
                 self.MOVQ_rm(register, RSP, 8 * (location - SPILL))
             elif value.type is Type.I1:
-                self.MOVZXB_rm(register, RBP, location - ENV)
+                self.MOVZXB_rm(register, RBP, location - STATE)
             elif value.type is Type.I64 or value.type is Type.F64:
-                self.MOVQ_rm(register, RBP, location - ENV)
+                self.MOVQ_rm(register, RBP, location - STATE)
             else:
-                self.MOV_rm(register, RBP, location - ENV)
+                self.MOV_rm(register, RBP, location - STATE)
 
     def constant(self, register: int, value: Instruction) -> None:
         number = value.aux
@@ -403,7 +236,7 @@ class Emitter(Assembler):
     def use(self, value: Instruction, scratch: int) -> int:
         """`value` in a register: its own, or `scratch` after a move."""
         location = value.location
-        if value.op > Op.HOLE and 0 <= location < 16:
+        if value.op > Op.HOLE and is_register(location):
             return location
         self.move(scratch, value)
         return scratch
@@ -461,22 +294,12 @@ class Emitter(Assembler):
             return -1 - location
         elif location < 16:
             self.TEST_rr(location, location)
-        elif location < ENV - 100_000:
+        elif is_slot(location):
             self.CMPB_mi(RSP, 8 * (location - SPILL), 0)
         else:
-            self.CMPB_mi(RBP, location - ENV, 0)
+            self.CMPB_mi(RBP, location - STATE, 0)
         self.clobber()
         return NE
-
-    def written(self, field: Field, start: int, end: int) -> bool:
-        """Whether something after position `start` and before `end` writes the bytes of `field`.
-
-        Every call overwrites the header's argument fields, before it has read its last operand.
-        """
-        low, high = field.offset, field.offset + field.type.size
-        if low < 0 and any(start < call <= end for call in self.calls):
-            return True
-        return any(start < p < end and low < h and l < high for p, l, h in self.state_writes)
 
 
 def register_arguments(name: str) -> tuple[tuple[int, ...], int]:

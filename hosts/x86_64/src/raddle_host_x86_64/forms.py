@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from raddle.codegen.allocation import CodegenError
 from raddle.codegen.template import MOST_CUT_REGISTERS, pack_cut
+from raddle.codegen.values import STATE
 from raddle_host_x86_64.assembler import Assembler
-from raddle_host_x86_64.emitter import ENV, REGISTER_ARGUMENTS, CodegenError, Traced
+from raddle_host_x86_64.emitter import REGISTER_ARGUMENTS, Traced
 from raddle_host_x86_64.registers import RBP
 
 _Form = tuple[Callable[..., None], tuple[int, ...], tuple[int, ...]]
@@ -38,16 +40,16 @@ class Forms:
         ``places`` has numbers of registers by their locations. Raises CodegenError.
         """
         cuts: list[bytes] = []
-        arguments_of_interest = {place for place in places if place < ENV} | {p - ENV for p in places if p >= ENV}
+        arguments_of_interest = {place for place in places if place < STATE} | {p - STATE for p in places if p >= STATE}
         for where, start, end, method, arguments in trace:
             if arguments_of_interest.isdisjoint(arguments):
                 continue
             registers, base = REGISTER_ARGUMENTS[method]
             slots = [at for at in registers if arguments[at] in places]
             numbers = [places[arguments[at]] for at in slots]
-            if base >= 0 and arguments[base] == RBP and ENV + arguments[base + 1] in places:
+            if base >= 0 and arguments[base] == RBP and STATE + arguments[base + 1] in places:
                 slots.append(base + 1)
-                numbers.append(places[ENV + arguments[base + 1]])
+                numbers.append(places[STATE + arguments[base + 1]])
             if slots:
                 if len(slots) > MOST_CUT_REGISTERS:
                     raise CodegenError("a host instruction names more guest registers than the runtime can replace")

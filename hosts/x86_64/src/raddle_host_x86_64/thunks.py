@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from raddle.codegen.allocation import FRAME_SLOTS
 from raddle.codegen.backend import Thunks
 from raddle.ir.types import Field, Type
 from raddle.runtime.layout import JUMP_GROUP_BITS, OFFSET
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.assembler import Assembler
-from raddle_host_x86_64.emitter import FRAME_SLOTS
 from raddle_host_x86_64.registers import (
     R8,
     R9,

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from raddle.codegen.allocation import CodegenError
 from raddle.ir.builder import Callee, Instruction, Label
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, Hole, Type
 from raddle.runtime.layout import OFFSET
 from raddle_host_x86_64.emit.integer import as_lea, finish_ahead
-from raddle_host_x86_64.emitter import CALLS, HANDLERS, MEMORY, CodegenError, Emitter, emits
+from raddle_host_x86_64.emitter import CALLS, HANDLERS, MEMORY, Emitter, emits
 from raddle_host_x86_64.fields import COLD, EXIT
 from raddle_host_x86_64.registers import R8, RAX, RBP, RCX, RDI, RDX, RSI
 
@@ -47,7 +48,7 @@ def call_native(e: Emitter, op: Instruction, callee: Callee, args: tuple[Instruc
         e.MOVQ_rm(RAX, RBP, OFFSET["helpers"])
         e.CALL_m(RAX, 8 * number)
         if op.last_use >= 0:
-            e._release(op, e.position)
+            e.release(op, e.position)
             target = e.define(op)
             (e.MOVQ_rr if op.type in (Type.I64, Type.F64) else e.MOV_rr)(target, RAX)
     else:

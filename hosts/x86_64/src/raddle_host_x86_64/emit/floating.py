@@ -18,13 +18,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from raddle.codegen.values import SPILL, STATE, is_slot
 from raddle.ir.builder import FloatCompare, FloatToInt, Instruction, IntToFloat, Rounding, native
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
 from raddle.runtime.layout import OFFSET
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.emit.control import call_native
-from raddle_host_x86_64.emitter import ENV, SPILL, Emitter, emits
+from raddle_host_x86_64.emitter import Emitter, emits
 from raddle_host_x86_64.fields import COLD, HOT
 from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP, XMM0, XMM1, XMM2
 
@@ -146,7 +147,7 @@ def _memory(value: Instruction) -> tuple[int, int] | None:
     location = value.location
     if value.op <= Op.HOLE or location < SPILL:
         return None
-    return (RSP, 8 * (location - SPILL)) if location < ENV - 100_000 else (RBP, location - ENV)
+    return (RSP, 8 * (location - SPILL)) if is_slot(location) else (RBP, location - STATE)
 
 
 # -- arithmetic --------------------------------------------------------------------------------------------------------

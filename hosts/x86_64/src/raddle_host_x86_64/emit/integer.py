@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from raddle.codegen.values import SPILL, STATE, is_in_state, is_register, is_slot
 from raddle.ir.builder import Instruction
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Condition, Field, Type
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.emit.state import capture_flags
-from raddle_host_x86_64.emitter import ENV, SAVE_SLOT, SPILL, Emitter, emits
+from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits
 from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP
 
 _E = Emitter
@@ -70,20 +71,20 @@ def apply(e: Emitter, op: Op, wide: bool, target: int, b: Instruction, b_registe
     elif b.op is Op.HOLE:
         rI(e, target, 0)
         e.hole(b)
-    elif 0 <= b.location < 16:
+    elif is_register(b.location):
         rr(e, target, b.location)
     elif b.type is Type.I1:
         e.move(RCX, b)
         rr(e, target, RCX)
-    elif b.location < ENV - 100_000:
+    elif is_slot(b.location):
         rm(e, target, RSP, 8 * (b.location - SPILL))
     else:
-        rm(e, target, RBP, b.location - ENV)
+        rm(e, target, RBP, b.location - STATE)
 
 
 def in_state(value: Instruction) -> bool:
     """Whether a 32- or 64-bit value is a field of the guest's state, read where it is used."""
-    return value.location >= ENV - 100_000 and value.op > Op.HOLE and value.type is not Type.I1
+    return is_in_state(value.location) and value.type is not Type.I1
 
 
 def compare(e: Emitter, wide: bool, a: Instruction, b: Instruction) -> None:
@@ -91,17 +92,17 @@ def compare(e: Emitter, wide: bool, a: Instruction, b: Instruction) -> None:
     if in_state(a):
         mr, mi, mI = (_E.CMPQ_mr, _E.CMPQ_mi, _E.CMPQ_mI) if wide else (_E.CMP_mr, _E.CMP_mi, _E.CMP_mI)
         if b.op is Op.HOLE:
-            mI(e, RBP, a.location - ENV, 0)
+            mI(e, RBP, a.location - STATE, 0)
             e.hole(b)
             return
         if b.op is Op.CONST:
             assert isinstance(b.aux, int)
             number = signed(b.aux, wide)
             if _MIN32 <= number < 1 << 31:
-                mi(e, RBP, a.location - ENV, number)
+                mi(e, RBP, a.location - STATE, number)
                 return
-        elif 0 <= b.location < 16:
-            mr(e, RBP, a.location - ENV, b.location)
+        elif is_register(b.location):
+            mr(e, RBP, a.location - STATE, b.location)
             return
     apply(e, Op.ICMP, wide, e.use(a, RDX), b)
 
@@ -145,7 +146,7 @@ def as_lea(e: Emitter, ins: Instruction, wide: bool) -> bool:
     """Add without touching the host's flags, in one instruction that need not overwrite an operand."""
     a, b = ins.args
     lea_m, lea_x = (_E.LEAQ_rm, _E.LEAQ_rx) if wide else (_E.LEA_rm, _E.LEA_rx)
-    if a.op <= Op.HOLE or not 0 <= a.location < 16:
+    if a.op <= Op.HOLE or not is_register(a.location):
         return False
     if b.op is Op.CONST:
         assert isinstance(b.aux, int)
@@ -164,7 +165,7 @@ def as_lea(e: Emitter, ins: Instruction, wide: bool) -> bool:
         lea_m(e, e.define(ins), base, 0x7FFFFFFF)
         e.hole(b)
         return True
-    if 0 <= b.location < 16:
+    if is_register(b.location):
         base, index = a.location, b.location
         lea_x(e, e.define(ins), base, index, 1, 0)
         return True
@@ -251,7 +252,7 @@ def mul(e: Emitter, ins: Instruction) -> None:
     if in_state(b):
         target = e.define(ins)
         e.move(target, a)
-        (e.IMULQ_rm if wide else e.IMUL_rm)(target, RBP, b.location - ENV)
+        (e.IMULQ_rm if wide else e.IMUL_rm)(target, RBP, b.location - STATE)
         e.clobber()
         return
     if b.op <= Op.HOLE:
@@ -347,7 +348,7 @@ def finish_ahead(e: Emitter, position: int) -> None:
     if e.pending >= 0:
         e.MOVQ_mr(RSP, 8 * (ins.location - SPILL), e.pending)
         e.pending = -1
-    e._release(ins, position)
+    e.release(ins, position)
     e.done.add(position)
 
 
@@ -376,7 +377,7 @@ def shift(e: Emitter, ins: Instruction) -> None:
         count = n.aux & (63 if wide else 31)
         if ins.op is Op.SHL and 1 <= count <= 3 and _scaled_sum(e, ins, wide, 1 << count):
             return
-        if ins.op is Op.SHL and 1 <= count <= 3 and 0 <= a.location < 16 and a.op > Op.HOLE:
+        if ins.op is Op.SHL and 1 <= count <= 3 and is_register(a.location) and a.op > Op.HOLE:
             source = a.location
             target = e.define(ins)
             if source != target:

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from typing import Final
 
+from raddle.codegen.allocation import CodegenError
+from raddle.codegen.values import is_register
 from raddle.ir.builder import Instruction, MemAccess
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
 from raddle.ordering import MemoryOrder
 from raddle.runtime.layout import OFFSET, TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_OFFSET
 from raddle_host_x86_64 import conditions as cc
-from raddle_host_x86_64.emitter import SAVE_SLOT, CodegenError, Emitter, emits
+from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits
 from raddle_host_x86_64.fields import COLD, HOT
 from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP
 
@@ -59,7 +61,7 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int) -> i
     reach = memop.size - align
     tlb = TLB_OFFSET + access.mmu_index * TLB_ENTRIES * TLB_ENTRY_SIZE
     shift = e.config.page_bits - _ENTRY_SHIFT
-    if e.features.bmi2 and 0 <= address.location < 16:
+    if e.features.bmi2 and is_register(address.location):
         # What the rotation brings in at the top is masked away.
         (e.RORXQ_rri if e.wide else e.RORX_rri)(RCX, address.location, shift)
     else:
@@ -86,7 +88,7 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int) -> i
 
 def _host_address(e: Emitter, address: Instruction) -> int:
     """The index register that, added to rcx, gives the host address; rcx alone for RSP (no index)."""
-    if 0 <= address.location < 16:
+    if is_register(address.location):
         return address.location
     e.move(RDX, address)
     e.ADDQ_rr(RCX, RDX)

@@ -5,23 +5,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from raddle.codegen.allocation import CodegenError
+from raddle.codegen.values import BY_INDEX, SPILL, STATE, is_in_state
 from raddle.codegen.variants import ENDS, FAULTS
 from raddle.ir.builder import Instruction, Local
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, FieldArray, FlagCondition, Hole, Type
 from raddle_host_x86_64 import conditions as cc
-from raddle_host_x86_64.emitter import (
-    BY_INDEX,
-    ENV,
-    KIND_ADD,
-    KIND_LOGIC,
-    KIND_NONE,
-    KIND_SUB,
-    SPILL,
-    CodegenError,
-    Emitter,
-    emits,
-)
+from raddle_host_x86_64.emitter import KIND_ADD, KIND_LOGIC, KIND_NONE, KIND_SUB, Emitter, emits
 from raddle_host_x86_64.fields import PC32, PC64
 from raddle_host_x86_64.registers import RBP, RCX, RDX, RSP
 
@@ -48,7 +39,7 @@ def get(e: Emitter, op: Instruction) -> None:
         else:
             e.MOV_rm(target, RBP, field.offset)
     else:
-        op.location = ENV + field.offset
+        op.location = STATE + field.offset
 
 
 @emits(Op.SET)
@@ -231,7 +222,7 @@ def _undisturbed(e: Emitter, start: int, end: int, fields: tuple[Field, ...]) ->
         if op in (Op.GET, Op.SET) and ins.aux in fields:
             return False
     for ins in e.function[:start]:
-        if ins.op is Op.GET and ins.aux in fields and ins.last_use > start and ins.location >= ENV - 100_000:
+        if ins.op is Op.GET and ins.aux in fields and ins.last_use > start and is_in_state(ins.location):
             return False
     return True
 

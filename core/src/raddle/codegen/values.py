@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The values of one function: where they begin and end to be needed, and what of the guest's state changes meanwhile.
+
+The analysis is done once before a function is emitted. It knows no host but for the operations that the host emits as
+calls (`ValueAnalysis.call_operations`) and the guest's fields that it keeps in registers (`ValueAnalysis.pinned`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from raddle.codegen.variants import ENDS, FAULTS
+from raddle.ir.builder import Callee, Instruction, Label
+from raddle.ir.opcodes import Op
+from raddle.ir.types import Field
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from raddle.ir.types import StateLayout
+
+SPILL: Final = 1000
+"""Location SPILL + n: frame slot n. Below are the host's registers, by their numbers."""
+STATE: Final = 1 << 20
+"""Location STATE + offset: the guest's state itself, a field that is read and not written meanwhile."""
+NOWHERE: Final = STATE - 1
+"""Location of constants and holes, and of values before their definition."""
+LOWEST_STATE: Final = STATE - 100_000
+"""No location in the state is below: the header, with its negative offsets, is smaller than that."""
+
+BY_INDEX: Final = frozenset({Op.GET_AT, Op.SET_AT})
+FLAG_READERS: Final = frozenset({Op.CARRY_OF, Op.OVERFLOW_OF, Op.SET_NZCV})
+"""Operations that ask for the flags of the operation that yields their operand."""
+_EXACT: Final = FAULTS | ENDS | {Op.LABEL}
+_NOT_DIRECT: Final = frozenset({Op.CONST, Op.HOLE, Op.GET, Op.LOCAL_GET})
+
+
+def is_register(location: int) -> bool:
+    """Whether the location is a host register. Constants and holes, which have the location NOWHERE, have none."""
+    return 0 <= location < SPILL
+
+
+def is_slot(location: int) -> bool:
+    """Whether the location is a frame slot."""
+    return SPILL <= location < LOWEST_STATE
+
+
+def is_in_state(location: int) -> bool:
+    """Whether the location is a field of the guest's state or the header."""
+    return location >= LOWEST_STATE and location != NOWHERE
+
+
+class ValueAnalysis:
+    """Analyses a function, and sets its instructions' `position`, `last_use`, `uses` and `location`.
+
+    A mixin for a host's emitter, which has its attributes.
+    """
+
+    function: Sequence[Instruction]
+    call_operations: Collection[Op]
+    """Operations that the host emits as calls of C functions."""
+    state_layout: StateLayout
+    pinned: Mapping[int, int]
+    """Host registers that hold fields of the guest's state, by the fields' offsets."""
+    calls: list[int]
+    """Positions of calls."""
+    flag_readers: dict[Instruction, list[Instruction]]
+    """What asks for the flags of an operation, by that."""
+    state_writes: list[tuple[int, int, int]]
+    """(position, first offset, offset behind the last one) of what is written in the guest's state."""
+    hints: dict[Instruction, int]
+    """Values that are computed in the register of the field that they are stored to, with that register."""
+
+    def analyse(self, function: Sequence[Instruction]) -> None:
+        self.function = function
+        self.calls = []
+        self.flag_readers = {}
+        self.state_writes = []
+        self._extend_over(self._scan(function))
+        self.hints = {}
+        if self.pinned:
+            for ins in function:
+                if ins.op is Op.SET:
+                    self._hint(ins)
+
+    def _scan(self, function: Sequence[Instruction]) -> list[tuple[int, int]]:
+        """Note positions, uses, calls, writes and readers of flags; returns the loops, by first and last position."""
+        calls, readers, writes = self.calls, self.flag_readers, self.state_writes
+        call_operations, nzcv = self.call_operations, self.state_layout.nzcv or ()
+        label_at: dict[Label, int] = {}
+        loops: list[tuple[int, int]] = []
+        for position, ins in enumerate(function):
+            op = ins.op
+            ins.position = position
+            ins.last_use = -1
+            ins.uses = 0
+            ins.location = NOWHERE
+            for arg in ins.args:
+                arg.last_use = position
+                arg.uses += 1
+                if arg.op <= Op.HOLE:
+                    arg.location = NOWHERE
+            if op is Op.SET:
+                field = ins.aux
+                assert isinstance(field, Field)
+                writes.append((position, field.offset, field.offset + field.type.size))
+            elif op in call_operations:
+                calls.append(position)
+                callee = ins.aux
+                if op is Op.CALL and isinstance(callee, Callee) and not callee.pure_state:
+                    writes.append((position, -STATE, STATE))
+            elif op is Op.SET_NZCV or op is Op.SET_NZ:
+                for field in nzcv[: 4 if op is Op.SET_NZCV else 2]:
+                    writes.append((position, field.offset, field.offset + 1))
+            elif op is Op.SET_AT:
+                writes.append((position, -STATE, STATE))
+            elif op is Op.LABEL:
+                assert isinstance(ins.aux, Label)
+                label_at[ins.aux] = position
+            elif op is Op.BR:
+                assert isinstance(ins.aux, Label)
+                if ins.aux in label_at:
+                    loops.append((label_at[ins.aux], position))
+            elif op is Op.BRCOND:
+                assert isinstance(ins.aux, tuple)
+                loops += [(label_at[target], position) for target in ins.aux if target in label_at]
+            if op in FLAG_READERS:
+                readers.setdefault(ins.args[0], []).append(ins)
+        return loops
+
+    def _extend_over(self, loops: list[tuple[int, int]]) -> None:
+        """What is defined before a loop and used in it is needed until its end."""
+        for start, end in loops:
+            for ins in self.function[:start]:
+                if ins.last_use >= start:
+                    ins.last_use = max(ins.last_use, end)
+            for value, served in self.flag_readers.items():
+                # Flags are captured where they arise, which may be before the loop.
+                for reader in served:
+                    if value.position < start <= reader.last_use:
+                        reader.last_use = max(reader.last_use, end)
+
+    def _hint(self, store: Instruction) -> None:
+        """Let the value that `store` writes to a pinned field be computed there, if nobody can tell the difference."""
+        field = store.aux
+        assert isinstance(field, Field)
+        register = self.pinned.get(field.offset)
+        value = store.args[0]
+        if register is None or value.op in _NOT_DIRECT or value in self.hints:
+            return
+        start, end = value.position, store.position
+        for ins in self.function[start + 1 : end]:
+            if ins.op in _EXACT or ins.op in BY_INDEX or (ins.op in (Op.GET, Op.SET) and ins.aux is field):
+                return
+        for ins in self.function[:start]:
+            if ins.op is Op.GET and ins.aux is field and ins.last_use > start:
+                return
+        if value.last_use > end:
+            for position, low, high in self.state_writes:
+                if end < position <= value.last_use and low <= field.offset < high:
+                    return
+        self.hints[value] = register
+        self.state_writes.append((start, field.offset, field.offset + field.type.size))
+
+    def written(self, field: Field, start: int, end: int) -> bool:
+        """Whether something after position `start` and before `end` writes the bytes of `field`.
+
+        Every call overwrites the header's argument fields, before it has read its last operand.
+        """
+        low, high = field.offset, field.offset + field.type.size
+        if low < 0 and any(start < call <= end for call in self.calls):
+            return True
+        return any(start < p < end and low < h and l < high for p, l, h in self.state_writes)
