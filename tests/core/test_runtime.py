@@ -235,7 +235,14 @@ def test_helper_table_is_one() -> None:
 
 def test_a_wrong_configuration_is_refused() -> None:
     right = {"page_bits": 12, "word_bits": 32, "ncpus": 1, "code_size": 1 << 20}
-    for wrong in ({"word_bits": 48}, {"page_bits": 11}, {"page_bits": 32}, {"ncpus": 0}, {"fetch_index_shift": 31}):
+    too_far = 33 - (layout.MMU_INDICES - 1).bit_length()
+    for wrong in (
+        {"word_bits": 48},
+        {"page_bits": 11},
+        {"page_bits": 32},
+        {"ncpus": 0},
+        {"fetch_index_shift": too_far},
+    ):
         config = ffi.new("struct raddle_config *", {**right, **wrong})
         assert lib.raddle_context_new(config, ffi.new("struct raddle_callbacks *")) == ffi.NULL
 

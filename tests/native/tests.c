@@ -173,6 +173,26 @@ static void test_mmu_indices(bool mechanism)
     machine_free();
 }
 
+/* The MMU index of fetches lies within the block mode's 32 bits. */
+static bool takes_fetch_index_at(uint32_t shift)
+{
+    struct raddle_config config = {.page_bits = PAGE_BITS, .word_bits = WORD_BITS, .ncpus = 1, .code_size = 1 << 20,
+                                   .fetch_index_shift = shift};
+    struct raddle_callbacks callbacks = {0};
+    raddle_context *ctx = raddle_context_new(&config, &callbacks);
+    raddle_context_free(ctx);
+    return ctx != NULL;
+}
+
+static void test_fetch_index(bool mechanism)
+{
+    uint32_t last = 32 - (uint32_t)__builtin_popcount(RADDLE_MMU_INDICES - 1);
+    (void)mechanism;
+    CHECK(takes_fetch_index_at(last));
+    CHECK(!takes_fetch_index_at(last + 1));
+    CHECK(!takes_fetch_index_at(32));
+}
+
 /* -- exclusive sections: nobody runs, and plain memory may be shared -------------------------------------------- */
 
 static uint64_t shared_counter; /* plain on purpose: ThreadSanitizer looks on */
@@ -807,6 +827,7 @@ const struct test TESTS[] = {
     {"queue_overflow", test_queue_overflow, true},
     {"queue_merges", test_queue_merges, true},
     {"mmu_indices", test_mmu_indices, false},
+    {"fetch_index", test_fetch_index, false},
     {"exclusive", test_exclusive, true},
     {"exclusive_excludes", test_exclusive_excludes, true},
     {"exclusive_flush", test_exclusive_flush, true},

@@ -32,6 +32,8 @@
 #include <string.h>
 #include <time.h>
 
+_Static_assert(!(RADDLE_MMU_INDICES & (RADDLE_MMU_INDICES - 1)), "an MMU index is so many bits");
+
 #define NONE            UINT64_MAX
 #define ALL_INDICES     ((1u << RADDLE_MMU_INDICES) - 1)
 #define QUEUE_RECORDS   64
