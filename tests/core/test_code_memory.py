@@ -146,9 +146,10 @@ def test_two_addresses_are_refused_on_a_host_that_runs_old_code() -> None:
 
 
 def test_memory_for_code_cannot_be_tried_without_a_host() -> None:
-    chosen = code_memory.choose(None, None)
-    assert chosen.description.endswith("(split-wx, not tried: no host makes code for this machine)")
-    assert not chosen.warnings
+    for constant in (None, lambda value: None):
+        chosen = code_memory.choose(None, constant)
+        assert chosen.description.endswith("(split-wx, not tried: no host makes code for this machine)")
+        assert not chosen.warnings
 
 
 @pytest.mark.host("x86_64")

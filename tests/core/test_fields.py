@@ -48,6 +48,10 @@ class Host(BackEnd):
         )
         self.given = JoinRules(entry, leave, chainable, indirect, Given(b"through!"), tuple(shapes), chaining)
 
+    @staticmethod
+    def constant(value: int) -> bytes | None:
+        raise NotImplementedError
+
     def rules(self) -> JoinRules:
         return self.given
 

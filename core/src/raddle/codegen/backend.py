@@ -124,10 +124,10 @@ class BackEnd(ABC):
 
     @staticmethod
     @abstractmethod
-    def constant(value: int) -> bytes:
+    def constant(value: int) -> bytes | None:
         """A position-independent C function ``uint32_t f(void)`` that returns ``value``.
 
-        Memory for code is tried with it before anything is compiled.
+        Memory for code is tried with it before anything is compiled. None: the machine itself does not run the code.
         """
 
     @abstractmethod

@@ -17,7 +17,7 @@ from raddle.runtime._native import ffi, lib
 
 __all__ = ["CodeMemory", "choose"]
 
-Constant = Callable[[int], bytes]
+Constant = Callable[[int], bytes | None]
 """The machine code of a C function ``uint32_t f(void)`` that returns a value: `BackEnd.constant`."""
 
 TRIED: Final[tuple[int, ...]] = (0x1234_5678, 0x5EED_C0DE)
@@ -42,14 +42,15 @@ class CodeMemory(NamedTuple):
 def choose(split_wx: bool | None, constant: Constant | None) -> CodeMemory:
     """What a machine of this process uses; `split_wx` None: nothing was asked for.
 
-    `constant` None: there is no host to try it with.
+    `constant` None, or one that returns None: there is no host to try it with.
     """
     if split_wx is False:
         return _at_one_address("split-wx=off was asked for")
-    fault = _split_fault(constant)
+    codes = [code for code in map(constant, TRIED) if code is not None] if constant else []
+    fault = _split_fault(codes)
     if fault is None:
         flags = SPLIT if split_wx else int(lib.RADDLE_FLAG_DUAL_MAP)
-        tried = "" if constant else ", not tried: no host makes code for this machine"
+        tried = "" if codes else ", not tried: no host makes code for this machine"
         return CodeMemory(flags, f"translated code is written at one address and executed at another (split-wx{tried})")
     if split_wx:
         return _refused(f"split-wx=on: {fault}")
@@ -60,13 +61,12 @@ def choose(split_wx: bool | None, constant: Constant | None) -> CodeMemory:
     return chosen
 
 
-def _split_fault(constant: Constant | None) -> str | None:
-    """Why code cannot be written at one address and executed at another; None when it can."""
-    if constant is None:
-        error = min(0, lib.raddle_code_views(SPLIT))
-        results = TRIED
+def _split_fault(codes: list[bytes]) -> str | None:
+    """Why code cannot be written at one address and executed at another; None when it can, or is not tried."""
+    if codes:
+        error, results = _trial(codes)
     else:
-        error, results = _trial(constant)
+        error, results = min(0, lib.raddle_code_views(SPLIT)), TRIED
     if error:
         return f"the host does not map the same memory twice ({os.strerror(-error)})"
     if results != TRIED:
@@ -74,9 +74,8 @@ def _split_fault(constant: Constant | None) -> str | None:
     return None
 
 
-def _trial(constant: Constant) -> tuple[int, tuple[int, ...]]:
+def _trial(codes: list[bytes]) -> tuple[int, tuple[int, ...]]:
     """A negative number of an error or 0, and what two functions returned that were written and run in turn."""
-    codes = [constant(value) for value in TRIED]
     size = max(map(len, codes))
     results = ffi.new("uint32_t[2]")
     error = int(lib.raddle_code_trial(SPLIT, *(code.ljust(size, b"\0") for code in codes), size, results))
