@@ -45,7 +45,10 @@ def choose_board(
             _refuse(plugins, f"kernel {kernel}", head, found, guests.values())
         found = fitting or found
     if not name:
-        found = tuple({board.target: board for board in reversed(found)}.values())[::-1]
+        firsts: dict[str, Board] = {}
+        for board in found:
+            firsts.setdefault(board.target, board)
+        found = tuple(firsts.values())
     if len(found) > 1:
         listed = ", ".join(f"{board.target}/{board.name}" for board in found)
         what = f"machine {name!r} exists for several guests" if name else "there are several guests"
