@@ -10,6 +10,7 @@ from typing import Final
 from raddle.codegen import backend
 from raddle.codegen.backend import CodegenConfig, JoinRules, Stub, Thunks
 from raddle.codegen.fields import Reloc, pack_fixups
+from raddle.codegen.renaming import Forms, Method
 from raddle.codegen.template import Variant, pack_jump, pack_traits
 from raddle.codegen.values import STATE
 from raddle.codegen.variants import CompiledTemplate, flag_bits, flag_effects, without_flags
@@ -33,7 +34,7 @@ from raddle_host_x86_64.fields import (
     REL32,
     SHAPES,
 )
-from raddle_host_x86_64.forms import Forms
+from raddle_host_x86_64.operands import OPERANDS
 from raddle_host_x86_64.registers import RAX, RBP, RDI, RSP
 from raddle_host_x86_64.thunks import make_thunks
 
@@ -41,8 +42,6 @@ assert _emit
 
 _HASH_FACTOR: Final = 0x01000193
 """Odd, so that multiplying loses nothing."""
-_PLAIN: Final = STATE - 1
-"""What is left of a location: the host register, or the offset in the state."""
 
 
 class X86BackEnd(backend.BackEnd):
@@ -59,7 +58,7 @@ class X86BackEnd(backend.BackEnd):
         self._emitter = Emitter(config, self.features, routine=False)
         self._wide = config.word is Type.I64
         self._flag_bits = flag_bits(config.state)
-        self._forms = Forms()
+        self._forms = _forms()
         self._where: dict[Field, int] = {
             field: self._emitter.pinned.get(field.offset, STATE + field.offset)
             for field in config.state.fields.values()
@@ -85,7 +84,7 @@ class X86BackEnd(backend.BackEnd):
         return -1 if field.offset in self._emitter.pinned else int(field.type)
 
     def encode(self, form: int, fields: Sequence[Field]) -> bytes:
-        return self._forms.encode(form, [self._where[field] & _PLAIN for field in fields])
+        return self._forms.encode(form, [self._where[field] for field in fields])
 
     def compile(self, template: CompiledTemplate, kind: int, dead: bool) -> Variant:
         """Compile one variant: for what the host's flags hold before, with or without the guest's flags."""
@@ -110,7 +109,7 @@ class X86BackEnd(backend.BackEnd):
         return self._forms.footprint
 
     def forget(self) -> None:
-        self._forms = Forms()
+        self._forms = _forms()
 
     # -- blocks --------------------------------------------------------------------------------------------------------
 
@@ -220,6 +219,16 @@ class X86BackEnd(backend.BackEnd):
 
     def thunks(self, functions: dict[str, int]) -> Thunks:
         return make_thunks(functions, self._emitter.pinned_fields, self._emitter.value_registers)
+
+
+def _assemble(method: Method, operands: Sequence[int]) -> bytes:
+    assembler = Assembler()
+    method(assembler, *operands)
+    return bytes(assembler.code)
+
+
+def _forms() -> Forms:
+    return Forms(OPERANDS, RBP, _assemble)
 
 
 __all__ = ["X86BackEnd"]

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from raddle.codegen.allocation import Allocator
+from raddle.codegen.renaming import Traced
 from raddle.codegen.values import SPILL, STATE, is_register, is_slot
 from raddle.codegen.variants import FAULTS
 from raddle.ir.builder import Instruction, Label, Local
@@ -24,6 +25,7 @@ from raddle_host_x86_64.assembler import Assembler
 from raddle_host_x86_64.code_buffer import Label as HostLabel
 from raddle_host_x86_64.conditions import NE
 from raddle_host_x86_64.fields import LITERAL8, LITERAL32
+from raddle_host_x86_64.operands import OPERANDS
 from raddle_host_x86_64.registers import (
     R8,
     R9,
@@ -84,10 +86,6 @@ def emits(*ops: Op) -> Callable[[Handler], Handler]:
         return handler
 
     return register
-
-
-Traced = tuple[bytearray, int, int, Callable[..., None], tuple[int, ...]]
-"""A host instruction: (code that it is in, its offset, its end's offset, the assembler's method, its arguments)."""
 
 
 class Emitter(Assembler, Allocator):
@@ -302,33 +300,6 @@ class Emitter(Assembler, Allocator):
         return NE
 
 
-def register_arguments(name: str) -> tuple[tuple[int, ...], int]:
-    """Which arguments of the assembler's method `name` are general registers, and which one is a base before its
-    displacement (-1 for none)."""
-    mnemonic, _, kinds = name.rpartition("_")
-    if not mnemonic or not set(kinds) <= set("rmxsviIpc"):
-        return (), -1
-    registers: list[int] = []
-    base = -1
-    position = 1 if "cc" in mnemonic else 0
-    for kind in kinds:
-        if kind == "r":
-            registers.append(position)
-        elif kind == "m":
-            registers.append(position)
-            base = position
-            position += 1
-        elif kind == "x":
-            registers += (position, position + 1)
-            position += 3
-        elif kind == "s":
-            registers.append(position)
-            position += 2
-        if kind != "c":
-            position += 1
-    return tuple(registers), base
-
-
 def _traced(method: Callable[..., None]) -> Callable[..., None]:
     def emit(self: Emitter, *arguments: int) -> None:
         code = self.code
@@ -339,11 +310,6 @@ def _traced(method: Callable[..., None]) -> Callable[..., None]:
     return emit
 
 
-REGISTER_ARGUMENTS: Final[dict[Callable[..., None], tuple[tuple[int, ...], int]]] = {}
-"""By the assembler's method, for all that take registers: see `register_arguments`."""
-
 for _name, _method in list(vars(Assembler).items()):
-    _registers, _base = register_arguments(_name)
-    if _registers:
-        REGISTER_ARGUMENTS[_method] = _registers, _base
+    if _method in OPERANDS:
         setattr(Emitter, _name, _traced(_method))

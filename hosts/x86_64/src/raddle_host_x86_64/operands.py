@@ -8,7 +8,10 @@ The method's arguments are the operands in the order of the factory's name; a me
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
+from typing import Final, TypeVar, cast
 
+from raddle.codegen.renaming import Method, Operands
 from raddle_host_x86_64.code_buffer import CodeBuffer, Label, distance8
 from raddle_host_x86_64.encoding import (
     Forms,
@@ -27,6 +30,41 @@ from raddle_host_x86_64.encoding import (
     word32,
     word64,
 )
+
+OPERANDS: Final[dict[Method, Operands]] = {}
+"""Of the methods that the factories have made: which of their arguments are general registers."""
+
+Factory = TypeVar("Factory", bound=Callable[..., Method])
+
+
+def declares(kinds: str) -> Callable[[Factory], Factory]:
+    """What the factory makes has operands of these kinds, one after the other.
+
+    r, m, x and s are as in `assembler.py`; v is an SSE register, i any number, c a condition.
+    """
+    registers: list[int] = []
+    base = -1
+    position = 0
+    for kind in kinds:
+        if kind == "m":
+            base = position
+        registers += {"r": [position], "m": [position], "x": [position, position + 1], "s": [position]}.get(kind, [])
+        position += {"m": 2, "x": 4, "s": 3}.get(kind, 1)
+    operands = Operands(tuple(registers), base)
+
+    def declare(factory: Factory) -> Factory:
+        @wraps(factory)
+        def make(*texts: str) -> Method:
+            method = factory(*texts)
+            OPERANDS.pop(method, None)  # the declaration of a factory that this one is made from
+            if registers:
+                OPERANDS[method] = operands
+            return method
+
+        return cast(Factory, make)
+
+    return declare
+
 
 # By the number of integers.
 Instruction0 = Callable[[CodeBuffer], None]
@@ -47,6 +85,7 @@ def fixed(text: str) -> Instruction0:
     return emit
 
 
+@declares("r")
 def r(text: str) -> Instruction1:
     """One register, in ModRM.rm."""
     forms = Forms(text, direct)
@@ -57,6 +96,7 @@ def r(text: str) -> Instruction1:
     return emit
 
 
+@declares("r")
 def o(text: str) -> Instruction1:
     """One register, in the opcode."""
     forms = Forms(text, opcode_register)
@@ -67,6 +107,7 @@ def o(text: str) -> Instruction1:
     return emit
 
 
+@declares("m")
 def m(text: str) -> Instruction2:
     """One memory operand: base, disp."""
     forms = Forms(text, memory)
@@ -77,6 +118,7 @@ def m(text: str) -> Instruction2:
     return emit
 
 
+@declares("x")
 def x(text: str) -> Instruction4:
     """One indexed memory operand: base, index, scale, disp."""
     forms = Forms(text, indexed)
@@ -119,6 +161,7 @@ def i32(text: str) -> Instruction1:
     return emit
 
 
+@declares("rr")
 def rr(text: str) -> Instruction2:
     """Two registers: ModRM.reg, ModRM.rm."""
     forms = Forms(text, direct)
@@ -129,6 +172,7 @@ def rr(text: str) -> Instruction2:
     return emit
 
 
+@declares("rr")
 def rr_mr(text: str) -> Instruction2:
     """Two registers the other way round: ModRM.rm, ModRM.reg."""
     forms = Forms(text, direct)
@@ -139,6 +183,7 @@ def rr_mr(text: str) -> Instruction2:
     return emit
 
 
+@declares("rm")
 def rm(text: str) -> Instruction3:
     """Register, base, disp."""
     forms = Forms(text, memory)
@@ -149,6 +194,7 @@ def rm(text: str) -> Instruction3:
     return emit
 
 
+@declares("mr")
 def mr(text: str) -> Instruction3:
     """Base, disp, register."""
     forms = Forms(text, memory)
@@ -159,6 +205,7 @@ def mr(text: str) -> Instruction3:
     return emit
 
 
+@declares("rx")
 def rx(text: str) -> Instruction5:
     """Register, base, index, scale, disp."""
     forms = Forms(text, indexed)
@@ -169,6 +216,7 @@ def rx(text: str) -> Instruction5:
     return emit
 
 
+@declares("xr")
 def xr(text: str) -> Instruction5:
     """Base, index, scale, disp, register."""
     forms = Forms(text, indexed)
@@ -179,6 +227,7 @@ def xr(text: str) -> Instruction5:
     return emit
 
 
+@declares("rs")
 def rs(text: str) -> Instruction4:
     """Register, index, scale, disp: memory without a base, disp32 the last four bytes."""
     forms = Forms(text, scaled)
@@ -189,6 +238,7 @@ def rs(text: str) -> Instruction4:
     return emit
 
 
+@declares("ri")
 def rp(text: str) -> Instruction2:
     """Register, rip-relative memory: rel32, counted from the end of the instruction, its last four bytes."""
     forms = Forms(text, rip_relative)
@@ -199,6 +249,7 @@ def rp(text: str) -> Instruction2:
     return emit
 
 
+@declares("ri")
 def ri8(text: str) -> Instruction2:
     """Register, a byte given signed or unsigned."""
     forms = Forms(text, direct)
@@ -211,6 +262,7 @@ def ri8(text: str) -> Instruction2:
     return emit
 
 
+@declares("ri")
 def ri(short: str, full: str) -> Instruction2:
     """32-bit register, immediate given signed or unsigned: `short` with imm8 where it fits, else `full` with imm32."""
     short_forms, full_forms = Forms(short, direct), Forms(full, direct)
@@ -226,6 +278,7 @@ def ri(short: str, full: str) -> Instruction2:
     return emit
 
 
+@declares("ri")
 def riq(short: str, full: str) -> Instruction2:
     """64-bit register, signed immediate: `short` with imm8 where it fits, else `full` with imm32."""
     short_forms, full_forms = Forms(short, direct), Forms(full, direct)
@@ -241,6 +294,7 @@ def riq(short: str, full: str) -> Instruction2:
     return emit
 
 
+@declares("ri")
 def riw(short: str, full: str) -> Instruction2:
     """16-bit register, immediate given signed or unsigned: `short` with imm8 where it fits, else `full` with imm16."""
     short_forms, full_forms = Forms(short, direct), Forms(full, direct)
@@ -256,6 +310,7 @@ def riw(short: str, full: str) -> Instruction2:
     return emit
 
 
+@declares("ri")
 def rI(text: str) -> Instruction2:
     """32-bit register, immediate given signed or unsigned, always imm32: the last four bytes."""
     forms = Forms(text, direct)
@@ -266,6 +321,7 @@ def rI(text: str) -> Instruction2:
     return emit
 
 
+@declares("ri")
 def rIq(text: str) -> Instruction2:
     """64-bit register, signed immediate, always imm32: the last four bytes."""
     forms = Forms(text, direct)
@@ -276,6 +332,7 @@ def rIq(text: str) -> Instruction2:
     return emit
 
 
+@declares("ri")
 def rIw(text: str) -> Instruction2:
     """16-bit register, immediate given signed or unsigned, always imm16: the last two bytes."""
     forms = Forms(text, direct)
@@ -286,6 +343,7 @@ def rIw(text: str) -> Instruction2:
     return emit
 
 
+@declares("ri")
 def oI(text: str) -> Instruction2:
     """32-bit register in the opcode, imm32 given signed or unsigned: the last four bytes."""
     forms = Forms(text, opcode_register)
@@ -296,6 +354,7 @@ def oI(text: str) -> Instruction2:
     return emit
 
 
+@declares("ri")
 def oI64(text: str) -> Instruction2:
     """64-bit register in the opcode, imm64 given signed or unsigned: the last eight bytes."""
     forms = Forms(text, opcode_register)
@@ -306,6 +365,7 @@ def oI64(text: str) -> Instruction2:
     return emit
 
 
+@declares("mi")
 def mi8(text: str) -> Instruction3:
     """Base, disp, a byte given signed or unsigned."""
     forms = Forms(text, memory)
@@ -318,6 +378,7 @@ def mi8(text: str) -> Instruction3:
     return emit
 
 
+@declares("mi")
 def mi(short: str, full: str) -> Instruction3:
     """32-bit memory at base, disp; immediate as in `ri`."""
     short_forms, full_forms = Forms(short, memory), Forms(full, memory)
@@ -334,6 +395,7 @@ def mi(short: str, full: str) -> Instruction3:
     return emit
 
 
+@declares("mi")
 def miq(short: str, full: str) -> Instruction3:
     """64-bit memory at base, disp; immediate as in `riq`."""
     short_forms, full_forms = Forms(short, memory), Forms(full, memory)
@@ -350,6 +412,7 @@ def miq(short: str, full: str) -> Instruction3:
     return emit
 
 
+@declares("mi")
 def miw(short: str, full: str) -> Instruction3:
     """16-bit memory at base, disp; immediate as in `riw`."""
     short_forms, full_forms = Forms(short, memory), Forms(full, memory)
@@ -366,6 +429,7 @@ def miw(short: str, full: str) -> Instruction3:
     return emit
 
 
+@declares("mi")
 def mI(text: str) -> Instruction3:
     """32-bit memory at base, disp; immediate as in `rI`."""
     forms = Forms(text, memory)
@@ -378,6 +442,7 @@ def mI(text: str) -> Instruction3:
     return emit
 
 
+@declares("mi")
 def mIq(text: str) -> Instruction3:
     """64-bit memory at base, disp; immediate as in `rIq`."""
     forms = Forms(text, memory)
@@ -390,6 +455,7 @@ def mIq(text: str) -> Instruction3:
     return emit
 
 
+@declares("mi")
 def mIw(text: str) -> Instruction3:
     """16-bit memory at base, disp; immediate as in `rIw`."""
     forms = Forms(text, memory)
@@ -402,6 +468,7 @@ def mIw(text: str) -> Instruction3:
     return emit
 
 
+@declares("rri")
 def rri8(text: str) -> Instruction3:
     """Two registers, ModRM.reg and ModRM.rm, and a byte given signed or unsigned."""
     forms = Forms(text, direct)
@@ -414,6 +481,7 @@ def rri8(text: str) -> Instruction3:
     return emit
 
 
+@declares("rri")
 def rri8_mr(text: str) -> Instruction3:
     """Two registers, ModRM.rm and ModRM.reg, and a byte given signed or unsigned."""
     forms = Forms(text, direct)
@@ -426,6 +494,7 @@ def rri8_mr(text: str) -> Instruction3:
     return emit
 
 
+@declares("rri")
 def rri(short: str, full: str) -> Instruction3:
     """Two 32-bit registers, ModRM.reg and ModRM.rm; immediate as in `ri`."""
     short_forms, full_forms = Forms(short, direct), Forms(full, direct)
@@ -441,6 +510,7 @@ def rri(short: str, full: str) -> Instruction3:
     return emit
 
 
+@declares("rri")
 def rriq(short: str, full: str) -> Instruction3:
     """Two 64-bit registers, ModRM.reg and ModRM.rm; immediate as in `riq`."""
     short_forms, full_forms = Forms(short, direct), Forms(full, direct)
@@ -456,6 +526,7 @@ def rriq(short: str, full: str) -> Instruction3:
     return emit
 
 
+@declares("rmi")
 def rmi8(text: str) -> Instruction4:
     """Register, base, disp, a byte given signed or unsigned."""
     forms = Forms(text, memory)
@@ -468,6 +539,7 @@ def rmi8(text: str) -> Instruction4:
     return emit
 
 
+@declares("rrr")
 def rrr(text: str) -> Instruction3:
     """VEX, three registers: ModRM.reg, VEX.vvvv, ModRM.rm."""
     forms = Forms(text, direct)
@@ -478,6 +550,7 @@ def rrr(text: str) -> Instruction3:
     return emit
 
 
+@declares("rrr")
 def rrr_rmv(text: str) -> Instruction3:
     """VEX, three registers: ModRM.reg, ModRM.rm, VEX.vvvv."""
     forms = Forms(text, direct)
@@ -488,6 +561,23 @@ def rrr_rmv(text: str) -> Instruction3:
     return emit
 
 
+# --- The same encodings with SSE registers, which hold nothing of the guest's ---
+
+vv = declares("vv")(rr)
+vr = declares("vr")(rr)
+rv = declares("rv")(rr)
+rv_mr = declares("rv")(rr_mr)
+vm = declares("vm")(rm)
+mv = declares("mv")(mr)
+vx = declares("vx")(rx)
+xv = declares("xv")(xr)
+vp = declares("vi")(rp)
+vi8 = declares("vi")(ri8)
+vvi8 = declares("vvi")(rri8)
+vmi8 = declares("vmi")(rmi8)
+vvv = declares("vvv")(rrr)
+
+
 # --- Factories for conditional instructions; the condition code is the first argument ---
 
 
@@ -495,6 +585,7 @@ def _by_condition(text: str, build: Callable[[Opcode, int], bytes]) -> tuple[For
     return tuple(Forms(text, build, condition) for condition in range(16))
 
 
+@declares("cr")
 def cc_r(text: str) -> Instruction2:
     """Condition, register in ModRM.rm."""
     forms = _by_condition(text, direct)
@@ -515,6 +606,7 @@ def cc_h(text: str) -> Instruction2:
     return emit
 
 
+@declares("crr")
 def cc_rr(text: str) -> Instruction3:
     """Condition, ModRM.reg, ModRM.rm."""
     forms = _by_condition(text, direct)
@@ -525,6 +617,7 @@ def cc_rr(text: str) -> Instruction3:
     return emit
 
 
+@declares("crm")
 def cc_rm(text: str) -> Instruction4:
     """Condition, register, base, disp."""
     forms = _by_condition(text, memory)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Renaming: host instructions less the guest registers that they name, so that the runtime can put others there.
+
+An emitter decides by which guest registers are equal and which are kept in what kind of place, never by which register
+one is. So the code for other registers has the same host instructions, with other registers in them. The emitter traces
+what it emits; the instructions that name a register that may be replaced become *cuts*, of which the runtime asks for
+the encodings that it needs (rename.c). A host declares which operands of an instruction may name one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from raddle.codegen.allocation import CodegenError
+from raddle.codegen.template import MOST_CUT_REGISTERS, pack_cut
+from raddle.codegen.values import STATE, is_register
+
+Method = Callable[..., None]
+"""Appends an instruction to an assembler's code: called with that and the operands, which are integers."""
+
+Traced = tuple[bytearray, int, int, Method, tuple[int, ...]]
+"""A host instruction: (code that it is in, its offset, its end's offset, the method that made it, its operands)."""
+
+
+class Operands(NamedTuple):
+    """Which operands of a host instruction may name a guest register, as the host declares it."""
+
+    registers: tuple[int, ...]
+    """Numbers of the operands that are registers of the bank in which guest registers are kept."""
+    base: int = -1
+    """Number of the register that is the base of a memory operand and is followed by a displacement; -1 for none."""
+
+
+_Form = tuple[Method, tuple[int, ...], tuple[int, ...]]
+"""(method, operands with 0 for each that is put in, numbers of those)"""
+_FORM_SIZE: Final = 450
+"""Bytes, about."""
+
+
+class Forms:
+    """The forms that a back end has met, by number. Thread-safe for `encode`; `cuts` is called by one at a time."""
+
+    __slots__ = ("_assemble", "_forms", "_numbers", "_operands", "_state_base")
+
+    def __init__(
+        self,
+        operands: Mapping[Method, Operands],
+        state_base: int,
+        assemble: Callable[[Method, Sequence[int]], bytes],
+    ) -> None:
+        """``operands`` are those of all instructions that are traced; ``state_base`` is the register that points to the
+        guest's state; ``assemble`` encodes one instruction.
+        """
+        self._operands = operands
+        self._state_base = state_base
+        self._assemble = assemble
+        self._forms: list[_Form] = []
+        self._numbers: Final[dict[_Form, int]] = {}
+
+    def cuts(self, hot: bytearray, trace: Sequence[Traced], places: Mapping[int, int]) -> bytes:
+        """The instructions that name one of ``places``, packed; those that are not in ``hot`` are in the cold part.
+
+        ``places`` has numbers of registers by their locations. Raises CodegenError.
+        """
+        cuts: list[bytes] = []
+        of_interest = {place if is_register(place) else place - STATE for place in places}
+        for where, start, end, method, operands in trace:
+            if of_interest.isdisjoint(operands):
+                continue
+            registers, base = self._operands[method]
+            slots = [at for at in registers if operands[at] in places]
+            numbers = [places[operands[at]] for at in slots]
+            if base >= 0 and operands[base] == self._state_base and STATE + operands[base + 1] in places:
+                slots.append(base + 1)
+                numbers.append(places[STATE + operands[base + 1]])
+            if slots:
+                if len(slots) > MOST_CUT_REGISTERS:
+                    raise CodegenError("a host instruction names more guest registers than the runtime can replace")
+                blank = tuple([0 if at in slots else operand for at, operand in enumerate(operands)])
+                form = self._number((method, blank, tuple(slots)))
+                cuts.append(pack_cut(where is not hot, form, start, end - start, numbers))
+        return b"".join(cuts)
+
+    @property
+    def footprint(self) -> int:
+        """Bytes of memory that they take, about."""
+        return _FORM_SIZE * len(self._forms)
+
+    def _number(self, form: _Form) -> int:
+        number = self._numbers.get(form)
+        if number is None:
+            number = self._numbers[form] = len(self._forms)
+            self._forms.append(form)
+        return number
+
+    def encode(self, form: int, locations: Sequence[int]) -> bytes:
+        """The instruction with registers at these locations put in, the first ones as it needs."""
+        method, operands, slots = self._forms[form]
+        given = list(operands)
+        for slot, location in zip(slots, locations, strict=False):
+            given[slot] = location if is_register(location) else location - STATE
+        return self._assemble(method, given)
