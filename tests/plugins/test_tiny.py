@@ -126,6 +126,11 @@ def test_a_new_guest_passes_the_contract(environment: Environment) -> None:
         assert environment("-c", "import raddle.docs.check").returncode == 1, "and nothing else of docs/ is"
         done = environment("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(package))
         assert done.returncode == 0, done.stdout
+        source, program = package / "programs" / "hello.s", environment.directory / "hello.bin"
+        assert environment("-m", "raddle_target_acme.assembler", str(source), str(program)).returncode == 0
+        boot = ("-m", "raddle.cli.main", "boot", "-M", "acme-board", "-nographic", "-kernel", str(program))
+        done = environment(*boot)
+        assert (done.returncode, done.stdout) == (0, "hello from acme\n"), done.stderr
     finally:
         environment("-m", "pip", "-q", "uninstall", "-y", "raddle-target-acme")
 
