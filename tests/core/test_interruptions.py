@@ -6,6 +6,7 @@ The exception is raised by a trace function, at one bytecode after the other, so
 
 from __future__ import annotations
 
+import _thread
 import io
 import threading
 import time
@@ -262,16 +263,16 @@ def test_control_a_lock_that_a_users_thread_takes_is_left() -> None:
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=repr)
 def test_work_is_done_though_no_second_thread_is_to_be_had(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """The first worker is started by a thread that does the work itself where it cannot."""
-    start = threading.Thread.start
+    start = _thread.start_new_thread
 
-    def refuse(thread: threading.Thread) -> None:
-        if isinstance(thread, workers.Thread):
+    def refuse(function: Callable[..., object], arguments: tuple[object, ...]) -> int:
+        if function.__name__ == "_serve":
             raise error
-        start(thread)
+        return start(function, arguments)
 
     done: list[bool] = []
     monkeypatch.setattr(workers, "_pool", workers._Pool())
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
     for _ in range(3):
         soon(lambda: done.append(workers.call(workers.own)))
     assert done == [True] * 3

@@ -38,6 +38,9 @@ NO_THREAD: Final = (RuntimeError, MemoryError)
 IDLE: Final = 2
 """So many workers wait for work when there is none; one always does, so that work never waits for other work."""
 
+PATIENCE: Final = 1.0
+"""Seconds between looks whether there is a thread at all."""
+
 _own: set[int] = set()
 """Idents of the threads that are Raddle's own. Each one's is added and taken out on it."""
 
@@ -198,14 +201,10 @@ class _Pool:
             self._more()
             return
         # There is no second thread to be had: this one is the worker, or what was put before it would wait for good.
-        adopt()
-        try:
-            with self._lock:
-                self._idle += 1
-            self.ready = True
-            self._work()
-        finally:
-            release()
+        with self._lock:
+            self._idle += 1
+        self.ready = True
+        self._serve()
 
     def _more(self) -> None:
         """Start a worker unless one waits."""
@@ -214,12 +213,22 @@ class _Pool:
                 return
             self._idle += 1
         try:
-            Thread(self._work, "raddle-worker").start()
+            # Not by threading.Thread: its `start` waits for good for a thread that has no memory to begin with.
+            _thread.start_new_thread(self._serve, ())
         except BaseException:
             with self._lock:
                 self._idle -= 1
             self.ready = False
             raise
+
+    def _serve(self) -> None:
+        """A worker's thread."""
+        adopt()
+        try:
+            threading.current_thread().name = "raddle-worker"
+            self._work()
+        finally:
+            release()
 
     def _work(self) -> None:
         while True:
@@ -255,7 +264,9 @@ def call(function: Callable[[], R], undo: Callable[[R], object] | None = None) -
     job = _Job(function, undo)
     try:
         _pool.put(job.run)
-        job.done.wait()
+        while not job.done.wait(PATIENCE):
+            if not _thread._count():  # the thread that was to do it had no memory to begin with
+                raise MemoryError
         if job.error is None:
             return job.result  # type: ignore[no-any-return]
     except BaseException:
