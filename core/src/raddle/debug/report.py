@@ -68,6 +68,10 @@ def _share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
+def _ratio(part: float, whole: float) -> str:
+    return f"{part / whole:.3f}" if whole else "-"
+
+
 def _seconds(ns: float, whole: float) -> str:
     return f"{ns / 1e9:.3f} s {_share(ns, whole):>7}"
 
@@ -82,10 +86,11 @@ def _translation(stats: Stats) -> list[str]:
         _row("instructions", _number(instructions)),
         _row("  a block", f"{instructions / made:.1f}" if made else "-"),
         _row("blocks made without Python", _share(sum(cpu["joins"] for cpu in stats["cpus"]), tried)),
-        _row("distinct words", _number(stats["words"])),
-        _row("  found in the memo", _share(instructions - stats["words"], instructions)),
-        _row("templates", _number(stats["templates"])),
-        _row("  words that found theirs", _share(stats["words"] - stats["templates"], stats["words"])),
+        # Made again, and counted again, when the memo has been emptied.
+        _row("words translated", _number(stats["words"])),
+        _row("  for an instruction", _ratio(stats["words"], instructions)),
+        _row("templates made", _number(stats["templates"])),
+        _row("  for a word", _ratio(stats["templates"], stats["words"])),
     ]
     if "compiled" in stats:
         lines.append(_row("  compiled, not derived", _number(stats["compiled"])))

@@ -19,6 +19,20 @@ static size_t rounded(size_t size, size_t unit)
     return (size + unit - 1) & ~(unit - 1);
 }
 
+/* Mapped, not from the heap: what is given back is the host's at once, and never lies between other blocks, where the
+ * heap of a thread would keep it. */
+void *map_new(size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+void map_free(void *memory, size_t size)
+{
+    if (memory)
+        munmap(memory, size);
+}
+
 size_t arena_grows(const struct arena *arena, size_t size)
 {
     const struct arena_chunk *c = arena->chunks;
@@ -34,9 +48,8 @@ void *arena_take(struct arena *arena, size_t size)
     size_t whole = arena_grows(arena, size);
     size = rounded(size, ALIGNED_TO);
     if (whole) {
-        /* Mapped, not from the heap: what is given back is the host's at once, and never lies between other blocks. */
-        c = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (c == MAP_FAILED)
+        c = map_new(whole);
+        if (!c)
             return NULL;
         c->next = arena->chunks;
         c->size = whole - sizeof *c;
@@ -52,7 +65,7 @@ void arena_clear(struct arena *arena)
 {
     for (struct arena_chunk *next, *c = arena->chunks; c; c = next) {
         next = c->next;
-        munmap(c, sizeof *c + c->size);
+        map_free(c, sizeof *c + c->size);
     }
     arena->chunks = NULL;
     atomic_store_explicit(&arena->size, 0, memory_order_relaxed);

@@ -24,16 +24,16 @@ int blocks_init(struct raddle_context *ctx)
         buckets *= 2;
     t->bucket_mask = buckets - 1;
     t->limit = ctx->config.code_size / BYTES_PER_BLOCK;
-    t->buckets = calloc(buckets, sizeof *t->buckets);
-    t->by_address = calloc(t->limit, sizeof *t->by_address);
+    t->buckets = map_new(buckets * sizeof *t->buckets);
+    t->by_address = map_new(t->limit * sizeof *t->by_address);
     return t->buckets && t->by_address ? 0 : -1;
 }
 
 void blocks_free(struct raddle_context *ctx)
 {
     arena_clear(&ctx->blocks.arena);
-    free(ctx->blocks.buckets);
-    free(ctx->blocks.by_address);
+    map_free(ctx->blocks.buckets, (ctx->blocks.bucket_mask + 1) * sizeof *ctx->blocks.buckets);
+    map_free(ctx->blocks.by_address, ctx->blocks.limit * sizeof *ctx->blocks.by_address);
 }
 
 static _Atomic(struct raddle_block *) *bucket_of(struct block_table *t, uint64_t phys_pc, uint32_t mode, uint32_t flags)

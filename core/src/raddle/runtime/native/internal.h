@@ -551,6 +551,8 @@ void jumps_clear_local(struct raddle_cpu *cpu); /* at least those of pages that 
 void *arena_take(struct arena *arena, size_t size); /* aligned to 16 bytes; NULL when out of memory */
 size_t arena_grows(const struct arena *arena, size_t size); /* by how many bytes, if so much is taken next */
 void arena_clear(struct arena *arena);
+void *map_new(size_t size); /* zeroed; NULL when out of memory */
+void map_free(void *memory, size_t size); /* NULL: does nothing */
 
 /* memo.c; what is said to be under the lock needs the memo's */
 struct template *memo_template(struct raddle_memo *memo, uint32_t number);

@@ -326,7 +326,7 @@ raddle_memo *raddle_memo_new(const struct raddle_rules *rules)
     memo->page_mask = ~(((uint64_t)1 << rules->page_bits) - 1);
     memo->limit = UINT64_MAX;
     memo->word_mask = rules->word_bits == 64 ? UINT64_MAX : ((uint64_t)1 << rules->word_bits) - 1;
-    memo->modes = calloc(MODE_SLOTS, sizeof *memo->modes);
+    memo->modes = map_new(MODE_SLOTS * sizeof *memo->modes);
     memo->encodings = table_new(memo);
     for (uint32_t i = 0; i < rules->shape_count; i++)
         memo->words |= (uint32_t)field_is_word(&rules->shapes[i]) << i;
@@ -344,7 +344,7 @@ void raddle_memo_free(raddle_memo *memo)
 {
     arena_clear(&memo->arena);
     arena_clear(&memo->fixed);
-    free(memo->modes);
+    map_free(memo->modes, MODE_SLOTS * sizeof *memo->modes);
     pthread_mutex_destroy(&memo->lock);
     free(memo);
 }

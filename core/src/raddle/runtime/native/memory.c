@@ -33,6 +33,11 @@ static bool region_is_sound(const struct raddle_context *ctx, const struct regio
     return r->memory && (!is_memory(region) || !((r->base | r->size) & (ctx->page_size - 1)));
 }
 
+static size_t pages_size(const struct raddle_context *ctx, const struct region *region)
+{
+    return (region->r.size >> ctx->config.page_bits) * sizeof(struct page);
+}
+
 int raddle_memory_set(raddle_context *ctx, const struct raddle_region *regions, uint32_t count)
 {
     if (ctx->regions) {
@@ -52,7 +57,7 @@ int raddle_memory_set(raddle_context *ctx, const struct raddle_region *regions, 
     errno = EINVAL;
     for (uint32_t i = 0; sound && i < count; i++)
         if (is_memory(&ctx->regions[i])) {
-            ctx->regions[i].pages = calloc(ctx->regions[i].r.size >> ctx->config.page_bits, sizeof(struct page));
+            ctx->regions[i].pages = map_new(pages_size(ctx, &ctx->regions[i]));
             sound = ctx->regions[i].pages != NULL;
         }
     ctx->region_count = count;
@@ -65,7 +70,7 @@ int raddle_memory_set(raddle_context *ctx, const struct raddle_region *regions, 
 void memory_free(struct raddle_context *ctx)
 {
     for (uint32_t i = 0; i < ctx->region_count; i++)
-        free(ctx->regions[i].pages);
+        map_free(ctx->regions[i].pages, pages_size(ctx, &ctx->regions[i]));
     free(ctx->regions);
     ctx->regions = NULL;
     ctx->region_count = 0;
