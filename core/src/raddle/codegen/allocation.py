@@ -8,6 +8,7 @@ kinds of its own besides, below 0: condition flags, say.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from raddle.codegen.values import SPILL, ValueAnalysis
@@ -67,6 +68,16 @@ class Allocator(ValueAnalysis):
         value.last_use = FREED
         if value not in self.hints and register in self.value_registers and register not in self.free:
             self.free.append(register)
+
+    @abstractmethod
+    def store_slot(self, slot: int, register: int) -> None:
+        """Store all of the register to a frame slot; no effect on the host's flags."""
+
+    def settle(self, ins: Instruction) -> None:
+        """Right after the host instruction that computed `ins`: bring it to its frame slot, if that is its location."""
+        if self.pending >= 0:
+            self.store_slot(ins.location - SPILL, self.pending)
+            self.pending = -1
 
     def slot(self) -> int:
         """A new frame slot. Raises CodegenError when the frame is full."""

@@ -11,19 +11,20 @@ Values of 32 bits and truth values are zero-extended to 64 bits wherever they ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from raddle.codegen.allocation import Allocator
+from raddle.codegen.allocation import CodegenError
+from raddle.codegen.flag_capture import FlagCapture
 from raddle.codegen.renaming import Traced
 from raddle.codegen.values import SPILL, STATE, is_register, is_slot
 from raddle.codegen.variants import FAULTS
 from raddle.ir.builder import Instruction, Label, Local
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Hole, Type
+from raddle.ir.types import Field, Hole, Type
 from raddle_host_x86_64.assembler import Assembler
 from raddle_host_x86_64.code_buffer import Label as HostLabel
-from raddle_host_x86_64.conditions import NE
+from raddle_host_x86_64.conditions import AE, NE, B, E, O, S
 from raddle_host_x86_64.fields import LITERAL8, LITERAL32
 from raddle_host_x86_64.operands import OPERANDS
 from raddle_host_x86_64.registers import (
@@ -88,7 +89,7 @@ def emits(*ops: Op) -> Callable[[Handler], Handler]:
     return register
 
 
-class Emitter(Assembler, Allocator):
+class Emitter(Assembler, FlagCapture):
     """Compiles one function at a time; `run` is the entry. One thread uses it at a time."""
 
     __slots__ = (
@@ -176,10 +177,11 @@ class Emitter(Assembler, Allocator):
             self.position = position
             if position not in self.done:
                 handlers[ins.op](self, ins)
-                if self.pending >= 0:
-                    self.MOVQ_mr(RSP, 8 * (ins.location - SPILL), self.pending)
-                    self.pending = -1
+                self.settle(ins)
                 self.release(ins, position)
+
+    def store_slot(self, slot: int, register: int) -> None:
+        self.MOVQ_mr(RSP, 8 * slot, register)
 
     def move(self, register: int, value: Instruction) -> None:
         """Load `value` into `register`; no effect on the host's flags."""
@@ -298,6 +300,57 @@ class Emitter(Assembler, Allocator):
             self.CMPB_mi(RBP, location - STATE, 0)
         self.clobber()
         return NE
+
+    # -- condition flags -----------------------------------------------------------------------------------------------
+
+    def nzcv_fields(self) -> tuple[Field, Field, Field, Field]:
+        fields = self.config.state.nzcv
+        if fields is None:
+            raise CodegenError("the target's state layout names no nzcv fields")
+        return fields
+
+    def store_flags(self, base: int, places: tuple[int, int], conditions: Sequence[int]) -> None:
+        """Store two truth values as bytes at two displacements, through rcx; no effect on the host's flags.
+
+        Stores are what is scarce here: SETcc to memory is two operations each time, so it is for no one.
+        """
+        first, second = places
+        self.SETcc_r(conditions[0], RCX)
+        if second == first + 1:
+            self.SETcc_h(conditions[1], RCX)
+            self.MOVW_mr(base, first, RCX)
+        else:
+            self.MOVB_mr(base, first, RCX)
+            self.SETcc_r(conditions[1], RCX)
+            self.MOVB_mr(base, second, RCX)
+
+    def store_nzcv(self, subtracted: bool) -> None:
+        n, z, c, v = self.nzcv_fields()
+        conditions = _nzcv_conditions(subtracted)
+        self.store_flags(RBP, (n.offset, z.offset), conditions[:2])
+        self.store_flags(RBP, (c.offset, v.offset), conditions[2:])
+        self.kind = KIND_SUB if subtracted else KIND_ADD
+
+    def save_nzcv(self, slot: int, subtracted: bool) -> None:
+        conditions = _nzcv_conditions(subtracted)
+        self.store_flags(RSP, (8 * slot, 8 * slot + 1), conditions[:2])
+        self.store_flags(RSP, (8 * slot + 2, 8 * slot + 3), conditions[2:])
+
+    def store_flag(self, field: Field, overflow: bool, subtracted: bool) -> None:
+        self.SETcc_r(_condition_of(overflow, subtracted), RCX)
+        self.MOVB_mr(RBP, field.offset, RCX)
+
+    def flag_to_register(self, register: int, overflow: bool, subtracted: bool) -> None:
+        self.SETcc_r(_condition_of(overflow, subtracted), register)
+        self.MOVZXB_rr(register, register)
+
+
+def _condition_of(overflow: bool, subtracted: bool) -> int:
+    return O if overflow else AE if subtracted else B
+
+
+def _nzcv_conditions(subtracted: bool) -> tuple[int, int, int, int]:
+    return S, E, _condition_of(False, subtracted), O
 
 
 def _traced(method: Callable[..., None]) -> Callable[..., None]:

@@ -10,7 +10,6 @@ from raddle.ir.builder import Instruction
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Condition, Field, Type
 from raddle_host_x86_64 import conditions as cc
-from raddle_host_x86_64.emit.state import capture_flags
 from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits
 from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP
 
@@ -139,7 +138,7 @@ def add_sub(e: Emitter, ins: Instruction) -> None:
     e.clobber()
     e.flags_value = ins
     if flags:
-        capture_flags(e, ins, ins.op is Op.SUB)
+        e.capture_flags(ins, ins.op is Op.SUB)
 
 
 def as_lea(e: Emitter, ins: Instruction, wide: bool) -> bool:
@@ -210,7 +209,7 @@ def adc_sbc(e: Emitter, ins: Instruction) -> None:
     apply(e, ins.op, wide, target, b, b_register)
     e.clobber()
     if ins in e.flag_readers:
-        capture_flags(e, ins, subtract)
+        e.capture_flags(ins, subtract)
 
 
 @emits(Op.AND, Op.OR, Op.XOR)
@@ -345,9 +344,7 @@ _SHIFTS: Final = {
 def finish_ahead(e: Emitter, position: int) -> None:
     """What is at `position` has been emitted ahead of its turn: do what is done after an operation."""
     ins = e.function[position]
-    if e.pending >= 0:
-        e.MOVQ_mr(RSP, 8 * (ins.location - SPILL), e.pending)
-        e.pending = -1
+    e.settle(ins)
     e.release(ins, position)
     e.done.add(position)
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from raddle.codegen.allocation import CodegenError
-from raddle.codegen.values import BY_INDEX, SPILL, STATE, is_in_state
-from raddle.codegen.variants import ENDS, FAULTS
+from raddle.codegen.values import SPILL, STATE
 from raddle.ir.builder import Instruction, Local
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, FieldArray, FlagCondition, Hole, Type
 from raddle_host_x86_64 import conditions as cc
-from raddle_host_x86_64.emitter import KIND_ADD, KIND_LOGIC, KIND_NONE, KIND_SUB, Emitter, emits
+from raddle_host_x86_64.emitter import KIND_LOGIC, KIND_NONE, Emitter, emits
 from raddle_host_x86_64.fields import PC32, PC64
 from raddle_host_x86_64.registers import RBP, RCX, RDX, RSP
 
@@ -155,118 +153,11 @@ def pc(e: Emitter, op: Instruction) -> None:
 # -- condition flags ---------------------------------------------------------------------------------------------------
 
 
-def capture_flags(e: Emitter, value: Instruction, subtracted: bool) -> None:
-    """Right after the host instruction that computed `value`: serve everything that asks for its flags.
-
-    Nothing that the host does for these requests changes its flags, so one after the other can be served.
-    """
-    e.flags_value = value
-    if e.pending >= 0:
-        e.MOVQ_mr(RSP, 8 * (value.location - SPILL), e.pending)
-        e.pending = -1
-    for reader in e.flag_readers[value]:
-        if reader.op is Op.SET_NZCV:
-            if _undisturbed(e, value.position, reader.position, _nzcv_fields(e)):
-                store_nzcv(e, subtracted)
-                e.done.add(reader.position)
-            else:
-                reader.location = SPILL + e.slot()
-                slot = 8 * (reader.location - SPILL)
-                conditions = _nzcv_conditions(subtracted)
-                _store_flags(e, RSP, (slot, slot + 1), conditions[:2])
-                _store_flags(e, RSP, (slot + 2, slot + 3), conditions[2:])
-        else:
-            _capture_one(e, value, reader, subtracted)
-
-
-def _capture_one(e: Emitter, value: Instruction, reader: Instruction, subtracted: bool) -> None:
-    condition = cc.O if reader.op is Op.OVERFLOW_OF else cc.AE if subtracted else cc.B
-    e.done.add(reader.position)
-    if reader.last_use < 0:
-        return
-    store = e.function[reader.last_use]
-    if (
-        reader.uses == 1
-        and store.op is Op.SET
-        and isinstance(store.aux, Field)
-        and store.aux.offset not in e.pinned
-        and _undisturbed(e, value.position, store.position, (store.aux,))
-    ):
-        e.SETcc_r(condition, RCX)
-        e.MOVB_mr(RBP, store.aux.offset, RCX)
-        e.done.add(store.position)
-        return
-    # It is defined here, ahead of its place: a call between the two must find it where calls leave values alone.
-    reader.position = value.position
-    target = e.define(reader)
-    e.SETcc_r(condition, target)
-    e.MOVZXB_rr(target, target)
-    if e.pending >= 0:
-        e.MOVQ_mr(RSP, 8 * (reader.location - SPILL), e.pending)
-        e.pending = -1
-
-
-def _undisturbed(e: Emitter, start: int, end: int, fields: tuple[Field, ...]) -> bool:
-    """Whether `fields`, which `end` writes, may be written at `start` already.
-
-    Nothing between may fault, leave, or touch them; nor may an earlier read of one still be looking at the state.
-    """
-    flags = e.config.state.nzcv or ()
-    are_flags = any(field in flags for field in fields)
-    for ins in e.function[start + 1 : end]:
-        op = ins.op
-        if op in FAULTS or op in ENDS or op in BY_INDEX or op is Op.LABEL:
-            return False
-        if are_flags and op in (Op.COND, Op.SET_NZ, Op.SET_NZCV):
-            return False
-        if op in (Op.GET, Op.SET) and ins.aux in fields:
-            return False
-    for ins in e.function[:start]:
-        if ins.op is Op.GET and ins.aux in fields and ins.last_use > start and is_in_state(ins.location):
-            return False
-    return True
-
-
-def _nzcv_conditions(subtracted: bool) -> tuple[int, int, int, int]:
-    return (cc.S, cc.E, cc.AE if subtracted else cc.B, cc.O)
-
-
-def _nzcv_fields(e: Emitter) -> tuple[Field, Field, Field, Field]:
-    fields = e.config.state.nzcv
-    if fields is None:
-        raise CodegenError("the target's state layout names no nzcv fields")
-    return fields
-
-
-def _store_flags(e: Emitter, base: int, places: tuple[int, int], conditions: tuple[int, ...]) -> None:
-    """Store two truth values as bytes at two displacements, through rcx; no effect on the host's flags.
-
-    Stores are what is scarce here: SETcc to memory is two operations each time, so it is for no one.
-    """
-    first, second = places
-    e.SETcc_r(conditions[0], RCX)
-    if second == first + 1:
-        e.SETcc_h(conditions[1], RCX)
-        e.MOVW_mr(base, first, RCX)
-    else:
-        e.MOVB_mr(base, first, RCX)
-        e.SETcc_r(conditions[1], RCX)
-        e.MOVB_mr(base, second, RCX)
-
-
-def store_nzcv(e: Emitter, subtracted: bool) -> None:
-    n, z, c, v = _nzcv_fields(e)
-    conditions = _nzcv_conditions(subtracted)
-    _store_flags(e, RBP, (n.offset, z.offset), conditions[:2])
-    _store_flags(e, RBP, (c.offset, v.offset), conditions[2:])
-    e.kind = KIND_SUB if subtracted else KIND_ADD
-
-
 @emits(Op.SET_NZCV)
 def set_nzcv(e: Emitter, op: Instruction) -> None:
     """Only when the flags could not be stored where they arose: they wait in a frame slot."""
     slot = 8 * (op.location - SPILL)
-    for index, field in enumerate(_nzcv_fields(e)):
+    for index, field in enumerate(e.nzcv_fields()):
         e.MOVZXB_rm(RCX, RSP, slot + index)
         e.MOVB_mr(RBP, field.offset, RCX)
 
@@ -274,7 +165,7 @@ def set_nzcv(e: Emitter, op: Instruction) -> None:
 @emits(Op.SET_NZ)
 def set_nz(e: Emitter, op: Instruction) -> None:
     value = op.args[0]
-    n, z, _, _ = _nzcv_fields(e)
+    n, z, _, _ = e.nzcv_fields()
     if e.flags_value is not value:
         register = e.use(value, RCX)
         if value.type is Type.I64:
@@ -282,7 +173,7 @@ def set_nz(e: Emitter, op: Instruction) -> None:
         else:
             e.TEST_rr(register, register)
         e.clobber()
-    _store_flags(e, RBP, (n.offset, z.offset), (cc.S, cc.E))
+    e.store_flags(RBP, (n.offset, z.offset), (cc.S, cc.E))
     e.kind = KIND_LOGIC
 
 
@@ -315,7 +206,7 @@ def cond(e: Emitter, op: Instruction) -> None:
 
 def _test_flags(e: Emitter, condition: FlagCondition) -> int:
     """Compare the stored flags (bytes of 0 or 1); returns the host condition that means true."""
-    n, z, c, v = (field.offset for field in _nzcv_fields(e))
+    n, z, c, v = (field.offset for field in e.nzcv_fields())
     group, negated = condition & ~1, condition & 1
     if group in (_F.EQ, _F.CS, _F.MI, _F.VS):
         e.CMPB_mi(RBP, {_F.EQ: z, _F.CS: c, _F.MI: n, _F.VS: v}[_F(group)], 0)
