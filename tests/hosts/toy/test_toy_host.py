@@ -226,6 +226,24 @@ def test_words_that_differ_in_registers_are_renamed(make: Callable[..., Machine]
     assert compiled.statistics()["compiled"] > 200
 
 
+def test_a_second_bank_is_renamed_within_itself(make: Callable[..., Machine]) -> None:
+    """Its registers have numbers beyond 32, and a place of their own kind."""
+    machine = make()
+    translator, random = machine.engine.translator, Random(0)
+    names = [random.sample(range(40), 3) for _ in range(100)]
+    program = [10 << 24 | x << 18 | y << 12 | z << 6 for x, y, z in names]
+    machine.write([*program, encode("STOP")])
+    values = [random.getrandbits(32) for _ in range(40)]
+    for number, value in enumerate(values):
+        machine.cpu[f"f{number}"] = value
+    machine.run()
+    for x, y, z in names:
+        values[x] = values[y] ^ values[z]
+    assert [machine.cpu[f"f{number}"] for number in range(40)] == values
+    assert translator.statistics()["words"] >= 100
+    assert translator.statistics()["compiled"] < 5
+
+
 class WithNearBranches(toy_host.ToyBackEnd):
     """A conditional branch reaches the cold part of a short block only."""
 

@@ -17,7 +17,8 @@ from raddle.translate.frontend import FrontEnd, InstructionSet
 from raddle.translate.sharing import Sharing
 
 STATE: Final = StateLayout()
-REGISTERS: Final = STATE.array("r", Type.I32, 8, hot=(0, 1, 2, 3))
+REGISTERS: Final = (*STATE.array("r", Type.I32, 8, hot=(0, 1, 2, 3)), *STATE.array("f", Type.I32, 40))
+"""Two banks: the numbers of the second one's registers are behind those of the first."""
 SIZE: Final = 4
 
 TABLE: Final = """
@@ -30,6 +31,7 @@ JUMP  0000 0110 0000 0000 iiiiiiiiiiiiiiii  offset~words(i)
 STOP  0000 0111 0000 0000 0000000000000000
 ADDW  0000 1000 dddd aaaa iiiiiiiiiiiiiiii  imm~signed(i)
 TNE   0000 1001 bbbb aaaa iiiiiiiiiiiiiiii  offset~words(i)
+FXOR  0000 1010 xxxxxx yyyyyy zzzzzz 000000  d=second(x) a=second(y) b=second(z)
 """
 
 
@@ -45,7 +47,11 @@ def words(i: int) -> int:
     return signed(i) * SIZE
 
 
-FUNCTIONS: Final = {"signed": Linear(signed), "small": Linear(small), "words": Linear(words)}
+def second(x: int) -> int:
+    return 8 + x
+
+
+FUNCTIONS: Final = {"signed": Linear(signed), "small": Linear(small), "words": Linear(words), "second": Linear(second)}
 
 
 def MOVI(b: Builder, d: int, imm: Hole) -> None:
@@ -110,7 +116,7 @@ class Instructions(InstructionSet):
                 ADDI(b, f.d, f.a, f.imm)
             case "ADD":
                 ADD(b, f.d, f.a, f.b)
-            case "XOR":
+            case "XOR" | "FXOR":
                 XOR(b, f.d, f.a, f.b)
             case "BNE":
                 BNE(b, f.b, f.a, f.offset)
@@ -123,7 +129,7 @@ class Instructions(InstructionSet):
         return 0
 
     def sharing(self, pattern: Pattern) -> Sharing:
-        return Sharing(pattern, [name for name in "dab" if name in pattern.letters])
+        return Sharing(pattern, [name for name in "dab" if name in pattern.operands()])
 
 
 class ToyGuest(FrontEnd):
@@ -132,7 +138,7 @@ class ToyGuest(FrontEnd):
     page_bits = 12
     mmu_indices = 1
     state = STATE
-    registers = tuple(REGISTERS)
+    registers = REGISTERS
     instructions = Instructions()
     routines = {}
 

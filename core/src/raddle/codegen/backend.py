@@ -101,7 +101,9 @@ class BackEnd(ABC):
         """
 
     def place(self, field: Field) -> int:
-        """What kind of place the host keeps the field in: fields of one kind can be renamed to one another."""
+        """What kind of place the host keeps the field in, and in which bank: fields of one kind can be renamed to one
+        another. At most 16 kinds.
+        """
         return 0
 
     def encode(self, form: int, fields: Sequence[Field]) -> bytes:

@@ -41,8 +41,9 @@ class Joiner:
         rules.word_bits = config.word.bits
         rules.page_bits = config.page_bits
         if backend.renames:
-            if len(registers) > lib.RADDLE_REGISTERS:
-                raise MachineError(f"the guest has {len(registers)} registers; at most 32 can be given as `registers`")
+            most = lib.RADDLE_REGISTERS
+            if len(registers) > most:
+                raise MachineError(f"the guest gives {len(registers)} fields as `registers`; {most} is the most")
             rules.register_count = len(registers)
             rules.places = _alike([None if field is None else backend.place(field) for field in registers])
         kept = [

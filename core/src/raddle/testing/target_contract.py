@@ -57,7 +57,7 @@ from raddle.translate.sharing import Models, Sharing
 
 DRAWS: Final = 3000
 """Random words that are tried before a line of a table counts as out of reach."""
-MOST_REGISTERS: Final = 32
+MOST_REGISTERS: Final = 64
 CALLED_BY_RUNTIME: Final = ("tlb_fill", "fault", "interrupt")
 
 

@@ -157,9 +157,9 @@ class FrontEnd(ABC):
     """What IEEE 754 leaves to the architecture. The IR's floating-point operations follow it."""
     state: StateLayout
     registers: Sequence[Field | None] = ()
-    """The general registers by number, at most 32, as the numbers of ``InstructionSet.sharing`` mean them. None stands
-    for a number that is always zero (RISC-V's x0): semantics functions may ask for that number, and words that name it
-    have templates of their own."""
+    """The registers by number, at most 64 of all banks, as the numbers of ``InstructionSet.sharing`` mean them. None
+    stands for a number that is always zero (RISC-V's x0): semantics functions may ask for that number, and words that
+    name it have templates of their own."""
     register_names: Sequence[str] = ()
     """What a user calls a register (`dir(cpu.regs)`), besides pc: names of state fields, and of `views`. Empty for all
     fields; others can be read by their names, too."""

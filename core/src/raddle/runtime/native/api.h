@@ -162,7 +162,7 @@ enum raddle_memo_constants {
     RADDLE_STUB_FIXUPS = 8,
     RADDLE_HOST_FLAGS = 4, /* kinds of what the host's flags can hold */
     RADDLE_NO_HOLE = 65535,
-    RADDLE_REGISTERS = 32, /* that can be renamed */
+    RADDLE_REGISTERS = 64, /* that can be renamed, of all banks */
     RADDLE_NO_PLACE = 255, /* of a number that is no register: it is always zero */
     RADDLE_FAMILY_REGISTERS = 12, /* of a word */
     RADDLE_FAMILY_NAMES = 6,      /* of them that are not members of its list */
@@ -254,7 +254,7 @@ struct raddle_rules { /* the host's part in a block */
     uint32_t nop_lengths;    /* a bit each: of how many bytes there is code that does nothing */
     uint8_t nops[16][16];    /* that code, by its length */
     uint32_t register_count; /* that can be renamed; numbers from here on only stand for themselves */
-    uint8_t places[32]; /* kind of place (at most 15) that each is kept in: they are renamed within a kind, and one that
+    uint8_t places[64]; /* kind of place (at most 15) that each is kept in: they are renamed within a kind, and one that
                            is in RADDLE_NO_PLACE never is */
 };
 
@@ -336,7 +336,7 @@ raddle_entry *raddle_memo_enter(raddle_memo *memo, raddle_table *table, uint64_t
 raddle_known_family *raddle_memo_family(raddle_memo *memo, raddle_table *table, const uint8_t *family);
 /* `family` is a struct raddle_family; the entries of its words go into the table. NULL when out of memory. */
 int raddle_memo_model(raddle_memo *memo, raddle_known_family *family, uint32_t number, const uint8_t *registers,
-                      uint32_t count, uint32_t fixed);
+                      uint32_t count, uint64_t fixed);
 /* The template is of a word of the family with these registers; others are made from it by renaming them, unless that
  * needs one of the set `fixed`, which the code uses besides. 1 when the family has a model for such registers already,
  * -1 when out of memory or when these are too many. */

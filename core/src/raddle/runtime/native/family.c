@@ -63,7 +63,7 @@ static void shape(const struct raddle_memo *memo, struct registers *r)
         while (r->numbers[first] != r->numbers[i])
             first++;
         bool renamed = is_register(memo, r->numbers[i]);
-        r->shape[i] = (uint8_t)(renamed ? first << 4 | memo->rules.places[r->numbers[i]] : 0xE0u | r->numbers[i]);
+        r->shape[i] = (uint8_t)(renamed ? first << 4 | memo->rules.places[r->numbers[i]] : 0xC0u | r->numbers[i]);
     }
 }
 
@@ -98,7 +98,7 @@ static struct model *model_of(const struct family *f, const struct registers *r)
 }
 
 int raddle_memo_model(raddle_memo *memo, raddle_known_family *family, uint32_t number, const uint8_t *registers,
-                      uint32_t count, uint32_t fixed)
+                      uint32_t count, uint64_t fixed)
 {
     struct registers r = {0};
     bool fits = true;
@@ -138,11 +138,11 @@ int raddle_memo_model(raddle_memo *memo, raddle_known_family *family, uint32_t n
 
 static bool can_rename(const struct raddle_memo *memo, const struct template *model, const struct registers *r)
 {
-    uint32_t open = 0, wanted = 0;
+    uint64_t open = 0, wanted = 0;
     for (uint32_t i = 0; i < r->count; i++)
         if (is_register(memo, r->numbers[i])) {
-            open |= 1u << model->registers[i];
-            wanted |= 1u << r->numbers[i];
+            open |= (uint64_t)1 << model->registers[i];
+            wanted |= (uint64_t)1 << r->numbers[i];
         }
     return !(wanted & model->fixed & ~open);
 }

@@ -185,7 +185,7 @@ struct template {
     struct template *model;                            /* what it is renamed from, or NULL */
     uint8_t registers[MEMO_REGISTERS];                 /* of a model and of what is renamed from it, then zeros */
     uint32_t register_count;
-    uint32_t fixed;             /* of a model: registers that it uses besides */
+    uint64_t fixed;             /* of a model: registers that it uses besides */
     struct template *renamings; /* of a model, linked by `next`; under the lock */
     struct template *next;
 };
