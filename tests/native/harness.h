@@ -33,7 +33,8 @@
 
 /* Shapes of fields: four bytes, and the distance from their end. */
 #define WORD_SHAPE     {.unit = 4, .piece_count = 1, .pieces = {{0, 32}}}
-#define DISTANCE_SHAPE {.unit = 4, .piece_count = 1, .pieces = {{0, 32}}, .relative = 1, .bias = -4, .range = RADDLE_RANGE_SIGNED}
+#define DISTANCE_SHAPE                                                                  \
+    {.unit = 4, .piece_count = 1, .pieces = {{0, 32}}, .relative = 1, .bias = -4, .range = RADDLE_RANGE_SIGNED}
 
 /* The bytes of a stub block. `slot` is where the field of a chainable jump would be, of DISTANCE_SHAPE. */
 struct stub {

@@ -178,8 +178,8 @@ enum raddle_memo_constants {
     RADDLE_MOST_SPAN = 16, /* bytes */
 
     RADDLE_FROM_LITERAL = 0, /* sources; x is the fixup's value, plus the literal of its hole if it has one. x itself */
-    RADDLE_FROM_PC = 1,   /* guest address of the instruction, + x; in a stub: of where it leaves for; in the entry check and
-                           * in `leave`: of the block */
+    RADDLE_FROM_PC = 1,   /* guest address of the instruction, + x; in a stub: of where it leaves for; in the entry
+                           * check and in `leave`: of the block */
     RADDLE_FROM_PAGE = 2, /* guest address of the page that this lies in, + x */
     RADDLE_FROM_HOT = 3,  /* offset x in the instruction's hot part; in a stub or the entry check: from its start */
     RADDLE_FROM_COLD = 4, /* offset x in the cold part */
@@ -202,8 +202,8 @@ enum raddle_memo_constants {
     RADDLE_WANT_REACH = 7 /* a jump within a part does not reach its target */
 };
 
-/* How a value stands in host code: of (value + bias), less the field's own place if the shape is relative, the bits from
- * `scale` on, the lowest ones in the first piece. */
+/* How a value stands in host code: of (value + bias), less the field's own place if the shape is relative, the bits
+ * from `scale` on, the lowest ones in the first piece. */
 struct raddle_shape {
     uint8_t unit;     /* bytes at the field's offset that are read and written as one number: 1, 2, 4 or 8 */
     uint8_t relative; /* only for places in the block */
@@ -234,7 +234,7 @@ struct raddle_stub {
 };
 
 /* How a jump that other threads run is aimed elsewhere: its field is written as a whole, and they fetch the old one or
- * the new one. The field's shape is relative and has 2 or 4 bytes; where its target is out of range, it is not chained. */
+ * the new one. The field's shape is relative and has 2 or 4 bytes; a jump that does not reach is not chained. */
 struct raddle_chain {
     uint8_t shape; /* number in the rules; a jump whose field has another one is not chained */
     uint8_t span;  /* the field lies within so many aligned bytes: a power of two, at most 16 */
@@ -400,8 +400,8 @@ struct raddle_want { /* written by raddle_translate; the vCPU's own thread reads
 };
 int raddle_translate(void *env);
 /* Make the block that env is to run next and install it; the answer is raddle_block_install's, WANTED, FAULTED, TOO_FAR
- * when not even a block of one instruction can be joined, or ERROR when out of memory. After FULL the code buffer has been flushed: run again. On the vCPU's own thread,
- * outside raddle_run; no exclusive section runs meanwhile. */
+ * when not even a block of one instruction can be joined, or ERROR when out of memory. After FULL the code buffer has
+ * been flushed: run again. On the vCPU's own thread, outside raddle_run; no exclusive section runs meanwhile. */
 struct raddle_want *raddle_wanted(void *env);
 
 /* -- running ---------------------------------------------------------------------------------------------------- */

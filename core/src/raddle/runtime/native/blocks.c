@@ -471,7 +471,8 @@ void block_chain(struct raddle_cpu *cpu, struct raddle_block *target)
     uint64_t slot = cpu->chain_slot;
     cpu->chain_slot = 0;
     if (cpu->chain_generation != atomic_load(&ctx->blocks.generation) || cpu->chain_pc != target->pc ||
-        cpu->chain_mode != target->mode || target->flags || target->phys[1] != NONE || is_tracing(ctx) || !ctx->chain.span)
+        cpu->chain_mode != target->mode || target->flags || target->phys[1] != NONE || is_tracing(ctx) ||
+        !ctx->chain.span)
         return;
     pthread_mutex_lock(&ctx->code_lock);
     struct raddle_block *source = block_of_address(ctx, slot);
@@ -502,8 +503,8 @@ static void block_unchain(struct raddle_context *ctx, struct raddle_block *block
 
 /* -- memory that is used again ------------------------------------------------------------------------------------ */
 
-/* Some hosts may have fetched what was there before a flush, and go on with that until they are told. Flushes are done in
- * exclusive sections: no vCPU's thread is in generated code, and each comes by here before it is again. */
+/* Some hosts may have fetched what was there before a flush, and go on with that until they are told. Flushes are done
+ * in exclusive sections: no vCPU's thread is in generated code, and each comes by here before it is again. */
 void blocks_synchronise(struct raddle_cpu *cpu)
 {
     struct raddle_context *ctx = cpu->context;

@@ -154,7 +154,7 @@ struct block_table {
 
 #define MEMO_VARIANTS        (2 * RADDLE_HOST_FLAGS)
 #define MEMO_TEMPLATE_CHUNKS 4096
-#define MEMO_PART            (UINT16_MAX - RADDLE_MOST_SPAN) /* bytes of a part: padded, it fits a row of a block's table */
+#define MEMO_PART            (UINT16_MAX - RADDLE_MOST_SPAN) /* bytes of a part: padded, it fits a row of a table */
 #define MEMO_REGISTERS       16 /* room for RADDLE_FAMILY_REGISTERS, in whole words */
 #define RADDLE_EPILOGUE      ((uint64_t)1 << 63)
 
@@ -414,7 +414,8 @@ bool field_is_word(const struct raddle_shape *shape);
 bool shapes_are_valid(const struct raddle_rules *rules);
 
 /* Put the value into the field at offset `at` of `code`; false when it does not fit. */
-static inline bool field_fill(const struct raddle_memo *memo, uint32_t number, uint8_t *code, uint32_t at, uint64_t value)
+static inline bool field_fill(const struct raddle_memo *memo, uint32_t number, uint8_t *code, uint32_t at,
+                              uint64_t value)
 {
     const struct raddle_shape *shape = &memo->rules.shapes[number];
     if (!(memo->words >> number & 1))

@@ -180,7 +180,8 @@ static uint32_t append_exit(struct join *j, uint8_t shape, uint32_t at, uint64_t
 {
     const struct raddle_rules *rules = &j->memo->rules;
     uint32_t start = j->out->code_size;
-    bool chainable = !((target ^ j->pc) & j->memo->page_mask) && shape == rules->chain.shape && within_span(j->memo, at);
+    bool chainable =
+        !((target ^ j->pc) & j->memo->page_mask) && shape == rules->chain.shape && within_span(j->memo, at);
     j->out->exits += chainable;
     append_stub(j, chainable ? &rules->chainable : &rules->indirect, target, at);
     return start;
