@@ -176,8 +176,9 @@ class FieldArray:
 class StateLayout:
     """The layout of a guest's CPU state: fields get their offsets in the order in which they are declared.
 
-    Declare hot fields first: offsets below 128 encode shorter on x86-64. ``hot`` ranks fields that the host should keep
-    in registers of its own (0 is the hottest). ``nzcv`` names the four I1 fields that ``set_nzcv`` and ``cond`` use.
+    Declare hot fields first: some hosts encode offsets below 128 in fewer bytes. ``hot`` ranks fields that the host
+    should keep in registers of its own (0 is the hottest). ``nzcv`` names the four I1 fields that ``set_nzcv`` and
+    ``cond`` use.
     """
 
     def __init__(self) -> None:

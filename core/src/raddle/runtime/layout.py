@@ -2,8 +2,8 @@
 """The common CPU header: one table from which the C structure, its cffi declaration and the IR's fields are made.
 
 Generated code, the native runtime and Python all see a vCPU through one pointer, ``env``. The guest's own state starts at
-``env``; the common header lies just below it, the fields that generated code uses most nearest (within 128 bytes, where
-x86-64 encodes an offset in one byte). The software TLBs lie below the header, at ``env - HEADER_SIZE - TLB_BYTES``.
+``env``; the common header lies just below it, the fields that generated code uses most nearest: within 128 bytes
+hosts encode an offset in fewer bytes, or at all. The software TLBs lie below the header, at ``env - HEADER_SIZE - TLB_BYTES``.
 
 Who may write a field stands in its row: ``own`` = only the vCPU's own thread; ``any`` = any thread, atomically;
 ``lock`` = under the big lock; ``init`` = before the vCPU first runs.

@@ -12,7 +12,7 @@
 
 #define FIRST_SLOTS    64u
 #define TEMPLATE_CHUNK 1024u
-#define MODE_SLOTS     (1u << 18) /* ARM has 2**17 block modes, of which guests use a dozen */
+#define MODE_SLOTS     (1u << 18) /* a guest may have 2**17 block modes, of which programs use a dozen */
 #define MOST_MODES     (MODE_SLOTS / 2)
 #define MOST_TEMPLATES (MEMO_TEMPLATE_CHUNKS * TEMPLATE_CHUNK)
 #define RESERVE        (1u << 16) /* modes and templates for blocks that were begun before the memo was full */
