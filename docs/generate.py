@@ -83,6 +83,7 @@ LAYERS = (
                 "guest_page",
                 "info",
                 "long_instructions",
+                "markers",
                 "ordering",
             ),
             *core("plugins", "riscv_subset", "zero_register"),
@@ -97,7 +98,7 @@ LAYERS = (
                 "cfi_flash", "chardev", "devices", "devicetree", "files", "flash_file", "fw_cfg", "layout", "loaders"
             ),
             *core("memory", "pl011_receive", "time_of_day", "virtio_mmio"),
-            *(f"tests/targets/*/test_{name}*.py" for name in ("gic", "uart", "virt")),
+            *(f"tests/targets/*/test_{name}*.py" for name in ("gic", "kernel_files", "uart", "virt")),
         ),
     ),
     Layer(
