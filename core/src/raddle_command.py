@@ -7,7 +7,6 @@ milliseconds, or its last ones, is to see no traceback: until `raddle.cli.main` 
 SIGTERM does, and a shell reports 130.
 """
 
-import _thread
 import atexit
 import os
 import sys
@@ -24,13 +23,13 @@ __all__ = ["main"]
 
 
 def main() -> int:
-    """Run the command; returns the exit status, or ends the process with it where threads of Raddle's are left.
+    """Run the command; returns the exit status, or ends the process with it where threads of Raddle's may be left.
 
     Python ends such threads by pthread_exit when they wake, which loads a library: with no memory or no descriptor for
-    it, the process aborts.
+    it, the process aborts. One that has not begun yet is not counted anywhere: so this asks what could have begun one.
     """
     status = _run()
-    if _thread._count():
+    if "raddle.workers" in sys.modules:
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             try:

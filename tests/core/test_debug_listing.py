@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from itertools import count, pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,16 +69,19 @@ def test_thumb_instructions_follow_each_other_up_to_the_pc() -> None:
     blocks = count(1)
     stands = threading.Event()
 
-    def pause_at_50(cpu: object, pc: int) -> None:
+    def hold_at_50(cpu: object, pc: int) -> None:
         if next(blocks) == 50:
-            machine.pause()
             stands.set()
+            deadline = time.monotonic() + LIMIT
+            while not engine.paused and time.monotonic() < deadline:
+                time.sleep(0.001)
 
-    with Machine(kernel=GUESTS / "crc32-thumb.elf") as machine:  # it ends by itself: nothing is to be late
-        machine.add_block_hook(pause_at_50)
+    with Machine(kernel=GUESTS / "crc32-thumb.elf") as machine:  # it ends by itself: it is held until it is paused
+        engine: Any = machine.engine
+        machine.add_block_hook(hold_at_50)
         machine.start()
         assert stands.wait(LIMIT)
-        machine.pause()  # waits until it has
+        machine.pause()
         pc, lines = code_of(machine)
     rows = [LINE.fullmatch(line) for line in lines]
     places = [(int(row[2], 16), len(row[3]) // 2) for row in rows if row]
