@@ -38,8 +38,9 @@ NO_THREAD: Final = (RuntimeError, MemoryError)
 IDLE: Final = 2
 """So many workers wait for work when there is none; one always does, so that work never waits for other work."""
 
-PATIENCE: Final = 1.0
-"""Seconds between looks whether there is a thread at all."""
+PATIENCE: Final = 20.0
+"""Seconds between looks whether there is a thread at all. One that was started is counted when it has had a core, which
+takes a while on a busy machine."""
 
 _own: set[int] = set()
 """Idents of the threads that are Raddle's own. Each one's is added and taken out on it."""
