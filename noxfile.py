@@ -2,15 +2,17 @@
 """Everything that is done with this tree: `nox -l` lists the sessions, `nox -s NAME` runs one.
 
 Sessions install the packages as a user would (built from their sources, not editable), so that what is tested is
-what is shipped.
+what is shipped. The wheels are built once for all sessions, and again when the sources change.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import nox
@@ -25,6 +27,8 @@ PAYLOAD = ROOT / ".nox" / "payload-arm"
 PYTHONS = ["3.11", "3.12", "3.13"]
 OLDEST_GLIBC = "2.17"
 """Of the systems that our wheels are for; what the runtime needs beyond it, it asks the kernel for (views.c)."""
+KEPT_BUILDS = 8
+"""How many sets of wheels are kept: those of an interpreter each and of a sanitizer each, with room for a change."""
 GUEST = ROOT / "tests" / "guests" / "arm" / "prebuilt" / "atomics.elf"
 CORE = "core"
 TARGETS = {"arm": "targets/arm"}
@@ -47,10 +51,39 @@ QUICK = [
 ]
 
 
-def install_packages(session: nox.Session, **environment: str) -> None:
-    """Build and install core, targets and hosts."""
-    remove_built()
-    session.install(*(f"./{package}" for package in PACKAGES), env=environment)
+def install_packages(session: nox.Session, python: str = "python", **environment: str) -> None:
+    """Install core, targets and hosts into the environment of an interpreter, by default the session's.
+
+    `environment`: variables for the build.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        built = ROOT / ".nox" / "built" / fingerprint(session, python, environment)
+        if not built.exists():
+            remove_built()
+            paths = [str(ROOT / package) for package in PACKAGES]
+            pip_wheel = [python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", scratch]
+            session.run(*pip_wheel, *paths, env=environment, external=True)
+            remove_built()
+            shutil.copytree(scratch, built)
+            for old in sorted(built.parent.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT_BUILDS]:
+                shutil.rmtree(old)
+        wheels = map(str, sorted(built.glob("*.whl")))
+        session.run(python, "-m", "pip", "install", "--quiet", *wheels, external=True)
+
+
+def fingerprint(session: nox.Session, python: str, environment: dict[str, str]) -> str:
+    """Names what a wheel depends on: the sources, the interpreter and the variables of its build."""
+    version = session.run(python, "-VV", silent=True, external=True)
+    compiler = {name: os.environ.get(name) for name in ("CC", "CFLAGS", "LDFLAGS", "LDSHARED")}
+    digest = hashlib.sha256(repr((version, compiler, sorted(environment.items()))).encode())
+    made = {"build", "__pycache__"}
+    for package in (*PACKAGES, "docs"):
+        for path in sorted((ROOT / package).rglob("*")):
+            inside = path.relative_to(ROOT)
+            is_made = made.intersection(inside.parts) or ".egg-info" in str(inside) or path.name.startswith("_native")
+            if path.is_file() and not is_made:
+                digest.update(f"{inside}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def remove_built() -> None:
@@ -138,9 +171,8 @@ def matrix(session: nox.Session, host: str) -> None:
             environment = str(ROOT / ".nox" / f"python{version}")
             session.run("virtualenv", "--quiet", "--clear", "--python", interpreter, environment)
             python = f"{environment}/bin/python"
-            remove_built()
-            packages = [f"./{package}" for package in PACKAGES]
-            session.run(python, "-m", "pip", "install", "--quiet", *packages, *TEST_TOOLS, external=True)
+            install_packages(session, python)
+            session.run(python, "-m", "pip", "install", "--quiet", *TEST_TOOLS, external=True)
             session.run(python, "-m", "pytest", *QUICK, *session.posargs, external=True)
     missing = [version for version, interpreter in found.items() if interpreter is None]
     session.log(f"tested on Python {', '.join(version for version in PYTHONS if version not in missing) or '- none'}")
@@ -279,7 +311,6 @@ def sanitizers(session: nox.Session, kind: str) -> None:
     """The whole emulator with guests, its native runtime built with a sanitizer; Linux too once `boot` has run."""
     flags = f"-fsanitize={kind} -fno-sanitize-recover=undefined"
     install_packages(session, CFLAGS=f"-g -fno-omit-frame-pointer {flags}", LDFLAGS=flags)
-    remove_built()
     if (PAYLOAD / "initramfs.cpio.gz").exists():
         session.env["RADDLE_PAYLOAD"] = str(PAYLOAD)
     session.run("python", "tests/sanitizers/run.py", kind, *session.posargs)
@@ -293,7 +324,7 @@ def boot(session: nox.Session) -> None:
     if not (PAYLOAD / "initramfs.cpio.gz").exists():
         session.run("raddle", "fetch-demo-kernel", str(PAYLOAD))
     session.env["RADDLE_PAYLOAD"] = str(PAYLOAD)
-    session.run("pytest", TIME_LIMIT, "tests/system", *session.posargs)
+    pytest(session, "tests/system", selection="slow")
 
 
 @nox.session

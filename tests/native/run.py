@@ -17,6 +17,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -76,8 +77,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         subprocess.run([sys.executable, str(RUNTIME / "build.py"), "--generate", str(directory)], check=True)
-        for kind, guest in itertools.product(options.build or BUILDS, options.guest or GUESTS):
-            program = build(kind, guest, directory)
+        builds = list(itertools.product(options.build or BUILDS, options.guest or GUESTS))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            programs = list(pool.map(lambda row: build(*row, directory), builds))
+        for (kind, guest), program in zip(builds, programs, strict=True):
             listed = subprocess.run([str(program)], capture_output=True, text=True, check=True).stdout.split("\n")
             rows = [line.split() for line in listed if line]
             rows = [(name, flag) for name, flag in rows if options.only in (None, name)]

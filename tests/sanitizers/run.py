@@ -22,6 +22,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,11 @@ def boot(*options: str) -> list[str]:
 
 
 def cases() -> Iterator[Case]:
-    """Guests in each mode, some while others meddle, and Linux if $RADDLE_PAYLOAD says where it is."""
+    """Linux, the longest, if $RADDLE_PAYLOAD says where it is; then guests in each mode, some while others meddle."""
+    if payload := os.environ.get("RADDLE_PAYLOAD"):
+        files = ["-kernel", f"{payload}/vmlinuz", "-initrd", f"{payload}/initramfs.cpio.gz"]
+        words = ["-m", "512M", *files, "-append", "console=ttyAMA0 panic=-1 payload_mb=1"]
+        yield Case("linux-multi", boot("-no-reboot", *words), "PAYLOAD-OK")
     for mode, options in MODES.items():
         for guest in GUESTS[mode]:
             command = boot("-m", "256M", *options, "-kernel", str(PREBUILT / f"{guest}.elf"))
@@ -82,10 +87,6 @@ def cases() -> Iterator[Case]:
         for guest in MEDDLED[mode]:
             command = [sys.executable, str(HERE / "meddle.py"), mode, guest]
             yield Case(f"meddle-{guest}-{mode}", command, f"PASS {guest} ")
-    if payload := os.environ.get("RADDLE_PAYLOAD"):
-        files = ["-kernel", f"{payload}/vmlinuz", "-initrd", f"{payload}/initramfs.cpio.gz"]
-        words = ["-m", "512M", *files, "-append", "console=ttyAMA0 panic=-1 payload_mb=1"]
-        yield Case("linux-multi", boot("-no-reboot", *words), "PAYLOAD-OK")
 
 
 def environment(kind: str) -> dict[str, str]:
@@ -139,11 +140,12 @@ def main() -> int:
     wanted = [case for case in cases() if options.only in (None, case.name)]
     started = time.monotonic()
     failures = 0
-    for case in wanted:
-        status, said = run(case.command, options.kind)
-        if status or case.expected not in said:
-            failures += 1
-            print(f"-- {case.name}: exit status {status}\n{said}", flush=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(lambda case: run(case.command, options.kind), wanted)
+        for case, (status, said) in zip(wanted, results, strict=True):
+            if status or case.expected not in said:
+                failures += 1
+                print(f"-- {case.name}: exit status {status}\n{said}", flush=True)
     good, seconds = len(wanted) - failures, time.monotonic() - started
     print(f"{options.kind}: {good} of {len(wanted)} runs as they should be, in {seconds:.0f} s")
     return 1 if failures or not wanted else 0
