@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 import raddle
 from raddle.machine.load import Load
+from raddle.memory import HostMemory
 
 TREE = Path(__file__).parents[2]
 GUESTS = TREE / "tests/guests/arm/prebuilt"
@@ -192,7 +194,121 @@ CALLS: list[tuple[Callable[[Any], object], str]] = [
     (lambda machine: machine.console.expect("("), "is no regular expression: missing"),
     (lambda machine: machine.console.expect(b"x"), "a regular expression for text, not b'x'"),
     (lambda machine: machine.console.expect("x", "y"), r"timeout of expect\(\) is seconds"),
+    (lambda machine: machine.console.feed("x"), r"what feed\(\) types is bytes, .*not 'x'"),
+    (lambda machine: machine.console.feed([300]), r"what feed\(\) types is bytes, .*not \[300\]"),
+    (lambda machine: machine.console.feed(5), r"what feed\(\) types is bytes, .*not 5"),
+    (lambda machine: machine.console.feed(b"x", "no"), r"wait of feed\(\) is True or False"),
+    (lambda machine: machine.console.take("x"), r"limit of take\(\) is a whole number"),
+    (lambda machine: machine.console.on_input(5), r"what on_input\(\) calls is a function, not 5"),
+    (lambda machine: machine.console.write("x"), "what is sent is bytes, not 'x'"),
+    (lambda machine: machine.hook("block", 5), "a hook is a function, not 5"),
+    (lambda machine: machine.hook("memory", print, 0), "a memory hook needs the first address and the one after"),
+    (lambda machine: machine.hook("memory", print, 1 << 70, (1 << 70) + 1), "addresses end before 0x10000000000000000"),
+    (lambda machine: machine.hook("block", print, 0, 1 << 70), "addresses end before"),
+    (lambda machine: machine.engine.hooks.add_memory(print, None, 5), "a memory hook needs the first address"),
+    (lambda machine: machine.engine.hooks.add_fill(5), "a hook is a function"),
+    (lambda machine: machine.engine.hooks.add_translation(5), "a hook is a function"),
+    (lambda machine: machine.engine.log(5, sys.stderr), "items .* a sequence of texts"),
+    (lambda machine: machine.request_stop(0, at_once="no"), r"at_once of request_stop\(\) is True or False"),
+    (lambda machine: machine.start("no"), r"paused of start\(\) is True or False, not 'no'"),
+    # vCPUs
+    (lambda machine: machine.cpus[0].power_on("a", "b"), r"the entry of power_on\(\) is a whole number, not 'a'"),
+    (lambda machine: machine.cpus[0].power_on(0, 1.5), r"the context of power_on\(\) is a whole number"),
+    (lambda machine: machine.cpus[0].power_on(1 << 32, 0), r"power_on\(\) has 32 bits: .* 0xffffffff, not 0x100000000"),
+    (lambda machine: machine.cpus[0].power_down(0, -1), r"context of power_down\(\) has 32 bits: .* not -0x1"),
+    (lambda machine: machine.cpus[0].async_run_on_cpu(5), r"work of async_run_on_cpu\(\) is a function, not 5"),
+    (lambda machine: machine.cpus[0].async_safe_run_on_cpu(5), r"work of async_safe_run_on_cpu\(\) is a function"),
+    (lambda machine: machine.cpus[0].run_on_cpu(5), r"work of run_on_cpu\(\) is a function"),
+    (lambda machine: machine.cpus[0].interrupt_set("x"), r"interrupt_set\(\) raises is a whole number"),
+    (lambda machine: machine.cpus[0].interrupt_set(1 << 32), r"interrupt_set\(\) raises has 32 bits"),
+    (lambda machine: machine.cpus[0].interrupt_clear(-1), r"interrupt_clear\(\) lowers has 32 bits"),
+    (lambda machine: machine.cpus[0][5], "the name of a vCPU's field is a text, not 5"),
+    (lambda machine: machine.cpus[0].__setitem__([], 5), "the name of a vCPU's field is a text"),
+    (lambda machine: machine.cpus[0].__setitem__("r0", "x"), "register r0 is a whole number, not 'x'"),
+    (lambda machine: machine.cpus[0].__setitem__("r0", True), "register r0 is a whole number, not True"),
+    (lambda machine: machine.cpus[0].__setitem__("nf", 2), "register nf has 1 bit: it can be 0x0 to 0x1, not 0x2"),
+    (lambda machine: setattr(machine.cpus[0].regs, "r0", "x"), r"register r0 is a whole number, not 'x' \(str\)"),
+    (lambda machine: setattr(machine.cpus[0].regs, "r0", 1.0), "register r0 is a whole number"),
+    (lambda machine: setattr(machine.cpus[0].regs, "r0", None), "register r0 is a whole number"),
+    (lambda machine: setattr(machine.cpus[0].regs, "r0", 1 << 32), "r0 has 32 bits: .* 0xffffffff, not 0x100000000"),
+    (lambda machine: setattr(machine.cpus[0].regs, "r0", -(1 << 31) - 1), "can be -0x80000000 to .*, not -0x80000001"),
+    (lambda machine: setattr(machine.cpus[0].regs, "pc", 1 << 32), "register pc has 32 bits"),
+    (lambda machine: setattr(machine.cpus[0].regs, "d0", 1 << 64), "register d0 has 64 bits"),
+    (lambda machine: setattr(machine.cpus[0].regs, "cpsr", 1 << 32), "register cpsr has 32 bits"),
+    (lambda machine: setattr(machine.cpus[0].regs, "cpsr", "x"), "register cpsr is a whole number"),
+    # the engine, timers, the clock
+    (lambda machine: machine.engine.timer(5), "what a timer calls is a function, not 5"),
+    (lambda machine: machine.engine.timer(print).set("x"), "the deadline of a timer is a whole number, not 'x'"),
+    (lambda machine: machine.engine.timer(print).set(float("nan")), "the deadline of a timer is a whole number"),
+    (lambda machine: machine.engine.routine_timer(5, "x"), "the vCPU of a timer is a vCPU, not 5"),
+    (lambda machine: machine.engine.routine_timer(machine.cpus[0], 5), "the routine of a timer is a text, not 5"),
+    (lambda machine: machine.engine.event_timer(None), "the vCPU of a timer is a vCPU, not None"),
+    (lambda machine: machine.engine.around(5), r"what around\(\) looks at is a vCPU"),
+    (lambda machine: machine.engine.flush_tlb(5), "whose TLB is emptied is a vCPU"),
+    (lambda machine: machine.engine.join("x"), r"timeout of join\(\) is seconds"),
+    (lambda machine: machine.engine.fail("x", None), r"the error of fail\(\) is an exception"),
+    (lambda machine: machine.board.clock.timer(5), "what a timer calls is a function"),
+    # memory
+    (lambda machine: machine.memory["a"], "an address in guest memory is a whole number, not 'a'"),
+    (lambda machine: machine.memory[1.5], "an address in guest memory is a whole number"),
+    (lambda machine: machine.memory["a":4], "the first address of a range is a whole number, not 'a'"),
+    (lambda machine: machine.memory[0:"b"], "the end address of a range is a whole number, not 'b'"),
+    (lambda machine: machine.memory.__setitem__(KERNEL, 300), "the byte at 0x40010000 has 8 bits: .* 0xff, not 0x12c"),
+    (lambda machine: machine.memory.__setitem__(KERNEL, -1), "the byte at 0x40010000 has 8 bits"),
+    (lambda machine: machine.memory.__setitem__(KERNEL, b"x"), "the byte at 0x40010000 is a whole number, not b'x'"),
+    (lambda machine: machine.memory.__setitem__("a", 5), "an address in guest memory is a whole number"),
+    (
+        lambda machine: machine.memory.__setitem__(slice(KERNEL, KERNEL + 1), [300]),
+        r"what is written to 0x40010000-0x40010000 is bytes, or numbers from 0 to 255, not \[300\] \(list\)",
+    ),
+    (lambda machine: machine.memory.__setitem__(slice(KERNEL, KERNEL + 1), "x"), "is bytes, or .*, not 'x'"),
+    (lambda machine: machine.memory.__setitem__(slice(KERNEL, KERNEL + 1), 1), r"is bytes, or .*, not 1 \(int\)"),
+    (lambda machine: machine.memory.read("a", 4), "an address in guest memory is a whole number"),
+    (lambda machine: machine.memory.read(KERNEL, "a"), "the size of an access to guest memory is a whole number"),
+    (lambda machine: machine.memory.write(KERNEL, "x"), "what is written to guest memory is bytes, or"),
+    (lambda machine: machine.memory.write("a", b"x"), "an address in guest memory is a whole number"),
+    (lambda machine: machine.memory.clear(KERNEL, "x"), "the size of what is cleared is a whole number"),
+    (lambda machine: machine.memory.clear("x", 4), "an address in guest memory is a whole number"),
+    (lambda machine: machine.memory.find("x"), "an address in guest memory is a whole number"),
+    (lambda machine: machine.memory.on_write(5), r"what on_write\(\) calls is a function"),
+    (lambda machine: machine.memory.on_serve_loads(5), r"what on_serve_loads\(\) calls is a function"),
+    (lambda machine: machine.memory.serve_loads(5, True), r"what serve_loads\(\) turns is a region, not 5"),
+    (lambda machine: machine.memory.serve_loads(machine.memory.find(KERNEL), True), "RAM .* is no ROM device"),
+    (lambda machine: machine.memory.serve_loads(machine.memory.regions[0], 2), "by_handler of .* is True or False"),
+    # what a board is made of
+    (lambda _: raddle.AddressSpace("x"), "the size of a page is a whole number"),  # type: ignore[arg-type]
+    (lambda _: building().add_ram(5, 0, PAGE), "the name of a region is a text, not 5"),
+    (lambda _: building().add_ram("RAM", "x", PAGE), "the start of region RAM is a whole number"),
+    (lambda _: building().add_ram("RAM", 0, "x"), "the size of region RAM is a whole number"),
+    (lambda _: building().add_rom("ROM", 0, PAGE, "x"), "the contents of ROM is bytes, or"),
+    (lambda _: building().add_io("device", 0, PAGE, object()), "the handler of region device is a device, with"),
+    (lambda _: building().add_io("device", 0, PAGE, Handler(), 5), "the routine of region device is a function"),
+    (lambda _: building().add_rom_device("flash", 0, PAGE, 5), "the handler of region flash is a device"),
+    (lambda _: building().add_routines(5), r"what add_routines\(\) adds is a mapping"),
+    (lambda _: building().add_routines({5: print}), "the name of a routine is a text"),
+    (lambda _: building().add_routines({"one": 5}), "routine one is a function, not 5"),
+    (lambda _: HostMemory("x"), "the size of memory is a whole number"),  # type: ignore[arg-type]
+    (
+        lambda machine: machine.hook(1 << 20000, print),
+        r"the kind of a hook is a text, not one too large to show \(int\)",
+    ),
 ]
+
+PAGE = 4096
+
+
+class Handler:
+    """A device that does nothing."""
+
+    def read(self, offset: int, size: int) -> int:
+        return 0
+
+    def write(self, offset: int, size: int, value: int) -> None: ...
+
+
+def building() -> Any:
+    """An address space that regions can still be added to."""
+    return raddle.AddressSpace()
 
 
 @pytest.mark.host
@@ -261,6 +377,40 @@ def test_registers_are_those_that_the_type_names(machine: raddle.Machine) -> Non
 
 
 @pytest.mark.host
+def test_a_negative_number_is_the_twos_complement_in_a_register(machine: raddle.Machine) -> None:
+    cpu = machine.cpus[0]
+    for name, value, held in (
+        ("r0", -1, 0xFFFF_FFFF),
+        ("r0", -(1 << 31), 0x8000_0000),
+        ("r0", (1 << 32) - 1, 0xFFFF_FFFF),
+        ("d0", -1, (1 << 64) - 1),
+        ("pc", -4, 0xFFFF_FFFC),
+        ("cpsr", 0x1D3 - (1 << 31), 0x8000_01D3),
+    ):
+        setattr(cpu.regs, name, value)
+        assert getattr(cpu.regs, name) == held
+    cpu["r1"] = -2
+    assert cpu["r1"] == 0xFFFF_FFFE
+
+
+@pytest.mark.host
+def test_a_vcpu_is_asked_of_its_own_machine(machine: raddle.Machine) -> None:
+    engine: Any = machine.engine
+    other = raddle.Machine(kernel=GUESTS / "hello.elf")
+    with other, pytest.raises(raddle.UsageError, match="not another machine's vCPU 0"):
+        engine.event_timer(other.cpus[0])
+
+
+@pytest.mark.host
+def test_memory_takes_what_has_bytes_in_it(machine: raddle.Machine) -> None:
+    memory: Any = machine.memory
+    part = slice(KERNEL, KERNEL + 4)
+    for given in (b"\1\0\2\0", bytearray(b"\1\0\2\0"), array("H", [1, 2]), [1, 0, 2, 0], memoryview(b"1122")[::-1]):
+        memory[part] = given
+        assert memory[part] == bytes(given)
+
+
+@pytest.mark.host
 @pytest.mark.parametrize("cpsr", [0x1D3, 0xF80F_01D3, 0x8000_01DF, 0x2000_01D1, 0x4000_01D2, 0x1000_0010])
 def test_the_cpsr_is_what_the_guest_reads(machine: raddle.Machine, cpsr: int) -> None:
     looping = threading.Event()
@@ -287,7 +437,7 @@ def test_a_write_of_the_cpsr_changes_the_bank(machine: raddle.Machine) -> None:
     assert (regs.r8, regs.r12, regs.sp, regs.r8_usr, regs.sp_irq) == (208, 0, 0, 8, 113)
     regs.cpsr = 0x1D3
     assert (regs.r8, regs.r12, regs.sp, regs.lr) == (8, 12, 13, 14)
-    with pytest.raises(ValueError, match="mode 0x15"):
+    with pytest.raises(raddle.UsageError, match=r"register cpsr cannot be 0x15: .*mode 0x15"):
         regs.cpsr = 0x15
 
 

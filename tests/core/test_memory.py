@@ -131,12 +131,14 @@ def test_ranges_need_both_ends_and_no_step(space, key):
 
 
 def test_sizes_and_types_of_writes_are_checked(space):
-    with pytest.raises(MemoryAccessError, match="4 bytes must be given"):
+    with pytest.raises(MemoryAccessError, match="4 bytes must be given to write 0x40000000-0x40000003, not 7"):
         space[0x4000_0000:0x4000_0004] = b"toolong"
-    with pytest.raises(MemoryAccessError, match="4 bytes must be given"):
+    with pytest.raises(UsageError, match="what is written to 0x40000000-0x40000003 is bytes"):
         space[0x4000_0000:0x4000_0004] = 5
-    with pytest.raises(MemoryAccessError, match="one byte"):
+    with pytest.raises(UsageError, match="the byte at 0x40000000 is a whole number"):
         space[0x4000_0000] = b"x"
+    with pytest.raises(MemoryAccessError, match="no -1 bytes"):
+        space.clear(0x4000_0000, -1)
 
 
 def test_writes_from_python_are_told(space):

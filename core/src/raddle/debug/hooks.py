@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
-from raddle import workers
+from raddle import kinds, workers
 from raddle.debug.probes import ExceptionTaken, Filled, Probes
 from raddle.errors import MachineError, UsageError, unknown
 from raddle.runtime._native import ffi, lib
@@ -35,6 +35,9 @@ __all__ = ["MAX_WATCHED_PAGES", "Hook", "Hooks"]
 
 MAX_WATCHED_PAGES: Final = 4096
 """All memory hooks together reach at most so many pages."""
+
+ADDRESSES: Final = 1 << 64
+"""How many addresses a guest can have."""
 
 KINDS: Final = ("block", "memory", "exception")
 
@@ -78,12 +81,11 @@ class Hooks:
             case "block":
                 return self.add_block(function, start, end)
             case "memory":
-                if start is None or end is None:
-                    raise UsageError("a memory hook needs the first address and the one after the last")
                 return self.add_memory(function, start, end)
             case "exception":
                 return self.add_exception(function, start, end)
             case _:
+                kinds.text("the kind of a hook", kind)
                 raise unknown("kind of hook", kind, KINDS)
 
     def add_block(
@@ -94,9 +96,9 @@ class Hooks:
         While there is a block hook, no block is chained to the next, whatever the range: the guest runs 50 to 1000
         times slower. The state is exact, and may be changed, but for pc.
         """
+        low, high = _checked(function, start, end)
         call: Callable[[VCpu, int], object] = function
         if start is not None or end is not None:
-            low, high = _range(start, end)
 
             def call(cpu: VCpu, pc: int) -> None:
                 if low <= pc < high:
@@ -104,13 +106,17 @@ class Hooks:
 
         return self._add(Hook(self, "block", call, start, end))
 
-    def add_memory(self, function: Callable[[VCpu, int, int, bool, int], object], start: int, end: int) -> Hook:
+    def add_memory(
+        self, function: Callable[[VCpu, int, int, bool, int], object], start: int | None, end: int | None
+    ) -> Hook:
         """Call `function(cpu, address, size, is_write, value)` for each access that touches the virtual addresses from
         `start` up to `end`: for loads after the access, for stores before it. Fetches are no accesses.
 
         Accesses to these pages take the slow path, whether a hook wants them or not; others cost nothing.
         """
-        low, high = _range(start, end)
+        if start is None or end is None:
+            raise UsageError("a memory hook needs the first address and the one after the last")
+        low, high = _checked(function, start, end)
 
         def call(cpu: VCpu, address: int, size: int, is_write: bool, value: int) -> None:
             if address < high and low < address + size:
@@ -124,9 +130,9 @@ class Hooks:
         """Call `function(cpu, event)` after each exception or interrupt that is entered at a pc from `start` up to
         `end`.
         """
+        low, high = _checked(function, start, end)
         call: Callable[[VCpu, ExceptionTaken], object] = function
         if start is not None or end is not None:
-            low, high = _range(start, end)
 
             def call(cpu: VCpu, event: ExceptionTaken) -> None:
                 if low <= event.pc < high:
@@ -136,6 +142,7 @@ class Hooks:
 
     def add_fill(self, function: Callable[[VCpu, Filled], object]) -> Hook:
         """Call `function(cpu, event)` after each page-table look-up that a vCPU's TLB needs."""
+        kinds.function("a hook", function)
         return self._add(Hook(self, "fill", function, None, None))
 
     def add_translation(self, function: Callable[[BlockTrace], object]) -> Hook:
@@ -143,6 +150,7 @@ class Hooks:
 
         A block is translated once, and executed any number of times: see `add_block` for that.
         """
+        kinds.function("a hook", function)
         return self._add(Hook(self, "translation", function, None, None))
 
     @workers.handed_over
@@ -245,8 +253,14 @@ def _nothing(*_: object) -> None:
     """What a hook of a closed engine calls: it must not keep what it knew."""
 
 
-def _range(start: int | None, end: int | None) -> tuple[int, int]:
-    low, high = start if start is not None else 0, end if end is not None else 1 << 64
+def _checked(function: Callable[..., object], start: int | None, end: int | None) -> tuple[int, int]:
+    """The first address, and the one after the last. Raises UsageError for what is no hook."""
+    kinds.function("a hook", function)
+    kinds.address("the start of a hook", start)
+    kinds.address("the end of a hook", end)
+    low, high = start if start is not None else 0, end if end is not None else ADDRESSES
     if not 0 <= low < high:
         raise UsageError(f"a hook's addresses go from low to high, not from {low:#x} to {high:#x}")
+    if high > ADDRESSES:
+        raise UsageError(f"a hook's addresses end before {ADDRESSES:#x}, not at {high:#x}")
     return low, high

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, TextIO
 
+from raddle import kinds
 from raddle.debug import disassembly
 from raddle.debug.probes import ExceptionTaken, Filled
 from raddle.debug.ranges import contains
@@ -45,6 +46,10 @@ class Log:
         """Begins at once. `items` are names in ITEMS; raises UsageError for another. With `within`, what is written of
         blocks (all but BESIDES) is of those that begin at one of these guest addresses. Any thread.
         """
+        kinds.words("items of log()", items)
+        kinds.ranges("within= of log()", within)
+        if not callable(getattr(stream, "write", None)):
+            raise kinds.another_kind("the stream of log()", "a file that is open for text", stream)
         self._engine = engine
         self._stream = stream
         self._within = tuple(within)

@@ -10,10 +10,10 @@ from reprlib import repr as short
 from typing import Any, Final
 
 from raddle.errors import UsageError, unknown
+from raddle.kinds import another_kind
 from raddle.machine.chardev import CharDevice, MemoryConsole, NullDevice
 from raddle.machine.control import close_devices
 from raddle.machine.flash_file import FlashFile
-from raddle.machine.kinds import another_kind
 from raddle.machine.load import Load
 from raddle.machine.streams import parse_chardev
 from raddle.plugins import Board, Registry

@@ -18,9 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from raddle import workers
+from raddle import kinds, workers
 from raddle.errors import MachineError, UsageError
-from raddle.machine import kinds
 from raddle.machine.outlet import Outlet
 from raddle.unique import Unique
 
@@ -68,15 +67,17 @@ class CharDevice(Unique):
 
     def on_input(self, notify: Callable[[], None]) -> None:
         """Call `notify` on the input's thread whenever something new waits to be taken; the big lock is not held."""
+        kinds.function("what on_input() calls", notify)
         self._notify = notify
 
     @workers.handed_over
     def take(self, limit: int) -> bytes:
         """At most `limit` bytes of those that wait. Never blocks."""
+        kinds.number("the limit of take()", limit)
         with self._changed:
             full = len(self._input) >= INPUT_LIMIT
-            data = bytes(self._input[:limit])
-            del self._input[:limit]
+            data = bytes(self._input[: max(0, limit)])
+            del self._input[: len(data)]
             if full and len(self._input) < INPUT_LIMIT and not self._closed:
                 self._changed.notify_all()
                 self._read_on()
@@ -87,6 +88,7 @@ class CharDevice(Unique):
 
     def write(self, data: bytes) -> None:
         """Send what the guest has written. Raises OutputError."""
+        kinds.raw("what is sent", data)
 
     def hang_up(self) -> None:
         """Wait no longer for whoever reads the output: what cannot be written at once, and all that follows, is
@@ -130,12 +132,14 @@ class CharDevice(Unique):
         """Input for the guest. With `wait`, first waits until fewer than INPUT_LIMIT bytes are there. Dropped when the
         device is closed, as it is when its machine has stopped.
         """
+        given = kinds.octets("what feed() types", data)
+        kinds.switch("wait of feed()", wait)
         with self._changed:
             while wait and len(self._input) >= INPUT_LIMIT and not self._closed:
                 self._changed.wait()
             if self._closed:
                 return
-            self._input += data
+            self._input += given
         if self._notify is not None:
             self.tell(self._notify)
 
@@ -219,6 +223,7 @@ class MemoryConsole(CharDevice):
         self._unread = _Text()
 
     def write(self, data: bytes) -> None:
+        kinds.raw("what is sent", data)
         # Guests write single bytes, so this only collects them; who expects something looks every now and then.
         with self._changed:
             text = self._decoder.decode(data)

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from raddle import kinds
+
 __all__ = ["END_OF_TIME", "Clock", "MachineClock", "Timer"]
 
 END_OF_TIME: Final = (1 << 64) - 2
@@ -68,6 +70,7 @@ class MachineClock:
         return self._clock.clock_ns() if self._clock else 0
 
     def timer(self, callback: Callable[[], None]) -> Timer:
+        kinds.function("what a timer calls", callback)
         if self._clock:
             return self._clock.timer(callback)
         late = _LateTimer(callback)

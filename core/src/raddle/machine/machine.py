@@ -12,10 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, TextIO, TypeVar
 
-from raddle import accel, workers
+from raddle import accel, kinds, workers
 from raddle.accel import AccelOptions, Decision, IcountOptions
 from raddle.errors import MachineError, UsageError
-from raddle.machine import arguments, kinds
+from raddle.machine import arguments
 from raddle.machine.board import Board, BoardOptions
 from raddle.machine.chardev import CharDevice, MemoryConsole
 from raddle.machine.choice import choose_board
@@ -250,6 +250,7 @@ class Machine(Unique, Generic[Regs]):
     def start(self, paused: bool = False) -> None:
         """Power the machine on; returns at once. With `paused` it waits for `resume` before its first instruction."""
         control = self._control
+        kinds.switch("paused of start()", paused)
         control.require_here()
         control.require_ready()
         for device in control.consoles:
@@ -331,6 +332,7 @@ class Machine(Unique, Generic[Regs]):
         """
         control = self._control
         kinds.number("the exit status of request_stop()", status)
+        kinds.switch("at_once of request_stop()", at_once)
         if not control.foreign:
             workers.call(lambda: control.request_stop(status, at_once=at_once))
 
@@ -346,8 +348,7 @@ class Machine(Unique, Generic[Regs]):
     def fail(self, error: Exception) -> None:
         """Stop the machine soon, with an error that has happened outside of it; `wait` raises the first one."""
         control = self._control
-        if not isinstance(error, Exception):
-            raise kinds.another_kind("the error of fail()", "an exception", error)
+        kinds.instance("the error of fail()", "an exception", error, Exception)
         self._do(lambda: control.fail(error))
 
     # --- looking into it
@@ -363,11 +364,6 @@ class Machine(Unique, Generic[Regs]):
         `start` up to `end` (None: anywhere; a memory hook needs both). Takes effect at once, also while the machine
         runs. An exception in it stops the machine and comes out of `wait`.
         """
-        if not callable(function):
-            raise UsageError(f"a hook is a function, and not {function!r}")
-        kinds.text("the kind of a hook", kind)
-        kinds.address("the start of a hook", start)
-        kinds.address("the end of a hook", end)
         add: Callable[..., Hook] | None = getattr(self.engine, "add_hook", None)
         if add is None:
             raise UsageError("this engine has no hooks")
@@ -410,12 +406,9 @@ class Machine(Unique, Generic[Regs]):
         """Write about these items (`in_asm`, `int` ...: those of `-d`) to `stream` from now on. With `within`, what is
         written of blocks is of those at these guest addresses.
         """
-        kinds.words("items of log()", items)
-        kinds.ranges("within= of log()", within)
-        if not callable(getattr(stream, "write", None)):
-            raise kinds.another_kind("the stream of log()", "a file that is open for text", stream)
         log: Callable[[Sequence[str], TextIO, Sequence[range]], None] | None = getattr(self.engine, "log", None)
         if log is None:
+            kinds.words("items of log()", items)
             raise UsageError(f"-d {','.join(items)} is not supported yet; the nearest that is: -d stats")
         self._looking(lambda: log(items, stream, within))
 

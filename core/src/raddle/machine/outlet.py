@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from raddle import kinds
 from raddle.errors import OutputError
 
 __all__ = ["Outlet"]
@@ -84,6 +85,7 @@ class Outlet:
         """Write all of it, however long the reader takes. After `hang_up` what cannot be written at once is dropped,
         and all that follows: what was written is the beginning of what was sent. Raises OutputError.
         """
+        kinds.raw("what is sent", data)
         with self._lock:
             try:
                 while data and not self._over:

@@ -10,7 +10,7 @@ import tty
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from raddle import workers
+from raddle import kinds, workers
 from raddle.errors import MachineError, UsageError
 from raddle.machine.chardev import INPUT_LIMIT, CharDevice
 from raddle.machine.reader import READ_SIZE, Reader
@@ -47,6 +47,7 @@ class PeerDevice(CharDevice):
         self._peer: int | None = None
 
     def write(self, data: bytes) -> None:
+        kinds.raw("what is sent", data)
         with self._changed:
             if self._peer is None or self._closed:
                 return  # nobody listens

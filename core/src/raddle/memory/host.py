@@ -7,6 +7,7 @@ import contextlib
 import mmap
 from typing import Final
 
+from raddle import kinds
 from raddle.errors import UsageError
 from raddle.runtime._native import ffi
 
@@ -24,6 +25,7 @@ class HostMemory:
 
     def __init__(self, size: int, what: str = "memory") -> None:
         """Allocate `size` bytes. Raises UsageError when the host does not have that much address space."""
+        kinds.number(f"the size of {what}", size)
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
         try:
             self._map = mmap.mmap(-1, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, overload
 
-from raddle import workers
+from raddle import kinds, workers
 from raddle.errors import RaddleError, UsageError, machine_closed
 from raddle.memory.host import HostMemory
 from raddle.unique import Unique
@@ -91,6 +91,7 @@ class AddressSpace(Unique):
 
     def __init__(self, page_size: int = SMALLEST_PAGE) -> None:
         """`page_size` is that of the guest's smallest page, in bytes."""
+        kinds.number("the size of a page", page_size)
         self.page_size = page_size
         """Regions begin and end on multiples of this many bytes: the software TLB tells regions apart page by page."""
         self.regions: tuple[Region, ...] = ()
@@ -112,7 +113,7 @@ class AddressSpace(Unique):
     # --- building
 
     def add_ram(self, name: str, start: int, size: int) -> Region:
-        """Zeroed RAM of `size` bytes."""
+        """Zeroed RAM of `size` bytes. Raises UsageError, as all that is told of regions does."""
         self._check(name, start, size)
         memory = HostMemory(size, f"{name} of the guest")
         memory.prefer_huge_pages()
@@ -135,6 +136,9 @@ class AddressSpace(Unique):
         `host_load32`, `host_store32` ... reach, and changes it under the big lock alone.
         """
         self._check(name, start, size)
+        _check_handler(name, handler)
+        if routine is not None:
+            kinds.function(f"the routine of region {name}", routine)
         return self._insert(Region(name, Kind.IO, start, size, handler=handler, routine=routine))
 
     def add_rom_device(self, name: str, start: int, size: int, handler: IoHandler, contents: bytes = b"") -> Region:
@@ -143,13 +147,17 @@ class AddressSpace(Unique):
         Instructions are fetched from the memory always. The device changes what the memory holds by `write`.
         """
         self._check(name, start, size)
+        _check_handler(name, handler)
         return self._insert(Region(name, Kind.ROM_DEVICE, start, size, _rom(name, size, contents), handler))
 
     def serve_loads(self, region: Region, by_handler: bool) -> None:
         """Turn the guest's loads from a ROM device to its handler, or back to its memory. Under the big lock. It has
         taken effect on whatever CPU sees a store that the guest makes afterwards.
         """
-        assert region.kind is Kind.ROM_DEVICE
+        kinds.instance("what serve_loads() turns", "a region", region, Region)
+        kinds.switch("by_handler of serve_loads()", by_handler)
+        if region.kind is not Kind.ROM_DEVICE:
+            raise UsageError(f"{region} is no ROM device: there is nothing to choose who serves its loads")
         if by_handler == (region.start in self._loads_by_handler):
             return
         (self._loads_by_handler.add if by_handler else self._loads_by_handler.discard)(region.start)
@@ -162,13 +170,19 @@ class AddressSpace(Unique):
         One with the name of a target's routine takes its place: a target may ask its board so (ARM: `timer_line`).
         Raises UsageError for a name that another device has used.
         """
+        kinds.instance("what add_routines() adds", "a mapping from names to functions", routines, Mapping)
         self._require_building("routines")
-        for name in routines:
+        for name, routine in routines.items():
+            kinds.text("the name of a routine", name)
+            kinds.function(f"routine {name}", routine)
             if name in self.routines:
                 raise UsageError(f"two devices bring a routine {name}")
         self.routines.update(routines)
 
     def _check(self, name: str, start: int, size: int) -> None:
+        kinds.text("the name of a region", name)
+        kinds.number(f"the start of region {name}", start)
+        kinds.number(f"the size of region {name}", size)
         self._require_building(f"region {name}")
         if start < 0 or size <= 0 or start % self.page_size or size % self.page_size:
             raise UsageError(
@@ -209,6 +223,7 @@ class AddressSpace(Unique):
 
     def find(self, address: int) -> Region | None:
         """The region that `address` lies in."""
+        kinds.number("an address in guest memory", address)
         index = bisect_right(self._starts, address) - 1
         if index < 0 or address >= self.regions[index].end:
             return None
@@ -221,7 +236,7 @@ class AddressSpace(Unique):
     @workers.handed_over
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Put `data` into RAM or ROM, all of it or, where something else is in the way, nothing."""
-        source = memoryview(data).cast("B")
+        source = kinds.octets("what is written to guest memory", data)
         parts = list(self._parts(address, len(source)))
         position = 0
         for part in parts:
@@ -233,10 +248,11 @@ class AddressSpace(Unique):
     @workers.handed_over
     def clear(self, address: int, size: int) -> None:
         """Zero `size` bytes of RAM or ROM that lie in one region."""
+        kinds.number("the size of what is cleared", size)
         if self._closed:
             raise machine_closed()
         region = self.find(address)
-        if region is None or region.memory is None or address + size > region.end:
+        if size < 0 or region is None or region.memory is None or address + size > region.end:
             raise MemoryAccessError(f"there are no {size} bytes of guest memory at {address:#x}")
         region.memory.clear(address - region.start, size)
         for listener in self._listeners:
@@ -244,10 +260,12 @@ class AddressSpace(Unique):
 
     def on_write(self, listener: WriteListener) -> None:
         """Call `listener(start, size)` after each write from Python: translations of what was there are stale."""
+        kinds.function("what on_write() calls", listener)
         self._listeners.append(listener)
 
     def on_serve_loads(self, listener: LoadsListener) -> None:
         """Call `listener(region, by_handler)` when `serve_loads` changes something. Before that, memory serves all."""
+        kinds.function("what on_serve_loads() calls", listener)
         self._loads_listeners.append(listener)
 
     def disconnect(self) -> None:
@@ -256,6 +274,8 @@ class AddressSpace(Unique):
         self._loads_listeners.clear()
 
     def _parts(self, address: int, size: int) -> Iterator[memoryview]:
+        kinds.number("an address in guest memory", address)
+        kinds.number("the size of an access to guest memory", size)
         if size < 0:
             raise MemoryAccessError(f"cannot access {size} bytes")
         if self._closed:
@@ -288,18 +308,19 @@ class AddressSpace(Unique):
     def __setitem__(self, key: int | slice, value: int | bytes | bytearray | memoryview) -> None:
         if isinstance(key, slice):
             start, size = self._range(key)
-            data = bytes(value) if not isinstance(value, int) else None
-            if data is None or len(data) != size:
-                raise MemoryAccessError(f"{size} bytes must be given to write {start:#x}-{start + size - 1:#x}")
+            data = kinds.octets(f"what is written to {start:#x}-{start + size - 1:#x}", value)
+            if len(data) != size:
+                raise MemoryAccessError(
+                    f"{size} bytes must be given to write {start:#x}-{start + size - 1:#x}, not {len(data)}"
+                )
             self.write(start, data)
-        elif isinstance(value, int):
-            self.write(key, bytes([value]))
         else:
-            raise MemoryAccessError(f"one byte (an integer) must be given to write {key:#x}")
+            kinds.number("an address in guest memory", key)
+            self.write(key, bytes([kinds.unsigned(f"the byte at {key:#x}", value, 8)]))
 
     def __contains__(self, address: object) -> bool:
         """Whether there is RAM or ROM at an address."""
-        region = self.find(address) if isinstance(address, int) else None
+        region = self.find(address) if isinstance(address, int) and not isinstance(address, bool) else None
         return region is not None and region.memory is not None
 
     def __iter__(self) -> NoReturn:
@@ -311,12 +332,20 @@ class AddressSpace(Unique):
     def _range(key: slice) -> tuple[int, int]:
         if key.start is None or key.stop is None or key.step not in (None, 1):
             raise MemoryAccessError("a range of guest memory needs a first and an end address, and no step")
+        kinds.number("the first address of a range", key.start)
+        kinds.number("the end address of a range", key.stop)
         return key.start, max(0, key.stop - key.start)
 
 
+def _check_handler(name: str, handler: IoHandler) -> None:
+    if not (callable(getattr(handler, "read", None)) and callable(getattr(handler, "write", None))):
+        raise kinds.another_kind(f"the handler of region {name}", "a device, with methods read and write", handler)
+
+
 def _rom(name: str, size: int, contents: bytes) -> HostMemory:
-    if len(contents) > size:
-        raise UsageError(f"{name} has room for {size} bytes, not for {len(contents)}")
+    data = kinds.octets(f"the contents of {name}", contents)
+    if len(data) > size:
+        raise UsageError(f"{name} has room for {size} bytes, not for {len(data)}")
     memory = HostMemory(size, name)
-    memory.bytes[: len(contents)] = contents
+    memory.bytes[: len(data)] = data
     return memory

@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TextIO
 
-from raddle import workers
+from raddle import kinds, workers
 from raddle.accel import Decision, Mode
 from raddle.codegen.backend import BackEnd, CodegenConfig
 from raddle.debug.hooks import Hook, Hooks
 from raddle.debug.profile import Profile
-from raddle.errors import MachineError, machine_closed
+from raddle.errors import MachineError, UsageError, machine_closed
 from raddle.ir.builder import Callee, CalleeKind
 from raddle.memory import AddressSpace
 from raddle.memory.space import IoHandler, Kind
@@ -175,6 +175,7 @@ class Engine(Lifecycle):
         """Empty a vCPU's software TLB. On its own thread, outside generated code, or before it runs; waits for the
         end of an exclusive section, so not in one.
         """
+        self._check_cpu("whose TLB is emptied", cpu)
         lib.raddle_tlb_flush(cpu.env)
 
     def _make_cpus(self, ncpus: int) -> None:
@@ -205,6 +206,11 @@ class Engine(Lifecycle):
         """The vCPU of an env pointer."""
         return callbacks.CPUS[callbacks.address(env)]
 
+    def _check_cpu(self, what: str, cpu: VCpu) -> None:
+        kinds.instance(what, "a vCPU", cpu, VCpu)
+        if cpu.engine is not self:
+            raise UsageError(f"{what} is one of this machine's, and not another machine's vCPU {cpu.index}")
+
     # -- hooks, logs ---------------------------------------------------------------------------------------------------
 
     @workers.handed_over
@@ -226,6 +232,7 @@ class Engine(Lifecycle):
         """See `raddle.debug.listing.around`. Neither in an exclusive section nor under the big lock."""
         from raddle.debug.listing import around
 
+        self._check_cpu("what around() looks at", cpu)
         # It looks at the TLB and the watched pages, which hooks change in exclusive sections.
         with self.exclusive():  # and nothing is freed
             return around(cpu)
@@ -250,6 +257,7 @@ class Engine(Lifecycle):
         """A timer that calls `callback` under the big lock at the deadline that it is given. Any thread. Raises
         MachineError when there are too many.
         """
+        kinds.function("what a timer calls", callback)
         with self.use(), self._adding_timer:
             number = self._new_timer(lib.RADDLE_TIMER_PYTHON, len(self.timer_callbacks), ffi.NULL)
             self.timer_callbacks.append(self._profile.timer(callback) if self._profile else callback)
@@ -261,6 +269,8 @@ class Engine(Lifecycle):
         under the big lock, with the timer's number as its argument. It needs no GIL. Raises MachineError when there is
         no such routine, or there are too many timers.
         """
+        self._check_cpu("the vCPU of a timer", cpu)
+        kinds.text("the routine of a timer", routine)
         with self.use():
             number = self.callees.number(Callee(CalleeKind.ROUTINE, routine))
             return Timer(self, self._new_timer(lib.RADDLE_TIMER_CALLEE, number, cpu.env))
@@ -270,6 +280,7 @@ class Engine(Lifecycle):
         """A timer at whose deadline `cpu`'s event register is set, as an event from another CPU does. It needs no GIL.
         Raises MachineError when there are too many timers.
         """
+        self._check_cpu("the vCPU of a timer", cpu)
         with self.use():
             return Timer(self, self._new_timer(lib.RADDLE_TIMER_EVENT, 0, cpu.env))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from raddle import workers
+from raddle import kinds, workers
 from raddle.debug.profile import ThreadClock
 from raddle.errors import MachineError, machine_closed
 from raddle.runtime._native import ffi, lib
@@ -155,6 +155,8 @@ class Lifecycle(Unique, ABC):
     @workers.handed_over
     def join(self, timeout: float | None = None) -> bool:
         """Wait until all threads have ended, `timeout` seconds at most; whether they have. Raises the first error."""
+        if timeout is not None:
+            timeout = kinds.seconds("the timeout of join()", timeout)
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(timeout)
@@ -245,6 +247,7 @@ class Lifecycle(Unique, ABC):
 
     def fail(self, error: BaseException, cpu: VCpu | None) -> None:
         """Keep the first error, with the vCPU and pc where it arose, and stop everything. Any thread."""
+        kinds.instance("the error of fail()", "an exception", error, BaseException)
         with self._condition:
             if self.error is None:
                 if cpu is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raddle import kinds
 from raddle.runtime._native import lib
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Timer:
 
     def set(self, deadline_ns: int) -> None:
         """Give the timer a deadline, or another one. One beyond the end of time never comes."""
+        kinds.number("the deadline of a timer", deadline_ns)
         lib.raddle_timer_set(self._engine.context, self.number, min(max(0, deadline_ns), lib.RADDLE_END_OF_TIME + 1))
 
     def cancel(self) -> None:

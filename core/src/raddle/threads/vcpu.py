@@ -6,11 +6,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from raddle import workers
-from raddle.errors import machine_closed
-from raddle.ir.types import Type
+from raddle import kinds, workers
+from raddle.errors import UsageError, machine_closed
+from raddle.ir.types import Field, Type
 from raddle.runtime._native import ffi, lib
 from raddle.runtime.layout import COMMON, SHARED
 from raddle.unique import Unique
@@ -26,9 +26,16 @@ _POINTERS = {
     Type.F64: "uint64_t *",
 }
 
+LINES: Final = 32
+"""How many interrupt lines a vCPU has."""
+
 
 class Registers(Unique):
-    """A vCPU's state by attribute: ``cpu.regs.pc``, ``cpu.regs.r0``. Exact while the machine is paused."""
+    """A vCPU's state by attribute: ``cpu.regs.pc``, ``cpu.regs.r0``. Exact while the machine is paused.
+
+    Registers are read as unsigned numbers. One of N bits takes numbers from -2**(N-1) to 2**N - 1; a negative one is
+    kept as its two's complement. What it cannot hold is a UsageError, and so is what is no whole number.
+    """
 
     __slots__ = ("_cpu",)
     _cpu: VCpu
@@ -51,7 +58,9 @@ class Registers(Unique):
             if view is None:
                 cpu[name] = value
             else:
-                view.set(cpu, value)
+                view.set(cpu, kinds.register(name, value, view.bits))
+        except ValueError as error:
+            raise UsageError(f"register {name} cannot be {value:#x}: {error}") from None
         except KeyError:
             raise AttributeError(f"there is no register {name!r}") from None
 
@@ -79,7 +88,8 @@ class VCpu(Unique):
 
     Fields of the state (``cpu["r0"]``) are exact, and may be written, while the machine is paused, by the vCPU's own
     thread (helpers, device handlers called by it), and in work that runs on it. The request methods may be called from
-    any thread.
+    any thread. What is given an argument of another kind, or a number of too many bits, raises UsageError and asks for
+    nothing.
     """
 
     def __init__(self, engine: Engine, index: int, env: Any) -> None:
@@ -112,16 +122,25 @@ class VCpu(Unique):
 
     def __getitem__(self, name: str) -> int:
         """A field of the guest state, or of the common header, as an unsigned number. Raises KeyError."""
-        field = self.engine.frontend.state.fields.get(name) or COMMON[name]
+        field = self._field(name)
         return int(ffi.cast(_POINTERS[field.type], ffi.cast("char *", self.env) + field.offset)[0])
 
     def __setitem__(self, name: str, value: int) -> None:
-        field = self.engine.frontend.state.fields.get(name) or COMMON[name]
-        mask = (1 << (8 * field.type.size)) - 1
+        """Write a field; numbers as for `Registers`. Raises KeyError."""
+        field = self._field(name)
+        # The header has room for the pc of any guest.
+        bits = kinds.register(name, value, self.engine.frontend.word.bits if name == "pc" else field.type.bits)
         if name in SHARED:
-            lib.raddle_field_store(self.env, field.offset, value & mask)
+            lib.raddle_field_store(self.env, field.offset, bits)
             return
-        ffi.cast(_POINTERS[field.type], ffi.cast("char *", self.env) + field.offset)[0] = value & mask
+        ffi.cast(_POINTERS[field.type], ffi.cast("char *", self.env) + field.offset)[0] = bits
+
+    def _field(self, name: str) -> Field:
+        try:
+            return self.engine.frontend.state.fields.get(name) or COMMON[name]
+        except (KeyError, TypeError):
+            kinds.text("the name of a vCPU's field", name)
+            raise
 
     @property
     def pc(self) -> int:
@@ -135,10 +154,12 @@ class VCpu(Unique):
 
     def interrupt_set(self, bits: int) -> None:
         """Raise interrupt lines; wakes a halted vCPU."""
+        kinds.unsigned("what interrupt_set() raises", bits, LINES)
         lib.raddle_interrupt_set(self.env, bits)
 
     def interrupt_clear(self, bits: int) -> None:
         """Lower interrupt lines."""
+        kinds.unsigned("what interrupt_clear() lowers", bits, LINES)
         lib.raddle_interrupt_clear(self.env, bits)
 
     @workers.handed_over
@@ -146,6 +167,7 @@ class VCpu(Unique):
         """Run `work` soon on this vCPU's thread, outside generated code, after what was queued before. A pause puts it
         off. Does not wait.
         """
+        kinds.function("the work of async_run_on_cpu()", work)
         with self.engine.use():
             self._work.append(work)
             lib.raddle_work(self.env)
@@ -158,6 +180,7 @@ class VCpu(Unique):
 
         Not under the big lock: the vCPU may be waiting for it. Raises what `work` raises.
         """
+        kinds.function("the work of run_on_cpu()", work)
         if self.thread is None or not self.thread.is_alive() or threading.current_thread() is self.thread:
             work()
             return
@@ -184,6 +207,7 @@ class VCpu(Unique):
         """Run `work` soon on this vCPU's thread while no vCPU is in generated code, in its turn as `async_run_on_cpu`.
         Does not wait.
         """
+        kinds.function("the work of async_safe_run_on_cpu()", work)
 
         def run() -> None:
             with self.engine.exclusive():
@@ -192,7 +216,10 @@ class VCpu(Unique):
         self.async_run_on_cpu(run)
 
     def power_on(self, entry: int, context: int) -> None:
-        """Reset this vCPU and let it run from `entry`, with `context` in its first argument register. Does not wait."""
+        """Reset this vCPU and let it run from `entry`, with `context` in its first argument register: numbers that fit
+        into a word of the guest. Does not wait.
+        """
+        self._check_words("power_on()", entry, context)
 
         def run() -> None:
             self.engine.flush_tlb(self)
@@ -212,6 +239,7 @@ class VCpu(Unique):
         """The same, but the vCPU is reset to run from `entry`, as `power_on` says, except for what the guest's front
         end keeps. Does not wait.
         """
+        self._check_words("power_down()", entry, context)
 
         def run() -> None:
             self.engine.flush_tlb(self)
@@ -219,6 +247,11 @@ class VCpu(Unique):
             self.header.halted = 1
 
         self.async_run_on_cpu(run)
+
+    def _check_words(self, method: str, entry: int, context: int) -> None:
+        bits = self.engine.frontend.word.bits
+        kinds.unsigned(f"the entry of {method}", entry, bits)
+        kinds.unsigned(f"the context of {method}", context, bits)
 
     def power_off(self) -> None:
         """Stop this vCPU until it is powered on again. Does not wait."""

@@ -30,6 +30,8 @@ class View(NamedTuple):
     """Its value in a vCPU, which is paused or the calling thread's own."""
     set: Callable[[Any, int], None]
     """Write it. Raises ValueError for what it cannot have."""
+    bits: int
+    """Its width. What `set` is given is not negative, and has no more."""
 
 
 FAULT_ALIGNMENT = 1 << 16

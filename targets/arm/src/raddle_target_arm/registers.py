@@ -247,4 +247,4 @@ def _change_bank(cpu: Any, new: int) -> None:
     cpu["bank"] = new
 
 
-VIEWS: Final = {"cpsr": View(_get_cpsr, _set_cpsr)}
+VIEWS: Final = {"cpsr": View(_get_cpsr, _set_cpsr, 32)}

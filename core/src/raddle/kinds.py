@@ -11,17 +11,78 @@ from typing import Any
 
 from raddle.errors import UsageError
 
-__all__ = ["address", "another_kind", "encoded", "number", "pattern", "ranges", "seconds", "text", "words"]
+__all__ = [
+    "address",
+    "another_kind",
+    "encoded",
+    "function",
+    "instance",
+    "number",
+    "octets",
+    "pattern",
+    "ranges",
+    "raw",
+    "register",
+    "seconds",
+    "switch",
+    "text",
+    "unsigned",
+    "words",
+]
 
 
 def another_kind(what: str, called: str, given: object) -> UsageError:
     """The error for `given` where `what` is something else, which is `called` so."""
-    return UsageError(f"{what} is {called}, not {short(given)} ({type(given).__name__})")
+    try:
+        shown = short(given)
+    except ValueError:  # a number of more digits than Python writes
+        shown = "one too large to show"
+    return UsageError(f"{what} is {called}, not {shown} ({type(given).__name__})")
+
+
+def instance(what: str, called: str, given: Any, kinds: type | tuple[type, ...]) -> None:
+    if not isinstance(given, kinds):
+        raise another_kind(what, called, given)
+
+
+def raw(what: str, given: Any) -> None:
+    """Bytes as they are."""
+    instance(what, "bytes", given, (bytes, bytearray, memoryview))
+
+
+def function(what: str, given: Any) -> None:
+    if not callable(given):
+        raise another_kind(what, "a function", given)
+
+
+def switch(what: str, given: Any) -> None:
+    instance(what, "True or False", given, bool)
 
 
 def number(what: str, given: Any) -> None:
     if not _is_number(given):
         raise another_kind(what, "a whole number", given)
+
+
+def unsigned(what: str, given: Any, width: int) -> int:
+    """A number that `width` bits hold."""
+    number(what, given)
+    if not 0 <= given < 1 << width:
+        raise UsageError(f"{what} has {width} bits: it is 0 to {(1 << width) - 1:#x}, not {given:#x}")
+    return int(given)
+
+
+def register(name: str, given: Any, width: int) -> int:
+    """What a register of `width` bits holds after a write: `given`, or the two's complement of a negative number that
+    fits. Truth values are numbers for a register of one bit alone.
+    """
+    if not (_is_number(given) or (width == 1 and isinstance(given, bool))):
+        raise another_kind(f"register {name}", "a whole number", given)
+    least, most = -(1 << width - 1) if width > 1 else 0, (1 << width) - 1
+    if not least <= given <= most:
+        bits = f"{width} bit{'s' * (width != 1)}"
+        raise UsageError(f"register {name} has {bits}: it can be {least:#x} to {most:#x}, not {given:#x}")
+    return int(given) & most
 
 
 def address(what: str, given: Any) -> None:
@@ -71,6 +132,20 @@ def pattern(what: str, given: Any) -> re.Pattern[str]:
 def text(what: str, given: Any) -> None:
     if not isinstance(given, str):
         raise another_kind(what, "a text", given)
+
+
+def octets(what: str, given: Any) -> memoryview:
+    """Bytes: of what has a buffer, which is not copied, or of numbers from 0 to 255."""
+    try:
+        return memoryview(given).cast("B")
+    except (TypeError, ValueError):  # it has none, or not in one piece
+        pass
+    if not isinstance(given, int | str):  # bytes() would make so many of one, and needs an encoding for the other
+        try:
+            return memoryview(bytes(given))
+        except (TypeError, ValueError):
+            pass
+    raise another_kind(what, "bytes, or numbers from 0 to 255", given)
 
 
 def encoded(what: str, given: Any) -> bytes:
