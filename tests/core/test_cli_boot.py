@@ -541,7 +541,7 @@ def test_the_last_one_of_an_option_that_is_given_twice_counts():
 
 def test_names_do_not_steer_the_terminal(capsys):
     assert main(["boot", "-kernel", "a\033[2J\n\udcff"]) == 2
-    assert capsys.readouterr().err == "raddle: cannot read kernel a\\x1b[2J \\udcff: No such file or directory\n"
+    assert capsys.readouterr().err == "raddle: cannot read kernel a\\x1b[2J\\n\\udcff: No such file or directory\n"
 
 
 @pytest.mark.parametrize("words", [["--foo"], ["-smp", "2"], ["-kernel", "k", "boot"]])

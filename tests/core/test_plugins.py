@@ -185,7 +185,9 @@ def test_unknown_names_list_the_known_ones(install: Installed) -> None:
         registry.host("there")
     with pytest.raises(UsageError, match=r"unknown target plug-in 'vax'"):
         registry.boards("vax")
-    with pytest.raises(UsageError, match=r"'desk': no installed package brings one; remedy: .*'raddle\[GUEST\]'$"):
+    with pytest.raises(
+        UsageError, match=r"'desk': no installed package brings a machine; remedy: .*'raddle\[GUEST\]'$"
+    ):
         registry.boards_named("desk")
 
 
@@ -461,6 +463,31 @@ def test_a_broken_board_hook_is_reported(install: Installed, source: str, reason
     (problem,) = registry.problems()
     assert str(problem).startswith(f"plug-in board.desk: {reason}")
     assert registry.target("good").name == "good"
+
+
+NO_MEMORY = r"plug-in target\.good: cannot be imported: there is not enough memory"
+
+
+@pytest.mark.parametrize(
+    "failure",
+    ["MemoryError", "MemoryError('too\\nmuch')", "ImportError('x.so: failed to map segment from shared object')"],
+)
+def test_a_machine_that_is_lacking_for_want_of_memory_is_said_to_be(install: Installed, failure: str) -> None:
+    registry, _ = install(target__good=f"raise {failure}", target__bare=BARE)
+    for name, target in (("", ""), ("desk", ""), ("", "good"), ("good/desk", "")):
+        with pytest.raises(UsageError, match=rf"none of the plug-ins .* can be used: {NO_MEMORY}") as caught:
+            choose_board(registry, name, target, None)
+        assert "install" not in str(caught.value)
+    with pytest.raises(UsageError, match=r"^the bare guest has no machine$"):
+        choose_board(registry, "", "bare", None)
+
+
+def test_an_unknown_machine_may_be_a_broken_plugins(install: Installed) -> None:
+    registry, _ = install(target__good=TARGET, board__desk=BOARD, board__shelf="raise MemoryError")
+    with pytest.raises(
+        UsageError, match=r"unknown machine 'shelf' \(known: desk\); it may be .* plug-in board\.shelf: "
+    ):
+        choose_board(registry, "shelf", "", None)
 
 
 @pytest.mark.parametrize("name", ["arm", "target.", "gadget.arm", "target"])

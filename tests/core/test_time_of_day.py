@@ -78,7 +78,7 @@ def test_with_counted_instructions(text, options):
 
 
 REFUSED = [
-    ("", False, "unknown -rtc setting"),
+    ("", False, "-rtc setting without a name"),
     ("base", False, "base needs a value"),
     ("base=", False, "base needs a value"),
     ("utc", False, "unknown -rtc setting"),

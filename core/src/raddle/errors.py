@@ -4,21 +4,61 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Final
 
-__all__ = ["MachineError", "OutputError", "PluginError", "RaddleError", "UsageError", "machine_closed", "unknown"]
+__all__ = [
+    "MachineError",
+    "OutputError",
+    "PluginError",
+    "RaddleError",
+    "UsageError",
+    "line",
+    "machine_closed",
+    "printable",
+    "unknown",
+]
+
+HEAD: Final = 600
+"""Characters that are kept of the beginning of a message."""
+TAIL: Final = 200
+"""And of its end, where the remedy is."""
+
+
+def printable(text: str) -> str:
+    """`text` in one line: names of files may have anything in them, which the terminal is not to obey."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def line(text: str) -> str:
+    """`text` as a line to be read: printable, and without its middle where it repeats something that is too long."""
+    shown = printable(text)
+    if len(shown) <= HEAD + TAIL:
+        return shown
+    return f"{shown[:HEAD]} ... {shown[-TAIL:]}"
 
 
 class RaddleError(Exception):
-    """Base of all errors that are meant for the user, who sees the message and no traceback."""
+    """Base of all errors that are meant for the user, who sees the message and no traceback. It is made a `line`."""
 
     exit_status: ClassVar[int] = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(line(message))
 
 
 class UsageError(RaddleError):
     """A mistake in what was asked for: nothing has been started. Exit status 2."""
 
     exit_status = 2
+
+    @classmethod
+    def of_lines(cls, message: str) -> UsageError:
+        """One error for several mistakes, so that none is lost: `message` is made of lines, and stays as it is."""
+        error = cls()
+        error.args = (message,)
+        return error
 
 
 class MachineError(RaddleError):
@@ -53,7 +93,9 @@ def unknown(what: str, given: str, known: Iterable[str]) -> UsageError:
     import difflib  # late: most runs make no such error
 
     choices = list(known)
+    listing = f"known: {', '.join(choices)}" if choices else "none is known"
+    if not given:
+        return UsageError(f"{what} without a name: is there a separator too many? ({listing})")
     near = difflib.get_close_matches(given, choices, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    listing = f"known: {', '.join(choices)}" if choices else "none is known"
     return UsageError(f"unknown {what} {given!r}{hint} ({listing})")

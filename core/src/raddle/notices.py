@@ -6,20 +6,25 @@ from __future__ import annotations
 import contextlib
 import sys
 
-__all__ = ["notice", "one_line", "warn"]
+from raddle.errors import RaddleError, line
 
-
-def one_line(text: str) -> str:
-    """`text` in one line; names of files may have anything in them, which the terminal is not to obey."""
-    words = " ".join(text.split())
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in words)
+__all__ = ["notice", "report", "warn"]
 
 
 def notice(text: str) -> None:
-    """Tell the user. What goes on does not end because nobody can be told of it."""
+    """Tell the user, in one line. What goes on does not end because nobody can be told of it."""
+    _print(line(" ".join(text.split())))
+
+
+def report(error: RaddleError) -> None:
+    """Tell the user what ends the command. The message is a line already."""
+    _print(str(error))
+
+
+def _print(text: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
-            print(f"raddle: {one_line(text)}", file=sys.stderr, flush=True)
+            print(f"raddle: {text}", file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:

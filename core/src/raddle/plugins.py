@@ -55,6 +55,9 @@ ENTRY_POINT_GROUP: Final = "raddle"
 GUEST_REMEDY: Final = "remedy: install a guest, and the host for this machine with it: pip install 'raddle[GUEST]'"
 """For messages: what to do where no plug-in fits."""
 
+UNMAPPED: Final = "failed to map segment"
+"""What the dynamic linker says where there is no memory for a library."""
+
 WORD_SIZES: Final = (32, 64)
 
 hookspec = pluggy.HookspecMarker("raddle")
@@ -378,12 +381,28 @@ class Registry:
             target, name = guest, short
         boards = self.boards(target)
         if not boards:
-            raise UsageError(f"unknown machine {name!r}: no installed package brings one; {GUEST_REMEDY}")
+            raise UsageError(f"unknown machine {name!r}: {self.no_machine(target)}")
         found = tuple(board for board in boards if board.name == name)
         if not found:
             guest = f"{guest}/" if slash else ""
-            raise unknown("machine", f"{guest}{name}", sorted({f"{guest}{board.name}" for board in boards}))
+            error = unknown("machine", f"{guest}{name}", sorted({f"{guest}{board.name}" for board in boards}))
+            broken = self._without_machines(target)
+            raise UsageError(f"{error}; it may be one of those that cannot be used: {broken}") if broken else error
         return found
+
+    def no_machine(self, target: str = "") -> str:
+        """Why `boards(target)` has found none, and the remedy."""
+        broken = self._without_machines(target)
+        if broken:
+            return f"none of the plug-ins that bring machines can be used: {broken}"
+        if target:
+            return f"the {target} guest has no machine"
+        return f"no installed package brings a machine; {GUEST_REMEDY}"
+
+    def _without_machines(self, target: str) -> str:
+        """What was wrong with the plug-ins that were asked for the machines of `target`, or of all."""
+        asked = (f"target.{target}" if target else "target.", "board.")
+        return "; ".join(str(one) for one in self.problems() if one.plugin.startswith(asked))
 
     def devices(self) -> tuple[Device, ...]:
         """Devices of all plug-ins."""
@@ -629,6 +648,10 @@ def _property_fault(board: Board) -> str:
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory: {text}" if text else "there is not enough memory"
+    if isinstance(error, ImportError) and UNMAPPED in text:
+        return f"there is not enough memory: {text}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

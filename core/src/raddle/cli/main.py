@@ -19,7 +19,7 @@ from typing import Final
 
 from raddle.cli.commands import COMMANDS, load, program
 from raddle.errors import RaddleError, UsageError, unknown
-from raddle.notices import notice
+from raddle.notices import notice, report
 
 __all__ = ["main"]
 
@@ -57,7 +57,7 @@ def _main(arguments: list[str]) -> int:
     try:
         return _dispatch(arguments)
     except RaddleError as error:
-        notice(str(error))
+        report(error)
         return error.exit_status
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -13,7 +13,7 @@ from raddle.cli import values
 from raddle.cli.commands import program
 from raddle.cli.peer_options import UNSUPPORTED
 from raddle.cli.values import HELP_WORDS, Apply, BootOptions, Help
-from raddle.errors import UsageError
+from raddle.errors import UsageError, line
 
 if TYPE_CHECKING:
     import argparse
@@ -185,11 +185,11 @@ class _Wrong:
 
     def option(self, word: str, reason: str) -> None:
         """One that is not supported. Without a reason the list of options is what is left to say."""
-        if all(word != other for other, _ in self._unsupported):
-            self._unsupported.append((word, reason))
+        if all(line(word) != other for other, _ in self._unsupported):
+            self._unsupported.append((line(word), reason))
 
     def other(self, message: str) -> None:
-        self._others.append(message)
+        self._others.append(line(message))
 
     def check(self) -> None:
         """Raise UsageError if there is any."""
@@ -203,7 +203,7 @@ class _Wrong:
             hint = "" if all(reason for _, reason in self._unsupported) else f" ({listed})"
             said.insert(0, f"these options are not supported: {named}{hint}")
         if said:
-            raise UsageError("; ".join(said))
+            raise UsageError.of_lines("; ".join(said))
 
 
 def _one(options: BootOptions, rest: list[str], wrong: _Wrong) -> None:

@@ -176,6 +176,8 @@ def machine(options: BootOptions, value: str) -> None:
 def cpu(options: BootOptions, value: str) -> None:
     """`cortex-a15`, `max`."""
     name, *properties = value.split(",")
+    if not name:
+        raise UsageError("-cpu needs the name of a CPU model, which is empty; -cpu help lists them")
     if properties:
         raise UsageError(f"-cpu property {properties[0]!r} is not supported; the nearest that is: -cpu {name}")
     options.cpu = name
@@ -216,6 +218,8 @@ def smp(options: BootOptions, value: str) -> None:
 def memory(options: BootOptions, value: str) -> None:
     """`512`, `512M`, `size=1G`."""
     size, *settings = value.split(",")
+    if not size.removeprefix("size="):
+        raise UsageError("-m needs a size of memory, which is empty: -m 512M")
     if settings:
         raise UsageError(
             f"-m {settings[0] or value} is not supported (no memory hot-plug); the nearest that is: -m {size}"

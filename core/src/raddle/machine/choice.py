@@ -33,9 +33,7 @@ def choose_board(
     """
     found = plugins.boards_named(name, target) if name else plugins.boards(target)
     if not found:
-        raise UsageError(
-            f"the {target} guest has no machine" if target else f"no installed package brings a machine; {GUEST_REMEDY}"
-        )
+        raise UsageError(plugins.no_machine(target))
     head = b"" if kernel is None else _beginning(kernel)
     if head:
         guests = _usable(plugins, found)
