@@ -78,8 +78,8 @@ def test_a_log_of_ever_new_instructions(monkeypatch: pytest.MonkeyPatch) -> None
     sizes: list[int] = []
     with Machine(kernel=GUESTS / "hello.elf") as machine:
         engine: Any = machine.engine
-        one = log.Log(engine, ["op"], stream)
-        engine.hooks.add_translation(lambda trace: sizes.append(len(one._seen)))
+        one = log.Log(engine, engine.observer.hooks, ["op"], stream)
+        engine.observer.hooks.add_translation(lambda trace: sizes.append(len(one._seen)))
         machine.start()
         assert machine.wait(LIMIT) == 0
     assert max(sizes) <= 20
@@ -91,7 +91,8 @@ def test_a_log_of_undefined_instructions_at_ever_new_places(monkeypatch: pytest.
     monkeypatch.setattr(log, "PLACES", 20)
     stream = io.StringIO()
     with Machine(kernel=GUESTS / "hello.elf") as machine:
-        one: Any = log.Log(machine.engine, ["unimp"], stream)
+        engine: Any = machine.engine
+        one: Any = log.Log(engine, engine.observer.hooks, ["unimp"], stream)
         for pc in range(0, 400, 4):
             one._unimplemented(machine.cpus[0], ExceptionTaken("undefined", pc, 4))
     assert len(one._places) == 20

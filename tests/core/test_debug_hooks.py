@@ -280,7 +280,7 @@ def test_no_exclusive_section_begins_while_a_vcpu_translates():
                 began.append(begun.wait(0.3))
 
         engine.miss = translate
-        engine.hooks.add_fill(filled)
+        engine.observer.hooks.add_fill(filled)
         one.start()
         assert one.wait(LIMIT) == 0
         sections[0].join(LIMIT)

@@ -15,8 +15,8 @@ from elftools.elf.elffile import ELFFile
 
 from raddle.cli.monitor import Monitor
 from raddle.debug import report
-from raddle.debug.profile import ThreadClock
 from raddle.machine.machine import Machine
+from raddle.threads.clock import ThreadClock
 
 GUESTS = Path(__file__).resolve().parents[1] / "guests/arm/prebuilt"
 LIMIT = 240

@@ -12,6 +12,7 @@ from tests.core.mixed_guest import Instructions, MixedFrontEnd, read, write
 
 from raddle.accel import Decision, Mode
 from raddle.codegen.backend import BackEnd
+from raddle.debug.instruments import Instruments
 from raddle.errors import MachineError, PluginError, UsageError
 from raddle.ir.builder import Builder
 from raddle.memory import AddressSpace
@@ -64,7 +65,7 @@ WRONG = r"the IR of ADD \(32 bits:3\), word 0x12030b in mode 0x0 and context 0x0
 def test_a_value_outside_its_branch_stops_the_machine(make: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(mixed_guest.SEMANTICS, "ADD", outside_its_branch)
     engine = make(MixedFrontEnd())
-    engine.log(["verify"], io.StringIO())
+    Instruments(engine).log(["verify"], io.StringIO())
     engine.start()
     with pytest.raises(MachineError, match=WRONG) as found:
         engine.join(60)
@@ -81,7 +82,7 @@ def test_without_it_nothing_is_noticed(make: MakeEngine, monkeypatch: pytest.Mon
 
 def test_a_guest_in_order_runs(make: MakeEngine) -> None:
     engine = make(MixedFrontEnd())
-    engine.log(["verify"], io.StringIO())
+    Instruments(engine).log(["verify"], io.StringIO())
     engine.start()
     assert engine.join(60)
     assert engine.cpus[0]["x3"] == 7
@@ -93,7 +94,7 @@ def test_routines_are_verified_at_once(make: MakeEngine) -> None:
     # What it has compiled was in order; now its front end would make another.
     engine.callees._routines["tlb_fill"] = lambda b: b.exit_main()
     with pytest.raises(MachineError, match=r"the IR of routine 'tlb_fill' is invalid: .* cannot use exit_main"):
-        engine.log(["verify"], io.StringIO())
+        Instruments(engine).log(["verify"], io.StringIO())
 
 
 class Contract(TargetContract):

@@ -64,7 +64,8 @@ def soon_true(condition: Callable[[], bool]) -> bool:
 def take_all(machine: Any) -> None:
     """Take all locks that a machine has, one after the other; those that a worker still has are waited for."""
     control, engine, console = machine._control, machine.engine, machine.consoles[0]
-    locks = (control._lock, control._holders_changed, engine._condition, engine.hooks._lock, engine.hooks._applying)
+    hooks = control.instruments.hooks
+    locks = (control._lock, control._holders_changed, engine._condition, hooks._lock, hooks._applying)
 
     def take() -> None:
         for lock in (*locks, console._changed, engine.big_lock, engine.exclusive()):
@@ -139,7 +140,7 @@ def running() -> Iterator[Machine]:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_running_machine(running: Any, name: str) -> None:
-    call, count, hooks, left = CALLS[name], 0, running.engine.hooks, []
+    call, count, hooks, left = CALLS[name], 0, running.engine.observer.hooks, []
 
     def go_on() -> None:
         with suppress(UsageError):  # it is being reset

@@ -85,7 +85,7 @@ def test_no_cycle_of_references_keeps_a_closed_machine(
     with Machine(kernel=GUESTS / "hello.elf", **options) as machine:
         engine: Any = machine.engine
         parts = [ref(one) for one in (machine, machine._control, engine, engine.translator, machine.board)]
-        parts += [ref(one) for one in (*machine.cpus, machine.memory, engine.callees, engine.hooks)]
+        parts += [ref(one) for one in (*machine.cpus, machine.memory, engine.callees, engine.observer)]
         del engine
         life(machine)
     del machine
@@ -223,8 +223,8 @@ def in_child(function: Callable[[], None]) -> int:
 
 def busy(machine: Any) -> list[Any]:
     """All locks that a thread may have had when the child was forked."""
-    control, engine = machine._control, machine.engine
-    return [control._lock, control._holders_changed, engine._condition, engine.hooks._lock, machine.console._changed]
+    control, condition, hooks = machine._control, machine.engine._condition, machine._control.instruments.hooks
+    return [control._lock, control._holders_changed, condition, hooks._lock, machine.console._changed]
 
 
 def test_closing_the_parents_machine_in_a_child_returns() -> None:

@@ -10,6 +10,7 @@ from tests.core.mixed_guest import WIDE, Instructions, MixedFrontEnd
 
 from raddle.accel import Decision, Mode
 from raddle.codegen.backend import BackEnd
+from raddle.debug.instruments import Instruments
 from raddle.errors import PluginError, UsageError
 from raddle.memory import AddressSpace
 from raddle.plugins import registry
@@ -76,7 +77,7 @@ def test_a_field_in_both_halves_is_decoded_as_it_is_drawn(engine: Engine, entry:
 
 def test_a_listener_sees_the_words_as_they_are_drawn(engine: Engine) -> None:
     traces: list[BlockTrace] = []
-    engine.hooks.add_translation(traces.append)
+    Instruments(engine).hooks.add_translation(traces.append)
     code = [(LUI_1, 4), (MV_3_1, 2), (ADD_3_1_2, 4)]
     run(engine, PAGE, *code)
     assert traces[0].words == [*code, (HALT, 2)]

@@ -34,8 +34,8 @@ def until(condition: Callable[[], object]) -> None:
 
 CALLS: dict[str, Callable[[Any, Any], object]] = {
     "remove": lambda engine, hook: hook.remove(),
-    "add": lambda engine, hook: engine.add_hook("block", print),
-    "around": lambda engine, hook: engine.around(engine.cpus[0]),
+    "add": lambda engine, hook: engine.observer.add_hook("block", print),
+    "around": lambda engine, hook: engine.observer.around(engine.cpus[0]),
     "timer": lambda engine, hook: engine.timer(print),
     "event timer": lambda engine, hook: engine.event_timer(engine.cpus[0]),
     "stats": lambda engine, hook: engine.stats(),

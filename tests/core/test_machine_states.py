@@ -350,7 +350,7 @@ def test_a_pause_that_somebody_takes_back_before_all_stand() -> None:
 def test_nothing_goes_on_while_a_paused_machine_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
         engine: Any = machine.engine
-        around, resumed, before = engine.around, threading.Event(), []
+        around, resumed, before = engine.observer.around, threading.Event(), []
 
         def resume() -> None:
             machine.resume()
@@ -361,7 +361,7 @@ def test_nothing_goes_on_while_a_paused_machine_is_described(monkeypatch: pytest
             before.append(resumed.wait(0.3))
             return list(around(cpu))
 
-        monkeypatch.setattr(engine, "around", slowly)
+        monkeypatch.setattr(engine.observer, "around", slowly)
         machine.start(paused=True)
         assert "=>" in machine.describe()
         assert resumed.wait(LIMIT)
@@ -385,7 +385,7 @@ def test_no_hook_takes_effect_while_a_paused_machine_is_described() -> None:
                 adding[0].start()
                 before.append(added.wait(0.3))
 
-        engine.hooks.add_fill(filled)
+        engine.observer.hooks.add_fill(filled)
         machine.start(paused=True)
         assert "=>" in machine.describe()
         assert added.wait(LIMIT)
@@ -503,7 +503,7 @@ def test_describing_a_machine_runs_no_hook_of_its_tlb() -> None:
     with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
         machine.start()
         machine.pause()
-        machine.engine.hooks.add_fill(lambda *_: seen.append(threading.current_thread().name))
+        machine.engine.observer.hooks.add_fill(lambda *_: seen.append(threading.current_thread().name))
         machine.engine.flush_tlb(machine.cpus[0])
         assert "=>" in machine.describe()
         assert seen == []
@@ -644,7 +644,7 @@ def raced_translations() -> int:
                 machine.memory[second - 0x800] = 1
 
         engine.translator._supply = supply_and_forget
-        engine.hooks.add_fill(filled)
+        engine.observer.hooks.add_fill(filled)
         machine.start(paused=True)
         machine.memory[second - 2 : second + 2] = bytes.fromhex("fff7 febf")  # b.w to itself
         cpu: Any = machine.cpus[0]

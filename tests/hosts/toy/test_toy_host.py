@@ -13,6 +13,7 @@ import pytest
 from raddle.runtime._native import ffi, lib
 
 from raddle.accel import Decision, Mode
+from raddle.debug.instruments import Instruments
 from raddle.errors import MachineError
 from raddle.memory import AddressSpace
 from raddle.threads.engine import Engine
@@ -259,7 +260,7 @@ def test_a_block_is_as_long_as_its_fields_reach(
     program = [encode("TNE", a=n % 8, b=n % 8, i=40) for n in range(30)]
     machine.write([*program, encode("ADDI", d=0, a=0, i=3), encode("STOP"), *[encode("STOP")] * 40])
     lengths: list[int] = []
-    machine.engine.hooks.add_translation(lambda trace: lengths.append(len(trace.words)))
+    Instruments(machine.engine).hooks.add_translation(lambda trace: lengths.append(len(trace.words)))
     assert machine.run()[0] == 3
     assert (len(lengths) > 1) == (blocks > 1)
     assert sum(lengths) >= 31

@@ -159,7 +159,7 @@ def _boot(payload: Path) -> Iterator[Row]:
         icount="shift=auto",
         reboot=False,
     ) as machine:
-        machine.engine.hooks.add_translation(
+        machine.engine.observer.hooks.add_translation(
             lambda trace: rows.append(
                 {"part": "boot", "name": f"{len(rows)}: {trace.pc:#x}, {trace.mode:#x}", "code": _hex(trace.block)}
             )

@@ -20,6 +20,7 @@ from raddle.ir.builder import Builder
 from raddle.ir.printer import print_function
 
 if TYPE_CHECKING:
+    from raddle.debug.hooks import Hooks
     from raddle.threads.engine import Engine
     from raddle.threads.vcpu import VCpu
     from raddle.translate.translator import BlockTrace
@@ -42,7 +43,9 @@ PLACES: Final = 4096
 class Log:
     """Writes about some items to a stream, until `remove`."""
 
-    def __init__(self, engine: Engine, items: Sequence[str], stream: TextIO, within: Sequence[range] = ()) -> None:
+    def __init__(
+        self, engine: Engine, hooks: Hooks, items: Sequence[str], stream: TextIO, within: Sequence[range] = ()
+    ) -> None:
         """Begins at once. `items` are names in ITEMS; raises UsageError for another. With `within`, what is written of
         blocks (all but BESIDES) is of those that begin at one of these guest addresses. Any thread.
         """
@@ -61,7 +64,6 @@ class Log:
         for item in items:
             if item not in ITEMS:
                 raise unknown("log item", item, ITEMS)
-        hooks = engine.hooks
         self._hooks = []
         self._verifies = "verify" in items
         chosen = tuple(TRANSLATIONS[item] for item in items if item in TRANSLATIONS)

@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a machine's time goes: clocks of the vCPUs' threads, and the paths from them into Python.
+"""Where a machine's time goes: the paths from the vCPUs' threads into Python.
 
-A thread's wall time is the sum of CPU time, which the paths divide into translation, Python and execution; sleep and
-waits for the big lock, which the runtime measures; and the rest: waits for the GIL and for a core. The kernel tells how
-long a thread was ready with no core free, and each path the time in which it had no CPU: what a GIL that is fought over
-costs is in both on a loaded machine, and in the second alone on one with a core for every thread.
+A thread's wall time (`raddle.threads.clock`) is the sum of three: CPU time, which the paths divide into translation,
+Python and execution; sleep and waits for the big lock, which the runtime measures; and the rest, waits for the GIL and
+for a core. The kernel tells how long a thread was ready with no core free, and each path the time in which it had no
+CPU. What a GIL that is fought over costs is in both on a loaded machine, and only in the second on one with a core for
+every thread.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from raddle.memory.space import IoHandler
@@ -21,54 +20,7 @@ from raddle.memory.space import IoHandler
 if TYPE_CHECKING:
     from raddle.threads.engine import Engine
 
-__all__ = ["Profile", "ThreadClock"]
-
-
-class ThreadClock:
-    """The time of one thread that runs vCPUs. Made on that thread; `read` on any."""
-
-    def __init__(self, cpus: list[int]) -> None:
-        self.cpus = cpus
-        """Numbers of the vCPUs that the thread runs."""
-        self.native_id = threading.get_native_id()
-        self._clock = time.pthread_getcpuclockid(threading.get_ident())
-        """Asked for here: to ask for that of a thread that has ended is undefined. Reading it then is an OSError."""
-        self.idle_ns = 0
-        """Time with no vCPU to run, or with the machine paused; the thread itself counts it."""
-        self._final: dict[str, Any] | None = None
-        self._started = time.monotonic_ns()
-        self._base = self._host_times()
-
-    def stop(self) -> None:
-        """The thread ends. On that thread."""
-        self._final = self.read()
-
-    def read(self) -> dict[str, Any]:
-        """Nanoseconds since the thread began: `wall_ns`, `cpu_ns`, `delay_ns` (ready, but no core was free; None where
-        the kernel does not tell), `idle_ns`.
-        """
-        (cpu, delay), (cpu_base, delay_base) = self._host_times(), self._base
-        final = self._final
-        if final is not None:  # looked at afterwards: the thread may have ended meanwhile, and its times are gone
-            return final
-        return {
-            "cpus": self.cpus,
-            "wall_ns": time.monotonic_ns() - self._started,
-            "cpu_ns": cpu - cpu_base,
-            "delay_ns": None if delay is None or delay_base is None else delay - delay_base,
-            "idle_ns": self.idle_ns,
-        }
-
-    def _host_times(self) -> tuple[int, int | None]:
-        try:
-            cpu, delay, _ = Path(f"/proc/self/task/{self.native_id}/schedstat").read_text().split()
-            return int(cpu), int(delay)
-        except (OSError, ValueError):
-            pass
-        try:
-            return time.clock_gettime_ns(self._clock), None
-        except OSError:
-            return 0, None
+__all__ = ["Profile"]
 
 
 class _Path:

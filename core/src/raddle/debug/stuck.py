@@ -20,7 +20,7 @@ def warn(cpu: VCpu) -> None:
     registers and the code. On the vCPU's own thread, outside `raddle_run`.
     """
     pc = int(lib.raddle_stuck_at(cpu.env))
-    with cpu.engine.exclusive():  # see Engine.around
+    with cpu.engine.exclusive():  # see Instruments.around
         code = around(cpu, pc)
     logging.getLogger("raddle.machine").warning(
         "%s",

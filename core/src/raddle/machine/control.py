@@ -20,7 +20,7 @@ from raddle.accel import Decision
 from raddle.errors import MachineError, UsageError, machine_closed
 from raddle.machine.board import Board
 from raddle.machine.chardev import CharDevice
-from raddle.machine.parts import Engine, State, VCpu
+from raddle.machine.parts import Engine, Instruments, State, VCpu
 
 __all__ = ["Control", "close_devices"]
 
@@ -38,6 +38,7 @@ class Control:
         board: Board,
         consoles: tuple[CharDevice, ...],
         engine: Engine,
+        instruments: Instruments | None,
         reboot: bool,
     ) -> None:
         self.accel: Final = decision
@@ -46,6 +47,8 @@ class Control:
         self.memory: Final = board.memory
         self.consoles: Final = consoles
         self.engine: Final = engine
+        self.instruments: Final = instruments
+        """Of the engine; None where it cannot be watched."""
         self.state = State.READY
         self.status = 0
         self.error: BaseException | None = None
@@ -343,15 +346,14 @@ class Control:
         return "\n".join(parts)
 
     def _around(self, cpu: VCpu) -> list[str]:
-        around: Callable[[VCpu], list[str]] | None = getattr(self.engine, "around", None)
-        if around is None or self.inside:
+        if self.instruments is None or self.inside:
             return []
         # Nobody may let the vCPU go on meanwhile: its TLB is looked at, and filled. Not waited for: a hook's thread may
         # be what the thread that has the lock waits for.
         if not self._lock.acquire(blocking=False):
             return []
         try:
-            return [] if self.state is State.RUNNING else around(cpu)
+            return [] if self.state is State.RUNNING else self.instruments.around(cpu)
         finally:
             self._lock.release()
 

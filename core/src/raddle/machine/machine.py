@@ -23,7 +23,7 @@ from raddle.machine.clock import MachineClock
 from raddle.machine.control import Control, close_devices
 from raddle.machine.flash_file import FlashFile, flash_files
 from raddle.machine.load import Load, loads
-from raddle.machine.parts import Engine, EngineFactory, Hook, Regs, State, VCpu
+from raddle.machine.parts import Engine, EngineFactory, Hook, Instruments, Regs, State, VCpu
 from raddle.machine.sizes import parse_size
 from raddle.machine.time_of_day import parse_rtc
 from raddle.memory import AddressSpace
@@ -57,6 +57,15 @@ def default_engine(
     if settings.code_size is not None:
         options["code_size"] = settings.code_size
     return NativeEngine(frontend, backend, decision, memory, ncpus, **options)
+
+
+def instruments(engine: Engine) -> Instruments | None:
+    """What hooks, logs and profile of `engine` are made by; None for one that nobody can watch."""
+    if not hasattr(engine, "observer"):
+        return None
+    from raddle.debug import instruments as native  # late, as the engine
+
+    return native.Instruments(engine)  # type: ignore[arg-type]  # only raddle.threads.engine's has an observer
 
 
 AUTO_ICOUNT_SHIFT: Final = 3
@@ -184,7 +193,7 @@ class Machine(Unique, Generic[Regs]):
                 )
                 opened.callback(running.close)
                 clock.connect(running)
-                owner = _Owner(Control(decision, frontend, built, consoles, running, reboot))
+                owner = _Owner(Control(decision, frontend, built, consoles, running, instruments(running), reboot))
                 opened.pop_all()
             return owner
 
@@ -364,10 +373,10 @@ class Machine(Unique, Generic[Regs]):
         `start` up to `end` (None: anywhere; a memory hook needs both). Takes effect at once, also while the machine
         runs. An exception in it stops the machine and comes out of `wait`.
         """
-        add: Callable[..., Hook] | None = getattr(self.engine, "add_hook", None)
-        if add is None:
+        instruments = self._control.instruments
+        if instruments is None:
             raise UsageError("this engine has no hooks")
-        return self._looking(lambda: add(kind, function, start, end), undo=_remove)
+        return self._looking(lambda: instruments.add_hook(kind, function, start, end), undo=_remove)
 
     def add_block_hook(
         self, function: Callable[[Any, int], object], start: int | None = None, end: int | None = None
@@ -399,18 +408,18 @@ class Machine(Unique, Generic[Regs]):
         self._control.require_open()
         if self.state is not State.READY:
             raise UsageError(f"a machine that is {self.state.value} cannot be profiled any more: before start it can")
-        profile: Callable[[], None] | None = getattr(self.engine, "profile", None)
-        self._looking(profile or (lambda: None))
+        if (instruments := self._control.instruments) is not None:
+            self._looking(instruments.profile)
 
     def log(self, items: Sequence[str], stream: TextIO, within: Sequence[range] = ()) -> None:
         """Write about these items (`in_asm`, `int` ...: those of `-d`) to `stream` from now on. With `within`, what is
         written of blocks is of those at these guest addresses.
         """
-        log: Callable[[Sequence[str], TextIO, Sequence[range]], None] | None = getattr(self.engine, "log", None)
-        if log is None:
+        instruments = self._control.instruments
+        if instruments is None:
             kinds.words("items of log()", items)
             raise UsageError(f"-d {','.join(items)} is not supported yet; the nearest that is: -d stats")
-        self._looking(lambda: log(items, stream, within))
+        self._looking(lambda: instruments.log(items, stream, within))
 
     def describe(self) -> str:
         """The registers of all CPUs, in the manner of the architecture; with the code around each one's pc unless the

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a machine is made of, as its user and its control meet it: vCPUs, an engine, hooks; and its states."""
+"""What a machine is made of, as its user and its control meet it: vCPUs, an engine, instruments; and its states."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from raddle.machine.board import BoardCpu
 from raddle.machine.clock import Timer
@@ -20,7 +20,7 @@ else:
 
     Regs = TypeVar("Regs", covariant=True)
 
-__all__ = ["Engine", "EngineFactory", "Hook", "Registers", "Regs", "State", "VCpu"]
+__all__ = ["Engine", "EngineFactory", "Hook", "Instruments", "Registers", "Regs", "State", "VCpu"]
 
 
 class Registers(Protocol):
@@ -92,6 +92,22 @@ class Hook(Protocol):
     """A hook that was added, and can be taken away."""
 
     def remove(self) -> None: ...
+
+
+class Instruments(Protocol):
+    """What looks into an engine that can be watched: `raddle.debug.instruments`."""
+
+    def add_hook(
+        self, kind: str, function: Callable[..., object], start: int | None = None, end: int | None = None
+    ) -> Hook: ...
+
+    def log(self, items: Sequence[str], stream: TextIO, within: Sequence[range] = ()) -> None: ...
+
+    def around(self, cpu: Any) -> list[str]:
+        """The instructions around a vCPU's pc."""
+
+    def profile(self) -> None:
+        """Before the engine is started."""
 
 
 class State(Enum):

@@ -6,14 +6,12 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TextIO
+from collections.abc import Callable
+from typing import Any, Final
 
 from raddle import kinds, workers
 from raddle.accel import Decision, Mode
 from raddle.codegen.backend import BackEnd, CodegenConfig
-from raddle.debug.hooks import Hook, Hooks
-from raddle.debug.profile import Profile
 from raddle.errors import MachineError, UsageError, machine_closed
 from raddle.ir.builder import Callee, CalleeKind
 from raddle.memory import AddressSpace
@@ -24,6 +22,7 @@ from raddle.threads import callbacks, schedules
 from raddle.threads.biglock import BigLock
 from raddle.threads.callees import Callees, write_code
 from raddle.threads.lifecycle import Lifecycle, Schedule
+from raddle.threads.observer import Observer
 from raddle.threads.timer import Timer
 from raddle.threads.vcpu import VCpu
 from raddle.translate.frontend import FrontEnd
@@ -37,7 +36,7 @@ WFE_LIMIT_US: Final = 1000
 """Microseconds that a vCPU waits for an event at the most. Architectures let such a wait end at any time, and guests
 that count on a stream of events must not wait for one that nobody sends."""
 
-PARTS: Final = ("backend", "callees", "handlers", "hooks", "miss", "timer_callbacks", "translator")
+PARTS: Final = ("backend", "callees", "handlers", "miss", "observer", "timer_callbacks", "translator")
 """What an engine has until it is closed."""
 
 MEMORY_KINDS: Final = {
@@ -79,8 +78,7 @@ class Engine(Lifecycle):
         self.icount = icount_shift is not None
         self.block_hooks: tuple[BlockHook, ...] = ()
         self.watch_hooks: tuple[WatchHook, ...] = ()
-        self.hooks = Hooks(self)
-        self._profile: Profile | None = None
+        self.observer = Observer()
         self.timer_callbacks: list[Callable[[], None]] = []
         self._adding_timer = threading.Lock()
         """A timer's place in `timer_callbacks` is told to the runtime before it is taken: one is added at a time."""
@@ -211,38 +209,6 @@ class Engine(Lifecycle):
         if cpu.engine is not self:
             raise UsageError(f"{what} is one of this machine's, and not another machine's vCPU {cpu.index}")
 
-    # -- hooks, logs ---------------------------------------------------------------------------------------------------
-
-    @workers.handed_over
-    def add_hook(
-        self, kind: str, function: Callable[..., object], start: int | None = None, end: int | None = None
-    ) -> Hook:
-        """See `raddle.debug.hooks.Hooks`. Any thread."""
-        return self.hooks.add(kind, function, start, end)
-
-    @workers.handed_over
-    def log(self, items: Sequence[str], stream: TextIO, within: Sequence[range] = ()) -> None:
-        """Write about these items of `-d` to `stream` from now on; see `raddle.debug.log.Log`. Any thread."""
-        from raddle.debug.log import Log
-
-        Log(self, items, stream, within)
-
-    @workers.handed_over
-    def around(self, cpu: VCpu) -> list[str]:
-        """See `raddle.debug.listing.around`. Neither in an exclusive section nor under the big lock."""
-        from raddle.debug.listing import around
-
-        self._check_cpu("what around() looks at", cpu)
-        # It looks at the TLB and the watched pages, which hooks change in exclusive sections.
-        with self.exclusive():  # and nothing is freed
-            return around(cpu)
-
-    @workers.handed_over
-    def profile(self) -> None:
-        """Measure where the time goes, for `stats`. Before `start`."""
-        if self._profile is None:
-            self._profile = Profile(self)
-
     # -- clock ---------------------------------------------------------------------------------------------------------
 
     def clock_ns(self) -> int:
@@ -260,7 +226,7 @@ class Engine(Lifecycle):
         kinds.function("what a timer calls", callback)
         with self.use(), self._adding_timer:
             number = self._new_timer(lib.RADDLE_TIMER_PYTHON, len(self.timer_callbacks), ffi.NULL)
-            self.timer_callbacks.append(self._profile.timer(callback) if self._profile else callback)
+            self.timer_callbacks.append(self.observer.timer(callback))
         return Timer(self, number)
 
     @workers.handed_over
@@ -301,9 +267,8 @@ class Engine(Lifecycle):
 
     def _forget(self) -> None:
         super()._forget()
-        self.hooks.close()
+        self.observer.close()
         self.memory.disconnect()
-        self._profile = None
         for name in PARTS:
             self.__dict__.pop(name, None)
         lib.raddle_trim()
@@ -318,8 +283,8 @@ class Engine(Lifecycle):
 
     @workers.handed_over
     def stats(self) -> dict[str, object]:
-        """Counters of the translator and the runtime, of each vCPU, its thread and, after `profile`, the paths into
-        Python. Any thread; see raddle.debug.report for a text.
+        """Counters of the translator and the runtime, of each vCPU, its thread and, where the observer has them, the
+        paths into Python. Any thread; see raddle.debug.report for a text.
         """
         with self.use():
             return self._stats()
@@ -340,7 +305,7 @@ class Engine(Lifecycle):
         result["threads"] = [
             {**times, "idle_ns": times["idle_ns"] + native.idle_ns} for times in (clock.read() for clock in self.clocks)
         ]
-        result["paths"] = self._profile.paths() if self._profile else []
+        result["paths"] = self.observer.paths()
         return result
 
 

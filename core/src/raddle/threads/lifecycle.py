@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from raddle import kinds, workers
-from raddle.debug.profile import ThreadClock
 from raddle.errors import MachineError, machine_closed
 from raddle.runtime._native import ffi, lib
 from raddle.threads import callbacks, process
 from raddle.threads.biglock import BigLock
+from raddle.threads.clock import ThreadClock
 from raddle.threads.vcpu import VCpu
 from raddle.unique import Unique
 

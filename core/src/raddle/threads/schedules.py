@@ -6,7 +6,6 @@ Who is next, slices, counted time and sleep are the runtime's (`native/schedule.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,11 +24,7 @@ def _serve(engine: Engine, cpu: VCpu, reason: int) -> bool:
     elif reason == lib.RADDLE_WORK:
         cpu.drain()
     elif reason == lib.RADDLE_STUCK:
-        # Where the host has no memory or no descriptor left to say it with, the guest goes on without.
-        with contextlib.suppress(ImportError, OSError, MemoryError):
-            from raddle.debug.stuck import warn  # late: hardly any guest is
-
-            warn(cpu)
+        engine.observer.stuck(cpu)
     else:
         return engine.park()
     return True
