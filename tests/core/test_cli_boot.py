@@ -32,17 +32,17 @@ from raddle.cli.peer_options import UNSUPPORTED
 from raddle.devices.pl011 import PL011
 from raddle.errors import MachineError, UsageError
 from raddle.ir.types import FloatRules, Type
+from raddle.layout import Area, Layout
 from raddle.machine.board import Board as BoardBase
 from raddle.machine.chardev import CharDevice, ConsoleClosed
 from raddle.machine.choice import choose_board
-from raddle.machine.layout import Area, Layout
 from raddle.machine.lines import Line
 from raddle.machine.loaders import load_image
 from raddle.machine.machine import Machine, State
 from raddle.machine.peers import SocketDevice
-from raddle.machine.sizes import parse_size, size_text
 from raddle.ordering import MemoryOrder
 from raddle.plugins import Board, Host, Property, Registry, Target, hookimpl
+from raddle.sizes import parse_size, size_text
 
 # --- a machine that pretends ------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@
 import pytest
 
 from raddle.errors import UsageError
-from raddle.machine.layout import Area, Layout
+from raddle.layout import Area, Layout
 
 
 def test_layout_refuses_what_does_not_fit():

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raddle.errors import UsageError
-from raddle.machine.layout import Area, Layout, Segment
+from raddle.layout import Area, Layout, Segment
 from raddle.machine.loaders import ELF, RAW, UIMAGE, load_image
 from raddle.ordering import MemoryOrder
 from raddle.plugins import ElfFormat, KernelKind, Magic, Target

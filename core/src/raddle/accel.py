@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 from raddle.errors import UsageError, unknown
 from raddle.ordering import MemoryOrder, missing, names
 from raddle.plugins import Host, Target
+from raddle.sizes import parse_size, size_text
 
 __all__ = [
     "AccelOptions",
@@ -187,8 +188,6 @@ def parse_accel(text: str) -> AccelOptions:
 
 
 def _memo_size(value: str) -> int:
-    from raddle.machine.sizes import parse_size, size_text  # late: what only looks at the decision needs no machine
-
     size = parse_size(value)
     if not LEAST_MEMO_SIZE <= size <= MOST_MEMO_SIZE:
         raise UsageError(

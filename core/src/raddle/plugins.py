@@ -27,7 +27,7 @@ from raddle.ordering import MemoryOrder
 
 if TYPE_CHECKING:
     from raddle.codegen.backend import BackEnd
-    from raddle.machine.layout import Layout, Segment
+    from raddle.layout import Layout, Segment
     from raddle.translate.frontend import FrontEnd
 
 __all__ = [

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from raddle.errors import UsageError
+from raddle.layout import Area, Layout
 from raddle.machine.firmware import check_firmware
-from raddle.machine.layout import Area, Layout
 from raddle.machine.loaders import RAW, Image, load_image
 from raddle_target_arm.plugin import raddle_target
 

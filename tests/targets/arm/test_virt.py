@@ -10,11 +10,11 @@ import pytest
 from tests.targets.arm.interrupt_lines import Lines
 
 from raddle.errors import UsageError
+from raddle.layout import Area, Layout
 from raddle.machine.board import BoardOptions
 from raddle.machine.chardev import MemoryConsole
 from raddle.machine.clock import MachineClock
 from raddle.machine.devicetree import make_tree
-from raddle.machine.layout import Area, Layout
 from raddle.machine.loaders import load_image
 from raddle.machine.machine import Machine
 from raddle_target_arm.boards.virt import Virt

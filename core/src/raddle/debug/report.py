@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from raddle.machine.sizes import size_text
+from raddle.sizes import size_text
 
 __all__ = ["breakdown", "cpus", "report"]
 

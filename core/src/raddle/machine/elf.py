@@ -14,8 +14,8 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from raddle.errors import UsageError
+from raddle.layout import Layout, Segment
 from raddle.machine.files import Contents
-from raddle.machine.layout import Layout, Segment
 from raddle.plugins import ElfFormat, Target
 
 __all__ = ["ELF_MAGIC", "identify", "load_elf", "machine_name"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from raddle.errors import UsageError
-from raddle.machine.sizes import size_text
+from raddle.sizes import size_text
 
 __all__ = ["GZIP_MAGIC", "Contents", "gunzip", "read_file"]
 

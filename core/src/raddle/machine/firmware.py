@@ -11,8 +11,8 @@ from raddle.errors import UsageError
 from raddle.machine.elf import ELF_MAGIC
 from raddle.machine.files import GZIP_MAGIC
 from raddle.machine.loaders import UIMAGE_MAGIC, refuse_foreign
-from raddle.machine.sizes import size_text
 from raddle.plugins import KERNEL_HEAD, Magic
+from raddle.sizes import size_text
 
 __all__ = ["check_firmware"]
 

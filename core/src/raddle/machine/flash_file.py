@@ -18,7 +18,7 @@ from typing import Final
 
 from raddle.errors import OutputError, UsageError
 from raddle.machine.files import FILE_KINDS
-from raddle.machine.sizes import size_text
+from raddle.sizes import size_text
 
 __all__ = ["FlashFile", "FlashImage", "flash_files"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raddle.errors import UsageError
+from raddle.layout import MORE_MEMORY, Layout, Segment
 from raddle.machine.elf import ELF_MAGIC
 from raddle.machine.files import Contents, read_file
-from raddle.machine.layout import MORE_MEMORY, Layout, Segment
 from raddle.machine.loaders import UIMAGE_MAGIC, image_of
 from raddle.plugins import Target
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from raddle.errors import UsageError
+from raddle.layout import MORE_MEMORY, Layout, Segment
 from raddle.machine.elf import ELF_MAGIC, load_elf
 from raddle.machine.files import GZIP_MAGIC, Contents, read_file
-from raddle.machine.layout import MORE_MEMORY, Layout, Segment
 from raddle.plugins import KERNEL_HEAD, Magic, Target
 
 __all__ = [

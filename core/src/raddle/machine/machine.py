@@ -24,10 +24,10 @@ from raddle.machine.control import Control, close_devices
 from raddle.machine.flash_file import FlashFile, flash_files
 from raddle.machine.load import Load, loads
 from raddle.machine.parts import Engine, EngineFactory, Hook, Instruments, Regs, State, VCpu
-from raddle.machine.sizes import parse_size
 from raddle.machine.time_of_day import parse_rtc
 from raddle.memory import AddressSpace
 from raddle.plugins import Registry, registry
+from raddle.sizes import parse_size
 from raddle.unique import Unique
 
 __all__ = ["Engine", "EngineFactory", "Hook", "Machine", "State", "VCpu"]

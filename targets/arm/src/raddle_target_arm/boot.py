@@ -14,10 +14,10 @@ from typing import Final, NamedTuple
 
 from raddle.devices.fw_cfg import Item
 from raddle.errors import UsageError
+from raddle.layout import ELSEWHERE, MORE_MEMORY, Area, Layout, Segment
 from raddle.machine.board import BoardOptions
 from raddle.machine.devicetree import complete, parse_tree, with_room
 from raddle.machine.files import read_file
-from raddle.machine.layout import ELSEWHERE, MORE_MEMORY, Area, Layout, Segment
 from raddle.machine.load import add_loads
 from raddle.machine.loaders import ELF, load_image
 

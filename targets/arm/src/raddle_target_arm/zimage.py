@@ -10,7 +10,7 @@ import struct
 from typing import Final
 
 from raddle.errors import UsageError
-from raddle.machine.layout import Layout, Segment
+from raddle.layout import Layout, Segment
 
 __all__ = ["read"]
 

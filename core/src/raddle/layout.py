@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from raddle.errors import UsageError
-from raddle.machine.sizes import size_text
+from raddle.sizes import size_text
 
 __all__ = ["ELSEWHERE", "MORE_MEMORY", "Area", "Layout", "Segment"]
 
