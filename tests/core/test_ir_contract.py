@@ -9,11 +9,11 @@ from random import Random
 
 import pytest
 
-from raddle.ir.generate import GENERATED, Program, random_program
 from raddle.ir.interpreter import Leave
 from raddle.ir.opcodes import TABLE, Op
 from raddle.ir.parser import IRSyntaxError
 from raddle.ir.types import Type
+from raddle.testing.generate import GENERATED, Program, random_program
 from raddle.testing.host_contract import CASES, Backend, HostContract, check
 from raddle.testing.ir_programs import LAYOUT, CaseError, Execution, compare, interpreted, parse_cases
 

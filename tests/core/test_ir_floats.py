@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from raddle.ir import floats
 from raddle.ir.floats import F32, F64, FloatEnv, Format
-from raddle.ir.generate import random_value
 from raddle.ir.types import Type
+from raddle.testing.generate import random_value
 
 TYPES = {F32: Type.F32, F64: Type.F64}
 BITS64 = st.integers(0, (1 << 64) - 1)

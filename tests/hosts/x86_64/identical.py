@@ -54,8 +54,8 @@ def _listings() -> Iterator[Row]:
 
 
 def _programs() -> Iterator[tuple[str, Any]]:
-    from raddle.ir.generate import GENERATED, focused_program, random_program
     from raddle.ir.types import Type
+    from raddle.testing.generate import GENERATED, focused_program, random_program
     from raddle.testing.ir_programs import LAYOUT, shipped_cases
 
     for case in shipped_cases():

@@ -18,9 +18,9 @@ from raddle.codegen.backend import BackEnd
 from raddle.ir import floats
 from raddle.ir.builder import Builder, FloatCompare, FloatToInt, IntToFloat, Rounding, Value
 from raddle.ir.floats import F32, F64, INEXACT, FloatEnv, Format
-from raddle.ir.generate import Program
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, Type
+from raddle.testing.generate import Program
 from raddle.testing.host_contract import Backend, HostContract, check
 from raddle.testing.host_harness import Harness
 from raddle.testing.ir_programs import LAYOUT

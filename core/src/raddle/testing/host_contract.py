@@ -22,10 +22,10 @@ from typing import ClassVar, Protocol
 import pytest
 
 from raddle.ir.builder import Builder, Instruction
-from raddle.ir.generate import GENERATED, Program, focused_program, random_program, random_start, reduced
 from raddle.ir.interpreter import InterpreterError
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
+from raddle.testing.generate import GENERATED, Program, focused_program, random_program, random_start, reduced
 from raddle.testing.ir_programs import LAYOUT, Case, Execution, compare, interpreted, shipped_cases
 
 CASES = shipped_cases()

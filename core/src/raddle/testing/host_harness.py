@@ -13,7 +13,6 @@ from typing import Any
 from raddle.codegen.backend import BackEnd, CodegenConfig
 from raddle.codegen.joiner import Joiner
 from raddle.ir.builder import Callee
-from raddle.ir.generate import ARENA_BASE, Program
 from raddle.ir.interpreter import READ, WRITE, CpuState, Leave, MemoryFault, Outcome, interpret
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Align, MemOp, Type
@@ -30,6 +29,7 @@ from raddle.runtime.layout import (
     TLB_INVALID,
     TLB_OFFSET,
 )
+from raddle.testing.generate import ARENA_BASE, Program
 from raddle.testing.ir_programs import LAYOUT, ArenaMemory, Execution
 
 PAGE = 4096
