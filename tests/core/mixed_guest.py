@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
 
 from raddle.ir.builder import Builder, Value, native, python
+from raddle.ir.header import COMMON
 from raddle.ir.types import Align, Field, Hole, MemOp, StateLayout, Type
-from raddle.runtime.layout import COMMON
 from raddle.testing.target_contract import Encodings
 from raddle.translate.decode import Decoder, Fields, Linear, Pattern, Table
 from raddle.translate.frontend import FrontEnd, Halves, InstructionSet, Wide

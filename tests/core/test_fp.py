@@ -15,10 +15,9 @@ import pytest
 from tests.core.fp_library import COMPILER, build
 from tests.core.halves import half_to_single, single_to_half
 
-from raddle.ir import floats
+from raddle.ir import floats, header
 from raddle.ir.floats import F32, F64, INEXACT, NEAREST, FloatEnv, Format
 from raddle.ir.types import FloatRules, NanChoice
-from raddle.runtime import layout
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
 
@@ -32,10 +31,10 @@ class Native:
 
     def __init__(self, library: Path) -> None:
         self.library = ctypes.CDLL(str(library))
-        self.header = ctypes.create_string_buffer(layout.HEADER_SIZE)
+        self.header = ctypes.create_string_buffer(header.HEADER_SIZE)
 
     def _field(self, name: str) -> ctypes.c_uint32:
-        return ctypes.c_uint32.from_buffer(self.header, layout.HEADER_SIZE + layout.OFFSET[name])
+        return ctypes.c_uint32.from_buffer(self.header, header.HEADER_SIZE + header.OFFSET[name])
 
     def call(self, name: str, env: FloatEnv, *args: int) -> tuple[int, int]:
         """The result, and the flags after it."""
@@ -44,7 +43,7 @@ class Native:
         self._field("fp_rules").value = env.rules.bits
         function = self.library[name]
         function.restype = ctypes.c_uint64
-        env_pointer = ctypes.c_void_p(ctypes.addressof(self.header) + layout.HEADER_SIZE)
+        env_pointer = ctypes.c_void_p(ctypes.addressof(self.header) + header.HEADER_SIZE)
         words = [ctypes.c_uint64(a) for a in (*args, *(0,) * (4 - len(args)))]
         return function(env_pointer, *words), self._field("fp_flags").value
 

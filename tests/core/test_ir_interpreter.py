@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raddle.ir.builder import Builder, Value, native, python, routine
+from raddle.ir.header import COMMON
 from raddle.ir.interpreter import (
     COVERED,
     CpuState,
@@ -23,7 +24,6 @@ from raddle.ir.interpreter import (
 )
 from raddle.ir.opcodes import TABLE, Op
 from raddle.ir.types import Align, Condition, FlagCondition, MemOp, StateLayout, Type
-from raddle.runtime.layout import COMMON
 from raddle.testing.ir_programs import LAYOUT, ArenaMemory
 
 R0, R1, C = LAYOUT.fields["r0"], LAYOUT.fields["r1"], LAYOUT.fields["c"]

@@ -17,10 +17,10 @@ from tests.core.mixed_guest import WIDE, stop, tlb_fill
 from raddle.codegen.backend import BackEnd
 from raddle.errors import PluginError, UsageError
 from raddle.ir.builder import Builder, Value, python
+from raddle.ir.header import COMMON
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Align, Hole, MemOp, StateLayout, Type
 from raddle.plugins import registry
-from raddle.runtime.layout import COMMON
 from raddle.testing.differential import Case, Interpreted, check
 from raddle.testing.guest_runs import HostRunner
 from raddle.testing.target_contract import Encodings, TargetContract

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from raddle.ir import header
+from raddle.ir.types import MMU_INDICES
 from raddle.runtime import helpers, layout
 from raddle.translate.frontend import FAULT_ALIGNMENT, FAULT_BUS
 
@@ -165,7 +167,7 @@ class Machine:
 
     def set_pc(self, pc: int) -> bytes:
         """Code that stores a pc."""
-        return b"\x48\xc7\x87" + struct.pack("<iI", layout.OFFSET["pc"], pc & 0xFFFF_FFFF)
+        return b"\x48\xc7\x87" + struct.pack("<iI", header.OFFSET["pc"], pc & 0xFFFF_FFFF)
 
     def install(
         self,
@@ -235,7 +237,7 @@ def test_helper_table_is_one() -> None:
 
 def test_a_wrong_configuration_is_refused() -> None:
     right = {"page_bits": 12, "word_bits": 32, "ncpus": 1, "code_size": 1 << 20}
-    too_far = 33 - (layout.MMU_INDICES - 1).bit_length()
+    too_far = 33 - (MMU_INDICES - 1).bit_length()
     for wrong in (
         {"word_bits": 48},
         {"page_bits": 11},
@@ -883,9 +885,9 @@ def test_addresses_have_as_many_bits_as_a_word(machine: Machine, guest: Guest) -
     assert machine.memory[machine.page - 2 : machine.page + 2] == b"\1\2\3\4"
 
 
-@pytest.mark.parametrize("index", [0, layout.MMU_INDICES - 1])
+@pytest.mark.parametrize("index", [0, MMU_INDICES - 1])
 def test_each_mmu_index_has_its_own_mappings(machine: Machine, index: int) -> None:
-    other = layout.MMU_INDICES - 1 - index
+    other = MMU_INDICES - 1 - index
     h = machine.header
     for page, which in enumerate((index, other)):
         machine.helper("tlb_set", 0, machine.ram + page * machine.page, 7 | which << 16)
@@ -909,8 +911,8 @@ def test_each_mmu_index_has_its_own_mappings(machine: Machine, index: int) -> No
 
 
 def test_an_mmu_index_that_is_none_is_taken_for_nothing(machine: Machine) -> None:
-    machine.helper("tlb_set", 0, machine.ram, 7 | layout.MMU_INDICES << 16)
-    for index in range(layout.MMU_INDICES):
+    machine.helper("tlb_set", 0, machine.ram, 7 | MMU_INDICES << 16)
+    for index in range(MMU_INDICES):
         before = len(machine.fills)
         machine.header.arg0 = 8
         lib.raddle_slow_load(machine.env, 0, WORD | index << 8)
@@ -1037,10 +1039,10 @@ def test_no_chain_outlives_a_flush(machine: Machine) -> None:
 
 def test_a_block_that_changes_itself_is_left_first(machine: Machine) -> None:
     store = machine.calling("raddle_slow_store", WORD)
-    rest = b"\xc7\x83" + struct.pack("<iI", layout.OFFSET["arg2"], 1)
+    rest = b"\xc7\x83" + struct.pack("<iI", header.OFFSET["arg2"], 1)
     leave = b"\x31\xc0\x5b\xc3"
     unless = b"\x85\xc0\x75"  # test eax, eax; jnz leave
-    pc_is_next = b"\x48\xc7\x83" + struct.pack("<iI", layout.OFFSET["pc"], machine.ram + 4 & 0xFFFF_FFFF)
+    pc_is_next = b"\x48\xc7\x83" + struct.pack("<iI", header.OFFSET["pc"], machine.ram + 4 & 0xFFFF_FFFF)
     tail = rest + pc_is_next
     assert (
         machine.install(machine.ram, store + unless + bytes([len(tail)]) + tail + leave, rows=2, size=8, hot=[16, 64])
@@ -1065,7 +1067,7 @@ def test_a_block_that_changes_itself_is_left_first(machine: Machine) -> None:
 
 def counting_block(machine: Machine, instructions: int, body: bytes = b"") -> tuple[bytes, int]:
     """A block that goes on at machine.ram, as instruction counting wants it, and the size of its entry."""
-    left = layout.OFFSET["icount_left"]
+    left = header.OFFSET["icount_left"]
     again = machine.set_pc(machine.ram) + b"\x81\x87" + struct.pack("<ii", left, instructions) + b"\x31\xc0\xc3"
     entry = b"\x81\xaf" + struct.pack("<ii", left, instructions) + b"\x79" + bytes([len(again)]) + again
     return entry + body + machine.set_pc(machine.ram) + b"\x31\xc0\xc3", len(entry)

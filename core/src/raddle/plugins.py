@@ -614,8 +614,7 @@ FETCH_INDEX_SHIFTS: Final = range(31)
 def _front_end_fault(target: Target, front_end: FrontEnd) -> str:
     """Which of a front end's numbers the runtime cannot work with; empty for none."""
     # Late: whoever has loaded a front end has imported these.
-    from raddle.ir.types import FloatRules, Type
-    from raddle.runtime.layout import MMU_INDICES
+    from raddle.ir.types import MMU_INDICES, FloatRules, Type
 
     word = getattr(front_end, "word", None)
     if word not in (Type.I32, Type.I64):

@@ -9,9 +9,9 @@ from typing import Any, Final
 from raddle.runtime._native import lib
 
 from raddle.ir.builder import Builder
+from raddle.ir.header import COMMON
 from raddle.ir.types import Hole, StateLayout, Type
 from raddle.runtime import helpers
-from raddle.runtime.layout import COMMON
 from raddle.translate.decode import Decoder, Linear, Pattern, Table
 from raddle.translate.frontend import FrontEnd, InstructionSet
 from raddle.translate.sharing import Sharing

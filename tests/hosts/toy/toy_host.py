@@ -20,9 +20,9 @@ from raddle.codegen.backend import BackEnd, CodegenConfig, JoinRules, Stub, Thun
 from raddle.codegen.fields import Chaining, OpenHole, Range, Reloc, Shape, Source, field_kind, pack_fixups
 from raddle.codegen.template import Template, Variant, pack_cut, pack_traits
 from raddle.ir.builder import Instruction, Local
+from raddle.ir.header import COMMON
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Condition, Field, Hole, StateLayout, Type
-from raddle.runtime.layout import COMMON
 
 M32: Final = (1 << 32) - 1
 PINNED: Final = 4

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from raddle.ir.builder import Builder, Value
+from raddle.ir.header import COMMON
 from raddle.ir.interpreter import CpuState, Outcome, interpret
 from raddle.ir.types import MemOp, Type
 from raddle.ir.verifier import verify
-from raddle.runtime.layout import COMMON
 from raddle_target_arm.frontend import FRONT_END
 from raddle_target_arm.state import STATE
 

@@ -15,10 +15,10 @@ from random import Random
 from typing import Any, Protocol
 
 from raddle.ir.builder import Builder
+from raddle.ir.header import COMMON
 from raddle.ir.interpreter import CpuState, Leave, MemoryFault, interpret
 from raddle.ir.types import MemOp, Type
 from raddle.ir.verifier import verify
-from raddle.runtime.layout import COMMON
 from raddle.testing.unicorn_reference import UnicornReference
 from raddle.translate.decode import Pattern
 from raddle_target_arm import decode

@@ -8,9 +8,9 @@ from random import Random
 
 from tests.targets.arm.differential import WINDOW, Case, Result, UnicornRunner
 
+from raddle.ir.header import COMMON
 from raddle.ir.interpreter import CpuState
 from raddle.ir.types import Type
-from raddle.runtime.layout import COMMON
 from raddle.testing import generate
 from raddle.translate.decode import Pattern
 from raddle_target_arm import decode

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from raddle.ir.builder import Builder, Callee
+from raddle.ir.header import COMMON
 from raddle.ir.interpreter import CpuState, Leave, Outcome, interpret
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Align
 from raddle.ordering import MemoryOrder
-from raddle.runtime.layout import COMMON
 from raddle.translate.decode import check_names
 from raddle_target_arm import decode
 from raddle_target_arm.exceptions import CPSR_E, CPSR_T

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from raddle.runtime.layout import MMU_INDICES
+from raddle.ir.types import MMU_INDICES
 from raddle_target_arm import state
 from raddle_target_arm.frontend import FRONT_END
 from raddle_target_arm.state import STATE

@@ -37,11 +37,11 @@ from tests.targets.arm.differential_vfp import (
 from raddle.accel import Decision, Mode
 from raddle.errors import PluginError, UsageError
 from raddle.ir.floats import FloatEnv
+from raddle.ir.header import COMMON
 from raddle.ir.interpreter import CpuState, Leave, Outcome, interpret
 from raddle.ir.types import FloatRules, NanChoice
 from raddle.memory import AddressSpace
 from raddle.plugins import registry
-from raddle.runtime.layout import COMMON
 from raddle.threads.engine import Engine
 from raddle.translate.decode import Pattern
 from raddle_target_arm.cpus import CORTEX_A15

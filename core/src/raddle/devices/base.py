@@ -23,9 +23,9 @@ from typing import Any, ClassVar, Final
 
 from raddle.errors import RaddleError
 from raddle.ir.builder import Builder, Value, native
+from raddle.ir.header import COMMON
 from raddle.ir.types import Condition, Type
 from raddle.memory import HostMemory
-from raddle.runtime.layout import COMMON
 
 __all__ = ["WRITE", "Device", "Register", "guest_error"]
 

@@ -24,11 +24,11 @@ from raddle.ir.builder import (
     MemAccess,
     Rounding,
 )
+from raddle.ir.header import COMMON
 from raddle.ir.opcodes import TABLE, Op
 from raddle.ir.printer import operand_type, yields
 from raddle.ir.types import Align, Condition, Field, FieldArray, FlagCondition, Hole, MemOp, StateLayout, Type
 from raddle.ordering import MemoryOrder
-from raddle.runtime.layout import COMMON
 
 _E = TypeVar("_E", bound=Enum)
 

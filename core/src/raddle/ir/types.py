@@ -226,6 +226,10 @@ class Align(IntEnum):
     NATURAL = 7
 
 
+MMU_INDICES = 4
+"""How many MMU indices a target may use for its accesses (0 … MMU_INDICES - 1)."""
+
+
 @dataclass(frozen=True, slots=True)
 class MemOp:
     """How memory is accessed.

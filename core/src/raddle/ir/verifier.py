@@ -22,11 +22,11 @@ from raddle.ir.builder import (
     MemAccess,
     Rounding,
 )
+from raddle.ir.header import COMMON
 from raddle.ir.opcodes import TABLE, Effect, Op
 from raddle.ir.printer import operand_type, print_instruction, yields
-from raddle.ir.types import Condition, Field, FieldArray, FlagCondition, Hole, StateLayout, Type
+from raddle.ir.types import MMU_INDICES, Condition, Field, FieldArray, FlagCondition, Hole, StateLayout, Type
 from raddle.ordering import MemoryOrder, names
-from raddle.runtime.layout import COMMON, MMU_INDICES
 
 _ACQUIRE = MemoryOrder.LD_LD | MemoryOrder.LD_ST
 _RELEASE = MemoryOrder.LD_ST | MemoryOrder.ST_ST

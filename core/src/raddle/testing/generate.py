@@ -21,12 +21,12 @@ from raddle.ir.builder import (
     MemAccess,
     Rounding,
 )
+from raddle.ir.header import COMMON
 from raddle.ir.opcodes import TABLE, Effect, Op, Result
 from raddle.ir.printer import print_function
 from raddle.ir.types import Align, Condition, Field, FlagCondition, Hole, MemOp, StateLayout, Type
 from raddle.ir.verifier import ACCESS_ORDERS, VerifyError, verify
 from raddle.ordering import MemoryOrder
-from raddle.runtime.layout import COMMON
 
 ARENA_BASE = 0x4000_0000
 ARENA_SIZE = 3 * 4096

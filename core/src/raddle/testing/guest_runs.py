@@ -17,13 +17,13 @@ from zlib import crc32
 from raddle.accel import Decision, Mode
 from raddle.codegen.backend import BackEnd
 from raddle.ir.builder import Builder, Callee, CalleeKind, Instruction, Label, Local, native
+from raddle.ir.header import COMMON
 from raddle.ir.interpreter import CpuState, Leave, Outcome, interpret
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Condition, Field, Hole, Type
 from raddle.memory import AddressSpace
 from raddle.runtime import helpers
 from raddle.runtime._native import ffi, lib
-from raddle.runtime.layout import COMMON
 from raddle.testing.generate import ARENA_BASE
 from raddle.testing.ir_programs import ArenaMemory
 from raddle.threads.engine import Engine

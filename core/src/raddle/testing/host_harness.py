@@ -13,22 +13,12 @@ from typing import Any
 from raddle.codegen.backend import BackEnd, CodegenConfig
 from raddle.codegen.joiner import Joiner
 from raddle.ir.builder import Callee
+from raddle.ir.header import COMMON, HEADER, HEADER_SIZE, OFFSET
 from raddle.ir.interpreter import READ, WRITE, CpuState, Leave, MemoryFault, Outcome, interpret
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Align, MemOp, Type
 from raddle.runtime._native import ffi
-from raddle.runtime.layout import (
-    COMMON,
-    HEADER,
-    HEADER_SIZE,
-    JUMP_CACHE_ENTRIES,
-    OFFSET,
-    TLB_BYTES,
-    TLB_ENTRIES,
-    TLB_ENTRY_SIZE,
-    TLB_INVALID,
-    TLB_OFFSET,
-)
+from raddle.runtime.layout import JUMP_CACHE_ENTRIES, TLB_BYTES, TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_INVALID, TLB_OFFSET
 from raddle.testing.generate import ARENA_BASE, Program
 from raddle.testing.ir_programs import LAYOUT, ArenaMemory, Execution
 

@@ -29,14 +29,14 @@ from raddle.accel import Decision, Mode
 from raddle.codegen.backend import BackEnd
 from raddle.errors import PluginError, UsageError
 from raddle.ir.builder import Builder, Callee, MemAccess
+from raddle.ir.header import COMMON
 from raddle.ir.interpreter import CpuState, InterpreterError
 from raddle.ir.parser import parse_function
 from raddle.ir.printer import print_function
-from raddle.ir.types import Field, Type
+from raddle.ir.types import MMU_INDICES, Field, Type
 from raddle.ir.verifier import verify
 from raddle.memory import AddressSpace
 from raddle.plugins import API_VERSION, ENTRY_POINT_GROUP, Target, registry
-from raddle.runtime.layout import COMMON, MMU_INDICES
 from raddle.testing.guest_runs import (
     ARENA,
     ARENA_PAGES,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from raddle import kinds, workers
 from raddle.errors import UsageError, machine_closed
+from raddle.ir.header import COMMON, SHARED
 from raddle.ir.types import Field, Type
 from raddle.runtime._native import ffi, lib
-from raddle.runtime.layout import COMMON, SHARED
 from raddle.unique import Unique
 
 if TYPE_CHECKING:

@@ -152,7 +152,7 @@ class FrontEnd(ABC):
     page_bits: int
     """log2 of the guest's smallest page; at least 12."""
     mmu_indices: int
-    """How many MMU indices translations use (at most runtime.layout.MMU_INDICES)."""
+    """How many MMU indices translations use (at most raddle.ir.types.MMU_INDICES)."""
     fetch_index_shift: int = 0
     """The two bits of the block mode from this one on are the MMU index of instruction fetches."""
     floats: FloatRules = FloatRules()

@@ -15,9 +15,9 @@ from raddle.codegen.template import Variant, pack_jump, pack_traits
 from raddle.codegen.values import STATE
 from raddle.codegen.variants import CompiledTemplate, flag_bits, flag_effects, without_flags
 from raddle.ir.builder import Instruction, Local
+from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, Type
-from raddle.runtime.layout import OFFSET
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64 import emit as _emit  # registers the emission functions
 from raddle_host_x86_64.assembler import Assembler

@@ -8,8 +8,9 @@ from typing import Final
 
 from raddle.codegen.allocation import FRAME_SLOTS
 from raddle.codegen.backend import Thunks
+from raddle.ir.header import OFFSET
 from raddle.ir.types import Field, Type
-from raddle.runtime.layout import JUMP_GROUP_BITS, OFFSET
+from raddle.runtime.layout import JUMP_GROUP_BITS
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.assembler import Assembler
 from raddle_host_x86_64.registers import (

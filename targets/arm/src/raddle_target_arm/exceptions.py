@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from raddle.ir.builder import Builder, Value, native, python, routine
+from raddle.ir.header import COMMON
 from raddle.ir.types import Condition, Type
-from raddle.runtime.layout import COMMON
 from raddle.translate.frontend import ACCESS_FETCH, ACCESS_WRITE, FAULT_ALIGNMENT, FAULT_BUS, RoutineBuilder
 from raddle_target_arm.state import (
     BANK,

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any, Final
 
 from raddle.ir.builder import Builder
+from raddle.ir.header import COMMON
 from raddle.ir.types import FloatRules, NanChoice, Type
-from raddle.runtime.layout import COMMON
 from raddle.translate.frontend import FrontEnd, InstructionSet
 from raddle_target_arm import exceptions, mmu, psci, sysregs, timers
 from raddle_target_arm.cpus import CORTEX_A15

@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import Final
 
 from raddle.ir.builder import Builder, Value, native, routine
+from raddle.ir.header import COMMON
 from raddle.ir.types import Condition, Type
 from raddle.ordering import MemoryOrder
-from raddle.runtime.layout import COMMON
 from raddle.translate.frontend import RoutineBuilder
 from raddle_target_arm.state import (
     DOMAIN_SLOT,

@@ -21,8 +21,8 @@ from __future__ import annotations
 from typing import Final
 
 from raddle.ir.builder import Builder, Value
+from raddle.ir.header import COMMON
 from raddle.ir.types import Condition, Field, StateLayout, Type
-from raddle.runtime.layout import COMMON
 
 STATE: Final = StateLayout()
 

@@ -12,9 +12,9 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 from raddle.ir.builder import Builder, Value, native, routine
+from raddle.ir.header import COMMON
 from raddle.ir.types import Field, FieldArray, Type
 from raddle.ordering import MemoryOrder
-from raddle.runtime.layout import COMMON
 from raddle_target_arm import mmu, pmu, timers
 from raddle_target_arm.cpus import CORTEX_A15
 from raddle_target_arm.exceptions import end_after, take_data_abort, take_undefined

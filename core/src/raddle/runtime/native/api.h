@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The native runtime as Python and generated code see it. build.py gives this text to cffi as well as to the compiler:
- * plain declarations only. `env` is the pointer that stands for a vCPU (see raddle.runtime.layout).
+ * plain declarations only. `env` is the pointer that stands for a vCPU (see raddle.ir.header).
  *
  * Threads: unless a comment says otherwise, what takes `env` is called by the vCPU's own thread (or before it runs) and
  * what takes the context may be called by any thread. */

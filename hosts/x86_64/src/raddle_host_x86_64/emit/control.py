@@ -7,9 +7,9 @@ from typing import Final
 
 from raddle.codegen.allocation import CodegenError
 from raddle.ir.builder import Callee, Instruction, Label
+from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, Hole, Type
-from raddle.runtime.layout import OFFSET
 from raddle_host_x86_64.emit.integer import as_lea, finish_ahead
 from raddle_host_x86_64.emitter import CALLS, HANDLERS, MEMORY, Emitter, emits
 from raddle_host_x86_64.fields import COLD, EXIT

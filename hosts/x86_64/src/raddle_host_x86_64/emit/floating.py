@@ -20,9 +20,9 @@ from typing import Final
 
 from raddle.codegen.values import SPILL, STATE, is_slot
 from raddle.ir.builder import FloatCompare, FloatToInt, Instruction, IntToFloat, Rounding, native
+from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
-from raddle.runtime.layout import OFFSET
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.emit.control import call_native
 from raddle_host_x86_64.emitter import Emitter, emits

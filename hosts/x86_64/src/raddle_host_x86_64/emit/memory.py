@@ -14,10 +14,11 @@ from typing import Final
 from raddle.codegen.allocation import CodegenError
 from raddle.codegen.values import is_register
 from raddle.ir.builder import Instruction, MemAccess
+from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
 from raddle.ordering import MemoryOrder
-from raddle.runtime.layout import OFFSET, TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_OFFSET
+from raddle.runtime.layout import TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_OFFSET
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits
 from raddle_host_x86_64.fields import COLD, HOT

@@ -15,8 +15,8 @@ from typing import Final
 
 from raddle.devices.base import WRITE
 from raddle.ir.builder import Builder, Operand, Value, native, routine
+from raddle.ir.header import COMMON
 from raddle.ir.types import Condition, Type
-from raddle.runtime.layout import COMMON
 from raddle.translate.frontend import RoutineBuilder
 from raddle_target_arm.devices.gic import FIQ, IRQ, Gic
 from raddle_target_arm.devices.gic_layout import (

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from raddle.ir.builder import Builder, Value
+from raddle.ir.header import COMMON
 from raddle.ir.types import Type
-from raddle.runtime.layout import COMMON
 from raddle.translate.decode import Fields
 from raddle_target_arm.insns.common import LR, bx_write_pc, is_thumb, mem, pc_ahead, read
 from raddle_target_arm.state import MODE_IT, MODE_T, REGISTERS

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from typing import Final
 
 from raddle.ir.builder import Builder, Operand, Value
+from raddle.ir.header import COMMON
 from raddle.ir.types import Align, Condition, Hole, MemOp, Type
-from raddle.runtime.layout import COMMON
 from raddle.translate.decode import Fields
 from raddle_target_arm.exceptions import take_undefined
 from raddle_target_arm.state import (

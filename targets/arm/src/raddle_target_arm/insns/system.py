@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Final
 
 from raddle.ir.builder import Builder, Value, native
+from raddle.ir.header import COMMON
 from raddle.ir.types import Type
 from raddle.ordering import MemoryOrder
-from raddle.runtime.layout import COMMON
 from raddle.translate.decode import Fields
 from raddle_target_arm.exceptions import (
     CPSR_A,

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Final
 
 from raddle.ir.builder import Builder, Value
+from raddle.ir.header import COMMON
 from raddle.ir.types import Type
-from raddle.runtime.layout import COMMON
 from raddle.translate.decode import Fields
 from raddle_target_arm.cpus import CORTEX_A15
 from raddle_target_arm.exceptions import end_after

@@ -9,8 +9,8 @@ from typing import Any, Final, NoReturn
 
 from raddle.errors import MachineError
 from raddle.ir.builder import Builder, native, python
+from raddle.ir.header import COMMON
 from raddle.ir.types import Hole, Type
-from raddle.runtime.layout import COMMON
 from raddle.translate.decode import Linear, Pattern, Table
 from raddle.translate.frontend import FAULT_ALIGNMENT, FrontEnd, InstructionSet
 from raddle_target_tiny.insns import INSTRUCTION_BYTES, SEMANTICS

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Final
 
 from raddle.ir.builder import Builder, Value
+from raddle.ir.header import COMMON
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Align, Condition, MemOp
-from raddle.runtime.layout import COMMON
 from raddle.translate.decode import Fields
 from raddle_target_tiny.state import REGISTERS
 
