@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a package declares to need it imports, and what it imports it declares."""
+"""Imports: a package declares what it imports, and no more; a room of the core imports only rooms below it."""
 
 from __future__ import annotations
 
@@ -64,3 +64,68 @@ def test_dependencies_are_those_that_are_imported(package: Path) -> None:
     assert imported(package) | (COMPILED.keys() & declared(project["dependencies"])) == optional | declared(
         project["dependencies"]
     )
+
+
+# --- the rooms of the core
+
+SOURCES = ROOT / "core/src/raddle"
+
+
+def rooms_in_docs() -> list[str]:
+    """The rooms in the table of docs/architecture.md, from the top down."""
+    table = (ROOT / "docs/architecture.md").read_text().partition("## Rooms of the core")[2].partition("\n## ")[0]
+    names = [name for line in table.splitlines() if line.startswith("| `") for name in line.split("|")[1].split(",")]
+    rooms = [name.strip(" `").removesuffix("/").removesuffix(".py") for name in names]
+    return [room.removeprefix("raddle/") for room in rooms if room.startswith("raddle/")]
+
+
+def room(path: Path) -> str:
+    return path.relative_to(SOURCES).parts[0].removesuffix(".py")
+
+
+def modules(node: ast.AST) -> list[str]:
+    """What an import statement names, from Raddle's modules."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        assert not node.level, "rooms are imported by their whole names"
+        return [f"raddle.{alias.name}" for alias in node.names] if node.module == "raddle" else [node.module or ""]
+    return []
+
+
+def imports_of_rooms() -> Iterator[tuple[str, str, str]]:
+    """A room, another one that it imports, and where: for type checkers only, or within a function, too."""
+    for path in sorted(SOURCES.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            for module in modules(node):
+                package, _, rest = module.partition(".")
+                other = rest.partition(".")[0]
+                if package == "raddle" and other not in (room(path), "__version__"):
+                    yield room(path), other, f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+
+
+def upward(imports: Iterator[tuple[str, str, str]], order: list[str]) -> list[str]:
+    """Imports of a room that does not stand further down in `order`."""
+    facade = {"__init__", "__main__"}  # for users: no room imports it
+    return [
+        f"{where}: {importer} imports {imported}"
+        for importer, imported, where in imports
+        if importer not in facade and order.index(importer) >= (order.index(imported) if imported in order else 0)
+    ]
+
+
+def test_the_architecture_lists_each_room_once() -> None:
+    rooms = {room(path) for path in SOURCES.rglob("*.py")} - {"__init__", "__main__"}
+    assert sorted(rooms_in_docs()) == sorted(rooms)
+
+
+def test_rooms_import_only_what_stands_below_them() -> None:
+    assert upward(imports_of_rooms(), rooms_in_docs()) == []
+
+
+def test_an_import_upwards_is_found() -> None:
+    """The control: a circle has one in any order."""
+    circle = [("ir", "runtime", "here"), ("runtime", "ir", "there")]
+    for order in (["ir", "runtime"], ["runtime", "ir"]):
+        assert len(upward(iter(circle), order)) == 1
+    assert upward(iter([("ir", "Machine", "here")]), ["ir"]) == ["here: ir imports Machine"]
