@@ -12,16 +12,18 @@ from typing import Any
 import pytest
 from raddle.runtime._native import lib
 
-from raddle.codegen.backend import CodegenConfig
+from raddle.codegen.backend import BackEnd, CodegenConfig
 from raddle.codegen.template import Block
 from raddle.ir.builder import Builder
+from raddle.plugins import registry
 from raddle.translate import translator as translator_module
 from raddle.translate.decode import Decoder, Pattern
 from raddle.translate.translator import Translator
-from raddle_host_x86_64.backend import X86BackEnd
 from raddle_target_arm import decode
 from raddle_target_arm.frontend import FRONT_END
 from raddle_target_arm.state import MODE_PRIVILEGED, MODE_T, MODE_VFP
+
+pytestmark = pytest.mark.host
 
 DECODERS = {"a32": (decode.a32(), 4, 0), "t16": (decode.t16(), 2, MODE_T), "t32": (decode.t32(), 4, MODE_T)}
 CASES = [
@@ -46,25 +48,23 @@ def _words(decoder: Decoder, pattern: Pattern, rng: random.Random) -> Iterator[i
             yield word
 
 
-class OwnRegisters(X86BackEnd):
-    """A host that compiles each choice of registers."""
-
-    renames = False
-
-
-def _translator(host: type[X86BackEnd]) -> Translator:
-    config = CodegenConfig(FRONT_END.state, FRONT_END.word, FRONT_END.page_bits, lambda callee: 1)
-    return Translator(FRONT_END, host(config), None)
+def _translator(renames: bool = True) -> Translator:
+    """One for this machine's host, which compiles each choice of registers unless it ``renames``."""
+    host: type[BackEnd] = registry().load(registry().host_for())
+    backend = host(CodegenConfig(FRONT_END.state, FRONT_END.word, FRONT_END.page_bits, lambda callee: 1))
+    if not renames:
+        backend.renames = False
+    return Translator(FRONT_END, backend, None)
 
 
 @pytest.fixture(scope="module")
 def translator() -> Translator:
-    return _translator(X86BackEnd)
+    return _translator()
 
 
 @pytest.fixture(scope="module")
 def plain() -> Translator:
-    return _translator(OwnRegisters)
+    return _translator(renames=False)
 
 
 def _alone(translator: Translator, pattern: Pattern, word: int, size: int, context: int, mode: int) -> Block:
@@ -140,7 +140,7 @@ class _Lib:
 
 
 def test_a_word_of_a_mode_that_another_thread_is_about_to_enter(monkeypatch: pytest.MonkeyPatch) -> None:
-    translator, lock = _translator(X86BackEnd), threading.Lock()
+    translator, lock = _translator(), threading.Lock()
     met = threading.Event()
     """The other thread waits for the lock, or is done."""
     of_mode = SimpleNamespace(kind=lib.RADDLE_WANT_MODE, mode=MODE_PRIVILEGED, generation=0)

@@ -17,10 +17,12 @@ from raddle.runtime._native import lib
 from raddle import Machine
 from raddle.codegen.backend import CodegenConfig
 from raddle.debug.report import report
+from raddle.plugins import registry
 from raddle.translate.translator import Translator
-from raddle_host_x86_64.backend import X86BackEnd
 from raddle_target_arm.frontend import FRONT_END
 from raddle_target_arm.state import MODE_PRIVILEGED
+
+pytestmark = pytest.mark.host
 
 GUESTS = Path(__file__).resolve().parents[2] / "guests/arm/prebuilt"
 LIMIT = 240
@@ -32,7 +34,8 @@ A_BLOCK = 1 << 20
 
 def _translator(memo_size: int = 0) -> Translator:
     config = CodegenConfig(FRONT_END.state, FRONT_END.word, FRONT_END.page_bits, lambda callee: 1)
-    return Translator(FRONT_END, X86BackEnd(config), None, memo_size)
+    host = registry().load(registry().host_for())
+    return Translator(FRONT_END, host(config), None, memo_size)
 
 
 # --- whole machines
