@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 
+from raddle.codegen.allocation import Allocation
 from raddle.ir.interpreter import Leave
 from raddle.ir.opcodes import TABLE, Op
 from raddle.ir.parser import IRSyntaxError
@@ -19,7 +20,7 @@ from raddle.testing.ir_programs import LAYOUT, CaseError, Execution, compare, in
 
 
 class InterpreterBackend:
-    def run(self, program: Program) -> Execution:
+    def run(self, program: Program, allocation: Allocation = Allocation.USUAL) -> Execution:
         return interpreted(program)
 
 
@@ -63,7 +64,7 @@ class WrongBackend:
         self.op = op
         self.spoil = spoil
 
-    def run(self, program: Program) -> Execution:
+    def run(self, program: Program, allocation: Allocation = Allocation.USUAL) -> Execution:
         execution = interpreted(program)
         return self.spoil(execution) if self.op in operations(program) else execution
 

@@ -7,10 +7,15 @@ from typing import ClassVar
 
 import pytest
 
+from raddle.ir.builder import Instruction
 from raddle.ir.opcodes import Op
+from raddle.ir.types import Type
 from raddle.testing.host_contract import Backend, HostContract
 from raddle.testing.host_harness import Harness
 from raddle_host_x86_64.backend import X86BackEnd
+from raddle_host_x86_64.emit.integer import apply
+from raddle_host_x86_64.emitter import HANDLERS, Emitter, Handler
+from raddle_host_x86_64.registers import RDX
 
 pytestmark = pytest.mark.host("x86_64")
 
@@ -31,6 +36,32 @@ class TestHits(HostContract):
     @pytest.fixture
     def backend(self) -> Backend:
         return Harness(X86BackEnd, tlb=True)
+
+
+def _reads_too_late(e: Emitter, ins: Instruction) -> None:
+    """A subtraction whose emitter does not think of results in the second operand's register."""
+    target = e.define(ins, ins.args)
+    e.move(target, ins.args[0])
+    apply(e, Op.SUB, ins.type is Type.I64, target, ins.args[1])
+    e.clobber()
+
+
+def _destroys_too_early(e: Emitter, ins: Instruction) -> None:
+    """One that counts on it that a result that is spilled is not computed where an operand waits."""
+    operand = e.use(ins.args[1], RDX)
+    target = e.define(ins)
+    e.move(target, ins.args[0])
+    (e.SUBQ_rr if ins.type is Type.I64 else e.SUB_rr)(target, operand)
+    e.clobber()
+
+
+@pytest.mark.parametrize("mistake", [_reads_too_late, _destroys_too_early])
+def test_an_emitter_that_is_wrong_about_its_operands_fails(mistake: Handler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: its programs have no other operation that it could go wrong with."""
+    monkeypatch.setitem(HANDLERS, Op.SUB, mistake)
+    contract, harness = HostContract(), Harness(X86BackEnd, tlb=True)
+    with pytest.raises(pytest.fail.Exception, match="sub"):
+        contract.test_operation(harness, Op.SUB)
 
 
 class TestMisses(HostContract):

@@ -2,130 +2,204 @@
 """Register allocation in one pass: a value has one location for its whole life, from its definition to its last use.
 
 Lives are in the order of the list, extended round loops (`raddle.codegen.values`), so control flow needs no moves.
-Locations are numbers: a host register's, a frame slot's or a place in the guest's state, see there. A host may have
-kinds of its own besides, below 0: condition flags, say.
+Registers come from pools, one for each of the host's register classes (`raddle.codegen.locations`).
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
+from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
-from raddle.codegen.values import SPILL, ValueAnalysis
-from raddle.ir.opcodes import Op
+from raddle.codegen.locations import FRAME_SLOTS, SLOTS, Register, RegisterClass, Slot
+from raddle.codegen.values import ValueAnalysis
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Mapping, Sequence
 
     from raddle.ir.builder import Instruction
 
 FREED: Final = -2
 """Last use of a value whose register was given back."""
-FRAME_SLOTS: Final = 64
-"""Slots of 8 bytes in the frame: slot 0 is the host's own, locals and spilled values follow."""
+_KEPT_SLOTS: Final = 24
+"""Slots that `Allocation.SPILLING` leaves for values that must have one."""
 
 
 class CodegenError(Exception):
     """IR that a back end cannot compile; says which operation and why."""
 
 
+class Allocation(IntEnum):
+    """How `Allocator.define` chooses. All choices but the usual one are for tests: they show an emitter that reads an
+    operand after its result was written, or that works with the usual choice only.
+    """
+
+    USUAL = 0
+    SHARING = 1
+    """A result takes the register of the last operand that it may share one with."""
+    APART = 2
+    """A result shares no register with an operand."""
+    SPILLING = 3
+    """Results have frame slots, as long as there are any."""
+
+
+class RegisterPool:
+    """The registers of one class that values can have."""
+
+    __slots__ = ("free", "preserved", "register_class", "registers", "scratch")
+
+    def __init__(
+        self, register_class: RegisterClass, registers: Iterable[int], scratch: int, preserved: Iterable[int] = ()
+    ) -> None:
+        """All registers are given by their numbers. ``registers`` are given to values, the first ones first; fields of
+        the guest's state are pinned to others. ``preserved`` are those of them that calls leave alone, in the order in
+        which they are given where values may be kept in them. No value outlives an operation in ``scratch``: it is
+        for what nobody needs, and for what goes to a slot.
+        """
+        self.register_class = register_class
+        self.registers = tuple([register_class[number] for number in registers])
+        self.scratch = register_class[scratch]
+        self.preserved = tuple([register_class[number] for number in preserved])
+        self.free = list(self.registers)
+
+    def is_free(self, number: int) -> bool:
+        """Whether the register is one that no value has."""
+        return self.register_class[number] in self.free
+
+
 class Allocator(ValueAnalysis):
     """Gives values their registers and frame slots. A mixin, as `ValueAnalysis`."""
 
-    value_registers: tuple[int, ...]
-    """Registers that values can have, the first ones first."""
-    preserved: Collection[int] = ()
-    """Those that calls leave alone, in the order in which they are given, where values may be kept in them."""
-    scratch: int
-    """A register that no value outlives an operation in: for what nobody needs, and for what goes to a slot."""
-    free: list[int]
-    preserved_used: set[int]
+    pools: Mapping[RegisterClass, RegisterPool]
+    """Of all classes that values can be in."""
+    allocation: Allocation
+    """`CodegenConfig.allocation`."""
+    preserved_used: set[Register]
     """Registers that the code must save and restore."""
     frame_used: int
-    pending: int
-    """The register that is to be stored to the frame slot of the instruction at hand, -1 for none."""
+    pending: Register | None
+    """The register that is to be stored to the frame slot of the instruction at hand."""
     position: int
     """Of the instruction at hand."""
 
+    @abstractmethod
+    def pool(self, ins: Instruction) -> RegisterPool:
+        """The pool that `ins` gets its register from, by its type or its operation."""
+
     def begin_allocation(self, locals: int) -> None:
         """Before a function with so many locals is emitted."""
-        self.free = list(self.value_registers)
+        for pool in self.pools.values():
+            pool.free = list(pool.registers)
         self.preserved_used = set()
         self.frame_used = 1 + locals
-        self.pending = -1
+        self.pending = None
 
     def release(self, ins: Instruction, position: int) -> None:
         """Give back the registers of operands that die at `position`, where `ins` is, and of a result nobody needs."""
         for arg in ins.args:
-            if arg.last_use == position and 0 <= arg.location < SPILL and arg.op > Op.HOLE:
+            if arg.last_use == position:
                 self._free(arg)
-        if ins.last_use < 0 and 0 <= ins.location < SPILL:
+        if ins.last_use < 0:
             self._free(ins)
 
     def _free(self, value: Instruction) -> None:
         """Give the register of a value that dies here back, once: `define` may hand it out again at the same place."""
         register = value.location
-        value.last_use = FREED
-        if value not in self.hints and register in self.value_registers and register not in self.free:
-            self.free.append(register)
+        if isinstance(register, Register):
+            value.last_use = FREED
+            pool = self.pools[register.register_class]
+            if register in pool.registers and register not in pool.free:
+                pool.free.append(register)
 
     @abstractmethod
-    def store_slot(self, slot: int, register: int) -> None:
+    def store_slot(self, slot: Slot, register: Register) -> None:
         """Store all of the register to a frame slot; no effect on the host's flags."""
 
     def settle(self, ins: Instruction) -> None:
         """Right after the host instruction that computed `ins`: bring it to its frame slot, if that is its location."""
-        if self.pending >= 0:
-            self.store_slot(ins.location - SPILL, self.pending)
-            self.pending = -1
+        if self.pending is not None:
+            assert isinstance(ins.location, Slot)
+            self.store_slot(ins.location, self.pending)
+            self.pending = None
 
-    def slot(self) -> int:
-        """A new frame slot. Raises CodegenError when the frame is full."""
-        slot = self.frame_used
-        if slot >= FRAME_SLOTS:
+    def slot(self, size: int = 8) -> Slot:
+        """A frame slot that no value has had, for `size` bytes. Raises CodegenError when the frame is full."""
+        number = self.frame_used
+        self.frame_used = number + (size + 7) // 8
+        if self.frame_used > FRAME_SLOTS:
             raise CodegenError("one instruction needs more values at a time than the frame has slots for")
-        self.frame_used = slot + 1
-        return slot
+        return SLOTS[number]
 
     def _crosses_call(self, ins: Instruction) -> bool:
         last = ins.last_use
         return any(ins.position < call < last for call in self.calls)
 
-    def define(self, ins: Instruction) -> int:
-        """The register to compute `ins` in; what is spilled goes to its slot after the operation.
+    def define(self, ins: Instruction, consumed: Sequence[Instruction] = ()) -> int:
+        """The number of the register to compute `ins` in, in the class of its `pool`.
 
-        Operands that die here are free for it: read them before writing the result, or check for equality.
+        It may be that of an operand in `consumed`, and no other operand's. These are the operands that the emitter does
+        not read any more when the result is first written to the register; the host instruction that writes it may
+        read them itself.
+
+        What is spilled is computed in the pool's scratch register and goes to its slot after the operation.
         """
+        pool = self.pool(ins)
         hint = self.hints.get(ins)
         if hint is not None:
-            ins.location = hint
-            return hint
+            if hint.register_class is pool.register_class and self._may_overwrite(hint, ins, consumed):
+                ins.location = hint
+                return hint.number
+            del self.hints[ins]
         if ins.last_use < 0:
-            ins.location = self.scratch
-            return self.scratch
+            ins.location = pool.scratch
+            return pool.scratch.number
+        register = None
         if self.calls and self._crosses_call(ins):
-            for register in self.preserved:
-                if register in self.free:
-                    self.free.remove(register)
-                    self.preserved_used.add(register)
-                    ins.location = register
-                    return register
+            for preserved in pool.preserved:
+                if preserved in pool.free:
+                    register = preserved
+                    break
         else:
-            position = self.position
-            for arg in ins.args:
-                if arg.last_use == position and arg.op > Op.HOLE and 0 <= arg.location < SPILL:
+            register = self._choose(ins, pool, consumed)
+        if register is None:
+            ins.location = self.slot(ins.type.size)
+            self.pending = pool.scratch
+            return pool.scratch.number
+        pool.free.remove(register)
+        if register in pool.preserved:
+            self.preserved_used.add(register)
+        ins.location = register
+        return register.number
+
+    def _may_overwrite(self, register: Register, ins: Instruction, consumed: Sequence[Instruction]) -> bool:
+        apart = self.allocation is Allocation.APART
+        if consumed is ins.args and not apart:
+            return True
+        return not any(arg.location is register and (apart or arg not in consumed) for arg in ins.args)
+
+    def _choose(self, ins: Instruction, pool: RegisterPool, consumed: Sequence[Instruction]) -> Register | None:
+        """A register that is free, or an operand's that dies here; None: there is none."""
+        position, free = self.position, pool.free
+        if self.allocation:
+            return self._choose_otherwise(pool, consumed)
+        for arg in consumed:
+            if arg.last_use == position:
+                self._free(arg)
+        if not free:
+            return None
+        first = ins.args[0].location if ins.args else None
+        return first if isinstance(first, Register) and first in free else free[0]
+
+    def _choose_otherwise(self, pool: RegisterPool, consumed: Sequence[Instruction]) -> Register | None:
+        free = pool.free
+        if self.allocation is Allocation.SPILLING and self.frame_used < FRAME_SLOTS - _KEPT_SLOTS:
+            return None
+        if self.allocation is Allocation.SHARING:
+            for arg in reversed(consumed):
+                if arg.last_use == self.position:
                     self._free(arg)
-            free = self.free
-            if free:
-                if ins.args and ins.args[0].op > Op.HOLE and ins.args[0].location in free:
-                    register = ins.args[0].location
-                    free.remove(register)
-                else:
-                    register = free.pop(0)
-                if register in self.preserved:
-                    self.preserved_used.add(register)
-                ins.location = register
-                return register
-        ins.location = SPILL + self.slot()
-        self.pending = self.scratch
-        return self.scratch
+                    if arg.location in free:
+                        assert isinstance(arg.location, Register)
+                        return arg.location
+        return free[0] if free else None

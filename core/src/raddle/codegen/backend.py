@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from raddle.codegen.allocation import Allocation
 from raddle.codegen.fields import Chaining, Reloc, Shape
 from raddle.codegen.template import Template
 from raddle.ir.builder import Callee, Instruction, Local
@@ -32,6 +33,8 @@ class CodegenConfig(NamedTuple):
     """Address of ``raddle_call_helper``, through which routines reach Python helpers."""
     first_python: int = 1 << 32
     """Helper numbers from here on are Python helpers and not in the table."""
+    allocation: Allocation = Allocation.USUAL
+    """How registers are chosen; another choice is for tests."""
 
 
 class Thunks(NamedTuple):

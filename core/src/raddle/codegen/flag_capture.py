@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from raddle.codegen.allocation import Allocator
-from raddle.codegen.values import BY_INDEX, SPILL, is_in_state
+from raddle.codegen.locations import InState
+from raddle.codegen.values import BY_INDEX
 from raddle.codegen.variants import ENDS, FAULTS
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field
 
 if TYPE_CHECKING:
+    from raddle.codegen.locations import Slot
     from raddle.ir.builder import Instruction
 
 
@@ -38,7 +40,7 @@ class FlagCapture(Allocator):
         """Store the host's flags to the guest's; after a subtraction, C is the inverted borrow."""
 
     @abstractmethod
-    def save_nzcv(self, slot: int, subtracted: bool) -> None:
+    def save_nzcv(self, slot: Slot, subtracted: bool) -> None:
         """Store them to the frame slot, from which `Op.SET_NZCV` will take them."""
 
     @abstractmethod
@@ -62,7 +64,7 @@ class FlagCapture(Allocator):
                 self.done.add(reader.position)
             else:
                 slot = self.slot()
-                reader.location = SPILL + slot
+                reader.location = slot
                 self.save_nzcv(slot, subtracted)
 
     def _capture_one(self, value: Instruction, reader: Instruction, subtracted: bool) -> None:
@@ -101,6 +103,6 @@ class FlagCapture(Allocator):
             if op in (Op.GET, Op.SET) and ins.aux in fields:
                 return False
         for ins in self.function[:start]:
-            if ins.op is Op.GET and ins.aux in fields and ins.last_use > start and is_in_state(ins.location):
+            if ins.op is Op.GET and ins.aux in fields and ins.last_use > start and isinstance(ins.location, InState):
                 return False
         return True

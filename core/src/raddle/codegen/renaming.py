@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from raddle.codegen.allocation import CodegenError
+from raddle.codegen.locations import InState, Register, RegisterClass, in_state
 from raddle.codegen.template import MOST_CUT_REGISTERS, pack_cut
-from raddle.codegen.values import STATE, is_register
+from raddle.ir.builder import Location
 
 Method = Callable[..., None]
 """Appends an instruction to an assembler's code: called with that and the operands, which are integers."""
@@ -26,8 +27,8 @@ Traced = tuple[bytearray, int, int, Method, tuple[int, ...]]
 class Operands(NamedTuple):
     """Which operands of a host instruction may name a guest register, as the host declares it."""
 
-    registers: tuple[int, ...]
-    """Numbers of the operands that are registers of the bank in which guest registers are kept."""
+    registers: tuple[tuple[int, RegisterClass], ...]
+    """(number of the operand, its class) of those that are registers of classes in which guest registers are kept."""
     base: int = -1
     """Number of the register that is the base of a memory operand and is followed by a displacement; -1 for none."""
 
@@ -58,22 +59,25 @@ class Forms:
         self._forms: list[_Form] = []
         self._numbers: Final[dict[_Form, int]] = {}
 
-    def cuts(self, hot: bytearray, trace: Sequence[Traced], places: Mapping[int, int]) -> bytes:
+    def cuts(self, hot: bytearray, trace: Sequence[Traced], places: Mapping[Location, int]) -> bytes:
         """The instructions that name one of ``places``, packed; those that are not in ``hot`` are in the cold part.
 
         ``places`` has numbers of registers by their locations. Raises CodegenError.
         """
         cuts: list[bytes] = []
-        of_interest = {place if is_register(place) else place - STATE for place in places}
+        of_interest = {_operand(place) for place in places}
         for where, start, end, method, operands in trace:
             if of_interest.isdisjoint(operands):
                 continue
             registers, base = self._operands[method]
-            slots = [at for at in registers if operands[at] in places]
-            numbers = [places[operands[at]] for at in slots]
-            if base >= 0 and operands[base] == self._state_base and STATE + operands[base + 1] in places:
-                slots.append(base + 1)
-                numbers.append(places[STATE + operands[base + 1]])
+            named = [(at, register_class[operands[at]]) for at, register_class in registers]
+            slots = [at for at, place in named if place in places]
+            numbers = [places[place] for _, place in named if place in places]
+            if base >= 0 and operands[base] == self._state_base:
+                number = places.get(in_state(operands[base + 1]))
+                if number is not None:
+                    slots.append(base + 1)
+                    numbers.append(number)
             if slots:
                 if len(slots) > MOST_CUT_REGISTERS:
                     raise CodegenError("a host instruction names more guest registers than the runtime can replace")
@@ -94,10 +98,16 @@ class Forms:
             self._forms.append(form)
         return number
 
-    def encode(self, form: int, locations: Sequence[int]) -> bytes:
+    def encode(self, form: int, locations: Sequence[Location]) -> bytes:
         """The instruction with registers at these locations put in, the first ones as it needs."""
         method, operands, slots = self._forms[form]
         given = list(operands)
         for slot, location in zip(slots, locations, strict=False):
-            given[slot] = location if is_register(location) else location - STATE
+            given[slot] = _operand(location)
         return self._assemble(method, given)
+
+
+def _operand(location: Location) -> int:
+    """What stands for the location of a field in a host instruction."""
+    assert isinstance(location, Register | InState)
+    return location.number if isinstance(location, Register) else location.offset

@@ -17,37 +17,16 @@ from raddle.ir.types import Field
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from raddle.codegen.locations import Register
     from raddle.ir.types import StateLayout
 
-SPILL: Final = 1000
-"""Location SPILL + n: frame slot n. Below are the host's registers, by their numbers."""
-STATE: Final = 1 << 20
-"""Location STATE + offset: the guest's state itself, a field that is read and not written meanwhile."""
-NOWHERE: Final = STATE - 1
-"""Location of constants and holes, and of values before their definition."""
-LOWEST_STATE: Final = STATE - 100_000
-"""No location in the state is below: the header, with its negative offsets, is smaller than that."""
-
+EVERYWHERE: Final = 1 << 20
+"""No offset in the guest's state or the header is as large."""
 BY_INDEX: Final = frozenset({Op.GET_AT, Op.SET_AT})
 FLAG_READERS: Final = frozenset({Op.CARRY_OF, Op.OVERFLOW_OF, Op.SET_NZCV})
 """Operations that ask for the flags of the operation that yields their operand."""
 _EXACT: Final = FAULTS | ENDS | {Op.LABEL}
 _NOT_DIRECT: Final = frozenset({Op.CONST, Op.HOLE, Op.GET, Op.LOCAL_GET})
-
-
-def is_register(location: int) -> bool:
-    """Whether the location is a host register. Constants and holes, which have the location NOWHERE, have none."""
-    return 0 <= location < SPILL
-
-
-def is_slot(location: int) -> bool:
-    """Whether the location is a frame slot."""
-    return SPILL <= location < LOWEST_STATE
-
-
-def is_in_state(location: int) -> bool:
-    """Whether the location is a field of the guest's state or the header."""
-    return location >= LOWEST_STATE and location != NOWHERE
 
 
 class ValueAnalysis:
@@ -60,7 +39,7 @@ class ValueAnalysis:
     call_operations: Collection[Op]
     """Operations that the host emits as calls of C functions."""
     state_layout: StateLayout
-    pinned: Mapping[int, int]
+    pinned: Mapping[int, Register]
     """Host registers that hold fields of the guest's state, by the fields' offsets."""
     calls: list[int]
     """Positions of calls."""
@@ -68,7 +47,7 @@ class ValueAnalysis:
     """What asks for the flags of an operation, by that."""
     state_writes: list[tuple[int, int, int]]
     """(position, first offset, offset behind the last one) of what is written in the guest's state."""
-    hints: dict[Instruction, int]
+    hints: dict[Instruction, Register]
     """Values that are computed in the register of the field that they are stored to, with that register."""
 
     def analyse(self, function: Sequence[Instruction]) -> None:
@@ -94,12 +73,10 @@ class ValueAnalysis:
             ins.position = position
             ins.last_use = -1
             ins.uses = 0
-            ins.location = NOWHERE
+            ins.location = None
             for arg in ins.args:
                 arg.last_use = position
                 arg.uses += 1
-                if arg.op <= Op.HOLE:
-                    arg.location = NOWHERE
             if op is Op.SET:
                 field = ins.aux
                 assert isinstance(field, Field)
@@ -108,12 +85,12 @@ class ValueAnalysis:
                 calls.append(position)
                 callee = ins.aux
                 if op is Op.CALL and isinstance(callee, Callee) and not callee.pure_state:
-                    writes.append((position, -STATE, STATE))
+                    writes.append((position, -EVERYWHERE, EVERYWHERE))
             elif op is Op.SET_NZCV or op is Op.SET_NZ:
                 for field in nzcv[: 4 if op is Op.SET_NZCV else 2]:
                     writes.append((position, field.offset, field.offset + 1))
             elif op is Op.SET_AT:
-                writes.append((position, -STATE, STATE))
+                writes.append((position, -EVERYWHERE, EVERYWHERE))
             elif op is Op.LABEL:
                 assert isinstance(ins.aux, Label)
                 label_at[ins.aux] = position

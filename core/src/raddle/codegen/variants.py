@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from raddle.codegen.template import ALL_FLAGS, FLAG_C, FLAG_N, FLAG_V, FLAG_Z, Template, Variant
-from raddle.ir.builder import Instruction, Local
+from raddle.ir.builder import Instruction, Local, Location
 from raddle.ir.opcodes import TABLE, Effect, Op
 from raddle.ir.types import Field, FlagCondition, StateLayout, Type
 
@@ -38,7 +38,7 @@ class CompiledTemplate(Template):
         code: list[Instruction],
         locals: list[Local],
         row: tuple[int, int, int],
-        open_places: Mapping[int, int],
+        open_places: Mapping[Location, int],
     ) -> None:
         """``compile(template, host_flags, dead)`` makes a variant. ``row`` is (size, context, next context);
         ``open_places`` has numbers of registers by where the host keeps them.

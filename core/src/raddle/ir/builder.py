@@ -22,12 +22,19 @@ if TYPE_CHECKING:
     from raddle.ordering import MemoryOrder
 
 
+class Location:
+    """Where a back end keeps a value; see `raddle.codegen.locations` for the kinds."""
+
+    __slots__ = ()
+
+
 class Instruction:
     """One operation, and the value that it yields (``type`` is VOID if none).
 
     ``type`` is the type that the operation works in; for opcodes whose result type differs from it (``icmp`` …) it is
     the result's. ``position``, ``last_use``, ``uses`` and ``location`` belong to whoever processes the function at the
-    moment (allocator, printer): its place in the list, the place of its last use, how many uses, and where it is kept.
+    moment (allocator, printer): its place in the list, the place of its last use, how many uses, and where it is kept,
+    None for constants and holes and for values that have not been computed.
     """
 
     __slots__ = ("args", "aux", "last_use", "location", "op", "position", "type", "uses")
@@ -40,7 +47,7 @@ class Instruction:
         self.position = -1
         self.last_use = -1
         self.uses = 0
-        self.location = 0
+        self.location: Location | None = None
 
     def __repr__(self) -> str:
         return f"<{self.op.name.lower()}.{self.type.name.lower()} {self.aux!r}>"

@@ -21,6 +21,7 @@ from typing import ClassVar, Protocol
 
 import pytest
 
+from raddle.codegen.allocation import Allocation
 from raddle.ir.builder import Builder, Instruction
 from raddle.ir.interpreter import InterpreterError
 from raddle.ir.opcodes import Op
@@ -29,18 +30,31 @@ from raddle.testing.generate import GENERATED, Program, focused_program, random_
 from raddle.testing.ir_programs import LAYOUT, Case, Execution, compare, interpreted, shipped_cases
 
 CASES = shipped_cases()
+CHOICES = [choice for choice in Allocation if choice is not Allocation.USUAL]
 
 
 class Backend(Protocol):
     """A host under test. One thread at a time."""
 
-    def run(self, program: Program) -> Execution:
+    def run(self, program: Program, allocation: Allocation = Allocation.USUAL) -> Execution:
         """Compile ``program.function`` as a guest instruction at ``program.pc`` and run it from the given start.
 
         The guest state is ``raddle.testing.ir_programs.LAYOUT``; addresses are ``function.word``. ``program.memory`` is
         mapped at ARENA_BASE under MMU indices 0 and 1, and nothing else is. A function with ``ret`` is compiled as a
-        routine. A memory fault ends the run. GOTO may be reported as GOTO_INDIRECT and the reverse.
+        routine. A memory fault ends the run. GOTO may be reported as GOTO_INDIRECT and the reverse. `allocation` is
+        the `CodegenConfig`'s.
         """
+
+
+class _Choosing:
+    """A host whose allocator chooses registers in this way."""
+
+    def __init__(self, backend: Backend, choice: Allocation) -> None:
+        self._backend = backend
+        self._choice = choice
+
+    def run(self, program: Program, allocation: Allocation = Allocation.USUAL) -> Execution:
+        return self._backend.run(program, allocation or self._choice)
 
 
 def check(program: Program, backend: Backend) -> None:
@@ -113,6 +127,9 @@ class HostContract:
                     return program
 
         self._rounds(0, make, backend)
+        # An emitter that reads an operand too late, or that counts on where it is, must not get away with it by chance.
+        for choice in CHOICES:
+            self._rounds(1, make, _Choosing(backend, choice))
 
     @pytest.mark.parametrize("seed", range(30))
     def test_random_programs(self, backend: Backend, seed: int) -> None:
@@ -120,6 +137,14 @@ class HostContract:
             return random_program(random, LAYOUT, word=word, without=self.unsupported)
 
         self._rounds(seed, make, backend)
+
+    @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice.name.lower())
+    @pytest.mark.parametrize("seed", range(8))
+    def test_random_programs_whatever_registers_they_get(self, backend: Backend, seed: int, choice: Allocation) -> None:
+        def make(random: Random, word: Type) -> Program:
+            return random_program(random, LAYOUT, word=word, without=self.unsupported)
+
+        self._rounds(seed, make, _Choosing(backend, choice))
 
     @pytest.mark.parametrize("seed", range(5))
     def test_one_function_serves_all_literals_and_places(self, backend: Backend, seed: int) -> None:

@@ -10,6 +10,7 @@ import mmap
 from collections.abc import Callable
 from typing import Any
 
+from raddle.codegen.allocation import Allocation
 from raddle.codegen.backend import BackEnd, CodegenConfig
 from raddle.codegen.joiner import Joiner
 from raddle.ir.builder import Callee
@@ -74,14 +75,14 @@ class Harness:
         self.position += len(code) + 15 & ~15
         return address
 
-    def run(self, program: Program) -> Execution:
+    def run(self, program: Program, allocation: Allocation = Allocation.USUAL) -> Execution:
         self.program = program
         self.callees = []
         self.position = 0
         self.fault: MemoryFault | None = None
         self.error: BaseException | None = None
         function = program.function
-        config = CodegenConfig(LAYOUT, function.word, 12, self.number)
+        config = CodegenConfig(LAYOUT, function.word, 12, self.number, allocation=allocation)
         backend = self.backend(config)
         ffi.memmove(self.arena, program.memory, len(program.memory))
         ffi.buffer(self.block, ENV + CUSHION)[:] = bytes(ENV + CUSHION)

@@ -10,11 +10,11 @@ from typing import Final
 from raddle.codegen import backend
 from raddle.codegen.backend import CodegenConfig, JoinRules, Stub, Thunks
 from raddle.codegen.fields import Reloc, pack_fixups
+from raddle.codegen.locations import in_state
 from raddle.codegen.renaming import Forms, Method
 from raddle.codegen.template import Variant, pack_jump, pack_traits
-from raddle.codegen.values import STATE
 from raddle.codegen.variants import CompiledTemplate, flag_bits, flag_effects, without_flags
-from raddle.ir.builder import Instruction, Local
+from raddle.ir.builder import Instruction, Local, Location
 from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, Type
@@ -35,7 +35,7 @@ from raddle_host_x86_64.fields import (
     SHAPES,
 )
 from raddle_host_x86_64.operands import OPERANDS
-from raddle_host_x86_64.registers import RAX, RBP, RDI, RSP
+from raddle_host_x86_64.registers import GENERAL, RAX, RBP, RDI, RSP
 from raddle_host_x86_64.thunks import make_thunks
 
 assert _emit
@@ -59,8 +59,8 @@ class X86BackEnd(backend.BackEnd):
         self._wide = config.word is Type.I64
         self._flag_bits = flag_bits(config.state)
         self._forms = _forms()
-        self._where: dict[Field, int] = {
-            field: self._emitter.pinned.get(field.offset, STATE + field.offset)
+        self._where: dict[Field, Location] = {
+            field: self._emitter.pinned.get(field.offset) or in_state(field.offset)
             for field in config.state.fields.values()
         }
         """The location of each field as values have them."""
@@ -197,7 +197,7 @@ class X86BackEnd(backend.BackEnd):
             e.routine_exit = e.label()
         body_exit = e.routine_exit
         # What the body needs of the frame is known only now: the prologue is made last and put in front.
-        saved = [register for register in CALLEE_SAVED if register in e.preserved_used]
+        saved = [register for register in CALLEE_SAVED if GENERAL[register] in e.preserved_used]
         frame = 8 * e.frame_used
         frame += (8 * (len(saved) + 2) + frame) % 16
         e.bind(body_exit)
@@ -218,7 +218,7 @@ class X86BackEnd(backend.BackEnd):
     # -- thunks --------------------------------------------------------------------------------------------------------
 
     def thunks(self, functions: dict[str, int]) -> Thunks:
-        return make_thunks(functions, self._emitter.pinned_fields, self._emitter.value_registers)
+        return make_thunks(functions, self._emitter.pinned_fields, self._emitter.general)
 
 
 def _assemble(method: Method, operands: Sequence[int]) -> bytes:

@@ -2,9 +2,8 @@
 """Register allocation and code emission for one IR function: the `Emitter` that the functions of `emit/` work with.
 
 Values are given their places by `raddle.codegen.allocation`: `define` gives a register for the result, `use` brings a
-value into one. No value outlives an operation in the scratch registers rcx and rdx. The host's own kind of location is
--1 - cc: the host's condition flags, only for a comparison whose one use follows at once. A frame slot n is [rsp + 8 n],
-a place in the state [rbp + offset].
+value into one. No value outlives an operation in the scratch registers rcx and rdx. A frame slot n is [rsp + 8 n], a
+place in the state [rbp + offset].
 
 Values of 32 bits and truth values are zero-extended to 64 bits wherever they are kept.
 """
@@ -14,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from raddle.codegen.allocation import CodegenError
+from raddle.codegen.allocation import CodegenError, RegisterPool
 from raddle.codegen.flag_capture import FlagCapture
+from raddle.codegen.locations import InState, Register, Slot
 from raddle.codegen.renaming import Traced
-from raddle.codegen.values import SPILL, STATE, is_register, is_slot
 from raddle.codegen.variants import FAULTS
-from raddle.ir.builder import Instruction, Label, Local
+from raddle.ir.builder import Instruction, Label, Local, Location
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, Hole, Type
 from raddle_host_x86_64.assembler import Assembler
@@ -28,6 +27,7 @@ from raddle_host_x86_64.conditions import AE, NE, B, E, O, S
 from raddle_host_x86_64.fields import LITERAL8, LITERAL32
 from raddle_host_x86_64.operands import OPERANDS
 from raddle_host_x86_64.registers import (
+    GENERAL,
     R8,
     R9,
     R10,
@@ -89,10 +89,38 @@ def emits(*ops: Op) -> Callable[[Handler], Handler]:
     return register
 
 
+class HostFlags(Location):
+    """The host's condition flags: of a comparison whose one use follows at once."""
+
+    __slots__ = ("condition",)
+
+    def __init__(self, condition: int) -> None:
+        self.condition = condition
+        """What means true."""
+
+
+_HOST_FLAGS: Final = tuple([HostFlags(condition) for condition in range(16)])
+
+
+def register_of(value: Instruction) -> int:
+    """The number of the register that holds the value; -1 if none does."""
+    location = value.location
+    return location.number if isinstance(location, Register) else -1
+
+
+def memory_of(value: Instruction) -> tuple[int, int] | None:
+    """Base register and displacement of a value that is in the frame or in the guest's state; None of others."""
+    location = value.location
+    if isinstance(location, InState):
+        return RBP, location.offset
+    return (RSP, 8 * location.number) if isinstance(location, Slot) else None
+
+
 class Emitter(Assembler, FlagCapture):
     """Compiles one function at a time; `run` is the entry. One thread uses it at a time."""
 
     __slots__ = (
+        "allocation",
         "call_operations",
         "calls",
         "cold",
@@ -105,8 +133,8 @@ class Emitter(Assembler, FlagCapture):
         "flag_uses",
         "flags_value",
         "frame_used",
-        "free",
         "function",
+        "general",
         "hints",
         "holes",
         "hot_relocs",
@@ -118,17 +146,15 @@ class Emitter(Assembler, FlagCapture):
         "pending",
         "pinned",
         "pinned_fields",
+        "pools",
         "position",
-        "preserved",
         "preserved_used",
         "routine",
         "routine_exit",
-        "scratch",
         "state_layout",
         "state_writes",
         "touched",
         "trace",
-        "value_registers",
         "wide",
     )  # fmt: skip
 
@@ -140,16 +166,14 @@ class Emitter(Assembler, FlagCapture):
         self.wide = config.word is Type.I64
         self.state_layout = config.state
         self.call_operations = CALLS
-        self.scratch = RDX
-        self.preserved = CALLEE_SAVED if routine else ()
+        self.allocation = config.allocation
         self.parallel = config.parallel
         hot = () if routine else [f for f in config.state.hot_fields if f.type in (Type.I32, Type.I64)]
         self.pinned_fields = tuple(zip(hot, PIN_ORDER, strict=False))
-        self.pinned: dict[int, int] = {field.offset: register for field, register in self.pinned_fields}
-        if routine:
-            self.value_registers: tuple[int, ...] = ROUTINE_REGISTERS
-        else:
-            self.value_registers = (*VALUE_REGISTERS, *PIN_ORDER[len(self.pinned) :])
+        self.pinned = {field.offset: GENERAL[register] for field, register in self.pinned_fields}
+        values = ROUTINE_REGISTERS if routine else (*VALUE_REGISTERS, *PIN_ORDER[len(self.pinned) :])
+        self.general = RegisterPool(GENERAL, values, RDX, CALLEE_SAVED if routine else ())
+        self.pools = {GENERAL: self.general}
 
     # -- the function --------------------------------------------------------------------------------------------------
 
@@ -180,8 +204,11 @@ class Emitter(Assembler, FlagCapture):
                 self.settle(ins)
                 self.release(ins, position)
 
-    def store_slot(self, slot: int, register: int) -> None:
-        self.MOVQ_mr(RSP, 8 * slot, register)
+    def pool(self, ins: Instruction) -> RegisterPool:
+        return self.general
+
+    def store_slot(self, slot: Slot, register: Register) -> None:
+        self.MOVQ_mr(RSP, 8 * slot.number, register.number)
 
     def move(self, register: int, value: Instruction) -> None:
         """Load `value` into `register`; no effect on the host's flags."""
@@ -196,20 +223,22 @@ class Emitter(Assembler, FlagCapture):
             self.hole(value)
         else:
             location = value.location
-            if location < 16:
-                if location != register:
+            if isinstance(location, Register):
+                if location.number != register:
                     if value.type is Type.I64 or value.type is Type.F64:
-                        self.MOVQ_rr(register, location)
+                        self.MOVQ_rr(register, location.number)
                     else:
-                        self.MOV_rr(register, location)
-            elif is_slot(location):
-                self.MOVQ_rm(register, RSP, 8 * (location - SPILL))
-            elif value.type is Type.I1:
-                self.MOVZXB_rm(register, RBP, location - STATE)
-            elif value.type is Type.I64 or value.type is Type.F64:
-                self.MOVQ_rm(register, RBP, location - STATE)
+                        self.MOV_rr(register, location.number)
+            elif isinstance(location, Slot):
+                self.MOVQ_rm(register, RSP, 8 * location.number)
             else:
-                self.MOV_rm(register, RBP, location - STATE)
+                assert isinstance(location, InState)
+                if value.type is Type.I1:
+                    self.MOVZXB_rm(register, RBP, location.offset)
+                elif value.type is Type.I64 or value.type is Type.F64:
+                    self.MOVQ_rm(register, RBP, location.offset)
+                else:
+                    self.MOV_rm(register, RBP, location.offset)
 
     def constant(self, register: int, value: Instruction) -> None:
         number = value.aux
@@ -236,8 +265,8 @@ class Emitter(Assembler, FlagCapture):
     def use(self, value: Instruction, scratch: int) -> int:
         """`value` in a register: its own, or `scratch` after a move."""
         location = value.location
-        if value.op > Op.HOLE and is_register(location):
-            return location
+        if isinstance(location, Register):
+            return location.number
         self.move(scratch, value)
         return scratch
 
@@ -278,26 +307,26 @@ class Emitter(Assembler, FlagCapture):
     def result_flag(self, ins: Instruction, condition: int) -> None:
         """`ins` is the truth of the host's `condition`, now."""
         if self.fuses(ins):
-            ins.location = -1 - condition
+            ins.location = _HOST_FLAGS[condition]
             return
-        register = self.define(ins)
+        register = self.define(ins, ins.args)
         self.SETcc_r(condition, register)
         self.MOVZXB_rr(register, register)
 
     def condition(self, value: Instruction) -> int:
         """Bring the truth value into the host's flags; returns the host condition that means true."""
         location = value.location
-        if value.op <= Op.HOLE:
+        if isinstance(location, HostFlags):
+            return location.condition
+        if isinstance(location, Register):
+            self.TEST_rr(location.number, location.number)
+        elif isinstance(location, Slot):
+            self.CMPB_mi(RSP, 8 * location.number, 0)
+        elif isinstance(location, InState):
+            self.CMPB_mi(RBP, location.offset, 0)
+        else:
             self.move(RCX, value)
             self.TEST_rr(RCX, RCX)
-        elif location < 0:
-            return -1 - location
-        elif location < 16:
-            self.TEST_rr(location, location)
-        elif is_slot(location):
-            self.CMPB_mi(RSP, 8 * (location - SPILL), 0)
-        else:
-            self.CMPB_mi(RBP, location - STATE, 0)
         self.clobber()
         return NE
 
@@ -331,10 +360,11 @@ class Emitter(Assembler, FlagCapture):
         self.store_flags(RBP, (c.offset, v.offset), conditions[2:])
         self.kind = KIND_SUB if subtracted else KIND_ADD
 
-    def save_nzcv(self, slot: int, subtracted: bool) -> None:
+    def save_nzcv(self, slot: Slot, subtracted: bool) -> None:
+        place = 8 * slot.number
         conditions = _nzcv_conditions(subtracted)
-        self.store_flags(RSP, (8 * slot, 8 * slot + 1), conditions[:2])
-        self.store_flags(RSP, (8 * slot + 2, 8 * slot + 3), conditions[2:])
+        self.store_flags(RSP, (place, place + 1), conditions[:2])
+        self.store_flags(RSP, (place + 2, place + 3), conditions[2:])
 
     def store_flag(self, field: Field, overflow: bool, subtracted: bool) -> None:
         self.SETcc_r(_condition_of(overflow, subtracted), RCX)

@@ -30,9 +30,11 @@ from raddle_host_x86_64.encoding import (
     word32,
     word64,
 )
+from raddle_host_x86_64.registers import GENERAL
 
 OPERANDS: Final[dict[Method, Operands]] = {}
-"""Of the methods that the factories have made: which of their arguments are general registers."""
+"""Of the methods that the factories have made: which of their arguments are general registers, which guest registers
+are kept in."""
 
 Factory = TypeVar("Factory", bound=Callable[..., Method])
 
@@ -50,7 +52,7 @@ def declares(kinds: str) -> Callable[[Factory], Factory]:
             base = position
         registers += {"r": [position], "m": [position], "x": [position, position + 1], "s": [position]}.get(kind, [])
         position += {"m": 2, "x": 4, "s": 3}.get(kind, 1)
-    operands = Operands(tuple(registers), base)
+    operands = Operands(tuple([(at, GENERAL) for at in registers]), base)
 
     def declare(factory: Factory) -> Factory:
         @wraps(factory)

@@ -3,6 +3,11 @@
 
 from typing import Final
 
+from raddle.codegen.locations import RegisterClass
+
+GENERAL: Final = RegisterClass("general", 16)
+"""All values are kept in these: floats as their bit patterns."""
+
 RAX: Final = 0
 RCX: Final = 1
 RDX: Final = 2

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from raddle.codegen.allocation import FRAME_SLOTS
+from raddle.codegen.allocation import RegisterPool
 from raddle.codegen.backend import Thunks
+from raddle.codegen.locations import FRAME_SLOTS
 from raddle.ir.header import OFFSET
 from raddle.ir.types import Field, Type
 from raddle.runtime.layout import JUMP_GROUP_BITS
@@ -37,17 +38,15 @@ _SAVED: Final = (RBX, RBP, R12, R13, R14, R15)
 _CALLER_SAVED: Final = (RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11)
 
 
-def make_thunks(
-    functions: dict[str, int], pinned: Sequence[tuple[Field, int]], value_registers: Sequence[int]
-) -> Thunks:
-    """The thunks of a machine whose generated code keeps ``pinned`` fields and its values in these registers."""
-    return _Maker(pinned, value_registers).thunks(functions)
+def make_thunks(functions: dict[str, int], pinned: Sequence[tuple[Field, int]], values: RegisterPool) -> Thunks:
+    """The thunks of a machine whose generated code keeps ``pinned`` fields and its ``values`` in these registers."""
+    return _Maker(pinned, values).thunks(functions)
 
 
 class _Maker:
-    def __init__(self, pinned: Sequence[tuple[Field, int]], value_registers: Sequence[int]) -> None:
+    def __init__(self, pinned: Sequence[tuple[Field, int]], values: RegisterPool) -> None:
         self._pinned = pinned
-        self._value_registers = value_registers
+        self._values = [register.number for register in values.registers]
 
     def thunks(self, functions: dict[str, int]) -> Thunks:
         by_field = {
@@ -131,7 +130,7 @@ class _Maker:
         """Call f(env, return address, oi[, operation]): oi is in ecx, the operation in edx; 1 leaves the block."""
         a = Assembler()
         self._store_pinned(a)
-        kept = [r for r in self._value_registers if r in _CALLER_SAVED]
+        kept = [r for r in self._values if r in _CALLER_SAVED]
         for register in kept:
             a.PUSH_r(register)
         # The return address makes the count odd: keep the stack aligned to 16 bytes at the call.

@@ -13,7 +13,7 @@ from raddle.ir.types import Field, Hole, Type
 from raddle_host_x86_64.emit.integer import as_lea, finish_ahead
 from raddle_host_x86_64.emitter import CALLS, HANDLERS, MEMORY, Emitter, emits
 from raddle_host_x86_64.fields import COLD, EXIT
-from raddle_host_x86_64.registers import R8, RAX, RBP, RCX, RDI, RDX, RSI
+from raddle_host_x86_64.registers import GENERAL, R8, RAX, RBP, RCX, RDI, RDX, RSI
 
 
 @emits(Op.CALL)
@@ -39,7 +39,7 @@ def call_native(e: Emitter, op: Instruction, callee: Callee, args: tuple[Instruc
         e.CALL_r(RAX)
         e.OR_mr(RBP, OFFSET["exit_now"], RAX)
         if op.last_use >= 0:
-            target = e.define(op)
+            target = e.define(op, op.args)
             (e.MOVQ_rm if op.type in (Type.I64, Type.F64) else e.MOV_rm)(target, RBP, OFFSET["result"])
     elif e.routine:
         e.MOVQ_rr(RDI, RBP)
@@ -49,16 +49,16 @@ def call_native(e: Emitter, op: Instruction, callee: Callee, args: tuple[Instruc
         e.CALL_m(RAX, 8 * number)
         if op.last_use >= 0:
             e.release(op, e.position)
-            target = e.define(op)
+            target = e.define(op, op.args)
             (e.MOVQ_rr if op.type in (Type.I64, Type.F64) else e.MOV_rr)(target, RAX)
     else:
         e.MOV_ri(RAX, number)
         e.CALL_m(RBP, OFFSET["thunk_call"])
         if op.last_use >= 0:
-            target = e.define(op)
+            target = e.define(op, op.args)
             (e.MOVQ_rm if op.type in (Type.I64, Type.F64) else e.MOV_rm)(target, RBP, OFFSET["result"])
     if op.last_use >= 0 and op.type is Type.I1:
-        e.AND_ri(op.location if op.location < 16 else RDX, 1)
+        e.AND_ri(target, 1)
     e.clobber()
 
 
@@ -147,10 +147,10 @@ def _conditional_move(e: Emitter, code: int, if_true: Label, if_false: Label) ->
         if ins.op is Op.GET:
             HANDLERS[Op.GET](e, ins)
     if value.op in _SUMS:
-        e.hints[value] = RCX
+        e.hints[value] = GENERAL[RCX]
         as_lea(e, value, wide)
     source = e.use(value, RCX)
-    (e.CMOVccQ_rr if wide else e.CMOVcc_rr)(code, target, source)
+    (e.CMOVccQ_rr if wide else e.CMOVcc_rr)(code, target.number, source)
     e.done.update(range(start - 1, end + 1))
     return True
 

@@ -18,16 +18,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from raddle.codegen.values import SPILL, STATE, is_slot
 from raddle.ir.builder import FloatCompare, FloatToInt, Instruction, IntToFloat, Rounding, native
 from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.emit.control import call_native
-from raddle_host_x86_64.emitter import Emitter, emits
+from raddle_host_x86_64.emitter import Emitter, emits, memory_of
 from raddle_host_x86_64.fields import COLD, HOT
-from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP, XMM0, XMM1, XMM2
+from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, XMM0, XMM1, XMM2
 
 _INEXACT: Final = 16
 
@@ -37,12 +36,12 @@ if OFFSET["fp_flush"] != OFFSET["fp_rounding"] + 4:
 
 @emits(Op.BITCAST)
 def bitcast(e: Emitter, op: Instruction) -> None:
-    e.move(e.define(op), op.args[0])
+    e.move(e.define(op, op.args), op.args[0])
 
 
 @emits(Op.FNEG, Op.FABS)
 def sign(e: Emitter, op: Instruction) -> None:
-    target = e.define(op)
+    target = e.define(op, op.args)
     e.move(target, op.args[0])
     if op.type is Type.F64:
         (e.BTCQ_ri if op.op is Op.FNEG else e.BTRQ_ri)(target, 63)
@@ -91,7 +90,7 @@ class _Fast:
 
     def load(self, register: int, value: Instruction) -> None:
         """The float or integer `value` into an xmm register."""
-        e, place = self.e, _memory(value)
+        e, place = self.e, memory_of(value)
         if place is not None:
             (e.MOVQ_vm if _is_double(value) else e.MOVD_vm)(register, *place)
         else:
@@ -136,18 +135,10 @@ class _Fast:
             e.cold_relocs.append((HOT, len(e.code) - 4, len(hot)))
             e.code = hot
         if op.last_use >= 0:
-            target = e.define(op)
+            target = e.define(op, op.args)
             if target != RDX:
                 (e.MOVQ_rr if _is_double(op) else e.MOV_rr)(target, RDX)
         e.clobber()
-
-
-def _memory(value: Instruction) -> tuple[int, int] | None:
-    """Base register and offset of a value that is in memory."""
-    location = value.location
-    if value.op <= Op.HOLE or location < SPILL:
-        return None
-    return (RSP, 8 * (location - SPILL)) if is_slot(location) else (RBP, location - STATE)
 
 
 # -- arithmetic --------------------------------------------------------------------------------------------------------
@@ -196,7 +187,7 @@ def arithmetic(e: Emitter, op: Instruction) -> None:
         _INSTRUCTIONS[op.op, double][0](e, XMM0, XMM0)
     else:
         from_register, from_memory = _INSTRUCTIONS[op.op, double]
-        place = _memory(op.args[1])
+        place = memory_of(op.args[1])
         if place is not None:
             from_memory(e, XMM0, *place)
         else:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from raddle.codegen.values import SPILL, STATE, is_in_state, is_register, is_slot
+from raddle.codegen.locations import InState
 from raddle.ir.builder import Instruction
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Condition, Field, Type
 from raddle_host_x86_64 import conditions as cc
-from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits
-from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP
+from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits, memory_of, register_of
+from raddle_host_x86_64.registers import GENERAL, RAX, RBP, RCX, RDX, RSP
 
 _E = Emitter
 # Forms of the two-operand instructions: (rr, ri, rI, rm), 32 and 64 bits wide.
@@ -70,38 +70,40 @@ def apply(e: Emitter, op: Op, wide: bool, target: int, b: Instruction, b_registe
     elif b.op is Op.HOLE:
         rI(e, target, 0)
         e.hole(b)
-    elif is_register(b.location):
-        rr(e, target, b.location)
-    elif b.type is Type.I1:
-        e.move(RCX, b)
-        rr(e, target, RCX)
-    elif is_slot(b.location):
-        rm(e, target, RSP, 8 * (b.location - SPILL))
     else:
-        rm(e, target, RBP, b.location - STATE)
+        register, place = register_of(b), memory_of(b)
+        if place is None:
+            rr(e, target, register)
+        elif b.type is Type.I1:
+            e.move(RCX, b)
+            rr(e, target, RCX)
+        else:
+            rm(e, target, *place)
 
 
-def in_state(value: Instruction) -> bool:
-    """Whether a 32- or 64-bit value is a field of the guest's state, read where it is used."""
-    return is_in_state(value.location) and value.type is not Type.I1
+def state_offset(value: Instruction) -> int | None:
+    """Where a 32- or 64-bit value is in the guest's state, if it is read there when it is used."""
+    location = value.location
+    return location.offset if isinstance(location, InState) and value.type is not Type.I1 else None
 
 
 def compare(e: Emitter, wide: bool, a: Instruction, b: Instruction) -> None:
     """Set the host's flags as a - b does."""
-    if in_state(a):
+    offset = state_offset(a)
+    if offset is not None:
         mr, mi, mI = (_E.CMPQ_mr, _E.CMPQ_mi, _E.CMPQ_mI) if wide else (_E.CMP_mr, _E.CMP_mi, _E.CMP_mI)
         if b.op is Op.HOLE:
-            mI(e, RBP, a.location - STATE, 0)
+            mI(e, RBP, offset, 0)
             e.hole(b)
             return
         if b.op is Op.CONST:
             assert isinstance(b.aux, int)
             number = signed(b.aux, wide)
             if _MIN32 <= number < 1 << 31:
-                mi(e, RBP, a.location - STATE, number)
+                mi(e, RBP, offset, number)
                 return
-        elif is_register(b.location):
-            mr(e, RBP, a.location - STATE, b.location)
+        elif register_of(b) >= 0:
+            mr(e, RBP, offset, register_of(b))
             return
     apply(e, Op.ICMP, wide, e.use(a, RDX), b)
 
@@ -109,9 +111,9 @@ def compare(e: Emitter, wide: bool, a: Instruction, b: Instruction) -> None:
 def two_address(e: Emitter, ins: Instruction, op: Op, wide: bool, commutative: bool) -> int:
     """result = a op b with the host's two-operand instruction; returns the result's register."""
     a, b = ins.args[0], ins.args[1]
-    target = e.define(ins)
+    target = e.define(ins, ins.args)
     b_register = -1
-    if b.op > Op.HOLE and b.location == target and a.location != target:
+    if register_of(b) == target != register_of(a):
         if commutative and a.op > Op.HOLE:
             a, b = b, a
         else:
@@ -131,7 +133,7 @@ def add_sub(e: Emitter, ins: Instruction) -> None:
     a = ins.args[0]
     if flags and ins.op is Op.SUB and ins.last_use >= 0 and ins.uses == len(e.flag_readers[ins]) and a.op > Op.HOLE:
         # Only the flags are wanted: a comparison.
-        ins.location = RDX
+        ins.location = GENERAL[RDX]
         compare(e, wide, a, ins.args[1])
     else:
         two_address(e, ins, ins.op, wide, ins.op is Op.ADD)
@@ -145,7 +147,8 @@ def as_lea(e: Emitter, ins: Instruction, wide: bool) -> bool:
     """Add without touching the host's flags, in one instruction that need not overwrite an operand."""
     a, b = ins.args
     lea_m, lea_x = (_E.LEAQ_rm, _E.LEAQ_rx) if wide else (_E.LEA_rm, _E.LEA_rx)
-    if a.op <= Op.HOLE or not is_register(a.location):
+    base = register_of(a)
+    if base < 0:
         return False
     if b.op is Op.CONST:
         assert isinstance(b.aux, int)
@@ -154,19 +157,17 @@ def as_lea(e: Emitter, ins: Instruction, wide: bool) -> bool:
             number = -number
         if not _MIN32 <= number < 1 << 31:
             return False
-        base = a.location
-        lea_m(e, e.define(ins), base, number)
+        lea_m(e, e.define(ins, ins.args), base, number)
         return True
     if ins.op is Op.SUB:
         return False
     if b.op is Op.HOLE:
-        base = a.location
-        lea_m(e, e.define(ins), base, 0x7FFFFFFF)
+        lea_m(e, e.define(ins, ins.args), base, 0x7FFFFFFF)
         e.hole(b)
         return True
-    if is_register(b.location):
-        base, index = a.location, b.location
-        lea_x(e, e.define(ins), base, index, 1, 0)
+    index = register_of(b)
+    if index >= 0:
+        lea_x(e, e.define(ins, ins.args), base, index, 1, 0)
         return True
     return False
 
@@ -177,12 +178,12 @@ def adc_sbc(e: Emitter, ins: Instruction) -> None:
     a, b, carry = ins.args
     subtract = ins.op is Op.SBC
     carry_register = e.use(carry, RCX) if carry.op > Op.HOLE else -1
-    target = e.define(ins)
+    target = e.define(ins, ins.args)
     b_register = -1
     if target == carry_register:
         copy(e, RCX, target, False)
         carry_register = RCX
-    if b.op > Op.HOLE and b.location == target and a.location != target:
+    if register_of(b) == target != register_of(a):
         # b must survive the move of a: RDX is free for it unless it is the target itself.
         if not subtract and a.op > Op.HOLE:
             a, b = b, a
@@ -222,7 +223,7 @@ def logic(e: Emitter, ins: Instruction) -> None:
 
 @emits(Op.NOT)
 def not_(e: Emitter, ins: Instruction) -> None:
-    target = e.define(ins)
+    target = e.define(ins, ins.args)
     e.move(target, ins.args[0])
     if ins.type is Type.I64:
         e.NOTQ_r(target)
@@ -235,7 +236,7 @@ def not_(e: Emitter, ins: Instruction) -> None:
 
 @emits(Op.NEG)
 def neg(e: Emitter, ins: Instruction) -> None:
-    target = e.define(ins)
+    target = e.define(ins, ins.args)
     e.move(target, ins.args[0])
     if ins.type is Type.I64:
         e.NEGQ_r(target)
@@ -248,10 +249,11 @@ def neg(e: Emitter, ins: Instruction) -> None:
 def mul(e: Emitter, ins: Instruction) -> None:
     wide = ins.type is Type.I64
     a, b = ins.args
-    if in_state(b):
-        target = e.define(ins)
+    offset = state_offset(b)
+    if offset is not None:
+        target = e.define(ins, ins.args)
         e.move(target, a)
-        (e.IMULQ_rm if wide else e.IMUL_rm)(target, RBP, b.location - STATE)
+        (e.IMULQ_rm if wide else e.IMUL_rm)(target, RBP, offset)
         e.clobber()
         return
     if b.op <= Op.HOLE:
@@ -259,8 +261,8 @@ def mul(e: Emitter, ins: Instruction) -> None:
         b_register = RCX
     else:
         b_register = e.use(b, RCX)
-    target = e.define(ins)
-    if target == b_register and a.location != target:
+    target = e.define(ins, ins.args)
+    if target == b_register and register_of(a) != target:
         a_register = e.use(a, RCX)
         (e.IMULQ_rr if wide else e.IMUL_rr)(target, a_register)
     else:
@@ -275,10 +277,10 @@ def fixed_rax_rdx(e: Emitter, ins: Instruction, a: Instruction, b: Instruction) 
     Returns the result's register; finish with `restore_rax`.
     """
     e.move(RCX, b)
-    if RAX not in e.free:
+    if not e.general.is_free(RAX):
         e.MOVQ_mr(RSP, 8 * SAVE_SLOT, RAX)
     e.move(RAX, a)
-    return e.define(ins)
+    return e.define(ins, ins.args)
 
 
 def restore_rax(e: Emitter, target: int, result: int, busy: bool) -> None:
@@ -291,7 +293,7 @@ def restore_rax(e: Emitter, target: int, result: int, busy: bool) -> None:
 @emits(Op.UMULH, Op.SMULH)
 def mulh(e: Emitter, ins: Instruction) -> None:
     wide = ins.type is Type.I64
-    busy = RAX not in e.free
+    busy = not e.general.is_free(RAX)
     target = fixed_rax_rdx(e, ins, *ins.args)
     if ins.op is Op.UMULH:
         (e.MULQ_r if wide else e.MUL_r)(RCX)
@@ -305,7 +307,7 @@ def mulh(e: Emitter, ins: Instruction) -> None:
 def div(e: Emitter, ins: Instruction) -> None:
     """The host traps where the IR defines a result: division by zero, and the minimum by -1."""
     wide = ins.type is Type.I64
-    busy = RAX not in e.free
+    busy = not e.general.is_free(RAX)
     target = fixed_rax_rdx(e, ins, *ins.args)
     zero, end = e.label(), e.label()
     (e.TESTQ_rr if wide else e.TEST_rr)(RCX, RCX)
@@ -359,7 +361,7 @@ def _scaled_sum(e: Emitter, ins: Instruction, wide: bool, scale: int) -> bool:
         return False
     base, index = e.use(other, RDX), e.use(ins.args[0], RCX)
     e.position = add.position
-    (e.LEAQ_rx if wide else e.LEA_rx)(e.define(add), base, index, scale, 0)
+    (e.LEAQ_rx if wide else e.LEA_rx)(e.define(add, add.args), base, index, scale, 0)
     finish_ahead(e, e.position)
     return True
 
@@ -374,28 +376,28 @@ def shift(e: Emitter, ins: Instruction) -> None:
         count = n.aux & (63 if wide else 31)
         if ins.op is Op.SHL and 1 <= count <= 3 and _scaled_sum(e, ins, wide, 1 << count):
             return
-        if ins.op is Op.SHL and 1 <= count <= 3 and is_register(a.location) and a.op > Op.HOLE:
-            source = a.location
-            target = e.define(ins)
+        source = register_of(a)
+        if ins.op is Op.SHL and 1 <= count <= 3 and source >= 0:
+            target = e.define(ins, ins.args)
             if source != target:
                 (e.LEAQ_rs if wide else e.LEA_rs)(target, source, 1 << count, 0)
                 return
         else:
-            target = e.define(ins)
+            target = e.define(ins, ins.args)
         e.move(target, a)
         if count:
             by_immediate(e, target, count)
             e.clobber()
         return
     if n.op is Op.HOLE:
-        target = e.define(ins)
+        target = e.define(ins, ins.args)
         e.move(target, a)
         by_immediate(e, target, 8)  # any count but 1, which has an encoding of its own
         e.hole8(n)
         e.clobber()
         return
     e.move(RCX, n)
-    target = e.define(ins)
+    target = e.define(ins, ins.args)
     e.move(target, a)
     by_cl(e, target)
     e.clobber()
@@ -406,12 +408,12 @@ def clz(e: Emitter, ins: Instruction) -> None:
     wide = ins.type is Type.I64
     source = e.use(ins.args[0], RCX)
     if e.features.lzcnt:
-        target = e.define(ins)
+        target = e.define(ins, ins.args)
         (e.LZCNTQ_rr if wide else e.LZCNT_rr)(target, source)
     else:
         # BSR leaves its target alone for 0; xor turns a bit number into a count.
         (e.BSRQ_rr if wide else e.BSR_rr)(RCX, source)
-        target = e.define(ins)
+        target = e.define(ins, ins.args)
         e.MOV_ri(RDX, 127 if wide else 63)
         e.CMOVcc_rr(cc.E, RCX, RDX)
         e.XOR_ri(RCX, 63 if wide else 31)
@@ -426,7 +428,7 @@ def ctz(e: Emitter, ins: Instruction) -> None:
     (e.BSFQ_rr if wide else e.BSF_rr)(RCX, source)
     e.MOV_ri(RDX, 64 if wide else 32)
     e.CMOVcc_rr(cc.E, RCX, RDX)
-    copy(e, e.define(ins), RCX, False)
+    copy(e, e.define(ins, ins.args), RCX, False)
     e.clobber()
 
 
@@ -435,13 +437,13 @@ def popcnt(e: Emitter, ins: Instruction) -> None:
     wide = ins.type is Type.I64
     if e.features.popcnt:
         source = e.use(ins.args[0], RCX)
-        target = e.define(ins)
+        target = e.define(ins, ins.args)
         (e.POPCNTQ_rr if wide else e.POPCNT_rr)(target, source)
         e.clobber()
         return
     # Sum neighbouring bits, pairs, nibbles, then all bytes by a multiplication.
     e.move(RCX, ins.args[0])
-    target = e.define(ins)
+    target = e.define(ins, ins.args)
     for width, mask in ((1, 0x5555555555555555), (2, 0x3333333333333333), (4, 0x0F0F0F0F0F0F0F0F)):
         e.MOVQ_rr(RDX, RCX)
         e.SHRQ_ri(RDX, width)
@@ -464,7 +466,7 @@ def _and_constant(e: Emitter, register: int, mask: int) -> None:
 
 @emits(Op.BSWAP)
 def bswap(e: Emitter, ins: Instruction) -> None:
-    target = e.define(ins)
+    target = e.define(ins, ins.args)
     e.move(target, ins.args[0])
     (e.BSWAPQ_r if ins.type is Type.I64 else e.BSWAP_r)(target)
 
@@ -474,7 +476,7 @@ def bitrev(e: Emitter, ins: Instruction) -> None:
     """Bytes by BSWAP, then nibbles, pairs and bits within the bytes."""
     wide = ins.type is Type.I64
     e.move(RCX, ins.args[0])
-    target = e.define(ins)
+    target = e.define(ins, ins.args)
     (e.BSWAPQ_r if wide else e.BSWAP_r)(RCX)
     for width, mask in ((4, 0x0F0F0F0F0F0F0F0F), (2, 0x3333333333333333), (1, 0x5555555555555555)):
         e.MOVQ_rr(RDX, RCX)
@@ -499,7 +501,7 @@ _EXTENSIONS: Final = {
 @emits(Op.SEXT8, Op.SEXT16, Op.ZEXT8, Op.ZEXT16, Op.SEXT)
 def extend(e: Emitter, ins: Instruction) -> None:
     source = e.use(ins.args[0], RCX)
-    _EXTENSIONS[ins.op, ins.type is Type.I64](e, e.define(ins), source)
+    _EXTENSIONS[ins.op, ins.type is Type.I64](e, e.define(ins, ins.args), source)
 
 
 @emits(Op.ZEXT)
@@ -510,19 +512,19 @@ def zext(e: Emitter, ins: Instruction) -> None:
     if (
         value.op is Op.GET
         and isinstance(field, Field)
-        and e.pinned.get(field.offset) == value.location
+        and e.pinned.get(field.offset) is value.location
         and ins.last_use >= 0
         and not e.written(field, ins.position, ins.last_use)
     ):
         ins.location = value.location
         return
-    e.move(e.define(ins), value)
+    e.move(e.define(ins, ins.args), value)
 
 
 @emits(Op.TRUNC)
 def trunc(e: Emitter, ins: Instruction) -> None:
     source = e.use(ins.args[0], RCX)
-    target = e.define(ins)
+    target = e.define(ins, ins.args)
     e.MOV_rr(target, source)
     if ins.type is Type.I1:
         e.AND_ri(target, 1)
@@ -535,7 +537,7 @@ def extract(e: Emitter, ins: Instruction) -> None:
     lsb, width = _field(ins)
     bits = 64 if wide else 32
     source = e.use(ins.args[0], RCX)
-    target = e.define(ins)
+    target = e.define(ins, ins.args)
     if lsb == 0 and width in (8, 16):
         (e.MOVZXB_rr if width == 8 else e.MOVZXW_rr)(target, source)
         return
@@ -564,7 +566,7 @@ def sextract(e: Emitter, ins: Instruction) -> None:
     lsb, width = _field(ins)
     bits = 64 if wide else 32
     source = e.use(ins.args[0], RCX)
-    target = e.define(ins)
+    target = e.define(ins, ins.args)
     copy(e, target, source, wide)
     if bits - lsb - width:
         (e.SHLQ_ri if wide else e.SHL_ri)(target, bits - lsb - width)
@@ -579,7 +581,7 @@ def deposit(e: Emitter, ins: Instruction) -> None:
     lsb, width = _field(ins)
     bits = 64 if wide else 32
     e.move(RCX, ins.args[1])
-    target = e.define(ins)
+    target = e.define(ins, ins.args)
     if width == bits:
         copy(e, target, RCX, wide)
         return
@@ -630,7 +632,7 @@ def icmp(e: Emitter, ins: Instruction) -> None:
     wide = a.type is Type.I64
     condition = ins.aux
     assert isinstance(condition, Condition)
-    if b.op is Op.CONST and b.aux == 0 and condition in (Condition.EQ, Condition.NE) and not in_state(a):
+    if b.op is Op.CONST and b.aux == 0 and condition in (Condition.EQ, Condition.NE) and state_offset(a) is None:
         register = e.use(a, RDX)
         (e.TESTQ_rr if wide else e.TEST_rr)(register, register)
     else:
@@ -646,8 +648,8 @@ def select(e: Emitter, ins: Instruction) -> None:
     wide = ins.type is Type.I64
     a_register = e.use(a, RDX)
     b_register = e.use(b, RCX)
-    target = e.define(ins)
-    if target == b_register and a.location != target:
+    target = e.define(ins, ins.args)
+    if target == b_register and register_of(a) != target:
         (e.CMOVccQ_rr if wide else e.CMOVcc_rr)(code, target, a_register)
     else:
         copy(e, target, a_register, wide)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Final
 
 from raddle.codegen.allocation import CodegenError
-from raddle.codegen.values import is_register
 from raddle.ir.builder import Instruction, MemAccess
 from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
@@ -20,7 +19,7 @@ from raddle.ir.types import Type
 from raddle.ordering import MemoryOrder
 from raddle.runtime.layout import TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_OFFSET
 from raddle_host_x86_64 import conditions as cc
-from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits
+from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits, register_of
 from raddle_host_x86_64.fields import COLD, HOT
 from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP
 
@@ -62,9 +61,9 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int) -> i
     reach = memop.size - align
     tlb = TLB_OFFSET + access.mmu_index * TLB_ENTRIES * TLB_ENTRY_SIZE
     shift = e.config.page_bits - _ENTRY_SHIFT
-    if e.features.bmi2 and is_register(address.location):
+    if e.features.bmi2 and register_of(address) >= 0:
         # What the rotation brings in at the top is masked away.
-        (e.RORXQ_rri if e.wide else e.RORX_rri)(RCX, address.location, shift)
+        (e.RORXQ_rri if e.wide else e.RORX_rri)(RCX, register_of(address), shift)
     else:
         e.move(RCX, address)
         (e.SHRQ_ri if e.wide else e.SHR_ri)(RCX, shift)
@@ -89,8 +88,9 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int) -> i
 
 def _host_address(e: Emitter, address: Instruction) -> int:
     """The index register that, added to rcx, gives the host address; rcx alone for RSP (no index)."""
-    if is_register(address.location):
-        return address.location
+    register = register_of(address)
+    if register >= 0:
+        return register
     e.move(RDX, address)
     e.ADDQ_rr(RCX, RDX)
     return -1
@@ -155,7 +155,7 @@ def load(e: Emitter, op: Instruction) -> None:
     e.hot_relocs.append((COLD, miss, len(e.cold)))
     _slow_call(e, op, "thunk_load")
     e.code = hot
-    target = e.define(op)
+    target = e.define(op, op.args)
     load_x, load_m = _LOADS[memop.size, memop.signed and not memop.big_endian, wide]
     if index >= 0:
         load_x(e, target, RCX, index, 1, 0)
@@ -237,7 +237,7 @@ def _in_runtime(e: Emitter, op: Instruction) -> None:
     """The whole operation in the runtime; what is left of the block only continues when nothing was raised."""
     _slow_call(e, op, "thunk_atomic", ATOMIC_OPS[op.op])
     if op.last_use >= 0:
-        target = e.define(op)
+        target = e.define(op, op.args)
         (e.MOVQ_rm if op.type is Type.I64 else e.MOV_rm)(target, RBP, OFFSET["result"])
     e.clobber()
 
@@ -280,7 +280,7 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
     e.MOVQ_mr(RBP, OFFSET["exclusive_value"], RCX)
     e.MOV_mi(RBP, OFFSET["exclusive_size"], memop.size)
     _cold_exclusive(e, op, miss)
-    (e.MOVQ_rr if wide else e.MOV_rr)(e.define(op), RCX)
+    (e.MOVQ_rr if wide else e.MOV_rr)(e.define(op, op.args), RCX)
     e.clobber()
 
 
@@ -315,7 +315,7 @@ def store_exclusive(e: Emitter, op: Instruction) -> None:
     e.CMP_mi(RBP, OFFSET["exclusive_size"], memop.size)
     e.Jcc_near(cc.NE, fails)
     e.move(RDX, value)
-    busy = RAX not in e.free
+    busy = not e.general.is_free(RAX)
     if busy:
         e.MOVQ_mr(RSP, 8 * SAVE_SLOT, RAX)
     e.MOVQ_rm(RAX, RBP, OFFSET["exclusive_value"])
@@ -330,7 +330,7 @@ def store_exclusive(e: Emitter, op: Instruction) -> None:
     e.bind(ends)
     _cold_exclusive(e, op, miss)
     if op.last_use >= 0:
-        e.MOV_rr(e.define(op), RCX)
+        e.MOV_rr(e.define(op, op.args), RCX)
     e.clobber()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from raddle.codegen.values import SPILL, STATE
+from raddle.codegen.locations import Slot, in_state
 from raddle.ir.builder import Instruction, Local
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, FieldArray, FlagCondition, Hole, Type
@@ -25,7 +25,7 @@ def get(e: Emitter, op: Instruction) -> None:
     moved = e.written(field, op.position, op.last_use)
     if register is not None:
         if moved:
-            (e.MOVQ_rr if field.type is Type.I64 else e.MOV_rr)(e.define(op), register)
+            (e.MOVQ_rr if field.type is Type.I64 else e.MOV_rr)(e.define(op), register.number)
         else:
             op.location = register
     elif moved or op.uses > 1:
@@ -37,7 +37,7 @@ def get(e: Emitter, op: Instruction) -> None:
         else:
             e.MOV_rm(target, RBP, field.offset)
     else:
-        op.location = STATE + field.offset
+        op.location = in_state(field.offset)
 
 
 @emits(Op.SET)
@@ -47,7 +47,7 @@ def set_(e: Emitter, op: Instruction) -> None:
     value = op.args[0]
     register = e.pinned.get(field.offset)
     if register is not None:
-        e.move(register, value)
+        e.move(register.number, value)
         return
     offset, size = field.offset, field.type.size
     if value.op is Op.CONST:
@@ -77,7 +77,7 @@ def get_at(e: Emitter, op: Instruction) -> None:
     assert isinstance(array, FieldArray)
     _write_back(e, array)
     index = e.use(op.args[0], RCX)
-    target = e.define(op)
+    target = e.define(op, op.args)
     size = array.type.size
     if size == 1:
         e.MOVZXB_rx(target, RBP, index, 1, array.offset)
@@ -156,7 +156,8 @@ def pc(e: Emitter, op: Instruction) -> None:
 @emits(Op.SET_NZCV)
 def set_nzcv(e: Emitter, op: Instruction) -> None:
     """Only when the flags could not be stored where they arose: they wait in a frame slot."""
-    slot = 8 * (op.location - SPILL)
+    assert isinstance(op.location, Slot)
+    slot = 8 * op.location.number
     for index, field in enumerate(e.nzcv_fields()):
         e.MOVZXB_rm(RCX, RSP, slot + index)
         e.MOVB_mr(RBP, field.offset, RCX)
