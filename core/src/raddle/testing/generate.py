@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Final
 
 from raddle.ir.builder import (
     Builder,
@@ -167,6 +168,41 @@ def focused_program(random: Random, layout: StateLayout, op: Op, *, word: Type =
     _EMIT[op](generator, op)
     generator.keep_results()
     return random_start(random, generator.b, layout)
+
+
+_OF_ANOTHER_OPERATION: Final = frozenset({Op.CARRY_OF, Op.OVERFLOW_OF, Op.SET_NZCV})
+"""What asks for the flags of the operation that yields its operand, which must be that itself."""
+_BITS_OF: Final = {Type.F32: Type.I32, Type.F64: Type.I64}
+
+
+def let_operands_die(function: Builder, op: Op) -> None:
+    """Let each ``op`` of the function have operands, besides literals, that are computed for it and that only it uses:
+    the host can put the result into the register of one.
+    """
+    if op in _OF_ANOTHER_OPERATION:
+        return
+    code: list[Instruction] = []
+    for ins in function.code:
+        if ins.op is op:
+            ins.args = tuple([arg if arg.op <= Op.HOLE else _copied(code, arg) for arg in ins.args])
+        code.append(ins)
+    function.code[:] = code
+
+
+def _copied(code: list[Instruction], value: Instruction) -> Instruction:
+    """Append what computes the value once more."""
+    bits = _BITS_OF.get(value.type)
+    if bits is not None:
+        copy = Instruction(Op.BITCAST, value.type, (_copied(code, _bitcast(code, value, bits)),))
+    else:
+        copy = Instruction(Op.XOR, value.type, (value, Instruction(Op.CONST, value.type, (), 0)))
+    code.append(copy)
+    return copy
+
+
+def _bitcast(code: list[Instruction], value: Instruction, type: Type) -> Instruction:
+    code.append(Instruction(Op.BITCAST, type, (value,)))
+    return code[-1]
 
 
 class Generator:

@@ -26,7 +26,15 @@ from raddle.ir.builder import Builder, Instruction
 from raddle.ir.interpreter import InterpreterError
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
-from raddle.testing.generate import GENERATED, Program, focused_program, random_program, random_start, reduced
+from raddle.testing.generate import (
+    GENERATED,
+    Program,
+    focused_program,
+    let_operands_die,
+    random_program,
+    random_start,
+    reduced,
+)
 from raddle.testing.ir_programs import LAYOUT, Case, Execution, compare, interpreted, shipped_cases
 
 CASES = shipped_cases()
@@ -126,10 +134,15 @@ class HostContract:
                 if not {i.op for i in program.function.code} & self.unsupported:
                     return program
 
+        def dying(random: Random, word: Type) -> Program:
+            program = make(random, word)
+            let_operands_die(program.function, op)
+            return program
+
         self._rounds(0, make, backend)
         # An emitter that reads an operand too late, or that counts on where it is, must not get away with it by chance.
         for choice in CHOICES:
-            self._rounds(1, make, _Choosing(backend, choice))
+            self._rounds(1, dying, _Choosing(backend, choice))
 
     @pytest.mark.parametrize("seed", range(30))
     def test_random_programs(self, backend: Backend, seed: int) -> None:
