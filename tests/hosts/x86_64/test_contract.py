@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import pytest
 
+from raddle.codegen.emitter import Handler
 from raddle.ir.builder import Instruction
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
@@ -14,7 +15,7 @@ from raddle.testing.host_contract import Backend, HostContract
 from raddle.testing.host_harness import Harness
 from raddle_host_x86_64.backend import X86BackEnd
 from raddle_host_x86_64.emit.integer import apply
-from raddle_host_x86_64.emitter import HANDLERS, Emitter, Handler
+from raddle_host_x86_64.emitter import HANDLERS, Emitter
 from raddle_host_x86_64.registers import RDX
 
 pytestmark = pytest.mark.host("x86_64")
@@ -56,7 +57,9 @@ def _destroys_too_early(e: Emitter, ins: Instruction) -> None:
 
 
 @pytest.mark.parametrize("mistake", [_reads_too_late, _destroys_too_early])
-def test_an_emitter_that_is_wrong_about_its_operands_fails(mistake: Handler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_emitter_that_is_wrong_about_its_operands_fails(
+    mistake: Handler[Emitter], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The control: its programs have no other operation that it could go wrong with."""
     monkeypatch.setitem(HANDLERS, Op.SUB, mistake)
     contract, harness = HostContract(), Harness(X86BackEnd, tlb=True)

@@ -19,6 +19,10 @@ from raddle.runtime._native import lib
 FLAG_N, FLAG_Z, FLAG_C, FLAG_V = 8, 4, 2, 1
 ALL_FLAGS = 15
 
+HOST_FLAGS_NONE: Final = 0
+"""The host's flags hold nothing of the guest's."""
+HOST_FLAGS_KEPT: Final = -1
+"""They hold what they held before."""
 HOST_FLAGS: Final = 4
 """Kinds of what the host's flags can hold, 0 (nothing) included."""
 
@@ -28,7 +32,7 @@ def pack_traits(flag_defs: int, flag_uses: int, host_flags: int, ends: bool, by_
 
     ``flag_uses`` are the guest flags that must be in the state before the instruction, ``flag_defs`` those that it
     overwrites whatever happens. ``host_flags`` tells what the host's condition flags hold afterwards: a host-specific
-    kind below `HOST_FLAGS`, 0 for nothing, -1 for what they held before. ``ends``: control never falls through.
+    kind below `HOST_FLAGS`, `HOST_FLAGS_NONE` or `HOST_FLAGS_KEPT`. ``ends``: control never falls through.
     ``by_kind``: there are other variants for other kinds before it.
     """
     return flag_defs | flag_uses << 4 | (host_flags + 1) << 8 | ends << 16 | by_kind << 17

@@ -3,25 +3,21 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from raddle.codegen import backend
 from raddle.codegen.backend import CodegenConfig, JoinRules, Stub, Thunks
-from raddle.codegen.fields import Reloc, pack_fixups
-from raddle.codegen.locations import in_state
+from raddle.codegen.compiling import CompilingBackEnd
+from raddle.codegen.fields import Reloc
 from raddle.codegen.renaming import Forms, Method
-from raddle.codegen.template import Variant, pack_jump, pack_traits
-from raddle.codegen.variants import CompiledTemplate, flag_bits, flag_effects, without_flags
-from raddle.ir.builder import Instruction, Local, Location
+from raddle.ir.builder import Instruction, Local
 from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Field, Type
+from raddle.ir.types import Type
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64 import emit as _emit  # registers the emission functions
 from raddle_host_x86_64.assembler import Assembler
-from raddle_host_x86_64.emitter import CALLEE_SAVED, KIND_KEPT, KIND_NONE, Emitter
+from raddle_host_x86_64.emitter import CALLEE_SAVED, Emitter
 from raddle_host_x86_64.features import Features, detect
 from raddle_host_x86_64.fields import (
     CHAINING,
@@ -31,7 +27,6 @@ from raddle_host_x86_64.fields import (
     NOPS,
     PC32,
     PC64,
-    REL32,
     SHAPES,
 )
 from raddle_host_x86_64.operands import OPERANDS
@@ -44,72 +39,16 @@ _HASH_FACTOR: Final = 0x01000193
 """Odd, so that multiplying loses nothing."""
 
 
-class X86BackEnd(backend.BackEnd):
+class X86BackEnd(CompilingBackEnd):
     """See `raddle.codegen.backend.BackEnd`."""
 
-    renames = True
+    _emitter: Emitter
     disassembler = ("CS_ARCH_X86", "CS_MODE_64")
 
     def __init__(self, config: CodegenConfig, features: Features | None = None) -> None:
-        self.config = config
         self.features = detect() if features is None else features
-        self._lock = threading.Lock()
-        """Guards `_emitter`: variants are compiled when a join first wants them, by any thread."""
-        self._emitter = Emitter(config, self.features, routine=False)
+        super().__init__(config, Emitter(config, self.features, routine=False), _forms)
         self._wide = config.word is Type.I64
-        self._flag_bits = flag_bits(config.state)
-        self._forms = _forms()
-        self._where: dict[Field, Location] = {
-            field: self._emitter.pinned.get(field.offset) or in_state(field.offset)
-            for field in config.state.fields.values()
-        }
-        """The location of each field as values have them."""
-
-    # -- one instruction -----------------------------------------------------------------------------------------------
-
-    def template(
-        self,
-        code: list[Instruction],
-        locals: list[Local],
-        size: int,
-        context: int,
-        next_context: int,
-        open_registers: Mapping[int, Field] | None = None,
-    ) -> CompiledTemplate:
-        where = self._where
-        places = {where[field]: number for number, field in (open_registers or {}).items()}
-        return CompiledTemplate(self.compile, code, locals, (size, context, next_context), places)
-
-    def place(self, field: Field) -> int:
-        return -1 if field.offset in self._emitter.pinned else int(field.type)
-
-    def encode(self, form: int, fields: Sequence[Field]) -> bytes:
-        return self._forms.encode(form, [self._where[field] for field in fields])
-
-    def compile(self, template: CompiledTemplate, kind: int, dead: bool) -> Variant:
-        """Compile one variant: for what the host's flags hold before, with or without the guest's flags."""
-        code = without_flags(template.code, self._flag_bits) if dead else template.code
-        defs, uses = flag_effects(code, self._flag_bits)
-        with self._lock:
-            e = self._emitter
-            e.run(code, template.locals, kind)
-            hot, cold = e.finish(), bytes(e.cold)
-            kept = e.kind if e.touched or e.kind != kind else KIND_KEPT
-            traits = pack_traits(defs, uses, kept, template.ends, e.kinds_matter and kind == KIND_NONE)
-            holes = [[hole[1:] for hole in e.holes if hole[0] is in_cold] for in_cold in (False, True)]
-            fixups = pack_fixups(0, e.hot_relocs, holes[0]) + pack_fixups(1, e.cold_relocs, holes[1])
-            if not template.open_places:
-                return Variant(hot, cold, fixups, traits)
-            cuts = self._forms.cuts(e.code, e.trace, template.open_places)
-            jumps = [pack_jump(at is e.cold, REL32, field, label.position) for at, field, label in e.jumps]
-            return Variant(hot, cold, fixups, traits, cuts, b"".join(jumps))
-
-    @property
-    def footprint(self) -> int:
-        return self._forms.footprint
-
-    def forget(self) -> None:
-        self._forms = _forms()
 
     # -- blocks --------------------------------------------------------------------------------------------------------
 
@@ -192,7 +131,7 @@ class X86BackEnd(backend.BackEnd):
 
     def routine(self, code: list[Instruction], locals: list[Local]) -> bytes:
         e = Emitter(self.config._replace(fences=0), self.features, routine=True)
-        e.run(code, locals, KIND_NONE)
+        e.run(code, locals)
         if e.routine_exit is None:
             e.routine_exit = e.label()
         body_exit = e.routine_exit

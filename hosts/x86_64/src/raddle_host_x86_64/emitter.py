@@ -13,18 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from raddle.codegen.allocation import CodegenError, RegisterPool
-from raddle.codegen.flag_capture import FlagCapture
+from raddle.codegen import emitter
+from raddle.codegen.allocation import RegisterPool
+from raddle.codegen.emitter import Handlers
 from raddle.codegen.locations import InState, Register, Slot
-from raddle.codegen.renaming import Traced
-from raddle.codegen.variants import FAULTS
-from raddle.ir.builder import Instruction, Label, Local, Location
+from raddle.codegen.runtime_calls import FLOAT_OPS
+from raddle.ir.builder import Instruction, Location
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Field, Hole, Type
+from raddle.ir.types import Field, Type
 from raddle_host_x86_64.assembler import Assembler
 from raddle_host_x86_64.code_buffer import Label as HostLabel
 from raddle_host_x86_64.conditions import AE, NE, B, E, O, S
-from raddle_host_x86_64.fields import LITERAL8, LITERAL32
+from raddle_host_x86_64.fields import LITERAL8, LITERAL32, REL32
 from raddle_host_x86_64.operands import OPERANDS
 from raddle_host_x86_64.registers import (
     GENERAL,
@@ -48,7 +48,6 @@ from raddle_host_x86_64.registers import (
 
 if TYPE_CHECKING:
     from raddle.codegen.backend import CodegenConfig
-    from raddle.codegen.fields import FieldKind, Reloc
     from raddle_host_x86_64.features import Features
 
 PIN_ORDER: Final = (RBX, RSI, RDI, R8, R9, R10, R12, R13, R14, R15)
@@ -61,32 +60,14 @@ ROUTINE_REGISTERS: Final = (RAX, RSI, RDI, R8, R9, R10, R11, *CALLEE_SAVED)
 SAVE_SLOT: Final = 0
 """The frame slot that saves a fixed register."""
 
-# What the host's condition flags hold of the guest's N, Z, C and V.
-KIND_NONE: Final = 0
+# What the host's condition flags hold of the guest's N, Z, C and V, if anything.
 KIND_SUB: Final = 1
 KIND_ADD: Final = 2
 KIND_LOGIC: Final = 3
-KIND_KEPT: Final = -1
 
-CALLS: Final = frozenset(
-    {Op.CALL, Op.FADD, Op.FSUB, Op.FMUL, Op.FDIV, Op.FSQRT, Op.FMA, Op.FCMP, Op.FCVT, Op.FTOI, Op.ITOF}
-)
-"""Operations that are emitted as calls: nothing but pinned and callee-saved registers survives them."""
-MEMORY: Final = FAULTS - {Op.CALL}
-
-Handler = Callable[["Emitter", Instruction], None]
-HANDLERS: Final[dict[Op, Handler]] = {}
-
-
-def emits(*ops: Op) -> Callable[[Handler], Handler]:
-    """Register a function as the emitter of `ops`."""
-
-    def register(handler: Handler) -> Handler:
-        for op in ops:
-            HANDLERS[op] = handler
-        return handler
-
-    return register
+HANDLERS: Final[Handlers[Emitter]] = Handlers()
+"""By the modules in `emit/`."""
+emits: Final = HANDLERS.emits
 
 
 class HostFlags(Location):
@@ -116,93 +97,26 @@ def memory_of(value: Instruction) -> tuple[int, int] | None:
     return (RSP, 8 * location.number) if isinstance(location, Slot) else None
 
 
-class Emitter(Assembler, FlagCapture):
+class Emitter(Assembler, emitter.Emitter[HostLabel]):
     """Compiles one function at a time; `run` is the entry. One thread uses it at a time."""
 
-    __slots__ = (
-        "allocation",
-        "call_operations",
-        "calls",
-        "cold",
-        "cold_relocs",
-        "config",
-        "done",
-        "features",
-        "flag_defs",
-        "flag_readers",
-        "flag_uses",
-        "flags_value",
-        "frame_used",
-        "function",
-        "general",
-        "hints",
-        "holes",
-        "hot_relocs",
-        "jumps",
-        "kind",
-        "kinds_matter",
-        "labels",
-        "parallel",
-        "pending",
-        "pinned",
-        "pinned_fields",
-        "pools",
-        "position",
-        "preserved_used",
-        "routine",
-        "routine_exit",
-        "state_layout",
-        "state_writes",
-        "touched",
-        "trace",
-        "wide",
-    )  # fmt: skip
+    handlers = HANDLERS
+    call_operations = FLOAT_OPS | {Op.CALL}
 
     def __init__(self, config: CodegenConfig, features: Features, routine: bool) -> None:
-        super().__init__()
-        self.config = config
+        Assembler.__init__(self)
+        emitter.Emitter.__init__(self, config, routine)
         self.features = features
-        self.routine = routine
-        self.wide = config.word is Type.I64
-        self.state_layout = config.state
-        self.call_operations = CALLS
-        self.allocation = config.allocation
-        self.parallel = config.parallel
         hot = () if routine else [f for f in config.state.hot_fields if f.type in (Type.I32, Type.I64)]
-        self.pinned_fields = tuple(zip(hot, PIN_ORDER, strict=False))
-        self.pinned = {field.offset: GENERAL[register] for field, register in self.pinned_fields}
+        self.pinned_fields = [(field, GENERAL[register]) for field, register in zip(hot, PIN_ORDER, strict=False)]
+        self.pinned = {field.offset: register for field, register in self.pinned_fields}
         values = ROUTINE_REGISTERS if routine else (*VALUE_REGISTERS, *PIN_ORDER[len(self.pinned) :])
         self.general = RegisterPool(GENERAL, values, RDX, CALLEE_SAVED if routine else ())
         self.pools = {GENERAL: self.general}
 
-    # -- the function --------------------------------------------------------------------------------------------------
-
-    def run(self, function: list[Instruction], locals: list[Local], kind: int) -> None:
-        """Emit `function`; `kind` is what the host's flags hold on entry. Results are left in the attributes."""
+    def start_code(self) -> None:
         self.code = bytearray()
-        self.cold = bytearray()
         self._waiting = 0
-        self.hot_relocs: list[Reloc] = []
-        self.cold_relocs: list[Reloc] = []
-        self.holes: list[tuple[bool, int, int, int, int]] = []
-        self.labels: dict[Label, HostLabel] = {}
-        self.trace: list[Traced] = []
-        self.jumps: list[tuple[bytearray, int, HostLabel]] = []
-        self.kind = kind
-        self.kinds_matter = False
-        self.touched = False
-        self.flags_value: Instruction | None = None
-        self.done: set[int] = set()
-        self.routine_exit: HostLabel | None = None
-        self.analyse(function)
-        self.begin_allocation(len(locals))
-        handlers = HANDLERS
-        for position, ins in enumerate(function):
-            self.position = position
-            if position not in self.done:
-                handlers[ins.op](self, ins)
-                self.settle(ins)
-                self.release(ins, position)
 
     def pool(self, ins: Instruction) -> RegisterPool:
         return self.general
@@ -250,17 +164,13 @@ class Emitter(Assembler, FlagCapture):
         else:
             self.MOVABS_ri(register, number)
 
-    def hole(self, value: Instruction, addend: int = 0) -> None:
+    def hole(self, value: Instruction) -> None:
         """The last four bytes of the code are the literal `value`."""
-        hole = value.aux
-        assert isinstance(hole, Hole)
-        self.holes.append((self.code is self.cold, len(self.code) - 4, hole.index, addend, LITERAL32))
+        self.field(LITERAL32, len(self.code) - 4, 0, value)
 
     def hole8(self, value: Instruction) -> None:
         """The last byte of the code is the literal `value`, whose low bits alone matter there."""
-        hole = value.aux
-        assert isinstance(hole, Hole)
-        self.holes.append((self.code is self.cold, len(self.code) - 1, hole.index, 0, LITERAL8))
+        self.field(LITERAL8, len(self.code) - 1, 0, value)
 
     def use(self, value: Instruction, scratch: int) -> int:
         """`value` in a register: its own, or `scratch` after a move."""
@@ -270,39 +180,9 @@ class Emitter(Assembler, FlagCapture):
         self.move(scratch, value)
         return scratch
 
-    def clobber(self) -> None:
-        """The host's condition flags no longer hold anything of the guest's."""
-        self.kind = KIND_NONE
-        self.touched = True
-        self.flags_value = None
-
-    def reloc(self, kind: FieldKind, offset: int, value: int) -> None:
-        (self.cold_relocs if self.code is self.cold else self.hot_relocs).append((kind, offset, value))
-
     def refer_near(self, label: HostLabel) -> None:
-        self.jumps.append((self.code, len(self.code), label))
+        self.jumps.append((self.code, REL32, len(self.code), label))
         super().refer_near(label)
-
-    def host_label(self, label: Label) -> HostLabel:
-        """The host's label for an IR label."""
-        host = self.labels.get(label)
-        if host is None:
-            host = self.labels[label] = self.label()
-        return host
-
-    def next_is(self, op: Op, ahead: int = 1) -> Instruction | None:
-        """The instruction `ahead` places further if it is an `op`."""
-        position = self.position + ahead
-        if position < len(self.function) and self.function[position].op is op:
-            return self.function[position]
-        return None
-
-    def fuses(self, ins: Instruction) -> bool:
-        """Whether the truth value `ins` can stay in the host's flags: its one use follows at once."""
-        if ins.uses != 1 or ins.last_use != self.position + 1:
-            return False
-        user = self.function[self.position + 1]
-        return user.op in (Op.BRCOND, Op.SELECT) and user.args[0] is ins
 
     def result_flag(self, ins: Instruction, condition: int) -> None:
         """`ins` is the truth of the host's `condition`, now."""
@@ -331,12 +211,6 @@ class Emitter(Assembler, FlagCapture):
         return NE
 
     # -- condition flags -----------------------------------------------------------------------------------------------
-
-    def nzcv_fields(self) -> tuple[Field, Field, Field, Field]:
-        fields = self.config.state.nzcv
-        if fields is None:
-            raise CodegenError("the target's state layout names no nzcv fields")
-        return fields
 
     def store_flags(self, base: int, places: tuple[int, int], conditions: Sequence[int]) -> None:
         """Store two truth values as bytes at two displacements, through rcx; no effect on the host's flags.

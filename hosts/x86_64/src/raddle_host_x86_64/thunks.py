@@ -8,7 +8,7 @@ from typing import Final
 
 from raddle.codegen.allocation import RegisterPool
 from raddle.codegen.backend import Thunks
-from raddle.codegen.locations import FRAME_SLOTS
+from raddle.codegen.locations import FRAME_SLOTS, Register
 from raddle.ir.header import OFFSET
 from raddle.ir.types import Field, Type
 from raddle.runtime.layout import JUMP_GROUP_BITS
@@ -38,13 +38,13 @@ _SAVED: Final = (RBX, RBP, R12, R13, R14, R15)
 _CALLER_SAVED: Final = (RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11)
 
 
-def make_thunks(functions: dict[str, int], pinned: Sequence[tuple[Field, int]], values: RegisterPool) -> Thunks:
+def make_thunks(functions: dict[str, int], pinned: Sequence[tuple[Field, Register]], values: RegisterPool) -> Thunks:
     """The thunks of a machine whose generated code keeps ``pinned`` fields and its ``values`` in these registers."""
     return _Maker(pinned, values).thunks(functions)
 
 
 class _Maker:
-    def __init__(self, pinned: Sequence[tuple[Field, int]], values: RegisterPool) -> None:
+    def __init__(self, pinned: Sequence[tuple[Field, Register]], values: RegisterPool) -> None:
         self._pinned = pinned
         self._values = [register.number for register in values.registers]
 
@@ -62,11 +62,11 @@ class _Maker:
 
     def _load_pinned(self, a: Assembler) -> None:
         for field, register in self._pinned:
-            (a.MOVQ_rm if field.type is Type.I64 else a.MOV_rm)(register, RBP, field.offset)
+            (a.MOVQ_rm if field.type is Type.I64 else a.MOV_rm)(register.number, RBP, field.offset)
 
     def _store_pinned(self, a: Assembler) -> None:
         for field, register in self._pinned:
-            (a.MOVQ_mr if field.type is Type.I64 else a.MOV_mr)(RBP, field.offset, register)
+            (a.MOVQ_mr if field.type is Type.I64 else a.MOV_mr)(RBP, field.offset, register.number)
 
     def _enter_thunk(self) -> bytes:
         a = Assembler()

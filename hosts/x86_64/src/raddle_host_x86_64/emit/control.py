@@ -9,9 +9,9 @@ from raddle.codegen.allocation import CodegenError
 from raddle.ir.builder import Callee, Instruction, Label
 from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Field, Hole, Type
-from raddle_host_x86_64.emit.integer import as_lea, finish_ahead
-from raddle_host_x86_64.emitter import CALLS, HANDLERS, MEMORY, Emitter, emits
+from raddle.ir.types import Field, Type
+from raddle_host_x86_64.emit.integer import as_lea
+from raddle_host_x86_64.emitter import HANDLERS, Emitter, emits
 from raddle_host_x86_64.fields import COLD, EXIT
 from raddle_host_x86_64.registers import GENERAL, R8, RAX, RBP, RCX, RDI, RDX, RSI
 
@@ -80,37 +80,14 @@ def br(e: Emitter, op: Instruction) -> None:
 
 
 def _leave_in_cold(e: Emitter, code: int, if_true: Label, if_false: Label) -> bool:
-    """Put what leaves the block under the condition, an exception above all, out of the hot part's way."""
-    function = e.function
-    start = end = e.position + 1
-    if start >= len(function) or function[start].op is not Op.LABEL or function[start].aux is not if_true:
-        return False
-    while True:
-        end += 1
-        if end + 1 >= len(function) or function[end].op in _NOT_COLD:
-            return False
-        if function[end].op in _INDIRECT:
-            break
-    after = function[end + 1]
-    if after.op is not Op.LABEL or after.aux is not if_false or e.routine or _is_target(e, if_true):
+    """Put what leaves the block under the condition into the cold part."""
+    span = e.leaves_if(if_true, if_false)
+    if span is None:
         return False
     e.Jcc_rel32(code, 0)
-    e.hot_relocs.append((COLD, len(e.code) - 4, len(e.cold)))
-    e.done.add(start)
-    hot, kind, touched, flags_value = e.code, e.kind, e.touched, e.flags_value
-    e.code = e.cold
-    for position in range(start + 1, end + 1):
-        e.position = position
-        if position not in e.done:
-            HANDLERS[function[position].op](e, function[position])
-            finish_ahead(e, position)
-    e.code, e.kind, e.touched, e.flags_value = hot, kind, touched, flags_value
+    e.field(COLD, len(e.code) - 4, len(e.cold))
+    e.emit_in_cold(span)
     return True
-
-
-_INDIRECT: Final = frozenset({Op.GOTO_INDIRECT, Op.EXIT_MAIN})
-_NOT_COLD: Final = MEMORY | (CALLS - {Op.CALL}) | {Op.LABEL, Op.BR, Op.BRCOND, Op.GOTO, Op.RET}
-"""What has cold parts or chainable exits of its own, or branches."""
 
 
 def _conditional_move(e: Emitter, code: int, if_true: Label, if_false: Label) -> bool:
@@ -118,59 +95,33 @@ def _conditional_move(e: Emitter, code: int, if_true: Label, if_false: Label) ->
 
     It is at most one addition: what it computes it computes in vain sometimes, without touching the host's flags.
     """
-    if not e.pinned:
+    found = e.sets_if(if_true, if_false, _MOVED)
+    if found is None:
         return False
-    function = e.function
-    start = end = e.position + 2
-    while end < len(function) and function[end].op in _MOVED:
-        end += 1
-    if end + 1 >= len(function) or end - start > 3:
-        return False
-    before, store, after = function[start - 1], function[end], function[end + 1]
-    if before.aux is not if_true or before.op is not Op.LABEL or after.aux is not if_false or store.op is not Op.SET:
-        return False
-    field = store.aux
+    value = found.store.args[0]
+    field = found.store.aux
     assert isinstance(field, Field)
-    target = e.pinned.get(field.offset)
-    body = function[start:end]
     wide = field.type is Type.I64
-    if target is None or any(ins.uses != 1 for ins in body) or _is_target(e, if_true):
-        return False
-    value = store.args[0]
     if value.op in _SUMS:
         a, b = value.args
-        if not _is_pinned(e, a) or not (
-            (b.op is Op.CONST and not wide) or (value.op is Op.ADD and (b.op is Op.HOLE or _is_pinned(e, b)))
+        if not e.is_pinned(a) or not (
+            (b.op is Op.CONST and not wide) or (value.op is Op.ADD and (b.op is Op.HOLE or e.is_pinned(b)))
         ):
             return False
-    for ins in body:
+    for ins in found.body:
         if ins.op is Op.GET:
             HANDLERS[Op.GET](e, ins)
     if value.op in _SUMS:
         e.hints[value] = GENERAL[RCX]
         as_lea(e, value, wide)
     source = e.use(value, RCX)
-    (e.CMOVccQ_rr if wide else e.CMOVcc_rr)(code, target.number, source)
-    e.done.update(range(start - 1, end + 1))
+    (e.CMOVccQ_rr if wide else e.CMOVcc_rr)(code, found.target.number, source)
+    e.done.update(found.span)
     return True
 
 
 _SUMS: Final = frozenset({Op.ADD, Op.SUB})
 _MOVED: Final = frozenset({Op.GET, Op.CONST, Op.HOLE, *_SUMS})
-
-
-def _is_pinned(e: Emitter, value: Instruction) -> bool:
-    return value.op is Op.GET and isinstance(value.aux, Field) and value.aux.offset in e.pinned
-
-
-def _is_target(e: Emitter, label: Label) -> bool:
-    """Whether another branch than the one at hand leads to `label`."""
-    own = e.function[e.position]
-    return any(
-        ins is not own and (ins.aux is label or (isinstance(ins.aux, tuple) and label in ins.aux))
-        for ins in e.function
-        if ins.op is Op.BR or ins.op is Op.BRCOND
-    )
 
 
 @emits(Op.BRCOND)
@@ -181,16 +132,14 @@ def brcond(e: Emitter, op: Instruction) -> None:
     code = e.condition(op.args[0])
     if _leave_in_cold(e, code, if_true, if_false) or _conditional_move(e, code, if_true, if_false):
         return
+    leave = e.exits_if(if_true, if_false)
+    if leave is not None:
+        e.Jcc_rel32(code, 0)
+        _chain(e, leave)
+        e.done.add(leave.position)
+        return
     following = e.next_is(Op.LABEL)
     if following is not None and following.aux is if_true:
-        leave = e.next_is(Op.GOTO, 2)
-        after = e.next_is(Op.LABEL, 3)
-        if leave is not None and after is not None and after.aux is if_false:
-            # A conditional branch of the guest: straight to the exit.
-            e.Jcc_rel32(code, 0)
-            _chain(e, leave)
-            e.done.add(leave.position)
-            return
         e.Jcc_near(code ^ 1, e.host_label(if_false))
     elif following is not None and following.aux is if_false:
         e.Jcc_near(code, e.host_label(if_true))
@@ -203,43 +152,32 @@ def _chain(e: Emitter, op: Instruction) -> None:
     """The last four bytes are the rel32 of a chainable exit to where `op` (a goto) leads."""
     offset = op.aux
     assert isinstance(offset, int)
-    if op.args:
-        hole = op.args[0].aux
-        assert isinstance(hole, Hole)
-        e.holes.append((e.code is e.cold, len(e.code) - 4, hole.index, offset, EXIT))
-    else:
-        e.reloc(EXIT, len(e.code) - 4, offset)
-
-
-def _no_routine(e: Emitter, op: Instruction) -> None:
-    if e.routine:
-        raise CodegenError(f"{op.op.name.lower()} in an IR routine: a routine ends with ret")
+    e.field(EXIT, len(e.code) - 4, offset, *op.args)
 
 
 @emits(Op.GOTO)
 def goto(e: Emitter, op: Instruction) -> None:
-    _no_routine(e, op)
+    e.needs_block(op)
     e.JMP_rel32(0)
     _chain(e, op)
 
 
 @emits(Op.GOTO_INDIRECT)
 def goto_indirect(e: Emitter, op: Instruction) -> None:
-    _no_routine(e, op)
+    e.needs_block(op)
     e.move(RAX, op.args[0])
     e.JMP_m(RBP, OFFSET["thunk_indirect"])
 
 
 @emits(Op.EXIT_MAIN)
 def exit_main(e: Emitter, op: Instruction) -> None:
-    _no_routine(e, op)
+    e.needs_block(op)
     e.JMP_m(RBP, OFFSET["thunk_exit"])
 
 
 @emits(Op.RET)
 def ret(e: Emitter, op: Instruction) -> None:
-    if not e.routine:
-        raise CodegenError("ret outside an IR routine")
+    e.needs_routine(op)
     if op.args:
         e.move(RAX, op.args[0])
     if e.routine_exit is None:

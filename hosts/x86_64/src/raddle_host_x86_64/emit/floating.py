@@ -18,7 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from raddle.ir.builder import FloatCompare, FloatToInt, Instruction, IntToFloat, Rounding, native
+from raddle.codegen.runtime_calls import float_call
+from raddle.ir.builder import FloatToInt, Instruction, IntToFloat, Rounding
 from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
@@ -52,10 +53,6 @@ def sign(e: Emitter, op: Instruction) -> None:
 
 def _is_double(value: Instruction) -> bool:
     return value.type is Type.F64 or value.type is Type.I64
-
-
-def _bits(value: Instruction) -> int:
-    return 64 if _is_double(value) else 32
 
 
 # -- the fast paths' parts ---------------------------------------------------------------------------------------------
@@ -118,21 +115,22 @@ class _Fast:
             e.CMP_ri(RCX, special - 3)
             self.miss_if(cc.A)
 
-    def finish(self, name: str, args: tuple[Instruction, ...]) -> None:
-        """The cold part: the native helper `name`. Then the result to where it belongs."""
+    def finish(self) -> None:
+        """The cold part: the native helper for the operation. Then the result to where it belongs."""
         e, op = self.e, self.op
         if self.misses:
+            callee, args = float_call(op)
             hot = e.code
             e.code = e.cold
             for miss in self.misses:
                 e.hot_relocs.append((COLD, miss, len(e.cold)))
             for index, arg in enumerate(args):
                 e.MOVQ_mr(RBP, OFFSET[f"arg{index}"], e.use(arg, RCX))
-            e.MOV_ri(RAX, e.config.callee_number(native(name, pure_state=True)))
+            e.MOV_ri(RAX, e.config.callee_number(callee))
             e.CALL_m(RBP, OFFSET["thunk_call"])
             (e.MOVQ_rm if _is_double(op) else e.MOV_rm)(RDX, RBP, OFFSET["result"])
             e.JMP_rel32(0)
-            e.cold_relocs.append((HOT, len(e.code) - 4, len(hot)))
+            e.field(HOT, len(e.code) - 4, len(hot))
             e.code = hot
         if op.last_use >= 0:
             target = e.define(op, op.args)
@@ -143,14 +141,6 @@ class _Fast:
 
 # -- arithmetic --------------------------------------------------------------------------------------------------------
 
-_NAMES: Final = {
-    Op.FADD: "fp_add",
-    Op.FSUB: "fp_sub",
-    Op.FMUL: "fp_mul",
-    Op.FDIV: "fp_div",
-    Op.FSQRT: "fp_sqrt",
-    Op.FMA: "fp_fma",
-}
 _Pair = tuple[Callable[..., None], Callable[..., None]]
 _INSTRUCTIONS: Final[dict[tuple[Op, bool], _Pair]] = {
     (Op.FADD, False): (Emitter.ADDSS_vv, Emitter.ADDSS_vm),
@@ -168,11 +158,10 @@ _NEVER_TINY: Final = frozenset({Op.FADD, Op.FSUB, Op.FSQRT})
 """Whose tiny results are exact."""
 
 
-@emits(*_NAMES)
+@emits(Op.FADD, Op.FSUB, Op.FMUL, Op.FDIV, Op.FSQRT, Op.FMA)
 def arithmetic(e: Emitter, op: Instruction) -> None:
-    name = f"{_NAMES[op.op]}{_bits(op)}"
     if e.routine or (op.op is Op.FMA and not e.features.fma):
-        call_native(e, op, native(name, pure_state=True), op.args)
+        call_native(e, op, *float_call(op))
         return
     double = _is_double(op)
     fast = _Fast(e, op)
@@ -195,7 +184,7 @@ def arithmetic(e: Emitter, op: Instruction) -> None:
             from_register(e, XMM0, XMM1)
     fast.take(double)
     fast.needs_finite(double, op.op in _NEVER_TINY)
-    fast.finish(name, op.args)
+    fast.finish()
 
 
 # -- comparison --------------------------------------------------------------------------------------------------------
@@ -204,10 +193,8 @@ def arithmetic(e: Emitter, op: Instruction) -> None:
 @emits(Op.FCMP)
 def fcmp(e: Emitter, op: Instruction) -> None:
     """NaNs, and with them all flags, are the cold part's."""
-    name = "fp_compare" if op.aux is FloatCompare.QUIET else "fp_compare_signalling"
-    name += str(_bits(op.args[0]))
     if e.routine:
-        call_native(e, op, native(name, pure_state=True), op.args)
+        call_native(e, op, *float_call(op))
         return
     fast = _Fast(e, op)
     fast.needs_no_flush()
@@ -221,7 +208,7 @@ def fcmp(e: Emitter, op: Instruction) -> None:
     e.MOVZXB_rr(RDX, RDX)
     e.MOVZXB_rr(RCX, RCX)
     e.ADD_rr(RDX, RCX)
-    fast.finish(name, op.args)
+    fast.finish()
 
 
 # -- conversions -------------------------------------------------------------------------------------------------------
@@ -230,9 +217,8 @@ def fcmp(e: Emitter, op: Instruction) -> None:
 @emits(Op.FCVT)
 def fcvt(e: Emitter, op: Instruction) -> None:
     widens = _is_double(op)
-    name = "fp_f32_to_f64" if widens else "fp_f64_to_f32"
     if e.routine:
-        call_native(e, op, native(name, pure_state=True), op.args)
+        call_native(e, op, *float_call(op))
         return
     fast = _Fast(e, op)
     if widens:
@@ -244,20 +230,17 @@ def fcvt(e: Emitter, op: Instruction) -> None:
     (e.CVTSS2SD_vv if widens else e.CVTSD2SS_vv)(XMM0, XMM0)
     fast.take(widens)
     fast.needs_finite(widens, may_be_tiny=widens)
-    fast.finish(name, op.args)
+    fast.finish()
 
 
 @emits(Op.FTOI)
 def ftoi(e: Emitter, op: Instruction) -> None:
     how = op.aux
     assert isinstance(how, FloatToInt)
-    width = how.width or _bits(op)
-    word = int(how.signed) | int(how.rounding) << 1 | how.fraction << 8 | width << 16
-    args = (*op.args, Instruction(Op.CONST, Type.I32, (), word))
-    name = f"fp_f{_bits(op.args[0])}_to_int"
+    width = how.width or op.type.bits
     usual = how.rounding in (Rounding.ZERO, Rounding.CURRENT) and not how.fraction
     if e.routine or not usual or width != 32 or op.type is not Type.I32:
-        call_native(e, op, native(name, pure_state=True), args)
+        call_native(e, op, *float_call(op))
         return
     double = _is_double(op.args[0])
     fast = _Fast(e, op)
@@ -276,7 +259,7 @@ def ftoi(e: Emitter, op: Instruction) -> None:
     fast.miss_if(cc.NE)
     if how.signed:
         e.MOV_rr(RDX, RDX)
-    fast.finish(name, args)
+    fast.finish()
 
 
 @emits(Op.ITOF)
@@ -284,13 +267,10 @@ def itof(e: Emitter, op: Instruction) -> None:
     how = op.aux
     assert isinstance(how, IntToFloat)
     source = op.args[0]
-    word = int(how.signed) | int(how.rounding) << 1 | how.fraction << 8 | _bits(source) << 16
-    args = (source, Instruction(Op.CONST, Type.I32, (), word))
-    name = f"fp_int_to_f{_bits(op)}"
     wide, double = _is_double(source), _is_double(op)
     usual = how.rounding in (Rounding.NEAREST, Rounding.CURRENT) and not how.fraction
     if e.routine or not usual or (wide and not how.signed):
-        call_native(e, op, native(name, pure_state=True), args)
+        call_native(e, op, *float_call(op))
         return
     fast = _Fast(e, op)
     if wide or not double:  # else it is exact
@@ -304,4 +284,4 @@ def itof(e: Emitter, op: Instruction) -> None:
     else:
         (e.CVTSI2SD_vr if double else e.CVTSI2SS_vr)(XMM0, register)
     fast.take(double)
-    fast.finish(name, args)
+    fast.finish()

@@ -343,14 +343,6 @@ _SHIFTS: Final = {
 }  # fmt: skip
 
 
-def finish_ahead(e: Emitter, position: int) -> None:
-    """What is at `position` has been emitted ahead of its turn: do what is done after an operation."""
-    ins = e.function[position]
-    e.settle(ins)
-    e.release(ins, position)
-    e.done.add(position)
-
-
 def _scaled_sum(e: Emitter, ins: Instruction, wide: bool, scale: int) -> bool:
     """Emit the shift `ins` and the addition that alone uses it, and comes next, as one LEA."""
     add = e.next_is(Op.ADD)
@@ -362,7 +354,7 @@ def _scaled_sum(e: Emitter, ins: Instruction, wide: bool, scale: int) -> bool:
     base, index = e.use(other, RDX), e.use(ins.args[0], RCX)
     e.position = add.position
     (e.LEAQ_rx if wide else e.LEA_rx)(e.define(add, add.args), base, index, scale, 0)
-    finish_ahead(e, e.position)
+    e.finish_ahead(e.position)
     return True
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from raddle.codegen.allocation import CodegenError
+from raddle.codegen.runtime_calls import ATOMIC_OPS
 from raddle.ir.builder import Instruction, MemAccess
 from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
@@ -26,30 +26,6 @@ from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP
 _READ, _WRITE, _ADDEND = 0, 8, 24
 _ENTRY_SHIFT: Final = TLB_ENTRY_SIZE.bit_length() - 1
 _INDEX_MASK: Final = (TLB_ENTRIES - 1) << _ENTRY_SHIFT
-
-ATOMIC_OPS: Final = {
-    Op.LOAD_EXCLUSIVE: 0,
-    Op.STORE_EXCLUSIVE: 1,
-    Op.ATOMIC_CMPXCHG: 2,
-    Op.ATOMIC_XCHG: 3,
-    Op.ATOMIC_FETCH_ADD: 4,
-    Op.ATOMIC_FETCH_AND: 5,
-    Op.ATOMIC_FETCH_OR: 6,
-    Op.ATOMIC_FETCH_XOR: 7,
-    Op.ATOMIC_FETCH_SMIN: 8,
-    Op.ATOMIC_FETCH_SMAX: 9,
-    Op.ATOMIC_FETCH_UMIN: 10,
-    Op.ATOMIC_FETCH_UMAX: 11,
-}
-"""Numbers of the operations as `raddle_slow_atomic` counts them."""
-
-
-def _access(e: Emitter, op: Instruction) -> MemAccess:
-    access = op.aux
-    assert isinstance(access, MemAccess)
-    if e.routine:
-        raise CodegenError(f"{op.op.name.lower()} in an IR routine: routines reach memory by physical address only")
-    return access
 
 
 def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int) -> int:
@@ -142,7 +118,7 @@ _LOADS: Final = {
 
 @emits(Op.LOAD)
 def load(e: Emitter, op: Instruction) -> None:
-    access = _access(e, op)
+    access = e.access(op)
     memop = access.memop
     wide = op.type is Type.I64
     if e.config.fences:
@@ -172,7 +148,7 @@ def load(e: Emitter, op: Instruction) -> None:
 
 def _return_to(e: Emitter, hot_offset: int) -> None:
     e.JMP_rel32(0)
-    e.cold_relocs.append((HOT, len(e.code) - 4, hot_offset))
+    e.field(HOT, len(e.code) - 4, hot_offset)
 
 
 def _swap(e: Emitter, register: int, size: int, signed: bool, wide: bool) -> None:
@@ -195,7 +171,7 @@ def _swap(e: Emitter, register: int, size: int, signed: bool, wide: bool) -> Non
 
 @emits(Op.STORE)
 def store(e: Emitter, op: Instruction) -> None:
-    access = _access(e, op)
+    access = e.access(op)
     memop = access.memop
     miss = _probe(e, op, access, _WRITE)
     address, value = op.args
@@ -244,7 +220,7 @@ def _in_runtime(e: Emitter, op: Instruction) -> None:
 
 @emits(*(ATOMIC_OPS.keys() - {Op.LOAD_EXCLUSIVE, Op.STORE_EXCLUSIVE}))
 def atomic(e: Emitter, op: Instruction) -> None:
-    _access(e, op)
+    e.access(op)
     _in_runtime(e, op)
 
 
@@ -262,7 +238,7 @@ def _cold_exclusive(e: Emitter, op: Instruction, miss: int) -> None:
 @emits(Op.LOAD_EXCLUSIVE)
 def load_exclusive(e: Emitter, op: Instruction) -> None:
     """A load, and the reservation: address, value and size, which the store compares with (fast mode)."""
-    access = _access(e, op)
+    access = e.access(op)
     memop = access.memop
     if e.config.fences:
         _fence(e, MemoryOrder(e.config.fences))
@@ -299,7 +275,7 @@ _COMPARE_EXCHANGE: Final = {
 @emits(Op.STORE_EXCLUSIVE)
 def store_exclusive(e: Emitter, op: Instruction) -> None:
     """Fast mode: store if address and size are those reserved and memory still holds the value that was read."""
-    access = _access(e, op)
+    access = e.access(op)
     memop = access.memop
     if memop.big_endian and memop.size > 1:
         _in_runtime(e, op)

@@ -6,11 +6,12 @@ from __future__ import annotations
 from typing import Final
 
 from raddle.codegen.locations import Slot, in_state
+from raddle.codegen.template import HOST_FLAGS_NONE
 from raddle.ir.builder import Instruction, Local
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Field, FieldArray, FlagCondition, Hole, Type
+from raddle.ir.types import Field, FieldArray, FlagCondition, Type
 from raddle_host_x86_64 import conditions as cc
-from raddle_host_x86_64.emitter import KIND_LOGIC, KIND_NONE, Emitter, emits
+from raddle_host_x86_64.emitter import KIND_LOGIC, Emitter, emits
 from raddle_host_x86_64.fields import PC32, PC64
 from raddle_host_x86_64.registers import RBP, RCX, RDX, RSP
 
@@ -101,19 +102,14 @@ def set_at(e: Emitter, op: Instruction) -> None:
         e.MOV_xr(RBP, index, 4, array.offset, value)
     else:
         e.MOVQ_xr(RBP, index, 8, array.offset, value)
-    for field, register in _pinned_elements(e, array):
-        (e.MOVQ_rm if field.type is Type.I64 else e.MOV_rm)(register, RBP, field.offset)
-
-
-def _pinned_elements(e: Emitter, array: FieldArray) -> list[tuple[Field, int]]:
-    end = array.offset + len(array) * array.type.size
-    return [(field, register) for field, register in e.pinned_fields if array.offset <= field.offset < end]
+    for field, register in e.pinned_elements(array):
+        (e.MOVQ_rm if field.type is Type.I64 else e.MOV_rm)(register.number, RBP, field.offset)
 
 
 def _write_back(e: Emitter, array: FieldArray) -> None:
     """Bring elements that are kept in host registers to the state, where an index can find them."""
-    for field, register in _pinned_elements(e, array):
-        (e.MOVQ_mr if field.type is Type.I64 else e.MOV_mr)(RBP, field.offset, register)
+    for field, register in e.pinned_elements(array):
+        (e.MOVQ_mr if field.type is Type.I64 else e.MOV_mr)(RBP, field.offset, register.number)
 
 
 @emits(Op.LOCAL_GET)
@@ -142,12 +138,7 @@ def pc(e: Emitter, op: Instruction) -> None:
     else:
         e.MOV_ri(target, 0)
         kind, field = PC32, len(e.code) - 4
-    if op.args:
-        hole = op.args[0].aux
-        assert isinstance(hole, Hole)
-        e.holes.append((e.code is e.cold, field, hole.index, offset, kind))
-    else:
-        e.reloc(kind, field, offset)
+    e.field(kind, field, offset, *op.args)
 
 
 # -- condition flags ---------------------------------------------------------------------------------------------------
@@ -196,12 +187,10 @@ def cond(e: Emitter, op: Instruction) -> None:
     assert isinstance(condition, FlagCondition)
     if not e.touched:
         e.kinds_matter = True
-    direct = _DIRECT[e.kind].get(condition) if e.kind > KIND_NONE else None
+    direct = _DIRECT[e.kind].get(condition) if e.kind > HOST_FLAGS_NONE else None
     if direct is None:
         direct = _test_flags(e, condition)
-        kind = KIND_NONE
         e.clobber()
-        e.kind = kind
     e.result_flag(op, direct)
 
 

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A back end whose templates an `Emitter` makes, in variants, with cuts where registers are open."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from raddle.codegen.backend import BackEnd, CodegenConfig
+from raddle.codegen.emitter import Emitter
+from raddle.codegen.fields import pack_fixups
+from raddle.codegen.locations import in_state
+from raddle.codegen.renaming import Forms
+from raddle.codegen.template import HOST_FLAGS_KEPT, HOST_FLAGS_NONE, Variant, pack_jump, pack_traits
+from raddle.codegen.variants import CompiledTemplate, flag_bits, flag_effects, without_flags
+from raddle.ir.builder import Instruction, Local, Location
+from raddle.ir.types import Field
+
+
+class CompilingBackEnd(BackEnd):
+    """See `raddle.codegen.backend.BackEnd`. Thunks, routines, stubs and their fields are the host's."""
+
+    renames = True
+
+    def __init__(self, config: CodegenConfig, emitter: Emitter[Any], make_forms: Callable[[], Forms]) -> None:
+        """``emitter`` makes templates; ``make_forms`` an empty `Forms` for the host instructions that it traces."""
+        self.config = config
+        self._lock = threading.Lock()
+        """Guards `_emitter`: variants are compiled when a join first wants them, by any thread."""
+        self._emitter = emitter
+        self._make_forms = make_forms
+        self._forms = make_forms()
+        self._flag_bits = flag_bits(config.state)
+        self._where: dict[Field, Location] = {
+            field: emitter.pinned.get(field.offset) or in_state(field.offset) for field in config.state.fields.values()
+        }
+        """The location of each field as values have them."""
+        self._classes = list(emitter.pools)
+
+    def template(
+        self,
+        code: list[Instruction],
+        locals: list[Local],
+        size: int,
+        context: int,
+        next_context: int,
+        open_registers: Mapping[int, Field] | None = None,
+    ) -> CompiledTemplate:
+        where = self._where
+        places = {where[field]: number for number, field in (open_registers or {}).items()}
+        return CompiledTemplate(self.compile, code, locals, (size, context, next_context), places)
+
+    def place(self, field: Field) -> int:
+        register = self._emitter.pinned.get(field.offset)
+        return int(field.type) if register is None else -1 - self._classes.index(register.register_class)
+
+    def encode(self, form: int, fields: Sequence[Field]) -> bytes:
+        return self._forms.encode(form, [self._where[field] for field in fields])
+
+    def compile(self, template: CompiledTemplate, kind: int, dead: bool) -> Variant:
+        """Compile one variant: for what the host's flags hold before, with or without the guest's flags."""
+        code = without_flags(template.code, self._flag_bits) if dead else template.code
+        defs, uses = flag_effects(code, self._flag_bits)
+        with self._lock:
+            e = self._emitter
+            e.run(code, template.locals, kind)
+            hot, cold = e.finish(), bytes(e.cold)
+            kept = e.kind if e.touched or e.kind != kind else HOST_FLAGS_KEPT
+            traits = pack_traits(defs, uses, kept, template.ends, e.kinds_matter and kind == HOST_FLAGS_NONE)
+            fixups = pack_fixups(0, e.hot_relocs, e.hot_holes) + pack_fixups(1, e.cold_relocs, e.cold_holes)
+            if not template.open_places:
+                return Variant(hot, cold, fixups, traits)
+            cuts = self._forms.cuts(e.code, e.trace, template.open_places)
+            jumps = [pack_jump(part is e.cold, shape, at, label.position) for part, shape, at, label in e.jumps]
+            return Variant(hot, cold, fixups, traits, cuts, b"".join(jumps))
+
+    @property
+    def footprint(self) -> int:
+        return self._forms.footprint
+
+    def forget(self) -> None:
+        self._forms = self._make_forms()

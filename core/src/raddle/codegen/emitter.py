@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the emitters of all hosts do: go through a function, note its fields, and find patterns of several operations.
+
+A host's emitter inherits `Emitter` next to its assembler, and has a function for each opcode, its *handler*, in a
+`Handlers`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
+
+from raddle.codegen.allocation import CodegenError
+from raddle.codegen.flag_capture import FlagCapture
+from raddle.codegen.template import HOST_FLAGS_NONE
+from raddle.codegen.variants import FAULTS
+from raddle.ir.builder import Instruction, Label, Local, MemAccess
+from raddle.ir.opcodes import Op
+from raddle.ir.types import Field, FieldArray, Hole, Type
+
+if TYPE_CHECKING:
+    from raddle.codegen.backend import CodegenConfig
+    from raddle.codegen.fields import FieldKind, OpenHole, Reloc
+    from raddle.codegen.locations import Register
+    from raddle.codegen.renaming import Traced
+
+E = TypeVar("E", bound="Emitter[Any]")
+Handler = Callable[[E, Instruction], None]
+
+
+class Handlers(dict[Op, Handler[E]]):
+    """A host's handlers, by opcode."""
+
+    def emits(self, *ops: Op) -> Callable[[Handler[E]], Handler[E]]:
+        """Register a function as the handler of ``ops``."""
+
+        def register(handler: Handler[E]) -> Handler[E]:
+            for op in ops:
+                self[op] = handler
+            return handler
+
+        return register
+
+    def __missing__(self, op: Op) -> Handler[E]:
+        raise CodegenError(f"the host emits no {op.name.lower()}")
+
+
+class HostLabel(Protocol):
+    """A place in the host's code, as its assembler has them."""
+
+    position: int
+    """Offset in its part, once it is known."""
+
+
+L = TypeVar("L", bound=HostLabel)
+
+_INDIRECT: Final = frozenset({Op.GOTO_INDIRECT, Op.EXIT_MAIN})
+_HAS_BRANCHES: Final = frozenset({Op.LABEL, Op.BR, Op.BRCOND, Op.GOTO, Op.RET})
+_MOST_IN_VAIN: Final = 3
+"""Operations of a `ConditionalSet`."""
+
+
+class ConditionalSet(NamedTuple):
+    """A store to a pinned field that is made under a condition, and no more than that."""
+
+    body: Sequence[Instruction]
+    """What is computed for it, in order; at most three operations."""
+    store: Instruction
+    target: Register
+    """Of the field."""
+    span: range
+    """Positions of all this, from the label that the branch leads to."""
+
+
+class Emitter(FlagCapture, Generic[L]):
+    """Compiles one function at a time; `run` is the entry. One thread uses it at a time."""
+
+    config: CodegenConfig
+    handlers: Handlers[Any]
+    pinned_fields: Sequence[tuple[Field, Register]]
+    """The fields that the host keeps in registers; none in a routine."""
+    code: bytearray
+    """What the assembler appends to: the hot part, or the cold part."""
+    cold: bytearray
+    """The cold part, which lies behind the hot parts of all of the block's instructions."""
+    hot_relocs: list[Reloc]
+    cold_relocs: list[Reloc]
+    hot_holes: list[OpenHole]
+    cold_holes: list[OpenHole]
+    trace: list[Traced]
+    """The host instructions, by a host that renames."""
+    jumps: list[tuple[bytearray, int, int, L]]
+    """(part, shape, offset of the field, label) of each jump within a part, by a host that renames."""
+    labels: dict[Label, L]
+    kind: int
+    """What the host's flags hold of the guest's; see `raddle.codegen.template.pack_traits`."""
+    kinds_matter: bool
+    """Whether the code depends on what they held before."""
+    touched: bool
+    """Whether they have been changed."""
+    routine_exit: L | None
+    """The end of a routine, where each `RET` goes."""
+
+    def __init__(self, config: CodegenConfig, routine: bool) -> None:
+        super().__init__()
+        self.config = config
+        self.routine = routine
+        self.wide = config.word is Type.I64
+        self.parallel = config.parallel
+        self.allocation = config.allocation
+        self.state_layout = config.state
+        self._not_cold = _HAS_BRANCHES | (FAULTS | frozenset(self.call_operations)) - {Op.CALL}
+        """What has cold parts or chainable exits of its own, or branches."""
+
+    # -- the function --------------------------------------------------------------------------------------------------
+
+    def run(self, function: Sequence[Instruction], locals: Sequence[Local], kind: int = HOST_FLAGS_NONE) -> None:
+        """Emit ``function``; ``kind`` is what the host's flags hold on entry. Results are left in the attributes."""
+        self.start_code()
+        self.cold = bytearray()
+        self.hot_relocs, self.cold_relocs, self.hot_holes, self.cold_holes = [], [], [], []
+        self.labels, self.trace, self.jumps = {}, [], []
+        self.kind = kind
+        self.kinds_matter = self.touched = False
+        self.flags_value = None
+        self.done = set()
+        self.routine_exit = None
+        self.analyse(function)
+        self.begin_allocation(len(locals))
+        handlers = self.handlers
+        for position, ins in enumerate(function):
+            self.position = position
+            if position not in self.done:
+                handlers[ins.op](self, ins)
+                self.settle(ins)
+                self.release(ins, position)
+
+    @abstractmethod
+    def start_code(self) -> None:
+        """Let ``code`` be empty, and forget all labels."""
+
+    @abstractmethod
+    def finish(self) -> bytes:
+        """The hot part. Raises the assembler's error when a label has been used and is in no place."""
+
+    @abstractmethod
+    def label(self) -> L:
+        """A new label of the assembler's."""
+
+    def host_label(self, label: Label) -> L:
+        """The host's label for an IR label."""
+        host = self.labels.get(label)
+        if host is None:
+            host = self.labels[label] = self.label()
+        return host
+
+    def finish_ahead(self, position: int) -> None:
+        """What is at ``position`` has been emitted ahead of its turn: do what is done after an operation."""
+        ins = self.function[position]
+        self.settle(ins)
+        self.release(ins, position)
+        self.done.add(position)
+
+    # -- fields --------------------------------------------------------------------------------------------------------
+
+    def field(self, kind: FieldKind, offset: int, value: int, literal: Instruction | None = None) -> None:
+        """The field at ``offset`` of the part at hand holds ``value``, plus a `HOLE`'s literal if there is one."""
+        cold = self.code is self.cold
+        if literal is None:
+            (self.cold_relocs if cold else self.hot_relocs).append((kind, offset, value))
+            return
+        hole = literal.aux
+        assert isinstance(hole, Hole)
+        (self.cold_holes if cold else self.hot_holes).append((offset, hole.index, value, kind))
+
+    # -- patterns ------------------------------------------------------------------------------------------------------
+
+    def next_is(self, op: Op, ahead: int = 1) -> Instruction | None:
+        """The instruction ``ahead`` places further if it is an ``op``."""
+        position = self.position + ahead
+        if position < len(self.function) and self.function[position].op is op:
+            return self.function[position]
+        return None
+
+    def fuses(self, ins: Instruction) -> bool:
+        """Whether the truth value ``ins`` can stay in the host's flags: its one use follows at once."""
+        if ins.uses != 1 or ins.last_use != self.position + 1:
+            return False
+        user = self.function[self.position + 1]
+        return user.op in (Op.BRCOND, Op.SELECT) and user.args[0] is ins
+
+    def is_target(self, label: Label) -> bool:
+        """Whether another branch than the one at hand leads to ``label``."""
+        own = self.function[self.position]
+        return any(
+            ins is not own and (ins.aux is label or (isinstance(ins.aux, tuple) and label in ins.aux))
+            for ins in self.function
+            if ins.op is Op.BR or ins.op is Op.BRCOND
+        )
+
+    def leaves_if(self, if_true: Label, if_false: Label) -> range | None:
+        """What leaves the block under the condition of the branch at hand, an exception above all: the positions from
+        the label on, if all of it can be in the cold part, out of the hot part's way. See `emit_in_cold`.
+        """
+        function = self.function
+        start = end = self.position + 1
+        if start >= len(function) or function[start].op is not Op.LABEL or function[start].aux is not if_true:
+            return None
+        while True:
+            end += 1
+            if end + 1 >= len(function) or function[end].op in self._not_cold:
+                return None
+            if function[end].op in _INDIRECT:
+                break
+        after = function[end + 1]
+        if after.op is not Op.LABEL or after.aux is not if_false or self.routine or self.is_target(if_true):
+            return None
+        return range(start, end + 1)
+
+    def emit_in_cold(self, span: range) -> None:
+        """Emit what `leaves_if` has found at the end of the cold part. The host has emitted the jump there."""
+        self.done.add(span.start)
+        hot, kind, touched, flags_value = self.code, self.kind, self.touched, self.flags_value
+        self.code = self.cold
+        for position in span[1:]:
+            self.position = position
+            if position not in self.done:
+                ins = self.function[position]
+                self.handlers[ins.op](self, ins)
+                self.finish_ahead(position)
+        self.code, self.kind, self.touched, self.flags_value = hot, kind, touched, flags_value
+
+    def exits_if(self, if_true: Label, if_false: Label) -> Instruction | None:
+        """The `GOTO` that is all that the branch at hand leads to if it is taken: a conditional branch of the guest."""
+        following, leave, after = self.next_is(Op.LABEL), self.next_is(Op.GOTO, 2), self.next_is(Op.LABEL, 3)
+        if following is None or leave is None or after is None:
+            return None
+        return leave if following.aux is if_true and after.aux is if_false else None
+
+    def sets_if(self, if_true: Label, if_false: Label, computes: frozenset[Op]) -> ConditionalSet | None:
+        """What the branch at hand leads to if it is taken, if that is one store to a pinned field: a host can emit it
+        as a conditional move, which is never mispredicted. ``computes`` are the operations that may be emitted in vain.
+        """
+        if not self.pinned:
+            return None
+        function = self.function
+        start = end = self.position + 2
+        while end < len(function) and function[end].op in computes:
+            end += 1
+        if end + 1 >= len(function) or end - start > _MOST_IN_VAIN:
+            return None
+        before, store, after = function[start - 1], function[end], function[end + 1]
+        if (
+            before.aux is not if_true
+            or before.op is not Op.LABEL
+            or after.aux is not if_false
+            or store.op is not Op.SET
+        ):
+            return None
+        field = store.aux
+        assert isinstance(field, Field)
+        target, body = self.pinned.get(field.offset), function[start:end]
+        if target is None or any(ins.uses != 1 for ins in body) or self.is_target(if_true):
+            return None
+        return ConditionalSet(body, store, target, range(start - 1, end + 1))
+
+    # -- state and flags -----------------------------------------------------------------------------------------------
+
+    def is_pinned(self, value: Instruction) -> bool:
+        """Whether the value is what a pinned field holds."""
+        return value.op is Op.GET and isinstance(value.aux, Field) and value.aux.offset in self.pinned
+
+    def pinned_elements(self, array: FieldArray) -> list[tuple[Field, Register]]:
+        """The elements of the array that are kept in registers: an access by index finds them in the state only."""
+        end = array.offset + len(array) * array.type.size
+        return [(field, register) for field, register in self.pinned_fields if array.offset <= field.offset < end]
+
+    def nzcv_fields(self) -> tuple[Field, Field, Field, Field]:
+        """The guest's condition flags. Raises CodegenError if it has none."""
+        fields = self.config.state.nzcv
+        if fields is None:
+            raise CodegenError("the target's state layout names no nzcv fields")
+        return fields
+
+    def clobber(self) -> None:
+        """The host's condition flags no longer hold anything of the guest's."""
+        self.kind = HOST_FLAGS_NONE
+        self.touched = True
+        self.flags_value = None
+
+    # -- what only blocks have, and only routines ----------------------------------------------------------------------
+
+    def needs_block(self, ins: Instruction) -> None:
+        """Raises CodegenError in a routine."""
+        if self.routine:
+            raise CodegenError(f"{ins.op.name.lower()} in an IR routine: a routine ends with ret")
+
+    def needs_routine(self, ins: Instruction) -> None:
+        """Raises CodegenError in a block."""
+        if not self.routine:
+            raise CodegenError(f"{ins.op.name.lower()} outside an IR routine")
+
+    def access(self, ins: Instruction) -> MemAccess:
+        """How the instruction accesses guest memory. Raises CodegenError in a routine."""
+        access = ins.aux
+        assert isinstance(access, MemAccess)
+        if self.routine:
+            raise CodegenError(
+                f"{ins.op.name.lower()} in an IR routine: routines reach memory by physical address only"
+            )
+        return access
