@@ -105,10 +105,8 @@ LAYERS = (
         "user's side",
         "command line, Python API, monitor, hooks and logs, the pytest plug-in; bad input, faults of the host",
         (
-            *core(
-                "api", "cli_*", "debug_*", "drives", "fetch_demo_kernel", "host_faults", "interruptions", "leftovers"
-            ),
-            *core("machine_*", "monitor", "new_target", "program", "pytest_plugin", "start"),
+            *core("api", "cli_*", "debug_*", "drives", "errors", "fetch_demo_kernel", "host_faults", "interruptions"),
+            *core("leftovers", "machine_*", "monitor", "new_target", "program", "pytest_plugin", "start"),
         ),
     ),
     Layer(

@@ -134,6 +134,56 @@ def test_a_process_that_makes_many_machines_does_not_grow() -> None:
     assert int(grown) < 20 << 20
 
 
+MANY = """
+import os, sys
+from raddle import Machine
+
+MODES = [{"cpus": 2}, {"cpus": 2, "accelerator": "tcg,thread=single"}, {"icount": "shift=3"}, {"cpus": 4}]
+kernel, number, keeps = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "keep"
+kept = []
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def plain(machine):
+    machine.start()
+    machine.wait(60)
+
+def paused(machine):
+    machine.start(paused=True)
+    machine.add_block_hook(lambda cpu, pc: None)
+    machine.console.send("x")
+    machine.cpus[0].regs.r0 = machine.memory[0x4000_0000]
+
+def never_started(machine):
+    pass
+
+def use(count):
+    for index in range(count):
+        with Machine(kernel=kernel, **MODES[index % len(MODES)]) as machine:
+            (plain, paused, plain, never_started, plain)[index % 5](machine)
+        if keeps:
+            kept.append(machine)
+
+use(10)
+before = resident()
+use(number - 10)
+print(resident() - before)
+"""
+MOST_GROWTH = 20 << 20
+
+
+@pytest.mark.stress
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="/proc says what is resident")
+@pytest.mark.parametrize("keeps", [False, True], ids=["", "control"])
+def test_hundreds_of_machines_in_all_modes_take_no_more_memory_than_ten(keeps: bool) -> None:
+    """The control keeps each machine, closed as it is. With RADDLE_MACHINES=1000 there are so many."""
+    number = os.environ.get("RADDLE_MACHINES", "500")
+    command = [sys.executable, "-c", MANY, str(GUESTS / "hello.elf"), number, "keep" if keeps else ""]
+    grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert (grown > MOST_GROWTH) is keeps, f"{grown >> 10} KiB more"
+
+
 # --- settings ---------------------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,11 @@ __all__ = ["Engine", "EngineFactory", "Hook", "Instruments", "Registers", "Regs"
 
 
 class Registers(Protocol):
-    """A vCPU's registers by name, for any guest. A guest's package names its own: `Machine[ArmRegisters]`."""
+    """A vCPU's registers by name, for any guest. A guest's package names its own: `Machine[ArmRegisters]`.
+
+    Read as unsigned numbers. A register of N bits takes numbers from -2**(N-1) to 2**N - 1, a negative one as its two's
+    complement, and raises UsageError for anything else.
+    """
 
     pc: int
 
@@ -43,7 +47,8 @@ class VCpu(BoardCpu, Protocol[Regs]):
     def __getitem__(self, name: str) -> int:
         """A field of the CPU's state."""
 
-    def __setitem__(self, name: str, value: int) -> None: ...
+    def __setitem__(self, name: str, value: int) -> None:
+        """Write a field; see `Registers` for what it takes."""
 
     def info(self) -> Mapping[str, object]:
         """Thread, state and counters, for `info cpus`."""
