@@ -20,7 +20,7 @@ from raddle.codegen.backend import BackEnd, CodegenConfig, JoinRules, Stub, Thun
 from raddle.codegen.fields import Chaining, OpenHole, Range, Reloc, Shape, Source, field_kind, pack_fixups
 from raddle.codegen.template import Template, Variant, pack_cut, pack_traits
 from raddle.ir.builder import Instruction, Local
-from raddle.ir.header import COMMON
+from raddle.ir.header import COMMON, Reaches
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Condition, Field, Hole, StateLayout, Type
 
@@ -246,6 +246,7 @@ class ToyBackEnd(BackEnd):
     """``near`` and ``far`` are the bits of the distances of BNE and of B, which tests make small."""
 
     renames = True
+    reaches = Reaches(*[(-(1 << 15), (1 << 15) - 4)] * 3)
     near = 14
     far = 24
     chained = FAR

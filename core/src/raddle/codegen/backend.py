@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from raddle.codegen.allocation import Allocation
 from raddle.codegen.fields import Chaining, Reloc, Shape
 from raddle.codegen.template import Template
 from raddle.ir.builder import Callee, Instruction, Local
+from raddle.ir.header import Reaches
 from raddle.ir.types import Field, StateLayout, Type
 
 
@@ -82,6 +83,8 @@ class BackEnd(ABC):
     config: CodegenConfig
     renames = False
     """Whether templates can have open registers."""
+    reaches: ClassVar[Reaches]
+    """How far from ``env`` the host's loads and stores reach: the header's fields are laid out for it."""
     disassembler: tuple[str, str] | None = None
     """How capstone calls the host's instruction set, for logs (raddle.debug.disassembly); None: it knows no such."""
 

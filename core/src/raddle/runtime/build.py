@@ -37,14 +37,16 @@ CONSTANTS = (
     "TLB_WATCH",
     "JUMP_CACHE_ENTRIES",
     "JUMP_GROUP_BITS",
-    "HEADER_SIZE",
 )
 """Numbers of ``layout`` that C takes over as RADDLE_<name>."""
 
 TLBS = f"""
+#define RADDLE_HEADER_SIZE ({header.HEADER_SIZE})
+#define RADDLE_TLB_PAIRS ({header.TLB_PAIRS})
 #ifndef RADDLE_MMU_INDICES /* the C tests have other limits, too */
 #define RADDLE_MMU_INDICES ({MMU_INDICES})
 #endif
+#define RADDLE_TLB_PAIR_COUNT ({MMU_INDICES})
 #define RADDLE_TLB_OFFSET (-RADDLE_HEADER_SIZE - RADDLE_MMU_INDICES * RADDLE_TLB_ENTRIES * RADDLE_TLB_ENTRY_SIZE)
 """.strip()
 """How many TLBs there are, and where they begin: ``layout.TLB_OFFSET``."""

@@ -14,10 +14,10 @@ from raddle.codegen.allocation import Allocation
 from raddle.codegen.backend import BackEnd, CodegenConfig
 from raddle.codegen.joiner import Joiner
 from raddle.ir.builder import Callee
-from raddle.ir.header import COMMON, HEADER, HEADER_SIZE, OFFSET
+from raddle.ir.header import COMMON, HEADER, HEADER_SIZE, OFFSET, TLB_PAIRS
 from raddle.ir.interpreter import READ, WRITE, CpuState, Leave, MemoryFault, Outcome, interpret
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Align, MemOp, Type
+from raddle.ir.types import MMU_INDICES, Align, MemOp, Type
 from raddle.runtime._native import ffi
 from raddle.runtime.layout import JUMP_CACHE_ENTRIES, TLB_BYTES, TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_INVALID, TLB_OFFSET
 from raddle.testing.generate import ARENA_BASE, Program
@@ -120,7 +120,7 @@ class Harness:
 
     def _fill_tlb(self, size: int) -> None:
         entries = ffi.cast("uint64_t *", self.env + TLB_OFFSET)
-        for index in range(4 * TLB_ENTRIES):
+        for index in range(MMU_INDICES * TLB_ENTRIES):
             for part in range(3):
                 entries[4 * index + part] = TLB_INVALID | (1 << 64) - PAGE
         if self.tlb and size % PAGE == 0:
@@ -132,6 +132,10 @@ class Harness:
                     host = int(ffi.cast("uintptr_t", self.arena)) - ARENA_BASE
                     entries[at + 3] = host & (1 << 64) - 1
         assert TLB_ENTRY_SIZE == 32
+        pairs = ffi.cast("uint64_t *", self.env + TLB_PAIRS)
+        for index in range(MMU_INDICES):
+            pairs[2 * index] = (TLB_ENTRIES - 1) * TLB_ENTRY_SIZE
+            pairs[2 * index + 1] = int(ffi.cast("uintptr_t", entries + 4 * index * TLB_ENTRIES))
 
     def _run_instruction(self, backend: BackEnd, program: Program, enter: int) -> Outcome:
         word_mask = (1 << program.function.word.bits) - 1

@@ -11,7 +11,7 @@ from raddle.codegen.compiling import CompilingBackEnd
 from raddle.codegen.fields import Reloc
 from raddle.codegen.renaming import Forms, Method
 from raddle.ir.builder import Instruction, Local
-from raddle.ir.header import OFFSET
+from raddle.ir.header import OFFSET, Reaches
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
 from raddle_host_x86_64 import conditions as cc
@@ -35,6 +35,9 @@ from raddle_host_x86_64.thunks import make_thunks
 
 assert _emit
 
+_INT8: Final = (-(1 << 7), (1 << 7) - 1)
+_INT32: Final = (-(1 << 31), (1 << 31) - 1)
+"""A displacement has one byte or four (Intel SDM 2A, table 2-2)."""
 _HASH_FACTOR: Final = 0x01000193
 """Odd, so that multiplying loses nothing."""
 
@@ -43,6 +46,7 @@ class X86BackEnd(CompilingBackEnd):
     """See `raddle.codegen.backend.BackEnd`."""
 
     _emitter: Emitter
+    reaches = Reaches(short=_INT8, long=_INT32, pair=_INT32)
     disassembler = ("CS_ARCH_X86", "CS_MODE_64")
 
     def __init__(self, config: CodegenConfig, features: Features | None = None) -> None:

@@ -86,6 +86,19 @@ void raddle_trim(void)
 #endif
 }
 
+/* The header tells generated code where the TLBs are. A build with more MMU indices has no room for the others. */
+static void pairs_init(struct raddle_cpu *cpu)
+{
+    struct pair {
+        uint64_t mask;
+        void *table;
+    } *pairs = (struct pair *)((char *)cpu->env + RADDLE_TLB_PAIRS);
+    for (uint32_t i = 0; i < RADDLE_MMU_INDICES && i < RADDLE_TLB_PAIR_COUNT; i++) {
+        pairs[i].mask = (RADDLE_TLB_ENTRIES - 1) * sizeof(struct tlb_entry);
+        pairs[i].table = cpu->tlb + i * RADDLE_TLB_ENTRIES;
+    }
+}
+
 void *raddle_cpu_new(raddle_context *ctx, uint32_t index, uint32_t state_size)
 {
     if (index >= ctx->config.ncpus || ctx->cpus[index]) {
@@ -119,6 +132,7 @@ void *raddle_cpu_new(raddle_context *ctx, uint32_t index, uint32_t state_size)
     h->private_data = cpu;
     h->jump_cache = cpu->jumps;
     h->cpu_index = index;
+    pairs_init(cpu);
     h->interrupt_mask = UINT32_MAX;
     h->exclusive_address = NONE;
     h->exception_place = NONE;
