@@ -9,6 +9,7 @@ import pytest
 
 from raddle.codegen.allocation import Allocation, Allocator, CodegenError, RegisterPool
 from raddle.codegen.locations import FRAME_SLOTS, Register, RegisterClass, Slot
+from raddle.codegen.renaming import Forms, Operands
 from raddle.ir.builder import Builder, Instruction
 from raddle.ir.opcodes import Op
 from raddle.ir.types import StateLayout, Type
@@ -221,3 +222,22 @@ def test_slots_are_as_large_as_their_values() -> None:
         host.slot()
     with pytest.raises(CodegenError, match="more values at a time"):
         host.slot()
+
+
+# -- renaming ----------------------------------------------------------------------------------------------------------
+
+
+def move(code: bytearray, *operands: int) -> None:
+    """From a vector register to a general one."""
+    code += bytes(operands)
+
+
+def test_registers_of_each_class_are_renamed_in_operands_of_that_class() -> None:
+    """Operands 0 and 1 are equal numbers of different classes, of which one stands for a guest register."""
+    declared = {move: Operands(((0, GENERAL), (1, VECTOR)))}
+    trace = [(code := bytearray(), 0, 2, move, (4, 4))]
+    for place, renamed in ((GENERAL[4], b"\7\4"), (VECTOR[4], b"\4\7")):
+        forms = Forms(declared, PIN, lambda method, operands: bytes(operands))
+        assert forms.cuts(code, trace, {place: 0})
+        assert forms.encode(0, [place.register_class[7]]) == renamed
+    assert Forms(declared, PIN, lambda method, operands: b"").cuts(code, trace, {VECTOR[5]: 0}) == b""

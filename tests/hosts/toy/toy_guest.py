@@ -78,9 +78,10 @@ def BNE(b: Builder, other: int, a: int, offset: Hole) -> None:
 
 
 def TNE(b: Builder, other: int, a: int, offset: Hole) -> None:
-    """Goes there if the registers differ, as BNE does; but the block goes on behind it."""
+    """Leaves for there if the registers differ; the block goes on behind it."""
     with b.if_(b.ne(b.get(REGISTERS[a]), b.get(REGISTERS[other]))):
-        b.goto(0, offset)
+        b.set(COMMON["pc"], b.zext(b.pc(0, offset), Type.I64))
+        b.exit_main()
 
 
 def STOP(b: Builder) -> None:

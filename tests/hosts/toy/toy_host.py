@@ -5,31 +5,43 @@ It is as unlike x86-64 as a host can be with little code: distances are counted 
 itself, immediates are short, only plain branches are chained, and conditional exits go by the cold part. An instruction
 is ``op << 24 | a << 19 | b << 14 | i``, where i has 14 bits; B has 24 bits of distance instead of a, b and i.
 
-Host registers 0 … 3 hold the guest's r0 … r3; the guest's other registers stay in its state. 4 … 12 are for values.
+There are two register classes. General registers 0 … 3 hold the guest's r0 … r3, its other registers stay in its state;
+4 … 9 are for values. The guest's second bank, f0 … f39, stays in the state, and is computed with in bank registers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any, Final
 
 from raddle.runtime._native import ffi
 
-from raddle.codegen.backend import BackEnd, CodegenConfig, JoinRules, Stub, Thunks
-from raddle.codegen.fields import Chaining, OpenHole, Range, Reloc, Shape, Source, field_kind, pack_fixups
-from raddle.codegen.template import Template, Variant, pack_cut, pack_traits
+from raddle.codegen.allocation import RegisterPool
+from raddle.codegen.backend import CodegenConfig, JoinRules, Stub, Thunks
+from raddle.codegen.compiling import CompilingBackEnd
+from raddle.codegen.emitter import Emitter, Handlers
+from raddle.codegen.fields import Chaining, Range, Shape, Source, field_kind
+from raddle.codegen.locations import FRAME_SLOTS, InState, Register, RegisterClass, Slot, in_state
+from raddle.codegen.renaming import Forms, Method, Operands
 from raddle.ir.builder import Instruction, Local
 from raddle.ir.header import COMMON, Reaches
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Condition, Field, Hole, StateLayout, Type
 
 M32: Final = (1 << 32) - 1
+GENERAL: Final = RegisterClass("general", 32)
+BANK: Final = RegisterClass("bank", 8)
 PINNED: Final = 4
-FIRST_VALUE: Final = 4
+VALUES: Final = range(4, 10)
+SPILLED, FIRST, SECOND = 10, 11, 12
+"""What is computed for the frame; the literals that are an operation's operands."""
 TARGET: Final = 13
-"""The host register in which stubs and branches keep a guest address."""
+"""The register in which stubs keep a guest address."""
 ZERO: Final = 14
+STATE, FRAME = 30, 31
+"""Bases of loads and stores: the guest's state, and the frame."""
+BANK_VALUES, BANK_SPILLED, BANK_OPERAND = range(2), 2, 3
 SHORT: Final = (-(1 << 13), (1 << 13) - 1)
 """What the immediate of ADDI can hold."""
 
@@ -48,7 +60,7 @@ class HostOp(IntEnum):
     XOR = 7
     """a = a op b: of these three each"""
     LOAD = 8
-    """a = the four bytes of the state at i, which is signed and counts four bytes"""
+    """a = the four bytes at b + i, which is signed and counts four bytes; b is STATE or FRAME"""
     STORE = 9
     BNE = 10
     """to i instructions from here if a != b"""
@@ -59,6 +71,11 @@ class HostOp(IntEnum):
     """for the execution loop"""
     CHAIN = 14
     """for the execution loop, which is to chain the jump whose address is in a"""
+    BANK_MOVE = 15
+    BANK_XOR = 16
+    BANK_LOAD = 17
+    BANK_STORE = 18
+    """as those without BANK, where a, and b of the first two, are bank registers"""
 
 
 def word(op: HostOp, a: int = 0, b: int = 0, i: int = 0) -> bytes:
@@ -76,150 +93,222 @@ def shapes(near: int, far: int) -> tuple[Shape, ...]:
     return (*distances, Shape(4, ((0, 14),), Range.SIGNED), *number)
 
 
-class ToyTemplate(Template):
-    """Compiled at once; there are no condition flags, so it has one variant."""
+# -- the assembler -----------------------------------------------------------------------------------------------------
 
-    def __init__(self, size: int, ends: bool, code: Variant) -> None:
-        super().__init__(size, 0, 0, ends)
-        self.code = code
-
-    def variant(self, host_flags: int, dead: bool) -> Variant:
-        return self.code
+OPERANDS: Final[dict[Method, Operands]] = {}
 
 
-Form = tuple[HostOp, tuple[int, int, int], tuple[int, ...]]
-"""(operation, a, b and i, which of them are registers that are put in)"""
-
-
-class Compiler:
-    """Compiles one instruction, which writes state once, at its end: so a value can stay in the guest's own register.
-
-    A host instruction that names a guest register that others may replace becomes a cut.
+def instruction(op: HostOp, *registers: RegisterClass, base: bool = False) -> Method:
+    """The method that appends the instruction. Its operands are registers of these classes; of loads and stores one of
+    them, a base and a displacement in bytes.
     """
 
-    def __init__(self, forms: list[Form], open_places: Mapping[int, int]) -> None:
-        self.parts = [bytearray(), bytearray()]
-        self.relocs: tuple[list[Reloc], list[Reloc]] = ([], [])
-        self.holes: tuple[list[OpenHole], list[OpenHole]] = ([], [])
-        self.cuts: list[bytes] = []
-        self.forms = forms
-        self.open_places = open_places
-        self.values: dict[Instruction, int] = {}
-        self.next = FIRST_VALUE
+    def append(assembler: Assembler, *operands: int) -> None:
+        code, start = assembler.code, len(assembler.code)
+        a, b, i = (*operands, 0, 0, 0)[:3]
+        code += word(op, a, b, i // 4)
+        assembler.trace.append((code, start, len(code), append, operands))
 
-    def emit(self, op: HostOp, a: int = 0, b: int = 0, i: int = 0, guest: tuple[int, ...] = (), part: int = 0) -> int:
-        """Append an instruction, of whose operands those numbered in ``guest`` are places of guest registers; where."""
-        at = len(self.parts[part])
-        operands = a, b, i
-        slots = tuple(slot for slot in guest if operands[slot] in self.open_places)
-        if slots:
-            blank = tuple(0 if slot in slots else operand for slot, operand in enumerate(operands))
-            form = op, (blank[0], blank[1], blank[2]), slots
-            if form not in self.forms:
-                self.forms.append(form)
-            numbers = [self.open_places[operands[slot]] for slot in slots]
-            self.cuts.append(pack_cut(part, self.forms.index(form), at, 4, numbers))
-        a, b, i = (place_operand(operand) for operand in operands)
-        self.parts[part] += word(op, a, b, i)
-        return at
+    OPERANDS[append] = Operands(tuple(enumerate(registers)), base=1 if base else -1)
+    return append
 
-    def value(self) -> int:
-        self.next += 1
-        assert self.next <= TARGET, "too many values"
-        return self.next - 1
 
-    def field(self, source: Source, shape: int, at: int, number: int, hole: object = None, part: int = 0) -> None:
-        """Let the instruction at ``at`` hold ``number``, plus the literal of the hole if there is one."""
-        if hole is None:
-            self.relocs[part].append((field_kind(source, shape), at, number))
-        else:
-            assert isinstance(hole, Hole)
-            self.holes[part].append((at, hole.index, number, field_kind(source, shape)))
+class Assembler:
+    def __init__(self) -> None:
+        self.code = bytearray()
+        self.trace: list[Any] = []
 
-    def number(self, source: Source, number: int, hole: object = None) -> int:
-        """A register that holds any number of 32 bits, by three fields in two instructions."""
-        register = self.value()
-        self.field(source, HIGH, self.emit(HostOp.HIGH, register), number, hole)
-        at = self.emit(HostOp.LOW, register)
-        self.field(source, LOW, at, number, hole)
-        self.field(source, LOWEST, at, number, hole)
-        return register
+    MOVE = instruction(HostOp.MOVE, GENERAL, GENERAL)
+    ADDI = instruction(HostOp.ADDI, GENERAL, GENERAL)
+    HIGH = instruction(HostOp.HIGH, GENERAL)
+    LOW = instruction(HostOp.LOW, GENERAL)
+    ADD = instruction(HostOp.ADD, GENERAL, GENERAL)
+    SUB = instruction(HostOp.SUB, GENERAL, GENERAL)
+    XOR = instruction(HostOp.XOR, GENERAL, GENERAL)
+    LOAD = instruction(HostOp.LOAD, GENERAL, base=True)
+    STORE = instruction(HostOp.STORE, GENERAL, base=True)
+    BNE = instruction(HostOp.BNE, GENERAL, GENERAL)
+    B = instruction(HostOp.B)
+    LEAVE = instruction(HostOp.LEAVE)
+    BANK_MOVE = instruction(HostOp.BANK_MOVE, BANK, BANK)
+    BANK_XOR = instruction(HostOp.BANK_XOR, BANK, BANK)
+    BANK_LOAD = instruction(HostOp.BANK_LOAD, BANK, base=True)
+    BANK_STORE = instruction(HostOp.BANK_STORE, BANK, base=True)
 
-    def operand(self, value: Instruction) -> int:
-        """The register that holds the value."""
+    def finish(self) -> bytes:
+        return bytes(self.code)
+
+
+# -- the emitter -------------------------------------------------------------------------------------------------------
+
+HANDLERS: Final[Handlers[ToyEmitter]] = Handlers()
+emits: Final = HANDLERS.emits
+
+
+def in_bank(value: Instruction) -> bool:
+    """Whether the value is of the second bank: it is read from there, or computed of what was."""
+    if value.op is Op.GET:
+        assert isinstance(value.aux, Field)
+        return value.aux.name.startswith("f")
+    return value.op is Op.XOR and all(map(in_bank, value.args))
+
+
+class ToyEmitter(Assembler, Emitter[Any]):
+    """There are no condition flags, so nothing of `FlagCapture` is called. No instruction has a branch within it."""
+
+    handlers = HANDLERS
+    call_operations = ()
+
+    def __init__(self, config: CodegenConfig) -> None:
+        Assembler.__init__(self)
+        Emitter.__init__(self, config, routine=False)
+        self.pinned_fields = [(field, GENERAL[n]) for n, field in enumerate(config.state.hot_fields[:PINNED])]
+        self.pinned = {field.offset: register for field, register in self.pinned_fields}
+        self.general = RegisterPool(GENERAL, VALUES, SPILLED)
+        self.bank = RegisterPool(BANK, BANK_VALUES, BANK_SPILLED)
+        self.pools = {GENERAL: self.general, BANK: self.bank}
+
+    def start_code(self) -> None:
+        self.code = bytearray()
+
+    def pool(self, ins: Instruction) -> RegisterPool:
+        return self.bank if in_bank(ins) else self.general
+
+    def store_slot(self, slot: Slot, register: Register) -> None:
+        store = self.STORE if register.register_class is GENERAL else self.BANK_STORE
+        store(register.number, FRAME, 8 * slot.number)
+
+    def here(self, source: Source, shape: int, value: int, literal: Instruction | None = None) -> None:
+        """The last instruction has this field."""
+        self.field(field_kind(source, shape), len(self.code) - 4, value, literal)
+
+    def number(self, register: int, source: Source, value: int, literal: Instruction | None = None) -> None:
+        """Any number of 32 bits, by three fields in two instructions."""
+        self.HIGH(register)
+        self.here(source, HIGH, value, literal)
+        self.LOW(register)
+        self.here(source, LOW, value, literal)
+        self.here(source, LOWEST, value, literal)
+
+    def use(self, value: Instruction, scratch: int) -> int:
+        """The register of the value's class that holds it; `scratch` if it was not in one."""
+        location = value.location
+        if isinstance(location, Register):
+            return location.number
         if value.op is Op.CONST:
             assert isinstance(value.aux, int)
-            return self.number(Source.LITERAL, value.aux)
-        if value.op is Op.HOLE:
-            return self.number(Source.LITERAL, 0, value.aux)
-        return self.values[value]
-
-    def exit(self, goto: Instruction, part: int) -> None:
-        assert isinstance(goto.aux, int)
-        hole = goto.args[0].aux if goto.args else None
-        self.field(Source.EXIT, FAR, self.emit(HostOp.B, part=part), goto.aux, hole, part)
-
-    def compile(self, code: Sequence[Instruction]) -> None:
-        position = 0
-        while position < len(code):
-            position = self._one(code, position)
-
-    def _one(self, code: Sequence[Instruction], position: int) -> int:
-        """Compile what is there; returns where to go on."""
-        ins = code[position]
-        if ins.op is Op.GET:
-            assert isinstance(ins.aux, Field)
-            self.values[ins] = where = place_of(ins.aux)
-            if where >= PINNED:
-                self.values[ins] = register = self.value()
-                self.emit(HostOp.LOAD, register, 0, where, guest=(2,))
-        elif ins.op is Op.SET:
-            assert isinstance(ins.aux, Field)
-            where, value = place_of(ins.aux), self.operand(ins.args[0])
-            if where < PINNED:
-                self.emit(HostOp.MOVE, where, value, guest=(0, 1))
-            else:
-                self.emit(HostOp.STORE, value, 0, where, guest=(0, 2))
-        elif ins.op is Op.ADD and is_short(ins.args[1]):
-            self.values[ins] = register = self.value()
-            at = self.emit(HostOp.ADDI, register, self.operand(ins.args[0]), guest=(1,))
-            self.field(Source.LITERAL, IMMEDIATE, at, 0, ins.args[1].aux)
-        elif ins.op in ARITHMETIC:
-            a, b = map(self.operand, ins.args)
-            self.values[ins] = register = self.value()
-            self.emit(HostOp.MOVE, register, a, guest=(1,))
-            self.emit(ARITHMETIC[ins.op], register, b, guest=(1,))
-        elif ins.op is Op.PC:
-            assert isinstance(ins.aux, int)
-            self.values[ins] = self.number(Source.PC, ins.aux)
-        elif ins.op is Op.BRCOND:
-            # if_ that leaves by a goto: the condition is the comparison just before
-            condition, leave = ins.args[0], code[position + 2]
-            assert condition.op is Op.ICMP
-            assert condition.aux is Condition.NE
-            assert leave.op is Op.GOTO
-            a, b = map(self.operand, condition.args)
-            self.field(Source.COLD, NEAR, self.emit(HostOp.BNE, a, b, guest=(0, 1)), len(self.parts[1]))
-            self.exit(leave, 1)
-            return position + 4
-        elif ins.op is Op.GOTO:
-            self.exit(ins, 0)
-        elif ins.op is Op.ZEXT:
-            self.values[ins] = self.operand(ins.args[0])
-        elif ins.op is Op.EXIT_MAIN:
-            self.emit(HostOp.LEAVE)
-        elif ins.op is not Op.ICMP:
-            raise NotImplementedError(ins.op.name)
-        return position + 1
-
-    def variant(self, ends: bool) -> Variant:
-        fixups = b"".join(pack_fixups(part, self.relocs[part], self.holes[part]) for part in range(2))
-        traits = pack_traits(0, 0, 0, ends, False)
-        return Variant(bytes(self.parts[0]), bytes(self.parts[1]), fixups, traits, b"".join(self.cuts))
+            self.number(scratch, Source.LITERAL, value.aux)
+        elif value.op is Op.HOLE:
+            self.number(scratch, Source.LITERAL, 0, value)
+        else:
+            load = self.BANK_LOAD if in_bank(value) else self.LOAD
+            load(scratch, *place(location))
+        return scratch
 
 
-ARITHMETIC: Final = {Op.ADD: HostOp.ADD, Op.SUB: HostOp.SUB, Op.XOR: HostOp.XOR}
-IN_STATE: Final = 1 << 20
+def place(location: object) -> tuple[int, int]:
+    """Base and displacement."""
+    if isinstance(location, Slot):
+        return FRAME, 8 * location.number
+    assert isinstance(location, InState)
+    return STATE, location.offset
+
+
+@emits(Op.GET)
+def get(e: ToyEmitter, ins: Instruction) -> None:
+    assert isinstance(ins.aux, Field)
+    if e.written(ins.aux, ins.position, ins.last_use):
+        raise NotImplementedError("a field that is read, and written before the value is used")
+    ins.location = e.pinned.get(ins.aux.offset) or in_state(ins.aux.offset)
+
+
+@emits(Op.SET)
+def set_(e: ToyEmitter, ins: Instruction) -> None:
+    value, field = ins.args[0], ins.aux
+    assert isinstance(field, Field)
+    register = e.pinned.get(field.offset)
+    if in_bank(value):
+        e.BANK_STORE(e.use(value, BANK_OPERAND), STATE, field.offset)
+    elif register is None:
+        e.STORE(e.use(value, FIRST), STATE, field.offset)
+    elif value.location is not register:
+        e.MOVE(register.number, e.use(value, FIRST))
+
+
+@emits(Op.ADD, Op.SUB, Op.XOR)
+def arithmetic(e: ToyEmitter, ins: Instruction) -> None:
+    a, b = ins.args
+    if ins.op is Op.ADD and is_short(b):
+        source = e.use(a, FIRST)
+        # It reads its operand before it writes the result.
+        e.ADDI(e.define(ins, consumed=(a,)), source)
+        e.here(Source.LITERAL, IMMEDIATE, 0, b)
+        return
+    bank = in_bank(ins)
+    second = e.use(b, BANK_OPERAND if bank else SECOND)
+    # The result is written when b has still to be read.
+    target = e.define(ins, consumed=(a,))
+    first = e.use(a, target)
+    if first != target:
+        (e.BANK_MOVE if bank else e.MOVE)(target, first)
+    (e.BANK_XOR if bank else ARITHMETIC[ins.op].__get__(e))(target, second)
+
+
+@emits(Op.PC)
+def pc(e: ToyEmitter, ins: Instruction) -> None:
+    assert isinstance(ins.aux, int)
+    e.number(e.define(ins), Source.PC, ins.aux, *ins.args)
+
+
+@emits(Op.ZEXT)
+def zext(e: ToyEmitter, ins: Instruction) -> None:
+    """The upper half of pc stays 0."""
+    source = e.use(ins.args[0], FIRST)
+    e.MOVE(e.define(ins, consumed=ins.args), source)
+
+
+@emits(Op.ICMP)
+def icmp(e: ToyEmitter, ins: Instruction) -> None:
+    """It is one instruction with the branch, which comes next: its operands are still where they were."""
+    assert ins.aux is Condition.NE
+    assert e.fuses(ins)
+
+
+@emits(Op.BRCOND)
+def brcond(e: ToyEmitter, ins: Instruction) -> None:
+    assert isinstance(ins.aux, tuple)
+    a, b = ins.args[0].args
+    e.BNE(e.use(a, FIRST), e.use(b, SECOND))
+    e.here(Source.COLD, NEAR, len(e.cold))
+    leave, span = e.exits_if(*ins.aux), e.leaves_if(*ins.aux)
+    if span is not None:
+        e.emit_in_cold(span)
+        return
+    assert leave is not None
+    hot, e.code = e.code, e.cold
+    goto(e, leave)
+    e.code = hot
+    e.done.add(leave.position)
+
+
+@emits(Op.LABEL)
+def label(e: ToyEmitter, ins: Instruction) -> None:
+    """Of a branch that has been emitted as one jump."""
+
+
+@emits(Op.GOTO)
+def goto(e: ToyEmitter, ins: Instruction) -> None:
+    assert isinstance(ins.aux, int)
+    e.B()
+    e.here(Source.EXIT, FAR, ins.aux, *ins.args)
+
+
+@emits(Op.EXIT_MAIN)
+def exit_main(e: ToyEmitter, ins: Instruction) -> None:
+    e.LEAVE()
+
+
+ARITHMETIC: Final = {Op.ADD: Assembler.ADD, Op.SUB: Assembler.SUB, Op.XOR: Assembler.XOR}
 
 
 def is_short(value: Instruction) -> bool:
@@ -231,21 +320,18 @@ def is_short(value: Instruction) -> bool:
     return SHORT[0] <= low and high <= SHORT[1]
 
 
-def place_of(field: Field) -> int:
-    """A host register; or, from IN_STATE on, a place in the state, which counts four bytes."""
-    if field.name.startswith("r") and int(field.name[1:]) < PINNED:
-        return int(field.name[1:])
-    return IN_STATE + field.offset // 4
+# -- the back end ------------------------------------------------------------------------------------------------------
 
 
-def place_operand(place: int) -> int:
-    return place - IN_STATE if place > IN_STATE // 2 else place
+def assemble(method: Method, operands: Sequence[int]) -> bytes:
+    assembler = Assembler()
+    method(assembler, *operands)
+    return assembler.finish()
 
 
-class ToyBackEnd(BackEnd):
+class ToyBackEnd(CompilingBackEnd):
     """``near`` and ``far`` are the bits of the distances of BNE and of B, which tests make small."""
 
-    renames = True
     reaches = Reaches(*[(-(1 << 15), (1 << 15) - 4)] * 3)
     near = 14
     far = 24
@@ -253,32 +339,11 @@ class ToyBackEnd(BackEnd):
     """The shape of what is chained."""
 
     def __init__(self, config: CodegenConfig) -> None:
-        self.config = config
-        self._forms: list[Form] = []
-
-    def template(
-        self,
-        code: list[Instruction],
-        locals: list[Local],
-        size: int,
-        context: int,
-        next_context: int,
-        open_registers: Mapping[int, Field] | None = None,
-    ) -> Template:
-        compiler = Compiler(self._forms, {place_of(field): n for n, field in (open_registers or {}).items()})
-        ends = bool(code) and code[-1].op in (Op.GOTO, Op.EXIT_MAIN)
-        compiler.compile(code)
-        return ToyTemplate(size, ends, compiler.variant(ends))
+        super().__init__(config, ToyEmitter(config), lambda: Forms(OPERANDS, STATE, assemble))
 
     def place(self, field: Field) -> int:
-        return 2 if field.name.startswith("f") else int(place_of(field) < PINNED)
-
-    def encode(self, form: int, fields: Sequence[Field]) -> bytes:
-        op, operands, slots = self._forms[form]
-        given = list(operands)
-        for slot, field in zip(slots, fields, strict=False):
-            given[slot] = place_of(field)
-        return word(op, *map(place_operand, given))
+        """The second bank is computed with by other instructions than what else is in the state."""
+        return SECOND_BANK if field.name.startswith("f") else super().place(field)
 
     def routine(self, code: list[Instruction], locals: list[Local]) -> bytes:
         raise NotImplementedError
@@ -289,9 +354,9 @@ class ToyBackEnd(BackEnd):
 
     def rules(self) -> JoinRules:
         exit_request, pc = (COMMON[name].offset // 4 for name in ("exit_request", "pc"))
-        entry = word(HostOp.LOAD, FIRST_VALUE, 0, exit_request) + word(HostOp.BNE, FIRST_VALUE, ZERO)
+        entry = word(HostOp.LOAD, FIRST, STATE, exit_request) + word(HostOp.BNE, FIRST, ZERO)
         # The upper half of pc stays 0.
-        store = word(HostOp.HIGH, TARGET) + word(HostOp.LOW, TARGET) + word(HostOp.STORE, TARGET, 0, pc)
+        store = word(HostOp.HIGH, TARGET) + word(HostOp.LOW, TARGET) + word(HostOp.STORE, TARGET, STATE, pc)
         target = tuple((field_kind(Source.PC, shape), at, 0) for shape, at in ((HIGH, 0), (LOW, 4), (LOWEST, 4)))
         chain = word(HostOp.ADDRESS, TARGET) + word(HostOp.CHAIN, TARGET)
         leave = Stub(store + word(HostOp.LEAVE), target)
@@ -310,6 +375,10 @@ class ToyBackEnd(BackEnd):
         return Thunks(b"", {})
 
 
+SECOND_BANK: Final = 7
+"""No type's number."""
+
+
 class Interpreter:
     """Runs the host's instructions. The runtime calls ``enter``, and that calls ``at_leave`` when a block was left."""
 
@@ -320,8 +389,8 @@ class Interpreter:
         self.enter: Any = ffi.callback("uint64_t(void *, void *)", self._enter)
 
     def _enter(self, env: Any, code: Any) -> int:
-        at, registers = int(ffi.cast("uintptr_t", code)), [0] * 32
-        state = ffi.cast("uint32_t *", env)
+        at, registers, bank = int(ffi.cast("uintptr_t", code)), [0] * 32, [0] * len(BANK)
+        state, frame = ffi.cast("uint32_t *", env), [0] * (2 * FRAME_SLOTS)
         for register, offset in enumerate(self.pinned):
             registers[register] = state[offset // 4]
         while True:
@@ -329,7 +398,7 @@ class Interpreter:
             bits = ffi.cast("uint32_t *", at)[0]
             op, a, b, i = HostOp(bits >> 24), bits >> 19 & 31, bits >> 14 & 31, bits & 0x3FFF
             signed = i - (i >> 13 << 14)
-            following = at + 4
+            following, memory = at + 4, frame if b == FRAME else state
             match op:
                 case HostOp.MOVE:
                     registers[a] = registers[b]
@@ -346,9 +415,17 @@ class Interpreter:
                 case HostOp.XOR:
                     registers[a] ^= registers[b]
                 case HostOp.LOAD:
-                    registers[a] = state[signed]
+                    registers[a] = memory[signed]
                 case HostOp.STORE:
-                    state[signed] = registers[a]
+                    memory[signed] = registers[a]
+                case HostOp.BANK_MOVE:
+                    bank[a] = bank[b]
+                case HostOp.BANK_XOR:
+                    bank[a] ^= bank[b]
+                case HostOp.BANK_LOAD:
+                    bank[a] = memory[signed]
+                case HostOp.BANK_STORE:
+                    memory[signed] = bank[a]
                 case HostOp.BNE:
                     following = at + 4 * signed if registers[a] != registers[b] else following
                 case HostOp.B:
