@@ -98,9 +98,9 @@ class Allocator(ValueAnalysis):
     def release(self, ins: Instruction, position: int) -> None:
         """Give back the registers of operands that die at `position`, where `ins` is, and of a result nobody needs."""
         for arg in ins.args:
-            if arg.last_use == position:
+            if arg.last_use == position and arg.location is not None:
                 self._free(arg)
-        if ins.last_use < 0:
+        if ins.last_use < 0 and ins.location is not None:
             self._free(ins)
 
     def _free(self, value: Instruction) -> None:
@@ -155,18 +155,24 @@ class Allocator(ValueAnalysis):
             ins.location = pool.scratch
             return pool.scratch.number
         register = None
+        free = pool.free
         if self.calls and self._crosses_call(ins):
-            for preserved in pool.preserved:
-                if preserved in pool.free:
-                    register = preserved
-                    break
+            register = next((preserved for preserved in pool.preserved if preserved in free), None)
+        elif self.allocation:
+            register = self._choose_otherwise(pool, consumed)
         else:
-            register = self._choose(ins, pool, consumed)
+            position = self.position
+            for arg in consumed:
+                if arg.last_use == position:
+                    self._free(arg)
+            if free:
+                first = ins.args[0].location if ins.args else None
+                register = first if isinstance(first, Register) and first in free else free[0]
         if register is None:
             ins.location = self.slot(ins.type.size)
             self.pending = pool.scratch
             return pool.scratch.number
-        pool.free.remove(register)
+        free.remove(register)
         if register in pool.preserved:
             self.preserved_used.add(register)
         ins.location = register
@@ -178,20 +184,8 @@ class Allocator(ValueAnalysis):
             return True
         return not any(arg.location is register and (apart or arg not in consumed) for arg in ins.args)
 
-    def _choose(self, ins: Instruction, pool: RegisterPool, consumed: Sequence[Instruction]) -> Register | None:
-        """A register that is free, or an operand's that dies here; None: there is none."""
-        position, free = self.position, pool.free
-        if self.allocation:
-            return self._choose_otherwise(pool, consumed)
-        for arg in consumed:
-            if arg.last_use == position:
-                self._free(arg)
-        if not free:
-            return None
-        first = ins.args[0].location if ins.args else None
-        return first if isinstance(first, Register) and first in free else free[0]
-
     def _choose_otherwise(self, pool: RegisterPool, consumed: Sequence[Instruction]) -> Register | None:
+        """A register that is free, or an operand's that dies here, for tests; None: none is to be used."""
         free = pool.free
         if self.allocation is Allocation.SPILLING and self.frame_used < FRAME_SLOTS - _KEPT_SLOTS:
             return None

@@ -133,7 +133,8 @@ class Emitter(FlagCapture, Generic[L]):
             self.position = position
             if position not in self.done:
                 handlers[ins.op](self, ins)
-                self.settle(ins)
+                if self.pending is not None:
+                    self.settle(ins)
                 self.release(ins, position)
 
     @abstractmethod
