@@ -100,6 +100,45 @@ def memory_of(value: Instruction) -> tuple[int, int] | None:
 class Emitter(Assembler, emitter.Emitter[HostLabel]):
     """Compiles one function at a time; `run` is the entry. One thread uses it at a time."""
 
+    # Those of the base classes, too: there are so many attributes that they would be slower to find in a dictionary.
+    __slots__ = (
+        "_not_cold",
+        "allocation",
+        "calls",
+        "cold",
+        "cold_holes",
+        "cold_relocs",
+        "config",
+        "done",
+        "features",
+        "flag_readers",
+        "flags_value",
+        "frame_used",
+        "function",
+        "general",
+        "hints",
+        "hot_holes",
+        "hot_relocs",
+        "jumps",
+        "kind",
+        "kinds_matter",
+        "labels",
+        "parallel",
+        "pending",
+        "pinned",
+        "pinned_fields",
+        "pools",
+        "position",
+        "preserved_used",
+        "routine",
+        "routine_exit",
+        "state_layout",
+        "state_writes",
+        "touched",
+        "trace",
+        "wide",
+    )  # fmt: skip
+
     handlers = HANDLERS
     call_operations = FLOAT_OPS | {Op.CALL}
 
