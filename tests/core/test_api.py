@@ -26,6 +26,11 @@ KERNEL = 0x4001_0000
 """Where a raw image is loaded."""
 
 
+def instruments(machine: raddle.Machine[Any]) -> Any:
+    """What looks into the machine's engine."""
+    return machine._control.instruments
+
+
 @pytest.mark.parametrize("name", raddle.__all__)
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(raddle, name) is not None
@@ -205,10 +210,10 @@ CALLS: list[tuple[Callable[[Any], object], str]] = [
     (lambda machine: machine.hook("memory", print, 0), "a memory hook needs the first address and the one after"),
     (lambda machine: machine.hook("memory", print, 1 << 70, (1 << 70) + 1), "addresses end before 0x10000000000000000"),
     (lambda machine: machine.hook("block", print, 0, 1 << 70), "addresses end before"),
-    (lambda machine: machine.engine.hooks.add_memory(print, None, 5), "a memory hook needs the first address"),
-    (lambda machine: machine.engine.hooks.add_fill(5), "a hook is a function"),
-    (lambda machine: machine.engine.hooks.add_translation(5), "a hook is a function"),
-    (lambda machine: machine.engine.log(5, sys.stderr), "items .* a sequence of texts"),
+    (lambda machine: instruments(machine).hooks.add_memory(print, None, 5), "a memory hook needs the first address"),
+    (lambda machine: instruments(machine).hooks.add_fill(5), "a hook is a function"),
+    (lambda machine: instruments(machine).hooks.add_translation(5), "a hook is a function"),
+    (lambda machine: instruments(machine).log(5, sys.stderr), "items .* a sequence of texts"),
     (lambda machine: machine.request_stop(0, at_once="no"), r"at_once of request_stop\(\) is True or False"),
     (lambda machine: machine.start("no"), r"paused of start\(\) is True or False, not 'no'"),
     # vCPUs
@@ -243,7 +248,7 @@ CALLS: list[tuple[Callable[[Any], object], str]] = [
     (lambda machine: machine.engine.routine_timer(5, "x"), "the vCPU of a timer is a vCPU, not 5"),
     (lambda machine: machine.engine.routine_timer(machine.cpus[0], 5), "the routine of a timer is a text, not 5"),
     (lambda machine: machine.engine.event_timer(None), "the vCPU of a timer is a vCPU, not None"),
-    (lambda machine: machine.engine.around(5), r"what around\(\) looks at is a vCPU"),
+    (lambda machine: instruments(machine).around(5), r"what around\(\) looks at is a vCPU"),
     (lambda machine: machine.engine.flush_tlb(5), "whose TLB is emptied is a vCPU"),
     (lambda machine: machine.engine.join("x"), r"timeout of join\(\) is seconds"),
     (lambda machine: machine.engine.fail("x", None), r"the error of fail\(\) is an exception"),

@@ -576,4 +576,4 @@ def test_the_operands_that_renaming_looks_at_are_those_of_the_name(name: str) ->
         registers += [position] * (kind in "rmsx") + [position + 1] * (kind == "x")
         position += {"m": 2, "x": 4, "s": 3, "c": 0, "1": 0}.get(kind, 1)
     declared = OPERANDS.get(vars(Assembler)[name], Operands(()))
-    assert declared == (tuple(registers), base if registers else -1)
+    assert declared == (tuple((register, GENERAL_CLASS) for register in registers), base if registers else -1)

@@ -47,6 +47,7 @@ class Instruments(Unique, Observer):
         """See `raddle.debug.listing.around`. Neither in an exclusive section nor under the big lock."""
         from raddle.debug.listing import around
 
+        self._engine.check_cpu("what around() looks at", cpu)
         # It looks at the TLB and the watched pages, which hooks change in exclusive sections.
         with self._engine.exclusive():  # and nothing is freed
             return around(cpu)

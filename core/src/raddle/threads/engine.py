@@ -173,7 +173,7 @@ class Engine(Lifecycle):
         """Empty a vCPU's software TLB. On its own thread, outside generated code, or before it runs; waits for the
         end of an exclusive section, so not in one.
         """
-        self._check_cpu("whose TLB is emptied", cpu)
+        self.check_cpu("whose TLB is emptied", cpu)
         lib.raddle_tlb_flush(cpu.env)
 
     def _make_cpus(self, ncpus: int) -> None:
@@ -204,7 +204,8 @@ class Engine(Lifecycle):
         """The vCPU of an env pointer."""
         return callbacks.CPUS[callbacks.address(env)]
 
-    def _check_cpu(self, what: str, cpu: VCpu) -> None:
+    def check_cpu(self, what: str, cpu: VCpu) -> None:
+        """Raise UsageError, in which `what` names it, unless `cpu` is one of this engine's vCPUs."""
         kinds.instance(what, "a vCPU", cpu, VCpu)
         if cpu.engine is not self:
             raise UsageError(f"{what} is one of this machine's, and not another machine's vCPU {cpu.index}")
@@ -235,7 +236,7 @@ class Engine(Lifecycle):
         under the big lock, with the timer's number as its argument. It needs no GIL. Raises MachineError when there is
         no such routine, or there are too many timers.
         """
-        self._check_cpu("the vCPU of a timer", cpu)
+        self.check_cpu("the vCPU of a timer", cpu)
         kinds.text("the routine of a timer", routine)
         with self.use():
             number = self.callees.number(Callee(CalleeKind.ROUTINE, routine))
@@ -246,7 +247,7 @@ class Engine(Lifecycle):
         """A timer at whose deadline `cpu`'s event register is set, as an event from another CPU does. It needs no GIL.
         Raises MachineError when there are too many timers.
         """
-        self._check_cpu("the vCPU of a timer", cpu)
+        self.check_cpu("the vCPU of a timer", cpu)
         with self.use():
             return Timer(self, self._new_timer(lib.RADDLE_TIMER_EVENT, 0, cpu.env))
 
