@@ -27,6 +27,7 @@ from raddle_host_x86_64 import conditions, registers
 from raddle_host_x86_64.assembler import Assembler
 from raddle_host_x86_64.code_buffer import EncodingError
 from raddle_host_x86_64.operands import OPERANDS
+from raddle_host_x86_64.registers import GENERAL
 
 CASES_PER_ENCODING = 32
 NAMES = sorted(name for name in vars(Assembler) if re.fullmatch(r"[A-Z][A-Za-z0-9_]*", name))
@@ -576,4 +577,4 @@ def test_the_operands_that_renaming_looks_at_are_those_of_the_name(name: str) ->
         registers += [position] * (kind in "rmsx") + [position + 1] * (kind == "x")
         position += {"m": 2, "x": 4, "s": 3, "c": 0, "1": 0}.get(kind, 1)
     declared = OPERANDS.get(vars(Assembler)[name], Operands(()))
-    assert declared == (tuple((register, GENERAL_CLASS) for register in registers), base if registers else -1)
+    assert declared == (tuple((register, GENERAL) for register in registers), base if registers else -1)
