@@ -14,11 +14,15 @@ import pytest
 from raddle.runtime._native import ffi, lib
 
 from raddle.accel import Decision, Mode
-from raddle.codegen.allocation import Allocation
+from raddle.codegen.allocation import Allocation, CodegenError
 from raddle.codegen.backend import CodegenConfig
 from raddle.debug.instruments import Instruments
 from raddle.errors import MachineError
+from raddle.ir.builder import Instruction
+from raddle.ir.opcodes import Op
+from raddle.ir.types import Type
 from raddle.memory import AddressSpace
+from raddle.ordering import MemoryOrder
 from raddle.threads.engine import Engine
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -341,3 +345,11 @@ def test_each_flush_is_told_once_to_what_runs_on(make: Callable[..., Machine], f
             assert machine.run()[0] == 1000
             assert told[number:] == [ran]
     assert len(told) == flushes
+
+
+def test_an_operation_that_the_host_has_not_is_named(make: Callable[..., Machine]) -> None:
+    """By the error that its compilation ends with."""
+    backend = make().engine.translator.backend
+    template = backend.template([Instruction(Op.MB, Type.VOID, (), MemoryOrder.ALL)], [], 4, 0, 0)
+    with pytest.raises(CodegenError, match="the host emits no mb"):
+        template.variant(0, False)
