@@ -232,6 +232,37 @@ static void fire_python(struct raddle_context *ctx, uint32_t i, uint64_t sequenc
     pthread_mutex_lock(&ctx->timer_lock);
 }
 
+/* A slice of one of the vCPUs that share a thread. Its beginning costs a look at the clock: the timer is left set for
+ * the end of an earlier turn, and looks again when it fires. `looks` is read after `end` has been written, and cleared
+ * before `end` is read: one side sees the other. */
+void slice_begin(struct raddle_context *ctx, uint64_t ns)
+{
+    struct turns *turns = &ctx->turns;
+    uint64_t end = time_sum(clock_now(ctx), ns);
+    atomic_store(&turns->end, end);
+    if (end >= atomic_load(&turns->looks))
+        return;
+    atomic_store(&turns->looks, end);
+    raddle_timer_set(ctx, turns->timer, end);
+}
+
+static uint64_t slice_timer_fires(struct raddle_context *ctx)
+{
+    struct turns *turns = &ctx->turns;
+    atomic_store(&turns->looks, NONE);
+    uint64_t end = atomic_load(&turns->end);
+    struct raddle_cpu *cpu = atomic_load(&turns->cpu);
+    if (!cpu)
+        return NONE;
+    if (end > clock_now(ctx)) {
+        atomic_store(&turns->looks, end);
+        return end;
+    }
+    atomic_store(&cpu->slice_over, 1);
+    cpu_kick(cpu);
+    return NONE;
+}
+
 static void fire(struct raddle_context *ctx, uint32_t i)
 {
     struct timer *t = &ctx->timers[i];
@@ -335,6 +366,15 @@ void raddle_timer_set(raddle_context *ctx, uint32_t timer, uint64_t deadline)
 void raddle_timer_cancel(raddle_context *ctx, uint32_t timer)
 {
     raddle_timer_set(ctx, timer, NONE);
+}
+
+/* Round-robin: whether a vCPU that executed WFE goes on: an event, an interrupt, or it has waited long enough. */
+bool event_wait_over(struct raddle_cpu *cpu)
+{
+    struct raddle_cpu_header *h = cpu->header;
+    uint64_t limit = (uint64_t)cpu->context->config.wfe_limit_us * 1000;
+    return LOAD(h->event) || (LOAD(h->interrupt_request) & h->interrupt_mask) ||
+           (limit && clock_now(cpu->context) - cpu->event_since >= limit);
 }
 
 uint64_t raddle_timer_next(raddle_context *ctx)

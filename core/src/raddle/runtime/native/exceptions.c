@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Counts exceptions, and detects a guest that only takes exceptions at one place: there is no memory at its vectors, or
- * their first instruction faults itself. Such a guest would be silent for ever. */
+/* Delivers faults, counts exceptions, and detects a guest that only takes exceptions at one place: there is no memory
+ * at its vectors, or their first instruction faults itself. Such a guest would be silent for ever. */
 #include "internal.h"
 
 #define TOO_MANY (1u << 20)
@@ -20,6 +20,27 @@ void exception_count(struct raddle_cpu *cpu, uint64_t place)
     cpu->stuck = true;
     cpu->stuck_at = raddle_pc(cpu->env);
     STORE(h->exit_request, 1);
+}
+
+/* Enters the guest's exception; pc and insn_extra are exact. access_index: access | mmu_index << 8. It counts as an
+ * instruction: a guest that faults for ever must not hold up the others and the timers. */
+void deliver_fault(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access_index, uint32_t code)
+{
+    struct raddle_cpu_header *h = cpu->header;
+    h->fault_address = address;
+    h->fault_size = size;
+    exception_count(cpu, h->pc);
+    icount_spend(cpu, 1);
+    call_callee(cpu, RADDLE_CALLEE_FAULT, address, access_index, code, 0);
+}
+
+void raddle_fetch_fault(void *env, uint64_t address)
+{
+    struct raddle_cpu *cpu = cpu_of(env);
+    struct probe probe;
+    uint32_t code = fetch_probe(cpu, address, &probe);
+    if (code)
+        deliver_fault(cpu, address, 1, ACCESS_FETCH | fetch_index(cpu) << 8, code);
 }
 
 uint64_t raddle_stuck_at(void *env)

@@ -15,7 +15,19 @@
  * A vCPU is `running` between cpu_begin and cpu_end (exclusive sections wait for that to end) and `in_code` while it
  * may use TLB entries without looking at its flush queue first (TLB barriers wait for that to end, or for the queue to
  * be worked off). Callbacks into Python, waits for the big lock and sleep are out of code; generated code, its helpers
- * and the execution loop are in code. */
+ * and the execution loop are in code.
+ *
+ * Files. Each calls functions only of its own line and of those below it:
+ *
+ *   context, helpers: makes all of it; what generated code calls by name
+ *   schedule: turns of vCPUs that share a thread
+ *   loop, slowpath: runs blocks; serves their accesses
+ *   join, rename, family, memo: blocks from templates
+ *   exceptions, clock, memory: faults; time and timers; physical accesses, I/O
+ *   threads, barrier, flush, settle, blocks, tlb, callees: what vCPUs ask of each other. To leave and to enter code is to
+ *      answer it, so these know each other
+ *   jumps, where, regions, code: jump cache; instructions by host address; map of guest memory; code buffer
+ *   fields, arena, views, fp: bits of host code; memory piece by piece; memory at two addresses; arithmetic */
 #pragma once
 
 #define _GNU_SOURCE /* memfd_create; this header is the first that a file includes */
@@ -507,33 +519,34 @@ void cpu_clear_lines(struct raddle_cpu *cpu, uint32_t lines);
 void cpu_set_event(struct raddle_cpu *cpu);
 void cpu_sleep(struct raddle_cpu *cpu, bool for_event);
 void cpu_spin(struct raddle_cpu *cpu); /* the guest says that it spins; vCPUs have threads of their own */
-bool event_wait_over(struct raddle_cpu *cpu);
 void cpu_big_lock(struct raddle_cpu *cpu);
 
-/* loop.c */
+/* callees.c */
+uint64_t call_python(struct raddle_cpu *cpu, uint32_t id, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3);
 uint64_t call_callee(struct raddle_cpu *cpu, uint32_t which, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3);
 uint64_t call_number(struct raddle_cpu *cpu, uint32_t number, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3);
-uint32_t fetch_index(const struct raddle_cpu *cpu); /* MMU index of instruction fetches in the current mode */
-void deliver_fault(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access_index, uint32_t code);
 
 /* views.c */
 int views_map(struct code_views *views, uint64_t size, uint32_t flags); /* 0, or -1 with errno */
 void views_unmap(struct code_views *views);
 
 /* exceptions.c */
+void deliver_fault(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access_index, uint32_t code);
 void exception_count(struct raddle_cpu *cpu, uint64_t place);
 
 /* code.c */
 int code_init(struct raddle_context *ctx); /* 0, or -1 with errno */
 void code_free(struct raddle_context *ctx);
 
+/* where.c */
+struct raddle_block *block_of_address(struct raddle_context *ctx, uint64_t address); /* NULL when in none */
+int block_instruction(const struct raddle_block *block, uint64_t retaddr, uint64_t *pc, uint32_t *extra);
+bool in_blocks(const struct raddle_context *ctx, uint64_t address);
+
 /* blocks.c */
 int blocks_init(struct raddle_context *ctx);
 void blocks_free(struct raddle_context *ctx);
 struct raddle_block *block_find(struct raddle_cpu *cpu, uint64_t phys_pc, uint64_t pc, uint32_t mode, uint32_t flags);
-struct raddle_block *block_of_address(struct raddle_context *ctx, uint64_t address); /* NULL when in none */
-int block_instruction(const struct raddle_block *block, uint64_t retaddr, uint64_t *pc, uint32_t *extra);
-bool in_blocks(const struct raddle_context *ctx, uint64_t address);
 void block_chain(struct raddle_cpu *cpu, struct raddle_block *target);
 void blocks_synchronise(struct raddle_cpu *cpu); /* by the owner, when an exclusive section may have ended */
 uint64_t block_records(const struct raddle_context *ctx); /* bytes kept of blocks besides their code; under code_lock */
@@ -610,6 +623,19 @@ void tlb_flush_indices(struct raddle_cpu *cpu, uint32_t indices);
 void tlb_flush_local(struct raddle_cpu *cpu, uint32_t indices);
 void tlb_flush_record(struct raddle_cpu *cpu, const struct flush_record *record);
 
+/* The MMU index of instruction fetches in the current mode. */
+static inline uint32_t fetch_index(const struct raddle_cpu *cpu)
+{
+    return (cpu->header->mode >> cpu->context->config.fetch_index_shift) & (RADDLE_MMU_INDICES - 1);
+}
+
+/* Where an instruction address is mapped: 0, or the fault that a fetch meets. */
+static inline uint32_t fetch_probe(struct raddle_cpu *cpu, uint64_t address, struct probe *probe)
+{
+    uint32_t code = tlb_fill(cpu, address, 1, ACCESS_FETCH, fetch_index(cpu), probe);
+    return !code && (probe->comparator & RADDLE_TLB_MMIO) ? FAULT_BUS : code;
+}
+
 /* flush.c */
 void queue_drain(struct raddle_cpu *cpu);
 
@@ -619,22 +645,22 @@ void tlb_synchronise(struct raddle_cpu *cpu);
 void tlb_answer(struct raddle_cpu *cpu);   /* after its queue was worked off, or it left code */
 void tlb_give_way(struct raddle_cpu *cpu); /* after queue_drain, in code: let those run whom a barrier waits for */
 
-/* memory.c */
+/* regions.c */
 struct region *region_at(struct raddle_context *ctx, uint64_t paddr); /* NULL when none answers there */
 struct page *page_at(struct raddle_context *ctx, uint64_t paddr);     /* NULL when not RAM or ROM */
 bool is_memory(const struct region *region);
 bool loads_by_callback(const struct region *region);
 void memory_free(struct raddle_context *ctx);
-int io_access(struct raddle_cpu *cpu, uint64_t paddr, uint32_t size, bool is_write, uint64_t *value);
 
-/* schedule.c */
-void turn_interrupts(struct raddle_cpu *target); /* it has got an interrupt, perhaps from who has the turn */
-uint64_t slice_timer_fires(struct raddle_context *ctx); /* when it is to fire again */
+/* memory.c */
+int io_access(struct raddle_cpu *cpu, uint64_t paddr, uint32_t size, bool is_write, uint64_t *value);
 
 /* clock.c */
 int clock_init(struct raddle_context *ctx);
 void clock_free(struct raddle_context *ctx);
 uint64_t clock_now(struct raddle_context *ctx);
+bool event_wait_over(struct raddle_cpu *cpu);
+void slice_begin(struct raddle_context *ctx, uint64_t ns); /* the turn that begins ends so much later */
 void icount_enter(struct raddle_cpu *cpu);
 void icount_commit(struct raddle_cpu *cpu);
 void icount_lend(struct raddle_cpu *cpu, const struct raddle_block *block);

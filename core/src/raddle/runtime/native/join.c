@@ -468,6 +468,11 @@ static int make_block_of(struct raddle_cpu *cpu, struct raddle_want *want, const
     }
 }
 
+uint32_t raddle_block_flags(void *env)
+{
+    return cpu_of(env)->block_flags & RADDLE_COUNT_MASK;
+}
+
 static int make_block(struct raddle_cpu *cpu, struct raddle_want *want)
 {
     struct raddle_context *ctx = cpu->context;

@@ -1,61 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The execution loop: attend to requests, find the block at pc, chain to it, run it. And calls from C into callees. */
+/* The execution loop: attend to requests, find the block at pc, chain to it, run it. */
 #include "internal.h"
 
 #define GO (-1) /* no reason to return */
 
-/* -- calls into callees ----------------------------------------------------------------------------------------- */
-
-static uint64_t call_python(struct raddle_cpu *cpu, uint32_t id, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
-{
-    if (!cpu->context->callbacks.call)
-        return 0;
-    uint64_t start = now_ns();
-    cpu->header->count_python++;
-    bool was_in_code = leave_code(cpu);
-    uint64_t result = cpu->context->callbacks.call(cpu->env, id, a0, a1, a2, a3);
-    return_to_code(cpu, was_in_code);
-    COUNT(cpu->stats.python_ns, now_ns() - start);
-    return result;
-}
-
-static uint64_t call_function(struct raddle_cpu *cpu, raddle_function f, uint64_t a0, uint64_t a1, uint64_t a2,
-                              uint64_t a3)
-{
-    struct raddle_cpu_header *h = cpu->header;
-    h->arg0 = a0;
-    h->arg1 = a1;
-    h->arg2 = a2;
-    h->arg3 = a3;
-    return f(cpu->env, a0, a1, a2, a3);
-}
-
-uint64_t call_number(struct raddle_cpu *cpu, uint32_t number, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
-{
-    if (number >= RADDLE_PYTHON_NUMBER)
-        return call_python(cpu, number - RADDLE_PYTHON_NUMBER, a0, a1, a2, a3);
-    return call_function(cpu, (raddle_function)(uintptr_t)((void **)cpu->header->helpers)[number], a0, a1, a2, a3);
-}
-
-uint64_t call_callee(struct raddle_cpu *cpu, uint32_t which, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
-{
-    const struct callee *callee = &cpu->context->callees[which];
-    if (callee->function)
-        return call_function(cpu, callee->function, a0, a1, a2, a3);
-    return call_number(cpu, callee->number, a0, a1, a2, a3);
-}
-
-/* Enters the guest's exception; pc and insn_extra are exact. access_index: access | mmu_index << 8. It counts as an
- * instruction: a guest that faults for ever must not hold up the others and the timers. */
-void deliver_fault(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access_index, uint32_t code)
-{
-    struct raddle_cpu_header *h = cpu->header;
-    h->fault_address = address;
-    h->fault_size = size;
-    exception_count(cpu, h->pc);
-    icount_spend(cpu, 1);
-    call_callee(cpu, RADDLE_CALLEE_FAULT, address, access_index, code, 0);
-}
+/* -- calls out of blocks ------------------------------------------------------------------------------------------ */
 
 /* Called by the host's thunk for CALL. A callee that sets exit_now leaves the block that called, not a routine on the
  * way. */
@@ -85,51 +34,6 @@ uint32_t raddle_call_helper(void *env, uint32_t number, uint64_t retaddr)
             icount_refund(cpu, block->ninsns - (uint32_t)index - 1);
     }
     return 1;
-}
-
-/* -- fetches ---------------------------------------------------------------------------------------------------- */
-
-uint32_t fetch_index(const struct raddle_cpu *cpu)
-{
-    return (cpu->header->mode >> cpu->context->config.fetch_index_shift) & (RADDLE_MMU_INDICES - 1);
-}
-
-/* Where an instruction address is mapped: 0, or the fault that a fetch meets. */
-static uint32_t fetch_probe(struct raddle_cpu *cpu, uint64_t address, struct probe *probe)
-{
-    uint32_t code = tlb_fill(cpu, address, 1, ACCESS_FETCH, fetch_index(cpu), probe);
-    return !code && (probe->comparator & RADDLE_TLB_MMIO) ? FAULT_BUS : code;
-}
-
-uint64_t raddle_code_page(void *env, uint64_t address)
-{
-    struct probe probe;
-    return fetch_probe(cpu_of(env), address, &probe) ? NONE : probe.paddr;
-}
-
-void raddle_fetch_fault(void *env, uint64_t address)
-{
-    struct raddle_cpu *cpu = cpu_of(env);
-    struct probe probe;
-    uint32_t code = fetch_probe(cpu, address, &probe);
-    if (code)
-        deliver_fault(cpu, address, 1, ACCESS_FETCH | fetch_index(cpu) << 8, code);
-}
-
-uint64_t raddle_debug_translate(void *env, uint64_t address, uint32_t index)
-{
-    struct raddle_cpu *cpu = cpu_of(env);
-    for (uint32_t access = ACCESS_READ; access <= ACCESS_FETCH; access++) {
-        struct probe probe;
-        if (!tlb_fill(cpu, address & cpu->context->word_mask, 1, access, index & (RADDLE_MMU_INDICES - 1), &probe))
-            return probe.paddr | (address & (cpu->context->page_size - 1));
-    }
-    return NONE;
-}
-
-uint32_t raddle_block_flags(void *env)
-{
-    return cpu_of(env)->block_flags & RADDLE_COUNT_MASK;
 }
 
 /* -- requests --------------------------------------------------------------------------------------------------- */

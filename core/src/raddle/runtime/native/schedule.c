@@ -17,7 +17,6 @@
 #define SLICE_INSTRUCTIONS 50000u
 #define ROUND_NS           1000u
 #define SHORT_PART         10u /* short turns are that much shorter */
-#define SHORT_ROUNDS       2u
 #define NOBODY             UINT32_MAX
 
 int raddle_turns_begin(raddle_context *ctx)
@@ -33,50 +32,7 @@ int raddle_turns_begin(raddle_context *ctx)
     return timer < 0 ? -1 : 0;
 }
 
-/* -- slices by the host's clock --------------------------------------------------------------------------------- */
-
-/* A turn costs a look at the clock: the timer is left set for the end of an earlier turn, and looks again when it
- * fires. `looks` is read after `end` has been written, and cleared before `end` is read: one side sees the other. */
-static void slice_begin(struct raddle_context *ctx, uint64_t ns)
-{
-    struct turns *turns = &ctx->turns;
-    uint64_t end = time_sum(clock_now(ctx), ns);
-    atomic_store(&turns->end, end);
-    if (end >= atomic_load(&turns->looks))
-        return;
-    atomic_store(&turns->looks, end);
-    raddle_timer_set(ctx, turns->timer, end);
-}
-
-uint64_t slice_timer_fires(struct raddle_context *ctx)
-{
-    struct turns *turns = &ctx->turns;
-    atomic_store(&turns->looks, NONE);
-    uint64_t end = atomic_load(&turns->end);
-    struct raddle_cpu *cpu = atomic_load(&turns->cpu);
-    if (!cpu)
-        return NONE;
-    if (end > clock_now(ctx)) {
-        atomic_store(&turns->looks, end);
-        return end;
-    }
-    atomic_store(&cpu->slice_over, 1);
-    cpu_kick(cpu);
-    return NONE;
-}
-
 /* -- turns ------------------------------------------------------------------------------------------------------ */
-
-void turn_interrupts(struct raddle_cpu *target)
-{
-    struct raddle_context *ctx = target->context;
-    struct raddle_cpu *cpu = has_flag(ctx, RADDLE_FLAG_PARALLEL) ? NULL : atomic_load(&ctx->turns.cpu);
-    if (!cpu || cpu == target || !pthread_equal(ctx->turns.thread, pthread_self()))
-        return;
-    atomic_store(&cpu->slice_over, 1);
-    STORE(cpu->header->exit_request, 1);
-    ctx->turns.short_turns = SHORT_ROUNDS * ctx->config.ncpus + 1; /* the one that ends now */
-}
 
 static void pass_time(struct raddle_context *ctx, uint64_t ns)
 {
@@ -89,6 +45,19 @@ static uint64_t until_deadline(struct raddle_context *ctx, uint64_t limit)
     uint64_t deadline = raddle_timer_next(ctx), now = clock_now(ctx);
     uint64_t left = deadline > now ? deadline - now : 0;
     return deadline == NONE || left > limit ? limit : left;
+}
+
+int raddle_can_run(void *env)
+{
+    struct raddle_cpu *cpu = cpu_of(env);
+    struct raddle_cpu_header *h = cpu->header;
+    if (LOAD(h->exit_request))
+        return 1;
+    if (h->powered_off)
+        return 0;
+    if (cpu->waiting_event)
+        return event_wait_over(cpu);
+    return !h->halted || (LOAD(h->interrupt_request) & h->interrupt_mask);
 }
 
 /* Starts the next vCPU's turn; false if none can run. */
@@ -132,6 +101,29 @@ static void turn_end(struct raddle_context *ctx, int reason)
 }
 
 /* -- nobody can run --------------------------------------------------------------------------------------------- */
+
+static bool any_waits_for_event(struct raddle_context *ctx)
+{
+    for (uint32_t i = 0; i < ctx->config.ncpus; i++)
+        if (ctx->cpus[i] && ctx->cpus[i]->waiting_event)
+            return true;
+    return false;
+}
+
+int raddle_wait(raddle_context *ctx, uint64_t ns)
+{
+    uint64_t limit = (uint64_t)ctx->config.wfe_limit_us * 1000;
+    if (limit && limit < ns && any_waits_for_event(ctx))
+        ns = limit;
+    uint64_t deadline = wait_deadline(ns);
+    pthread_mutex_lock(&ctx->idle_lock);
+    bool in_time = true;
+    while (!atomic_load(&ctx->idle_kicks) && in_time)
+        in_time = cond_wait_until(&ctx->idle, &ctx->idle_lock, deadline);
+    int kicked = atomic_exchange(&ctx->idle_kicks, 0) != 0;
+    pthread_mutex_unlock(&ctx->idle_lock);
+    return kicked;
+}
 
 static bool any_can_run(struct raddle_context *ctx)
 {

@@ -174,6 +174,21 @@ void cpu_kick(struct raddle_cpu *cpu)
     wake(cpu);
 }
 
+#define SHORT_ROUNDS 2u /* in which every vCPU has a short turn */
+
+/* Where one thread runs all vCPUs: one that interrupts another gives up its turn, and the turns that follow are short
+ * (schedule.c). */
+static void turn_interrupts(struct raddle_cpu *target)
+{
+    struct raddle_context *ctx = target->context;
+    struct raddle_cpu *cpu = has_flag(ctx, RADDLE_FLAG_PARALLEL) ? NULL : atomic_load(&ctx->turns.cpu);
+    if (!cpu || cpu == target || !pthread_equal(ctx->turns.thread, pthread_self()))
+        return;
+    atomic_store(&cpu->slice_over, 1);
+    STORE(cpu->header->exit_request, 1);
+    ctx->turns.short_turns = SHORT_ROUNDS * ctx->config.ncpus + 1; /* the one that ends now */
+}
+
 void cpu_set_lines(struct raddle_cpu *cpu, uint32_t lines)
 {
     uint32_t before = __atomic_fetch_or(&cpu->header->interrupt_request, lines, __ATOMIC_SEQ_CST);
@@ -307,51 +322,6 @@ void raddle_error(raddle_context *ctx, void *env)
     if (env)
         atomic_store(&cpu_of(env)->error, 1);
     raddle_stop(ctx);
-}
-
-/* Round-robin: whether a vCPU that executed WFE goes on: an event, an interrupt, or it has waited long enough. */
-bool event_wait_over(struct raddle_cpu *cpu)
-{
-    struct raddle_cpu_header *h = cpu->header;
-    uint64_t limit = (uint64_t)cpu->context->config.wfe_limit_us * 1000;
-    return LOAD(h->event) || (LOAD(h->interrupt_request) & h->interrupt_mask) ||
-           (limit && clock_now(cpu->context) - cpu->event_since >= limit);
-}
-
-static bool any_waits_for_event(struct raddle_context *ctx)
-{
-    for (uint32_t i = 0; i < ctx->config.ncpus; i++)
-        if (ctx->cpus[i] && ctx->cpus[i]->waiting_event)
-            return true;
-    return false;
-}
-
-int raddle_wait(raddle_context *ctx, uint64_t ns)
-{
-    uint64_t limit = (uint64_t)ctx->config.wfe_limit_us * 1000;
-    if (limit && limit < ns && any_waits_for_event(ctx))
-        ns = limit;
-    uint64_t deadline = wait_deadline(ns);
-    pthread_mutex_lock(&ctx->idle_lock);
-    bool in_time = true;
-    while (!atomic_load(&ctx->idle_kicks) && in_time)
-        in_time = cond_wait_until(&ctx->idle, &ctx->idle_lock, deadline);
-    int kicked = atomic_exchange(&ctx->idle_kicks, 0) != 0;
-    pthread_mutex_unlock(&ctx->idle_lock);
-    return kicked;
-}
-
-int raddle_can_run(void *env)
-{
-    struct raddle_cpu *cpu = cpu_of(env);
-    struct raddle_cpu_header *h = cpu->header;
-    if (LOAD(h->exit_request))
-        return 1;
-    if (h->powered_off)
-        return 0;
-    if (cpu->waiting_event)
-        return event_wait_over(cpu);
-    return !h->halted || (LOAD(h->interrupt_request) & h->interrupt_mask);
 }
 
 /* -- big lock --------------------------------------------------------------------------------------------------- */

@@ -123,6 +123,23 @@ uint32_t tlb_fill(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint3
     return FAULT_BUS;
 }
 
+uint64_t raddle_code_page(void *env, uint64_t address)
+{
+    struct probe probe;
+    return fetch_probe(cpu_of(env), address, &probe) ? NONE : probe.paddr;
+}
+
+uint64_t raddle_debug_translate(void *env, uint64_t address, uint32_t index)
+{
+    struct raddle_cpu *cpu = cpu_of(env);
+    for (uint32_t access = ACCESS_READ; access <= ACCESS_FETCH; access++) {
+        struct probe probe;
+        if (!tlb_fill(cpu, address & cpu->context->word_mask, 1, access, index & (RADDLE_MMU_INDICES - 1), &probe))
+            return probe.paddr | (address & (cpu->context->page_size - 1));
+    }
+    return NONE;
+}
+
 /* -- entering --------------------------------------------------------------------------------------------------- */
 
 /* A flush of a page inside a large one must drop all that was entered from it; one covering range an index is kept. */
