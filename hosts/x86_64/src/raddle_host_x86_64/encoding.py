@@ -8,8 +8,8 @@ An encoding is written as in the SDM, volume 2 (section 3.1.1.1), less the immed
     "0F B6 /r rm8", "88 /r r8"  ModRM.rm, ModRM.reg is a byte register (4 to 7 need a REX prefix)
     "VEX.LZ.F2.0F3A.W0 F0 /r"
 
-What depends on the registers alone is built on first use by the slow, plain functions below and kept in a `Forms`; an
-instruction is then a look-up and its displacement or immediate. A `Forms` key has eight bits a register: a wrong
+What depends on the registers only is built on first use by the slow, plain functions below and kept in `Encodings`; an
+instruction is then a look-up and its displacement or immediate. A key of `Encodings` has eight bits a register: a wrong
 number cannot hit a valid key.
 """
 
@@ -77,7 +77,7 @@ def parse(text: str, condition: int = 0) -> Opcode:
     return Opcode(bytes(prefixes), w, vex, bytes(opcode), digit, byte_reg, byte_rm)
 
 
-class Forms(dict[int, bytes]):
+class Encodings(dict[int, bytes]):
     """What one encoding's instructions start with, by their registers.
 
     Filled on demand, the notation read only then: few encodings are ever used. A race of two threads builds one twice.
@@ -92,8 +92,8 @@ class Forms(dict[int, bytes]):
         self._build = build
 
     def __missing__(self, key: int) -> bytes:
-        form = self[key] = self._build(parse(self._text, self._condition), key)
-        return form
+        encoding = self[key] = self._build(parse(self._text, self._condition), key)
+        return encoding
 
 
 def _registers(key: int, count: int) -> list[int]:
@@ -226,12 +226,12 @@ def word64(value: int) -> bytes:
         raise EncodingError(f"{value:#x} does not fit a 64-bit field") from None
 
 
-def append(code: bytearray, forms: Forms, key: int, disp: int) -> None:
+def append(code: bytearray, encodings: Encodings, key: int, disp: int) -> None:
     """Append what `memory` or `indexed` built for the key, with the shortest displacement."""
     if not disp:
-        code += forms[key]
+        code += encodings[key]
     elif -128 <= disp <= 127:
-        code += forms[key | 1]
+        code += encodings[key | 1]
         code.append(disp & 0xFF)
     else:
-        code += forms[key | 2] + int32(disp)
+        code += encodings[key | 2] + int32(disp)

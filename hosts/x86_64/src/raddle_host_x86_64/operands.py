@@ -14,7 +14,7 @@ from typing import Final, TypeVar, cast
 from raddle.codegen.renaming import Method, Operands
 from raddle_host_x86_64.code_buffer import CodeBuffer, Label, distance8
 from raddle_host_x86_64.encoding import (
-    Forms,
+    Encodings,
     Opcode,
     append,
     byte,
@@ -79,10 +79,10 @@ Instruction5 = Callable[[CodeBuffer, int, int, int, int, int], None]
 
 def fixed(text: str) -> Instruction0:
     """No operands: all bytes are given."""
-    form = bytes.fromhex(text)
+    encoding = bytes.fromhex(text)
 
     def emit(asm: CodeBuffer) -> None:
-        asm.code += form
+        asm.code += encoding
 
     return emit
 
@@ -90,10 +90,10 @@ def fixed(text: str) -> Instruction0:
 @declares("r")
 def r(text: str) -> Instruction1:
     """One register, in ModRM.rm."""
-    forms = Forms(text, direct)
+    encodings = Encodings(text, direct)
 
     def emit(asm: CodeBuffer, register: int) -> None:
-        asm.code += forms[register]
+        asm.code += encodings[register]
 
     return emit
 
@@ -101,10 +101,10 @@ def r(text: str) -> Instruction1:
 @declares("r")
 def o(text: str) -> Instruction1:
     """One register, in the opcode."""
-    forms = Forms(text, opcode_register)
+    encodings = Encodings(text, opcode_register)
 
     def emit(asm: CodeBuffer, register: int) -> None:
-        asm.code += forms[register]
+        asm.code += encodings[register]
 
     return emit
 
@@ -112,10 +112,10 @@ def o(text: str) -> Instruction1:
 @declares("m")
 def m(text: str) -> Instruction2:
     """One memory operand: base, disp."""
-    forms = Forms(text, memory)
+    encodings = Encodings(text, memory)
 
     def emit(asm: CodeBuffer, base: int, disp: int) -> None:
-        append(asm.code, forms, base << 2, disp)
+        append(asm.code, encodings, base << 2, disp)
 
     return emit
 
@@ -123,31 +123,31 @@ def m(text: str) -> Instruction2:
 @declares("x")
 def x(text: str) -> Instruction4:
     """One indexed memory operand: base, index, scale, disp."""
-    forms = Forms(text, indexed)
+    encodings = Encodings(text, indexed)
 
     def emit(asm: CodeBuffer, base: int, index: int, scale: int, disp: int) -> None:
-        append(asm.code, forms, scale << 26 | index << 18 | base << 2, disp)
+        append(asm.code, encodings, scale << 26 | index << 18 | base << 2, disp)
 
     return emit
 
 
 def p(text: str) -> Instruction1:
     """One rip-relative memory operand: rel32, counted from the end of the instruction, its last four bytes."""
-    form = Forms(text, rip_relative)[0]
+    encoding = Encodings(text, rip_relative)[0]
 
     def emit(asm: CodeBuffer, rel: int) -> None:
-        asm.code += form + int32(rel)
+        asm.code += encoding + int32(rel)
 
     return emit
 
 
 def i8(text: str) -> Instruction1:
     """A relative or immediate byte, signed."""
-    form = bytes.fromhex(text)
+    encoding = bytes.fromhex(text)
 
     def emit(asm: CodeBuffer, value: int) -> None:
         code = asm.code
-        code += form
+        code += encoding
         code.append(distance8(value))
 
     return emit
@@ -155,10 +155,10 @@ def i8(text: str) -> Instruction1:
 
 def i32(text: str) -> Instruction1:
     """A relative or immediate field of four bytes, signed, the last four bytes."""
-    form = bytes.fromhex(text)
+    encoding = bytes.fromhex(text)
 
     def emit(asm: CodeBuffer, value: int) -> None:
-        asm.code += form + int32(value)
+        asm.code += encoding + int32(value)
 
     return emit
 
@@ -166,10 +166,10 @@ def i32(text: str) -> Instruction1:
 @declares("rr")
 def rr(text: str) -> Instruction2:
     """Two registers: ModRM.reg, ModRM.rm."""
-    forms = Forms(text, direct)
+    encodings = Encodings(text, direct)
 
     def emit(asm: CodeBuffer, reg: int, rm: int) -> None:
-        asm.code += forms[reg << 8 | rm]
+        asm.code += encodings[reg << 8 | rm]
 
     return emit
 
@@ -177,10 +177,10 @@ def rr(text: str) -> Instruction2:
 @declares("rr")
 def rr_mr(text: str) -> Instruction2:
     """Two registers the other way round: ModRM.rm, ModRM.reg."""
-    forms = Forms(text, direct)
+    encodings = Encodings(text, direct)
 
     def emit(asm: CodeBuffer, rm: int, reg: int) -> None:
-        asm.code += forms[reg << 8 | rm]
+        asm.code += encodings[reg << 8 | rm]
 
     return emit
 
@@ -188,10 +188,10 @@ def rr_mr(text: str) -> Instruction2:
 @declares("rm")
 def rm(text: str) -> Instruction3:
     """Register, base, disp."""
-    forms = Forms(text, memory)
+    encodings = Encodings(text, memory)
 
     def emit(asm: CodeBuffer, reg: int, base: int, disp: int) -> None:
-        append(asm.code, forms, reg << 10 | base << 2, disp)
+        append(asm.code, encodings, reg << 10 | base << 2, disp)
 
     return emit
 
@@ -199,10 +199,10 @@ def rm(text: str) -> Instruction3:
 @declares("mr")
 def mr(text: str) -> Instruction3:
     """Base, disp, register."""
-    forms = Forms(text, memory)
+    encodings = Encodings(text, memory)
 
     def emit(asm: CodeBuffer, base: int, disp: int, reg: int) -> None:
-        append(asm.code, forms, reg << 10 | base << 2, disp)
+        append(asm.code, encodings, reg << 10 | base << 2, disp)
 
     return emit
 
@@ -210,10 +210,10 @@ def mr(text: str) -> Instruction3:
 @declares("rx")
 def rx(text: str) -> Instruction5:
     """Register, base, index, scale, disp."""
-    forms = Forms(text, indexed)
+    encodings = Encodings(text, indexed)
 
     def emit(asm: CodeBuffer, reg: int, base: int, index: int, scale: int, disp: int) -> None:
-        append(asm.code, forms, scale << 26 | index << 18 | reg << 10 | base << 2, disp)
+        append(asm.code, encodings, scale << 26 | index << 18 | reg << 10 | base << 2, disp)
 
     return emit
 
@@ -221,10 +221,10 @@ def rx(text: str) -> Instruction5:
 @declares("xr")
 def xr(text: str) -> Instruction5:
     """Base, index, scale, disp, register."""
-    forms = Forms(text, indexed)
+    encodings = Encodings(text, indexed)
 
     def emit(asm: CodeBuffer, base: int, index: int, scale: int, disp: int, reg: int) -> None:
-        append(asm.code, forms, scale << 26 | index << 18 | reg << 10 | base << 2, disp)
+        append(asm.code, encodings, scale << 26 | index << 18 | reg << 10 | base << 2, disp)
 
     return emit
 
@@ -232,10 +232,10 @@ def xr(text: str) -> Instruction5:
 @declares("rs")
 def rs(text: str) -> Instruction4:
     """Register, index, scale, disp: memory without a base, disp32 the last four bytes."""
-    forms = Forms(text, scaled)
+    encodings = Encodings(text, scaled)
 
     def emit(asm: CodeBuffer, reg: int, index: int, scale: int, disp: int) -> None:
-        asm.code += forms[scale << 16 | index << 8 | reg] + int32(disp)
+        asm.code += encodings[scale << 16 | index << 8 | reg] + int32(disp)
 
     return emit
 
@@ -243,10 +243,10 @@ def rs(text: str) -> Instruction4:
 @declares("ri")
 def rp(text: str) -> Instruction2:
     """Register, rip-relative memory: rel32, counted from the end of the instruction, its last four bytes."""
-    forms = Forms(text, rip_relative)
+    encodings = Encodings(text, rip_relative)
 
     def emit(asm: CodeBuffer, reg: int, rel: int) -> None:
-        asm.code += forms[reg] + int32(rel)
+        asm.code += encodings[reg] + int32(rel)
 
     return emit
 
@@ -254,11 +254,11 @@ def rp(text: str) -> Instruction2:
 @declares("ri")
 def ri8(text: str) -> Instruction2:
     """Register, a byte given signed or unsigned."""
-    forms = Forms(text, direct)
+    encodings = Encodings(text, direct)
 
     def emit(asm: CodeBuffer, register: int, value: int) -> None:
         code = asm.code
-        code += forms[register]
+        code += encodings[register]
         code.append(byte(value))
 
     return emit
@@ -267,15 +267,15 @@ def ri8(text: str) -> Instruction2:
 @declares("ri")
 def ri(short: str, full: str) -> Instruction2:
     """32-bit register, immediate given signed or unsigned: `short` with imm8 where it fits, else `full` with imm32."""
-    short_forms, full_forms = Forms(short, direct), Forms(full, direct)
+    short_encodings, full_encodings = Encodings(short, direct), Encodings(full, direct)
 
     def emit(asm: CodeBuffer, register: int, value: int) -> None:
         code = asm.code
         if -128 <= value <= 127 or 0xFFFF_FF80 <= value <= 0xFFFF_FFFF:
-            code += short_forms[register]
+            code += short_encodings[register]
             code.append(value & 0xFF)
         else:
-            code += full_forms[register] + word32(value)
+            code += full_encodings[register] + word32(value)
 
     return emit
 
@@ -283,15 +283,15 @@ def ri(short: str, full: str) -> Instruction2:
 @declares("ri")
 def riq(short: str, full: str) -> Instruction2:
     """64-bit register, signed immediate: `short` with imm8 where it fits, else `full` with imm32."""
-    short_forms, full_forms = Forms(short, direct), Forms(full, direct)
+    short_encodings, full_encodings = Encodings(short, direct), Encodings(full, direct)
 
     def emit(asm: CodeBuffer, register: int, value: int) -> None:
         code = asm.code
         if -128 <= value <= 127:
-            code += short_forms[register]
+            code += short_encodings[register]
             code.append(value & 0xFF)
         else:
-            code += full_forms[register] + int32(value)
+            code += full_encodings[register] + int32(value)
 
     return emit
 
@@ -299,15 +299,15 @@ def riq(short: str, full: str) -> Instruction2:
 @declares("ri")
 def riw(short: str, full: str) -> Instruction2:
     """16-bit register, immediate given signed or unsigned: `short` with imm8 where it fits, else `full` with imm16."""
-    short_forms, full_forms = Forms(short, direct), Forms(full, direct)
+    short_encodings, full_encodings = Encodings(short, direct), Encodings(full, direct)
 
     def emit(asm: CodeBuffer, register: int, value: int) -> None:
         code = asm.code
         if -128 <= value <= 127 or 0xFF80 <= value <= 0xFFFF:
-            code += short_forms[register]
+            code += short_encodings[register]
             code.append(value & 0xFF)
         else:
-            code += full_forms[register] + int16(value)
+            code += full_encodings[register] + int16(value)
 
     return emit
 
@@ -315,10 +315,10 @@ def riw(short: str, full: str) -> Instruction2:
 @declares("ri")
 def rI(text: str) -> Instruction2:
     """32-bit register, immediate given signed or unsigned, always imm32: the last four bytes."""
-    forms = Forms(text, direct)
+    encodings = Encodings(text, direct)
 
     def emit(asm: CodeBuffer, register: int, value: int) -> None:
-        asm.code += forms[register] + word32(value)
+        asm.code += encodings[register] + word32(value)
 
     return emit
 
@@ -326,10 +326,10 @@ def rI(text: str) -> Instruction2:
 @declares("ri")
 def rIq(text: str) -> Instruction2:
     """64-bit register, signed immediate, always imm32: the last four bytes."""
-    forms = Forms(text, direct)
+    encodings = Encodings(text, direct)
 
     def emit(asm: CodeBuffer, register: int, value: int) -> None:
-        asm.code += forms[register] + int32(value)
+        asm.code += encodings[register] + int32(value)
 
     return emit
 
@@ -337,10 +337,10 @@ def rIq(text: str) -> Instruction2:
 @declares("ri")
 def rIw(text: str) -> Instruction2:
     """16-bit register, immediate given signed or unsigned, always imm16: the last two bytes."""
-    forms = Forms(text, direct)
+    encodings = Encodings(text, direct)
 
     def emit(asm: CodeBuffer, register: int, value: int) -> None:
-        asm.code += forms[register] + int16(value)
+        asm.code += encodings[register] + int16(value)
 
     return emit
 
@@ -348,10 +348,10 @@ def rIw(text: str) -> Instruction2:
 @declares("ri")
 def oI(text: str) -> Instruction2:
     """32-bit register in the opcode, imm32 given signed or unsigned: the last four bytes."""
-    forms = Forms(text, opcode_register)
+    encodings = Encodings(text, opcode_register)
 
     def emit(asm: CodeBuffer, register: int, value: int) -> None:
-        asm.code += forms[register] + word32(value)
+        asm.code += encodings[register] + word32(value)
 
     return emit
 
@@ -359,10 +359,10 @@ def oI(text: str) -> Instruction2:
 @declares("ri")
 def oI64(text: str) -> Instruction2:
     """64-bit register in the opcode, imm64 given signed or unsigned: the last eight bytes."""
-    forms = Forms(text, opcode_register)
+    encodings = Encodings(text, opcode_register)
 
     def emit(asm: CodeBuffer, register: int, value: int) -> None:
-        asm.code += forms[register] + word64(value)
+        asm.code += encodings[register] + word64(value)
 
     return emit
 
@@ -370,11 +370,11 @@ def oI64(text: str) -> Instruction2:
 @declares("mi")
 def mi8(text: str) -> Instruction3:
     """Base, disp, a byte given signed or unsigned."""
-    forms = Forms(text, memory)
+    encodings = Encodings(text, memory)
 
     def emit(asm: CodeBuffer, base: int, disp: int, value: int) -> None:
         code = asm.code
-        append(code, forms, base << 2, disp)
+        append(code, encodings, base << 2, disp)
         code.append(byte(value))
 
     return emit
@@ -383,15 +383,15 @@ def mi8(text: str) -> Instruction3:
 @declares("mi")
 def mi(short: str, full: str) -> Instruction3:
     """32-bit memory at base, disp; immediate as in `ri`."""
-    short_forms, full_forms = Forms(short, memory), Forms(full, memory)
+    short_encodings, full_encodings = Encodings(short, memory), Encodings(full, memory)
 
     def emit(asm: CodeBuffer, base: int, disp: int, value: int) -> None:
         code = asm.code
         if -128 <= value <= 127 or 0xFFFF_FF80 <= value <= 0xFFFF_FFFF:
-            append(code, short_forms, base << 2, disp)
+            append(code, short_encodings, base << 2, disp)
             code.append(value & 0xFF)
         else:
-            append(code, full_forms, base << 2, disp)
+            append(code, full_encodings, base << 2, disp)
             code += word32(value)
 
     return emit
@@ -400,15 +400,15 @@ def mi(short: str, full: str) -> Instruction3:
 @declares("mi")
 def miq(short: str, full: str) -> Instruction3:
     """64-bit memory at base, disp; immediate as in `riq`."""
-    short_forms, full_forms = Forms(short, memory), Forms(full, memory)
+    short_encodings, full_encodings = Encodings(short, memory), Encodings(full, memory)
 
     def emit(asm: CodeBuffer, base: int, disp: int, value: int) -> None:
         code = asm.code
         if -128 <= value <= 127:
-            append(code, short_forms, base << 2, disp)
+            append(code, short_encodings, base << 2, disp)
             code.append(value & 0xFF)
         else:
-            append(code, full_forms, base << 2, disp)
+            append(code, full_encodings, base << 2, disp)
             code += int32(value)
 
     return emit
@@ -417,15 +417,15 @@ def miq(short: str, full: str) -> Instruction3:
 @declares("mi")
 def miw(short: str, full: str) -> Instruction3:
     """16-bit memory at base, disp; immediate as in `riw`."""
-    short_forms, full_forms = Forms(short, memory), Forms(full, memory)
+    short_encodings, full_encodings = Encodings(short, memory), Encodings(full, memory)
 
     def emit(asm: CodeBuffer, base: int, disp: int, value: int) -> None:
         code = asm.code
         if -128 <= value <= 127 or 0xFF80 <= value <= 0xFFFF:
-            append(code, short_forms, base << 2, disp)
+            append(code, short_encodings, base << 2, disp)
             code.append(value & 0xFF)
         else:
-            append(code, full_forms, base << 2, disp)
+            append(code, full_encodings, base << 2, disp)
             code += int16(value)
 
     return emit
@@ -434,11 +434,11 @@ def miw(short: str, full: str) -> Instruction3:
 @declares("mi")
 def mI(text: str) -> Instruction3:
     """32-bit memory at base, disp; immediate as in `rI`."""
-    forms = Forms(text, memory)
+    encodings = Encodings(text, memory)
 
     def emit(asm: CodeBuffer, base: int, disp: int, value: int) -> None:
         code = asm.code
-        append(code, forms, base << 2, disp)
+        append(code, encodings, base << 2, disp)
         code += word32(value)
 
     return emit
@@ -447,11 +447,11 @@ def mI(text: str) -> Instruction3:
 @declares("mi")
 def mIq(text: str) -> Instruction3:
     """64-bit memory at base, disp; immediate as in `rIq`."""
-    forms = Forms(text, memory)
+    encodings = Encodings(text, memory)
 
     def emit(asm: CodeBuffer, base: int, disp: int, value: int) -> None:
         code = asm.code
-        append(code, forms, base << 2, disp)
+        append(code, encodings, base << 2, disp)
         code += int32(value)
 
     return emit
@@ -460,11 +460,11 @@ def mIq(text: str) -> Instruction3:
 @declares("mi")
 def mIw(text: str) -> Instruction3:
     """16-bit memory at base, disp; immediate as in `rIw`."""
-    forms = Forms(text, memory)
+    encodings = Encodings(text, memory)
 
     def emit(asm: CodeBuffer, base: int, disp: int, value: int) -> None:
         code = asm.code
-        append(code, forms, base << 2, disp)
+        append(code, encodings, base << 2, disp)
         code += int16(value)
 
     return emit
@@ -473,11 +473,11 @@ def mIw(text: str) -> Instruction3:
 @declares("rri")
 def rri8(text: str) -> Instruction3:
     """Two registers, ModRM.reg and ModRM.rm, and a byte given signed or unsigned."""
-    forms = Forms(text, direct)
+    encodings = Encodings(text, direct)
 
     def emit(asm: CodeBuffer, reg: int, rm: int, value: int) -> None:
         code = asm.code
-        code += forms[reg << 8 | rm]
+        code += encodings[reg << 8 | rm]
         code.append(byte(value))
 
     return emit
@@ -486,11 +486,11 @@ def rri8(text: str) -> Instruction3:
 @declares("rri")
 def rri8_mr(text: str) -> Instruction3:
     """Two registers, ModRM.rm and ModRM.reg, and a byte given signed or unsigned."""
-    forms = Forms(text, direct)
+    encodings = Encodings(text, direct)
 
     def emit(asm: CodeBuffer, rm: int, reg: int, value: int) -> None:
         code = asm.code
-        code += forms[reg << 8 | rm]
+        code += encodings[reg << 8 | rm]
         code.append(byte(value))
 
     return emit
@@ -499,15 +499,15 @@ def rri8_mr(text: str) -> Instruction3:
 @declares("rri")
 def rri(short: str, full: str) -> Instruction3:
     """Two 32-bit registers, ModRM.reg and ModRM.rm; immediate as in `ri`."""
-    short_forms, full_forms = Forms(short, direct), Forms(full, direct)
+    short_encodings, full_encodings = Encodings(short, direct), Encodings(full, direct)
 
     def emit(asm: CodeBuffer, reg: int, rm: int, value: int) -> None:
         code = asm.code
         if -128 <= value <= 127 or 0xFFFF_FF80 <= value <= 0xFFFF_FFFF:
-            code += short_forms[reg << 8 | rm]
+            code += short_encodings[reg << 8 | rm]
             code.append(value & 0xFF)
         else:
-            code += full_forms[reg << 8 | rm] + word32(value)
+            code += full_encodings[reg << 8 | rm] + word32(value)
 
     return emit
 
@@ -515,15 +515,15 @@ def rri(short: str, full: str) -> Instruction3:
 @declares("rri")
 def rriq(short: str, full: str) -> Instruction3:
     """Two 64-bit registers, ModRM.reg and ModRM.rm; immediate as in `riq`."""
-    short_forms, full_forms = Forms(short, direct), Forms(full, direct)
+    short_encodings, full_encodings = Encodings(short, direct), Encodings(full, direct)
 
     def emit(asm: CodeBuffer, reg: int, rm: int, value: int) -> None:
         code = asm.code
         if -128 <= value <= 127:
-            code += short_forms[reg << 8 | rm]
+            code += short_encodings[reg << 8 | rm]
             code.append(value & 0xFF)
         else:
-            code += full_forms[reg << 8 | rm] + int32(value)
+            code += full_encodings[reg << 8 | rm] + int32(value)
 
     return emit
 
@@ -531,11 +531,11 @@ def rriq(short: str, full: str) -> Instruction3:
 @declares("rmi")
 def rmi8(text: str) -> Instruction4:
     """Register, base, disp, a byte given signed or unsigned."""
-    forms = Forms(text, memory)
+    encodings = Encodings(text, memory)
 
     def emit(asm: CodeBuffer, reg: int, base: int, disp: int, value: int) -> None:
         code = asm.code
-        append(code, forms, reg << 10 | base << 2, disp)
+        append(code, encodings, reg << 10 | base << 2, disp)
         code.append(byte(value))
 
     return emit
@@ -544,10 +544,10 @@ def rmi8(text: str) -> Instruction4:
 @declares("rrr")
 def rrr(text: str) -> Instruction3:
     """VEX, three registers: ModRM.reg, VEX.vvvv, ModRM.rm."""
-    forms = Forms(text, direct)
+    encodings = Encodings(text, direct)
 
     def emit(asm: CodeBuffer, reg: int, vvvv: int, rm: int) -> None:
-        asm.code += forms[vvvv << 16 | reg << 8 | rm]
+        asm.code += encodings[vvvv << 16 | reg << 8 | rm]
 
     return emit
 
@@ -555,10 +555,10 @@ def rrr(text: str) -> Instruction3:
 @declares("rrr")
 def rrr_rmv(text: str) -> Instruction3:
     """VEX, three registers: ModRM.reg, ModRM.rm, VEX.vvvv."""
-    forms = Forms(text, direct)
+    encodings = Encodings(text, direct)
 
     def emit(asm: CodeBuffer, reg: int, rm: int, vvvv: int) -> None:
-        asm.code += forms[vvvv << 16 | reg << 8 | rm]
+        asm.code += encodings[vvvv << 16 | reg << 8 | rm]
 
     return emit
 
@@ -583,27 +583,27 @@ vvv = declares("vvv")(rrr)
 # --- Factories for conditional instructions; the condition code is the first argument ---
 
 
-def _by_condition(text: str, build: Callable[[Opcode, int], bytes]) -> tuple[Forms, ...]:
-    return tuple(Forms(text, build, condition) for condition in range(16))
+def _by_condition(text: str, build: Callable[[Opcode, int], bytes]) -> tuple[Encodings, ...]:
+    return tuple(Encodings(text, build, condition) for condition in range(16))
 
 
 @declares("cr")
 def cc_r(text: str) -> Instruction2:
     """Condition, register in ModRM.rm."""
-    forms = _by_condition(text, direct)
+    encodings = _by_condition(text, direct)
 
     def emit(asm: CodeBuffer, condition: int, register: int) -> None:
-        asm.code += forms[condition][register]
+        asm.code += encodings[condition][register]
 
     return emit
 
 
 def cc_h(text: str) -> Instruction2:
     """Condition, one of ah, ch, dh and bh as 0 to 3 (the low byte is that of `cc_r`)."""
-    forms = _by_condition(text, direct)
+    encodings = _by_condition(text, direct)
 
     def emit(asm: CodeBuffer, condition: int, register: int) -> None:
-        asm.code += forms[condition][register + 4]
+        asm.code += encodings[condition][register + 4]
 
     return emit
 
@@ -611,10 +611,10 @@ def cc_h(text: str) -> Instruction2:
 @declares("crr")
 def cc_rr(text: str) -> Instruction3:
     """Condition, ModRM.reg, ModRM.rm."""
-    forms = _by_condition(text, direct)
+    encodings = _by_condition(text, direct)
 
     def emit(asm: CodeBuffer, condition: int, reg: int, rm: int) -> None:
-        asm.code += forms[condition][reg << 8 | rm]
+        asm.code += encodings[condition][reg << 8 | rm]
 
     return emit
 
@@ -622,21 +622,21 @@ def cc_rr(text: str) -> Instruction3:
 @declares("crm")
 def cc_rm(text: str) -> Instruction4:
     """Condition, register, base, disp."""
-    forms = _by_condition(text, memory)
+    encodings = _by_condition(text, memory)
 
     def emit(asm: CodeBuffer, condition: int, reg: int, base: int, disp: int) -> None:
-        append(asm.code, forms[condition], reg << 10 | base << 2, disp)
+        append(asm.code, encodings[condition], reg << 10 | base << 2, disp)
 
     return emit
 
 
 def cc_rel8(text: str) -> Instruction2:
     """Condition, rel8."""
-    forms = tuple(parse(text, condition).opcode for condition in range(16))
+    encodings = tuple(parse(text, condition).opcode for condition in range(16))
 
     def emit(asm: CodeBuffer, condition: int, rel: int) -> None:
         code = asm.code
-        code += forms[condition]
+        code += encodings[condition]
         code.append(distance8(rel))
 
     return emit
@@ -644,10 +644,10 @@ def cc_rel8(text: str) -> Instruction2:
 
 def cc_rel32(text: str) -> Instruction2:
     """Condition, rel32: the last four bytes."""
-    forms = tuple(parse(text, condition).opcode for condition in range(16))
+    encodings = tuple(parse(text, condition).opcode for condition in range(16))
 
     def emit(asm: CodeBuffer, condition: int, rel: int) -> None:
-        asm.code += forms[condition] + int32(rel)
+        asm.code += encodings[condition] + int32(rel)
 
     return emit
 
@@ -657,10 +657,10 @@ def cc_rel32(text: str) -> Instruction2:
 
 def short(text: str) -> Callable[[CodeBuffer, Label], None]:
     """A label in reach of rel8."""
-    form = bytes.fromhex(text)
+    encoding = bytes.fromhex(text)
 
     def emit(asm: CodeBuffer, label: Label) -> None:
-        asm.code += form
+        asm.code += encoding
         asm.refer_short(label)
 
     return emit
@@ -668,10 +668,10 @@ def short(text: str) -> Callable[[CodeBuffer, Label], None]:
 
 def near(text: str) -> Callable[[CodeBuffer, Label], None]:
     """A label, by rel32."""
-    form = bytes.fromhex(text)
+    encoding = bytes.fromhex(text)
 
     def emit(asm: CodeBuffer, label: Label) -> None:
-        asm.code += form
+        asm.code += encoding
         asm.refer_near(label)
 
     return emit
@@ -679,10 +679,10 @@ def near(text: str) -> Callable[[CodeBuffer, Label], None]:
 
 def cc_short(text: str) -> Callable[[CodeBuffer, int, Label], None]:
     """Condition, a label in reach of rel8."""
-    forms = tuple(parse(text, condition).opcode for condition in range(16))
+    encodings = tuple(parse(text, condition).opcode for condition in range(16))
 
     def emit(asm: CodeBuffer, condition: int, label: Label) -> None:
-        asm.code += forms[condition]
+        asm.code += encodings[condition]
         asm.refer_short(label)
 
     return emit
@@ -690,10 +690,10 @@ def cc_short(text: str) -> Callable[[CodeBuffer, int, Label], None]:
 
 def cc_near(text: str) -> Callable[[CodeBuffer, int, Label], None]:
     """Condition, a label, by rel32."""
-    forms = tuple(parse(text, condition).opcode for condition in range(16))
+    encodings = tuple(parse(text, condition).opcode for condition in range(16))
 
     def emit(asm: CodeBuffer, condition: int, label: Label) -> None:
-        asm.code += forms[condition]
+        asm.code += encodings[condition]
         asm.refer_near(label)
 
     return emit
@@ -701,10 +701,10 @@ def cc_near(text: str) -> Callable[[CodeBuffer, int, Label], None]:
 
 def r_label(text: str) -> Callable[[CodeBuffer, int, Label], None]:
     """Register, rip-relative memory at a label."""
-    forms = Forms(text, rip_relative)
+    encodings = Encodings(text, rip_relative)
 
     def emit(asm: CodeBuffer, reg: int, label: Label) -> None:
-        asm.code += forms[reg]
+        asm.code += encodings[reg]
         asm.refer_near(label)
 
     return emit
