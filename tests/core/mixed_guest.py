@@ -158,10 +158,10 @@ class MixedFrontEnd(FrontEnd):
     def instruction_set(self, mode: int) -> Instructions:
         return self.instructions
 
-    def reset(self, cpu: Any, entry: int, context: int) -> None:
+    def reset(self, cpu: Any, entry: int, argument: int) -> None:
         for register in X:
             cpu[register.name] = 0
-        cpu["x1"] = context
+        cpu["x1"] = argument
         cpu["pc"], cpu["mode"] = entry, 0
 
     def encodings(self) -> tuple[Encodings, ...]:

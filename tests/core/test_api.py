@@ -218,9 +218,9 @@ CALLS: list[tuple[Callable[[Any], object], str]] = [
     (lambda machine: machine.start("no"), r"paused of start\(\) is True or False, not 'no'"),
     # vCPUs
     (lambda machine: machine.cpus[0].power_on("a", "b"), r"the entry of power_on\(\) is a whole number, not 'a'"),
-    (lambda machine: machine.cpus[0].power_on(0, 1.5), r"the context of power_on\(\) is a whole number"),
+    (lambda machine: machine.cpus[0].power_on(0, 1.5), r"the argument of power_on\(\) is a whole number"),
     (lambda machine: machine.cpus[0].power_on(1 << 32, 0), r"power_on\(\) has 32 bits: .* 0xffffffff, not 0x100000000"),
-    (lambda machine: machine.cpus[0].power_down(0, -1), r"context of power_down\(\) has 32 bits: .* not -0x1"),
+    (lambda machine: machine.cpus[0].power_down(0, -1), r"argument of power_down\(\) has 32 bits: .* not -0x1"),
     (lambda machine: machine.cpus[0].async_run_on_cpu(5), r"work of async_run_on_cpu\(\) is a function, not 5"),
     (lambda machine: machine.cpus[0].async_safe_run_on_cpu(5), r"work of async_safe_run_on_cpu\(\) is a function"),
     (lambda machine: machine.cpus[0].run_on_cpu(5), r"work of run_on_cpu\(\) is a function"),

@@ -81,8 +81,8 @@ class FakeCpu:
         self.index = index
         self.started = []
 
-    def power_on(self, entry, context):
-        self.started.append((entry, context))
+    def power_on(self, entry, argument):
+        self.started.append((entry, argument))
 
     def drain(self):
         pass

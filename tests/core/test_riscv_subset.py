@@ -146,10 +146,10 @@ class RiscV(FrontEnd):
     def instruction_set(self, mode: int) -> Instructions:
         return self.instructions
 
-    def reset(self, cpu: Any, entry: int, context: int) -> None:
+    def reset(self, cpu: Any, entry: int, argument: int) -> None:
         for register in X:
             cpu[register.name] = 0
-        cpu["x10"], cpu["pc"], cpu["mode"] = context, entry, 0
+        cpu["x10"], cpu["pc"], cpu["mode"] = argument, entry, 0
 
 
 FRONT_END: Final = RiscV()

@@ -158,7 +158,7 @@ class ToyGuest(FrontEnd):
     def instruction_set(self, mode: int) -> InstructionSet:
         return self.instructions
 
-    def reset(self, cpu: Any, entry: int, context: int) -> None:
+    def reset(self, cpu: Any, entry: int, argument: int) -> None:
         cpu["pc"] = entry
 
 

@@ -34,7 +34,7 @@ from raddle.threads.engine import Engine
 from raddle_target_arm.exceptions import FSR_WNR
 from raddle_target_arm.state import MODE_E, MODE_T, REGISTERS, SYSTEM, D, it_state
 
-CONTEXT: Final = 8
+EARLIER: Final = 8
 """Instructions that are shown before a difference."""
 OFTEN: Final = 400
 """An instruction that was compared so often is run freely on both sides (clearing memory, printing), unless it is the
@@ -295,7 +295,7 @@ class Lockstep:
         self.differences: list[str] = []
         self._seen: Counter[int] = Counter()
         self._other: dict[int, bool] = {}
-        self._before: deque[str] = deque(maxlen=CONTEXT)
+        self._before: deque[str] = deque(maxlen=EARLIER)
         self._reported: set[tuple[str, int, int]] = set()
         self._core = peer.core()
         for _ in range(STUB):

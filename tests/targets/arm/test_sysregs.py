@@ -327,8 +327,8 @@ class Board:
     def is_powered(self, cpu: int) -> bool:
         return self.powered[cpu]
 
-    def cpu_on(self, cpu: int, entry: int, context: int) -> None:
-        self.log.append((cpu, entry, context))
+    def cpu_on(self, cpu: int, entry: int, context_id: int) -> None:
+        self.log.append((cpu, entry, context_id))
 
     def cpu_off(self, cpu: int) -> None:
         self.log.append(("off", cpu))
@@ -336,8 +336,8 @@ class Board:
     def cpu_standby(self, cpu: int) -> None:
         self.log.append(("standby", cpu))
 
-    def cpu_power_down(self, cpu: int, entry: int, context: int) -> None:
-        self.log.append(("power down", cpu, entry, context))
+    def cpu_power_down(self, cpu: int, entry: int, context_id: int) -> None:
+        self.log.append(("power down", cpu, entry, context_id))
 
     def system_off(self) -> None:
         self.log.append("system off")

@@ -32,8 +32,8 @@ class Cpu(Lines):
         self.index = index
         self.calls = []
 
-    def power_on(self, entry, context):
-        self.calls.append((entry, context))
+    def power_on(self, entry, argument):
+        self.calls.append((entry, argument))
 
     def power_off(self):
         self.calls.append("off")

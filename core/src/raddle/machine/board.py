@@ -60,8 +60,8 @@ class BoardCpu(Protocol):
 
     def interrupt_clear(self, bits: int) -> None: ...
 
-    def power_on(self, entry: int, context: int) -> None:
-        """Reset the CPU and let it run from `entry`, with `context` in its first argument register."""
+    def power_on(self, entry: int, argument: int) -> None:
+        """Reset the CPU and let it run from `entry`, with `argument` as its first argument."""
 
     def drain(self) -> None:
         """Do what it has been told and has not done yet; before it runs."""
@@ -71,7 +71,7 @@ class BoardCpu(Protocol):
     def halt(self) -> None:
         """Let the CPU wait until an interrupt is pending. On its own thread, when its guest has asked for it."""
 
-    def power_down(self, entry: int, context: int) -> None:
+    def power_down(self, entry: int, argument: int) -> None:
         """The same, but it wakes from its reset, as `power_on` says; what is always on, its timers, goes on."""
 
 

@@ -201,8 +201,8 @@ class Surroundings(FrontEnd):
         self.guest.epilogue(b, mode, context)
         replace_callees(b)
 
-    def reset(self, cpu: Any, entry: int, context: int) -> None:
-        self.guest.reset(cpu, entry, context)
+    def reset(self, cpu: Any, entry: int, argument: int) -> None:
+        self.guest.reset(cpu, entry, argument)
 
     def _tested(self, build: Callable[[Builder], None]) -> Callable[[Builder], None]:
         def tested(b: Builder) -> None:

@@ -292,7 +292,7 @@ class TargetContract:
                 cpu[field.name] = 1
         assert states[0] == states[1], "what ran before a reset can be seen after it"
         assert states[0] == states[2], "more than the pc depends on the entry"
-        assert 0x1234 in states[0], "the context is in no register"
+        assert 0x1234 in states[0], "the argument is in no register"
 
     # -- instructions --------------------------------------------------------------------------------------------------
 

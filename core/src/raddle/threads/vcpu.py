@@ -215,15 +215,15 @@ class VCpu(Unique):
 
         self.async_run_on_cpu(run)
 
-    def power_on(self, entry: int, context: int) -> None:
-        """Reset this vCPU and let it run from `entry`, with `context` in its first argument register: numbers that fit
-        into a word of the guest. Does not wait.
+    def power_on(self, entry: int, argument: int) -> None:
+        """Reset this vCPU and let it run from `entry`, with `argument` as its first argument: numbers that fit into a
+        word of the guest. Does not wait.
         """
-        self._check_words("power_on()", entry, context)
+        self._check_words("power_on()", entry, argument)
 
         def run() -> None:
             self.engine.flush_tlb(self)
-            self.engine.frontend.reset(self, entry, context)
+            self.engine.frontend.reset(self, entry, argument)
             self.header.halted = 0
             self.header.powered_off = 0
 
@@ -235,23 +235,23 @@ class VCpu(Unique):
         """
         self.header.halted = 1
 
-    def power_down(self, entry: int, context: int) -> None:
+    def power_down(self, entry: int, argument: int) -> None:
         """The same, but the vCPU is reset to run from `entry`, as `power_on` says, except for what the guest's front
         end keeps. Does not wait.
         """
-        self._check_words("power_down()", entry, context)
+        self._check_words("power_down()", entry, argument)
 
         def run() -> None:
             self.engine.flush_tlb(self)
-            self.engine.frontend.power_down_reset(self, entry, context)
+            self.engine.frontend.power_down_reset(self, entry, argument)
             self.header.halted = 1
 
         self.async_run_on_cpu(run)
 
-    def _check_words(self, method: str, entry: int, context: int) -> None:
+    def _check_words(self, method: str, entry: int, argument: int) -> None:
         bits = self.engine.frontend.word.bits
         kinds.unsigned(f"the entry of {method}", entry, bits)
-        kinds.unsigned(f"the context of {method}", context, bits)
+        kinds.unsigned(f"the argument of {method}", argument, bits)
 
     def power_off(self) -> None:
         """Stop this vCPU until it is powered on again. Does not wait."""

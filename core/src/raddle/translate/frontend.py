@@ -194,15 +194,15 @@ class FrontEnd(ABC):
         """Emit what a block that ends where it need not does last, before an instruction in ``context``."""
 
     @abstractmethod
-    def reset(self, cpu: Any, entry: int, context: int) -> None:
+    def reset(self, cpu: Any, entry: int, argument: int) -> None:
         """Put the vCPU into its reset state (``cpu[name]`` reads and writes fields), about to run from ``entry``.
 
-        ``context`` goes into the first argument register. Sets the common fields pc and mode too.
+        ``argument`` goes into the register of a first argument. Sets the common fields pc and mode too.
         """
 
-    def power_down_reset(self, cpu: Any, entry: int, context: int) -> None:
+    def power_down_reset(self, cpu: Any, entry: int, argument: int) -> None:
         """The same for a vCPU that was suspended and powered down: what is always on, such as its timers, may stay."""
-        self.reset(cpu, entry, context)
+        self.reset(cpu, entry, argument)
 
     def connect(self, engine: Any) -> None:
         """Called once when the machine's vCPUs exist: make the native timers and whatever else needs them."""

@@ -102,20 +102,20 @@ class ArmFrontEnd(FrontEnd):
             cpu["cpu_count"] = len(engine.cpus)
             cpu["cbar"] = PERIPHERAL_BASE
 
-    def reset(self, cpu: Any, entry: int, context: int) -> None:
-        """Reset (B1.9.1) into Supervisor mode with A, I and F masked and the MMU off; r0 is ``context``.
+    def reset(self, cpu: Any, entry: int, argument: int) -> None:
+        """Reset (B1.9.1) into Supervisor mode with A, I and F masked and the MMU off; r0 is ``argument``.
 
         Bit 0 of ``entry`` selects T32, as in a branch with exchange. On the vCPU's own thread, or before it runs. The
         TLB is whoever calls' to flush.
         """
         timers.reset(cpu)
-        self._reset(cpu, entry, context, _KEPT_BY_RESET)
+        self._reset(cpu, entry, argument, _KEPT_BY_RESET)
 
-    def power_down_reset(self, cpu: Any, entry: int, context: int) -> None:
+    def power_down_reset(self, cpu: Any, entry: int, argument: int) -> None:
         """Reset all but the timers, which are always on: the device tree promises it, and they wake the CPU."""
-        self._reset(cpu, entry, context, _KEPT_BY_RESET | timers.STATE_NAMES)
+        self._reset(cpu, entry, argument, _KEPT_BY_RESET | timers.STATE_NAMES)
 
-    def _reset(self, cpu: Any, entry: int, context: int, kept: Set[str]) -> None:
+    def _reset(self, cpu: Any, entry: int, argument: int, kept: Set[str]) -> None:
         for field in STATE.fields.values():
             if field.name not in kept:
                 cpu[field.name] = 0
@@ -129,7 +129,7 @@ class ArmFrontEnd(FrontEnd):
             cpu[name] = 0
         cpu["exclusive_address"] = (1 << 64) - 1
         cpu["interrupt_mask"] = exceptions.LINE_IRQ | exceptions.LINE_FIQ
-        cpu[REGISTERS[0].name] = context
+        cpu[REGISTERS[0].name] = argument
         cpu["mode"] = MODE_PRIVILEGED | (MODE_T if entry & 1 else 0)
         cpu["pc"] = entry & ~1 if entry & 1 else entry & ~3
 

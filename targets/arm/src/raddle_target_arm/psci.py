@@ -44,14 +44,14 @@ def _version(board: Board, cpu: Any, *arguments: int) -> int:
     return VERSION_1_0
 
 
-def _cpu_suspend(board: Board, cpu: Any, power_state: int, entry: int, context: int) -> int:
+def _cpu_suspend(board: Board, cpu: Any, power_state: int, entry: int, context_id: int) -> int:
     """Sleep until an interrupt is pending, masked or not (5.4). A CPU that was powered down goes on at `entry`."""
     if power_state & ~POWER_STATES:
         return INVALID_PARAMETERS
     if not power_state & POWER_DOWN:
         board.cpu_standby(cpu.index)
     elif _is_entry(entry):
-        board.cpu_power_down(cpu.index, entry, context)
+        board.cpu_power_down(cpu.index, entry, context_id)
     else:
         return INVALID_ADDRESS
     return SUCCESS
@@ -62,7 +62,7 @@ def _cpu_off(board: Board, cpu: Any, *arguments: int) -> int:
     return SUCCESS
 
 
-def _cpu_on(board: Board, cpu: Any, target: int, entry: int, context: int) -> int:
+def _cpu_on(board: Board, cpu: Any, target: int, entry: int, context_id: int) -> int:
     number = _cpu_number(board, target)
     if number is None:
         return INVALID_PARAMETERS
@@ -70,7 +70,7 @@ def _cpu_on(board: Board, cpu: Any, target: int, entry: int, context: int) -> in
         return ALREADY_ON
     if not _is_entry(entry):
         return INVALID_ADDRESS
-    board.cpu_on(number, entry, context)
+    board.cpu_on(number, entry, context_id)
     return SUCCESS
 
 

@@ -64,8 +64,8 @@ def test_an_undefined_word_that_does_nothing(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_reset_that_forgets(monkeypatch: pytest.MonkeyPatch, host: HostRunner) -> None:
-    def reset(cpu: Any, entry: int, context: int) -> None:
-        cpu["r1"], cpu["pc"], cpu["mode"] = context, entry, 0
+    def reset(cpu: Any, entry: int, argument: int) -> None:
+        cpu["r1"], cpu["pc"], cpu["mode"] = argument, entry, 0
 
     monkeypatch.setattr(FRONT_END, "reset", reset)
     with pytest.raises(AssertionError, match="can be seen after it"):

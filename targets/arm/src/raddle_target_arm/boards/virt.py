@@ -176,10 +176,10 @@ class Virt(Board):
         """Whether the CPU is on, or has been told to come on."""
         return self._powered[cpu]
 
-    def cpu_on(self, cpu: int, entry: int, context: int) -> None:
-        """Start a CPU that is off at `entry` (bit 0: Thumb) with `context` in r0."""
+    def cpu_on(self, cpu: int, entry: int, context_id: int) -> None:
+        """Start a CPU that is off at `entry` (bit 0: Thumb) with `context_id` in r0."""
         self._powered[cpu] = True
-        self.cpus[cpu].power_on(entry, context)
+        self.cpus[cpu].power_on(entry, context_id)
 
     def cpu_off(self, cpu: int) -> None:
         """Turn off the CPU that asks for it."""
@@ -190,9 +190,9 @@ class Virt(Board):
         """Halt the CPU that asks for it until an interrupt is pending."""
         self.cpus[cpu].halt()
 
-    def cpu_power_down(self, cpu: int, entry: int, context: int) -> None:
+    def cpu_power_down(self, cpu: int, entry: int, context_id: int) -> None:
         """The same, but it loses its state and goes on at `entry`, as `cpu_on` says. It counts as on."""
-        self.cpus[cpu].power_down(entry, context)
+        self.cpus[cpu].power_down(entry, context_id)
 
     def system_off(self) -> None:
         """End the machine with exit status 0."""

@@ -126,10 +126,10 @@ class TinyFrontEnd(FrontEnd):
     def instruction_set(self, mode: int) -> InstructionSet:
         return self._instructions
 
-    def reset(self, cpu: Any, entry: int, context: int) -> None:
+    def reset(self, cpu: Any, entry: int, argument: int) -> None:
         for register in REGISTERS:
             cpu[register.name] = 0
-        cpu["r1"] = context
+        cpu["r1"] = argument
         cpu["pc"] = entry
         cpu["mode"] = 0
 
