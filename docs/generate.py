@@ -73,7 +73,7 @@ LAYERS = (
     ),
     Layer(
         "plug-ins",
-        "discovery, broken packages, the mode decision, a guest of somebody else's from its wheel",
+        "discovery, broken packages, the mode decision, a third-party guest from its wheel",
         (
             *core(
                 "accel",
