@@ -24,8 +24,8 @@
  *   loop, slowpath: runs blocks; serves their accesses
  *   join, rename, family, memo: blocks from templates
  *   exceptions, clock, memory: faults; time and timers; physical accesses, I/O
- *   threads, barrier, flush, settle, blocks, tlb, callees: what vCPUs ask of each other. To leave and to enter code is to
- *      answer it, so these know each other
+ *   threads, barrier, flush, settle, blocks, tlb, callees: what vCPUs ask of each other. They answer when they leave or
+ *      enter code, so these files call each other
  *   jumps, where, regions, code: jump cache; instructions by host address; map of guest memory; code buffer
  *   fields, arena, views, fp: bits of host code; memory piece by piece; memory at two addresses; arithmetic */
 #pragma once
