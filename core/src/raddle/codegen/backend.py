@@ -97,11 +97,11 @@ class BackEnd(ABC):
         code: list[Instruction],
         locals: list[Local],
         size: int,
-        context: int,
-        next_context: int,
+        decode_state: int,
+        next_decode_state: int,
         open_registers: Mapping[int, Field] | None = None,
     ) -> Template:
-        """Compile one instruction of ``size`` guest bytes; ``context`` goes into its table row.
+        """Compile one instruction of ``size`` guest bytes; ``decode_state`` goes into its table row.
 
         Others will be put in place of ``open_registers``, by their numbers; only if the host ``renames``.
         """

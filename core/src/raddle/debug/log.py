@@ -58,7 +58,8 @@ class Log:
         self._within = tuple(within)
         self._lock = threading.Lock()
         self._seen: dict[tuple[int, int, int], int] = {}
-        """Instructions whose IR was shown, and which context follows: by word, context and mode; MOST_SEEN of them."""
+        """Instructions whose IR was shown, by word, decode state and mode, and the decode state that follows; MOST_SEEN
+        of them."""
         self._places: set[int] = set()
         """Undefined instructions that were logged. Under the lock."""
         for item in items:
@@ -137,25 +138,27 @@ class Log:
             yield f"  {pc:#010x}:  {word:0{2 * size}x}{' ' * (8 - 2 * size)}  {self._text(trace, pc, word, size)}"
 
     def _op(self, trace: BlockTrace) -> Iterator[str]:
-        """The IR of instructions that were not shown before, built again: it depends only on word, context and mode."""
+        """The IR of instructions that were not shown before, built again: it depends only on word, decode state and
+        mode.
+        """
         frontend = self._engine.frontend
         instructions = frontend.instruction_set(trace.mode)
-        context = frontend.initial_context(trace.mode)
+        decode_state = frontend.initial_decode_state(trace.mode)
         for pc, word, size, _ in _instructions(trace):
-            key = (word | size << 32, context, trace.mode)
+            key = (word | size << 32, decode_state, trace.mode)
             following = self._seen.get(key)
             if following is None:
                 pattern = instructions.decode(word, size)
                 b = Builder(frontend.word, frontend.state.nzcv)
                 if len(self._seen) >= MOST_SEEN:
                     self._seen.clear()
-                following = self._seen[key] = instructions.translate(b, pattern, word, context, trace.mode)
+                following = self._seen[key] = instructions.translate(b, pattern, word, decode_state, trace.mode)
                 yield f"op: {pc:#x}: {self._text(trace, pc, word, size)}"
                 if pattern is not None and pattern.holes:
                     values = pattern.hole_values(word)
                     yield "       ; " + ", ".join(f"%{index} = {value:#x}" for index, value in enumerate(values))
                 yield from print_function(b).splitlines()
-            context = following
+            decode_state = following
 
     def _out_asm(self, trace: BlockTrace) -> Iterator[str]:
         block = trace.block

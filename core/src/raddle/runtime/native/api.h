@@ -197,8 +197,8 @@ enum raddle_memo_constants {
     RADDLE_RANGE_UNSIGNED = 2,
 
     RADDLE_WANT_MODE = 0, /* the memo does not know the block mode */
-    RADDLE_WANT_WORD = 1, /* `word` of `word_size` bytes, in `context` */
-    RADDLE_WANT_EPILOGUE = 2, /* of `context`, to be entered under 1 << 63 | context << 32 */
+    RADDLE_WANT_WORD = 1, /* `word` of `word_size` bytes, in `decode_state` */
+    RADDLE_WANT_EPILOGUE = 2, /* of `decode_state`, to be entered under 1 << 63 | decode_state << 32 */
     RADDLE_WANT_VARIANT = 3,  /* joined.variant_key of joined.template_number */
     RADDLE_WANT_ENCODINGS = 4, /* joined.encodings */
     RADDLE_WANT_MEMORY = 5,
@@ -286,7 +286,7 @@ struct raddle_linear { /* of a word: base + the sum of (its `width` bits from `s
 };
 
 /* Instruction words that differ only in registers and literals: those with key & mask == value, where key is word |
- * context << 32, except the exceptions. The registers in the set `list` come first, in ascending order. */
+ * decode_state << 32, except the exceptions. The registers in the set `list` come first, in ascending order. */
 struct raddle_family {
     uint64_t mask, value;
     uint32_t exception_count, register_count, literal_count, pad;
@@ -305,10 +305,10 @@ struct raddle_mode {
     uint32_t mode;    /* block mode */
     uint32_t unit;    /* bytes of the smallest instruction: 2 or 4 */
     uint32_t wide_shift, wide; /* an instruction has two units when bit (first unit >> shift) & 31 of `wide` is set */
-    uint32_t context; /* of a block's first instruction */
+    uint32_t decode_state; /* of a block's first instruction */
     uint32_t low_first; /* the first of two units is the low half of the word; else the high half */
     raddle_entry *prologue; /* or NULL */
-    raddle_table *table;    /* entries of this mode by word | context << 32, and epilogues */
+    raddle_table *table;    /* entries of this mode by word | decode_state << 32, and epilogues */
     raddle_table *shared[2]; /* or NULL; entries that this mode shares with others */
 };
 
@@ -321,7 +321,7 @@ void raddle_chain_by(raddle_context *context, const struct raddle_chain *chain, 
  */
 void raddle_memo_listen(raddle_memo *memo, int on);
 /* Sets whether raddle_run returns for every block that is not found, so that Python sees each translation. */
-uint32_t raddle_memo_template(raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_context);
+uint32_t raddle_memo_template(raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_decode_state);
 /* A template of `size` guest bytes (at most 255), with no variants yet; `extra` (16 bits) is insn_extra of its
  * instructions. Returns its number; all ones when out of memory or when an argument is too large. */
 int raddle_memo_variant(raddle_memo *memo, uint32_t number, uint32_t key, const uint8_t *hot, uint32_t hot_size,
@@ -352,7 +352,7 @@ int raddle_memo_encoding(raddle_memo *memo, uint64_t key, const uint8_t *code, u
 raddle_entry *raddle_memo_word(raddle_memo *memo, uint32_t mode, uint64_t key);
 /* The entry of the word in a mode that the memo knows; NULL when the memo lacks it, or when out of memory. */
 int raddle_entry_ends(const raddle_entry *entry); /* whether control never falls through it */
-uint32_t raddle_entry_next_context(const raddle_entry *entry);
+uint32_t raddle_entry_next_decode_state(const raddle_entry *entry);
 int raddle_memo_mode(raddle_memo *memo, const struct raddle_mode *mode); /* 0, or -1 when there are too many */
 struct raddle_memo_stats {
     uint64_t entries;        /* of words, made since the beginning */
@@ -400,7 +400,7 @@ struct raddle_want { /* written by raddle_translate; the vCPU's own thread reads
     uint32_t generation;  /* of the memo: what is wanted would be wrong in a later generation */
     int32_t answer;       /* result of the last raddle_translate */
     uint32_t kind;        /* RADDLE_WANT_ */
-    uint32_t word, word_size, context;
+    uint32_t word, word_size, decode_state;
     uint32_t size;        /* guest bytes of the block */
     uint8_t data[256];    /* the guest's bytes from pc on */
     struct raddle_joined joined;

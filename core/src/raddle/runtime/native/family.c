@@ -157,7 +157,7 @@ static struct template *template_for(struct raddle_memo *memo, struct template *
         t = t->next;
     if (t)
         return t;
-    t = template_new(memo, model->size, model->extra, model->next_context);
+    t = template_new(memo, model->size, model->extra, model->next_decode_state);
     if (!t)
         return NULL;
     t->ends = model->ends;

@@ -314,7 +314,7 @@ struct gather {
     uint32_t left;         /* bytes from pc to the end of its page */
     uint32_t limit;        /* instructions at the most */
     uint32_t count;        /* instructions so far */
-    uint32_t context;
+    uint32_t decode_state;
 };
 
 static uint32_t unit_at(const struct gather *g, uint32_t position)
@@ -364,7 +364,7 @@ static int want_word(struct gather *g, uint64_t word, uint32_t size)
     g->want->kind = RADDLE_WANT_WORD;
     g->want->word = (uint32_t)word;
     g->want->word_size = size;
-    g->want->context = g->context;
+    g->want->decode_state = g->decode_state;
     return RADDLE_WANTED;
 }
 
@@ -392,24 +392,24 @@ static int gather(struct raddle_cpu *cpu, struct gather *g, struct join *j)
             else
                 word = both_units(mode, word, want->data[2] | (uint32_t)want->data[3] << 8);
         }
-        struct raddle_entry *entry = memo_word(j->memo, mode, word | (uint64_t)g->context << 32);
+        struct raddle_entry *entry = memo_word(j->memo, mode, word | (uint64_t)g->decode_state << 32);
         if (!entry)
             return want_word(g, word, size);
         add(j, entry);
         position += size;
-        g->context = entry->template->next_context;
+        g->decode_state = entry->template->next_decode_state;
         if (ended(j)) {
             g->count++;
             break;
         }
     }
     want->size = position;
-    if (!g->context || ended(j))
+    if (!g->decode_state || ended(j))
         return RADDLE_INSTALL_OK;
-    struct raddle_entry *epilogue = memo_find(mode->table, RADDLE_EPILOGUE | (uint64_t)g->context << 32);
+    struct raddle_entry *epilogue = memo_find(mode->table, RADDLE_EPILOGUE | (uint64_t)g->decode_state << 32);
     if (!epilogue) {
         want->kind = RADDLE_WANT_EPILOGUE;
-        want->context = g->context;
+        want->decode_state = g->decode_state;
         return RADDLE_WANTED;
     }
     add(j, epilogue);
@@ -452,7 +452,7 @@ static int make_block_of(struct raddle_cpu *cpu, struct raddle_want *want, const
             .memory = (const uint8_t *)raddle_phys_pointer(ctx, want->pages[0], ctx->page_size) + offset,
             .left = (uint32_t)ctx->page_size - offset,
             .limit = limit,
-            .context = mode->context,
+            .decode_state = mode->decode_state,
         };
         struct join j = {.memo = ctx->memo, .out = &want->joined, .pc = want->pc, .end = want->pc};
         int answer = gather(cpu, &g, &j);

@@ -30,7 +30,7 @@ struct template *memo_template(struct raddle_memo *memo, uint32_t number)
     return memo->templates[number / TEMPLATE_CHUNK] + number % TEMPLATE_CHUNK;
 }
 
-struct template *template_new(struct raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_context)
+struct template *template_new(struct raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_decode_state)
 {
     uint32_t number = memo->template_count, chunk = number / TEMPLATE_CHUNK;
     if (chunk >= MEMO_TEMPLATE_CHUNKS)
@@ -42,17 +42,17 @@ struct template *template_new(struct raddle_memo *memo, uint32_t size, uint32_t 
     t->number = number;
     t->size = size;
     t->extra = extra;
-    t->next_context = next_context;
+    t->next_decode_state = next_decode_state;
     memo->template_count++;
     memo->templates_all++;
     return t;
 }
 
-uint32_t raddle_memo_template(raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_context)
+uint32_t raddle_memo_template(raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_decode_state)
 {
     pthread_mutex_lock(&memo->lock);
     bool fits = size <= UINT8_MAX && extra <= UINT16_MAX; /* in a row of a block's table */
-    struct template *t = fits ? template_new(memo, size, extra, next_context) : NULL;
+    struct template *t = fits ? template_new(memo, size, extra, next_decode_state) : NULL;
     pthread_mutex_unlock(&memo->lock);
     return t ? t->number : UINT32_MAX;
 }
@@ -256,9 +256,9 @@ int raddle_entry_ends(const raddle_entry *entry)
     return entry->template->ends;
 }
 
-uint32_t raddle_entry_next_context(const raddle_entry *entry)
+uint32_t raddle_entry_next_decode_state(const raddle_entry *entry)
 {
-    return entry->template->next_context;
+    return entry->template->next_decode_state;
 }
 
 int raddle_memo_encoding(raddle_memo *memo, uint64_t key, const uint8_t *code, uint32_t size)
