@@ -177,10 +177,7 @@ def _memory(match: re.Match[str], random: random.Random) -> Case:
         value = distance(random, 9, 0) if match[2] else random.choice((0, 4095, random.randrange(4096))) << size
         return (t, n, value), f"{stem} {text}, [x{n}, #{value}]"
     m = register(random)
-    if match[5] == "xx":
-        return (t, n, m), f"{stem} {text}, [x{n}, {general('x', m)}]"
-    amount = " #" + match[5][-1] if match[5][-1].isdigit() else ""
-    return (t, n, m), f"{stem} {text}, [x{n}, {general('w', m)}, uxtw{amount}]"
+    return (t, n, m), f"{stem} {text}, [x{n}, {general('x', m)}]"
 
 
 def _pair(match: re.Match[str], random: random.Random) -> Case:
@@ -260,7 +257,7 @@ SPECIAL: list[tuple[re.Pattern[str], Callable[[re.Match[str], random.Random], Ca
         (r"(MRS|MSR)_(?:x_)?(NZCV|FPCR|FPSR)(?:_x)?", _system),
         (r"(DMB|DSB)_i", _barrier),
         (r"BRK_i", _break),
-        (r"((?:LD|ST)(U?)R(S?[BHW])?)_([wxsd])(xi|xx|xw_uxtw(?:_\d)?)", _memory),
+        (r"((?:LD|ST)(U?)R(S?[BHW])?)_([wxsd])(xi|xx)", _memory),
         (r"(LDP|STP)_([wx])\2xi", _pair),
         (r"((?:LDAR|STLR|LDAPR|LDXR|LDAXR)[BH]?)_([wx])x", _ordered),
         (r"((?:STXR|STLXR)[BH]?)_w([wx])x", _exclusive),

@@ -12,7 +12,7 @@ from raddle.codegen.fields import Chaining, Reloc, Shape
 from raddle.codegen.template import Template
 from raddle.ir.builder import Callee, Instruction, Local
 from raddle.ir.header import Reaches
-from raddle.ir.types import Field, StateLayout, Type
+from raddle.ir.types import Field, FloatRules, StateLayout, Type
 
 
 class CodegenConfig(NamedTuple):
@@ -36,6 +36,8 @@ class CodegenConfig(NamedTuple):
     """Helper numbers from here on are Python helpers and not in the table."""
     allocation: Allocation = Allocation.USUAL
     """How registers are chosen; another choice is for tests."""
+    floats: FloatRules = FloatRules()
+    """The guest's choices in IEEE 754; the header's ``fp_rules`` says the same."""
 
 
 class Thunks(NamedTuple):

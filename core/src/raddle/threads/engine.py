@@ -135,6 +135,7 @@ class Engine(Lifecycle):
                 fences=int(self.decision.fences) if self.parallel else 0,
                 call_helper=_address_of("raddle_call_helper"),
                 first_python=helpers.FIRST_PYTHON,
+                floats=frontend.floats,
             )
         )
         self.translator = Translator(frontend, self.backend, self.context, memo_size)
