@@ -23,6 +23,7 @@ from raddle_host_aarch64.assembler import Assembler
 from raddle_host_aarch64.code_buffer import EncodingError, Reach
 from raddle_host_aarch64.encoding import bitmask, is_arithmetic, parse
 from raddle_host_aarch64.operands import ADDRESS, OPERANDS
+from raddle_host_aarch64.registers import GENERAL
 
 CASES_PER_ENCODING = 24
 NAMES = [name for name in vars(Assembler) if re.fullmatch(r"[A-Z][A-Za-z0-9_]*", name)]
@@ -450,7 +451,7 @@ def test_declared_registers_are_those_of_the_name(name: str) -> None:
         kinds = "x"
     kinds = kinds.replace("xsp", "x").replace("spx", "x")
     declared = OPERANDS.get(vars(Assembler)[name], Operands(()))
-    assert declared.registers == tuple(at for at, kind in enumerate(kinds) if kind in "wx")
+    assert declared.registers == tuple((at, GENERAL) for at, kind in enumerate(kinds) if kind in "wx")
     displaced = bool(LOADS_AND_STORES.match(name) or name.startswith(("LDP", "STP", "GET", "PUT"))) and kinds.endswith(
         "xi"
     )

@@ -16,16 +16,17 @@ from pathlib import Path
 from struct import Struct, pack
 from typing import IO, Final
 
+from raddle.codegen.allocation import Allocation
 from raddle.codegen.backend import BackEnd, CodegenConfig
 from raddle.codegen.joiner import Joiner
 from raddle.codegen.template import Template
 from raddle.ir.builder import Callee
-from raddle.ir.generate import ARENA_BASE, Program
+from raddle.ir.header import COMMON, HEADER, HEADER_SIZE, OFFSET
 from raddle.ir.interpreter import NO_RESERVATION, READ, WRITE, Leave, Outcome
 from raddle.ir.opcodes import Op
 from raddle.ir.types import FloatRules
 from raddle.runtime import helpers
-from raddle.runtime.layout import COMMON, HEADER, HEADER_SIZE, OFFSET
+from raddle.testing.generate import ARENA_BASE, Program
 from raddle.testing.host_harness import GUEST_BYTES, outcome_of, returned
 from raddle.testing.ir_programs import LAYOUT, Execution
 
@@ -122,8 +123,8 @@ class ForeignHarness:
         self.called: list[str] = []
         """Names of the C functions for floating point that the program's code names."""
 
-    def run(self, program: Program) -> Execution:
-        image = _Image(program, self.backend, self.runner.addresses)
+    def run(self, program: Program, allocation: Allocation = Allocation.USUAL) -> Execution:
+        image = _Image(program, self.backend, self.runner.addresses, allocation)
         self.called = [callee.name for callee in image.callees if callee.name not in program.routines]
         request = image.request(self.tlb)
         size = HEADER_SIZE + LAYOUT.size + len(program.memory)
@@ -153,7 +154,11 @@ class _Image:
     """One program as the runner gets it: thunks, block or routine, and routines that it calls, at fixed addresses."""
 
     def __init__(
-        self, program: Program, backend: Callable[[CodegenConfig], BackEnd], addresses: dict[str, int]
+        self,
+        program: Program,
+        backend: Callable[[CodegenConfig], BackEnd],
+        addresses: dict[str, int],
+        allocation: Allocation,
     ) -> None:
         self.program = program
         self.addresses = addresses
@@ -163,7 +168,8 @@ class _Image:
         self.template: Template | None = None
         function = program.function
         rules = FloatRules.from_bits(program.header.get("fp_rules", 0))
-        made = backend(CodegenConfig(LAYOUT, function.word, PAGE_BITS, self._number, floats=rules))
+        config = CodegenConfig(LAYOUT, function.word, PAGE_BITS, self._number, allocation=allocation, floats=rules)
+        made = backend(config)
         self._fill_header()
         thunks = made.thunks({name: value for name, value in addresses.items() if name.startswith("raddle_")})
         self.enter = self._place(thunks.enter)

@@ -18,24 +18,44 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from raddle.codegen.allocation import CodegenError
-from raddle.codegen.flag_capture import FlagCapture
-from raddle.codegen.renaming import Traced
-from raddle.codegen.values import SPILL, STATE, is_register, is_slot
-from raddle.codegen.variants import FAULTS
-from raddle.ir.builder import Instruction, Label, Local
+from raddle.codegen import emitter
+from raddle.codegen.allocation import RegisterPool
+from raddle.codegen.emitter import Handlers
+from raddle.codegen.locations import InState, Register, Slot
+from raddle.codegen.runtime_calls import FLOAT_OPS
+from raddle.codegen.template import HOST_FLAGS_NONE
+from raddle.ir.builder import Instruction, Local, Location
+from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, FloatRules, Hole, Type
-from raddle.runtime.layout import OFFSET
+from raddle_host_aarch64 import code_buffer, fields
 from raddle_host_aarch64.assembler import Assembler
-from raddle_host_aarch64.code_buffer import Label as HostLabel
-from raddle_host_aarch64.code_buffer import Reach
+from raddle_host_aarch64.code_buffer import Label, Reach
 from raddle_host_aarch64.conditions import CS, EQ, MI, VS
 from raddle_host_aarch64.encoding import is_logical
 from raddle_host_aarch64.fields import LITERAL16
 from raddle_host_aarch64.operands import OPERANDS
 from raddle_host_aarch64.registers import (
+    FLOATING,
+    GENERAL,
     SP,
+    V0,
+    V8,
+    V9,
+    V10,
+    V11,
+    V12,
+    V13,
+    V14,
+    V15,
+    V16,
+    V17,
+    V18,
+    V19,
+    V20,
+    V21,
+    V22,
+    V23,
     X0,
     X1,
     X2,
@@ -65,11 +85,12 @@ from raddle_host_aarch64.registers import (
     X27,
     X28,
     X29,
+    ZR,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from raddle.codegen.backend import CodegenConfig
-    from raddle.codegen.fields import FieldKind, OpenHole, Reloc
+    from raddle.codegen.fields import FieldKind
     from raddle_host_aarch64.features import Features
 
 ENV: Final = X28
@@ -91,132 +112,98 @@ VALUE_REGISTERS: Final = (X9, X10, X11, X12, X13, X14)
 CALLEE_SAVED: Final = (X19, X20, X21, X22, X23, X24, X25, X26, X27)
 ROUTINE_REGISTERS: Final = (X9, X10, X11, X12, X13, X14, X2, X3, X4, X5, X6, X7, X8, *CALLEE_SAVED)
 
-FUSED: Final = -1
-"""Location of a truth value that the next instruction alone uses: that emits the test."""
-IN_CARRY: Final = -2
-"""Location of the guest's carry flag where it is used, in NZCV, before anything changes it."""
+FLOAT_REGISTERS: Final = (V8, V9, V10, V11, V12, V13, V14, V15)
+"""Registers for floats in templates: C leaves their low halves alone."""
+ROUTINE_FLOAT_REGISTERS: Final = (V16, V17, V18, V19, V20, V21, V22, V23)
+FLOAT_SCRATCH: Final = V0
 
 FLAG_BITS: Final = (31, 30, 29, 28)
 """Of N, Z, C and V in NZCV."""
 FLAG_CONDITIONS: Final = (MI, EQ, CS, VS)
 """That N, Z, C and V are set."""
 
-FLOATS: Final = frozenset({Op.FADD, Op.FSUB, Op.FMUL, Op.FDIV, Op.FSQRT, Op.FMA, Op.FCMP, Op.FCVT, Op.FTOI, Op.ITOF})
 CONVERSIONS: Final = frozenset({Op.FTOI, Op.ITOF})
 """Those of which no instruction does some."""
-CALLS: Final = FLOATS | {Op.CALL}
-"""Operations that may be emitted as calls: nothing but pinned and callee-saved registers survives them."""
-MEMORY: Final = FAULTS - {Op.CALL}
+SHAPES: Final = {
+    code_buffer.BRANCH26: fields.BRANCH26,
+    code_buffer.BRANCH19: fields.BRANCH19,
+    code_buffer.BRANCH14: fields.BRANCH14,
+}
 
-Handler = Callable[["Emitter", Instruction], None]
-HANDLERS: Final[dict[Op, Handler]] = {}
-
-
-def emits(*ops: Op) -> Callable[[Handler], Handler]:
-    """Register a function as the emitter of `ops`."""
-
-    def register(handler: Handler) -> Handler:
-        for op in ops:
-            HANDLERS[op] = handler
-        return handler
-
-    return register
+HANDLERS: Final[Handlers[Emitter]] = Handlers()
+"""By the modules in `emit/`."""
+emits: Final = HANDLERS.emits
 
 
-class Emitter(Assembler, FlagCapture):
+class Fused(Location):
+    """Nowhere: of a truth value that only the next operation uses, which emits the test itself."""
+
+    __slots__ = ()
+
+
+class InCarry(Location):
+    """The guest's carry flag in its place: of a carry that only an addition uses, before anything changes the flag."""
+
+    __slots__ = ()
+
+
+FUSED: Final = Fused()
+IN_CARRY: Final = InCarry()
+
+
+def is_float(value: Instruction) -> bool:
+    """Whether the value is kept in floating-point registers."""
+    return value.type is Type.F32 or value.type is Type.F64
+
+
+class Emitter(Assembler, emitter.Emitter[Label]):
     """Compiles one function at a time; `run` is the entry. One thread uses it at a time."""
 
-    __slots__ = (
-        "call_operations",
-        "calls",
-        "cold",
-        "cold_relocs",
-        "config",
-        "done",
-        "features",
-        "flag_places",
-        "flag_readers",
-        "flag_word",
-        "flags_value",
-        "float_control_stale",
-        "frame_used",
-        "free",
-        "function",
-        "hints",
-        "holes",
-        "hot_relocs",
-        "inline_floats",
-        "jumps",
-        "labels",
-        "parallel",
-        "pending",
-        "pinned",
-        "pinned_fields",
-        "pins_flags",
-        "position",
-        "preserved",
-        "preserved_used",
-        "routine",
-        "routine_exit",
-        "scratch",
-        "state_layout",
-        "state_writes",
-        "trace",
-        "value_registers",
-        "wide",
-    )  # fmt: skip
+    handlers = HANDLERS
 
     def __init__(self, config: CodegenConfig, features: Features, routine: bool) -> None:
-        super().__init__()
-        self.config = config
-        self.features = features
-        self.routine = routine
-        self.wide = config.word is Type.I64
-        self.state_layout = config.state
+        Assembler.__init__(self)
         self.inline_floats = not routine and config.floats == FloatRules()
-        self.call_operations = CONVERSIONS | {Op.CALL} if self.inline_floats else CALLS
-        self.scratch = SCRATCH
-        self.preserved = CALLEE_SAVED if routine else ()
-        self.parallel = config.parallel
+        """Whether the host's own instructions are what the guest wants of floating point."""
+        self.call_operations = (CONVERSIONS if self.inline_floats else FLOAT_OPS) | {Op.CALL}
+        emitter.Emitter.__init__(self, config, routine)
+        self.features = features
         hot = () if routine else [f for f in config.state.hot_fields if f.type in (Type.I32, Type.I64)]
-        self.pinned_fields = tuple(zip(hot, PIN_ORDER, strict=False))
-        self.pinned: dict[int, int] = {field.offset: register for field, register in self.pinned_fields}
+        self.pinned_fields = [(field, GENERAL[register]) for field, register in zip(hot, PIN_ORDER, strict=False)]
+        self.pinned = {field.offset: register for field, register in self.pinned_fields}
         self.pins_flags = not routine and config.state.nzcv is not None
+        """Whether the guest's N, Z, C and V are the host's between instructions."""
         self.flag_places: dict[Field, int] = {field: n for n, field in enumerate(config.state.nzcv or ())}
         """Which of N, Z, C and V a field is."""
+        self.flag_word = -1
+        """The register that has the guest's flags while the host's are something else, -1 for none."""
+        self.float_control_stale = False
+        """Whether the header's fields say other than FPCR."""
         if routine:
-            self.value_registers: tuple[int, ...] = ROUTINE_REGISTERS
+            self.general = RegisterPool(GENERAL, ROUTINE_REGISTERS, SCRATCH, CALLEE_SAVED)
+            self.floating = RegisterPool(FLOATING, ROUTINE_FLOAT_REGISTERS, FLOAT_SCRATCH)
         else:
-            self.value_registers = (*VALUE_REGISTERS, *PIN_ORDER[len(self.pinned) :])
+            self.general = RegisterPool(GENERAL, (*VALUE_REGISTERS, *PIN_ORDER[len(self.pinned) :]), SCRATCH)
+            self.floating = RegisterPool(FLOATING, FLOAT_REGISTERS, FLOAT_SCRATCH, FLOAT_REGISTERS)
+        self.pools = {GENERAL: self.general, FLOATING: self.floating}
 
     # -- the function --------------------------------------------------------------------------------------------------
 
-    def run(self, function: Sequence[Instruction], locals: Sequence[Local]) -> None:
-        """Emit `function`. Results are left in the attributes."""
-        self.code = bytearray()
-        self.cold = bytearray()
-        self._waiting = 0
-        self.hot_relocs: list[Reloc] = []
-        self.cold_relocs: list[Reloc] = []
-        self.holes: list[tuple[bool, OpenHole]] = []
-        self.labels: dict[Label, HostLabel] = {}
-        self.trace: list[Traced] = []
-        self.jumps: list[tuple[bytearray, int, Reach, HostLabel]] = []
+    def run(self, function: Sequence[Instruction], locals: Sequence[Local], kind: int = HOST_FLAGS_NONE) -> None:
         self.flag_word = -1
-        self.flags_value: Instruction | None = None
         self.float_control_stale = False
-        self.done: set[int] = set()
-        self.routine_exit: HostLabel | None = None
-        self.analyse(function)
-        self.begin_allocation(len(locals))
-        handlers = HANDLERS
-        for position, ins in enumerate(function):
-            self.position = position
-            if position not in self.done:
-                handlers[ins.op](self, ins)
-                self.settle(ins)
-                self.release(ins, position)
+        super().run(function, locals, kind)
         self.at_boundary()
+
+    def start_code(self) -> None:
+        self.code = bytearray()
+        self._waiting = 0
+
+    def emit_in_cold(self, span: range) -> None:
+        super().emit_in_cold(span)
+        # On the way that goes on, flags and control are where they were at the branch: in their places.
+        self.flag_word = -1
+        self.float_control_stale = False
 
     def at_boundary(self) -> None:
         """What is kept elsewhere for the moment goes to where others look for it: flags, floating-point control."""
@@ -224,25 +211,44 @@ class Emitter(Assembler, FlagCapture):
         if self.float_control_stale:
             self.load_float_control()
 
-    def store_slot(self, slot: int, register: int) -> None:
-        self.STR_xxi(register, SP, 8 * slot)
+    def pool(self, ins: Instruction) -> RegisterPool:
+        return self.floating if is_float(ins) else self.general
+
+    def store_slot(self, slot: Slot, register: Register) -> None:
+        store = self.STR_xxi if register.register_class is GENERAL else self.STR_dxi
+        store(register.number, SP, 8 * slot.number)
 
     def move(self, register: int, value: Instruction) -> None:
-        """Load `value` into `register`; no effect on the host's flags."""
-        op = value.op
-        if op is Op.CONST:
+        """Load `value`, as a bit pattern if it is a float, into a general register; no effect on the host's flags."""
+        location = value.location
+        if value.op is Op.CONST:
             assert isinstance(value.aux, int)
-            self.constant(register, value.aux)
-        elif op is Op.HOLE:
+            emit_constant(self, register, value.aux)
+        elif value.op is Op.HOLE:
             self.literal(register, value)
-        else:
-            location = value.location
-            if location < SPILL:
-                self.copy(register, location)
-            elif is_slot(location):
-                self.LDR_xxi(register, SP, 8 * (location - SPILL))
+        elif isinstance(location, Register):
+            if location.register_class is GENERAL:
+                self.copy(register, location.number)
             else:
-                self.load_field(register, location - STATE, value.type.size)
+                (self.FMOV_xd if value.type is Type.F64 else self.FMOV_ws)(register, location.number)
+        elif isinstance(location, Slot):
+            self.LDR_xxi(register, SP, 8 * location.number)
+        else:
+            assert isinstance(location, InState)
+            self.load_field(register, location.offset, value.type.size)
+
+    def move_float(self, register: int, value: Instruction) -> None:
+        """Load the float, or the bit pattern of one, into a floating-point register."""
+        location, double = value.location, value.type.size == 8
+        if isinstance(location, Register) and location.register_class is FLOATING:
+            if location.number != register:
+                self.FMOV_dd(register, location.number)
+        elif isinstance(location, Slot):
+            self.LDR_dxi(register, SP, 8 * location.number)
+        elif isinstance(location, InState):
+            (self.GET_dxi if double else self.GET_sxi)(register, ENV, location.offset)
+        else:
+            (self.FMOV_dx if double else self.FMOV_sw)(register, self.use_or_zero(value, SCRATCH))
 
     def copy(self, target: int, source: int) -> None:
         """All 64 bits of a register, unless it is the same."""
@@ -256,82 +262,53 @@ class Emitter(Assembler, FlagCapture):
     def store_field(self, register: int, offset: int, size: int) -> None:
         (self.PUTB_wxi if size == 1 else self.PUT_wxi if size == 4 else self.PUT_xxi)(register, ENV, offset)
 
-    def constant(self, register: int, number: int) -> None:
-        """A number of at most 64 bits, in as few instructions as it takes."""
-        emit_constant(self, register, number)
-
     def literal(self, register: int, value: Instruction) -> None:
         """The literal `value`, sign-extended to its type."""
         hole = value.aux
         assert isinstance(hole, Hole)
         low, high = hole.range
         self.MOVZ_wi(register, 0)
-        self.hole(value, LITERAL16[0])
+        self.last_field(LITERAL16[0], 0, value)
         if low < 0 or high > 0xFFFF:
             self.MOVK_wi_16(register, 0)
-            self.hole(value, LITERAL16[1])
+            self.last_field(LITERAL16[1], 0, value)
         if low < 0 and value.type is Type.I64:
             self.SXTW_xw(register, register)
 
-    def hole(self, value: Instruction, kind: FieldKind, addend: int = 0) -> None:
-        """The last instruction of the code has a field for the literal `value`."""
-        hole = value.aux
-        assert isinstance(hole, Hole)
-        self.holes.append((self.code is self.cold, (len(self.code) - 4, hole.index, addend, kind)))
+    def last_field(self, kind: FieldKind, value: int, literal: Instruction | None = None) -> None:
+        """The last instruction of the code has a field that holds `value`, plus the literal if there is one."""
+        self.field(kind, len(self.code) - 4, value, literal)
 
     def use(self, value: Instruction, scratch: int) -> int:
-        """`value` in a register: its own, or `scratch` after a move."""
+        """`value` in a general register: its own, or `scratch` after a move."""
         location = value.location
-        if value.op > Op.HOLE and is_register(location):
-            return location
+        if isinstance(location, Register) and location.register_class is GENERAL:
+            return location.number
         self.move(scratch, value)
         return scratch
 
     def use_or_zero(self, value: Instruction, scratch: int) -> int:
         """The same where the instruction takes the zero register."""
-        return 31 if value.op is Op.CONST and value.aux == 0 else self.use(value, scratch)
+        return ZR if value.op is Op.CONST and value.aux == 0 else self.use(value, scratch)
 
-    def reloc(self, kind: FieldKind, offset: int, value: int) -> None:
-        (self.cold_relocs if self.code is self.cold else self.hot_relocs).append((kind, offset, value))
+    def use_float(self, value: Instruction, scratch: int) -> int:
+        """The float in a floating-point register: its own, or `scratch` after a move."""
+        location = value.location
+        if isinstance(location, Register) and location.register_class is FLOATING:
+            return location.number
+        self.move_float(scratch, value)
+        return scratch
 
-    def refer(self, label: HostLabel, reach: Reach) -> None:
-        self.jumps.append((self.code, len(self.code) - 4, reach, label))
+    def refer(self, label: Label, reach: Reach) -> None:
+        self.jumps.append((self.code, SHAPES[reach], len(self.code) - 4, label))
         super().refer(label, reach)
-
-    def host_label(self, label: Label) -> HostLabel:
-        """The host's label for an IR label."""
-        host = self.labels.get(label)
-        if host is None:
-            host = self.labels[label] = self.label()
-        return host
-
-    def next_is(self, op: Op, ahead: int = 1) -> Instruction | None:
-        """The instruction `ahead` places further if it is an `op`."""
-        position = self.position + ahead
-        if position < len(self.function) and self.function[position].op is op:
-            return self.function[position]
-        return None
-
-    def fuses(self, ins: Instruction) -> bool:
-        """Whether the test for the truth value `ins` can be left to its one use, which follows at once."""
-        if ins.uses != 1 or ins.last_use != self.position + 1:
-            return False
-        user = self.function[self.position + 1]
-        return user.op in (Op.BRCOND, Op.SELECT) and user.args[0] is ins
 
     # -- condition flags -----------------------------------------------------------------------------------------------
 
-    def nzcv_fields(self) -> tuple[Field, Field, Field, Field]:
-        fields = self.config.state.nzcv
-        if fields is None:
-            raise CodegenError("the target's state layout names no nzcv fields")
-        return fields
-
     def clobber_flags(self) -> None:
         """The host's flags are about to change: keep the guest's in a register if they are the host's."""
-        if self.pins_flags and self.flag_word < 0:
-            self.flag_word = FLAG_WORDS[0]
-            self.MRS_x_NZCV(self.flag_word)
+        if self.pins_flags:
+            self.keep_flag_word()
         self.flags_value = None
 
     def need_flags(self) -> None:
@@ -345,17 +322,16 @@ class Emitter(Assembler, FlagCapture):
         """The register of `FLAG_WORDS` that does not have the guest's flags."""
         return FLAG_WORDS[0] if self.flag_word == FLAG_WORDS[1] else FLAG_WORDS[1]
 
-    def insert_flag(self, field: Field, register: int) -> None:
-        """Let the guest's flag `field` be the truth value in `register`."""
-        bit = FLAG_BITS[self.flag_places[field]]
-        self.keep_flag_word()
-        self.BFI_wwii(self.flag_word, register, bit, 1)
-
     def keep_flag_word(self) -> None:
         """The guest's flags are in a register to be changed there; the host's flags stay what they are."""
         if self.flag_word < 0:
             self.flag_word = FLAG_WORDS[0]
             self.MRS_x_NZCV(self.flag_word)
+
+    def insert_flag(self, field: Field, register: int) -> None:
+        """Let the guest's flag `field` be the truth value in `register`."""
+        self.keep_flag_word()
+        self.BFI_wwii(self.flag_word, register, FLAG_BITS[self.flag_places[field]], 1)
 
     def is_flag(self, field: object) -> bool:
         """Whether the field is one of N, Z, C and V that are kept in the host's flags."""
@@ -377,9 +353,9 @@ class Emitter(Assembler, FlagCapture):
         else:
             store_host_flags(self, self.nzcv_fields())
 
-    def save_nzcv(self, slot: int, subtracted: bool) -> None:
+    def save_nzcv(self, slot: Slot, subtracted: bool) -> None:
         self.MRS_x_NZCV(SCRATCH)
-        self.STR_xxi(SCRATCH, SP, 8 * slot)
+        self.STR_xxi(SCRATCH, SP, 8 * slot.number)
 
     def store_flag(self, field: Field, overflow: bool, subtracted: bool) -> None:
         self.CSET_wc(SCRATCH, VS if overflow else CS)

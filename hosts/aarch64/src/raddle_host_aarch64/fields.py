@@ -33,6 +33,7 @@ EXIT26: Final = field_kind(Source.EXIT, BRANCH26)
 JUMP21: Final = field_kind(Source.JUMP, ADR21)
 LEAVE19: Final = field_kind(Source.LEAVE, BRANCH19)
 LEAVE14: Final = field_kind(Source.LEAVE, BRANCH14)
+COLD19: Final = field_kind(Source.COLD, BRANCH19)
 HOT26: Final = field_kind(Source.HOT, BRANCH26)
 
 CHAINING: Final = Chaining(BRANCH26, span=4, flush=True)

@@ -14,16 +14,18 @@ from typing import Final
 from raddle.codegen.renaming import Method, Operands
 from raddle_host_aarch64.code_buffer import CodeBuffer, EncodingError, Label, Reach
 from raddle_host_aarch64.encoding import arithmetic, logical32, logical64, parse
+from raddle_host_aarch64.registers import GENERAL
 
 OPERANDS: Final[dict[Method, Operands]] = {}
-"""Of the methods that the factories have made: which of their arguments are general registers."""
+"""Of the methods that the factories have made: which of their arguments are general registers, the only ones that guest
+registers are kept in."""
 
 Converter = Callable[[int], int]
-_GENERAL: Final = "dnmatus"
+_CLASSES: Final = dict.fromkeys("dnmatus", GENERAL)
 
 
 def _declared(method: Method, order: str, has_displacement: bool = False) -> Method:
-    registers = tuple(position for position, letter in enumerate(order) if letter in _GENERAL)
+    registers = tuple([(at, _CLASSES[letter]) for at, letter in enumerate(order) if letter in _CLASSES])
     if registers:
         OPERANDS[method] = Operands(registers, order.index("n") if has_displacement else -1)
     return method

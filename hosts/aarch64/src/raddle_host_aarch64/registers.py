@@ -6,6 +6,12 @@ Number 31 is the zero register or the stack pointer, as the instruction has it.
 
 from typing import Final
 
+from raddle.codegen.locations import RegisterClass
+
+GENERAL: Final = RegisterClass("general", 31)
+FLOATING: Final = RegisterClass("floating-point", 32)
+"""Those of Advanced SIMD, of which values have the low 32 or 64 bits. The rest of the 64 is zero."""
+
 X0: Final = 0
 X1: Final = 1
 X2: Final = 2
@@ -43,6 +49,22 @@ SP: Final = 31
 V0: Final = 0
 V1: Final = 1
 V2: Final = 2
+V8: Final = 8
+V9: Final = 9
+V10: Final = 10
+V11: Final = 11
+V12: Final = 12
+V13: Final = 13
+V14: Final = 14
+V15: Final = 15
+V16: Final = 16
+V17: Final = 17
+V18: Final = 18
+V19: Final = 19
+V20: Final = 20
+V21: Final = 21
+V22: Final = 22
+V23: Final = 23
 
 NAMES_32: Final = (*(f"w{number}" for number in range(31)), "wzr")
 NAMES_64: Final = (*(f"x{number}" for number in range(31)), "xzr")

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from raddle.codegen.allocation import FRAME_SLOTS
 from raddle.codegen.backend import Thunks
+from raddle.codegen.locations import FRAME_SLOTS, Register
+from raddle.ir.header import OFFSET
 from raddle.ir.types import Field, Type
-from raddle.runtime.layout import JUMP_GROUP_BITS, OFFSET, TLB_OFFSET
+from raddle.runtime.layout import JUMP_GROUP_BITS, TLB_OFFSET
 from raddle_host_aarch64.assembler import Assembler
 from raddle_host_aarch64.emitter import (
     CALLEE_SAVED,
@@ -29,10 +30,39 @@ from raddle_host_aarch64.emitter import (
     load_host_flags,
     store_host_flags,
 )
-from raddle_host_aarch64.registers import SP, X0, X1, X2, X3, X19, X20, X21, X22, X23, X24, X25, X26, X27, X28, X29, X30
+from raddle_host_aarch64.registers import (
+    SP,
+    V8,
+    V9,
+    V10,
+    V11,
+    V12,
+    V13,
+    V14,
+    V15,
+    X0,
+    X1,
+    X2,
+    X3,
+    X19,
+    X20,
+    X21,
+    X22,
+    X23,
+    X24,
+    X25,
+    X26,
+    X27,
+    X28,
+    X29,
+    X30,
+)
 
 FRAME_BYTES: Final = 8 * FRAME_SLOTS
+_SAVED_FLOATS: Final = (V8, V9, V10, V11, V12, V13, V14, V15)
+"""C wants the low 64 bits of these as they were."""
 _SAVED: Final = ((X19, X20), (X21, X22), (X23, X24), (X25, X26), (X27, X28), (X29, X30))
+_SAVED_BYTES: Final = 16 * len(_SAVED) + 8 * len(_SAVED_FLOATS)
 _PAIR_REACH: Final = 64
 """A pair's displacement is a signed number of seven bits, in units of its registers' size."""
 
@@ -45,7 +75,7 @@ def make_thunks(functions: dict[str, int], emitter: Emitter) -> Thunks:
 class _Maker:
     def __init__(self, emitter: Emitter) -> None:
         self._pinned = emitter.pinned_fields
-        self._value_registers = emitter.value_registers
+        self._values = emitter.general.registers
         self._nzcv = emitter.nzcv_fields() if emitter.pins_flags else ()
         self._floats = emitter.inline_floats
 
@@ -70,7 +100,7 @@ class _Maker:
 
     # -- the guest's state ---------------------------------------------------------------------------------------------
 
-    def _pairs(self) -> Iterator[tuple[tuple[Field, int], tuple[Field, int] | None]]:
+    def _pairs(self) -> Iterator[tuple[tuple[Field, Register], tuple[Field, Register] | None]]:
         """Pinned fields and their registers: those that lie side by side within a pair's reach together."""
         rest = sorted(self._pinned, key=lambda pin: pin[0].offset)
         while rest:
@@ -92,18 +122,18 @@ class _Maker:
         for (field, register), second in self._pairs():
             wide = field.type is Type.I64
             if second is None:
-                (a.GET_xxi if wide else a.GET_wxi)(register, ENV, field.offset)
+                (a.GET_xxi if wide else a.GET_wxi)(register.number, ENV, field.offset)
             else:
-                (a.LDP_xxxi if wide else a.LDP_wwxi)(register, second[1], ENV, field.offset)
+                (a.LDP_xxxi if wide else a.LDP_wwxi)(register.number, second[1].number, ENV, field.offset)
 
     def _store_state(self, a: Assembler) -> None:
         """Overwrites the scratch registers x16 and x17 unless there are neither flags nor floats."""
         for (field, register), second in self._pairs():
             wide = field.type is Type.I64
             if second is None:
-                (a.PUT_xxi if wide else a.PUT_wxi)(register, ENV, field.offset)
+                (a.PUT_xxi if wide else a.PUT_wxi)(register.number, ENV, field.offset)
             else:
-                (a.STP_xxxi if wide else a.STP_wwxi)(register, second[1], ENV, field.offset)
+                (a.STP_xxxi if wide else a.STP_wwxi)(register.number, second[1].number, ENV, field.offset)
         if self._nzcv:
             store_host_flags(a, self._nzcv)
         if self._floats:
@@ -115,9 +145,11 @@ class _Maker:
 
     def _enter_thunk(self) -> bytes:
         a = Assembler()
-        a.SUB_xxi(SP, SP, 16 * len(_SAVED))
+        a.SUB_xxi(SP, SP, _SAVED_BYTES)
         for n, (first, second) in enumerate(_SAVED):
             a.STP_xxxi(first, second, SP, 16 * n)
+        for n, register in enumerate(_SAVED_FLOATS):
+            a.STR_dxi(register, SP, 16 * len(_SAVED) + 8 * n)
         a.SUB_xxi(SP, SP, FRAME_BYTES)
         a.MOV_xx(ENV, X0)
         a.MOV_xsp(SCRATCH)
@@ -139,7 +171,9 @@ class _Maker:
         a.ADD_xxi(SP, SCRATCH, FRAME_BYTES)
         for n, (first, second) in enumerate(_SAVED):
             a.LDP_xxxi(first, second, SP, 16 * n)
-        a.ADD_xxi(SP, SP, 16 * len(_SAVED))
+        for n, register in enumerate(_SAVED_FLOATS):
+            a.LDR_dxi(register, SP, 16 * len(_SAVED) + 8 * n)
+        a.ADD_xxi(SP, SP, _SAVED_BYTES)
         a.RET()
 
     def _leave_thunk(self, answer: int) -> bytes:
@@ -186,7 +220,7 @@ class _Maker:
         Value registers keep their values.
         """
         a = Assembler()
-        kept = [X30, *(register for register in self._value_registers if register not in CALLEE_SAVED)]
+        kept = [X30, *(register.number for register in self._values if register.number not in CALLEE_SAVED)]
         room = -(-8 * len(kept) // 16) * 16
         a.SUB_xxi(SP, SP, room)
         for n, register in enumerate(kept):

@@ -11,19 +11,17 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from raddle.codegen.allocation import CodegenError
-from raddle.codegen.fields import FieldKind, Source, field_kind
+from raddle.codegen.fields import Source, field_kind
 from raddle.ir.builder import Callee, Instruction, Label
+from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Condition, Field, FlagCondition, Type
-from raddle.runtime.layout import OFFSET
-from raddle_host_aarch64 import fields
 from raddle_host_aarch64.code_buffer import BRANCH14, BRANCH19, Reach
 from raddle_host_aarch64.code_buffer import Label as HostLabel
 from raddle_host_aarch64.emit.integer import (
     CONDITIONS,
     compare,
     difference,
-    finish_ahead,
     finish_sum,
     is_order32,
     is_wide,
@@ -33,17 +31,19 @@ from raddle_host_aarch64.emit.integer import (
 )
 from raddle_host_aarch64.emit.state import guest_flags
 from raddle_host_aarch64.emitter import (
-    CALLS,
     ENV,
     FUSED,
     HANDLERS,
-    MEMORY,
     SCRATCH,
     SCRATCH2,
     SCRATCH3,
+    SHAPES,
     Emitter,
+    emit_constant,
     emits,
+    is_float,
 )
+from raddle_host_aarch64.fields import EXIT26
 from raddle_host_aarch64.registers import X0, X1, X2, X3, X4
 
 # -- calls -------------------------------------------------------------------------------------------------------------
@@ -67,9 +67,9 @@ def call_native(e: Emitter, op: Instruction, callee: Callee, args: tuple[Instruc
     if e.routine and number >= e.config.first_python:
         # The trampoline takes its arguments from the header, and clears the request to leave that it answers with.
         e.MOV_xx(X0, ENV)
-        e.constant(X1, number)
+        emit_constant(e, X1, number)
         e.MOVZ_xi(X2, 0)
-        e.constant(SCRATCH, e.config.call_helper)
+        emit_constant(e, SCRATCH, e.config.call_helper)
         e.BLR_x(SCRATCH)
         e.GET_wxi(SCRATCH, ENV, OFFSET["exit_now"])
         e.ORR_www(SCRATCH, SCRATCH, X0)
@@ -84,7 +84,7 @@ def call_native(e: Emitter, op: Instruction, callee: Callee, args: tuple[Instruc
         e.BLR_x(SCRATCH)
         if op.last_use >= 0:
             e.release(op, e.position)
-            _narrow(e, op, e.define(op), X0)
+            _narrow(e, op, X0)
     else:
         call_thunk(e, number)
         _result(e, op)
@@ -93,7 +93,7 @@ def call_native(e: Emitter, op: Instruction, callee: Callee, args: tuple[Instruc
 
 def call_thunk(e: Emitter, number: int) -> None:
     """Call the native helper from a template; its arguments are in the header, and its result will be."""
-    e.constant(SCRATCH, number)
+    emit_constant(e, SCRATCH, number)
     e.GET_xxi(SCRATCH2, ENV, OFFSET["thunk_call"])
     e.BLR_x(SCRATCH2)
 
@@ -101,12 +101,15 @@ def call_thunk(e: Emitter, number: int) -> None:
 def _result(e: Emitter, op: Instruction) -> None:
     if op.last_use >= 0:
         e.GET_xxi(SCRATCH, ENV, OFFSET["result"])
-        _narrow(e, op, e.define(op), SCRATCH)
+        _narrow(e, op, SCRATCH)
 
 
-def _narrow(e: Emitter, op: Instruction, target: int, source: int) -> None:
-    """What is above the result's type is undefined in what a callee returns."""
-    if op.type is Type.I1:
+def _narrow(e: Emitter, op: Instruction, source: int) -> None:
+    """The result from a general register: what is above its type is undefined in what a callee returns."""
+    target = e.define(op, op.args)
+    if is_float(op):
+        (e.FMOV_dx if is_wide(op) else e.FMOV_sw)(target, source)
+    elif op.type is Type.I1:
         e.AND_wwi(target, source, 1)
     elif is_wide(op):
         e.copy(target, source)
@@ -141,7 +144,7 @@ class Test(NamedTuple):
 def test_of(e: Emitter, value: Instruction) -> Test:
     """What tells the truth of `value`; the guest's flags are in their place afterwards."""
     e.at_boundary()
-    if value.location != FUSED or value.op <= Op.HOLE:
+    if value.location is not FUSED:
         return Test(_Kind.NOT_ZERO, e.use_or_zero(value, SCRATCH))
     if value.op is Op.COND:
         assert isinstance(value.aux, FlagCondition)
@@ -193,17 +196,13 @@ def branch(e: Emitter, test: Test) -> Reach:
     return BRANCH14
 
 
-_SHAPES: Final = {BRANCH19: fields.BRANCH19, BRANCH14: fields.BRANCH14}
-
-
 def branch_to(e: Emitter, test: Test, label: HostLabel) -> None:
     e.refer(label, branch(e, test))
 
 
 def branch_to_cold(e: Emitter, test: Test) -> None:
     """Branch to the end of the cold part so far, if the test holds."""
-    shape = _SHAPES[branch(e, test)]
-    e.hot_relocs.append((field_kind(Source.COLD, shape), len(e.code) - 4, len(e.cold)))
+    e.last_field(field_kind(Source.COLD, SHAPES[branch(e, test)]), len(e.cold))
 
 
 # -- branches ----------------------------------------------------------------------------------------------------------
@@ -227,66 +226,30 @@ def br(e: Emitter, op: Instruction) -> None:
 
 
 def _leave_in_cold(e: Emitter, test: Test, if_true: Label, if_false: Label) -> bool:
-    """Put what leaves the block under the condition, an exception above all, out of the hot part's way."""
-    function = e.function
-    start = end = e.position + 1
-    if start >= len(function) or function[start].op is not Op.LABEL or function[start].aux is not if_true:
-        return False
-    while True:
-        end += 1
-        if end + 1 >= len(function) or function[end].op in _NOT_COLD:
-            return False
-        if function[end].op in _LEAVES:
-            break
-    after = function[end + 1]
-    if after.op is not Op.LABEL or after.aux is not if_false or e.routine or _is_target(e, if_true):
+    """Put what leaves the block under the condition into the cold part."""
+    span = e.leaves_if(if_true, if_false)
+    if span is None:
         return False
     branch_to_cold(e, test)
-    e.done.add(start)
-    hot = e.code
-    e.code = e.cold
-    for position in range(start + 1, end + 1):
-        e.position = position
-        if position not in e.done:
-            HANDLERS[function[position].op](e, function[position])
-            finish_ahead(e, position)
-    e.code = hot
-    # The host's flags are the guest's on the way that goes on, as they were at the branch.
-    e.flag_word, e.flags_value, e.float_control_stale = -1, None, False
+    e.emit_in_cold(span)
     return True
-
-
-_LEAVES: Final = frozenset({Op.GOTO, Op.GOTO_INDIRECT, Op.EXIT_MAIN})
-_NOT_COLD: Final = MEMORY | (CALLS - {Op.CALL}) | {Op.LABEL, Op.BR, Op.BRCOND, Op.RET}
-"""What has cold parts of its own, or branches."""
 
 
 def _conditional_move(e: Emitter, value: Instruction, if_true: Label, if_false: Label) -> bool:
     """Emit what only sets one pinned field under a condition of the guest's flags without a branch, which might be
     mispredicted. It is at most one addition: what it computes it computes in vain sometimes.
     """
-    if not e.pinned or value.location != FUSED or value.op is not Op.COND:
+    if value.location is not FUSED or value.op is not Op.COND:
         return False
-    function = e.function
-    start = end = e.position + 2
-    while end < len(function) and function[end].op in _MOVED:
-        end += 1
-    if end + 1 >= len(function) or end - start > 3:
+    found = e.sets_if(if_true, if_false, _MOVED)
+    if found is None:
         return False
-    before, store, after = function[start - 1], function[end], function[end + 1]
-    if before.aux is not if_true or before.op is not Op.LABEL or after.aux is not if_false or store.op is not Op.SET:
-        return False
-    field = store.aux
+    computed, field = found.store.args[0], found.store.aux
     assert isinstance(field, Field)
-    target = e.pinned.get(field.offset)
-    body = function[start:end]
-    if target is None or any(ins.uses != 1 for ins in body) or _is_target(e, if_true):
-        return False
-    computed = store.args[0]
-    if computed.op in _SUMS and not all(_is_pinned(e, arg) or arg.op <= Op.HOLE for arg in computed.args):
+    if computed.op in _SUMS and not all(e.is_pinned(arg) or arg.op <= Op.HOLE for arg in computed.args):
         return False
     e.at_boundary()
-    for ins in body:
+    for ins in found.body:
         if ins.op is Op.GET:
             HANDLERS[Op.GET](e, ins)
     if computed.op in _SUMS:
@@ -296,27 +259,14 @@ def _conditional_move(e: Emitter, value: Instruction, if_true: Label, if_false: 
         source = e.use_or_zero(computed, SCRATCH)
     guest_flags(e)
     assert isinstance(value.aux, FlagCondition)
+    target = found.target.number
     (e.CSEL_xxxc if field.type is Type.I64 else e.CSEL_wwwc)(target, source, target, int(value.aux))
-    e.done.update(range(start - 1, end + 1))
+    e.done.update(found.span)
     return True
 
 
 _SUMS: Final = frozenset({Op.ADD, Op.SUB})
 _MOVED: Final = frozenset({Op.GET, Op.CONST, Op.HOLE, *_SUMS})
-
-
-def _is_pinned(e: Emitter, value: Instruction) -> bool:
-    return value.op is Op.GET and isinstance(value.aux, Field) and value.aux.offset in e.pinned
-
-
-def _is_target(e: Emitter, label: Label) -> bool:
-    """Whether another branch than the one at hand leads to `label`."""
-    own = e.function[e.position]
-    return any(
-        ins is not own and (ins.aux is label or (isinstance(ins.aux, tuple) and label in ins.aux))
-        for ins in e.function
-        if ins.op is Op.BR or ins.op is Op.BRCOND
-    )
 
 
 @emits(Op.BRCOND)
@@ -328,6 +278,14 @@ def brcond(e: Emitter, op: Instruction) -> None:
         return
     test = test_of(e, op.args[0])
     if _leave_in_cold(e, test, if_true, if_false):
+        return
+    leave = e.exits_if(if_true, if_false)
+    if leave is not None:
+        branch_to_cold(e, test)
+        hot, e.code = e.code, e.cold
+        _exit(e, leave)
+        e.code = hot
+        e.done.add(leave.position)
         return
     following = e.next_is(Op.LABEL)
     if following is not None and following.aux is if_true:
@@ -341,28 +299,25 @@ def brcond(e: Emitter, op: Instruction) -> None:
 # -- exits -------------------------------------------------------------------------------------------------------------
 
 
-def _no_routine(e: Emitter, op: Instruction) -> None:
-    if e.routine:
-        raise CodegenError(f"{op.op.name.lower()} in an IR routine: a routine ends with ret")
-    e.at_boundary()
+def _exit(e: Emitter, op: Instruction) -> None:
+    """A chainable exit to where `op` (a goto) leads."""
+    offset = op.aux
+    assert isinstance(offset, int)
+    e.B_i(0)
+    e.last_field(EXIT26, offset, *op.args)
 
 
 @emits(Op.GOTO)
 def goto(e: Emitter, op: Instruction) -> None:
-    _no_routine(e, op)
-    offset = op.aux
-    assert isinstance(offset, int)
-    kind: FieldKind = fields.EXIT26
-    e.B_i(0)
-    if op.args:
-        e.hole(op.args[0], kind, offset)
-    else:
-        e.reloc(kind, len(e.code) - 4, offset)
+    e.needs_block(op)
+    e.at_boundary()
+    _exit(e, op)
 
 
 @emits(Op.GOTO_INDIRECT)
 def goto_indirect(e: Emitter, op: Instruction) -> None:
-    _no_routine(e, op)
+    e.needs_block(op)
+    e.at_boundary()
     e.move(SCRATCH3, op.args[0])
     e.GET_xxi(SCRATCH2, ENV, OFFSET["thunk_indirect"])
     e.BR_x(SCRATCH2)
@@ -370,15 +325,15 @@ def goto_indirect(e: Emitter, op: Instruction) -> None:
 
 @emits(Op.EXIT_MAIN)
 def exit_main(e: Emitter, op: Instruction) -> None:
-    _no_routine(e, op)
+    e.needs_block(op)
+    e.at_boundary()
     e.GET_xxi(SCRATCH2, ENV, OFFSET["thunk_exit"])
     e.BR_x(SCRATCH2)
 
 
 @emits(Op.RET)
 def ret(e: Emitter, op: Instruction) -> None:
-    if not e.routine:
-        raise CodegenError("ret outside an IR routine")
+    e.needs_routine(op)
     if op.args:
         e.move(X0, op.args[0])
     if e.routine_exit is None:

@@ -14,7 +14,7 @@ from raddle_host_aarch64.emit.state import guest_flags, take_nz
 from raddle_host_aarch64.emitter import FUSED, IN_CARRY, SCRATCH, SCRATCH2, Emitter, emits
 from raddle_host_aarch64.encoding import is_arithmetic, is_logical
 from raddle_host_aarch64.fields import LITERAL12, ROTATE, SHIFT
-from raddle_host_aarch64.registers import ZR
+from raddle_host_aarch64.registers import GENERAL, ZR
 
 _E = Emitter
 _Method = Callable[..., None]
@@ -78,7 +78,7 @@ def finish_sum(e: Emitter, prepared: Prepared, target: int) -> None:
     method, a, b, literal = prepared
     method(e, target, a, b)
     if literal is not None:
-        e.hole(literal, LITERAL12)
+        e.last_field(LITERAL12, 0, literal)
 
 
 @emits(Op.ADD, Op.SUB)
@@ -91,15 +91,15 @@ def _sum(e: Emitter, ins: Instruction, op: Op, flags: bool) -> None:
     wide = is_wide(ins)
     prepared = prepare_sum(e, op, wide, flags, ins.args[0], ins.args[1])
     if not flags:
-        finish_sum(e, prepared, e.define(ins))
+        finish_sum(e, prepared, e.define(ins, ins.args))
         return
     e.begin_flags(ins)
     if ins.last_use >= 0 and ins.uses == len(e.flag_readers[ins]):
         # Only the flags are wanted: a comparison.
-        ins.location = SCRATCH
+        ins.location = GENERAL[SCRATCH]
         target = ZR
     else:
-        target = e.define(ins)
+        target = e.define(ins, ins.args)
     finish_sum(e, prepared, target)
     e.capture_flags(ins, op is Op.SUB)
 
@@ -112,20 +112,20 @@ def adc_sbc(e: Emitter, ins: Instruction) -> None:
     flags = ins in e.flag_readers
     if number_of(carry) == int(subtract):
         _sum(e, ins, Op.SUB if subtract else Op.ADD, flags)
-    elif flags or carry.location == IN_CARRY:
+    elif flags or carry.location is IN_CARRY:
         _with_carry(e, ins, wide, subtract, flags)
     elif not subtract:
         left, right = e.use_or_zero(a, SCRATCH), e.use_or_zero(b, SCRATCH2)
         (e.ADD_xxx if wide else e.ADD_www)(SCRATCH, left, right)
         one = e.use(carry, SCRATCH2)
-        (e.ADD_xxx if wide else e.ADD_www)(e.define(ins), SCRATCH, one)
+        (e.ADD_xxx if wide else e.ADD_www)(e.define(ins, ins.args), SCRATCH, one)
     else:
         # a - b - 1 + carry
         left, right = e.use_or_zero(a, SCRATCH), e.use_or_zero(b, SCRATCH2)
         (e.SUB_xxx if wide else e.SUB_www)(SCRATCH, left, right)
         one = e.use(carry, SCRATCH2)
         (e.ADD_xxx if wide else e.ADD_www)(SCRATCH, SCRATCH, one)
-        (e.SUB_xxi if wide else e.SUB_wwi)(e.define(ins), SCRATCH, 1)
+        (e.SUB_xxi if wide else e.SUB_wwi)(e.define(ins, ins.args), SCRATCH, 1)
 
 
 _WITH_CARRY: Final = {
@@ -139,7 +139,7 @@ _WITH_CARRY: Final = {
 
 def _with_carry(e: Emitter, ins: Instruction, wide: bool, subtract: bool, flags: bool) -> None:
     a, b, carry = ins.args
-    if carry.location == IN_CARRY:
+    if carry.location is IN_CARRY:
         guest_flags(e)
     elif number_of(carry) is not None:
         e.begin_flags(ins)
@@ -149,9 +149,9 @@ def _with_carry(e: Emitter, ins: Instruction, wide: bool, subtract: bool, flags:
         e.begin_flags(ins)
         e.SUBS_wwi(ZR, register, 1)
     left, right = e.use_or_zero(a, SCRATCH), e.use_or_zero(b, SCRATCH2)
-    if flags and carry.location == IN_CARRY:
+    if flags and carry.location is IN_CARRY:
         e.begin_flags(ins)
-    target = e.define(ins)
+    target = e.define(ins, ins.args)
     _WITH_CARRY[subtract, wide, flags](e, target, left, right)
     if flags:
         e.capture_flags(ins, subtract)
@@ -160,7 +160,7 @@ def _with_carry(e: Emitter, ins: Instruction, wide: bool, subtract: bool, flags:
 @emits(Op.NEG)
 def neg(e: Emitter, ins: Instruction) -> None:
     source = e.use_or_zero(ins.args[0], SCRATCH)
-    (e.NEG_xx if is_wide(ins) else e.NEG_ww)(e.define(ins), source)
+    (e.NEG_xx if is_wide(ins) else e.NEG_ww)(e.define(ins, ins.args), source)
 
 
 # -- logic -------------------------------------------------------------------------------------------------------------
@@ -189,15 +189,15 @@ def logic(e: Emitter, ins: Instruction) -> None:
         left, right = e.use_or_zero(a, SCRATCH), e.use_or_zero(b, SCRATCH2)
         method = with_register
     if taken is None:
-        method(e, e.define(ins), left, right)
+        method(e, e.define(ins, ins.args), left, right)
         return
     if e.pins_flags:
         e.keep_flag_word()
     if ins.uses == 1:
-        ins.location = SCRATCH
+        ins.location = GENERAL[SCRATCH]
         method(e, ZR, left, right)
     else:
-        method(e, e.define(ins), left, right)
+        method(e, e.define(ins, ins.args), left, right)
         e.settle(ins)
     take_nz(e)
     e.done.add(taken.position)
@@ -222,11 +222,11 @@ def not_(e: Emitter, ins: Instruction) -> None:
     source = e.use_or_zero(ins.args[0], SCRATCH)
     if ins.type is Type.I1:
         if source == ZR:
-            e.MOVZ_wi(e.define(ins), 1)
+            e.MOVZ_wi(e.define(ins, ins.args), 1)
         else:
-            e.EOR_wwi(e.define(ins), source, 1)
+            e.EOR_wwi(e.define(ins, ins.args), source, 1)
     else:
-        (e.MVN_xx if is_wide(ins) else e.MVN_ww)(e.define(ins), source)
+        (e.MVN_xx if is_wide(ins) else e.MVN_ww)(e.define(ins, ins.args), source)
 
 
 # -- multiplication and division ---------------------------------------------------------------------------------------
@@ -243,17 +243,17 @@ _PRODUCTS: Final = {
 @emits(Op.MUL, Op.UDIV, Op.SDIV)
 def multiply_divide(e: Emitter, ins: Instruction) -> None:
     a, b = e.use_or_zero(ins.args[0], SCRATCH), e.use_or_zero(ins.args[1], SCRATCH2)
-    _PRODUCTS[ins.op, is_wide(ins)](e, e.define(ins), a, b)
+    _PRODUCTS[ins.op, is_wide(ins)](e, e.define(ins, ins.args), a, b)
 
 
 @emits(Op.UMULH, Op.SMULH)
 def mulh(e: Emitter, ins: Instruction) -> None:
     a, b = e.use_or_zero(ins.args[0], SCRATCH), e.use_or_zero(ins.args[1], SCRATCH2)
     if is_wide(ins):
-        _PRODUCTS[ins.op, True](e, e.define(ins), a, b)
+        _PRODUCTS[ins.op, True](e, e.define(ins, ins.args), a, b)
         return
     (e.UMULL_xww if ins.op is Op.UMULH else e.SMULL_xww)(SCRATCH, a, b)
-    e.LSR_xxi(e.define(ins), SCRATCH, 32)
+    e.LSR_xxi(e.define(ins, ins.args), SCRATCH, 32)
 
 
 # -- shifts ------------------------------------------------------------------------------------------------------------
@@ -281,14 +281,6 @@ _SHIFTED: Final = {
 """Operations whose second operand can be shifted: by operation, shift and whether 64 bits wide."""
 
 
-def finish_ahead(e: Emitter, position: int) -> None:
-    """What is at `position` has been emitted ahead of its turn: do what is done after an operation."""
-    ins = e.function[position]
-    e.settle(ins)
-    e.release(ins, position)
-    e.done.add(position)
-
-
 def _shifted_operand(e: Emitter, ins: Instruction, amount: int) -> bool:
     """Emit the shift `ins` and the operation that alone uses it, and comes next, as one instruction."""
     position = ins.position + 1
@@ -310,8 +302,8 @@ def _shifted_operand(e: Emitter, ins: Instruction, amount: int) -> bool:
         return False
     a, b = e.use_or_zero(other, SCRATCH), e.use(ins.args[0], SCRATCH2)
     e.position = position
-    method(e, e.define(user), a, b, amount)
-    finish_ahead(e, position)
+    method(e, e.define(user, user.args), a, b, amount)
+    e.finish_ahead(position)
     return True
 
 
@@ -326,15 +318,15 @@ def shift(e: Emitter, ins: Instruction) -> None:
         if amount and _shifted_operand(e, ins, amount):
             return
         source = e.use(a, SCRATCH)
-        by_immediate(e, e.define(ins), source, amount)
+        by_immediate(e, e.define(ins, ins.args), source, amount)
         return
     source = e.use_or_zero(a, SCRATCH)
     if n.op is Op.HOLE and ins.op is not Op.SHL:
-        by_immediate(e, e.define(ins), source, 0)
-        e.hole(n, (ROTATE if ins.op is Op.ROR else SHIFT)[wide])
+        by_immediate(e, e.define(ins, ins.args), source, 0)
+        e.last_field((ROTATE if ins.op is Op.ROR else SHIFT)[wide], 0, n)
         return
     count = e.use(n, SCRATCH2)
-    by_register(e, e.define(ins), source, count)
+    by_register(e, e.define(ins, ins.args), source, count)
 
 
 # -- bits and fields ---------------------------------------------------------------------------------------------------
@@ -343,7 +335,7 @@ def shift(e: Emitter, ins: Instruction) -> None:
 @emits(Op.CLZ)
 def clz(e: Emitter, ins: Instruction) -> None:
     source = e.use_or_zero(ins.args[0], SCRATCH)
-    (e.CLZ_xx if is_wide(ins) else e.CLZ_ww)(e.define(ins), source)
+    (e.CLZ_xx if is_wide(ins) else e.CLZ_ww)(e.define(ins, ins.args), source)
 
 
 @emits(Op.CTZ)
@@ -351,10 +343,10 @@ def ctz(e: Emitter, ins: Instruction) -> None:
     source = e.use_or_zero(ins.args[0], SCRATCH)
     if is_wide(ins):
         e.RBIT_xx(SCRATCH, source)
-        e.CLZ_xx(e.define(ins), SCRATCH)
+        e.CLZ_xx(e.define(ins, ins.args), SCRATCH)
     else:
         e.RBIT_ww(SCRATCH, source)
-        e.CLZ_ww(e.define(ins), SCRATCH)
+        e.CLZ_ww(e.define(ins, ins.args), SCRATCH)
 
 
 @emits(Op.POPCNT)
@@ -363,19 +355,19 @@ def popcnt(e: Emitter, ins: Instruction) -> None:
     e.FMOV_dx(0, e.use_or_zero(ins.args[0], SCRATCH))
     e.CNT_vv(0, 0)
     e.ADDV_bv(0, 0)
-    e.FMOV_ws(e.define(ins), 0)
+    e.FMOV_ws(e.define(ins, ins.args), 0)
 
 
 @emits(Op.BSWAP)
 def bswap(e: Emitter, ins: Instruction) -> None:
     source = e.use_or_zero(ins.args[0], SCRATCH)
-    (e.REV_xx if is_wide(ins) else e.REV_ww)(e.define(ins), source)
+    (e.REV_xx if is_wide(ins) else e.REV_ww)(e.define(ins, ins.args), source)
 
 
 @emits(Op.BITREV)
 def bitrev(e: Emitter, ins: Instruction) -> None:
     source = e.use_or_zero(ins.args[0], SCRATCH)
-    (e.RBIT_xx if is_wide(ins) else e.RBIT_ww)(e.define(ins), source)
+    (e.RBIT_xx if is_wide(ins) else e.RBIT_ww)(e.define(ins, ins.args), source)
 
 
 _EXTENSIONS: Final = {
@@ -390,7 +382,7 @@ _EXTENSIONS: Final = {
 @emits(Op.SEXT8, Op.SEXT16, Op.ZEXT8, Op.ZEXT16, Op.SEXT)
 def extend(e: Emitter, ins: Instruction) -> None:
     source = e.use_or_zero(ins.args[0], SCRATCH)
-    _EXTENSIONS[ins.op, is_wide(ins)](e, e.define(ins), source)
+    _EXTENSIONS[ins.op, is_wide(ins)](e, e.define(ins, ins.args), source)
 
 
 @emits(Op.ZEXT)
@@ -399,37 +391,36 @@ def zext(e: Emitter, ins: Instruction) -> None:
     value = ins.args[0]
     field = value.aux
     if (
-        value.op is Op.GET
+        e.is_pinned(value)
         and isinstance(field, Field)
-        and field.offset in e.pinned
-        and e.pinned[field.offset] == value.location
+        and e.pinned.get(field.offset) is value.location
         and ins.last_use >= 0
         and not e.written(field, ins.position, ins.last_use)
     ):
         ins.location = value.location
         return
-    e.move(e.define(ins), value)
+    e.move(e.define(ins, ins.args), value)
 
 
 @emits(Op.TRUNC)
 def trunc(e: Emitter, ins: Instruction) -> None:
     source = e.use_or_zero(ins.args[0], SCRATCH)
     if ins.type is Type.I1:
-        e.UBFX_wwii(e.define(ins), source, 0, 1)
+        e.UBFX_wwii(e.define(ins, ins.args), source, 0, 1)
     else:
-        e.MOV_ww(e.define(ins), source)
+        e.MOV_ww(e.define(ins, ins.args), source)
 
 
 @emits(Op.EXTRACT)
 def extract(e: Emitter, ins: Instruction) -> None:
     source = e.use_or_zero(ins.args[0], SCRATCH)
-    (e.UBFX_xxii if is_wide(ins) else e.UBFX_wwii)(e.define(ins), source, *bit_range(ins))
+    (e.UBFX_xxii if is_wide(ins) else e.UBFX_wwii)(e.define(ins, ins.args), source, *bit_range(ins))
 
 
 @emits(Op.SEXTRACT)
 def sextract(e: Emitter, ins: Instruction) -> None:
     source = e.use_or_zero(ins.args[0], SCRATCH)
-    (e.SBFX_xxii if is_wide(ins) else e.SBFX_wwii)(e.define(ins), source, *bit_range(ins))
+    (e.SBFX_xxii if is_wide(ins) else e.SBFX_wwii)(e.define(ins, ins.args), source, *bit_range(ins))
 
 
 @emits(Op.DEPOSIT)
@@ -439,7 +430,7 @@ def deposit(e: Emitter, ins: Instruction) -> None:
     # In a register that is no operand's: BFI changes its target.
     e.move(SCRATCH, ins.args[0])
     (e.BFI_xxii if wide else e.BFI_wwii)(SCRATCH, field, *bit_range(ins))
-    e.copy(e.define(ins), SCRATCH)
+    e.copy(e.define(ins, ins.args), SCRATCH)
 
 
 def bit_range(ins: Instruction) -> tuple[int, int]:
@@ -458,11 +449,11 @@ def bit(e: Emitter, ins: Instruction) -> None:
             ins.location = FUSED
             return
         source = e.use_or_zero(value, SCRATCH)
-        (e.UBFX_xxii if wide else e.UBFX_wwii)(e.define(ins), source, number & (63 if wide else 31), 1)
+        (e.UBFX_xxii if wide else e.UBFX_wwii)(e.define(ins, ins.args), source, number & (63 if wide else 31), 1)
         return
     source, count = e.use_or_zero(value, SCRATCH), e.use(n, SCRATCH2)
     (e.LSRV_xxx if wide else e.LSRV_www)(SCRATCH, source, count)
-    e.AND_wwi(e.define(ins), SCRATCH, 1)
+    e.AND_wwi(e.define(ins, ins.args), SCRATCH, 1)
 
 
 # -- comparison --------------------------------------------------------------------------------------------------------
@@ -495,7 +486,7 @@ def icmp(e: Emitter, ins: Instruction) -> None:
     if e.pins_flags and e.flag_word < 0 and _truth_without_flags(e, ins, condition, a, b):
         return
     compare(e, a, b)
-    e.CSET_wc(e.define(ins), CONDITIONS[condition])
+    e.CSET_wc(e.define(ins, ins.args), CONDITIONS[condition])
 
 
 def difference(e: Emitter, condition: Condition, a: Instruction, b: Instruction) -> bool:
@@ -525,10 +516,10 @@ def _truth_without_flags(e: Emitter, ins: Instruction, condition: Condition, a: 
     if not is_order32(condition, a):
         return False
     if difference(e, condition, a, b):
-        e.LSR_xxi(e.define(ins), SCRATCH, 63)
+        e.LSR_xxi(e.define(ins, ins.args), SCRATCH, 63)
     else:
         e.MVN_xx(SCRATCH, SCRATCH)
-        e.LSR_xxi(e.define(ins), SCRATCH, 63)
+        e.LSR_xxi(e.define(ins, ins.args), SCRATCH, 63)
     return True
 
 
@@ -547,11 +538,11 @@ def unequal(e: Emitter, a: Instruction, b: Instruction) -> tuple[int, bool]:
 
 def truth_to_flags(e: Emitter, value: Instruction) -> int:
     """Bring the truth value into the host's flags; returns the host condition that means true."""
-    if value.location == FUSED and value.op is Op.COND:
+    if value.location is FUSED and value.op is Op.COND:
         assert isinstance(value.aux, FlagCondition)
         guest_flags(e)
         return int(value.aux)
-    if value.location == FUSED:
+    if value.location is FUSED:
         assert value.op is Op.ICMP
         assert isinstance(value.aux, Condition)
         compare(e, *value.args)
@@ -568,4 +559,4 @@ def select(e: Emitter, ins: Instruction) -> None:
     code = truth_to_flags(e, condition)
     wide = is_wide(ins)
     yes, no = e.use_or_zero(a, SCRATCH), e.use_or_zero(b, SCRATCH2)
-    (e.CSEL_xxxc if wide else e.CSEL_wwwc)(e.define(ins), yes, no, code)
+    (e.CSEL_xxxc if wide else e.CSEL_wwwc)(e.define(ins, ins.args), yes, no, code)

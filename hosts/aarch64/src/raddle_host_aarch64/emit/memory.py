@@ -13,52 +13,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from raddle.codegen.allocation import CodegenError
-from raddle.codegen.fields import Source, field_kind
+from raddle.codegen.runtime_calls import ATOMIC_OPS
 from raddle.ir.builder import Instruction, MemAccess
+from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import MemOp
 from raddle.ordering import MemoryOrder
-from raddle.runtime.layout import OFFSET, TLB_ENTRIES, TLB_ENTRY_SIZE
-from raddle_host_aarch64 import fields
+from raddle.runtime.layout import TLB_ENTRIES, TLB_ENTRY_SIZE
 from raddle_host_aarch64.emit.integer import is_wide
-from raddle_host_aarch64.emitter import ENV, SCRATCH, SCRATCH2, SCRATCH3, TLB, TLB_BIAS, Emitter, emits
-from raddle_host_aarch64.fields import HOT26
+from raddle_host_aarch64.emitter import ENV, SCRATCH, SCRATCH2, SCRATCH3, TLB, TLB_BIAS, Emitter, emit_constant, emits
+from raddle_host_aarch64.fields import COLD19, HOT26
 
 _READ, _WRITE, _ADDEND = 0, 8, 24
 _ENTRY_SHIFT: Final = TLB_ENTRY_SIZE.bit_length() - 1
 _INDEX_BITS: Final = TLB_ENTRIES.bit_length() - 1
 _TLB_SIZE: Final = TLB_ENTRIES * TLB_ENTRY_SIZE
-_COLD19: Final = field_kind(Source.COLD, fields.BRANCH19)
-
-ATOMIC_OPS: Final = {
-    Op.LOAD_EXCLUSIVE: 0,
-    Op.STORE_EXCLUSIVE: 1,
-    Op.ATOMIC_CMPXCHG: 2,
-    Op.ATOMIC_XCHG: 3,
-    Op.ATOMIC_FETCH_ADD: 4,
-    Op.ATOMIC_FETCH_AND: 5,
-    Op.ATOMIC_FETCH_OR: 6,
-    Op.ATOMIC_FETCH_XOR: 7,
-    Op.ATOMIC_FETCH_SMIN: 8,
-    Op.ATOMIC_FETCH_SMAX: 9,
-    Op.ATOMIC_FETCH_UMIN: 10,
-    Op.ATOMIC_FETCH_UMAX: 11,
-}
-"""Numbers of the operations as `raddle_slow_atomic` counts them."""
 
 
 def _access(e: Emitter, op: Instruction) -> MemAccess:
-    access = op.aux
-    assert isinstance(access, MemAccess)
-    if e.routine:
-        raise CodegenError(f"{op.op.name.lower()} in an IR routine: routines reach memory by physical address only")
+    """How the instruction accesses memory, from a boundary: it may leave the block."""
     e.at_boundary()
-    return access
+    return e.access(op)
 
 
-def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, align: int) -> int:
-    """Emit the probe; returns the offset of the branch to the cold part. On a hit x16 holds the addend."""
+def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, align: int) -> None:
+    """Emit the probe, which branches to the end of the cold part so far on a miss. On a hit x16 holds the addend."""
     page_bits = e.config.page_bits
     address = e.use(op.args[0], SCRATCH2)
     reach = access.memop.size - align
@@ -84,9 +63,8 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, alig
     e.GET_xxi(SCRATCH2, SCRATCH, displacement + comparator)
     (e.EOR_xxx if e.wide else e.EOR_www)(page, page, SCRATCH2)
     (e.CBNZ_xi if e.wide else e.CBNZ_wi)(page, 0)
-    miss = len(e.code) - 4
+    e.last_field(COLD19, len(e.cold))
     e.GET_xxi(SCRATCH, SCRATCH, displacement + _ADDEND)
-    return miss
 
 
 def _slow_call(e: Emitter, op: Instruction, thunk: str, operation: int = -1) -> None:
@@ -95,16 +73,16 @@ def _slow_call(e: Emitter, op: Instruction, thunk: str, operation: int = -1) -> 
     assert isinstance(access, MemAccess)
     for index, arg in enumerate(op.args):
         e.PUT_xxi(e.use_or_zero(arg, SCRATCH), ENV, OFFSET[f"arg{index}"])
-    e.constant(SCRATCH, access.memop.encode(access.mmu_index))
+    emit_constant(e, SCRATCH, access.memop.encode(access.mmu_index))
     if operation >= 0:
-        e.constant(SCRATCH3, operation)
+        emit_constant(e, SCRATCH3, operation)
     e.GET_xxi(SCRATCH2, ENV, OFFSET[thunk])
     e.BLR_x(SCRATCH2)
 
 
 def _return_to(e: Emitter, hot_offset: int) -> None:
     e.B_i(0)
-    e.cold_relocs.append((HOT26, len(e.code) - 4, hot_offset))
+    e.last_field(HOT26, hot_offset)
 
 
 # -- barriers ----------------------------------------------------------------------------------------------------------
@@ -198,14 +176,13 @@ def load(e: Emitter, op: Instruction) -> None:
         e.DMB_i(_ISH)
     acquire = bool(orders & _ACQUIRE)
     ordered = acquire and memop.align_bytes >= memop.size
-    miss = _probe(e, op, access, _READ, memop.align_bytes)
+    _probe(e, op, access, _READ, memop.align_bytes)
     address = e.use(op.args[0], SCRATCH2)
     hot = e.code
     e.code = e.cold
-    e.hot_relocs.append((_COLD19, miss, len(e.cold)))
     _slow_call(e, op, "thunk_load")
     e.code = hot
-    target = e.define(op)
+    target = e.define(op, op.args)
     if ordered:
         e.ADD_xxx(SCRATCH, SCRATCH, address)
         (_LOAD_ACQUIRE_PC if e.features.lrcpc else _LOAD_ACQUIRE)[memop.size](e, target, SCRATCH)
@@ -235,7 +212,7 @@ def store(e: Emitter, op: Instruction) -> None:
     ordered = release and memop.align_bytes >= memop.size
     if release and not ordered:
         e.DMB_i(_ISH if orders & MemoryOrder.LD_ST else _ISHST)
-    miss = _probe(e, op, access, _WRITE, memop.align_bytes)
+    _probe(e, op, access, _WRITE, memop.align_bytes)
     address, value = op.args
     register = e.use(address, SCRATCH2)
     if memop.big_endian and memop.size > 1:
@@ -250,7 +227,6 @@ def store(e: Emitter, op: Instruction) -> None:
         _STORES[memop.size](e, source, SCRATCH, register)
     hot = e.code
     e.code = e.cold
-    e.hot_relocs.append((_COLD19, miss, len(e.cold)))
     _slow_call(e, op, "thunk_store")
     _return_to(e, len(hot))
     e.code = hot
@@ -263,14 +239,13 @@ def _in_runtime(e: Emitter, op: Instruction) -> None:
     """The whole operation in the runtime; what is left of the block only continues when nothing was raised."""
     _slow_call(e, op, "thunk_atomic", ATOMIC_OPS[op.op])
     if op.last_use >= 0:
-        (e.GET_xxi if is_wide(op) else e.GET_wxi)(e.define(op), ENV, OFFSET["result"])
+        (e.GET_xxi if is_wide(op) else e.GET_wxi)(e.define(op, op.args), ENV, OFFSET["result"])
 
 
-def _cold_atomic(e: Emitter, op: Instruction, miss: int, result: int) -> None:
+def _cold_atomic(e: Emitter, op: Instruction, result: int) -> None:
     """The cold part of an access: it comes back to the end of the hot one with the result in a register."""
     hot = e.code
     e.code = e.cold
-    e.hot_relocs.append((_COLD19, miss, len(e.cold)))
     _slow_call(e, op, "thunk_atomic", ATOMIC_OPS[op.op])
     e.GET_xxi(result, ENV, OFFSET["result"])
     _return_to(e, len(hot))
@@ -294,7 +269,7 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
     if (memop.big_endian and memop.size > 1) or op.last_use < 0:
         _in_runtime(e, op)
         return
-    miss = _probe(e, op, access, _READ, memop.size)
+    _probe(e, op, access, _READ, memop.size)
     address = e.use(op.args[0], SCRATCH2)
     # The value is read into a scratch register: the address may die here and leave its own to the result.
     if orders & _ACQUIRE:
@@ -307,8 +282,8 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
     e.MOVZ_wi(SCRATCH3, memop.size)
     e.PUT_wxi(SCRATCH3, ENV, OFFSET["exclusive_size"])
     _extend(e, SCRATCH, SCRATCH, memop, is_wide(op))
-    _cold_atomic(e, op, miss, SCRATCH)
-    (e.copy if is_wide(op) else e.MOV_ww)(e.define(op), SCRATCH)
+    _cold_atomic(e, op, SCRATCH)
+    (e.copy if is_wide(op) else e.MOV_ww)(e.define(op, op.args), SCRATCH)
 
 
 @emits(Op.STORE_EXCLUSIVE)

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from raddle.codegen.values import SPILL, STATE
+from raddle.codegen.locations import Register, Slot, in_state
 from raddle.ir.builder import Instruction, Local
+from raddle.ir.header import COMMON
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Field, FieldArray, FlagCondition, Hole
-from raddle.runtime.layout import COMMON
+from raddle.ir.types import Field, FieldArray, FlagCondition
 from raddle_host_aarch64.emitter import (
     ENV,
     FLAG_BITS,
@@ -21,6 +21,7 @@ from raddle_host_aarch64.emitter import (
     Emitter,
     emit_float_flags,
     emits,
+    is_float,
     load_host_flags,
 )
 from raddle_host_aarch64.fields import PC16
@@ -46,13 +47,15 @@ def get(e: Emitter, op: Instruction) -> None:
         e.copy(e.define(op), SCRATCH)
     elif register is not None:
         if moved:
-            e.MOV_xx(e.define(op), register)
+            e.MOV_xx(e.define(op), register.number)
         else:
             op.location = register
-    elif moved or op.uses > 1:
-        e.load_field(e.define(op), field.offset, field.type.size)
+    elif not moved and op.uses == 1:
+        op.location = in_state(field.offset)
+    elif is_float(op):
+        (e.GET_dxi if field.type.size == 8 else e.GET_sxi)(e.define(op), ENV, field.offset)
     else:
-        op.location = STATE + field.offset
+        e.load_field(e.define(op), field.offset, field.type.size)
 
 
 def _get_flag(e: Emitter, op: Instruction, place: int) -> None:
@@ -93,9 +96,12 @@ def set_(e: Emitter, op: Instruction) -> None:
         return
     register = e.pinned.get(field.offset)
     if register is not None:
-        e.move(register, value)
+        e.move(register.number, value)
         return
-    e.store_field(e.use_or_zero(value, SCRATCH), field.offset, field.type.size)
+    if is_float(value) and isinstance(value.location, Register):
+        (e.PUT_dxi if field.type.size == 8 else e.PUT_sxi)(value.location.number, ENV, field.offset)
+    else:
+        e.store_field(e.use_or_zero(value, SCRATCH), field.offset, field.type.size)
     if e.inline_floats:
         if field.offset == _FLOAT_FLAGS:
             e.MSR_FPSR_x(31)
@@ -129,7 +135,7 @@ def get_at(e: Emitter, op: Instruction) -> None:
     assert isinstance(array, FieldArray)
     _write_back(e, array)
     base = _element_address(e, array, op.args[0])
-    target = e.define(op)
+    target = e.define(op, op.args)
     size = array.type.size
     (e.GETB_wxi if size == 1 else e.GET_wxi if size == 4 else e.GET_xxi)(target, base, array.offset)
 
@@ -143,19 +149,14 @@ def set_at(e: Emitter, op: Instruction) -> None:
     value = e.use_or_zero(op.args[1], SCRATCH2)
     size = array.type.size
     (e.PUTB_wxi if size == 1 else e.PUT_wxi if size == 4 else e.PUT_xxi)(value, base, array.offset)
-    for field, register in _pinned_elements(e, array):
-        e.load_field(register, field.offset, field.type.size)
-
-
-def _pinned_elements(e: Emitter, array: FieldArray) -> list[tuple[Field, int]]:
-    end = array.offset + len(array) * array.type.size
-    return [(field, register) for field, register in e.pinned_fields if array.offset <= field.offset < end]
+    for field, register in e.pinned_elements(array):
+        e.load_field(register.number, field.offset, field.type.size)
 
 
 def _write_back(e: Emitter, array: FieldArray) -> None:
     """Bring elements that are kept in host registers to the state, where an index can find them."""
-    for field, register in _pinned_elements(e, array):
-        e.store_field(register, field.offset, field.type.size)
+    for field, register in e.pinned_elements(array):
+        e.store_field(register.number, field.offset, field.type.size)
 
 
 @emits(Op.LOCAL_GET)
@@ -181,12 +182,7 @@ def pc(e: Emitter, op: Instruction) -> None:
     pieces = (e.MOVZ_xi, e.MOVK_xi_16, e.MOVK_xi_32, e.MOVK_xi_48)
     for move, kind in zip(pieces[: 4 if e.wide else 2], PC16, strict=False):
         move(target, 0)
-        if op.args:
-            hole = op.args[0].aux
-            assert isinstance(hole, Hole)
-            e.hole(op.args[0], kind, offset)
-        else:
-            e.reloc(kind, len(e.code) - 4, offset)
+        e.last_field(kind, offset, *op.args)
 
 
 # -- condition flags ---------------------------------------------------------------------------------------------------
@@ -195,7 +191,8 @@ def pc(e: Emitter, op: Instruction) -> None:
 @emits(Op.SET_NZCV)
 def set_nzcv(e: Emitter, op: Instruction) -> None:
     """Only when the flags could not be stored where they arose: they wait in a frame slot."""
-    slot = 8 * (op.location - SPILL)
+    assert isinstance(op.location, Slot)
+    slot = 8 * op.location.number
     if e.pins_flags:
         e.flags_value = None
         e.flag_word = e.other_flag_word()
