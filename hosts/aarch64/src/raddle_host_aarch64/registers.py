@@ -8,7 +8,8 @@ from typing import Final
 
 from raddle.codegen.locations import RegisterClass
 
-GENERAL: Final = RegisterClass("general", 31)
+GENERAL: Final = RegisterClass("general", 32)
+"""Number 31 holds no value."""
 FLOATING: Final = RegisterClass("floating-point", 32)
 """Those of Advanced SIMD, of which values have the low 32 or 64 bits. The rest of the 64 is zero."""
 

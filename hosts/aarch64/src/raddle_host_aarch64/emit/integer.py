@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
-from raddle.ir.builder import Instruction
+from raddle.ir.builder import Instruction, Location
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Condition, Field, FlagCondition, Hole, Type
 from raddle_host_aarch64 import conditions as cc
 from raddle_host_aarch64.emit.state import guest_flags, take_nz
 from raddle_host_aarch64.emitter import FUSED, IN_CARRY, SCRATCH, SCRATCH2, Emitter, emits
 from raddle_host_aarch64.encoding import is_arithmetic, is_logical
-from raddle_host_aarch64.fields import LITERAL12, ROTATE, SHIFT
+from raddle_host_aarch64.fields import AMOUNT, BIT12, LITERAL12, LOW12, SHIFT
 from raddle_host_aarch64.registers import GENERAL, ZR
 
 _E = Emitter
@@ -33,13 +33,10 @@ def number_of(value: Instruction) -> int | None:
     return value.aux
 
 
-def is_short(value: Instruction) -> bool:
-    """Whether the value is a literal that fits into twelve bits in every word that shares the template."""
-    if value.op is not Op.HOLE:
-        return False
+def literal_range(value: Instruction) -> tuple[int, int]:
+    """The least and the greatest value of a literal in the words that share the template."""
     assert isinstance(value.aux, Hole)
-    low, high = value.aux.range
-    return low >= 0 and high < 1 << 12
+    return value.aux.range
 
 
 # -- addition and subtraction ------------------------------------------------------------------------------------------
@@ -53,38 +50,57 @@ _SUMS: Final = {
 """By operation, whether 64 bits wide and whether flags are set: with a register and with an immediate."""
 _OPPOSITE: Final = {Op.ADD: Op.SUB, Op.SUB: Op.ADD}
 
-Prepared = tuple[_Method, int, int, Instruction | None]
-"""(method, first operand, second one or immediate, the literal that stands there if any)."""
+
+class Sum(NamedTuple):
+    """An addition or subtraction whose operands are where one instruction can take them, or two."""
+
+    method: _Method
+    a: int
+    """A register."""
+    b: int
+    """A register or an immediate, as the method wants it."""
+    literal: Instruction | None = None
+    """What is filled in as the immediate."""
+    correction: _Method | None = None
+    """What takes 1 << 12 back if the literal is negative, of which the immediate has the low twelve bits."""
 
 
-def prepare_sum(e: Emitter, op: Op, wide: bool, flags: bool, a: Instruction, b: Instruction) -> Prepared:
-    """Bring the operands of a + b or a - b to where one instruction can take them. The result's register is not needed
-    yet, and may be any of them."""
+def prepare_sum(e: Emitter, op: Op, wide: bool, flags: bool, a: Instruction, b: Instruction) -> Sum:
+    """Bring the operands of a + b or a - b to where they are wanted. The result's register is not needed yet, and may
+    be any of them."""
     with_register, with_immediate = _SUMS[op, wide, flags]
     number = number_of(b)
     if number is not None:
         if is_arithmetic(number):
-            return with_immediate, e.use(a, SCRATCH), number, None
+            return Sum(with_immediate, e.use(a, SCRATCH), number)
         opposite = -number & ((1 << 64 if wide else 1 << 32) - 1)
         if is_arithmetic(opposite):
             # As a - b is a + (not b) + 1, its flags are those of a + -b, but for b = 0.
-            return _SUMS[_OPPOSITE[op], wide, flags][1], e.use(a, SCRATCH), opposite, None
-    elif is_short(b):
-        return with_immediate, e.use(a, SCRATCH), 0, b
-    return with_register, e.use_or_zero(a, SCRATCH), e.use_or_zero(b, SCRATCH2), None
+            return Sum(_SUMS[_OPPOSITE[op], wide, flags][1], e.use(a, SCRATCH), opposite)
+    elif b.op is Op.HOLE:
+        low, high = literal_range(b)
+        if low >= 0 and high < 1 << 12:
+            return Sum(with_immediate, e.use(a, SCRATCH), 0, b)
+        if low >= -1 << 12 and high < 1 << 12 and not flags:
+            return Sum(with_immediate, e.use(a, SCRATCH), 0, b, _SUMS[_OPPOSITE[op], wide, False][1])
+    return Sum(with_register, e.use_or_zero(a, SCRATCH), e.use_or_zero(b, SCRATCH2))
 
 
-def finish_sum(e: Emitter, prepared: Prepared, target: int) -> None:
-    method, a, b, literal = prepared
+def finish_sum(e: Emitter, prepared: Sum, target: int) -> None:
+    method, a, b, literal, correction = prepared
     method(e, target, a, b)
-    if literal is not None:
+    if correction is not None:
+        e.last_field(LOW12, 0, literal)
+        correction(e, target, target, 1 << 12)
+        e.last_field(BIT12, 0, literal)
+    elif literal is not None:
         e.last_field(LITERAL12, 0, literal)
 
 
 @emits(Op.ADD, Op.SUB)
 def add_sub(e: Emitter, ins: Instruction) -> None:
-    flags = ins in e.flag_readers
-    _sum(e, ins, ins.op, flags)
+    if not _shifting(e, ins):
+        _sum(e, ins, ins.op, ins in e.flag_readers)
 
 
 def _sum(e: Emitter, ins: Instruction, op: Op, flags: bool) -> None:
@@ -166,17 +182,19 @@ def neg(e: Emitter, ins: Instruction) -> None:
 # -- logic -------------------------------------------------------------------------------------------------------------
 
 _LOGIC: Final = {
-    (Op.AND, False): (_E.AND_www, _E.AND_wwi, _E.BIC_www), (Op.AND, True): (_E.AND_xxx, _E.AND_xxi, _E.BIC_xxx),
-    (Op.OR, False): (_E.ORR_www, _E.ORR_wwi, _E.ORN_www), (Op.OR, True): (_E.ORR_xxx, _E.ORR_xxi, _E.ORN_xxx),
-    (Op.XOR, False): (_E.EOR_www, _E.EOR_wwi, _E.EON_www), (Op.XOR, True): (_E.EOR_xxx, _E.EOR_xxi, _E.EON_xxx),
+    (Op.AND, False): (_E.AND_www, _E.AND_wwi), (Op.AND, True): (_E.AND_xxx, _E.AND_xxi),
+    (Op.OR, False): (_E.ORR_www, _E.ORR_wwi), (Op.OR, True): (_E.ORR_xxx, _E.ORR_xxi),
+    (Op.XOR, False): (_E.EOR_www, _E.EOR_wwi), (Op.XOR, True): (_E.EOR_xxx, _E.EOR_xxi),
 }  # fmt: skip
-"""By operation and whether 64 bits wide: with a register, with an immediate, with a register inverted."""
+"""By operation and whether 64 bits wide: with a register and with an immediate."""
 
 
 @emits(Op.AND, Op.OR, Op.XOR)
 def logic(e: Emitter, ins: Instruction) -> None:
+    if _shifting(e, ins):
+        return
     wide = is_wide(ins)
-    with_register, with_immediate, _ = _LOGIC[ins.op, wide]
+    with_register, with_immediate = _LOGIC[ins.op, wide]
     taken = _flags_taken(e, ins) if ins.op is Op.AND else None
     if taken is not None:
         with_register, with_immediate = _TESTS64 if wide else _TESTS32
@@ -281,30 +299,56 @@ _SHIFTED: Final = {
 """Operations whose second operand can be shifted: by operation, shift and whether 64 bits wide."""
 
 
-def _shifted_operand(e: Emitter, ins: Instruction, amount: int) -> bool:
-    """Emit the shift `ins` and the operation that alone uses it, and comes next, as one instruction."""
-    position = ins.position + 1
-    if ins.uses != 1 or ins.last_use != position or ins.args[0].op <= Op.HOLE:
+class Shifted(Location):
+    """Nowhere: of a shifted value that only one operation uses, which shifts its operand itself."""
+
+    __slots__ = ("shift",)
+
+    def __init__(self, shift: Instruction) -> None:
+        self.shift = shift
+
+
+_EMITS_NOTHING: Final = frozenset({Op.GET, Op.ZEXT})
+"""What may come between a shift and the operation that does it: it may copy values, but changes nothing that is
+shifted."""
+
+
+def _leave_to_user(e: Emitter, ins: Instruction) -> bool:
+    """Whether the only use of the shift `ins` can shift its operand by the same amount itself."""
+    if ins.uses != 1 or ins.args[0].op <= Op.HOLE:
         return False
-    user = e.function[position]
-    method = _SHIFTED.get((user.op, ins.op, is_wide(ins)))
-    if method is None or user in e.flag_readers:
+    user = e.function[ins.last_use]
+    if (user.op, ins.op, is_wide(ins)) not in _SHIFTED or user in e.flag_readers or user.args[0] is user.args[1]:
         return False
-    if user.op is Op.AND and any(after.op is Op.SET_NZ and after.args[0] is user for after in e.function):
+    if user.args[1] is not ins and user.op is Op.SUB:
         return False
-    if user.args[1] is ins:
-        other = user.args[0]
-    elif user.op is not Op.SUB:
-        other = user.args[1]
-    else:
+    if user.op is Op.AND and _flags_taken(e, user) is not None:
         return False
-    if other is ins:
+    if any(between.op not in _EMITS_NOTHING for between in e.function[ins.position + 1 : ins.last_use]):
         return False
-    a, b = e.use_or_zero(other, SCRATCH), e.use(ins.args[0], SCRATCH2)
-    e.position = position
-    method(e, e.define(user, user.args), a, b, amount)
-    e.finish_ahead(position)
+    source = ins.args[0]
+    ins.location = Shifted(ins)
+    # Its register is wanted until then.
+    source.last_use = max(source.last_use, ins.last_use)
     return True
+
+
+def _shifting(e: Emitter, ins: Instruction) -> bool:
+    """Emit `ins` if one of its operands is a shift that was left to it."""
+    for shifted, other in (ins.args, ins.args[::-1]):
+        if isinstance(shifted.location, Shifted):
+            shift = shifted.location.shift
+            source, amount = shift.args
+            a, b = e.use_or_zero(other, SCRATCH), e.use(source, SCRATCH2)
+            number, wide = number_of(amount), is_wide(ins)
+            method = _SHIFTED[ins.op, shift.op, wide]
+            method(e, e.define(ins, ins.args), a, b, (number or 0) & (63 if wide else 31))
+            if number is None:
+                e.last_field(AMOUNT[wide], 0, amount)
+            if source.last_use == ins.position:
+                e.release(shift, ins.position)
+            return True
+    return False
 
 
 @emits(Op.SHL, Op.SHR, Op.SAR, Op.ROR)
@@ -313,20 +357,21 @@ def shift(e: Emitter, ins: Instruction) -> None:
     by_immediate, by_register = _SHIFTS[ins.op, wide]
     a, n = ins.args
     amount = number_of(n)
-    if amount is not None:
-        amount &= 63 if wide else 31
-        if amount and _shifted_operand(e, ins, amount):
-            return
-        source = e.use(a, SCRATCH)
-        by_immediate(e, e.define(ins, ins.args), source, amount)
+    if (amount is not None or n.op is Op.HOLE) and _leave_to_user(e, ins):
         return
     source = e.use_or_zero(a, SCRATCH)
-    if n.op is Op.HOLE and ins.op is not Op.SHL:
+    if amount is not None:
+        by_immediate(e, e.define(ins, ins.args), source, amount & (63 if wide else 31))
+    elif n.op is not Op.HOLE:
+        count = e.use(n, SCRATCH2)
+        by_register(e, e.define(ins, ins.args), source, count)
+    elif ins.op is Op.SHL:
+        # LSL has the amount in no field as it is.
+        (e.ORR_xxx_lsl if wide else e.ORR_www_lsl)(e.define(ins, ins.args), ZR, source, 0)
+        e.last_field(AMOUNT[wide], 0, n)
+    else:
         by_immediate(e, e.define(ins, ins.args), source, 0)
-        e.last_field((ROTATE if ins.op is Op.ROR else SHIFT)[wide], 0, n)
-        return
-    count = e.use(n, SCRATCH2)
-    by_register(e, e.define(ins, ins.args), source, count)
+        e.last_field((AMOUNT if ins.op is Op.ROR else SHIFT)[wide], 0, n)
 
 
 # -- bits and fields ---------------------------------------------------------------------------------------------------
