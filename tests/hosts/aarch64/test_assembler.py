@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +29,6 @@ NAMES = [name for name in vars(Assembler) if re.fullmatch(r"[A-Z][A-Za-z0-9_]*",
 LABELS = [name for name in NAMES if name.endswith("_label")]
 FIELDS = [name for name in NAMES if name.startswith(("GET", "PUT"))]
 ENCODINGS = [name for name in NAMES if name not in LABELS and name not in FIELDS]
-GNU_AS = shutil.which("aarch64-linux-gnu-as")
 
 EXTENSIONS = ("uxtw", "sxtw")
 LOADS_AND_STORES = re.compile(r"(LD|ST)U?R(S?[BHW])?_")
@@ -286,12 +284,12 @@ def encoded(name: str, operands: tuple[int, ...]) -> bytes:
     return assembler.finish()
 
 
-@pytest.mark.skipif(GNU_AS is None, reason="needs aarch64-linux-gnu-as")
+@pytest.mark.peer("aarch64-linux-gnu-as")
 def test_the_gnu_assembler_says_the_same(tmp_path: Path) -> None:
     rows = [(name, *one) for name in ENCODINGS for one in cases(name)]
     source, result, raw = (tmp_path / name for name in ("all.s", "all.o", "all.bin"))
     source.write_text(".arch armv8.4-a\n" + "".join(f"{text}\n" for _, _, text in rows))
-    subprocess.run([str(GNU_AS), "-o", result, source], check=True)
+    subprocess.run(["aarch64-linux-gnu-as", "-o", result, source], check=True)
     subprocess.run(["aarch64-linux-gnu-objcopy", "-O", "binary", "-j", ".text", result, raw], check=True)
     expected = raw.read_bytes()
     assert len(expected) == 4 * len(rows)
