@@ -34,7 +34,7 @@ CORE = "core"
 TARGETS = {"arm": "targets/arm"}
 HOSTS = {"aarch64": "hosts/aarch64", "x86_64": "hosts/x86_64"}
 EMULATED = {"aarch64": ("qemu-aarch64", "aarch64-linux-gnu-gcc")}
-"""Hosts whose code is run on other machines as well: by an emulator of user programs, in a program of this compiler's."""
+"""Hosts that are tested on other machines as well: an emulator of user programs, and a compiler for what runs there."""
 PACKAGES = [CORE, *TARGETS.values(), *HOSTS.values()]
 
 TEST_TOOLS = ["build", "fdt", "hypothesis", "pexpect", "pyelftools", "pytest>=8", "pytest-timeout", "pytest-xdist"]
@@ -110,8 +110,9 @@ def pytest(session: nox.Session, *arguments: str, selection: str) -> None:
 @nox.session
 @nox.parametrize("host", list(HOSTS))
 def tests(session: nox.Session, host: str) -> None:
-    """The tests that need Python and a C compiler alone, on the Python that runs nox; of a host for another machine, its
-    own tests with an emulator.
+    """The tests that need Python and a C compiler alone, on the Python that runs nox.
+
+    For a host of another machine: its own tests, with an emulator.
     """
     if host != platform.machine():
         emulated(session, host)
@@ -127,9 +128,7 @@ def emulated(session: nox.Session, host: str) -> None:
         needs_host(session, host)
     lacking = [program for program in EMULATED[host] if shutil.which(program) is None]
     if lacking:
-        message = (
-            f"NOT TESTED: the host {host}, which needs {', '.join(lacking)} on this machine ({platform.machine()})"
-        )
+        message = f"NOT TESTED: the host {host}, which needs {', '.join(lacking)} on {platform.machine()}"
         (session.error if os.environ.get("RADDLE_REQUIRE_PEERS") else session.skip)(message)
     install_packages(session)
     session.install("capstone", *TEST_TOOLS)
