@@ -11,7 +11,7 @@ from raddle.codegen.compiling import CompilingBackEnd
 from raddle.codegen.fields import Reloc
 from raddle.codegen.renaming import Forms, Method
 from raddle.ir.builder import Instruction, Local
-from raddle.ir.header import OFFSET
+from raddle.ir.header import OFFSET, Reaches
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
 from raddle_host_aarch64 import emit as _emit  # registers the emission functions
@@ -29,11 +29,17 @@ _HASH_FACTOR: Final = 0x01000193
 """Odd, so that multiplying loses nothing."""
 
 
+_LDUR: Final = (-256, 255)
+_LDP: Final = (-512, 504)
+"""Displacements of one register of any size, below 0 above all, and of two of 64 bits."""
+
+
 class AArch64BackEnd(CompilingBackEnd):
     """See `raddle.codegen.backend.BackEnd`."""
 
     _emitter: Emitter
     disassembler = ("CS_ARCH_ARM64", "CS_MODE_LITTLE_ENDIAN")
+    reaches = Reaches(short=_LDUR, long=_LDUR, pair=_LDP)
 
     def __init__(self, config: CodegenConfig, features: Features | None = None) -> None:
         self.features = detect() if features is None else features
