@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 RUN = """
-import json, sys
+import contextlib, json, os, sys
 from pathlib import Path
 import raddle
 from raddle_target_tiny.assembler import assemble
@@ -42,6 +42,10 @@ program.write_bytes(assemble(Path(source).read_text()))
 options = {"cpu": cpu[0]} if cpu else {}
 with raddle.Machine("desk", cpus=int(cpus), memory="1M", kernel=program, accelerator=accelerator, **options) as machine:
     machine.start()
+    cores = sorted(os.sched_getaffinity(0))
+    for cpu in machine.cpus:  # spread over the cores: a busy host may keep all threads of a process on one
+        with contextlib.suppress(AttributeError, ProcessLookupError):  # unless the program has ended already
+            os.sched_setaffinity(cpu.thread.native_id, {cores[cpu.index % len(cores)]})
     status = machine.wait(240)
     decision = machine.accel
     print(json.dumps({
