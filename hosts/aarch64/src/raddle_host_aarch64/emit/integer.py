@@ -11,7 +11,7 @@ from raddle.ir.opcodes import Op
 from raddle.ir.types import Condition, Field, FlagCondition, Hole, Type
 from raddle_host_aarch64 import conditions as cc
 from raddle_host_aarch64.emit.state import guest_flags, take_nz
-from raddle_host_aarch64.emitter import FUSED, IN_CARRY, SCRATCH, SCRATCH2, Emitter, emits
+from raddle_host_aarch64.emitter import FUSED, IN_CARRY, SCRATCH, SCRATCH2, SCRATCH3, Emitter, emits
 from raddle_host_aarch64.encoding import is_arithmetic, is_logical
 from raddle_host_aarch64.fields import AMOUNT, BIT12, LITERAL12, LOW12, SHIFT
 from raddle_host_aarch64.registers import GENERAL, ZR
@@ -99,7 +99,7 @@ def finish_sum(e: Emitter, prepared: Sum, target: int) -> None:
 
 @emits(Op.ADD, Op.SUB)
 def add_sub(e: Emitter, ins: Instruction) -> None:
-    if not _shifting(e, ins):
+    if not _combine(e, ins):
         _sum(e, ins, ins.op, ins in e.flag_readers)
 
 
@@ -191,7 +191,7 @@ _LOGIC: Final = {
 
 @emits(Op.AND, Op.OR, Op.XOR)
 def logic(e: Emitter, ins: Instruction) -> None:
-    if _shifting(e, ins):
+    if _combine(e, ins):
         return
     wide = is_wide(ins)
     with_register, with_immediate = _LOGIC[ins.op, wide]
@@ -260,6 +260,8 @@ _PRODUCTS: Final = {
 
 @emits(Op.MUL, Op.UDIV, Op.SDIV)
 def multiply_divide(e: Emitter, ins: Instruction) -> None:
+    if ins.op is Op.MUL and _defer(e, ins):
+        return
     a, b = e.use_or_zero(ins.args[0], SCRATCH), e.use_or_zero(ins.args[1], SCRATCH2)
     _PRODUCTS[ins.op, is_wide(ins)](e, e.define(ins, ins.args), a, b)
 
@@ -282,7 +284,7 @@ _SHIFTS: Final = {
     (Op.SAR, False): (_E.ASR_wwi, _E.ASRV_www), (Op.SAR, True): (_E.ASR_xxi, _E.ASRV_xxx),
     (Op.ROR, False): (_E.ROR_wwi, _E.RORV_www), (Op.ROR, True): (_E.ROR_xxi, _E.RORV_xxx),
 }  # fmt: skip
-_SHIFTED: Final = {
+_COMBINED: Final = {
     (Op.ADD, Op.SHL, False): _E.ADD_www_lsl, (Op.ADD, Op.SHL, True): _E.ADD_xxx_lsl,
     (Op.ADD, Op.SHR, False): _E.ADD_www_lsr, (Op.ADD, Op.SHR, True): _E.ADD_xxx_lsr,
     (Op.ADD, Op.SAR, False): _E.ADD_www_asr, (Op.ADD, Op.SAR, True): _E.ADD_xxx_asr,
@@ -295,58 +297,64 @@ _SHIFTED: Final = {
     (Op.OR, Op.SHR, False): _E.ORR_www_lsr, (Op.OR, Op.SHR, True): _E.ORR_xxx_lsr,
     (Op.XOR, Op.SHL, False): _E.EOR_www_lsl, (Op.XOR, Op.SHL, True): _E.EOR_xxx_lsl,
     (Op.XOR, Op.SHR, False): _E.EOR_www_lsr, (Op.XOR, Op.SHR, True): _E.EOR_xxx_lsr,
+    (Op.ADD, Op.MUL, False): _E.MADD_wwww, (Op.ADD, Op.MUL, True): _E.MADD_xxxx,
+    (Op.SUB, Op.MUL, False): _E.MSUB_wwww, (Op.SUB, Op.MUL, True): _E.MSUB_xxxx,
 }  # fmt: skip
-"""Operations whose second operand can be shifted: by operation, shift and whether 64 bits wide."""
+"""Instructions of two operations: by the last one, the one that yields its second operand, and whether 64 bits wide."""
 
 
-class Shifted(Location):
-    """Nowhere: of a shifted value that only one operation uses, which shifts its operand itself."""
+class Deferred(Location):
+    """Nowhere: of a shift or product that only one operation uses, whose host instruction does both."""
 
-    __slots__ = ("shift",)
+    __slots__ = ("ins",)
 
-    def __init__(self, shift: Instruction) -> None:
-        self.shift = shift
-
-
-_EMITS_NOTHING: Final = frozenset({Op.GET, Op.ZEXT})
-"""What may come between a shift and the operation that does it: it may copy values, but changes nothing that is
-shifted."""
+    def __init__(self, ins: Instruction) -> None:
+        self.ins = ins
 
 
-def _leave_to_user(e: Emitter, ins: Instruction) -> bool:
-    """Whether the only use of the shift `ins` can shift its operand by the same amount itself."""
+_COPIES: Final = frozenset({Op.GET, Op.ZEXT})
+"""What may come between a deferred operation and the one that does it: it changes none of the operands."""
+
+
+def _defer(e: Emitter, ins: Instruction) -> bool:
+    """Whether the only use of `ins` does it, too."""
     if ins.uses != 1 or ins.args[0].op <= Op.HOLE:
         return False
     user = e.function[ins.last_use]
-    if (user.op, ins.op, is_wide(ins)) not in _SHIFTED or user in e.flag_readers or user.args[0] is user.args[1]:
+    if (user.op, ins.op, is_wide(ins)) not in _COMBINED or user in e.flag_readers or user.args[0] is user.args[1]:
         return False
     if user.args[1] is not ins and user.op is Op.SUB:
         return False
     if user.op is Op.AND and _flags_taken(e, user) is not None:
         return False
-    if any(between.op not in _EMITS_NOTHING for between in e.function[ins.position + 1 : ins.last_use]):
+    between = e.function[ins.position + 1 : ins.last_use]
+    if any(other.op not in _COPIES or other in e.hints for other in between):
         return False
-    source = ins.args[0]
-    ins.location = Shifted(ins)
-    # Its register is wanted until then.
-    source.last_use = max(source.last_use, ins.last_use)
+    ins.location = Deferred(ins)
+    # Its operands' registers are wanted until then.
+    for source in ins.args:
+        source.last_use = max(source.last_use, ins.last_use)
     return True
 
 
-def _shifting(e: Emitter, ins: Instruction) -> bool:
-    """Emit `ins` if one of its operands is a shift that was left to it."""
-    for shifted, other in (ins.args, ins.args[::-1]):
-        if isinstance(shifted.location, Shifted):
-            shift = shifted.location.shift
-            source, amount = shift.args
-            a, b = e.use_or_zero(other, SCRATCH), e.use(source, SCRATCH2)
-            number, wide = number_of(amount), is_wide(ins)
-            method = _SHIFTED[ins.op, shift.op, wide]
-            method(e, e.define(ins, ins.args), a, b, (number or 0) & (63 if wide else 31))
-            if number is None:
-                e.last_field(AMOUNT[wide], 0, amount)
-            if source.last_use == ins.position:
-                e.release(shift, ins.position)
+def _combine(e: Emitter, ins: Instruction) -> bool:
+    """Emit `ins` if one of its operands is an operation that was left to it."""
+    for operand, other in (ins.args, ins.args[::-1]):
+        if isinstance(operand.location, Deferred):
+            deferred = operand.location.ins
+            wide = is_wide(ins)
+            method = _COMBINED[ins.op, deferred.op, wide]
+            a, b = e.use_or_zero(other, SCRATCH), e.use(deferred.args[0], SCRATCH2)
+            if deferred.op is Op.MUL:
+                c = e.use_or_zero(deferred.args[1], SCRATCH3)
+                method(e, e.define(ins, ins.args), b, c, a)
+            else:
+                amount = deferred.args[1]
+                number = number_of(amount)
+                method(e, e.define(ins, ins.args), a, b, (number or 0) & (63 if wide else 31))
+                if number is None:
+                    e.last_field(AMOUNT[wide], 0, amount)
+            e.release(deferred, ins.position)
             return True
     return False
 
@@ -357,7 +365,7 @@ def shift(e: Emitter, ins: Instruction) -> None:
     by_immediate, by_register = _SHIFTS[ins.op, wide]
     a, n = ins.args
     amount = number_of(n)
-    if (amount is not None or n.op is Op.HOLE) and _leave_to_user(e, ins):
+    if (amount is not None or n.op is Op.HOLE) and _defer(e, ins):
         return
     source = e.use_or_zero(a, SCRATCH)
     if amount is not None:
