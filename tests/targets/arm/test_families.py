@@ -36,7 +36,7 @@ WORDS = 30
 PC = 0x1000
 
 
-def _words(decoder: Decoder, pattern: Pattern, rng: random.Random) -> Iterator[int]:
+def words_of(decoder: Decoder, pattern: Pattern, rng: random.Random) -> Iterator[int]:
     """Words of the pattern; most have the condition AL, and bits in common with the one before."""
     word = pattern.value
     for _ in range(WORDS):
@@ -48,10 +48,11 @@ def _words(decoder: Decoder, pattern: Pattern, rng: random.Random) -> Iterator[i
             yield word
 
 
-def _translator(renames: bool = True) -> Translator:
-    """One for this machine's host, which compiles each choice of registers unless it ``renames``."""
-    host: type[BackEnd] = registry().load(registry().host_for())
-    backend = host(CodegenConfig(FRONT_END.state, FRONT_END.word, FRONT_END.page_bits, lambda callee: 1))
+def make_translator(renames: bool = True, host: str = "") -> Translator:
+    """One for this machine's host, or the one named, which compiles each choice of registers unless it ``renames``."""
+    descriptor = registry().host(host) if host else registry().host_for()
+    back_end: type[BackEnd] = registry().load(descriptor)
+    backend = back_end(CodegenConfig(FRONT_END.state, FRONT_END.word, FRONT_END.page_bits, lambda callee: 1))
     if not renames:
         backend.renames = False
     return Translator(FRONT_END, backend, None)
@@ -59,15 +60,15 @@ def _translator(renames: bool = True) -> Translator:
 
 @pytest.fixture(scope="module")
 def translator() -> Translator:
-    return _translator()
+    return make_translator()
 
 
 @pytest.fixture(scope="module")
 def plain() -> Translator:
-    return _translator(renames=False)
+    return make_translator(renames=False)
 
 
-def _alone(translator: Translator, pattern: Pattern, word: int, size: int, decode_state: int, mode: int) -> Block:
+def alone(translator: Translator, pattern: Pattern, word: int, size: int, decode_state: int, mode: int) -> Block:
     """The block of the one instruction, compiled with its own registers."""
     instructions = FRONT_END.instruction_set(mode)
     sharing = instructions.sharing(pattern)
@@ -84,7 +85,7 @@ def _alone(translator: Translator, pattern: Pattern, word: int, size: int, decod
 
 @pytest.mark.parametrize(("table", "pattern"), CASES)
 def test_literals_are_in_their_ranges(table: str, pattern: Pattern) -> None:
-    for word in _words(DECODERS[table][0], pattern, random.Random(f"ranges {table} {pattern.index}")):
+    for word in words_of(DECODERS[table][0], pattern, random.Random(f"ranges {table} {pattern.index}")):
         for name, value in zip(pattern.hole_names, pattern.hole_values(word), strict=True):
             low, high = pattern.literal_range(name)
             assert low <= (value & 0xFFFF_FFFF ^ 1 << 31) - (1 << 31) <= high, f"{name} of {word:#x}"
@@ -101,13 +102,14 @@ def test_ranges_are_as_narrow_as_the_fields() -> None:
 def test_derived_code_is_compiled_code(table: str, pattern: Pattern, translator: Translator, plain: Translator) -> None:
     decoder, size, base_mode = DECODERS[table]
     rng = random.Random(f"families {table} {pattern.index}")
-    for number, word in enumerate(_words(decoder, pattern, rng)):
+    for number, word in enumerate(words_of(decoder, pattern, rng)):
         mode = base_mode | rng.choice((0, MODE_PRIVILEGED, MODE_VFP, MODE_PRIVILEGED | MODE_VFP))
         decode_state = rng.choice((0, 0, 0x08, 0x1C, 0xE8)) if base_mode else 0
-        alone = _alone(translator, pattern, word, size, decode_state, mode)
+        expected = alone(translator, pattern, word, size, decode_state, mode)
         for one in (translator, plain)[: 1 + (number < WORDS // 4)]:
             block = one.instruction(mode, word, size, decode_state, PC)
-            assert (block.code, block.table) == (alone.code, alone.table), f"{word:#x} in {decode_state:#x}, {mode:#x}"
+            where = f"{word:#x} in {decode_state:#x}, {mode:#x}"
+            assert (block.code, block.table) == (expected.code, expected.table), where
 
 
 def test_most_words_are_derived(translator: Translator) -> None:
@@ -140,7 +142,7 @@ class _Lib:
 
 
 def test_a_word_of_a_mode_that_another_thread_is_about_to_enter(monkeypatch: pytest.MonkeyPatch) -> None:
-    translator, lock = _translator(), threading.Lock()
+    translator, lock = make_translator(), threading.Lock()
     met = threading.Event()
     """The other thread waits for the lock, or is done."""
     of_mode = SimpleNamespace(kind=lib.RADDLE_WANT_MODE, mode=MODE_PRIVILEGED, generation=0)
