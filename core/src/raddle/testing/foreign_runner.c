@@ -42,7 +42,7 @@ struct answer {
     uint32_t outcome;
     uint32_t write, misaligned; /* FAULTED */
     uint32_t signal;            /* CRASHED */
-    uint64_t address;           /* FAULTED: the guest's; CRASHED: what the code accessed */
+    uint64_t address;           /* FAULTED: the guest's; CRASHED: what was accessed; or a wrong return address, signal 0 */
     uint64_t result;            /* DONE: of the routine; CRASHED: pc */
 };
 
@@ -72,6 +72,19 @@ static uint32_t fault(uint64_t address, bool write, bool misaligned)
     answer.address = address;
     answer.write = write;
     answer.misaligned = misaligned;
+    return 1;
+}
+
+/* Whether the runtime could tell by the return address which instruction called: it lies in the block, which is last. */
+static bool from_block(uint64_t retaddr)
+{
+    return retaddr > request.entry && retaddr <= CODE_ADDRESS + request.code_size;
+}
+
+static uint32_t not_from_block(uint64_t retaddr)
+{
+    answer.outcome = CRASHED;
+    answer.address = retaddr;
     return 1;
 }
 
@@ -125,7 +138,9 @@ static uint64_t extended(uint64_t value, uint32_t oi)
 static uint32_t slow_load(void *unused, uint64_t retaddr, uint32_t oi)
 {
     uint8_t *where;
-    (void)unused, (void)retaddr;
+    (void)unused;
+    if (!from_block(retaddr))
+        return not_from_block(retaddr);
     if (!place(header()->arg0, oi, false, &where))
         return 1;
     header()->result = extended(read_bytes(where, oi), oi);
@@ -135,7 +150,9 @@ static uint32_t slow_load(void *unused, uint64_t retaddr, uint32_t oi)
 static uint32_t slow_store(void *unused, uint64_t retaddr, uint32_t oi)
 {
     uint8_t *where;
-    (void)unused, (void)retaddr;
+    (void)unused;
+    if (!from_block(retaddr))
+        return not_from_block(retaddr);
     if (!place(header()->arg0, oi, true, &where))
         return 1;
     write_bytes(where, header()->arg1, oi);
@@ -202,7 +219,9 @@ static uint32_t store_exclusive(uint32_t oi)
 static uint32_t slow_atomic(void *unused, uint64_t retaddr, uint32_t oi, uint32_t op)
 {
     uint8_t *where;
-    (void)unused, (void)retaddr;
+    (void)unused;
+    if (!from_block(retaddr))
+        return not_from_block(retaddr);
     if (op < 2)
         return op ? store_exclusive(oi) : load_exclusive(oi);
     if (!place(header()->arg0, oi, true, &where))
@@ -216,7 +235,9 @@ static uint32_t slow_atomic(void *unused, uint64_t retaddr, uint32_t oi, uint32_
 static uint32_t call_helper(void *unused, uint32_t number, uint64_t retaddr)
 {
     struct raddle_cpu_header *h = header();
-    (void)unused, (void)retaddr;
+    (void)unused;
+    if (request.kind == INSTRUCTION && !from_block(retaddr))
+        return not_from_block(retaddr);
     h->result = ((callee)helpers[number])(env, h->arg0, h->arg1, h->arg2, h->arg3);
     uint32_t leave = h->exit_now;
     h->exit_now = 0;

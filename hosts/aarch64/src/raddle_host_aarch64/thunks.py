@@ -229,7 +229,7 @@ class _Maker:
         self._store_state(a)
         a.MOV_ww(X3, X0)
         a.MOV_ww(X2, X1)
-        a.MOV_xx(X1, X30)
+        a.LDR_xxi(X1, SP, 0)
         a.MOV_xx(X0, ENV)
         return self._call(a, function, kept, room)
 
@@ -240,23 +240,24 @@ class _Maker:
         a.STR_xxi(X30, SP, 0)
         a.MOV_ww(X1, SCRATCH)
         self._store_state(a)
-        a.MOV_xx(X2, X30)
+        a.LDR_xxi(X2, SP, 0)
         a.MOV_xx(X0, ENV)
         return self._call(a, function, (X30,), 16)
 
     def _call(self, a: Assembler, function: int, kept: Sequence[int], room: int) -> bytes:
         """The end of a thunk: call the C function and go on in the block, or leave it if the answer is not 0.
 
-        The registers `kept`, the return address among them, are in `room` bytes on the stack.
+        The registers `kept`, the return address first, are in `room` bytes on the stack: the link register is also the
+        address of what is far from `ENV`.
         """
         leave = a.label()
         emit_constant(a, SCRATCH, function)
         a.BLR_x(SCRATCH)
         a.CBNZ_w_label(X0, leave)
+        self._load_state(a)
         for n, register in enumerate(kept):
             a.LDR_xxi(register, SP, 8 * n)
         a.ADD_xxi(SP, SP, room)
-        self._load_state(a)
         a.RET()
         a.bind(leave)
         a.MOVZ_xi(X0, 0)
