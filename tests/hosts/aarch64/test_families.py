@@ -13,7 +13,7 @@ from raddle.translate.decode import Pattern
 from raddle.translate.translator import Translator
 from raddle_target_arm.state import MODE_PRIVILEGED, MODE_VFP
 
-WORDS = 6
+WORDS = 3
 
 
 @pytest.fixture(scope="module")

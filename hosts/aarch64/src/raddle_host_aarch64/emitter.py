@@ -159,6 +159,52 @@ def is_float(value: Instruction) -> bool:
 class Emitter(Assembler, emitter.Emitter[Label]):
     """Compiles one function at a time; `run` is the entry. One thread uses it at a time."""
 
+    # Those of the base classes, too: there are so many attributes that they would be slower to find in a dictionary.
+    __slots__ = (
+        "_not_cold",
+        "allocation",
+        "call_operations",
+        "calls",
+        "cold",
+        "cold_holes",
+        "cold_relocs",
+        "config",
+        "done",
+        "features",
+        "flag_places",
+        "flag_readers",
+        "flag_word",
+        "flags_value",
+        "float_control_stale",
+        "floating",
+        "frame_used",
+        "function",
+        "general",
+        "hints",
+        "hot_holes",
+        "hot_relocs",
+        "inline_floats",
+        "jumps",
+        "kind",
+        "kinds_matter",
+        "labels",
+        "parallel",
+        "pending",
+        "pinned",
+        "pinned_fields",
+        "pins_flags",
+        "pools",
+        "position",
+        "preserved_used",
+        "routine",
+        "routine_exit",
+        "state_layout",
+        "state_writes",
+        "touched",
+        "trace",
+        "wide",
+    )  # fmt: skip
+
     handlers = HANDLERS
 
     def __init__(self, config: CodegenConfig, features: Features, routine: bool) -> None:
