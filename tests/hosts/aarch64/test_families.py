@@ -30,4 +30,5 @@ def test_derived_code_is_compiled_code(table: str, pattern: Pattern, translator:
         decode_state = rng.choice((0, 0, 0x08, 0x1C, 0xE8)) if base_mode else 0
         expected = alone(translator, pattern, word, size, decode_state, mode)
         block = translator.instruction(mode, word, size, decode_state, PC)
-        assert (block.code, block.table) == (expected.code, expected.table), f"{word:#x} in {decode_state:#x}, {mode:#x}"
+        where = f"{word:#x} in {decode_state:#x}, {mode:#x}"
+        assert (block.code, block.table) == (expected.code, expected.table), where
