@@ -145,6 +145,9 @@ class Target(NamedTuple):
     """Kinds of kernel files of its own."""
     foreign_files: tuple[Magic, ...] = ()
     """Files that would be taken for raw images and are refused: kernels of related architectures, say."""
+    litmus: Callable[[], Any] | None = None
+    """Imports the guest's raddle.litmus.guest.LitmusGuest and returns it; None for a guest that runs no litmus tests.
+    """
 
     @property
     def formats(self) -> tuple[ElfFormat, ...]:
@@ -426,6 +429,14 @@ class Registry:
         if fault:
             raise self._broken(f"target.{target.name}", fault)
         return front_end
+
+    def litmus_guest(self, target: Target) -> Any:
+        """The raddle.litmus.guest.LitmusGuest of `target`. Raises UsageError if it has none, and PluginError for
+        whatever loading it raises.
+        """
+        if target.litmus is None:
+            raise UsageError(f"the {target.name} guest has no machine code for litmus tests; --model needs none")
+        return self._loaded(target, target.litmus)
 
     def load(self, descriptor: Target | Host | Board | Device | HelperPackage) -> Any:
         """What `descriptor.load()` returns, of a target the front end for its default CPU model; whatever it raises

@@ -13,6 +13,7 @@ COMMANDS: Final = {
     "boot": "boot a machine: system mode, with QEMU-style options",
     "info": "list plug-ins, boards and CPUs, and the threading mode of each target on each host",
     "demo": "run the bundled multi-processor guest and show what each vCPU did",
+    "litmus": "run litmus tests of memory order as guests, and compare with what the guest's architecture allows",
     "fetch-demo-kernel": "fetch a stock Debian kernel and make an initial RAM disk, to boot",
     "new-target": "write a guest package with a machine that runs programs, to start from",
     "docs": "show the pages that are installed with Raddle: how to add a guest, how it works inside",

@@ -10,6 +10,7 @@ from raddle.ordering import MemoryOrder
 from raddle.plugins import Board, ElfFormat, KernelKind, Magic, Property, Target, hookimpl
 
 if TYPE_CHECKING:
+    from raddle.litmus.guest import LitmusGuest
     from raddle.plugins import KernelReader
     from raddle.translate.frontend import FrontEnd
     from raddle_target_arm.boards.virt import Virt
@@ -53,6 +54,13 @@ def load_virt() -> type[Virt]:
     return Virt
 
 
+def load_litmus() -> LitmusGuest:
+    """Machine code for litmus tests."""
+    from raddle_target_arm.litmus import GUEST
+
+    return GUEST
+
+
 VIRT_PROPERTIES: Final = (
     Property("gic-version", ("2", "max", "host"), "architecture of the interrupt controller, which is GICv2"),
     Property("virtualization", ("off",), "Virtualization Extensions"),
@@ -76,6 +84,7 @@ def raddle_target() -> Target:
         uimage_architecture=IH_ARCH_ARM,
         kernel_kinds=(KernelKind("zImage", Magic(0x24, b"\x18\x28\x6f\x01", "a zImage"), load_zimage),),
         foreign_files=FOREIGN_FILES,
+        litmus=load_litmus,
     )
 
 

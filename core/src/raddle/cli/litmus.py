@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`raddle litmus`: runs litmus tests in each threading mode and shows how often each outcome came, beside what the
+guest's architecture allows; or, with `--model`, only what models of memory allow.
+
+The exit status is 1 if a forbidden outcome has come.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from raddle.accel import Mode, Order, Thread, decide, parse_accel
+from raddle.errors import UsageError
+from raddle.litmus.executions import Outcome, outcomes
+from raddle.litmus.files import load, names
+from raddle.litmus.models import MODELS, Model, model
+from raddle.litmus.program import Test
+from raddle.plugins import GUEST_REMEDY, Registry, Target, registry
+
+if TYPE_CHECKING:
+    from raddle.litmus.guest import LitmusGuest
+    from raddle.litmus.run import Result
+
+__all__ = ["configure", "run"]
+
+DEFAULT_ITERATIONS: Final = 100_000
+MOST_ITERATIONS: Final = 10_000_000_000
+CPUS: Final = range(2, 9)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "tests", metavar="TEST", nargs="*", help="tests of the suite by name, or files; by default the whole suite"
+    )
+    parser.add_argument("--list", action="store_true", help="list the suite")
+    parser.add_argument(
+        "--model",
+        nargs="?",
+        const="",
+        metavar="NAME[,NAME]",
+        help=f"run nothing: show what a model allows, by default the guest's; {', '.join(MODELS)}, or all",
+    )
+    parser.add_argument("--target", metavar="GUEST", help="guest architecture, where several are installed")
+    parser.add_argument("-cpu", "--cpu", metavar="MODEL", default="", help="CPU model")
+    parser.add_argument(
+        "-smp",
+        "--smp",
+        metavar="N",
+        help=f"vCPUs, {CPUS[0]} to {CPUS[-1]}: as many copies of a test as there is room for run side by side; by "
+        "default one copy",
+    )
+    parser.add_argument(
+        "--iterations", metavar="N", default=str(DEFAULT_ITERATIONS), help=f"of each test ({DEFAULT_ITERATIONS})"
+    )
+    parser.add_argument(
+        "-accel",
+        "--accel",
+        metavar="tcg[,SETTING=VALUE]",
+        help="run in this mode only; by default in all: multi-threaded, single-threaded, counting instructions",
+    )
+    parser.add_argument("-icount", metavar="shift=N|auto", help="run in this mode only")
+
+
+class _Run(NamedTuple):
+    """A mode to run in, as Machine takes it."""
+
+    name: str
+    accelerator: str
+    icount: str | None
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.list:
+        for name in names():
+            test = load(name)
+            print(f"{name:<16}{test.comment}".rstrip())
+        return 0
+    found = registry()
+    tests = [load(name) for name in (arguments.tests or names())]
+    if arguments.model is not None:
+        return _show_models(tests, _models(arguments.model, found, arguments))
+    target = _target(found, arguments.target)
+    cpu = target.cpu_model(arguments.cpu)
+    guest: LitmusGuest = found.litmus_guest(target)
+    iterations = _number("--iterations", arguments.iterations, range(1, MOST_ITERATIONS + 1))
+    cpus = None if arguments.smp is None else _number("-smp", arguments.smp, CPUS)
+    modes = _modes(found, target, arguments.accel, arguments.icount)
+    forbidden = ran = 0
+    left_out = []
+    for test in tests:
+        from raddle.litmus.assembly import lacking
+
+        missing = lacking(test, guest)
+        if missing:
+            left_out.append(f"{test.name} (no {', '.join(missing)})")
+            continue
+        if cpus is not None and cpus < len(test.threads):
+            left_out.append(f"{test.name} ({len(test.threads)} threads)")
+            continue
+        forbidden += _run_test(test, guest, target, cpu, model(guest.models[cpu]), modes, cpus, iterations)
+        ran += 1
+    if left_out:
+        print(f"not run: {', '.join(left_out)}")
+    if not ran:
+        raise UsageError(f"none of these tests can run on the {target.name} guest: {', '.join(left_out)}")
+    print(f"{ran} tests, {iterations} iterations in each mode; forbidden outcomes: {forbidden}")
+    return 1 if forbidden else 0
+
+
+def _number(option: str, text: str, allowed: range) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 12 or int(text) not in allowed:
+        raise UsageError(f"{option} must be a number from {allowed[0]} to {allowed[-1]}, not {text!r}")
+    return int(text)
+
+
+def _target(found: Registry, name: str | None) -> Target:
+    """The guest that is named, or the only one that runs litmus tests."""
+    if name:
+        return found.target(name)
+    able = [target for target in found.targets() if target.litmus is not None]
+    if len(able) == 1:
+        return able[0]
+    if not able:
+        raise UsageError(f"no guest is installed that runs litmus tests; {GUEST_REMEDY}")
+    raise UsageError(f"several guests run litmus tests; say which: --target {'|'.join(one.name for one in able)}")
+
+
+def _modes(found: Registry, target: Target, accel: str | None, icount: str | None) -> list[_Run]:
+    if accel is not None or icount is not None:
+        return [_Run("asked for", accel or "tcg", icount)]
+    several = "tcg,thread=multi"
+    # Where the host lacks an order that the guest counts on, threads need barriers.
+    settings = parse_accel(several)
+    if decide(target, found.host_for(), Thread.MULTI, order=Order.FENCED, warnings=settings.warnings).fences:
+        several += ",order=fenced"
+    return [_Run("multi", several, None), _Run("single", "tcg,thread=single", None), _Run("icount", "tcg", "shift=0")]
+
+
+def _run_test(
+    test: Test,
+    guest: LitmusGuest,
+    target: Target,
+    cpu: str,
+    memory: Model,
+    modes: Sequence[_Run],
+    cpus: int | None,
+    iterations: int,
+) -> int:
+    """Run a test in each mode and show what came; returns how many outcomes were forbidden."""
+    from raddle.litmus.run import run as run_test  # late, because it loads the native runtime
+
+    allowed = allowed_outcomes(test, memory)
+    results: dict[str, Result] = {}
+    for mode in modes:
+        result = run_test(
+            test,
+            guest,
+            target.name,
+            cpu,
+            cpus=len(test.threads) if cpus is None else cpus,
+            iterations=iterations,
+            accelerator=mode.accelerator,
+            icount=mode.icount,
+        )
+        name = mode.name if len(modes) > 1 else ("multi" if result.decision.mode is Mode.MULTI else "single")
+        results[name] = result
+    seen: set[Outcome] = set().union(*(result.counts for result in results.values()))
+    number = next(iter(results.values())).cpus
+    print(f"{_title(test)}\n  {target.name} ({cpu}), {number} vCPUs")
+    _table(
+        test,
+        allowed | seen,
+        [*results, memory.name],
+        lambda outcome: [
+            *(str(result.counts[outcome]) for result in results.values()),
+            "allowed" if outcome in allowed else "FORBIDDEN",
+        ],
+    )
+    positive = sum(result.counts[one] for result in results.values() for one in seen if holds(test, one))
+    total = sum(result.counts.total() for result in results.values())
+    print(f"  {_asked(test)}: {positive} of {total}; {memory.name} {_verdict(test, allowed)}\n")
+    return sum(result.counts[one] for result in results.values() for one in seen - allowed)
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+def _models(text: str, found: Registry, arguments: argparse.Namespace) -> list[Model]:
+    if text == "all":
+        return list(MODELS.values())
+    if text:
+        return [model(name) for name in text.split(",")]
+    target = _target(found, arguments.target)
+    guest: LitmusGuest = found.litmus_guest(target)
+    return [model(guest.models[target.cpu_model(arguments.cpu)])]
+
+
+def allowed_outcomes(test: Test, memory: Model) -> frozenset[Outcome]:
+    """What a model allows of what the test observes."""
+    return frozenset(test.project(one) for one in outcomes(test.initial, test.programs(), memory.allows))
+
+
+def holds(test: Test, outcome: Outcome) -> bool:
+    return test.condition(dict(outcome))
+
+
+def _show_models(tests: Iterable[Test], models: Sequence[Model]) -> int:
+    for test in tests:
+        allowed = {memory.name: allowed_outcomes(test, memory) for memory in models}
+        print(_title(test))
+        every = frozenset[Outcome]().union(*allowed.values())
+        _table(
+            test,
+            every,
+            list(allowed),
+            lambda outcome, by=allowed: ["allowed" if outcome in one else "-" for one in by.values()],
+        )
+        for memory in models:
+            print(f"  {_asked(test)}: {memory.name} {_verdict(test, allowed[memory.name])}")
+        print()
+    return 0
+
+
+# --- showing ----------------------------------------------------------------------------------------------------------
+
+
+def _title(test: Test) -> str:
+    return f"{test.name}: {test.comment}" if test.comment else test.name
+
+
+def _asked(test: Test) -> str:
+    return f"{test.quantifier.word} {test.text}"
+
+
+def _verdict(test: Test, allowed: frozenset[Outcome]) -> str:
+    """Whether a model lets the test's condition come about."""
+    positive = sum(holds(test, one) for one in allowed)
+    if not positive:
+        return "forbids it"
+    return "requires it" if positive == len(allowed) else "allows it"
+
+
+def _table(test: Test, shown: Iterable[Outcome], columns: Sequence[str], cells: Any) -> None:
+    """A line for each outcome; a star marks those that the test's condition asks about."""
+    rows = [
+        (f"{'*' if holds(test, one) else ' '} {' '.join(f'{name}={value}' for name, value in one)}", *cells(one))
+        for one in sorted(shown)
+    ]
+    heads = ("  outcome", *columns)
+    widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
+    for row in (heads, *rows):
+        numbers = "  ".join(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+        print(f"  {row[0].ljust(widths[0])}  {numbers}")
+    sys.stdout.flush()

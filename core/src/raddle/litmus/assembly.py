@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Machine code of litmus tests: each thread runs its part of the test again and again, on new memory each time.
+
+A batch is a number of rounds. In each, a thread says that it has arrived, waits a little for the others to arrive,
+waits a few steps more, which differ from round to round and from thread to thread, runs its part of the test, and
+writes down what the test left in registers. Each round has its own words, in cache lines of their own. The waiting is
+bounded, so that a batch ends soon where there are fewer cores than threads, though the threads then seldom meet.
+Between batches, threads wait for the word `go`; raddle.litmus.run looks at the results meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from raddle.errors import PluginError, UsageError
+from raddle.litmus.guest import NEEDED, LitmusGuest
+from raddle.litmus.program import (
+    Atomic,
+    Branch,
+    Compute,
+    Fence,
+    Instruction,
+    Load,
+    LoadLinked,
+    Store,
+    StoreConditional,
+    Test,
+)
+
+__all__ = ["LINE", "Assembler", "ThreadLayout", "lacking", "thread_code"]
+
+LINE: Final = 64
+"""Bytes from one round's word to the next's, and between words that different threads write: a cache line."""
+SPINS: Final = 60
+"""How often a thread looks whether another one has arrived."""
+DELAYS: Final = 4
+"""A thread waits 0 to 2**DELAYS - 1 steps."""
+
+
+class Label:
+    """A place in the code."""
+
+    __slots__ = ("position",)
+
+    def __init__(self) -> None:
+        self.position = -1
+
+
+class Assembler:
+    """Collects operations of a guest."""
+
+    def __init__(self, guest: LitmusGuest) -> None:
+        self.guest = guest
+        self.code = bytearray()
+        self._branches: list[tuple[int, str, tuple[int, ...], Label]] = []
+
+    def emit(self, operation: str, *operands: int) -> None:
+        self.code += self.guest.operations[operation](*operands)
+
+    def bind(self, label: Label) -> None:
+        label.position = len(self.code)
+
+    def branch(self, operation: str, *operands: int, to: Label) -> None:
+        """An operation whose last operand is the distance to a label."""
+        self._branches.append((len(self.code), operation, operands, to))
+        self.emit(operation, *operands, 0)
+
+    def finish(self) -> bytes:
+        for position, operation, operands, label in self._branches:
+            code = self.guest.operations[operation](*operands, label.position - position)
+            self.code[position : position + len(code)] = code
+        return bytes(self.code)
+
+
+class ThreadLayout(NamedTuple):
+    """Guest-physical addresses of what a thread uses."""
+
+    number: int
+    """Of the thread in its test."""
+    arrivals: tuple[int, ...]
+    """Of each thread of the test: the word that says which round it has come to."""
+    go: int
+    """Not 0: begin a batch."""
+    done: int
+    """Not 0: the batch has ended."""
+    locations: dict[str, int]
+    """Of each location's word of the first round; the next are a LINE further on each."""
+    results: int
+    """What is observed of its registers, in the order of Test.observed, a word each."""
+    rounds: int
+
+
+def observed(test: Test, thread: int) -> list[str]:
+    """The registers of a thread that are observed."""
+    return [name.partition(":")[2] for name in test.observed if name.startswith(f"{thread}:")]
+
+
+OPERATION_OF: Final[dict[type, str]] = {
+    Fence: "fence",
+    LoadLinked: "load_linked",
+    StoreConditional: "store_conditional",
+}
+
+
+def operation_of(instruction: Instruction) -> str:
+    """The operation that an instruction needs of its guest, besides those that all have."""
+    match instruction:
+        case Load(_, _, order, _) | LoadLinked(_, _, order) if order:
+            return f"load_{order}" if isinstance(instruction, Load) else f"load_linked_{order}"
+        case Store(_, _, order, _) if order:
+            return f"store_{order}"
+        case Fence(kind):
+            return f"fence_{kind}"
+        case LoadLinked():
+            return "load_linked"
+        case StoreConditional(_, _, _, order):
+            return f"store_conditional_{order}" if order else "store_conditional"
+        case Atomic(_, _, operation, _, order):
+            name = {"add": "atomic_add", "xchg": "atomic_exchange", "cas": "atomic_compare"}[operation]
+            return f"{name}_{order}" if order else name
+    return ""
+
+
+def lacking(test: Test, guest: LitmusGuest) -> list[str]:
+    """The operations that a test needs and the guest has not."""
+    needed = {operation_of(one) for code in test.threads for one in code} - {""}
+    return sorted(needed - guest.operations.keys())
+
+
+class _Thread:
+    """Makes the code of one thread."""
+
+    def __init__(self, test: Test, guest: LitmusGuest, layout: ThreadLayout) -> None:
+        missing = sorted(NEEDED.keys() - guest.operations.keys())
+        if missing:
+            raise PluginError("litmus", f"the guest's operations lack {', '.join(missing)}")
+        self.test = test
+        self.guest = guest
+        self.layout = layout
+        self.a = Assembler(guest)
+        self.instructions = test.threads[layout.number]
+        names = sorted({one.location for one in self.instructions if not isinstance(one, Fence | Compute | Branch)})
+        registers: set[str] = set(observed(test, layout.number))
+        for one in self.instructions:
+            registers |= {value for value in _flattened(one) if value.startswith("r") and value[1:].isdigit()}
+        kept = ["first", "second", "third", "round", "results"]
+        wanted = [*kept, *(f"@{name}" for name in names), *sorted(registers)]
+        if len(wanted) > guest.registers:
+            raise UsageError(
+                f"test {test.name} needs {len(wanted)} registers in thread {layout.number}, "
+                f"and the guest's litmus operations have {guest.registers}"
+            )
+        self.where = {name: number for number, name in enumerate(wanted)}
+        self.locations = names
+
+    def code(self) -> bytes:
+        a, layout = self.a, self.layout
+        first, second, third, round_, results = (
+            self.where[one] for one in ("first", "second", "third", "round", "results")
+        )
+        wait, spin, begin, again = Label(), Label(), Label(), Label()
+        a.branch("jump", to=wait)
+        a.bind(spin)
+        self.pause()
+        a.bind(wait)
+        a.emit("constant", first, layout.go)
+        a.emit("load", second, first, 0)
+        a.branch("branch_if_zero", second, to=spin)
+        a.bind(begin)
+        a.emit("constant", second, 0)
+        a.emit("store", second, first, 0)
+        for name in self.locations:
+            a.emit("constant", self.where[f"@{name}"], layout.locations[name])
+        a.emit("constant", results, layout.results)
+        a.emit("constant", round_, 1)
+        a.bind(again)
+        self.meet(first, second, third, round_)
+        self.delay(first, second, round_)
+        self.body(first, second)
+        shown = observed(self.test, layout.number)
+        for number, name in enumerate(shown):
+            a.emit("store", self.where[name], results, 4 * number)
+        a.emit("add_immediate", results, results, 4 * len(shown))
+        for name in self.locations:
+            a.emit("add_immediate", self.where[f"@{name}"], self.where[f"@{name}"], LINE)
+        a.emit("add_immediate", round_, round_, 1)
+        a.emit("constant", first, layout.rounds + 1)
+        a.branch("branch_if_less", round_, first, to=again)
+        a.emit("constant", first, layout.done)
+        a.emit("store", round_, first, 0)
+        a.branch("jump", to=wait)
+        return a.finish()
+
+    def pause(self) -> None:
+        if "pause" in self.guest.operations:
+            self.a.emit("pause")
+
+    def meet(self, first: int, second: int, third: int, round_: int) -> None:
+        """Say that this round has begun, and wait a little until all others say the same."""
+        a, layout = self.a, self.layout
+        a.emit("constant", first, layout.arrivals[layout.number])
+        a.emit("store", round_, first, 0)
+        for number, arrival in enumerate(layout.arrivals):
+            if number == layout.number:
+                continue
+            look, late, there = Label(), Label(), Label()
+            a.emit("constant", third, SPINS)
+            a.emit("constant", first, arrival)
+            a.bind(look)
+            a.emit("load", second, first, 0)
+            a.branch("branch_if_less", second, round_, to=late)
+            a.branch("jump", to=there)
+            a.bind(late)
+            a.emit("add_immediate", third, third, -1)
+            a.branch("branch_if_not_zero", third, to=look)
+            a.bind(there)
+
+    def delay(self, first: int, second: int, round_: int) -> None:
+        """Some bits of the round's number, which are this thread's, are how long it waits."""
+        a, step = self.a, 1 << DELAYS * self.layout.number
+        again, over = Label(), Label()
+        a.emit("constant", second, ((1 << DELAYS) - 1) * step)
+        a.emit("and", first, round_, second)
+        a.emit("constant", second, -step & 0xFFFF_FFFF)
+        a.bind(again)
+        a.branch("branch_if_zero", first, to=over)
+        a.emit("add", first, first, second)
+        a.branch("jump", to=again)
+        a.bind(over)
+
+    def body(self, first: int, second: int) -> None:
+        """The test's own instructions."""
+        a = self.a
+        for name in observed(self.test, self.layout.number):
+            a.emit("constant", self.where[name], 0)
+        labels = [Label() for _ in range(len(self.instructions) + 1)]
+        for label, instruction in zip(labels, self.instructions, strict=False):
+            a.bind(label)
+            self.one(instruction, labels, first, second)
+        a.bind(labels[-1])
+
+    def value(self, operand: int | str, scratch: int) -> int:
+        """The register that has an operand."""
+        if isinstance(operand, str):
+            return self.where[operand]
+        self.a.emit("constant", scratch, operand)
+        return scratch
+
+    def address(self, location: str, offset: str | None, scratch: int) -> int:
+        at = self.where[f"@{location}"]
+        if offset is None:
+            return at
+        self.a.emit("add", scratch, at, self.where[offset])
+        return scratch
+
+    def one(self, instruction: Instruction, labels: list[Label], first: int, second: int) -> None:
+        a, where, operation = self.a, self.where, operation_of(instruction)
+        match instruction:
+            case Load(register, location, _, offset):
+                at = self.address(location, offset, first)
+                if operation:
+                    a.emit(operation, where[register], at)
+                else:
+                    a.emit("load", where[register], at, 0)
+            case Store(location, value, _, offset):
+                at = self.address(location, offset, first)
+                if operation:
+                    a.emit(operation, self.value(value, second), at)
+                else:
+                    a.emit("store", self.value(value, second), at, 0)
+            case Fence():
+                a.emit(operation)
+            case Compute(register, "mov", (operand,)):
+                if isinstance(operand, int):
+                    a.emit("constant", where[register], operand)
+                else:
+                    a.emit("add_immediate", where[register], where[operand], 0)
+            case Compute(register, name, operands):
+                a.emit(name, where[register], self.value(operands[0], first), self.value(operands[1], second))
+            case Branch(register, target):
+                a.branch("branch_if_not_zero", where[register], to=labels[target])
+            case LoadLinked(register, location, _):
+                a.emit(operation, where[register], self.address(location, None, first))
+            case StoreConditional(status, location, value, _):
+                # Through another register: what the guest says of its operands does not hold of the test's.
+                a.emit(operation, first, self.value(value, second), self.address(location, None, first))
+                a.emit("add_immediate", where[status], first, 0)
+            case Atomic(register, location, _, operands, _):
+                at = self.address(location, None, first)
+                a.emit(operation, first, at, *(self.value(one, second) for one in operands))
+                a.emit("add_immediate", where[register], first, 0)
+
+
+def _flattened(instruction: Instruction) -> list[str]:
+    """The words among an instruction's fields."""
+    found: list[str] = []
+    for value in instruction:
+        if isinstance(value, str):
+            found.append(value)
+        elif isinstance(value, tuple):
+            found += [one for one in value if isinstance(one, str)]
+    return found
+
+
+def thread_code(test: Test, guest: LitmusGuest, layout: ThreadLayout) -> bytes:
+    """The machine code of one thread, which runs at any address; it never ends. Raises UsageError for a test that needs
+    more registers than the guest has."""
+    return _Thread(test, guest, layout).code()

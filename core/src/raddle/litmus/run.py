@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs litmus tests as guests without an operating system, and counts the outcomes."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from raddle.accel import Decision
+from raddle.errors import MachineError, UsageError
+from raddle.litmus.assembly import LINE, ThreadLayout, observed, thread_code
+from raddle.litmus.executions import Outcome
+from raddle.litmus.guest import LitmusGuest
+from raddle.litmus.program import Test
+from raddle.machine.machine import Machine
+
+__all__ = ["Result", "run"]
+
+ALIGNMENT: Final = 1 << 16
+CODE_ROOM: Final = 1 << 14
+"""For the code of each thread."""
+ROUNDS: Final = 10_000
+"""In a batch."""
+POLL_SECONDS: Final = 0.001
+PATIENCE: Final = 120.0
+"""Seconds that a batch may take."""
+WORD: Final = 4
+
+
+class Result(NamedTuple):
+    """What a test has shown in one mode."""
+
+    decision: Decision
+    cpus: int
+    counts: Counter[Outcome]
+    """How often each outcome came; an outcome has what Test.observed names."""
+    seconds: float
+    """That the guest took, without looking at results."""
+
+
+class _Copy(NamedTuple):
+    """One of the copies of a test that run side by side."""
+
+    locations: dict[str, int]
+    results: list[int]
+    """Addresses, by thread."""
+
+
+class _Image:
+    """The memory of a machine that runs copies of a test."""
+
+    def __init__(self, test: Test, guest: LitmusGuest, copies: int, rounds: int) -> None:
+        self.test, self.rounds = test, rounds
+        threads = len(test.threads)
+        self._next = guest.base
+        setup_data = self._take(ALIGNMENT)
+        setup = guest.setup(setup_data)
+        codes = [self._take(CODE_ROOM) for _ in range(copies * threads)]
+        self.entries = codes
+        self.go = [self._take(LINE) for _ in codes]
+        self.done = [self._take(LINE) for _ in codes]
+        arrivals = [self._take(LINE) for _ in codes]
+        self.parts: list[tuple[int, bytes]] = [(setup_data, setup.data)]
+        self.copies: list[_Copy] = []
+        self.arrivals = arrivals
+        for copy in range(copies):
+            mine = arrivals[copy * threads : (copy + 1) * threads]
+            locations = {name: self._take(LINE * rounds) for name in test.initial}
+            results = [self._take(max(LINE, WORD * rounds * len(observed(test, number)))) for number in range(threads)]
+            self.copies.append(_Copy(locations, results))
+            for number in range(threads):
+                cpu = copy * threads + number
+                layout = ThreadLayout(
+                    number, tuple(mine), self.go[cpu], self.done[cpu], locations, results[number], rounds
+                )
+                code = setup.code + thread_code(test, guest, layout)
+                if len(code) > CODE_ROOM:
+                    raise UsageError(f"the machine code of test {test.name} is larger than {CODE_ROOM} bytes")
+                self.parts.append((codes[cpu], code))
+        self.end = self._next
+
+    def _take(self, size: int) -> int:
+        address = self._next
+        self._next += -(-size // ALIGNMENT) * ALIGNMENT if size >= ALIGNMENT else -(-size // LINE) * LINE
+        return address
+
+    def write(self, memory: Any) -> None:
+        for address, data in self.parts:
+            memory.write(address, data)
+
+    def begin(self, memory: Any) -> None:
+        """Make everything ready for a batch."""
+        for copy in self.copies:
+            for name, address in copy.locations.items():
+                initial = self.test.initial[name]
+                if initial:
+                    word = initial.to_bytes(WORD, "little").ljust(LINE, b"\0")
+                    memory.write(address, word * self.rounds)
+                else:
+                    memory.clear(address, LINE * self.rounds)
+        for address in (*self.arrivals, *self.done):
+            memory.clear(address, WORD)
+        for address in self.go:
+            memory.write(address, (1).to_bytes(WORD, "little"))
+
+    def is_done(self, memory: Any) -> bool:
+        return all(any(memory.read(address, WORD)) for address in self.done)
+
+    def count(self, memory: Any, counts: Counter[Outcome]) -> None:
+        """Add the outcomes of a batch."""
+        for copy in self.copies:
+            columns = [self._column(memory, copy, name) for name in self.test.observed]
+            if not columns:
+                counts[()] += self.rounds
+                continue
+            for values, number in Counter(zip(*columns, strict=True)).items():
+                counts[tuple(zip(self.test.observed, values, strict=True))] += number
+
+    def _column(self, memory: Any, copy: _Copy, name: str) -> list[int]:
+        """The values of an observed name, by round."""
+        thread, colon, register = name.partition(":")
+        if not colon:
+            data = memory.read(copy.locations[name], LINE * self.rounds)
+            return memoryview(data).cast("I")[:: LINE // WORD].tolist()
+        names = observed(self.test, int(thread))
+        data = memory.read(copy.results[int(thread)], WORD * len(names) * self.rounds)
+        return memoryview(data).cast("I")[names.index(register) :: len(names)].tolist()
+
+
+def run(
+    test: Test,
+    guest: LitmusGuest,
+    target: str,
+    cpu: str,
+    *,
+    cpus: int,
+    iterations: int,
+    accelerator: str = "tcg",
+    icount: str | None = None,
+    rounds: int = ROUNDS,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Result:
+    """Run a test at least `iterations` times on a machine of at most `cpus` vCPUs: as many copies of it side by side as
+    they have room for. `target` and `cpu` name the guest and its CPU model; `accelerator` and `icount` are as for
+    Machine. `progress` is called with the iterations so far. Raises UsageError if the test has more threads.
+    """
+    threads = len(test.threads)
+    copies = cpus // threads
+    if not copies:
+        raise UsageError(f"test {test.name} has {threads} threads, and so needs as many CPUs; {cpus} are asked for")
+    rounds = max(1, min(rounds, -(-iterations // copies)))
+    image = _Image(test, guest, copies, rounds)
+    counts: Counter[Outcome] = Counter()
+    with tempfile.TemporaryDirectory(prefix="raddle-litmus-") as directory:
+        kernel = Path(directory) / "kernel"
+        kernel.write_bytes(bytes(LINE))  # never executed: the CPUs are started elsewhere
+        machine: Machine[Any] = Machine(
+            f"{target}/{guest.board}",
+            cpus=copies * threads,
+            cpu=cpu,
+            memory=image.end - guest.base + (16 << 20),
+            kernel=kernel,
+            accelerator=accelerator,
+            icount=icount,
+        )
+        with machine:
+            machine.start(paused=True)
+            image.write(machine.memory)
+            for vcpu, entry in zip(machine.cpus, image.entries, strict=True):
+                vcpu.power_on(entry, 0)
+            seconds, total = 0.0, 0
+            while total < iterations:
+                image.begin(machine.memory)
+                seconds += _batch(machine, image)
+                image.count(machine.memory, counts)
+                total += copies * rounds
+                progress(total)
+            return Result(machine.accel, copies * threads, counts, seconds)
+
+
+def _batch(machine: Machine[Any], image: _Image) -> float:
+    """Let the guest run a batch; returns the seconds that it took."""
+    start = time.monotonic()
+    machine.resume()
+    while not image.is_done(machine.memory):
+        if machine.state.name != "RUNNING":
+            machine.wait(PATIENCE)
+            raise MachineError("the machine of a litmus test has ended before its batch")
+        if time.monotonic() - start > PATIENCE:
+            raise MachineError(f"a batch of {image.rounds} rounds has not ended in {PATIENCE:.0f} s")
+        time.sleep(POLL_SECONDS)
+    took = time.monotonic() - start
+    machine.pause()
+    return took
