@@ -27,14 +27,15 @@ from raddle.litmus.program import (
     Test,
 )
 
-__all__ = ["LINE", "Assembler", "ThreadLayout", "lacking", "thread_code"]
+__all__ = ["LINE", "Assembler", "ThreadCode", "ThreadLayout", "lacking", "observed", "thread_code"]
 
 LINE: Final = 64
 """Bytes from one round's word to the next's, and between words that different threads write: a cache line."""
 SPINS: Final = 60
 """How often a thread looks whether another one has arrived."""
-DELAYS: Final = 4
-"""A thread waits 0 to 2**DELAYS - 1 steps."""
+PERIODS: Final = (13, 11, 17, 7)
+"""A thread waits one step more in each round, and none after so many rounds. Numbers without a common factor: so all
+combinations come."""
 
 
 class Label:
@@ -111,6 +112,8 @@ def operation_of(instruction: Instruction) -> str:
             return f"store_{order}"
         case Fence(kind):
             return f"fence_{kind}"
+        case Compute(_, "and", _):
+            return "and"
         case LoadLinked():
             return "load_linked"
         case StoreConditional(_, _, _, order):
@@ -127,8 +130,8 @@ def lacking(test: Test, guest: LitmusGuest) -> list[str]:
     return sorted(needed - guest.operations.keys())
 
 
-class _Thread:
-    """Makes the code of one thread."""
+class ThreadCode:
+    """Makes the machine code of one thread. Raises UsageError for a test that needs more registers than there are."""
 
     def __init__(self, test: Test, guest: LitmusGuest, layout: ThreadLayout) -> None:
         missing = sorted(NEEDED.keys() - guest.operations.keys())
@@ -143,7 +146,7 @@ class _Thread:
         registers: set[str] = set(observed(test, layout.number))
         for one in self.instructions:
             registers |= {value for value in _flattened(one) if value.startswith("r") and value[1:].isdigit()}
-        kept = ["first", "second", "third", "round", "results"]
+        kept = ["first", "second", "third", "round", "delay", "results"]
         wanted = [*kept, *(f"@{name}" for name in names), *sorted(registers)]
         if len(wanted) > guest.registers:
             raise UsageError(
@@ -151,6 +154,7 @@ class _Thread:
                 f"and the guest's litmus operations have {guest.registers}"
             )
         self.where = {name: number for number, name in enumerate(wanted)}
+        """The guest's register for each of the test's, for the address of each location (`@x`) and for what is kept."""
         self.locations = names
 
     def code(self) -> bytes:
@@ -173,9 +177,10 @@ class _Thread:
             a.emit("constant", self.where[f"@{name}"], layout.locations[name])
         a.emit("constant", results, layout.results)
         a.emit("constant", round_, 1)
+        a.emit("constant", self.where["delay"], 0)
         a.bind(again)
         self.meet(first, second, third, round_)
-        self.delay(first, second, round_)
+        self.delay(first)
         self.body(first, second)
         shown = observed(self.test, layout.number)
         for number, name in enumerate(shown):
@@ -215,29 +220,35 @@ class _Thread:
             a.branch("branch_if_not_zero", third, to=look)
             a.bind(there)
 
-    def delay(self, first: int, second: int, round_: int) -> None:
-        """Some bits of the round's number, which are this thread's, are how long it waits."""
-        a, step = self.a, 1 << DELAYS * self.layout.number
-        again, over = Label(), Label()
-        a.emit("constant", second, ((1 << DELAYS) - 1) * step)
-        a.emit("and", first, round_, second)
-        a.emit("constant", second, -step & 0xFFFF_FFFF)
+    def delay(self, first: int) -> None:
+        """Wait as many steps as a counter says, which each thread has of another period."""
+        a, counter = self.a, self.where["delay"]
+        below, again, over = Label(), Label(), Label()
+        a.emit("add_immediate", counter, counter, 1)
+        a.emit("constant", first, PERIODS[self.layout.number])
+        a.branch("branch_if_less", counter, first, to=below)
+        a.emit("constant", counter, 0)
+        a.bind(below)
+        a.emit("add_immediate", first, counter, 0)
         a.bind(again)
         a.branch("branch_if_zero", first, to=over)
-        a.emit("add", first, first, second)
+        a.emit("add_immediate", first, first, -1)
         a.branch("jump", to=again)
         a.bind(over)
 
-    def body(self, first: int, second: int) -> None:
-        """The test's own instructions."""
+    def body(self, first: int, second: int) -> list[tuple[int, Instruction]]:
+        """The test's own instructions; returns where the code of each begins. The two registers are free."""
         a = self.a
         for name in observed(self.test, self.layout.number):
             a.emit("constant", self.where[name], 0)
         labels = [Label() for _ in range(len(self.instructions) + 1)]
+        starts = []
         for label, instruction in zip(labels, self.instructions, strict=False):
             a.bind(label)
+            starts.append((label.position, instruction))
             self.one(instruction, labels, first, second)
         a.bind(labels[-1])
+        return starts
 
     def value(self, operand: int | str, scratch: int) -> int:
         """The register that has an operand."""
@@ -305,4 +316,4 @@ def _flattened(instruction: Instruction) -> list[str]:
 def thread_code(test: Test, guest: LitmusGuest, layout: ThreadLayout) -> bytes:
     """The machine code of one thread, which runs at any address; it never ends. Raises UsageError for a test that needs
     more registers than the guest has."""
-    return _Thread(test, guest, layout).code()
+    return ThreadCode(test, guest, layout).code()

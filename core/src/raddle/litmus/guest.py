@@ -21,7 +21,6 @@ NEEDED: Final[Mapping[str, str]] = {
     "load": "d, a, offset: d = the word at a + offset, 0 to 255",
     "store": "s, a, offset: the word at a + offset = s",
     "add": "d, a, b",
-    "and": "d, a, b",
     "xor": "d, a, b",
     "add_immediate": "d, a, number: -255 to 255",
     "branch_if_zero": "a, distance: go there if a is 0; from the first byte of the operation, in bytes",
@@ -32,6 +31,7 @@ NEEDED: Final[Mapping[str, str]] = {
 """Operations that every guest gives, with their operands. Words have 32 bits; d, s, a and b are registers' numbers."""
 
 OPTIONAL: Final[Mapping[str, str]] = {
+    "and": "d, a, b",
     "load_acquire": "d, a: d = the word at a, DDI 0487's acquire",
     "load_acquirepc": "d, a: DDI 0487's acquirePC",
     "store_release": "s, a: the word at a = s",

@@ -35,7 +35,14 @@ def raddle_target() -> Target:
         elf_machine=None,
         cpus=("tiny", "tiny-uni"),
         load=load,
+        litmus=load_litmus,
     )
+
+
+def load_litmus() -> Any:
+    from raddle_target_tiny.litmus import GUEST
+
+    return GUEST
 
 
 def load_board() -> Any:
