@@ -37,8 +37,11 @@ EMULATED = {"aarch64": ("qemu-aarch64", "aarch64-linux-gnu-gcc")}
 """Hosts that are tested on other machines as well: an emulator of user programs, and a compiler for what runs there."""
 PACKAGES = [CORE, *TARGETS.values(), *HOSTS.values()]
 
-TEST_TOOLS = ["build", "fdt", "hypothesis", "pexpect", "pyelftools", "pytest>=8", "pytest-timeout", "pytest-xdist"]
-PEER_TOOLS = ["mypy>=1.13", "unicorn"]
+TEST_TOOLS = [
+    *("build", "fdt", "hypothesis", "pexpect", "pyelftools", "pytest>=8", "pytest-timeout", "pytest-xdist"),
+    "unicorn",  # executes the host code of litmus tests (tests/ordering)
+]
+PEER_TOOLS = ["mypy>=1.13"]
 LINT_TOOLS = ["ruff>=0.6"]
 TYPE_TOOLS = ["mypy>=1.13", "pytest>=8", "types-cffi", "types-setuptools"]
 

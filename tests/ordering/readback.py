@@ -256,6 +256,9 @@ class AArch64(Host):
         name = str(instruction.reg_name(number))
         return re.sub(r"^w(?=\d)", "x", name)
 
+    NO_RESULT: Final = re.compile(r"f?cmpe?|cmn|tst|f?ccmpe?|ccmn|cbn?z|tbn?z|b\..*|br|blr|ret|msr|prfm")
+    KEEPS_BITS: Final = re.compile(r"movk|bfi|bfxil|bfc|ins")
+    """The first operand is read, too. Of others it is taken to be the result: what is unknown makes no dependency."""
     READ_FLAGS: Final = re.compile(r"b\..*|cs.*|cinc|cneg|cinv|ccm[np]|adcs?|sbcs?|ngcs?|fcsel|fccmpe?")
 
     def flow(self, instruction: Any) -> tuple[list[str], list[str], list[str], bool]:
@@ -280,8 +283,13 @@ class AArch64(Host):
                 registers[:1] * effect.conditional,
                 False,
             )
-        read, written = instruction.regs_access()
-        sources, destinations = names(read), names(written)
+        # capstone is wrong about which operands of comparisons are read.
+        if self.NO_RESULT.fullmatch(mnemonic):
+            sources, destinations = registers, []
+        else:
+            first = [operand.reg for operand in operands[:1] if operand.type == capstone.arm64.ARM64_OP_REG]
+            destinations = names(first)
+            sources = registers if self.KEEPS_BITS.fullmatch(mnemonic) else registers[len(destinations) :]
         if self.READ_FLAGS.fullmatch(mnemonic) or (mnemonic == "mrs" and "nzcv" in instruction.op_str):
             sources.append("nzcv")
         if instruction.update_flags or (mnemonic == "msr" and "nzcv" in instruction.op_str):
@@ -318,8 +326,8 @@ class Reader:
         """`locations` has the guest address of each, in GUEST_PAGE."""
         self.host, self.program = host, program
         self.names = {ARENA + address - GUEST_PAGE: name for name, address in locations.items()}
-        self.weakened: Site | None = None
-        """An order that is left out."""
+        self.weakened: frozenset[Site] = frozenset()
+        """Orders that are left out."""
         self._known: dict[tuple[int, ...], str | tuple[Trace, list[Site]]] = {}
         """By the values read so far: which location is read next, or what came out."""
         self._uc, self._cs = host.start()
@@ -369,11 +377,11 @@ class Reader:
         return ~Mark.ATOMIC if self.host.tracks_dependencies else ~Mark.NONE
 
     def _without(self, trace: Trace, sites: list[Site]) -> Trace:
-        if self.weakened is None:
+        if not self.weakened:
             return trace
         events = []
         for event, site in zip(trace.events, sites, strict=True):
-            if site == self.weakened:
+            if site in self.weakened:
                 marks = event.marks & ~self._removable
                 event = event._replace(marks=marks, read=event.read if self.host.tracks_dependencies else -1)
             events.append(event)

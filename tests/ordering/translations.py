@@ -29,11 +29,11 @@ from raddle.litmus.program import (
     Compute,
     Fence,
     Instruction,
+    LitmusTest,
     Load,
     LoadLinked,
     Store,
     StoreConditional,
-    Test,
 )
 from raddle.ordering import MemoryOrder, missing
 from raddle.translate.translator import Translator
@@ -54,6 +54,10 @@ class HostLevel(NamedTuple):
     make: Callable[[CodegenConfig], BackEnd]
     model: str
 
+    @property
+    def architecture(self) -> str:
+        return self.name.partition(" ")[0]
+
 
 def spelled(instruction: Instruction) -> str:
     """The kind of an instruction, as litmus tests spell it."""
@@ -73,7 +77,7 @@ def spelled(instruction: Instruction) -> str:
     return "other"
 
 
-def observing_everything(test: Test) -> Test:
+def observing_everything(test: LitmusTest) -> LitmusTest:
     """The test with all registers that memory is read into, and all locations, as what is observed."""
     names = [
         f"{number}:{register}"
@@ -111,16 +115,16 @@ class Guest(ABC):
         )
 
     @abstractmethod
-    def runs(self, test: Test) -> bool:
+    def runs(self, test: LitmusTest) -> bool:
         """Whether it has the instructions that the test needs."""
 
     @abstractmethod
     def compiler(self, host: HostLevel, fenced: bool) -> Compiler: ...
 
     @abstractmethod
-    def program(self, test: Test, thread: int, compiler: Compiler, locations: Mapping[str, int]) -> Program: ...
+    def program(self, test: LitmusTest, thread: int, compiler: Compiler, locations: Mapping[str, int]) -> Program: ...
 
-    def readers(self, test: Test, host: HostLevel, fenced: bool) -> list[Reader]:
+    def readers(self, test: LitmusTest, host: HostLevel, fenced: bool) -> list[Reader]:
         """The test's threads as host code."""
         locations = {name: GUEST_PAGE + LINE * number for number, name in enumerate(test.initial)}
         compiler = self.compiler(host, fenced)
@@ -155,7 +159,7 @@ class FrontEndGuest(Guest):
         self.litmus, self.front_end, self.mode = litmus, front_end, mode
         self.state, self.word, self.page_bits = front_end.state, front_end.word, front_end.page_bits
 
-    def runs(self, test: Test) -> bool:
+    def runs(self, test: LitmusTest) -> bool:
         return not lacking(test, self.litmus)
 
     @functools.cache  # noqa: B019 - guests are constants
@@ -163,7 +167,7 @@ class FrontEndGuest(Guest):
         backend = self.backend(host, fenced)
         return Compiler(backend, Translator(self.front_end, backend, None))
 
-    def program(self, test: Test, thread: int, compiler: Compiler, locations: Mapping[str, int]) -> Program:
+    def program(self, test: LitmusTest, thread: int, compiler: Compiler, locations: Mapping[str, int]) -> Program:
         code, labels, where = self._machine_code(test, thread, dict(locations))
         blocks, pending = {}, [PC]
         end = PC + len(code)
@@ -190,12 +194,12 @@ class FrontEndGuest(Guest):
             pc += row[2]
         return found
 
-    def _thread(self, test: Test, thread: int, locations: dict[str, int]) -> ThreadCode:
+    def _thread(self, test: LitmusTest, thread: int, locations: dict[str, int]) -> ThreadCode:
         layout = ThreadLayout(thread, (), 0, 0, locations, 0, 0)
         return ThreadCode(test, self.litmus, layout)
 
     def _machine_code(
-        self, test: Test, thread: int, locations: dict[str, int]
+        self, test: LitmusTest, thread: int, locations: dict[str, int]
     ) -> tuple[bytes, dict[int, str], set[int]]:
         """The thread's part of the test; what each byte of it belongs to; where branches go, from its start."""
         made = self._thread(test, thread, locations)
@@ -250,7 +254,7 @@ class IrGuest(Guest):
         """`mapping` has the instructions that it has, as `spelled`, besides those that order nothing."""
         self.name, self.models, self.default_mo, self.mapping = name, models, default_mo, mapping
 
-    def runs(self, test: Test) -> bool:
+    def runs(self, test: LitmusTest) -> bool:
         return all(spelled(one) in self.mapping for code in test.threads for one in code)
 
     @functools.cache  # noqa: B019 - guests are constants
@@ -258,7 +262,7 @@ class IrGuest(Guest):
         backend = self.backend(host, fenced)
         return Compiler(backend, Joiner(backend))
 
-    def program(self, test: Test, thread: int, compiler: Compiler, locations: Mapping[str, int]) -> Program:
+    def program(self, test: LitmusTest, thread: int, compiler: Compiler, locations: Mapping[str, int]) -> Program:
         code = test.threads[thread]
         numbers: dict[str, Field] = {}
 
@@ -373,9 +377,9 @@ ARMV8: Final = IrGuest(
 """LDAR, LDAPR and STLR; LDAR may not pass an earlier STLR, which an acquire of the IR may: a barrier is before it."""
 
 
-def allowed_by_guest(test: Test, name: str) -> frozenset[Outcome]:
+def allowed_by_guest(test: LitmusTest, name: str) -> frozenset[Outcome]:
     return outcomes(test.initial, test.programs(), model(name).allows)
 
 
-def allowed_by_host(test: Test, readers: list[Reader], host: HostLevel) -> frozenset[Outcome]:
+def allowed_by_host(test: LitmusTest, readers: list[Reader], host: HostLevel) -> frozenset[Outcome]:
     return outcomes(test.initial, readers, model(host.model).allows)

@@ -17,7 +17,7 @@ from raddle.errors import UsageError
 from raddle.litmus.executions import Outcome, outcomes
 from raddle.litmus.files import load, names
 from raddle.litmus.models import MODELS, Model, model
-from raddle.litmus.program import Test
+from raddle.litmus.program import LitmusTest
 from raddle.plugins import GUEST_REMEDY, Registry, Target, registry
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _modes(found: Registry, target: Target, accel: str | None, icount: str | Non
 
 
 def _run_test(
-    test: Test,
+    test: LitmusTest,
     guest: LitmusGuest,
     target: Target,
     cpu: str,
@@ -198,16 +198,16 @@ def _models(text: str, found: Registry, arguments: argparse.Namespace) -> list[M
     return [model(guest.models[target.cpu_model(arguments.cpu)])]
 
 
-def allowed_outcomes(test: Test, memory: Model) -> frozenset[Outcome]:
+def allowed_outcomes(test: LitmusTest, memory: Model) -> frozenset[Outcome]:
     """What a model allows of what the test observes."""
     return frozenset(test.project(one) for one in outcomes(test.initial, test.programs(), memory.allows))
 
 
-def holds(test: Test, outcome: Outcome) -> bool:
+def holds(test: LitmusTest, outcome: Outcome) -> bool:
     return test.condition(dict(outcome))
 
 
-def _show_models(tests: Iterable[Test], models: Sequence[Model]) -> int:
+def _show_models(tests: Iterable[LitmusTest], models: Sequence[Model]) -> int:
     for test in tests:
         allowed = {memory.name: allowed_outcomes(test, memory) for memory in models}
         print(_title(test))
@@ -227,15 +227,15 @@ def _show_models(tests: Iterable[Test], models: Sequence[Model]) -> int:
 # --- showing ----------------------------------------------------------------------------------------------------------
 
 
-def _title(test: Test) -> str:
+def _title(test: LitmusTest) -> str:
     return f"{test.name}: {test.comment}" if test.comment else test.name
 
 
-def _asked(test: Test) -> str:
+def _asked(test: LitmusTest) -> str:
     return f"{test.quantifier.word} {test.text}"
 
 
-def _verdict(test: Test, allowed: frozenset[Outcome]) -> str:
+def _verdict(test: LitmusTest, allowed: frozenset[Outcome]) -> str:
     """Whether a model lets the test's condition come about."""
     positive = sum(holds(test, one) for one in allowed)
     if not positive:
@@ -243,7 +243,7 @@ def _verdict(test: Test, allowed: frozenset[Outcome]) -> str:
     return "requires it" if positive == len(allowed) else "allows it"
 
 
-def _table(test: Test, shown: Iterable[Outcome], columns: Sequence[str], cells: Any) -> None:
+def _table(test: LitmusTest, shown: Iterable[Outcome], columns: Sequence[str], cells: Any) -> None:
     """A line for each outcome; a star marks those that the test's condition asks about."""
     rows = [
         (f"{'*' if holds(test, one) else ' '} {' '.join(f'{name}={value}' for name, value in one)}", *cells(one))

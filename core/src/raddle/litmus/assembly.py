@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Machine code of litmus tests: each thread runs its part of the test again and again, on new memory each time.
 
-A batch is a number of rounds. In each, a thread says that it has arrived, waits a little for the others to arrive,
-waits a few steps more, which differ from round to round and from thread to thread, runs its part of the test, and
-writes down what the test left in registers. Each round has its own words, in cache lines of their own. The waiting is
-bounded, so that a batch ends soon where there are fewer cores than threads, though the threads then seldom meet.
-Between batches, threads wait for the word `go`; raddle.litmus.run looks at the results meanwhile.
+A batch is a number of rounds, which all threads begin together. In each, a thread says that it has arrived, waits a
+little for the others to arrive, waits a few steps more, which differ from round to round and from thread to thread,
+runs its part of the test, and writes down what the test left in registers. Each round has its own words, in cache lines
+of their own. The waiting is bounded, so that a batch ends soon where there are fewer cores than threads, though the
+threads then meet less often. Between batches, threads wait for the word `go`; raddle.litmus.run looks at the results
+meanwhile.
 """
 
 from __future__ import annotations
@@ -20,19 +21,20 @@ from raddle.litmus.program import (
     Compute,
     Fence,
     Instruction,
+    LitmusTest,
     Load,
     LoadLinked,
     Store,
     StoreConditional,
-    Test,
 )
 
 __all__ = ["LINE", "Assembler", "ThreadCode", "ThreadLayout", "lacking", "observed", "thread_code"]
 
 LINE: Final = 64
 """Bytes from one round's word to the next's, and between words that different threads write: a cache line."""
-SPINS: Final = 60
-"""How often a thread looks whether another one has arrived."""
+SPINS: Final = 1000
+"""How often a thread looks whether another one has arrived: some microseconds. If the other one has no core, the batch
+takes so long that it gets one before the end."""
 PERIODS: Final = (13, 11, 17, 7)
 """A thread waits one step more in each round, and none after so many rounds. Numbers without a common factor: so all
 combinations come."""
@@ -87,11 +89,11 @@ class ThreadLayout(NamedTuple):
     locations: dict[str, int]
     """Of each location's word of the first round; the next are a LINE further on each."""
     results: int
-    """What is observed of its registers, in the order of Test.observed, a word each."""
+    """What is observed of its registers, in the order of LitmusTest.observed, a word each."""
     rounds: int
 
 
-def observed(test: Test, thread: int) -> list[str]:
+def observed(test: LitmusTest, thread: int) -> list[str]:
     """The registers of a thread that are observed."""
     return [name.partition(":")[2] for name in test.observed if name.startswith(f"{thread}:")]
 
@@ -124,7 +126,7 @@ def operation_of(instruction: Instruction) -> str:
     return ""
 
 
-def lacking(test: Test, guest: LitmusGuest) -> list[str]:
+def lacking(test: LitmusTest, guest: LitmusGuest) -> list[str]:
     """The operations that a test needs and the guest has not."""
     needed = {operation_of(one) for code in test.threads for one in code} - {""}
     return sorted(needed - guest.operations.keys())
@@ -133,7 +135,7 @@ def lacking(test: Test, guest: LitmusGuest) -> list[str]:
 class ThreadCode:
     """Makes the machine code of one thread. Raises UsageError for a test that needs more registers than there are."""
 
-    def __init__(self, test: Test, guest: LitmusGuest, layout: ThreadLayout) -> None:
+    def __init__(self, test: LitmusTest, guest: LitmusGuest, layout: ThreadLayout) -> None:
         missing = sorted(NEEDED.keys() - guest.operations.keys())
         if missing:
             raise PluginError("litmus", f"the guest's operations lack {', '.join(missing)}")
@@ -178,6 +180,7 @@ class ThreadCode:
         a.emit("constant", results, layout.results)
         a.emit("constant", round_, 1)
         a.emit("constant", self.where["delay"], 0)
+        self.begin(first, second, round_)
         a.bind(again)
         self.meet(first, second, third, round_)
         self.delay(first)
@@ -200,14 +203,31 @@ class ThreadCode:
         if "pause" in self.guest.operations:
             self.a.emit("pause")
 
+    def begin(self, first: int, second: int, round_: int) -> None:
+        """Say that the batch has begun, and wait until all others say the same."""
+        a, layout = self.a, self.layout
+        a.emit("constant", first, layout.arrivals[layout.number])
+        a.emit("store", round_, first, 0)
+        for arrival in self.others():
+            look, there = Label(), Label()
+            a.emit("constant", first, arrival)
+            a.bind(look)
+            a.emit("load", second, first, 0)
+            a.branch("branch_if_not_zero", second, to=there)
+            self.pause()
+            a.branch("jump", to=look)
+            a.bind(there)
+
+    def others(self) -> list[int]:
+        """The arrivals of the other threads."""
+        return [arrival for number, arrival in enumerate(self.layout.arrivals) if number != self.layout.number]
+
     def meet(self, first: int, second: int, third: int, round_: int) -> None:
         """Say that this round has begun, and wait a little until all others say the same."""
         a, layout = self.a, self.layout
         a.emit("constant", first, layout.arrivals[layout.number])
         a.emit("store", round_, first, 0)
-        for number, arrival in enumerate(layout.arrivals):
-            if number == layout.number:
-                continue
+        for arrival in self.others():
             look, late, there = Label(), Label(), Label()
             a.emit("constant", third, SPINS)
             a.emit("constant", first, arrival)
@@ -218,6 +238,7 @@ class ThreadCode:
             a.bind(late)
             a.emit("add_immediate", third, third, -1)
             a.branch("branch_if_not_zero", third, to=look)
+            self.pause()  # where one thread runs all CPUs, it turns to another
             a.bind(there)
 
     def delay(self, first: int) -> None:
@@ -313,7 +334,7 @@ def _flattened(instruction: Instruction) -> list[str]:
     return found
 
 
-def thread_code(test: Test, guest: LitmusGuest, layout: ThreadLayout) -> bytes:
+def thread_code(test: LitmusTest, guest: LitmusGuest, layout: ThreadLayout) -> bytes:
     """The machine code of one thread, which runs at any address; it never ends. Raises UsageError for a test that needs
     more registers than the guest has."""
     return ThreadCode(test, guest, layout).code()

@@ -9,7 +9,7 @@ from typing import Final
 
 from raddle.errors import UsageError, unknown
 from raddle.litmus.parser import parse
-from raddle.litmus.program import Test
+from raddle.litmus.program import LitmusTest
 
 __all__ = ["load", "names"]
 
@@ -22,7 +22,7 @@ def names() -> list[str]:
     return sorted(one.name.removesuffix(SUFFIX) for one in suite.iterdir() if one.name.endswith(SUFFIX))
 
 
-def load(name: str) -> Test:
+def load(name: str) -> LitmusTest:
     """A test of the suite, or of a file, whose name ends in .litmus or has a directory. Raises UsageError."""
     if name.endswith(SUFFIX) or "/" in name:
         try:

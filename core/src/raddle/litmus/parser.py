@@ -27,12 +27,12 @@ from raddle.litmus.program import (
     Condition,
     Fence,
     Instruction,
+    LitmusTest,
     Load,
     LoadLinked,
     Quantifier,
     Store,
     StoreConditional,
-    Test,
 )
 
 __all__ = ["parse"]
@@ -358,7 +358,7 @@ class _ConditionReader:
 # --- the file ---------------------------------------------------------------------------------------------------------
 
 
-def parse(text: str, name: str = "litmus test") -> Test:
+def parse(text: str, name: str = "litmus test") -> LitmusTest:
     """Read one test. `name` is the file's, for messages. Raises UsageError with line and column."""
     source = _Source(name, text)
     rows = iter(number for number, row in enumerate(source.lines, 1) if row.strip())
@@ -451,7 +451,7 @@ def _cells(source: _Source, line: int) -> list[tuple[int, int]]:
 
 def _finish(
     source: _Source, line: int, title: str, comment: str, initial: dict[str, int], codes: list[tuple[Instruction, ...]]
-) -> Test:
+) -> LitmusTest:
     """The condition, and what follows from all."""
     tokens = [token for number in range(line, len(source.lines) + 1) for token in source.tokens(number)]
     read = _Reader(source, tokens, Token("", len(source.lines), len(source.lines[-1]) + 1))
@@ -482,7 +482,7 @@ def _finish(
         _check_registers(source, line, number, code)
     observed = tuple(sorted(conditions.names))
     quantifier = Quantifier(f"~{word}" if negated else word)
-    return Test(title, comment, initial, tuple(codes), quantifier, condition, text, observed)
+    return LitmusTest(title, comment, initial, tuple(codes), quantifier, condition, text, observed)
 
 
 def _spelled(tokens: list[Token]) -> str:

@@ -20,13 +20,13 @@ __all__ = [
     "Condition",
     "Fence",
     "Instruction",
+    "LitmusTest",
+    "LitmusThread",
     "Load",
     "LoadLinked",
     "Quantifier",
     "Store",
     "StoreConditional",
-    "Test",
-    "TestThread",
 ]
 
 MASK: Final = 0xFFFF_FFFF
@@ -124,7 +124,7 @@ Condition = Callable[[Mapping[str, int]], bool]
 """Whether it holds of an outcome."""
 
 
-class Test(NamedTuple):
+class LitmusTest(NamedTuple):
     """A litmus test."""
 
     name: str
@@ -139,10 +139,10 @@ class Test(NamedTuple):
     observed: tuple[str, ...]
     """What outcomes are shown of: `1:r0` is a register of thread 1, `x` the last value of x."""
 
-    def programs(self) -> list[TestThread]:
+    def programs(self) -> list[LitmusThread]:
         """The threads, for a model."""
         return [
-            TestThread(code, tuple(one.partition(":")[2] for one in self.observed if one.startswith(f"{number}:")))
+            LitmusThread(code, tuple(one.partition(":")[2] for one in self.observed if one.startswith(f"{number}:")))
             for number, code in enumerate(self.threads)
         ]
 
@@ -170,7 +170,7 @@ Tainted = tuple[int, tuple[int, ...]]
 """A value, and the reads that it comes from."""
 
 
-class TestThread:
+class LitmusThread:
     """A thread of a test, as `raddle.litmus.executions` wants it."""
 
     def __init__(self, code: tuple[Instruction, ...], observed: tuple[str, ...]) -> None:

@@ -15,7 +15,7 @@ from raddle.errors import MachineError, UsageError
 from raddle.litmus.assembly import LINE, ThreadLayout, observed, thread_code
 from raddle.litmus.executions import Outcome
 from raddle.litmus.guest import LitmusGuest
-from raddle.litmus.program import Test
+from raddle.litmus.program import LitmusTest
 from raddle.machine.machine import Machine
 
 __all__ = ["Result", "run"]
@@ -37,7 +37,7 @@ class Result(NamedTuple):
     decision: Decision
     cpus: int
     counts: Counter[Outcome]
-    """How often each outcome came; an outcome has what Test.observed names."""
+    """How often each outcome came; an outcome has what LitmusTest.observed names."""
     seconds: float
     """That the guest took, without looking at results."""
 
@@ -53,7 +53,7 @@ class _Copy(NamedTuple):
 class _Image:
     """The memory of a machine that runs copies of a test."""
 
-    def __init__(self, test: Test, guest: LitmusGuest, copies: int, rounds: int) -> None:
+    def __init__(self, test: LitmusTest, guest: LitmusGuest, copies: int, rounds: int) -> None:
         self.test, self.rounds = test, rounds
         threads = len(test.threads)
         self._next = guest.base
@@ -132,7 +132,7 @@ class _Image:
 
 
 def run(
-    test: Test,
+    test: LitmusTest,
     guest: LitmusGuest,
     target: str,
     cpu: str,

@@ -232,7 +232,8 @@ def DSB(b: Builder, f: Fields) -> None:
 
 
 def ISB(b: Builder, f: Fields) -> None:
-    """ISB<c> <option>   (A8.8.53)"""
+    """ISB<c> <option>: a load behind it comes after the loads that a branch before it depends on   (A8.8.53, A3.8.3)"""
+    b.mb(MemoryOrder.LD_LD)  # nothing of the guest's is fetched again, so that no fetch keeps this order
     if f.next_it:
         set_next(b, f)
         b.exit_main()
