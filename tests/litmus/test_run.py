@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`raddle litmus`: tests run as guests, what it shows, and its exit status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from raddle.accel import Mode
+from raddle.cli.litmus import allowed_outcomes
+from raddle.cli.main import main
+from raddle.errors import PluginError, UsageError
+from raddle.litmus.assembly import ThreadLayout, lacking, thread_code
+from raddle.litmus.files import load, names
+from raddle.litmus.models import MODELS, Model, model
+from raddle.litmus.run import run
+from raddle_target_arm.frontend import FRONT_END
+from raddle_target_arm.litmus import GUEST
+from raddle_target_arm.state import MODE_PRIVILEGED
+
+ADDRESS = 0x4020_0000
+MODES = {
+    "multi": ({"accelerator": "tcg,thread=multi"}, Mode.MULTI),
+    "single": ({"accelerator": "tcg,thread=single"}, Mode.SINGLE),
+    "icount": ({"icount": "shift=0"}, Mode.SINGLE),
+}
+
+
+def layout(name: str, thread: int) -> ThreadLayout:
+    test = load(name)
+    places = {location: ADDRESS + 0x1000 * number for number, location in enumerate(test.initial)}
+    arrivals = tuple(ADDRESS + 64 * number for number in range(len(test.threads)))
+    return ThreadLayout(thread, arrivals, ADDRESS, ADDRESS + 64, places, ADDRESS, 1000)
+
+
+@pytest.mark.parametrize("name", [name for name in names() if not lacking(load(name), GUEST)])
+def test_arm_has_machine_code_for_the_suite(name: str) -> None:
+    """Each word is an instruction."""
+    instructions = FRONT_END.instruction_set(MODE_PRIVILEGED)
+    for thread in range(len(load(name).threads)):
+        code = thread_code(load(name), GUEST, layout(name, thread))
+        words = [int.from_bytes(code[at : at + 4], "little") for at in range(0, len(code), 4)]
+        assert all(instructions.decode(word, 4) for word in words)
+
+
+def test_what_a_guest_lacks_is_named() -> None:
+    assert lacking(load("MP+rel+acq"), GUEST) == ["load_acquire", "store_release"]
+    assert lacking(load("ADD+ADD"), GUEST) == ["atomic_add"]
+    operations = {name: encode for name, encode in GUEST.operations.items() if name != "jump"}
+    with pytest.raises(PluginError, match="lack jump"):
+        thread_code(load("SB"), GUEST._replace(operations=operations), layout("SB", 0))
+    with pytest.raises(UsageError, match="needs 13 registers in thread 1"):
+        thread_code(load("PPOCA"), GUEST._replace(registers=12), layout("PPOCA", 1))
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("name", "cpus"), [("MP+mb+addr", 4), ("SB+mbs", 2), ("LLSC+LLSC", 2), ("ISA2+mbs", 3)])
+def test_a_guest_shows_only_what_its_architecture_allows(name: str, cpus: int, mode: str) -> None:
+    options, expected = MODES[mode]
+    test = load(name)
+    result = run(test, GUEST, "arm", "cortex-a15", cpus=cpus, iterations=3000, rounds=1000, **options)  # type: ignore[arg-type]
+    assert result.decision.mode is expected
+    assert result.cpus == cpus
+    assert result.counts.total() >= 3000
+    assert result.counts.keys() <= allowed_outcomes(test, model("armv7"))
+
+
+@pytest.mark.host
+def test_last_values_of_locations_and_initial_ones_are_those_of_memory(tmp_path: Path) -> None:
+    text = (
+        "Raddle T\n{ x=7; y=5; }\n P0 | P1 ;\n r[] r0 x | r[] r0 y ;\n w[] y 9 | ;\nexists (0:r0=7 /\\ x=7 /\\ y=9)\n"
+    )
+    (tmp_path / "t.litmus").write_text(text)
+    test = load(str(tmp_path / "t.litmus"))
+    result = run(test, GUEST, "arm", "cortex-a15", cpus=2, iterations=500, rounds=250)
+    assert result.counts == {(("0:r0", 7), ("x", 7), ("y", 9)): 500}
+
+
+@pytest.mark.host
+def test_a_test_needs_as_many_cpus_as_threads() -> None:
+    with pytest.raises(UsageError, match="has 4 threads, and so needs as many CPUs; 2 are asked for"):
+        run(load("IRIW"), GUEST, "arm", "cortex-a15", cpus=2, iterations=1)
+
+
+# --- the command
+
+
+@pytest.mark.host
+def test_the_command_shows_outcomes_and_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["litmus", "SB", "MP+rel+acq", "--iterations", "1000"]) == 0
+    shown = capsys.readouterr().out
+    assert "outcome" in shown
+    assert [word for word in ("multi", "single", "icount", "armv7") if word not in shown] == []
+    assert "armv7 allows it" in shown
+    assert "not run: MP+rel+acq (no load_acquire, store_release)" in shown
+    assert shown.endswith("1 tests, 1000 iterations in each mode; forbidden outcomes: 0\n")
+
+
+@pytest.mark.host
+def test_a_forbidden_outcome_ends_it_with_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that allows nothing finds everything forbidden."""
+    monkeypatch.setitem(MODELS, "armv7", Model("armv7", "", "", lambda execution: False))  # type: ignore[arg-type]
+    assert main(["litmus", "SB", "--iterations", "100", "--accel", "tcg,thread=single"]) == 1
+    shown = capsys.readouterr().out
+    assert "FORBIDDEN" in shown
+    assert "forbidden outcomes: 100" in shown
+
+
+def test_models_run_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["litmus", "SB", "--model", "sc,x86-tso"]) == 0
+    shown = capsys.readouterr().out
+    assert "  * 0:r0=0 1:r0=0        -  allowed\n" in shown
+    assert "sc forbids it" in shown
+    assert "x86-tso allows it" in shown
+    assert main(["litmus", "SB", "--model"]) == 0
+    assert "armv7 allows it" in capsys.readouterr().out
+
+
+def test_the_suite_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["litmus", "--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == names()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["SBB"], "unknown litmus test 'SBB'; did you mean SB?"),
+        (["./nowhere.litmus"], "cannot read litmus test ./nowhere.litmus: No such file"),
+        (["SB", "--model", "power"], "unknown memory model 'power'"),
+        (["SB", "--iterations", "0"], "--iterations must be a number from 1 to"),
+        (["SB", "--iterations", "x" * 5000], "--iterations must be a number from 1 to"),
+        (["SB", "-smp", "9"], "-smp must be a number from 2 to 8, not '9'"),
+        (["SB", "--target", "alpha"], "unknown target plug-in 'alpha'"),
+        (["SB", "--cpu", "cortex-a99"], "unknown CPU 'cortex-a99'"),
+        (["MP+rel+acq"], "none of these tests can run on the arm guest"),
+        (["IRIW", "-smp", "2"], "none of these tests can run on the arm guest: IRIW (4 threads)"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["litmus", *arguments]) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert shown.count("\n") == 1
+
+
+def test_a_mistake_in_a_file_has_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "t.litmus"
+    file.write_text("Raddle T\n{ }\n P0 ;\n w[] x ;\nexists (x=1)\n")
+    assert main(["litmus", str(file)]) == 2
+    assert f"{file}:4:8: expected a register, r0 to r99, not the end" in capsys.readouterr().err
+    file.write_bytes(b"\xff\xfe")
+    assert main(["litmus", str(file)]) == 2
+    assert "is no text: byte 0 is not UTF-8" in capsys.readouterr().err
