@@ -345,8 +345,14 @@ def test_dsb_waits_for_tlb_maintenance_and_dmb_does_not() -> None:
     assert called(code_of("a32", 0xF57FF05B)) == []
 
 
+def test_isb_keeps_loads_in_order() -> None:
+    """Those that a branch before it depends on, before those behind it (MP+mb+ctrlisb): all loads are."""
+    for table, word in (("a32", 0xF57FF06F), ("t32", 0xF3BF8F6F)):
+        assert memory_orders(code_of(table, word)) == [MemoryOrder.LD_LD]
+
+
 def test_isb_ends_the_block_and_keeps_itstate() -> None:
-    assert operations(code_of("a32", 0xF57FF06F)) == [Op.GOTO]
+    assert operations(code_of("a32", 0xF57FF06F))[-1] is Op.GOTO
     b, following, _ = emit("t32", 0xF3BF8F6F, 0b1110_0100, MODE_T)
     cpu = CpuState(bytearray(STATE.size), {"mode": MODE_T})
     assert interpret(b, cpu, CaseMemory(Case("t16", 0, ZEROS, 0)), pc=CODE) == Outcome(Leave.EXIT)
