@@ -47,6 +47,11 @@ LAYERS = (
         ("tests/targets/*/test_contract.py",),
     ),
     Layer("host contract", "interpreter against generated code, on shipped and random programs", ("tests/hosts/*",)),
+    Layer(
+        "memory order",
+        "litmus tests: models against published outcomes, translations against models, runs as guests",
+        ("tests/litmus/*", "tests/ordering/*"),
+    ),
     Layer("decode tables", "overlaps, unreachable lines, the table language's errors", ("tests/*/test_decode.py",)),
     Layer("IR", "semantics of operations, what the verifier refuses, text round trip", ("tests/core/test_ir_*.py",)),
     Layer(
