@@ -24,12 +24,16 @@ from raddle_target_tiny.frontend import FRONT_END as TINY_FRONT_END  # noqa: E40
 from raddle_target_tiny.litmus import GUEST as TINY_LITMUS  # noqa: E402
 from readback import ARM64, X86_64, Reader, Site  # noqa: E402
 from translations import (  # noqa: E402
+    ACQUIRE,
     ALPHA,
     ARMV8,
+    RELEASE,
     X86_GUEST,
     FrontEndGuest,
     Guest,
     HostLevel,
+    IrGuest,
+    Mapped,
     allowed_by_guest,
     allowed_by_host,
     observing_everything,
@@ -198,3 +202,35 @@ def test_an_order_that_the_host_lacks_is_missed_without_fences() -> None:
     host = HOSTS["x86_64"]
     found = allowed_by_host(test, TINY.readers(test, host, False), host)
     assert found - allowed_by_guest(test, "sc")
+
+
+def changed(guest: IrGuest, **mapping: Mapped) -> IrGuest:
+    """The guest with another mapping of some instructions: `rmw_cas` is `rmw[] cas`, `f_mb` is `f[mb]`."""
+    spelled = {
+        {"rmw_cas": "rmw[] cas", "f_rmb": "f[rmb]", "f_wmb": "f[wmb]"}[name]: one for name, one in mapping.items()
+    }
+    return IrGuest(guest.name, guest.models, guest.default_mo, {**guest.mapping, **spelled})
+
+
+ATOMIC_ONLY: Final = Mapped(order=ACQUIRE | RELEASE)
+ERRORS: Final = [
+    # Gouicem et al., Risotto (ASPLOS 2023): a read-modify-write of x86 as a loop of exclusives, without its barriers.
+    ("SBQ", changed(X86_GUEST, rmw_cas=ATOMIC_ONLY), "aarch64", False, True),
+    ("SBQ", changed(X86_GUEST, rmw_cas=ATOMIC_ONLY), "aarch64 lse", False, False),
+    # The same: one that fails is no release, and does not wait for an earlier load that acquires nothing.
+    ("MPQ", changed(X86_GUEST, rmw_cas=ATOMIC_ONLY), "aarch64 lse", False, True),
+    ("MPQ", changed(X86_GUEST, rmw_cas=ATOMIC_ONLY), "aarch64 lse", True, False),
+    # Two barriers next to each other that are merged to one of them, where both are needed.
+    ("MP+mb+rmb-wmb", changed(ARMV8, f_rmb=Mapped()), "aarch64", True, True),
+    ("MP+mb+rmb-wmb", changed(ARMV8, f_wmb=Mapped()), "aarch64", True, False),
+]
+"""Test, guest with an error, host, whether plain accesses are ordered (`fenced`), and whether the error shows."""
+
+
+@pytest.mark.parametrize(("name", "guest", "host", "fenced", "expected"), ERRORS)
+def test_errors_of_other_translators_are_found(
+    name: str, guest: IrGuest, host: str, fenced: bool, expected: bool
+) -> None:
+    test, level = observing_everything(load(name)), HOSTS[host]
+    found = allowed_by_host(test, guest.readers(test, level, fenced), level)
+    assert bool(found - allowed_by_guest(test, guest.models[0])) is expected
