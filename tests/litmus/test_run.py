@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,19 @@ def test_a_guest_shows_only_what_its_architecture_allows(name: str, cpus: int, m
     assert result.cpus == cpus
     assert result.counts.total() >= 3000
     assert result.counts.keys() <= allowed_outcomes(test, model("armv7"))
+
+
+@pytest.mark.alone
+@pytest.mark.host("x86_64")
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_the_relaxed_outcome_of_store_buffering_comes() -> None:
+    """Threads do meet: a store waits in one core's buffer while the other core loads."""
+    relaxed = (("0:r0", 0), ("1:r0", 0))
+    options = MODES["multi"][0]
+    assert any(
+        run(load("SB"), GUEST, "arm", "cortex-a15", cpus=2, iterations=100_000, **options).counts[relaxed]  # type: ignore[arg-type]
+        for _ in range(50)
+    )
 
 
 @pytest.mark.host

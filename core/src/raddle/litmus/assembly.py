@@ -35,9 +35,9 @@ LINE: Final = 64
 SPINS: Final = 1000
 """How often a thread looks whether another one has arrived: some microseconds. If the other one has no core, the batch
 takes so long that it gets one before the end."""
-PERIODS: Final = (13, 11, 17, 7)
+PERIODS: Final = (67, 61, 71, 59)
 """A thread waits one step more in each round, and none after so many rounds. Numbers without a common factor: so all
-combinations come."""
+combinations come, and the longest is about as long as a thread takes to see that another one has arrived."""
 
 
 class Label:
