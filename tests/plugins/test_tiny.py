@@ -204,3 +204,13 @@ def test_a_program_that_goes_wrong_is_one_line(environment: Environment, tmp_pat
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "raddle: undefined instruction at 0x1000"
     assert "Traceback" not in done.stderr
+
+
+def test_litmus_tests_run_on_the_guest(environment: Environment) -> None:
+    """With barriers it shows only what its architecture allows; without, as a control, the host's store buffers."""
+    litmus = ("-m", "raddle.cli.main", "litmus", "SB", "--target", "tiny")
+    done = environment(*litmus, "--iterations", "100000")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    done = environment(*litmus, "--iterations", "2000000", "--accel", "tcg,thread=multi,order=native")
+    assert done.returncode == 1, done.stdout
+    assert "FORBIDDEN" in done.stdout

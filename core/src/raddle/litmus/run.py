@@ -81,7 +81,7 @@ class _Image:
                 if len(code) > CODE_ROOM:
                     raise UsageError(f"the machine code of test {test.name} is larger than {CODE_ROOM} bytes")
                 self.parts.append((codes[cpu], code))
-        self.end = self._next
+        self.end = -(-self._next // ALIGNMENT) * ALIGNMENT
 
     def _take(self, size: int) -> int:
         address = self._next
