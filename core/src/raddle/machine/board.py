@@ -38,7 +38,8 @@ class BoardOptions(NamedTuple):
     flash: tuple[FlashFile | None, ...] = ()
     """For each of the board's flash banks; at most `Board.FLASH_BANKS`."""
     loads: tuple[Load, ...] = ()
-    """What else a reset puts into memory."""
+    """What else a reset puts into memory: `-device loader`, `load=` of `Machine`. `raddle.machine.load.add_loads` reads
+    them into a `Layout`."""
     page_size: int = SMALLEST_PAGE
     """Bytes of the guest's smallest page: regions of memory are made of whole ones."""
     properties: Mapping[str, str] = MappingProxyType({})
@@ -97,6 +98,9 @@ class Board(ABC):
     """How many serial ports there can be to give a character device to."""
     FLASH_BANKS: ClassVar[int] = 0
     """How many flash banks there are to give a file to."""
+    TAKES: ClassVar[frozenset[str]] = frozenset({"kernel"})
+    """Which of the fields kernel, initrd, append, dtb, bios and loads of `BoardOptions` the board looks at. A user who gives
+    another one gets a UsageError that names it: no option is ignored."""
 
     @abstractmethod
     def __init__(self, options: BoardOptions, consoles: Sequence[CharDevice], clock: MachineClock) -> None:

@@ -12,14 +12,14 @@ __all__ = ["END_OF_TIME", "Clock", "MachineClock", "Timer"]
 
 END_OF_TIME: Final = (1 << 64) - 2
 """The last nanosecond. Counted time can come there, since guests choose deadlines and idle time is skipped: the clock
-stands still then."""
+stands still then, and no timer's deadline comes there."""
 
 
 class Timer(Protocol):
     """Calls back once, under the big lock, when the machine's clock has reached a deadline."""
 
     def set(self, deadline_ns: int) -> None:
-        """Give the timer a deadline, or another one. One beyond END_OF_TIME never comes."""
+        """Give the timer a deadline, or another one. One at END_OF_TIME or beyond never comes."""
 
     def cancel(self) -> None:
         """Take the timer's deadline away."""
