@@ -32,6 +32,13 @@ class Helper(NamedTuple):
     function: str = ""
 
     @property
+    def arity(self) -> int | None:
+        """How many arguments it takes; None where the table does not tell (floating point)."""
+        if self.function:
+            return None
+        return len(self.parameters.split(", ")) if self.parameters else 0
+
+    @property
     def symbol(self) -> str:
         """Name of the C function."""
         return self.function or f"raddle_helper_{self.name}"

@@ -37,6 +37,7 @@ from raddle.ir.types import MMU_INDICES, Field, Type
 from raddle.ir.verifier import verify
 from raddle.memory import AddressSpace
 from raddle.plugins import API_VERSION, ENTRY_POINT_GROUP, Target, registry
+from raddle.runtime.calls import verify_calls
 from raddle.testing.guest_runs import (
     ARENA,
     ARENA_PAGES,
@@ -265,6 +266,7 @@ class TargetContract:
     def _check_function(self, b: Builder, front_end: FrontEnd, *, routine: bool = False) -> None:
         """Valid, the same after printing and parsing, and calling and accessing only what there is."""
         verify(b, routine=routine, layout=front_end.state)
+        verify_calls(b, instruction=not routine)
         text = print_function(b)
         assert print_function(parse_function(text, front_end.state, b.word)) == text
         known = {(callee.kind, callee.name) for callee in callees(front_end)}
@@ -394,7 +396,7 @@ class TargetContract:
         verify(named, layout=front_end.state)
         if sharing.closed(word) is not None:
             opened = _function(front_end)
-            instructions.translate(opened, pattern, word, context, mode, sharing.open_literal())
+            instructions.translate(opened, pattern, word, context, mode, sharing.open_literal(word))
             verify(opened, layout=front_end.state)
         self._check_renaming(front_end, pattern, word, context, mode, sharing, plain)
         if sharing.mode_class < 0 or context or any(number >= len(front_end.registers) for number in numbers):
