@@ -269,7 +269,7 @@ def test_a_board_takes_a_kernel_where_it_says_nothing(pretend, kernel, monkeypat
     monkeypatch.setattr(FakeBoard, "TAKES", BoardBase.TAKES)
     with pretend.machine("virt", kernel=kernel):
         pass
-    with pytest.raises(UsageError, match="machine virt does not take -device loader, .*; it takes -kernel$"):
+    with pytest.raises(UsageError, match=r"machine virt does not take -device loader, .*; it takes -kernel$"):
         pretend.machine("virt", kernel=kernel, load=[(b"1", 0x4000_0000)])
 
 

@@ -99,8 +99,8 @@ class Board(ABC):
     FLASH_BANKS: ClassVar[int] = 0
     """How many flash banks there are to give a file to."""
     TAKES: ClassVar[frozenset[str]] = frozenset({"kernel"})
-    """Which of the fields kernel, initrd, append, dtb, bios and loads of `BoardOptions` the board looks at. A user who gives
-    another one gets a UsageError that names it: no option is ignored."""
+    """Which of the fields kernel, initrd, append, dtb, bios and loads of `BoardOptions` the board looks at. A user who
+    gives another one gets a UsageError that names it: no option is ignored."""
 
     @abstractmethod
     def __init__(self, options: BoardOptions, consoles: Sequence[CharDevice], clock: MachineClock) -> None:
