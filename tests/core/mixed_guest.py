@@ -106,7 +106,7 @@ class Instructions(InstructionSet):
         b: Builder,
         pattern: Pattern | None,
         word: int,
-        context: int,
+        decode_state: int,
         mode: int,
         operands: Mapping[str, int | Hole] | None = None,
     ) -> int:

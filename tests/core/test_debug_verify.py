@@ -59,7 +59,9 @@ def outside_its_branch(b: Builder, f: Fields) -> None:
     write(b, f.d, value)
 
 
-WRONG = r"the IR of ADD \(32 bits:3\), word 0x12030b in mode 0x0 and context 0x0, is invalid: .*does not dominate it"
+WRONG = (
+    r"the IR of ADD \(32 bits:3\), word 0x12030b in mode 0x0 and decode state 0x0, is invalid: .*does not dominate it"
+)
 
 
 def test_a_value_outside_its_branch_stops_the_machine(make: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:

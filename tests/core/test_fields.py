@@ -60,8 +60,8 @@ class Host(BackEnd):
         code: list[Instruction],
         locals: list[Local],
         size: int,
-        context: int,
-        next_context: int,
+        decode_state: int,
+        next_decode_state: int,
         open_registers: Mapping[int, Field] | None = None,
     ) -> Template:
         raise NotImplementedError

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes where in a machine's memory before it runs."""
+"""The layout of a machine's memory before it runs: which image goes where."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Segment(NamedTuple):
 
 
 class Area(NamedTuple):
-    """Memory of the machine: `size` bytes from guest-physical address `start` on."""
+    """Memory of the machine: `size` bytes from guest-physical address `start`."""
 
     name: str
     start: int
     size: int
     most: int = 0
-    """The size that a user could choose; 0 where there is no choice."""
+    """The largest size that a user can choose; 0 if there is no choice."""
 
     @property
     def end(self) -> int:
@@ -50,8 +50,8 @@ class _Place(NamedTuple):
 
 
 class Layout:
-    """What lies where in a machine's RAM, and in other memory that images may be loaded to; refuses what does not fit
-    or overlaps.
+    """The images in a machine's RAM, and in other memory to which they may be loaded; refuses images that do not fit or
+    overlap.
     """
 
     def __init__(self, ram: Area, others: Sequence[Area] = ()) -> None:
@@ -65,8 +65,8 @@ class Layout:
         return max(area.size for area in self._areas)
 
     def check(self, name: str, address: int, size: int, remedy: str = ELSEWHERE) -> None:
-        """Raises UsageError where there is no memory for `size` bytes at `address`, or where something else lies;
-        `remedy` says what to do about that, if it is not more RAM.
+        """Raises UsageError if there is no memory for `size` bytes at `address`, or if another image is there; `remedy`
+        says what to do about that, if more RAM would not help.
         """
         end = address + size
         if not any(area.start <= address and end <= area.end for area in self._areas):
@@ -98,7 +98,7 @@ class Layout:
         return not any(address < place.segment.end and place.segment.address < address + size for place in self._places)
 
     def free(self, size: int, start: int, alignment: int = 0x1000) -> int:
-        """The first aligned address of RAM from `start` on with `size` free bytes. Raises UsageError where there is
+        """The first aligned address of RAM, not below `start`, with `size` free bytes. Raises UsageError if there is
         none.
         """
         address = max(start, self.ram.start) + alignment - 1 & -alignment

@@ -8,16 +8,16 @@ import pytest
 from raddle_host_x86_64.features import BASELINE, Features, detect, from_cpuinfo
 
 NEW = "processor\t: 0\nflags\t\t: fpu sse sse2 cx16 sse4_1 sse4_2 movbe popcnt avx fma lahf_lm abm bmi1 bmi2\n\n"
-OLD = "processor\t: 1\nflags\t\t: fpu sse sse2 cx16 lahf_lm\n\n"
+OLD = "processor\t: 1\nflags\t\t: fpu sse sse2 cx16 popcnt abm\n\n"
 
 
 def test_every_feature_is_found_under_the_kernels_name() -> None:
-    assert from_cpuinfo(NEW) == Features(*[True] * 11)
+    assert from_cpuinfo(NEW) == Features(*[True] * len(Features._fields))
 
 
 def test_only_what_every_processor_has_counts() -> None:
-    assert from_cpuinfo(NEW + OLD) == Features(cx16=True, lahf=True)
-    assert from_cpuinfo(OLD + NEW) == Features(cx16=True, lahf=True)
+    assert from_cpuinfo(NEW + OLD) == Features(popcnt=True, lzcnt=True)
+    assert from_cpuinfo(OLD + NEW) == Features(popcnt=True, lzcnt=True)
 
 
 @pytest.mark.parametrize("text", ["", "flags\n", "flags :\n", "processor : 0\nFeatures : half thumb\n", "\0\0"])
@@ -33,11 +33,11 @@ def test_detect_reads_the_file_or_falls_back(tmp_path: Path) -> None:
     path = tmp_path / "cpuinfo"
     assert detect(path) == BASELINE
     path.write_text(OLD)
-    assert detect(path) == Features(cx16=True, lahf=True)
+    assert detect(path) == Features(popcnt=True, lzcnt=True)
     path.write_bytes(b"flags : \xff\xfe popcnt\n")
     assert detect(path) == Features(popcnt=True)
 
 
 def test_names_are_in_the_order_of_the_fields() -> None:
-    assert Features(cx16=True, sse4_1=True, bmi2=True).names() == ("sse4_1", "bmi2", "cx16")
+    assert Features(fma=True, popcnt=True, bmi2=True).names() == ("popcnt", "bmi2", "fma")
     assert BASELINE.names() == ()

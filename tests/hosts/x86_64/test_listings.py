@@ -7,169 +7,35 @@ a new one needs nothing else.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from raddle.codegen.backend import CodegenConfig
-from raddle.codegen.joiner import Joiner
-from raddle.codegen.template import Block
-from raddle.ir.builder import Builder
-from raddle.ir.opcodes import Op
-from raddle.ir.parser import parse_function
-from raddle.ir.types import Type
-from raddle.ir.verifier import verify
-from raddle.testing.ir_programs import LAYOUT
-from raddle.translate.translator import Translator
 from raddle_host_x86_64.backend import X86BackEnd
 from raddle_host_x86_64.features import BASELINE
-from raddle_target_arm.frontend import FRONT_END
-from raddle_target_arm.state import MODE_PRIVILEGED, MODE_T
 
-capstone = pytest.importorskip("capstone")
+pytest.importorskip("capstone")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from golden import CASES, Golden, ir_of, parse_ir
 
-LISTINGS: Final = Path(__file__).with_name("listings")
-IR: Final = LISTINGS / "ir"
-PC: Final = 0x8000
-INSTRUCTION_BYTES: Final = 4
-"""Of the guest instruction that an IR function stands for."""
-LITERALS: Final = (0x11111111, 0x22222222, 0x33333333)
-CALLEE: Final = 7
-FIRST_PYTHON: Final = 4096
-BELOW_THE_IR: Final = "---\n"
-
-# By instruction set and name: assembly text and machine code.
-SNIPPETS: Final = {
-    "a32": {
-        "add_registers": ("add r1, r2, r3", "031082e0"),
-        "add_in_place": ("add r1, r1, r3", "031081e0"),
-        "add_immediate": ("add r1, r2, #0x100", "011c82e2"),
-        "add_state_registers": ("add r9, r10, r11", "0b908ae0"),
-        "add_setting_flags": ("adds r1, r2, r3", "031092e0"),
-        "subtract_from": ("rsb r1, r2, #0", "001062e2"),
-        "add_with_carry": ("adcs r1, r2, r3", "0310b2e0"),
-        "and_shifted": ("and r1, r2, r3, lsl #4", "031202e0"),
-        "move_shifted_setting_flags": ("movs r1, r2, lsr #3", "a211b0e1"),
-        "move_immediate": ("movw r1, #0x1234", "341201e3"),
-        "compare_and_branch": ("cmp r1, #5; beq .+16", "050051e30200000a"),
-        "compare_and_move": ("cmp r1, r2; movlt r3, r4", "020051e10430a0b1"),
-        "compare_and_add": ("cmp r1, r2; addlt r3, r3, #1", "020051e1013083b2"),
-        "compare_state_register": ("cmp r12, r3", "03005ce1"),
-        "multiply_state_register": ("mul r1, r2, r9", "920901e0"),
-        "test_and_branch": ("tst r1, #1; bne .-8", "010011e3fcffff1a"),
-        "multiply": ("mul r1, r2, r3", "920301e0"),
-        "multiply_long": ("umull r1, r2, r3, r4", "931482e0"),
-        "extract": ("ubfx r1, r2, #4, #8", "5212e7e7"),
-        "insert": ("bfi r1, r2, #4, #8", "1212cbe7"),
-        "count_leading_zeros": ("clz r1, r2", "121f6fe1"),
-        "load_word": ("ldr r1, [r2, #4]", "041092e5"),
-        "load_scaled": ("ldr r1, [r2, r3, lsl #2]", "031192e7"),
-        "load_byte": ("ldrb r1, [r2]", "0010d2e5"),
-        "load_postindexed": ("ldr r1, [r2], #4", "041092e4"),
-        "load_double": ("ldrd r0, r1, [r2]", "d000c2e1"),
-        "store_word": ("str r1, [r2, #4]", "041082e5"),
-        "store_byte_preindexed": ("strb r1, [r2, #1]!", "0110e2e5"),
-        "push": ("push {r4, r5, lr}", "30402de9"),
-        "pop_return": ("pop {r4, r5, pc}", "3080bde8"),
-        "branch": ("b .+16", "020000ea"),
-        "call": ("bl .+16", "020000eb"),
-        "return": ("bx lr", "1eff2fe1"),
-        "exclusive_increment": ("ldrex r1, [r0]; add r1, r1, #1; strex r2, r1, [r0]", "9f1f90e1011081e2912f80e1"),
-        "barrier": ("dmb ish", "5bf07ff5"),
-    },
-    "t32": {
-        "add_setting_flags": ("adds r0, r1, r2", "8818"),
-        "compare_and_branch": ("cmp r0, #0; beq .+16", "002806d0"),
-        "compare_zero_and_branch": ("cbz r0, .+16", "30b1"),
-        "load_from_stack": ("ldr r0, [sp, #8]", "0298"),
-        "if_then": ("it eq; moveq r0, r1", "08bf0846"),
-        "wide_load": ("ldr.w r8, [r9, #4]", "d9f80480"),
-    },
-}
-
-CASES: Final = [(table, name) for table, snippets in SNIPPETS.items() for name in snippets]
-
-
-def _disassemble(code: bytes) -> list[str]:
-    engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    return [f"{ins.mnemonic} {ins.op_str}".rstrip() for ins in engine.disasm(code, 0)]
-
-
-def _parts(title: str, code: bytes) -> list[str]:
-    listed = _disassemble(code)
-    return [f"{title}: {len(listed)} instructions, {len(code)} bytes", *(f"    {line}" for line in listed)]
-
-
-def _block(block: Block) -> list[str]:
-    """Entry check and hot parts, then cold parts and exit stubs."""
-    return [
-        *_parts("entry", block.code[: block.hot_start]),
-        *_parts("hot", block.code[block.hot_start : block.cold_start]),
-        *_parts("cold and stubs", block.code[block.cold_start :]),
-    ]
-
-
-def block_of(table: str, name: str) -> Block:
-    """The block of one snippet."""
-    config = CodegenConfig(
-        FRONT_END.state, FRONT_END.word, FRONT_END.page_bits, lambda callee: CALLEE, first_python=FIRST_PYTHON
-    )
-    backend = X86BackEnd(config, BASELINE)
-    mode = MODE_PRIVILEGED | (MODE_T if table == "t32" else 0)
-    return Translator(FRONT_END, backend, None).block(mode, bytes.fromhex(SNIPPETS[table][name][1]), PC)
-
-
-def listing(table: str, name: str) -> str:
-    return "\n".join([f"{table}: {SNIPPETS[table][name][0]}", *_block(block_of(table, name))]) + "\n"
-
-
-def ir_of(file: Path) -> str:
-    """What stands above the listing."""
-    return file.read_text(encoding="utf-8").partition(BELOW_THE_IR)[0]
-
-
-def is_routine(function: Builder) -> bool:
-    return any(ins.op is Op.RET for ins in function.code)
-
-
-def parse_ir(text: str) -> Builder:
-    """The function of a file in ``listings/ir/``; the first line may be ``word i64``."""
-    word = Type.I64 if text.startswith("word i64\n") else Type.I32
-    function = parse_function(text.removeprefix("word i64\n"), LAYOUT, word)
-    verify(function, routine=is_routine(function))
-    return function
-
-
-def ir_code(function: Builder) -> Block | bytes:
-    """The block of one guest instruction that is the function; if it returns, the routine."""
-    config = CodegenConfig(LAYOUT, function.word, 12, lambda callee: CALLEE, first_python=FIRST_PYTHON)
-    backend = X86BackEnd(config, BASELINE)
-    if is_routine(function):
-        return backend.routine(function.code, function.locals)
-    joiner = Joiner(backend)
-    template = backend.template(function.code, function.locals, INSTRUCTION_BYTES, 0, 0)
-    return joiner.join([joiner.enter(None, 0, template, LITERALS)], PC)
-
-
-def ir_listing(text: str) -> str:
-    code = ir_code(parse_ir(text))
-    lines = _parts("routine", code) if isinstance(code, bytes) else _block(code)
-    return text + BELOW_THE_IR + "\n".join(lines) + "\n"
+GOLDEN: Final = Golden(Path(__file__).with_name("listings"), lambda config: X86BackEnd(config, BASELINE))
+IR: Final = GOLDEN.ir
+block_of: Final = GOLDEN.block_of
+ir_code: Final = GOLDEN.ir_code
+assert parse_ir
 
 
 @pytest.mark.parametrize(("table", "name"), CASES)
 def test_listing(table: str, name: str) -> None:
-    assert listing(table, name) == (LISTINGS / f"{table}_{name}.txt").read_text(encoding="utf-8")
+    assert GOLDEN.listing(table, name) == GOLDEN.file_of(table, name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("file", sorted(IR.glob("*.txt")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(GOLDEN.ir.glob("*.txt")), ids=lambda file: file.stem)
 def test_ir_listing(file: Path) -> None:
-    assert ir_listing(ir_of(file)) == file.read_text(encoding="utf-8")
+    assert GOLDEN.ir_listing(ir_of(file)) == file.read_text(encoding="utf-8")
 
 
 if __name__ == "__main__":
-    for table, name in CASES:
-        (LISTINGS / f"{table}_{name}.txt").write_text(listing(table, name), encoding="utf-8")
-    for file in IR.glob("*.txt"):
-        file.write_text(ir_listing(ir_of(file)), encoding="utf-8")
+    GOLDEN.write()

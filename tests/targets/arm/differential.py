@@ -192,12 +192,12 @@ def block_mode(cpsr: int, extra: int = 0) -> int:
     return mode
 
 
-def emit(table: str, word: int, context: int, mode: int) -> tuple[Builder, int, tuple[int, ...]]:
-    """The verified IR of an instruction, the next context, and the values of its holes."""
+def emit(table: str, word: int, decode_state: int, mode: int) -> tuple[Builder, int, tuple[int, ...]]:
+    """The verified IR of an instruction, the next decode_state, and the values of its holes."""
     instructions, decoder, _ = INSTRUCTION_SETS[table]
     pattern = decoder().decode(word)
     b = Builder(Type.I32, STATE.nzcv)
-    following = instructions.translate(b, pattern, word, context, mode)
+    following = instructions.translate(b, pattern, word, decode_state, mode)
     verify(b, layout=STATE)
     return b, following, pattern.hole_values(word) if pattern else ()
 

@@ -67,7 +67,7 @@ def plain() -> Translator:
     return _translator(renames=False)
 
 
-def _alone(translator: Translator, pattern: Pattern, word: int, size: int, context: int, mode: int) -> Block:
+def _alone(translator: Translator, pattern: Pattern, word: int, size: int, decode_state: int, mode: int) -> Block:
     """The block of the one instruction, compiled with its own registers."""
     instructions = FRONT_END.instruction_set(mode)
     sharing = instructions.sharing(pattern)
@@ -77,8 +77,8 @@ def _alone(translator: Translator, pattern: Pattern, word: int, size: int, conte
         operands = sharing.open_literal(word)
         values += (pattern.letter(sharing.literal, word),)
     b = Builder(FRONT_END.word, FRONT_END.state.nzcv)
-    following = instructions.translate(b, pattern, word, context, mode, operands)
-    template = translator.backend.template(b.code, b.locals, size, context, following)
+    following = instructions.translate(b, pattern, word, decode_state, mode, operands)
+    template = translator.backend.template(b.code, b.locals, size, decode_state, following)
     return translator.joiner.join([translator.joiner.enter(None, 0, template, values)], PC)
 
 
@@ -103,11 +103,11 @@ def test_derived_code_is_compiled_code(table: str, pattern: Pattern, translator:
     rng = random.Random(f"families {table} {pattern.index}")
     for number, word in enumerate(_words(decoder, pattern, rng)):
         mode = base_mode | rng.choice((0, MODE_PRIVILEGED, MODE_VFP, MODE_PRIVILEGED | MODE_VFP))
-        context = rng.choice((0, 0, 0x08, 0x1C, 0xE8)) if base_mode else 0
-        alone = _alone(translator, pattern, word, size, context, mode)
+        decode_state = rng.choice((0, 0, 0x08, 0x1C, 0xE8)) if base_mode else 0
+        alone = _alone(translator, pattern, word, size, decode_state, mode)
         for one in (translator, plain)[: 1 + (number < WORDS // 4)]:
-            block = one.instruction(mode, word, size, context, PC)
-            assert (block.code, block.table) == (alone.code, alone.table), f"{word:#x} in {context:#x}, {mode:#x}"
+            block = one.instruction(mode, word, size, decode_state, PC)
+            assert (block.code, block.table) == (alone.code, alone.table), f"{word:#x} in {decode_state:#x}, {mode:#x}"
 
 
 def test_most_words_are_derived(translator: Translator) -> None:
@@ -145,7 +145,7 @@ def test_a_word_of_a_mode_that_another_thread_is_about_to_enter(monkeypatch: pyt
     """The other thread waits for the lock, or is done."""
     of_mode = SimpleNamespace(kind=lib.RADDLE_WANT_MODE, mode=MODE_PRIVILEGED, generation=0)
     want = SimpleNamespace(
-        kind=lib.RADDLE_WANT_WORD, mode=MODE_PRIVILEGED, word=0xE0810002, word_size=4, context=0, generation=0
+        kind=lib.RADDLE_WANT_WORD, mode=MODE_PRIVILEGED, word=0xE0810002, word_size=4, decode_state=0, generation=0
     )
     failures: list[BaseException] = []
 

@@ -47,8 +47,8 @@ def run(table: str, word: int, registers: dict[int, int] | None = None, cpsr: in
     return InterpreterRunner(extra).run(Case(table, word, values, cpsr, bytes(range(256))))
 
 
-def code_of(table: str, word: int, mode: int = MODE_PRIVILEGED, context: int = 0) -> Builder:
-    return emit(table, word, context, mode | (0 if table == "a32" else MODE_T))[0]
+def code_of(table: str, word: int, mode: int = MODE_PRIVILEGED, decode_state: int = 0) -> Builder:
+    return emit(table, word, decode_state, mode | (0 if table == "a32" else MODE_T))[0]
 
 
 def operations(b: Builder) -> list[Op]:
@@ -130,11 +130,11 @@ def test_undefined_words(table: str, word: int) -> None:
 
 
 def arguments_of(
-    name: str, table: str, word: int, context: int = 0, mode: int = MODE_PRIVILEGED
+    name: str, table: str, word: int, decode_state: int = 0, mode: int = MODE_PRIVILEGED
 ) -> list[tuple[int, ...]]:
     """The arguments with which one instruction at CODE calls a routine."""
     got: list[tuple[int, ...]] = []
-    b = code_of(table, word, MODE_PRIVILEGED, context)
+    b = code_of(table, word, MODE_PRIVILEGED, decode_state)
     interpret(
         b, CpuState(bytearray(STATE.size)), CaseMemory(Case(table, word, ZEROS, 0)), pc=CODE,
         callees={name: lambda cpu, *arguments: got.append(arguments)}, holes=(0,),
@@ -226,8 +226,8 @@ def test_it_gives_the_next_context() -> None:
 @pytest.mark.parametrize("zero", [0, 1])
 def test_the_rest_of_an_it_block_survives_an_instruction_that_may_end_the_block(zero: int) -> None:
     """MSR in the first place of ITT EQ: whether it runs or not, the next instruction is the second of the block."""
-    context = 0b0000_0100
-    b, following, _ = emit("t32", 0xF3808100, context, MODE_T | MODE_PRIVILEGED)  # msr cpsr_c, r0
+    decode_state = 0b0000_0100
+    b, following, _ = emit("t32", 0xF3808100, decode_state, MODE_T | MODE_PRIVILEGED)  # msr cpsr_c, r0
     cpu = CpuState(bytearray(STATE.size), {"mode": MODE_T | MODE_PRIVILEGED})
     cpu.write(STATE.fields["zf"], zero)
     cpu.write(REGISTERS[0], 0x1D3)

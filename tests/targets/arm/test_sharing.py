@@ -59,19 +59,19 @@ def test_differs_in_registers_only(table: str, pattern: Pattern) -> None:
     for word in _words(decoder, pattern, rng):
         bits = (MODE_PRIVILEGED, MODE_E, MODE_ALIGN, MODE_VFP, MODE_VECTOR, MODE_SWP)
         mode = base_mode | sum(rng.choice((0, bit)) for bit in bits)
-        context = rng.choice((0, 0, 0x08, 0x1C, 0xE8)) if base_mode else 0
+        decode_state = rng.choice((0, 0, 0x08, 0x1C, 0xE8)) if base_mode else 0
         numbers = sharing.numbers(word)
         model = models.model(numbers, len(numbers) - len(sharing.names))
         own = Builder(FRONT_END.word, FRONT_END.state.nzcv)
-        following = instruction_set.translate(own, pattern, word, context, mode)
+        following = instruction_set.translate(own, pattern, word, decode_state, mode)
         shared = Builder(FRONT_END.word, FRONT_END.state.nzcv)
         # Any word with the same kept bits will do for the model.
         free = rng.getrandbits(pattern.width) & ~(sharing.key_mask | pattern.mask)
         alike = word & sharing.key_mask | free | pattern.value
         registers = sharing.operands(model.numbers)
-        common = model.inside and sharing.mode_class >= 0 and not context
+        common = model.inside and sharing.mode_class >= 0 and not decode_state
         shared_mode = mode & FRONT_END.mode_masks[sharing.mode_class] if common else mode
-        assert following == instruction_set.translate(shared, pattern, alike, context, shared_mode, registers)
+        assert following == instruction_set.translate(shared, pattern, alike, decode_state, shared_mode, registers)
         to_own = {REGISTERS[m]: REGISTERS[n] for m, n in zip(model.chosen, model.renamed, strict=True)}
         used = {ins.aux for ins in shared.code if isinstance(ins.aux, Field)}
         if any(REGISTERS[n] in used and REGISTERS[n] not in to_own for n in model.renamed):

@@ -87,7 +87,7 @@ def test_prologue_and_epilogue_carry_itstate_between_blocks(system: Any) -> None
     system["mode"] = mode
     system.emit(lambda b: FRONT_END.epilogue(b, mode, 0x84))
     entered = system["mode"]
-    assert FRONT_END.initial_context(entered) == 0x84
+    assert FRONT_END.initial_decode_state(entered) == 0x84
     system.emit(lambda b: FRONT_END.prologue(b, entered))
     assert system["mode"] == mode
 

@@ -12,7 +12,7 @@ from raddle.codegen.fields import Chaining, Reloc, Shape
 from raddle.codegen.template import Template
 from raddle.ir.builder import Callee, Instruction, Local
 from raddle.ir.header import Reaches
-from raddle.ir.types import Field, StateLayout, Type
+from raddle.ir.types import Field, FloatRules, StateLayout, Type
 
 
 class CodegenConfig(NamedTuple):
@@ -36,6 +36,8 @@ class CodegenConfig(NamedTuple):
     """Helper numbers from here on are Python helpers and not in the table."""
     allocation: Allocation = Allocation.USUAL
     """How registers are chosen; another choice is for tests."""
+    floats: FloatRules = FloatRules()
+    """The guest's choices in IEEE 754; the header's ``fp_rules`` says the same."""
 
 
 class Thunks(NamedTuple):
@@ -97,11 +99,11 @@ class BackEnd(ABC):
         code: list[Instruction],
         locals: list[Local],
         size: int,
-        context: int,
-        next_context: int,
+        decode_state: int,
+        next_decode_state: int,
         open_registers: Mapping[int, Field] | None = None,
     ) -> Template:
-        """Compile one instruction of ``size`` guest bytes; ``context`` goes into its table row.
+        """Compile one instruction of ``size`` guest bytes; ``decode_state`` goes into its table row.
 
         Others will be put in place of ``open_registers``, by their numbers; only if the host ``renames``.
         """

@@ -43,13 +43,13 @@ class CompilingBackEnd(BackEnd):
         code: list[Instruction],
         locals: list[Local],
         size: int,
-        context: int,
-        next_context: int,
+        decode_state: int,
+        next_decode_state: int,
         open_registers: Mapping[int, Field] | None = None,
     ) -> CompiledTemplate:
         where = self._where
         places = {where[field]: number for number, field in (open_registers or {}).items()}
-        return CompiledTemplate(self.compile, code, locals, (size, context, next_context), places)
+        return CompiledTemplate(self.compile, code, locals, (size, decode_state, next_decode_state), places)
 
     def place(self, field: Field) -> int:
         register = self._emitter.pinned.get(field.offset)

@@ -95,11 +95,13 @@ class Joiner:
         """The memo's number of the template, which is taken over, with its first variant, when it is new."""
         number = self._numbers.get(template)
         if number is None:
-            number = lib.raddle_memo_template(self.memo, template.size, template.context, template.next_context)
+            number = lib.raddle_memo_template(
+                self.memo, template.size, template.decode_state, template.next_decode_state
+            )
             if number == NO_TEMPLATE:
                 raise MachineError(
-                    f"no room for a translation of {template.size} guest bytes in context {template.context:#x}: there "
-                    "can be 255 bytes and 16 bits of context; if that is kept, memory is out"
+                    f"no room for a translation of {template.size} guest bytes with decode state "
+                    f"{template.decode_state:#x}: the most are 255 bytes and 16 bits of decode state; or memory is out"
                 )
             self._templates[number] = template
             self._numbers[template] = number

@@ -92,13 +92,13 @@ class Variant:
 class Template(ABC):
     """One compiled instruction whose holes are open, and perhaps its registers. Immutable."""
 
-    __slots__ = ("context", "ends", "next_context", "size")
+    __slots__ = ("decode_state", "ends", "next_decode_state", "size")
 
-    def __init__(self, size: int, context: int, next_context: int, ends: bool) -> None:
+    def __init__(self, size: int, decode_state: int, next_decode_state: int, ends: bool) -> None:
         self.size = size
         """Guest bytes."""
-        self.context = context
-        self.next_context = next_context
+        self.decode_state = decode_state
+        self.next_decode_state = next_decode_state
         self.ends = ends
         """Whether control never falls through."""
 
@@ -114,7 +114,7 @@ class Template(ABC):
 
 class Block:
     """A joined block. ``table`` has a row of 8 bytes an instruction: sizes of its hot and cold code (16 bits each) and
-    of the guest's (8 bits), then ``context`` in the last 16 bits.
+    of the guest's (8 bits), then ``decode_state`` in the last 16 bits.
     """
 
     __slots__ = ("code", "cold_start", "hot_start", "table")

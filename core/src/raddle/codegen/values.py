@@ -130,7 +130,7 @@ class ValueAnalysis:
             if ins.op in _EXACT or ins.op in BY_INDEX or (ins.op in (Op.GET, Op.SET) and ins.aux is field):
                 return
         for ins in self.function[:start]:
-            if ins.op is Op.GET and ins.aux is field and ins.last_use > start:
+            if ins.last_use > start and ((ins.op is Op.GET and ins.aux is field) or self.hints.get(ins) is register):
                 return
         if value.last_use > end:
             for position, low, high in self.state_writes:

@@ -40,7 +40,7 @@ class CompiledTemplate(Template):
         row: tuple[int, int, int],
         open_places: Mapping[Location, int],
     ) -> None:
-        """``compile(template, host_flags, dead)`` makes a variant. ``row`` is (size, context, next context);
+        """``compile(template, host_flags, dead)`` makes a variant. ``row`` is (size, decode state, next decode state);
         ``open_places`` has numbers of registers by where the host keeps them.
         """
         super().__init__(*row, bool(code) and (code[-1].op is Op.EXIT_MAIN or any(ins.op in _BRANCHES for ins in code)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machine code as text, by capstone. For logs: what capstone cannot read is shown as bytes."""
+"""Machine code as text, by capstone. For logs: code that capstone cannot disassemble is shown as bytes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Language = tuple[str, str]
 """An instruction set: capstone's architecture and mode, by the names of its constants."""
 
 _lock = threading.Lock()
-"""A capstone handle is one thread's at a time."""
+"""One thread at a time may use a capstone handle."""
 
 
 def _after_fork() -> None:
-    """In a child, where the thread is not that may have had it."""
+    """In a forked child, where the thread that may have the lock does not exist."""
     global _lock
     _lock = threading.Lock()
 
@@ -33,14 +33,14 @@ def _engine(language: Language | None) -> Any:
         return None
     import capstone  # late: most runs disassemble nothing
 
-    if not all(hasattr(capstone, constant) for constant in language):  # of a later capstone
+    if not all(hasattr(capstone, constant) for constant in language):  # names of a later capstone
         return None
     return capstone.Cs(*(getattr(capstone, constant) for constant in language))
 
 
 def lines(language: Language | None, code: bytes, address: int) -> Iterator[tuple[int, bytes, str]]:
-    """(address, bytes, text) of each instruction; of each byte where capstone does not know the language, as for None.
-    Any thread.
+    """(address, bytes, text) of each instruction; of each byte if capstone does not know the instruction set, or it is
+    None. Any thread.
     """
     position = 0
     engine = _engine(language)
@@ -57,7 +57,7 @@ def lines(language: Language | None, code: bytes, address: int) -> Iterator[tupl
 
 
 def one(language: Language | None, code: bytes, address: int) -> str | None:
-    """The text of the one instruction that `code` is; None when it is none. Any thread."""
+    """The text of `code`, a single instruction; None if it is none. Any thread."""
     engine = _engine(language)
     if engine is None:
         return None

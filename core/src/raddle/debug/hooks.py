@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hooks: Python functions that are called when a guest does something.
 
-Threads: a hook is called on the thread of the vCPU it is about, several at the same time in multi-threaded mode, and
-holds no lock: what it shares it must guard itself. It may read and write its own vCPU's registers and guest memory, add
-and remove hooks, and ask the machine to stop, to reset or to pause; it must not wait for another vCPU: `Machine.stop`,
-`wait`, `close`, `start` and `resume` raise UsageError in it.
+Threads: a hook is called on its vCPU's thread, without a lock; in multi-threaded mode several calls may run at the same
+time, so a hook must guard data that it shares. It may read and write its own vCPU's registers and guest memory, add and
+remove hooks, and ask the machine to stop, reset or pause. It must not wait for another vCPU: `Machine.stop`, `wait`,
+`close`, `start` and `resume` raise UsageError in it.
 
-`add…` and `remove` may be called on any thread. On return they have taken effect on all vCPUs. Not so when a vCPU's
-thread (a hook that removes itself) or a holder of the big lock (a timer's callback) calls them: then a removed hook is
-not called any more by vCPUs that come to look, and the rest follows as soon as vCPUs leave their blocks.
+`add…` and `remove` may be called on any thread. When they return, they have taken effect on all vCPUs, unless a vCPU's
+thread (a hook that removes itself) or a thread with the big lock (a timer callback) has called them: then vCPUs stop
+calling a removed hook when they next read the tables, and everything else takes effect when they leave their blocks.
 
-An exception in a hook stops the machine, and comes out of `Machine.wait` and `Engine.join`.
+An exception in a hook stops the machine; `Machine.wait` and `Engine.join` raise it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_WATCHED_PAGES", "Hook", "Hooks"]
 
 MAX_WATCHED_PAGES: Final = 4096
-"""All memory hooks together reach at most so many pages."""
+"""The most pages that all memory hooks together may cover."""
 
 ADDRESSES: Final = 1 << 64
 """How many addresses a guest can have."""
@@ -51,11 +51,11 @@ class Hook(Unique):
         self._hooks = hooks
         self.kind = kind
         self.call = call
-        """What the engine calls."""
+        """The function that the engine calls."""
         self.start, self.end = start, end
 
     def remove(self) -> None:
-        """Take the hook away; see the module on threads. Does nothing the second time."""
+        """Remove the hook; see above for threads. Does nothing the second time."""
         self._hooks.remove(self)
 
 
@@ -66,9 +66,9 @@ class Hooks:
         self._engine = engine
         self._probes = Probes(engine)
         self._lock = threading.Lock()
-        """Guards the tables; nothing is waited for under it."""
+        """Guards the tables; a leaf."""
         self._applying = threading.Lock()
-        """Held while vCPUs are waited for, by threads outside the runtime alone."""
+        """Held while waiting for vCPUs, only by threads outside the runtime."""
         self._hooks: tuple[Hook, ...] = ()
         self._tracing = False
         self._pages: tuple[int, ...] = ()
@@ -76,7 +76,7 @@ class Hooks:
     # --- adding
 
     def add(self, kind: str, function: Callable[..., object], start: int | None, end: int | None) -> Hook:
-        """A hook by the name of its kind. Raises UsageError."""
+        """Add a hook by the name of its kind. Raises UsageError."""
         match kind:
             case "block":
                 return self.add_block(function, start, end)
@@ -94,7 +94,7 @@ class Hooks:
         """Call `function(cpu, pc)` before each block whose first instruction lies from `start` up to `end`.
 
         While there is a block hook, no block is chained to the next, whatever the range: the guest runs 50 to 1000
-        times slower. The state is exact, and may be changed, but for pc.
+        times slower. The state is exact and may be changed, except pc.
         """
         low, high = _checked(function, start, end)
         call: Callable[[VCpu, int], object] = function
@@ -110,9 +110,9 @@ class Hooks:
         self, function: Callable[[VCpu, int, int, bool, int], object], start: int | None, end: int | None
     ) -> Hook:
         """Call `function(cpu, address, size, is_write, value)` for each access that touches the virtual addresses from
-        `start` up to `end`: for loads after the access, for stores before it. Fetches are no accesses.
+        `start` up to `end`: for loads after the access, for stores before it. Instruction fetches do not count.
 
-        Accesses to these pages take the slow path, whether a hook wants them or not; others cost nothing.
+        All accesses to these pages take the slow path; accesses to other pages cost nothing.
         """
         if start is None or end is None:
             raise UsageError("a memory hook needs the first address and the one after the last")
@@ -167,11 +167,11 @@ class Hooks:
 
     @workers.handed_over
     def remove(self, hook: Hook) -> None:
-        """Take a hook away; see `Hook.remove`."""
+        """Remove a hook; see `Hook.remove`."""
         with ExitStack() as using:
             try:
                 using.enter_context(self._engine.use())
-            except MachineError:  # closed: it has no hooks, or is the parent's, whose threads may have had the lock
+            except MachineError:  # closed: without hooks, or the parent's, in which threads may have the lock
                 return
             with self._lock:
                 if hook not in self._hooks:
@@ -180,7 +180,7 @@ class Hooks:
             self._settle()
 
     def close(self) -> None:
-        """The engine is closed: forget all hooks, and what they know."""
+        """The engine is closed: drop all hooks and their references."""
         with self._lock:
             for hook in self._hooks:
                 hook.call = _nothing
@@ -188,7 +188,7 @@ class Hooks:
             self._probes.close()
 
     def _set(self, hooks: tuple[Hook, ...]) -> None:
-        """Under the lock: what the callbacks see from now on."""
+        """Under the lock: set the tables that callbacks read from now on."""
 
         def calls(kind: str) -> tuple[Any, ...]:
             return tuple(hook.call for hook in hooks if hook.kind == kind)
@@ -210,11 +210,12 @@ class Hooks:
         if cpu is None:
             self._apply()
         else:
-            # An exclusive section waits until all vCPUs leave the runtime: this one may be in it, or wait for the lock.
+            # An exclusive section waits until all vCPUs leave the runtime, but this one may be in it, or wait for the
+            # lock.
             cpu.async_run_on_cpu(self._apply)
 
     def _apply(self) -> None:
-        """Bring the runtime into line with the tables. Every vCPU leaves its block on the way."""
+        """Make the runtime follow the tables. Every vCPU leaves its block meanwhile."""
         engine = self._engine
         with ExitStack() as using:
             try:
@@ -250,7 +251,7 @@ class Hooks:
 
 
 def _nothing(*_: object) -> None:
-    """What a hook of a closed engine calls: it must not keep what it knew."""
+    """Replaces the function of a closed engine's hook, so that the hook keeps no references."""
 
 
 def _checked(function: Callable[..., object], start: int | None, end: int | None) -> tuple[int, int]:

@@ -19,7 +19,9 @@ __all__ = ["Instruments"]
 
 
 class Instruments(Unique, Observer):
-    """Looks into one engine, as its observer. Methods: any thread. They raise MachineError when it is closed."""
+    """Hooks, logs and profile of one engine, and its observer. Methods: any thread. They raise MachineError when it is
+    closed.
+    """
 
     def __init__(self, engine: Engine) -> None:
         """Becomes the observer of `engine`, which is not started yet."""
@@ -37,7 +39,7 @@ class Instruments(Unique, Observer):
 
     @workers.handed_over
     def log(self, items: Sequence[str], stream: TextIO, within: Sequence[range] = ()) -> None:
-        """Write about these items of `-d` to `stream` from now on; see `raddle.debug.log.Log`."""
+        """Log these items of `-d` to `stream` from now on; see `raddle.debug.log.Log`."""
         from raddle.debug.log import Log  # late: most runs log nothing
 
         Log(self._engine, self.hooks, items, stream, within)
@@ -48,7 +50,7 @@ class Instruments(Unique, Observer):
         from raddle.debug.listing import around
 
         self._engine.check_cpu("what around() looks at", cpu)
-        # It looks at the TLB and the watched pages, which hooks change in exclusive sections.
+        # It reads the TLB and the watched pages, which hooks change in exclusive sections.
         with self._engine.exclusive():  # and nothing is freed
             return around(cpu)
 
@@ -64,9 +66,9 @@ class Instruments(Unique, Observer):
         return self._profile.timer(callback) if self._profile else callback
 
     def stuck(self, cpu: VCpu) -> None:
-        # Where the host has no memory or no descriptor left to say it with, the guest goes on without.
+        # If the host has no memory or descriptor left for the warning, the guest goes on without it.
         with contextlib.suppress(ImportError, OSError, MemoryError):
-            from raddle.debug.stuck import warn  # late: hardly any guest is
+            from raddle.debug.stuck import warn  # late: hardly any guest is stuck
 
             warn(cpu)
 

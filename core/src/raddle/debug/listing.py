@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The instructions around a vCPU's pc, for people who look why their guest went wrong."""
+"""The instructions around a vCPU's pc, to help find out why a guest went wrong."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ UNMAPPED: Final = (1 << 64) - 1
 
 
 def around(cpu: VCpu, pc: int | None = None) -> list[str]:
-    """Some instructions before a pc, by default that of `cpu`, the one there, marked, and some after it, a line each.
+    """The instructions around a pc, by default `cpu`'s, a line each; the one at the pc is marked.
 
-    While the machine stands, that is paused or stopped and not yet closed.
+    Only while the machine is paused, or stopped and not yet closed.
     """
     if cpu.engine.closed:
         return []
@@ -32,7 +32,9 @@ def around(cpu: VCpu, pc: int | None = None) -> list[str]:
 
 
 def _before(cpu: VCpu, pc: int) -> list[tuple[int, str]]:
-    """The longest run of instructions in the units before `pc` that ends there: which unit begins one is not known."""
+    """The longest run of instructions in the units before `pc` that ends there: it is not known which units begin an
+    instruction.
+    """
     unit = cpu.engine.frontend.instruction_set(cpu["mode"]).unit
     for count in range(UNITS_BEFORE, 0, -1):
         start = pc - count * unit
@@ -43,15 +45,15 @@ def _before(cpu: VCpu, pc: int) -> list[tuple[int, str]]:
 
 
 def _decode(cpu: VCpu, at: int, count: int, end: int | None = None) -> Iterator[tuple[int, str]]:
-    """Address and text of `count` instructions from `at` on, as far as there is memory. With `end`, those before it,
-    and an empty text for it when one begins there.
+    """Address and text of `count` instructions from `at` on, as far as there is memory. With `end`, only those before
+    it, and an entry with an empty text for `end` if an instruction begins there.
     """
     instructions = cpu.engine.frontend.instruction_set(cpu["mode"])
     for _ in range(count):
         data = _read(cpu, at, instructions.unit)
         found = instructions.word_at(data)
         if found is None and data:
-            # It may go on in the next page, which lies elsewhere.
+            # It may continue in the next page, which may be mapped elsewhere.
             found = instructions.word_at(data + _read(cpu, at + instructions.unit, instructions.unit))
         if found is None:
             if end is None:
@@ -66,7 +68,7 @@ def _decode(cpu: VCpu, at: int, count: int, end: int | None = None) -> Iterator[
 
 
 def _read(cpu: VCpu, address: int, size: int) -> bytes:
-    """What the vCPU would fetch at a virtual address; empty where it cannot, or only from a device."""
+    """The bytes that the vCPU would fetch at a virtual address; empty if it cannot, or only from a device."""
     frontend = cpu.engine.frontend
     mmu_index = cpu["mode"] >> frontend.fetch_index_shift & 3
     physical = lib.raddle_debug_translate(cpu.env, address, mmu_index)

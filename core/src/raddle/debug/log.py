@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`-d`: what a machine does, written down as it happens.
+"""`-d`: logs of what a machine does.
 
 An entry is one write to the stream, under a lock: entries of vCPUs that run at the same time never mix.
 """
@@ -28,26 +28,26 @@ if TYPE_CHECKING:
 __all__ = ["ITEMS", "Log"]
 
 MOST_SEEN: Final = 1 << 16
-"""Instructions that are not shown again: beyond them all are forgotten, since a guest may run ever new ones."""
+"""The most instructions that are remembered as shown; then all are forgotten, since a guest may run ever new ones."""
 
 ROW_SIZE: Final = 8
 """Bytes of a row of a block's table, which begins with the lengths of the hot and the cold part, 16 bits each."""
 
 UNDEFINED: Final = "undefined"
-"""What targets call the exception of an instruction that is not there."""
+"""The name that targets give to the exception of an undefined instruction."""
 
 PLACES: Final = 4096
-"""Undefined instructions that are told of at the most: a guest can make as many as it likes."""
+"""The most undefined instructions that are logged: a guest can execute any number."""
 
 
 class Log:
-    """Writes about some items to a stream, until `remove`."""
+    """Logs some items to a stream, until `remove`."""
 
     def __init__(
         self, engine: Engine, hooks: Hooks, items: Sequence[str], stream: TextIO, within: Sequence[range] = ()
     ) -> None:
-        """Begins at once. `items` are names in ITEMS; raises UsageError for another. With `within`, what is written of
-        blocks (all but BESIDES) is of those that begin at one of these guest addresses. Any thread.
+        """Begins at once. `items` are names in ITEMS; raises UsageError for others. With `within`, items about blocks
+        (all except BESIDES) are logged only for blocks that begin at one of these guest addresses. Any thread.
         """
         kinds.words("items of log()", items)
         kinds.ranges("within= of log()", within)
@@ -58,9 +58,10 @@ class Log:
         self._within = tuple(within)
         self._lock = threading.Lock()
         self._seen: dict[tuple[int, int, int], int] = {}
-        """Instructions whose IR was shown, and which context follows: by word, context and mode; MOST_SEEN of them."""
+        """Instructions whose IR was shown, by word, decode state and mode, and the decode state that follows; MOST_SEEN
+        of them."""
         self._places: set[int] = set()
-        """Undefined instructions that were told of. Under the lock."""
+        """Undefined instructions that were logged. Under the lock."""
         for item in items:
             if item not in ITEMS:
                 raise unknown("log item", item, ITEMS)
@@ -137,25 +138,27 @@ class Log:
             yield f"  {pc:#010x}:  {word:0{2 * size}x}{' ' * (8 - 2 * size)}  {self._text(trace, pc, word, size)}"
 
     def _op(self, trace: BlockTrace) -> Iterator[str]:
-        """The IR of instructions that were not met before, made again: it depends on word, context and mode alone."""
+        """The IR of instructions that were not shown before, built again: it depends only on word, decode state and
+        mode.
+        """
         frontend = self._engine.frontend
         instructions = frontend.instruction_set(trace.mode)
-        context = frontend.initial_context(trace.mode)
+        decode_state = frontend.initial_decode_state(trace.mode)
         for pc, word, size, _ in _instructions(trace):
-            key = (word | size << 32, context, trace.mode)
+            key = (word | size << 32, decode_state, trace.mode)
             following = self._seen.get(key)
             if following is None:
                 pattern = instructions.decode(word, size)
                 b = Builder(frontend.word, frontend.state.nzcv)
                 if len(self._seen) >= MOST_SEEN:
                     self._seen.clear()
-                following = self._seen[key] = instructions.translate(b, pattern, word, context, trace.mode)
+                following = self._seen[key] = instructions.translate(b, pattern, word, decode_state, trace.mode)
                 yield f"op: {pc:#x}: {self._text(trace, pc, word, size)}"
                 if pattern is not None and pattern.holes:
                     values = pattern.hole_values(word)
                     yield "       ; " + ", ".join(f"%{index} = {value:#x}" for index, value in enumerate(values))
                 yield from print_function(b).splitlines()
-            context = following
+            decode_state = following
 
     def _out_asm(self, trace: BlockTrace) -> Iterator[str]:
         block = trace.block
@@ -184,7 +187,7 @@ class Log:
         instructions = self._engine.frontend.instruction_set(trace.mode)
         try:
             return instructions.disassemble(word, size, pc)
-        except Exception as error:  # a log must not stop the guest over a text
+        except Exception as error:  # a log must not stop the guest for lack of a text
             return f".word {word:#x} (no disassembly: {error})"
 
 
@@ -204,7 +207,7 @@ TRANSLATIONS: Final[dict[str, Callable[[Log, BlockTrace], Iterator[str]]]] = {
 }
 
 BESIDES: Final = ("int", "mmu", "unimp", "verify")
-"""Items of events, not of blocks, and what checks and writes nothing."""
+"""Items about events instead of blocks, and the item that only checks."""
 
 ITEMS: Final = (*TRANSLATIONS, "exec", "cpu", "nochain", *BESIDES)
-"""Items of `-d` that a log writes about."""
+"""Items of `-d` that a log can have."""

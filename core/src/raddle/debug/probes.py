@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Python between the runtime and the guest's own routines, for as long as somebody listens.
+"""Python between the runtime and the guest's own routines, while there are listeners.
 
-The runtime reaches a guest's exceptions and TLB fills through three callees and a table of routines. Listening puts
-Python into their place, which calls the routine and then the listeners; when nobody listens, the routines are back and
-nothing has a cost.
+The runtime reaches a guest's exceptions and TLB fills through three callees and a table of routines. While there are
+listeners, Python functions replace these; they call the routine and then the listeners. Without listeners, the routines
+are back in place and nothing costs time.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class ExceptionTaken(NamedTuple):
     kind: str
     """"interrupt"; "read fault", "write fault", "fetch fault"; or what the target calls it ("svc", "undefined" ...)."""
     pc: int
-    """The instruction that raised it, or before which it came."""
+    """Address of the instruction that raised it, or before which it came."""
     target: int
     """Where the vCPU goes on: the exception's vector."""
     address: int | None = None
     """Of the access that faulted."""
     code: int = 0
-    """A fault's code, in the architecture's manner; an interrupt's pending lines."""
+    """A fault's code, as the architecture defines it; an interrupt's pending lines."""
 
     def __str__(self) -> str:
         detail = ""
@@ -58,9 +58,9 @@ class Filled(NamedTuple):
     """0 read, 1 write, 2 fetch."""
     mmu_index: int
     code: int
-    """0, or the fault's code in the architecture's manner."""
+    """0, or the fault's code as the architecture defines it."""
     permissions: str = ""
-    """"rwx" less what is not permitted; empty for a fault."""
+    """"rwx" with "-" for what is not permitted; empty for a fault."""
     physical: int | None = None
     """Physical address; None for a fault and for I/O."""
 
@@ -85,7 +85,7 @@ class Probes:
         self._listens = (False, False)
         self._numbers: dict[str, int] = {}
         self._closures: dict[str, tuple[int, Any, Any]] = {}
-        """By routine: its number, its own address, what stands for it. Kept: a vCPU may be in it."""
+        """By routine: its number, its own address, its replacement. Kept, since a vCPU may be in it."""
 
     def close(self) -> None:
         """The engine is closed: nothing is called any more."""
@@ -120,7 +120,7 @@ class Probes:
     # --- the callees
 
     def _call(self, cpu: VCpu, name: str, *values: int) -> int:
-        """What the runtime would have called."""
+        """Call what the runtime would have called."""
         found = self._engine.callees.get(name)
         if not isinstance(found, tuple):
             return self._routine(cpu, found, *values)
@@ -153,7 +153,7 @@ class Probes:
         code = self._call(cpu, "tlb_fill", address, access, size)
         index = access >> 8
         permissions, physical = ("", None) if code else self._entry(cpu, address, index)
-        # Who looks at the guest's memory fills the TLB, too: no access of the guest's, and not the vCPU's thread.
+        # Looking at the guest's memory from another thread fills the TLB, too; that is no access of the guest's.
         if cpu.thread is None or cpu.thread is threading.current_thread():
             self._tell(cpu, self.fills, Filled(address, access & 0xFF, index, code, permissions, physical))
         return code
@@ -186,7 +186,7 @@ class Probes:
         for name, build in frontend.routines.items():
             b = Builder(frontend.word, frontend.state.nzcv)
             build(b)
-            # The runtime counts what it delivers itself; a routine that counts an exception enters one.
+            # The runtime itself counts the exceptions that it delivers; a routine that counts an exception enters one.
             if any(one.op is Op.CALL and one.aux == native("exception") for one in b.code):
                 number = self._engine.callees.routine_number(name)
                 routine = self._engine.callees.table[number]

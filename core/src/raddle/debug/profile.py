@@ -4,8 +4,7 @@
 A thread's wall time (`raddle.threads.clock`) is the sum of three: CPU time, which the paths divide into translation,
 Python and execution; sleep and waits for the big lock, which the runtime measures; and the rest, waits for the GIL and
 for a core. The kernel tells how long a thread was ready with no core free, and each path the time in which it had no
-CPU. What a GIL that is fought over costs is in both on a loaded machine, and only in the second on one with a core for
-every thread.
+CPU. On a loaded machine both include the cost of a contended GIL; with a core for every thread, only the second does.
 """
 
 from __future__ import annotations
@@ -24,7 +23,9 @@ __all__ = ["Profile"]
 
 
 class _Path:
-    """A way from the runtime into Python: calls and nanoseconds for each vCPU, and in the last place for no vCPU."""
+    """A kind of call from the runtime into Python: counts and nanoseconds for each vCPU, and in the last place for no
+    vCPU.
+    """
 
     __slots__ = ("calls", "cpu_ns", "kind", "name", "wall_ns")
 
@@ -36,7 +37,7 @@ class _Path:
         self.cpu_ns = [0] * (cpus + 1)
 
     def add(self, cpu: int, started: int, cpu_started: int) -> None:
-        """Count a call that began at these times. A vCPU's place is written by its own thread alone."""
+        """Count a call that began at these times. Only a vCPU's own thread writes its place."""
         self.cpu_ns[cpu] += time.thread_time_ns() - cpu_started
         self.wall_ns[cpu] += time.monotonic_ns() - started
         self.calls[cpu] += 1
@@ -64,7 +65,7 @@ class Profile:
 
     def paths(self) -> list[dict[str, Any]]:
         """Every path: `kind` ("MMIO", "helper", "timer", "translation"), `name`, and lists of `calls`, `wall_ns` and
-        `cpu_ns` with a place for each vCPU and a last one for what no vCPU's thread did.
+        `cpu_ns` with a place for each vCPU and a last one for other threads.
         """
         return [{name: getattr(path, name) for name in _Path.__slots__} for path in self._paths]
 
@@ -99,7 +100,7 @@ class Profile:
 
     @staticmethod
     def _miss(path: _Path, function: Callable[[Any], int]) -> Callable[[Any], int]:
-        # Late, because options are looked at without the native runtime
+        # late, because checks of options do not need the native runtime
         from raddle.threads.callbacks import CPUS, address
 
         def timed(env: Any) -> int:
@@ -112,7 +113,7 @@ class Profile:
 
 
 def _name(callback: Callable[..., object]) -> str:
-    """Whose method it is, or what function."""
+    """The qualified name of the method or function."""
     if isinstance(callback, partial):
         arguments = ", ".join(str(one) for one in callback.args if isinstance(one, int))
         return f"{_name(callback.func)}({arguments})" if arguments else _name(callback.func)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`-dfilter`: the guest addresses that a log is about."""
+"""`-dfilter`: the guest addresses to which a log is limited."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def _range(text: str) -> range:
 
 
 def contains(ranges: Sequence[range], address: int) -> bool:
-    """Whether one of them has the address. No range at all has every one."""
+    """Whether one of the ranges has the address, or there are no ranges."""
     return not ranges or any(address in one for one in ranges)

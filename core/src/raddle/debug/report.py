@@ -31,21 +31,21 @@ COUNTERS: Final = (
     ("cores left by what spins", "spin_yields"),
     ("instructions (icount)", "count_instructions"),
 )
-"""A vCPU's counters: what is shown, and its name."""
+"""A vCPU's counters: the label, and the counter's name."""
 
 MOST_FREQUENT: Final = 10
 LEFT, COLUMN = 30, 18
 
 
 def report(stats: Stats) -> str:
-    """The whole report on what `Engine.stats` answers; lines without a last newline."""
+    """The whole report on a result of `Engine.stats`, without a newline at the end."""
     return "\n".join(
         [*_translation(stats), "", *_counters(stats), "", *_times(stats), "", *_python(stats), "", *_locks(stats)]
     )
 
 
 def cpus(infos: Iterable[Mapping[str, Any]]) -> str:
-    """What `VCpu.info` answers, a line a vCPU."""
+    """Results of `VCpu.info`, a line for each vCPU."""
     rows = [["CPU", "thread", "state", "pc", "exceptions", "look-ups", "TLB fills", "I/O", "Python"]]
     for info in infos:
         counts = [str(info[f"count_{name}"]) for name in ("exception", "lookup", "fill", "mmio", "python")]
@@ -77,7 +77,7 @@ def _seconds(ns: float, whole: float) -> str:
 
 
 def _translation(stats: Stats) -> list[str]:
-    made, instructions = stats["installs"], stats["instructions"]  # since the start, whatever was flushed since
+    made, instructions = stats["installs"], stats["instructions"]  # since the start, flushed ones included
     tried = made + stats["installs_raced"] + stats["installs_equal"]
     per_block = stats["translate_ns"] / made / 1000 if made else 0
     lines = [
@@ -86,7 +86,7 @@ def _translation(stats: Stats) -> list[str]:
         _row("instructions", _number(instructions)),
         _row("  a block", f"{instructions / made:.1f}" if made else "-"),
         _row("blocks made without Python", _share(sum(cpu["joins"] for cpu in stats["cpus"]), tried)),
-        # Made again, and counted again, when the memo has been emptied.
+        # They are made and counted again after the memo was emptied.
         _row("words translated", _number(stats["words"])),
         _row("  for an instruction", _ratio(stats["words"], instructions)),
         _row("templates made", _number(stats["templates"])),
@@ -129,7 +129,7 @@ def _counters(stats: Stats) -> list[str]:
             lines.append(_row(name, *_with_total(values)))
     lines.append(_row("timers fired", _number(stats["timers_fired"])))
     hashes = [cpu["trace_hash"] for cpu in all_cpus]
-    if any(hashes):  # with instruction counting; equal in runs that are alike
+    if any(hashes):  # with instruction counting; equal in equal runs
         lines.append(_row("execution hash", *(f"{value:016x}" for value in hashes)))
     return lines
 
@@ -169,7 +169,7 @@ def breakdown(stats: Stats, thread: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _waits(stats: Stats, thread: Mapping[str, Any]) -> dict[str, int | None]:
-    """What is known of a thread's waits for the GIL and for a core, in nanoseconds; None for what is not."""
+    """A thread's waits for the GIL and for a core, in nanoseconds; None if unknown."""
     measured = bool(stats["paths"])
     callbacks = sum(stats["cpus"][cpu]["python_ns"] for cpu in thread["cpus"])
     inside = {column: _spent(stats, ["MMIO", "helper"], column, thread["cpus"]) for column in ("wall_ns", "cpu_ns")}
@@ -179,7 +179,7 @@ def _waits(stats: Stats, thread: Mapping[str, Any]) -> dict[str, int | None]:
         "  into and out of callbacks": max(0, callbacks - inside["wall_ns"]) if measured else None,
         "  within callbacks": inside["wall_ns"] - inside["cpu_ns"] if measured else None,
         "  within translation": translation["wall_ns"] - translation["cpu_ns"] if measured else None,
-        # A sleeper waits for a core when it is woken, which is also in its sleep.
+        # A thread that is woken waits for a core, which its sleep includes.
         "  no core free, at most": thread["delay_ns"],
     }
 

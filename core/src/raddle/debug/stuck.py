@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said, once in a machine's life, about a guest that does nothing but take exceptions at one place."""
+"""The warning, once in a machine's life, about a guest that only takes exceptions at one place."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["warn"]
 
 
 def warn(cpu: VCpu) -> None:
-    """Warn in the log `raddle.machine`, which goes to the standard error unless a program has it elsewhere, with the
-    registers and the code. On the vCPU's own thread, outside `raddle_run`.
+    """Write a warning with the registers and the code to the log `raddle.machine`, which goes to the standard error
+    unless a program redirects it. On the vCPU's own thread, outside `raddle_run`.
     """
     pc = int(lib.raddle_stuck_at(cpu.env))
     with cpu.engine.exclusive():  # see Instruments.around

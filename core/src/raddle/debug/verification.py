@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`-d verify`: the IR of a machine is verified before it is compiled, and IR that breaks a rule stops the machine.
 
-IR that is wrong, such as a value that is used where control may have come without defining it, would be compiled to
-code that does something else. Front ends' tests verify what they translate; a guest meets words that they did not.
+Wrong IR, such as a use of a value on a path that has not defined it, would be compiled to code that does something
+else. Tests of front ends verify the words that they translate; a guest may have others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["begin"]
 def begin(engine: Engine) -> None:
     """Verify all routines of an engine, and from now on everything that is translated. Any thread.
 
-    Raises MachineError for a routine; what is translated raises it on the translating thread. Its notes have the IR.
+    Raises MachineError for a routine; for a translation, the translating thread raises it. Its notes have the IR.
     """
     state = engine.frontend.state
 

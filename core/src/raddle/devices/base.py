@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The base of memory-mapped devices: a device is a table of registers, and the functions that some of them need.
+"""The base of memory-mapped devices: a device is a table of registers, with functions for those that need them.
 
-A register is a row of the class's `REGISTERS`, of 8, 16, 32 or 64 bits. A row without functions is storage: it keeps
-the bits that `writable` names and shows those that `readable` names. A method `read_NAME(self, index) -> int` replaces
-what is read, and `write_NAME(self, index, value, mask)` what a write does; `index` counts the elements of a row that is
-an array, and `mask` has ones where bits were written, so that a byte's access to a word needs no code of its own. An
-access that is wider than a register reaches the ones behind it too, in pieces, from the lowest.
+A register is a row of the class's `REGISTERS`, of 8, 16, 32 or 64 bits. A row without functions is storage: a write
+changes the bits in `writable`, and a read shows those in `readable`. A method `read_NAME(self, index) -> int` replaces
+the value that is read, and `write_NAME(self, index, value, mask)` the effect of a write; `index` counts the elements of
+a row that is an array, and `mask` has ones where bits were written, so that a byte access to a word needs no code of
+its own. An access that is wider than a register also reaches the following ones, in pieces, from the lowest.
 
-Rows that guests read all the time are `hot`: where a board gives the device's `routine` to `AddressSpace.add_io`, their
-storage is read without Python and without the GIL.
+Mark rows that guests read all the time as `hot`: if a board gives the device's `routine` to `AddressSpace.add_io`,
+their storage is read without Python and without the GIL.
 
-Bounds, widths, arrays, narrow, wide and unaligned accesses, and offsets without a register are this file's affair.
+This file handles bounds, widths, arrays, narrow, wide and unaligned accesses, and offsets without a register.
 """
 
 from __future__ import annotations
@@ -30,43 +30,43 @@ from raddle.memory import HostMemory
 __all__ = ["WRITE", "Device", "Register", "guest_error"]
 
 WORD: Final = 4
-"""Bytes of a register, unless its row says otherwise, and of the storage's words."""
+"""Bytes of a register, unless its row says otherwise, and of a word of storage."""
 MASK: Final = 0xFFFF_FFFF
 SIZES: Final = (1, 2, 4, 8)
 ALL: Final = -1
-"""As `readable`: all bits, however many there are."""
+"""For `readable`: all bits, however many there are."""
 WRITE: Final = 1 << 8
-"""In the second argument of a region's routine, beside the size in bytes."""
+"""In the second argument of a region's routine, or-ed to the size in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """One row: `count` registers of `size` bytes from `offset` on, one behind the other."""
+    """One row: `count` consecutive registers of `size` bytes from `offset` on."""
 
     offset: int
     """A multiple of `size`."""
     name: str
     reset: int = 0
     readable: int = ALL
-    """Bits that reading shows; the others are 0."""
+    """Bits that a read shows; the others are 0."""
     writable: int = 0
-    """Bits that writing changes. 0: the guest only reads it, and writes are noted as the guest's errors."""
+    """Bits that a write changes. 0: the register is read-only, and a write is logged as the guest's error."""
     count: int = 1
     hot: bool = False
-    """Reading shows the storage, and need not go through Python: there is no `read_NAME`."""
+    """A read shows the storage and needs no Python: there is no `read_NAME`."""
     size: int = WORD
     """Bytes: 1, 2, 4 or 8."""
 
 
 @dataclass(slots=True, eq=False)
 class _Slot:
-    """What one register of a device leads to."""
+    """A register, with its functions and its place in the storage."""
 
     register: Register
     index: int
     offset: int
     position: int
-    """In the storage: of its only word, or of the lower one of two."""
+    """Place in the storage of its only word, or of the lower one of two."""
     size: int
     readable: int
     read: Callable[[Any, int], int] | None
@@ -75,19 +75,19 @@ class _Slot:
 
 @dataclass(slots=True)
 class _Map:
-    """The table, resolved for the class it belongs to."""
+    """The table, resolved for its class."""
 
     shift: int = 2
     """log2 of the bytes of the smallest register."""
     slots: dict[int, _Slot] = field(default_factory=dict)
-    """By each `offset >> shift` that a register takes up."""
+    """The register at each `offset >> shift`."""
     positions: dict[str, int] = field(default_factory=dict)
     long: set[str] = field(default_factory=set)
     """The rows whose registers have two words of storage each."""
     resets: list[int] = field(default_factory=list)
 
     def is_split(self, offset: int, size: int) -> bool:
-        """Whether an access where no register begins reaches more than one place at which there could be one."""
+        """Whether an access at which no register begins reaches more than one possible place of a register."""
         return (offset & (1 << self.shift) - 1) + size > 1 << self.shift
 
 
@@ -107,18 +107,18 @@ class Device:
     def __init__(self) -> None:
         self._memory = HostMemory(max(WORD, WORD * len(self._map.resets)), self.NAME)
         self.values = self._memory.words
-        """What all registers' storage holds: a word for each, or two, the lower first. Changed under the big lock."""
+        """The storage of all registers: one word for each, or two, the lower first. Changed under the big lock."""
         self.values[:] = array("I", self._map.resets or [0])
         self._noted: set[tuple[str, int]] = set()
 
     def reset(self) -> None:
-        """Put the device into the state it has after power-on. Devices with more state than registers add to this."""
+        """Put the device into its power-on state. Devices with more state than registers extend this."""
         self.values[:] = array("I", self._map.resets or [0])
 
     # --- stored registers, by name
 
     def value(self, name: str, index: int = 0) -> int:
-        """What the storage of a register holds."""
+        """The value in a register's storage."""
         known = self._map
         if known.long and name in known.long:
             position = known.positions[name] + 2 * index
@@ -126,7 +126,7 @@ class Device:
         return self.values[known.positions[name] + index]
 
     def store(self, name: str, value: int, index: int = 0) -> None:
-        """Change the storage of a register, without any function and whatever `writable` says."""
+        """Change a register's storage, without calling a function, and regardless of `writable`."""
         known = self._map
         if known.long and name in known.long:
             position = known.positions[name] + 2 * index
@@ -137,7 +137,7 @@ class Device:
     # --- guest accesses
 
     def read(self, offset: int, size: int) -> int:
-        """The `size` bytes (1, 2, 4 or 8) at `offset`, little-endian."""
+        """Read `size` bytes (1, 2, 4 or 8) at `offset`, little-endian."""
         known = self._map
         slot = known.slots.get(offset >> known.shift)
         if slot is None:
@@ -156,7 +156,7 @@ class Device:
         return self.read(offset, half) | self.read(offset + half, half) << 8 * half
 
     def write(self, offset: int, size: int, value: int) -> None:
-        """Take the low `size` bytes (1, 2, 4 or 8) of `value` at `offset`, little-endian."""
+        """Write the low `size` bytes (1, 2, 4 or 8) of `value` at `offset`, little-endian."""
         known = self._map
         slot = known.slots.get(offset >> known.shift)
         if slot is None:
@@ -183,7 +183,7 @@ class Device:
         return self.values[slot.position] | self.values[slot.position + 1] << 32
 
     def routine(self, b: Builder) -> None:
-        """Build the routine of the device's region: it reads hot registers, and passes everything else on."""
+        """Build the routine of the device's region: it serves reads of hot registers, and passes everything else on."""
         arguments = [b.get(COMMON[f"arg{n}"]) for n in range(4)]
         offset, how, value = arguments[:3]
         self.serve(b, offset, how, value)
@@ -203,7 +203,7 @@ class Device:
         b.ret(b.call(native("io_python"), *arguments, type=Type.I64))
 
     def _read_long(self, b: Builder, register: Register, offset: Value, how: Value) -> None:
-        """Of a hot row of 64 bits: whole registers, and their halves."""
+        """Reads of a hot row of 64 bits: whole registers, and their halves."""
         place = b.sub(offset, register.offset)
         with b.if_(b.icmp(Condition.ULT, place, register.size * register.count)):
             address = b.add(place, self._address(register.name))
@@ -216,7 +216,7 @@ class Device:
                 b.ret(b.or_(upper, b.and_(_load(b, address), low)))
 
     def _read_short(self, b: Builder, register: Register, offset: Value, how: Value) -> None:
-        """Of a hot row of 8 or 16 bits: whole registers. Each has a word of storage."""
+        """Reads of a hot row of 8 or 16 bits: whole registers. Each has a word of storage."""
         size = register.size
         place = b.sub(offset, register.offset)
         inside = b.icmp(Condition.ULT, place, size * register.count)
@@ -225,12 +225,12 @@ class Device:
             b.ret(b.and_(_load(b, address), register.readable & (1 << 8 * size) - 1))
 
     def serve(self, b: Builder, offset: Value, how: Value, value: Value) -> None:
-        """What else of accesses the routine does without Python: the code returns from there. The values are I64: the
-        offset, the size in bytes | `WRITE` for writes, and what is written.
+        """Emit code for other accesses that the routine serves without Python; the code returns from the routine for
+        them. The values are I64: the offset, the size in bytes | `WRITE` for writes, and the value that is written.
         """
 
     def _address(self, name: str) -> int:
-        """The host's, of the storage of a register."""
+        """The host address of a register's storage."""
         return self._memory.address + WORD * self._map.positions[name]
 
     def _note(self, what: str, offset: int) -> None:
@@ -246,10 +246,10 @@ def _load(b: Builder, address: Value) -> Value:
 
 
 def guest_error(message: str, *values: object) -> None:
-    """Log what a guest does to a device and should not (`-d guest_errors`). Whoever calls keeps it within bounds.
+    """Log an error of the guest's with a device (`-d guest_errors`). Callers must limit how often.
 
-    Who listens has imported `logging`. To import it here takes time at every start, or could fail while the guest runs:
-    for want of memory, or of a descriptor.
+    A listener has imported `logging`. Importing it here would take time at every start, or could fail while the guest
+    runs, for lack of memory or a descriptor.
     """
     logging = sys.modules.get("logging")
     if logging is not None:
@@ -257,7 +257,7 @@ def guest_error(message: str, *values: object) -> None:
 
 
 def _resolve(cls: type[Device]) -> _Map:
-    """Check the table and find the functions that belong to its names."""
+    """Check the table and find the functions for its names."""
     resolved = _Map()
     for register in cls.REGISTERS:
         _check(cls, register)
@@ -299,7 +299,7 @@ def _resolve(cls: type[Device]) -> _Map:
 
 
 def _check(cls: type[Device], register: Register) -> None:
-    """Refuse a row that no device can have."""
+    """Raise an error for a row that no device can have."""
     name, size = f"{cls.__name__}: register {register.name}", register.size
     if size not in SIZES:
         raise RaddleError(f"{name} has {size} bytes; a register has 1, 2, 4 or 8")

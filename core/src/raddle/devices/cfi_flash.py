@@ -2,11 +2,11 @@
 """A bank of NOR flash: two 16-bit chips side by side, with the Intel command set (JESD68.01; Intel's application note
 646, "Common Flash Interface (CFI) and Command Sets"; the StrataFlash data sheets).
 
-The guest reads the array as it reads ROM. A store is a command, or the data that belong to one; until the command Read
-Array, loads show status, identifiers or the query table. Everything is done at once: a chip is never busy.
+The guest reads the array like ROM. A store is a command, or data for one; until the command Read Array, loads show
+status, identifiers or the query table. Everything takes effect at once: a chip is never busy.
 
-The chips get the same commands, and answer the same: the bank has one state. So it is for an access that is narrower
-than the bank, too, which reaches both chips: guests that probe 16 bits at a time find a flash that they can use.
+Both chips get the same commands, and show the same: the bank has one state. Even an access that is narrower than the
+bank reaches both chips, so guests that probe 16 bits at a time find a flash that they can use.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ MANUFACTURER: Final = 0x89
 DEVICE: Final = 0x18
 UNLOCKED: Final = 0
 IDENTIFIERS: Final = {0: MANUFACTURER, 1: DEVICE, 2: UNLOCKED}
-"""Read Identifier Codes, by the word in the block; others read as 0."""
+"""Values of Read Identifier Codes, by word in the block; others read as 0."""
 
-# Commands: the low byte of what is written.
+# Commands: the low byte of the value that is written.
 READ_ARRAY: Final = 0xFF
 READ_IDENTIFIER: Final = 0x90
 READ_QUERY: Final = 0x98
@@ -45,7 +45,7 @@ ERASE: Final = 0x20
 LOCK: Final = 0x60
 CONFIRM: Final = 0xD0
 LOCK_CONFIRMS: Final = (0x01, 0x2F, CONFIRM)
-"""Lock, lock down, unlock. The chips have no lock bits, as their query table says: nothing is locked."""
+"""Lock, lock down, unlock. The chips have no lock bits, as their query table says, so nothing is locked."""
 
 # Status register
 READY: Final = 1 << 7
@@ -76,7 +76,7 @@ def query_table() -> Mapping[int, int]:
 
 
 class _Mode(Enum):
-    """What loads show."""
+    """Modes of loads: what they show."""
 
     ARRAY = "array"
     STATUS = "status"
@@ -85,7 +85,7 @@ class _Mode(Enum):
 
 
 class _Awaits(Enum):
-    """What the next store is."""
+    """What the next store means."""
 
     COMMAND = "command"
     WORD = "word to program"
@@ -99,13 +99,13 @@ class _Awaits(Enum):
 class CfiFlash:
     """A bank of 64 MiB in 256 blocks. Everything is called under the big lock, on any thread.
 
-    `memory` of the region is the array; whoever writes it from Python (a loader) does what an external programmer does.
+    The region's `memory` is the array; writing it from Python (a loader) works like an external programmer.
     """
 
     SIZE: ClassVar[int] = CHIPS << CHIP_SIZE_LOG2
     BLOCK: ClassVar[int] = CHIPS * CHIP_BLOCK
     BUFFER: ClassVar[int] = CHIPS << CHIP_BUFFER_LOG2
-    """Bytes that a buffered program changes at the most; they lie in one aligned range of this size."""
+    """The most bytes that a buffered program changes, within one aligned range of this size."""
     QUERY: ClassVar[Mapping[int, int]] = query_table()
 
     def __init__(
@@ -118,8 +118,8 @@ class CfiFlash:
         writable: bool = True,
     ) -> None:
         """Adds the bank to `memory` at `start`, zeroed. `save(offset, data)` is called before the guest changes part of
-        the array; what it raises stops the machine, with the array as it was. The guest's programs and erases fail
-        where the bank is not `writable`.
+        the array; an exception in it stops the machine, with the array unchanged. The guest's programs and erases fail
+        if the bank is not `writable`.
         """
         self._memory = memory
         self.region = memory.add_rom_device(name, start, self.SIZE, self)
@@ -129,28 +129,28 @@ class CfiFlash:
         self._mode = _Mode.ARRAY
         self._awaits = _Awaits.COMMAND
         self._place = 0
-        """Where the first cycle of the command under way went to."""
+        """Offset of the first cycle of the current command."""
         self._left = 0
-        """Words that the buffer still waits for."""
+        """Words that the buffer still needs."""
         self._buffer: list[tuple[int, bytes]] = []
-        """Offset and data of the words that wait for their confirmation: at most as many as their count said."""
+        """Offsets and data of words that wait for confirmation: at most as many as the given count."""
         self._noted: set[int] = set()
 
     def reset(self) -> None:
-        """The chips' reset pin: the array is shown, and keeps what it holds."""
+        """The chips' reset pin: loads show the array, which keeps its contents."""
         self._status = READY
         self._awaits = _Awaits.COMMAND
         self._buffer.clear()
         self._show(_Mode.ARRAY)
 
     def disconnect(self) -> None:
-        """The machine is closed: forget the region, which knows the bank in turn."""
+        """The machine is closed: drop the reference to the region, which refers back to the bank."""
         self.__dict__.pop("region", None)
 
     # --- guest accesses
 
     def read(self, offset: int, size: int) -> int:
-        """`size` bytes (1, 2, 4 or 8) of what is shown, little-endian."""
+        """Read `size` bytes (1, 2, 4 or 8) of what is shown, little-endian."""
         if self._mode is _Mode.ARRAY:
             return int.from_bytes(self._array(offset, size), "little")
         first = offset & -WIDTH
@@ -169,7 +169,7 @@ class CfiFlash:
         return self.QUERY.get(offset // WIDTH, 0)
 
     def write(self, offset: int, size: int, value: int) -> None:
-        """A command, or the data that it waits for; each `WIDTH` bytes are a bus cycle."""
+        """A command, or data for one; each `WIDTH` bytes are a bus cycle."""
         while size > WIDTH:
             self.write(offset, WIDTH, value & (1 << 8 * WIDTH) - 1)
             offset, size, value = offset + WIDTH, size - WIDTH, value >> 8 * WIDTH
@@ -203,7 +203,7 @@ class CfiFlash:
         self._show(MODES.get(command, _Mode.ARRAY))
 
     def _finish(self, failed: int) -> None:
-        """A command has been carried out, or not: status bits say so, until they are cleared."""
+        """A command has succeeded or failed: status bits say which, until they are cleared."""
         self._status |= failed
         self._awaits = _Awaits.COMMAND
         self._buffer.clear()
@@ -237,7 +237,7 @@ class CfiFlash:
             self._awaits = _Awaits.BUFFER_CONFIRM
 
     def _program_buffer(self) -> int:
-        """All words belong into the block of the command, and to the part of it that the first one lies in."""
+        """All words must lie in the command's block, and in the same aligned range as the first one."""
         start = self._buffer[0][0] & -self.BUFFER
         in_block = start & -self.BLOCK == self._place & -self.BLOCK
         if not in_block or any(offset & -self.BUFFER != start for offset, _ in self._buffer):
@@ -280,4 +280,4 @@ FIRST_CYCLES: Final = {
     ERASE: _Awaits.ERASE_CONFIRM,
     LOCK: _Awaits.LOCK_CONFIRM,
 }
-"""Commands of more cycles; status is shown until another one says otherwise."""
+"""Commands of more cycles; loads show status until another command changes that."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A board's flash banks, with the files that they begin with."""
+"""A board's flash banks, with their files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ERASED_BLOCK: Final = b"\xff" * CfiFlash.BLOCK
 
 
 class FlashBanks:
-    """Everything but `__init__` is called under the big lock, or when nothing runs."""
+    """All methods except `__init__` are called under the big lock, or when nothing runs."""
 
     def __init__(
         self,
@@ -32,10 +32,10 @@ class FlashBanks:
         bios: Path | None,
         foreign: Iterable[Magic] = (),
     ) -> None:
-        """Adds a bank at each of `starts`. `files` has the file of each, as far as they go; `bios` is firmware for the
-        first one, which then has no file. The CPU starts in the first bank if there is either. Banks without a file
-        begin with an erased block and zeros behind it, and their contents end with the machine. `foreign` are files
-        that the target refuses as firmware. Raises UsageError for what cannot be used.
+        """Adds a bank at each of `starts`. `files` has the files of the first banks; `bios` is firmware for the first
+        bank, which then has no file. The CPU starts in the first bank if that has either. Banks without a file begin
+        with an erased block, followed by zeros, and lose their contents when the machine ends. `foreign` are files that
+        the target refuses as firmware. Raises UsageError for a file that cannot be used.
         """
         given = [*files, *[None] * (len(starts) - len(files))]
         if bios is not None and given[0] is not None:
@@ -54,8 +54,8 @@ class FlashBanks:
                 name = f"flash {number}"
                 if image is None:
                     bank = CfiFlash(memory, name, start)
-                    # A CPU that takes an exception and has no vectors meets what it cannot execute: through zeros it
-                    # would run, to the end of the flash and without a word. All ones would take memory for the bank.
+                    # A CPU that takes an exception without vectors meets words that it cannot execute: it would
+                    # silently run through zeros to the end of the flash. Ones in the whole bank would take memory.
                     memory.write(start, ERASED_BLOCK)
                 else:
                     bank = CfiFlash(memory, name, start, save=image.save, writable=not image.file.readonly)
@@ -66,8 +66,8 @@ class FlashBanks:
             if bios is not None:
                 firmware, name = read_file(bios, "firmware", CfiFlash.SIZE), f"firmware {bios}"
                 check_firmware(firmware, name, foreign)
-                # As if it had been programmed: the blocks that it takes are erased first. A CPU that runs off the end
-                # of a truncated image meets no zeros there, which it would run through without a word.
+                # As if it had been programmed: its blocks are erased first. So a CPU that runs off the end of a
+                # truncated image meets no zeros, through which it would silently run.
                 memory.write(starts[0], firmware + ERASED_BLOCK[: -len(firmware) % CfiFlash.BLOCK])
             elif self._images and given[0] is not None:
                 assert banks[0].region.memory is not None
@@ -79,7 +79,7 @@ class FlashBanks:
             bank.reset()
 
     def sync(self) -> None:
-        """Have the host write to disk what the guest has programmed. Raises OutputError."""
+        """Make the host write the guest's changes to disk. Raises OutputError."""
         for image in self._images:
             image.sync()
 

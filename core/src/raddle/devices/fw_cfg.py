@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The firmware configuration device: what firmware is told about the machine, and the kernel that it is to boot.
+"""The firmware configuration device: it gives firmware data about the machine, and the kernel to boot.
 
-Items have numbers, and are read as streams of bytes: the guest selects one and reads it byte by byte, or gives the
-address of a request that says how much of it goes where in RAM. The device tree's binding is qemu,fw-cfg-mmio; QEMU's
-documentation of the interface calls it fw_cfg. Registers and requests are big-endian, numbers in items little-endian.
+Items have numbers, and are read as streams of bytes: the guest selects an item and reads it byte by byte, or gives the
+address of a request that says how many bytes to copy to which place in RAM. The device tree's binding is
+qemu,fw-cfg-mmio; QEMU's documentation of the interface calls it fw_cfg. Registers and requests are big-endian, numbers
+in items little-endian.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ __all__ = ["FwCfg", "Item"]
 
 
 class Item(IntEnum):
-    """Numbers of items. Those that are not here read as zeros."""
+    """Numbers of items. Others read as zeros."""
 
     SIGNATURE = 0x00
     FEATURES = 0x01
@@ -51,15 +52,15 @@ PIECE: Final = 1 << 20
 
 
 class FwCfg:
-    """Everything is called under the big lock."""
+    """All methods are called under the big lock."""
 
     NAME: ClassVar[str] = "fw_cfg"
     SIZE: ClassVar[int] = 0x1000
     REGISTERS_SIZE: ClassVar[int] = 0x18
-    """Bytes of it that are registers."""
+    """Bytes of the region that are registers."""
 
     def __init__(self, memory: AddressSpace, items: Mapping[Item, bytes]) -> None:
-        """`items` are added to those that say what this device is and that there are no files."""
+        """`items` are added to the items that identify this device and say that there are no files."""
         self._memory = memory
         self._items: Final = {
             Item.SIGNATURE: SIGNATURE,
@@ -81,7 +82,7 @@ class FwCfg:
         self._position = 0
 
     def _take(self, count: int) -> bytes:
-        """The next bytes of the stream: zeros where the item has ended."""
+        """The next bytes of the stream; zeros after the end of the item."""
         taken = self._item[self._position : self._position + count]
         self._position += count
         return taken.ljust(count, b"\0")
@@ -89,7 +90,7 @@ class FwCfg:
     # --- registers
 
     def read(self, offset: int, size: int) -> int:
-        """Bytes of the stream come in the order of their addresses, however many are read at once."""
+        """The bytes of an access are in the order of the stream, whatever its width."""
         if offset < DATA + 8:
             return int.from_bytes(self._take(size), "little")
         if REQUEST <= offset <= REQUEST + 8 - size:
@@ -112,7 +113,7 @@ class FwCfg:
     # --- requests
 
     def _do(self, address: int) -> None:
-        """Carry out the request at an address, and say there how it went: 0, or FAILED."""
+        """Carry out the request at an address, and write the result there: 0, or FAILED."""
         if not self._is_ram(address, REQUEST_LAYOUT.size):
             return
         control, length, place = REQUEST_LAYOUT.unpack(self._memory.read(address, REQUEST_LAYOUT.size))
@@ -122,13 +123,13 @@ class FwCfg:
         if control & READ:
             done = self._copy(place, length)
         elif control & WRITE:
-            done = not length  # no item may be written
+            done = not length  # no item can be written
         elif control & SKIP:
             self._position += length
         self._memory.write(address, (0 if done else FAILED).to_bytes(4, "big"))
 
     def _copy(self, place: int, length: int) -> bool:
-        """The next `length` bytes of the stream to RAM; False where that ends."""
+        """Copy the next `length` bytes of the stream to RAM; False if they do not fit there."""
         if length and not self._is_ram(place, length):
             return False
         for position in range(0, length, PIECE):

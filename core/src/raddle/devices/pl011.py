@@ -37,14 +37,14 @@ STATUS_OVERRUN: Final = 1 << 3
 RECEIVE_LEVELS: Final = (2, 4, 8, 12, 14, 14, 14, 14)
 """By IFLS bits 5:3: how full the FIFO is when it asks to be read. The last three are reserved."""
 RECEIVE_TIMEOUT_NS: Final = 32 * 1_000_000_000 // 115_200
-"""After so long, 32 bits of a common speed, an interrupt that was cleared comes again if its condition still holds."""
+"""Nanoseconds (32 bits at a common speed) after which a cleared interrupt comes again if its condition still holds."""
 
 HOLD_NS: Final = 2_000_000
-"""How long a byte may be held, in nanoseconds of the machine's clock."""
+"""The longest time for which a byte is held, in nanoseconds of the machine's clock."""
 HELD_SIZE: Final = 4096
 HELD_END, HELD_LIMIT, HELD_START = 0, 1, 8
-"""In the memory of held bytes: words with the offsets behind the last one and where room ends (0: nothing may be held),
-and the offset of the first byte."""
+"""In the memory of held bytes: words with the offset after the last byte and the offset of the end of the room (0:
+nothing may be held), and the offset of the first byte."""
 
 
 class PL011(Device):
@@ -52,15 +52,15 @@ class PL011(Device):
 
     The line is idle whenever a byte waits, so the receive time-out has always passed: waiting data raises the time-out
     interrupt at once, and the receive interrupt when as many bytes wait as IFLS asks for. Clearing them (ICR) silences
-    them for RECEIVE_TIMEOUT_NS: a driver that clears them behind its last look at the FIFO misses nothing, and one that
-    clears them and reads the FIFO later gets there.
+    them for RECEIVE_TIMEOUT_NS: so a driver that clears them after its last look at the FIFO misses nothing, and one
+    that clears them and reads the FIFO later makes progress.
 
-    What the character device has waits there for room, so that nothing of it is lost. The receiver is overrun only by
-    the guest's own sending, in loopback mode.
+    Input waits in the character device until there is room, so nothing is lost. The receiver can be overrun only by the
+    guest's own sending, in loopback mode.
 
-    What a guest sends goes to the character device at once if nothing was sent before it for a while. The bytes that
-    follow it are held, by native code and without Python, to the end of the line, or for HOLD_NS at the most. Whoever
-    stops the vCPUs calls `settle` then.
+    A byte that the guest sends goes to the character device at once if nothing was sent for a while. Native code holds
+    the following bytes, without Python, to the end of the line, or for at most HOLD_NS. After the vCPUs were stopped,
+    the machine calls `settle`.
     """
 
     NAME = "pl011"
@@ -91,10 +91,10 @@ class PL011(Device):
         self._held = HostMemory(HELD_SIZE, self.NAME)
         self._held.words[HELD_END] = HELD_START
         self._settled = HELD_START
-        """The offset of the first held byte that has not been sent."""
+        """The offset of the first held byte."""
         self._hold_timer = clock.timer(self._held_long_enough)
         self._overrun = False
-        """A byte was lost, and the next one that is received will say so."""
+        """A byte was lost; the next received byte will say so."""
         self._again_timer = clock.timer(self._look_again)
 
     def reset(self) -> None:
@@ -106,17 +106,17 @@ class PL011(Device):
         self._received.clear()
         self._overrun = False
         self._update()
-        self.receive()  # what waited for room: nobody calls for it again
+        self.receive()  # input that waited for room: there will be no other call for it
 
     def settle(self) -> None:
-        """Send what is held. It changes nothing else, so that a run that is paused goes on as if it had not been."""
+        """Send held bytes. It changes nothing else, so that a pause does not change a run."""
         data = self._unsent()
         self._settled = self._held.words[HELD_END]
         if data:
             self._console.write(data)
 
     def receive(self) -> None:
-        """Take what waits in the character device, as far as there is room. Called when there is something new."""
+        """Take input that waits in the character device, as far as there is room. Called when there is new input."""
         room = self._depth() - len(self._received)
         if room <= 0:
             return
@@ -125,7 +125,7 @@ class PL011(Device):
             self._accept(data)
 
     def _accept(self, data: bytes) -> None:
-        """Put into the FIFO what it has room for."""
+        """Fill the FIFO as far as it has room."""
         self._received.extend(data)
         if self._overrun:
             self._received[-len(data)] |= DATA_OVERRUN
@@ -144,7 +144,7 @@ class PL011(Device):
         self._raise(self._conditions())
 
     def _show_flags(self) -> None:
-        """Bring FR up to date after what has been received, or the depth of the FIFO, has changed."""
+        """Update FR after a change of the received bytes, or of the FIFO's depth."""
         flags = FLAG_TRANSMIT_EMPTY
         if not self._received:
             flags |= FLAG_RECEIVE_EMPTY
@@ -180,7 +180,7 @@ class PL011(Device):
         self._raise(INTERRUPT_TRANSMIT)
 
     def write_RSR(self, _: int, value: int, mask: int) -> None:
-        """This is ECR: whatever is written clears the errors."""
+        """This is ECR: any write clears the errors."""
         self.store("RSR", 0)
 
     def write_LCR_H(self, _: int, value: int, mask: int) -> None:
@@ -219,14 +219,14 @@ class PL011(Device):
         return bytes(self._held.bytes[self._settled : self._held.words[HELD_END]])
 
     def _send(self, *last: int) -> None:
-        """Send what is held, and a byte behind it; then nothing is held."""
+        """Send held bytes, and one more byte; then nothing is held."""
         data = self._unsent() + bytes(last)
         self._held.words[HELD_END] = self._settled = HELD_START
         if data:
             self._console.write(data)
 
     def _hold(self) -> None:
-        """What follows may be held, until time has gone on."""
+        """The following bytes may be held for a while."""
         until = self._clock.clock_ns() + HOLD_NS
         self._held.words[HELD_LIMIT] = HELD_SIZE if until <= END_OF_TIME else 0
         self._hold_timer.set(until)
@@ -239,8 +239,8 @@ class PL011(Device):
             self._hold()
 
     def serve(self, b: Builder, offset: Value, how: Value, value: Value) -> None:
-        """Hold the bytes that end no line and for which `write_DR` does nothing but send them, because the transmit
-        interrupt is pending already.
+        """Hold bytes that do not end a line, and for which `write_DR` would only send them, because the transmit
+        interrupt is already pending.
         """
         byte = b.and_(value, 0xFF)
         held = self._held.address

@@ -19,7 +19,7 @@ PERIPHERAL_ID: Final = (0x31, 0x10, 0x14, 0x00, 0x0D, 0xF0, 0x05, 0xB1)
 
 
 class PL031(Device):
-    """Shows a time of day, and lets the guest set it: the guest's time is so many whole seconds ahead of it."""
+    """Shows a time of day, and lets the guest set it: the guest's time is a number of whole seconds ahead of it."""
 
     NAME = "pl031"
     REGISTERS: ClassVar = (
@@ -43,10 +43,10 @@ class PL031(Device):
         self._alarm = clock.timer(self._look)
         self._rings_at = 0
         """The time of day, in nanoseconds, that an armed alarm waits for."""
-        self._offset = 0  # what the guest has added by setting the time
+        self._offset = 0  # seconds that the guest has added by setting the time
         self._shift = HostMemory(2 * WORD, self.NAME)
-        """For native code: by how many seconds DR is ahead of the machine's clock, and the nanosecond of each of its
-        seconds from which on it is one more. Written under the big lock."""
+        """For native code: how many seconds DR is ahead of the machine's clock, and the nanosecond within each second
+        of that clock at which DR advances. Written under the big lock."""
 
     def reset(self) -> None:
         super().reset()
@@ -60,7 +60,7 @@ class PL031(Device):
 
     @property
     def is_native(self) -> bool:
-        """Whether DR can be read without Python: the host's time of day cannot."""
+        """Whether DR can be read without Python; not if it shows the host's time of day."""
         return self._time.is_the_machines
 
     def _show_shift(self) -> None:
@@ -69,7 +69,7 @@ class PL031(Device):
         self._shift.words[1] = SECOND_NS - rest
 
     def serve(self, b: Builder, offset: Value, how: Value, value: Value) -> None:
-        """Read DR, for which a guest may wait in a loop; no sum overflows at the end of time."""
+        """Emit a read of DR, which a guest may poll in a loop; no sum overflows at the end of time."""
         if not self.is_native:
             return
         with b.if_(b.and_(b.eq(offset, 0), b.eq(how, WORD))):
@@ -97,7 +97,7 @@ class PL031(Device):
         self._set_alarm()
 
     def write_CR(self, _: int, value: int, mask: int) -> None:
-        """Once started, which it is from the beginning, the clock cannot be stopped."""
+        """The clock is started from the beginning, and cannot be stopped."""
 
     def write_IMSC(self, _: int, value: int, mask: int) -> None:
         self.store("IMSC", value)
@@ -123,7 +123,7 @@ class PL031(Device):
     def _watch(self, now: int) -> None:
         """Wait for the alarm's time; `now` is the time of day."""
         wait = self._rings_at - now
-        if not self._time.is_the_machines:  # it goes on while the machine is paused, and the host's may be set
+        if not self._time.is_the_machines:  # it goes on while the machine is paused, and the host's time may be set
             wait = min(wait, SECOND_NS)
         self._alarm.set(self._clock.clock_ns() + wait)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Empty virtio-mmio slots (Virtual I/O Device 1.2, section 4.2): places for devices, none of which is there.
+"""Empty virtio-mmio slots (Virtual I/O Device 1.2, section 4.2): places for devices, without any device.
 
 A driver that looks for devices at fixed addresses reads the magic value and the version, and then that the device's
-number is 0, which it has to pass over.
+number is 0, which means that it must skip the slot.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SLOT_SIZE: Final = 0x200
 MAGIC_OFFSET, VERSION_OFFSET, DEVICE_ID_OFFSET = 0x000, 0x004, 0x008
 MAGIC: Final = int.from_bytes(b"virt", "little")
 VERSION: Final = 1
-"""The legacy interface (4.2.4), which is what drivers that look at fixed addresses expect of this board."""
+"""The legacy interface (4.2.4), which drivers that look at fixed addresses expect on this board."""
 
 
 def _slot(number: int) -> tuple[Register, ...]:
@@ -35,8 +35,8 @@ def _slot(number: int) -> tuple[Register, ...]:
 
 
 class VirtioSlots(Device):
-    """SLOTS slots of SLOT_SIZE bytes, one behind the other. A driver has no business in other registers than the three
-    here: they read as 0.
+    """SLOTS consecutive slots of SLOT_SIZE bytes. Other registers than these three read as 0; a driver does not need
+    them.
     """
 
     NAME = "virtio-mmio"
@@ -44,7 +44,7 @@ class VirtioSlots(Device):
     REGISTERS: ClassVar = tuple(chain.from_iterable(map(_slot, range(SLOTS))))
 
     def serve(self, b: Builder, offset: Value, how: Value, value: Value) -> None:
-        """Aligned reads of words of all slots alike, since rows that were `hot` would be compared one by one."""
+        """Emit aligned reads of words for all slots at once; `hot` rows would be compared one by one."""
         with b.if_(b.and_(b.eq(how, WORD), b.eq(b.and_(offset, WORD - 1), 0))):
             place = b.and_(offset, SLOT_SIZE - 1)
             with b.if_(b.eq(place, MAGIC_OFFSET)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a board is to a machine: memory map, devices and boot, wired to CPUs that come later."""
+"""Boards: memory map, devices and boot of a machine, wired to CPUs that are made later."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ __all__ = ["Board", "BoardCpu", "BoardOptions", "Power"]
 
 
 class BoardOptions(NamedTuple):
-    """What was asked for. Sizes in bytes; a path is None where none was given."""
+    """What the user asked for. Sizes are in bytes; a path that was not given is None."""
 
     cpus: int
     cpu: str
     """The CPU model, one of the target's."""
     memory: int
     target: Target
-    """The guest, as its plug-in describes it: for loading its kernels."""
+    """The guest's descriptor, for loading its kernels."""
     kernel: Path | None = None
     initrd: Path | None = None
     append: str | None = None
     dtb: Path | None = None
     bios: Path | None = None
     flash: tuple[FlashFile | None, ...] = ()
-    """For each of the board's flash banks; at most `Board.FLASH_BANKS`."""
+    """A file for each of the board's flash banks; at most `Board.FLASH_BANKS`."""
     loads: tuple[Load, ...] = ()
-    """What else a reset puts into memory: `-device loader`, `load=` of `Machine`. `raddle.machine.load.add_loads` reads
-    them into a `Layout`."""
+    """What else is loaded into memory at each reset: `-device loader`, `load=` of `Machine`.
+    `raddle.machine.load.add_loads` reads them into a `Layout`."""
     page_size: int = SMALLEST_PAGE
-    """Bytes of the guest's smallest page: regions of memory are made of whole ones."""
+    """Bytes of the guest's smallest page: regions of memory consist of whole pages."""
     properties: Mapping[str, str] = MappingProxyType({})
     """The value of each of the board's properties."""
     rtc: RtcOptions = RtcOptions()
-    """Where the time of day starts and what it follows. A run that must repeat itself is given both."""
+    """Where the time of day starts and which clock it follows. A run that must repeat itself needs both."""
 
     def has_image(self, bank: int) -> bool:
-        """Whether there is something for a flash bank. The first one's is firmware; a kernel is its affair then."""
+        """Whether the first flash bank has contents: that is firmware, and it loads the kernel."""
         return (bank == 0 and self.bios is not None) or (bank < len(self.flash) and self.flash[bank] is not None)
 
 
 class BoardCpu(Protocol):
-    """A vCPU, as far as a board needs it. All of it may be called from any thread, the vCPU's own included."""
+    """A vCPU, as far as a board needs it. Methods may be called from any thread, the vCPU's own included."""
 
     index: int
 
@@ -65,25 +65,25 @@ class BoardCpu(Protocol):
         """Reset the CPU and let it run from `entry`, with `argument` as its first argument."""
 
     def drain(self) -> None:
-        """Do what it has been told and has not done yet; before it runs."""
+        """Do the work that is queued for the CPU; before it runs."""
 
     def power_off(self) -> None: ...
 
     def halt(self) -> None:
-        """Let the CPU wait until an interrupt is pending. On its own thread, when its guest has asked for it."""
+        """Let the CPU wait until an interrupt is pending. On its own thread, when the guest asks for it."""
 
     def power_down(self, entry: int, argument: int) -> None:
-        """The same, but it wakes from its reset, as `power_on` says; what is always on, its timers, goes on."""
+        """The same, but the CPU wakes from reset, as `power_on` says; its timers, which are always on, go on."""
 
 
 class Power(Protocol):
-    """What a board may ask of its machine. May be called on a vCPU's thread: neither waits for anything."""
+    """What a board may ask of its machine. The methods may be called on a vCPU's thread: neither waits."""
 
     def request_stop(self, status: int = 0) -> None:
-        """Stop the machine for good; `status` becomes its exit status."""
+        """Stop the machine; `status` becomes its exit status."""
 
     def request_reset(self) -> None:
-        """Reset the machine, or stop it where it was told not to reboot."""
+        """Reset the machine, or stop it if it was made without `reboot`."""
 
 
 class Board(ABC):
@@ -95,17 +95,17 @@ class Board(ABC):
 
     NAME: ClassVar[str]
     SERIAL_PORTS: ClassVar[int] = 1
-    """How many serial ports there can be to give a character device to."""
+    """The most serial ports that can have a character device."""
     FLASH_BANKS: ClassVar[int] = 0
-    """How many flash banks there are to give a file to."""
+    """The number of flash banks that can have a file."""
     TAKES: ClassVar[frozenset[str]] = frozenset({"kernel"})
     """Which of the fields kernel, initrd, append, dtb, bios and loads of `BoardOptions` the board looks at. A user who
     gives another one gets a UsageError that names it: no option is ignored."""
 
     @abstractmethod
     def __init__(self, options: BoardOptions, consoles: Sequence[CharDevice], clock: MachineClock) -> None:
-        """`consoles` has a device for each serial port that is wanted: one at least, SERIAL_PORTS at most. Raises
-        UsageError for what cannot be built.
+        """`consoles` has a device for each serial port: at least one, at most SERIAL_PORTS. Raises UsageError for a
+        machine that cannot be built.
         """
         self.options = options
         self.clock = clock
@@ -114,21 +114,21 @@ class Board(ABC):
         self.power: Power
 
     def connect(self, cpus: Sequence[BoardCpu], power: Power, big_lock: AbstractContextManager[object]) -> None:
-        """Wire what needs vCPUs. `big_lock` is for input that comes on threads of its own."""
+        """Wire the devices that need vCPUs. `big_lock` is for input, which comes on other threads."""
         self.cpus = cpus
         self.power = power
 
     def disconnect(self) -> None:
-        """The machine is closed: forget what `connect` has given, which knows the board in turn."""
+        """The machine is closed: drop the references that `connect` gave, to parts that refer back to the board."""
         self.cpus = ()
         self.__dict__.pop("power", None)
 
     @abstractmethod
     def reset(self) -> None:
-        """Power-on state, images in memory, first CPU on. All vCPUs are paused."""
+        """Set the power-on state, load images into memory, power the first CPU on. All vCPUs are paused."""
 
     def settle(self) -> None:
-        """All vCPUs have been paused, or have ended: bring out what devices hold back while they run."""
+        """All vCPUs are paused, or have ended: write out what devices hold back while vCPUs run."""
 
     def close(self) -> None:
-        """Give back what the board holds of the host, its memory aside. Everything has ended, or has not begun."""
+        """Release the host's resources, except the memory. Everything has ended, or has not begun."""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Character devices: where a serial port's bytes go to and come from.
+"""Character devices: the host's side of serial ports.
 
-Output is written by the vCPU that sends it, which waits for whoever reads it. Input comes on a thread of the character
-device, which never holds a vCPU up: bytes wait in the device until the port takes them. The thread waits for no room in
-a port, so that it goes on seeing commands and peers that leave: what can wait elsewhere is not read while INPUT_LIMIT
-bytes are there; what a user types is, up to BACKLOG_LIMIT.
+The vCPU that sends output writes it, and waits for the reader. Input comes on a thread of the character device, and
+never delays a vCPU: bytes wait in the device until the port takes them. The thread does not wait for room in a port, so
+that it still sees commands and peers that leave. While INPUT_LIMIT bytes are waiting, it reads only what cannot wait
+elsewhere, such as typed keys, up to BACKLOG_LIMIT.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from raddle.unique import Unique
 __all__ = ["CharDevice", "ConsoleClosed", "ExpectTimeout", "FileDevice", "MemoryConsole", "NullDevice"]
 
 INPUT_LIMIT: Final = 4096
-"""Bytes that may wait for the guest before no more are read of what can wait elsewhere: in a pipe, at a peer."""
+"""While so many bytes wait for the guest, no more are read of input that can wait elsewhere: in a pipe, at a peer."""
 
 BACKLOG_LIMIT: Final = 1 << 20
-"""Bytes that may wait for the guest of what has to be read: from a terminal, whose next key may be a command, and from
-a peer that has left. What follows is dropped.
+"""The most bytes that wait for the guest of input that must be read: from a terminal, whose next key may be a command,
+and from a peer that has left. What follows is dropped.
 """
 
 KEPT: Final = 1 << 20
-"""Characters of output that a console for programs keeps, and as many that nobody has read yet."""
+"""Characters of output that a console for programs keeps; it keeps as many unread ones."""
 
 PIECES: Final = 1 << 16
-"""Pieces that such output is collected in before they are put together: guests write single bytes."""
+"""Pieces of output that are collected before they are joined: guests write single bytes."""
 
 LOOK_SECONDS: Final = 0.01
-"""How often an expectation looks at the output."""
+"""Seconds between two looks of `expect` at the output."""
 
 TAIL: Final = 300
-"""Characters of output that an expectation's error shows."""
+"""Characters of output that an error of `expect` shows."""
 
 
 class CharDevice(Unique):
@@ -55,24 +55,24 @@ class CharDevice(Unique):
         self._notify: Callable[[], None] | None = None
         self._closed = False
         self.notes: tuple[str, ...] = ()
-        """What a user who has asked for the device is to be told when it is open: where it is, who can reach it."""
+        """Messages for the user once the device is open: where it is, who can reach it."""
         self._ended = workers.Latch()
         """Set when the device is closed."""
         self.on_failure: Callable[[Exception], None] | None = None
-        """Told, on the input's thread, what a handler of input has raised; the thread then ends."""
+        """Called, on the input's thread, with what a handler of input has raised; the thread then ends."""
         self.tell: Callable[[Callable[[], None]], None] = _tell
-        """Calls what `on_input` was given; a machine keeps what that needs from being freed meanwhile."""
+        """Calls the function that `on_input` was given; a machine sets it so that nothing is freed meanwhile."""
 
     # --- the port's side
 
     def on_input(self, notify: Callable[[], None]) -> None:
-        """Call `notify` on the input's thread whenever something new waits to be taken; the big lock is not held."""
+        """Call `notify` on the input's thread, without the big lock, whenever new input is waiting."""
         kinds.function("what on_input() calls", notify)
         self._notify = notify
 
     @workers.handed_over
     def take(self, limit: int) -> bytes:
-        """At most `limit` bytes of those that wait. Never blocks."""
+        """Take at most `limit` of the waiting bytes. Never blocks."""
         kinds.number("the limit of take()", limit)
         with self._changed:
             full = len(self._input) >= INPUT_LIMIT
@@ -84,26 +84,24 @@ class CharDevice(Unique):
             return data
 
     def _read_on(self) -> None:
-        """There is room again for what was not read meanwhile. Under the lock of `_changed`, before `close`."""
+        """Called when there is room for input again. Under the lock of `_changed`, before `close`."""
 
     def write(self, data: bytes) -> None:
-        """Send what the guest has written. Raises OutputError."""
+        """Write the guest's output. Raises OutputError."""
         kinds.raw("what is sent", data)
 
     def hang_up(self) -> None:
-        """Wait no longer for whoever reads the output: what cannot be written at once, and all that follows, is
-        dropped. Waits for nothing: a signal's handler may call it.
+        """Do not wait for the reader of the output any more: what cannot be written at once, and everything after it,
+        is dropped. Does not wait: a signal handler may call it.
         """
 
     def disconnect(self) -> None:
-        """The machine is closed: forget the port, and whom to tell of input."""
+        """The machine is closed: drop the references to the port and to the receiver of input."""
         self._notify = self.on_failure = None
         self.tell = _tell
 
     def leave_to_parent(self) -> None:
-        """In a child that was forked, where nobody serves the device: it is closed, and what is open is left to the
-        parent.
-        """
+        """In a forked child, where no thread serves the device: mark it closed, and leave open files to the parent."""
         self._changed = threading.Condition()
         self._closed = True
         self._ended.set()
@@ -112,16 +110,16 @@ class CharDevice(Unique):
     # --- the other side
 
     def wait_for_peer(self) -> None:
-        """Wait for whatever the device was told to wait for before a machine may start. Ctrl-C interrupts it. Raises
-        MachineError when the device is closed meanwhile.
+        """Wait, if the device must, for a peer before the machine starts. Ctrl-C interrupts it. Raises MachineError
+        when the device is closed meanwhile.
         """
 
     def start(self) -> None:
-        """Begin to read input, after `wait_for_peer` unless that was done."""
+        """Begin to read input; calls `wait_for_peer` first if that has not been done."""
 
     @workers.handed_over
     def close(self) -> None:
-        """Stop reading, let everybody who waits go, and give back what is open. May be called twice."""
+        """Stop reading, end all waits, and close what is open. May be called twice."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -129,8 +127,8 @@ class CharDevice(Unique):
 
     @workers.handed_over
     def feed(self, data: bytes, wait: bool = True) -> None:
-        """Input for the guest. With `wait`, first waits until fewer than INPUT_LIMIT bytes are there. Dropped when the
-        device is closed, as it is when its machine has stopped.
+        """Input for the guest. With `wait`, first waits until fewer than INPUT_LIMIT bytes are waiting. The input is
+        dropped if the device is closed, as it is once its machine has stopped.
         """
         given = kinds.octets("what feed() types", data)
         kinds.switch("wait of feed()", wait)
@@ -144,7 +142,9 @@ class CharDevice(Unique):
             self.tell(self._notify)
 
     def _keep(self, data: bytes) -> None:
-        """Input for the guest that was read already. Waits for no room: what is more than BACKLOG_LIMIT is dropped."""
+        """Input for the guest that has already been read. Does not wait for room: bytes beyond BACKLOG_LIMIT are
+        dropped.
+        """
         self.feed(data[: max(0, BACKLOG_LIMIT - len(self._input))], wait=False)
 
 
@@ -153,11 +153,11 @@ def _tell(notify: Callable[[], None]) -> None:
 
 
 class NullDevice(CharDevice):
-    """Swallows everything and says nothing."""
+    """Discards output and has no input."""
 
 
 class FileDevice(CharDevice):
-    """Output into a file, which is emptied first; no input."""
+    """Writes output to a file, which is emptied first; has no input."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -180,15 +180,15 @@ class FileDevice(CharDevice):
 
 
 class ExpectTimeout(MachineError, TimeoutError):
-    """The guest has not printed what was expected in time."""
+    """The guest has not printed the expected text in time."""
 
 
 class ConsoleClosed(MachineError, EOFError):
-    """The machine has stopped, and has not printed what was expected."""
+    """The machine has stopped without printing the expected text."""
 
 
 class _Text:
-    """The last of what was added: KEPT characters, or some more."""
+    """The end of the text that was added: at least KEPT characters."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
@@ -210,10 +210,10 @@ class _Text:
 
 
 class MemoryConsole(CharDevice):
-    """A console for programs: what the guest prints is kept; `expect`, `read` and `send` talk to it.
+    """A console for programs: it keeps what the guest prints; `expect`, `read` and `send` talk to the guest.
 
-    Output is decoded as UTF-8. `expect` and `read` consume it; `text` has what was printed since the start. Of either
-    the last 1 048 576 characters are kept: a guest that prints for ever takes no more memory, and is not held up.
+    Output is decoded as UTF-8. `expect` and `read` consume it; `text` has everything since the start. Both keep only
+    the last 1 048 576 characters: so a guest that prints for ever takes no more memory, and is not delayed.
     """
 
     def __init__(self) -> None:
@@ -224,7 +224,7 @@ class MemoryConsole(CharDevice):
 
     def write(self, data: bytes) -> None:
         kinds.raw("what is sent", data)
-        # Guests write single bytes, so this only collects them; who expects something looks every now and then.
+        # Guests write single bytes, so this only collects them; `expect` looks from time to time.
         with self._changed:
             text = self._decoder.decode(data)
             self._output.add(text)
@@ -232,7 +232,7 @@ class MemoryConsole(CharDevice):
 
     @property
     def text(self) -> str:
-        """All output since the start, or the last of it: see above."""
+        """All output since the start, or the end of it: see above."""
         return self._all()
 
     @workers.handed_over
@@ -241,13 +241,13 @@ class MemoryConsole(CharDevice):
             return self._output.get()
 
     def send(self, text: str | bytes) -> None:
-        """Type `text` on the guest's console. Returns at once. Nobody gets what is typed when the machine has stopped,
-        or does meanwhile; that is no error.
+        """Type `text` on the guest's console. Returns at once. If the machine has stopped, or stops meanwhile, the text
+        is dropped without an error.
         """
         self.feed(kinds.encoded("what send() types", text), wait=False)
 
     def read(self) -> str:
-        """The output that nobody has read yet. Never waits."""
+        """Return the unread output, and consume it. Never waits."""
 
         def take() -> str:
             with self._changed:
@@ -258,15 +258,15 @@ class MemoryConsole(CharDevice):
         return workers.call(take, undo=self._put_back)
 
     def _put_back(self, text: str) -> None:
-        """Whoever has read it was interrupted, and does not know it."""
+        """Put it back: the reader was interrupted, and has not got it."""
         with self._changed:
             self._unread.set(text + self._unread.get())
 
     def expect(self, pattern: str | re.Pattern[str], timeout: float = 30.0) -> re.Match[str]:
-        """Wait until unread output matches the regular expression, and consume the output up to the match's end.
+        """Wait until unread output matches the regular expression, and consume the output up to the end of the match.
 
-        Raises ExpectTimeout after `timeout` seconds, and ConsoleClosed when the machine has stopped without a match.
-        Not for a vCPU's thread (a hook), which would wait for itself.
+        Raises ExpectTimeout after `timeout` seconds, and ConsoleClosed when the machine has stopped without a match. Do
+        not call it on a vCPU's thread (in a hook): that would deadlock.
         """
         compiled = kinds.pattern("what expect() looks for", pattern)
         deadline = time.monotonic() + kinds.seconds("the timeout of expect()", timeout)
@@ -285,7 +285,9 @@ class MemoryConsole(CharDevice):
             self._ended.wait(min(left, LOOK_SECONDS))
 
     def _look(self, pattern: re.Pattern[str]) -> tuple[re.Match[str] | None, str, bool]:
-        """A match, whose output is consumed; what was unread before; and whether nothing more will come."""
+        """Returns a match, whose output is consumed; the output that was unread before; and whether the output has
+        ended.
+        """
         with self._changed:
             unread = self._unread.get()
             match = pattern.search(unread)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which board is meant: the kernel's file, `-M GUEST/NAME` and `--target GUEST` say which guest, and must agree."""
+"""Chooses the board: the kernel's file, `-M GUEST/NAME` and `--target GUEST` say which guest, and must agree."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ GUEST_SAID: Final = "say which one, by --target GUEST or -M GUEST/NAME"
 def choose_board(
     plugins: Registry, name: str, target: str, kernel: str | Path | None, *, firmware: bool = False
 ) -> Board:
-    """The board `name`, which may be GUEST/NAME, of guest `target`; without a name, the first one of the guest.
+    """The board `name`, which may be GUEST/NAME, of guest `target`; without a name, the guest's first board.
 
-    Where that leaves boards of several guests, the file `kernel` says which guest it is for, if it is an ELF program, a
-    uImage or of a kind that one guest alone has. An ELF program of another guest than those is a contradiction, unless
-    `firmware` is started, whose affair the kernel is then. Raises UsageError.
+    If that leaves boards of several guests, the file `kernel` decides, if it is an ELF program, a uImage or of a kind
+    that only one guest has. An ELF program for a guest without such a board is an error, unless `firmware` is started,
+    which loads the kernel itself. Raises UsageError.
     """
     found = plugins.boards_named(name, target) if name else plugins.boards(target)
     if not found:
@@ -55,7 +55,7 @@ def choose_board(
 
 
 def _runs(head: bytes) -> Callable[[Target], bool]:
-    """Whether a kernel file that begins with `head` is for a guest, as far as the file says it."""
+    """Whether a kernel file that begins with `head` is for this guest, as far as the file tells."""
     identity = identify(head)
     if identity is not None:
         machine, form = identity
@@ -67,8 +67,8 @@ def _runs(head: bytes) -> Callable[[Target], bool]:
 
 
 def _refuse(plugins: Registry, kernel: str, head: bytes, found: Iterable[Board], guests: Collection[Target]) -> None:
-    """Raise UsageError for an ELF program that no guest of the boards `found` runs. The loader says what else is wrong
-    with a kernel.
+    """Raise UsageError for an ELF program that no guest of the boards `found` runs. The loader reports other faults of
+    a kernel.
     """
     identity = identify(head)
     if identity is None:
@@ -90,7 +90,7 @@ def _refuse(plugins: Registry, kernel: str, head: bytes, found: Iterable[Board],
 
 
 def _usable(plugins: Registry, boards: Iterable[Board]) -> dict[str, Target]:
-    """The guests of the boards, by name, without those that cannot be used."""
+    """The usable guests of the boards, by name."""
     guests = {}
     for name in {board.target for board in boards}:
         with suppress(RaddleError):
@@ -99,7 +99,9 @@ def _usable(plugins: Registry, boards: Iterable[Board]) -> dict[str, Target]:
 
 
 def _beginning(path: str | Path) -> bytes:
-    """The first KERNEL_HEAD bytes of a file, gzip'd or not; none of one that cannot be read, as its loader will say."""
+    """The first KERNEL_HEAD bytes of a file, gzip'd or not. Empty if the file cannot be read, which its loader will
+    report.
+    """
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine's clock as devices see it, before and after there is an engine that keeps it."""
+"""The machine's clock as devices see it, from before the engine that keeps it is made."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from raddle import kinds
 __all__ = ["END_OF_TIME", "Clock", "MachineClock", "Timer"]
 
 END_OF_TIME: Final = (1 << 64) - 2
-"""The last nanosecond. Counted time can come there, since guests choose deadlines and idle time is skipped: the clock
-stands still then, and no timer's deadline comes there."""
+"""The last nanosecond. Counted time can reach it, since guests choose deadlines and idle time is skipped: then the
+clock stands still, and no timer's deadline comes any more."""
 
 
 class Timer(Protocol):
-    """Calls back once, under the big lock, when the machine's clock has reached a deadline."""
+    """Calls a function once, under the big lock, when the machine's clock reaches a deadline."""
 
     def set(self, deadline_ns: int) -> None:
-        """Give the timer a deadline, or another one. One at END_OF_TIME or beyond never comes."""
+        """Set or change the timer's deadline. A deadline at END_OF_TIME or beyond never comes."""
 
     def cancel(self) -> None:
-        """Take the timer's deadline away."""
+        """Remove the timer's deadline."""
 
 
 class Clock(Protocol):
-    """Virtual time: it stands while the machine is paused and counts instructions under `-icount`."""
+    """Virtual time: it stands still while the machine is paused, and counts instructions with `-icount`."""
 
     def clock_ns(self) -> int:
         """Nanoseconds since the machine was started. May be called from any thread."""
@@ -36,11 +36,11 @@ class Clock(Protocol):
 
 
 class _LateTimer:
-    """A timer that was made before there was a clock; it gets no deadline before there is one."""
+    """A timer that was made before the engine's clock; it gets no deadline before that exists."""
 
     def __init__(self, callback: Callable[[], None]) -> None:
         self.callback: Callable[[], None] | None = callback
-        """None when the timer has it: the device that it belongs to has this one."""
+        """None once the engine's timer has it, because the device that has the callback refers to this object."""
         self.timer: Timer | None = None
 
     def set(self, deadline_ns: int) -> None:
@@ -53,7 +53,7 @@ class _LateTimer:
 
 
 class MachineClock:
-    """The clock that devices are built with. It stands at 0 until `connect` gives it the engine's."""
+    """The clock that devices are built with. It is 0 until `connect` connects it to the engine's."""
 
     def __init__(self) -> None:
         self._clock: Clock | None = None

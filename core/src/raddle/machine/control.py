@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may start, pause, end and free a machine, and when: its states, its locks, and the thread that waits for its end.
+"""The life cycle of a machine: how it is started, paused, ended and freed; its states, its locks, and the thread that
+waits for its end.
 
-All of it runs on threads of Raddle's own (raddle.workers): no exception comes between two steps. A `Machine` hands over
-what its user asks for; boards, character devices and hooks call on threads that are Raddle's anyway.
+Everything here runs on Raddle's own threads (raddle.workers), so that no exception comes between two steps. A `Machine`
+hands its user's requests to workers; boards, character devices and hooks already run on Raddle's own threads.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from raddle.machine.parts import Engine, Instruments, State, VCpu
 __all__ = ["Control", "close_devices"]
 
 LIVE: Final[WeakSet[Control]] = WeakSet()
-"""Those of this process. A copy is looked at in a child only, by its one thread."""
+"""All controls of this process. Read only in a forked child, which has one thread."""
 
 
 class Control:
-    """One machine's. It knows nothing of the `Machine` that its user has, which may be dropped while this goes on."""
+    """The control of one machine. It has no reference to the user's `Machine`, which may be dropped while this goes
+    on.
+    """
 
     def __init__(
         self,
@@ -48,39 +51,40 @@ class Control:
         self.consoles: Final = consoles
         self.engine: Final = engine
         self.instruments: Final = instruments
-        """Of the engine; None where it cannot be watched."""
+        """The engine's; None if it has none."""
         self.state = State.READY
         self.status = 0
         self.error: BaseException | None = None
-        """The first one. Under `_holders_changed`."""
+        """The first error. Under `_holders_changed`."""
         self.finished: Final = workers.Latch()
         """The machine has stopped, and its consoles are closed."""
         self.closed = False
-        """Somebody closes the machine. Set under `_holders_changed`, read by any thread."""
+        """The machine is closed, or being closed. Set under `_holders_changed`, read by any thread."""
         self._pausing = False
-        """A hook has paused the engine, and nobody has waited for all vCPUs to stand yet. Set on a vCPU's thread before
-        it stands, cleared under the machine's lock."""
+        """A hook has paused the engine, and no thread has yet waited until all vCPUs have stopped. Set on the vCPU's
+        thread before it stops, cleared under the machine's lock."""
         self._reboot = reboot
         self._lock = threading.RLock()
         self._holders_changed = threading.Condition()
-        """Guards what follows; nothing else is waited for under it."""
+        """Guards the following fields; a leaf."""
         self._ending = False
-        """Somebody has asked for the end. Set, by any thread, before the engine is told so."""
+        """The end was requested. Set by any thread, before the engine is stopped."""
         self._resetting = False
-        """A reset was asked for, and the vCPUs do not stand for it yet."""
+        """A reset was requested, and the vCPUs have not stopped for it yet."""
         self._freed = False
-        """Somebody frees what there is."""
+        """A thread frees the parts."""
         self._gone: Final = workers.Latch()
-        """It is freed."""
+        """The parts are freed."""
         self._holders = 0
-        """How many threads of Raddle's own hold the machine: `close` frees nothing before there is none."""
+        """How many of Raddle's own threads hold the machine: `close` frees nothing before this is 0."""
         self._users: dict[int, Any] = {}
-        """A lock for each of the user's threads that has ever held the machine, by its ident: it has the lock while it
-        does. Entries are added by any thread, at once, and stay: there are as many as threads at one time.
+        """A lock for each user's thread that has ever held the machine, by thread ident; the thread has the lock while
+        it holds the machine. Any thread adds its entry in one step. Entries stay; since idents are reused, there are no
+        more than threads at one time.
         """
         self._supervisor: threading.Thread | None = None
         self.foreign = False
-        """The process was forked from the one that has made the machine. Set there before anything else runs."""
+        """This process was forked from the one that made the machine. Set in the child before anything else runs."""
         LIVE.add(self)
         board.connect(engine.cpus, self, engine.big_lock)
         for device in consoles:
@@ -101,7 +105,7 @@ class Control:
             with self.engine.big_lock:  # input may come already
                 self.board.reset()
             for cpu in self.engine.cpus:
-                cpu.drain()  # so that what is set before the first instruction stays
+                cpu.drain()  # so that registers set before the first instruction keep their values
             for device in self.consoles:
                 device.start()
             self.state = State.PAUSED
@@ -129,9 +133,9 @@ class Control:
 
     def pause(self) -> None:
         if self.inside:
-            if self.state is not State.RUNNING:  # a timer's callback that a pause has overtaken
+            if self.state is not State.RUNNING:  # a pause came before this timer callback
                 return
-            # Before the vCPUs are told to stand: without the thread they would do so for good.
+            # Start it before the vCPUs are stopped: if the thread could not start, they would stay stopped.
             asked = workers.Latch()
             workers.Thread(self._finish_pause, "raddle-pause", (asked,)).start_to("waits until all vCPUs stand")
             try:
@@ -152,11 +156,11 @@ class Control:
     def stop(self) -> None:
         self._require_outside("stop")
         if self.state is not State.STOPPED:
-            # Before the lock is waited for: who has it may wait for vCPUs that would not stand otherwise.
+            # Stop before waiting for the lock: its owner may be waiting for vCPUs that would not stop otherwise.
             self._ending = True
             self.engine.stop()
         with self._lock:
-            # Whether it was never started, or its start has failed: then nobody waits for its end.
+            # If it was never started, or its start has failed, no thread waits for its end.
             unwatched = self._supervisor is None and self.state is not State.STOPPED
         if unwatched:
             self._supervise()
@@ -170,7 +174,8 @@ class Control:
             while self._holders:
                 self._holders_changed.wait()
             users = list(self._users.values())
-        # Kept until all is freed, by one closer at a time: a user's thread that comes late sees a closed machine.
+        # One closing thread at a time keeps the locks until everything is freed: a user's thread that comes later sees
+        # a closed machine.
         with ExitStack() as kept:
             for lock in users:
                 kept.enter_context(lock)
@@ -179,7 +184,7 @@ class Control:
             if not first:
                 self._gone.wait()
                 return
-            try:  # not under the condition: it waits for timers, whose callbacks may ask for the machine's end
+            try:  # not under the condition: this waits for timers, whose callbacks may request the machine's end
                 self._free()
             finally:
                 self._gone.set()
@@ -188,7 +193,7 @@ class Control:
         self.engine.close()
         self.board.close()
         self.memory.close()
-        # What knows each other here would be freed by a search for cycles of references only.
+        # Break cycles of references, so that the parts are freed without the cycle collector.
         self.board.disconnect()
         for device in self.consoles:
             device.disconnect()
@@ -199,7 +204,7 @@ class Control:
         """See `Machine.hold`."""
         if workers.own():
             return self._held()
-        # An RLock's `with` takes and releases it in one step of C each, so that no exception leaves it taken.
+        # `with` takes and releases an RLock in one C call each, so that no exception can leave it taken.
         lock = self._users.setdefault(get_ident(), threading.RLock())
         self.require_open()
         return lock  # type: ignore[no-any-return]
@@ -223,13 +228,13 @@ class Control:
         if lock is None:
             return False
         try:
-            threading.Condition(lock).notify()  # there is nobody to notify: it raises where the caller lacks the lock
+            threading.Condition(lock).notify()  # wakes nobody; raises if the caller lacks the lock
         except RuntimeError:
             return False
         return True
 
     def require_here(self) -> None:
-        """Raise MachineError in a child that was forked."""
+        """Raise MachineError in a forked child."""
         if self.foreign:
             raise MachineError(
                 "the machine belongs to the process that this one was forked from: make another one here"
@@ -241,7 +246,9 @@ class Control:
             raise machine_closed()
 
     def leave_to_parent(self) -> None:
-        """In a child that was forked: no thread of the machine's is here, and locks may be taken for good."""
+        """In a forked child, where the machine's threads do not exist, and locks may stay taken: mark the machine
+        closed.
+        """
         self.foreign = self.closed = True
         self.state = State.STOPPED
         for part in (self.engine, *self.consoles):
@@ -268,10 +275,10 @@ class Control:
             self.request_stop(0)
             return
         with self._holders_changed:
-            if self._resetting:  # each CPU of a guest may ask for the same one
+            if self._resetting:  # each CPU of a guest may ask for the same reset
                 return
             self._resetting = True
-        # Resetting waits for all vCPUs, and one of them may be who asks.
+        # Resetting waits for all vCPUs, and this may be the thread of one.
         try:
             workers.Thread(self._reset, "raddle-reset").start_to("resets the machine")
         except MachineError:
@@ -280,7 +287,7 @@ class Control:
             raise
 
     def _reset(self) -> None:
-        """On a thread of its own. What fails stops the machine: it is in no state to go on."""
+        """On a thread of its own. An error stops the machine, which cannot go on after half a reset."""
         try:
             self._reset_now()
         except Exception as error:
@@ -292,9 +299,9 @@ class Control:
                 return
             if self.state is State.RUNNING:
                 self.engine.pause()
-                self._settle()  # before devices forget what they hold; what fails stops the machine
+                self._settle()  # before devices drop what they hold back; an error stops the machine
             with self._holders_changed:
-                self._resetting = False  # what the guest asks from now on, it asks after the reset
+                self._resetting = False  # a request from now on is for another reset
             with self.engine.big_lock:  # input still comes
                 self.board.reset()
             if self.state is State.PAUSED:
@@ -304,30 +311,31 @@ class Control:
                 self.engine.resume()
 
     def fail(self, error: Exception) -> None:
-        """Stop the machine soon, with an error that has happened outside of it; `wait` raises the first one."""
+        """Stop the machine soon, because of an error outside of it; `wait` raises the first error."""
         self._keep(error)
         with suppress(MachineError), self.hold():
             self._end_soon()
 
     def _end_soon(self) -> None:
-        """Ask for the end. Whoever asks for it may be waited for by a thread that has the machine's lock: a vCPU, and
-        who has the big lock. So that is taken only where neither is possible, before anything has run.
+        """Request the end. The thread with the machine's lock may be waiting for the calling thread, if that runs a
+        vCPU or has the big lock. So take the machine's lock only if neither is possible: before anything has run.
         """
         self._ending = True
         self.engine.stop()
-        # Powered on, but it has not run yet: nobody waits for its end. While it is being started, the starter does.
+        # Powered on, but it has not run yet, so no thread waits for its end. While it is being started, the starting
+        # thread does.
         if self.state is State.PAUSED and self._supervisor is None:
             with self._lock:
                 if self.state is State.PAUSED:
                     self._watch()
 
     def hang_up(self) -> None:
-        """Wait no longer for who reads what the guest has sent. Takes no lock."""
+        """Do not wait for readers of the guest's output any more. Takes no lock."""
         for device in self.consoles:
             device.hang_up()
 
     def _keep(self, error: BaseException | None) -> None:
-        """Let `wait` raise the error, if it is the first."""
+        """Save the error for `wait`, if it is the first."""
         with self._holders_changed:
             if self.error is None:
                 self.error = error
@@ -348,8 +356,8 @@ class Control:
     def _around(self, cpu: VCpu) -> list[str]:
         if self.instruments is None or self.inside:
             return []
-        # Nobody may let the vCPU go on meanwhile: its TLB is looked at, and filled. Not waited for: a hook's thread may
-        # be what the thread that has the lock waits for.
+        # The vCPU must not resume meanwhile: this reads and fills its TLB. Do not wait for the lock: its owner may be
+        # waiting for this thread, if it is a hook's.
         if not self._lock.acquire(blocking=False):
             return []
         try:
@@ -361,7 +369,7 @@ class Control:
 
     @property
     def inside(self) -> bool:
-        """Whether the vCPUs wait for the calling thread, or may."""
+        """Whether vCPUs may be waiting for the calling thread."""
         return bool(getattr(self.engine, "inside", False))
 
     def _require_outside(self, action: str) -> None:
@@ -372,7 +380,7 @@ class Control:
             )
 
     def require_outside(self, action: str) -> None:
-        """Raise UsageError on a vCPU's thread and in a timer's callback."""
+        """Raise UsageError on a vCPU's thread and in a timer callback."""
         self._require_outside(action)
 
     def _watch(self) -> None:
@@ -386,7 +394,7 @@ class Control:
             self._supervisor = supervisor
 
     def _supervise(self) -> None:
-        """On a thread of its own: wait for the vCPUs' end, however it comes."""
+        """On a thread of its own: wait until the vCPUs have ended, with or without an error."""
         try:
             self.engine.join(None)
         except BaseException as error:
@@ -395,7 +403,7 @@ class Control:
             self._finish(None)
 
     def _tell(self, notify: Callable[[], None]) -> None:
-        """Tell a port that there is input; nothing when the machine is closed."""
+        """Notify a port of input; does nothing when the machine is closed."""
         with ExitStack() as holding:
             try:
                 holding.enter_context(self.hold())
@@ -404,8 +412,8 @@ class Control:
             notify()
 
     def _finish_pause(self, asked: workers.Latch) -> None:
-        """A hook has paused the engine, when `asked` is set: wait in its place, unless somebody has done so, or has let
-        the machine go on, already.
+        """When `asked` is set, a hook has paused the engine: wait for the vCPUs in its place, unless another thread has
+        already done so, or has resumed the machine.
         """
         asked.wait()
         with self._lock:
@@ -414,7 +422,7 @@ class Control:
             self._pausing = False
 
     def _settle(self) -> None:
-        """When no vCPU runs any more, or for a while. What fails is kept, and stops the machine."""
+        """Call it when no vCPU runs. An error is saved, and stops the machine."""
         try:
             with self.engine.big_lock:
                 self.board.settle()
@@ -425,12 +433,12 @@ class Control:
         with self._lock:
             self._keep(error)
             first, self.state = self.state is not State.STOPPED, State.STOPPED
-        if not first:  # a start that has failed leaves it open who waits for the end: both do
+        if not first:  # after a failed start, two threads may get here
             return
         try:
             self._settle()
         finally:
-            # Not under the lock: closing waits for threads that may be about to take it (a monitor's `stop`).
+            # Not under the lock: closing waits for threads that may be about to take it (the monitor's `stop`).
             self._keep(close_devices(self.consoles))
             self.finished.set()
 
@@ -448,7 +456,7 @@ os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def close_devices(devices: tuple[CharDevice, ...] | list[CharDevice]) -> BaseException | None:
-    """Close all of them, whatever fails on the way; the first error."""
+    """Close all of them, even if some fail. Returns the first error."""
     first: BaseException | None = None
     for device in devices:
         try:

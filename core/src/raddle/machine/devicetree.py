@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flattened device trees (Devicetree Specification 0.4, chapter 5): made from nested dictionaries, or taken from a
-file, checked and completed.
+"""Flattened device trees (Devicetree Specification 0.4, chapter 5): made from nested dictionaries, or read from a file,
+checked and completed.
 
 A tree from a file may be hostile. Reading and writing take time and memory in proportion to its size, whatever it
-holds.
+contains.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Tree = Mapping[str, TreeValue]
 VERSION: Final = 17
 COMPATIBLE_VERSION: Final = 16
 SIZE_LIMIT: Final = 2 << 20
-"""Bytes of a file; Linux maps no more."""
+"""The most bytes of a file; Linux maps no more."""
 DEPTH_LIMIT: Final = 64
 NAME_LIMIT: Final = 255
-"""Characters of a name. The specification has 31, real trees exceed it a little. Without a limit, many properties could
-share one name of a megabyte, and take a megabyte's time each."""
+"""The most characters of a name. The specification says 31, but real trees exceed that a little. Without a limit, many
+properties could share a name of a megabyte, and each would take a megabyte's time."""
 
 MAGIC: Final = 0xD00D_FEED
 HEADER: Final = struct.Struct(">10I")
@@ -48,7 +48,7 @@ def cells(value: int, count: int = 2) -> list[int]:
 
 @dataclass(slots=True)
 class Node:
-    """A node. A damaged tree may have several properties or children of one name: then the first one counts."""
+    """A node. A damaged tree may have several properties or children of the same name: then the first one counts."""
 
     name: str
     properties: list[tuple[str, bytes]] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Node:
         return next((value for known, value in self.properties if known == name), None)
 
     def set(self, name: str, value: Property) -> None:
-        """Give the property a value in place of any that it has."""
+        """Set the property's value, replacing any that it has."""
         self.properties = [one for one in self.properties if one[0] != name]
         self.properties.append((name, _value(value)))
 
@@ -70,7 +70,7 @@ class Node:
 
 @dataclass(slots=True)
 class DeviceTree:
-    """A tree with what its header says: ranges of reserved memory (address, size) and the boot CPU's id."""
+    """A tree, with the ranges of reserved memory (address, size) and the boot CPU's id from its header."""
 
     root: Node
     reserved: list[tuple[int, int]] = field(default_factory=list)
@@ -101,7 +101,7 @@ class DeviceTree:
 
 
 def make_tree(tree: Tree) -> bytes:
-    """The blob of a tree: dictionaries are nodes, everything else is a property."""
+    """The blob of a tree: dictionaries are nodes, all other values are properties."""
     return DeviceTree(_node("", tree)).blob()
 
 
@@ -165,7 +165,7 @@ class _DamagedError(Exception):
 
 
 class _Parser:
-    """Walks once through a blob that nothing is known of."""
+    """Walks once through an untrusted blob."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -260,7 +260,7 @@ def complete(
     bootargs: str | None = None,
     initrd: tuple[int, int] | None = None,
 ) -> bytes:
-    """Add to a given tree what this machine has; returns the tree's blob.
+    """Add to a given tree what this machine has. Returns the tree's blob.
 
     `memory` has the start and size of each range of RAM, which replace those that the tree has. `bootargs` replaces
     the tree's unless it is None; `initrd` is the first address of the initrd and the one after it.
@@ -300,6 +300,6 @@ def _cell_count(root: Node, name: str, default: int) -> int:
 
 
 def with_room(blob: bytes, size: int) -> bytes:
-    """The blob with `size` free bytes at its end, for whoever adds to it in place."""
+    """The blob with `size` free bytes at its end, for firmware that adds to it in place."""
     magic, total, *others = HEADER.unpack_from(blob)
     return HEADER.pack(magic, total + size, *others) + blob[HEADER.size : total] + bytes(size)

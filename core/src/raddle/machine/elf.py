@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ELF programs: what is to be loaded where, and where they are entered.
+"""ELF programs: which bytes to load where, and the entry.
 
-See the System V ABI, chapters 4 and 5. Files of both classes and byte orders. By hand, because a library for all of
-ELF takes longer to import than a kernel takes to load. The headers of a hostile file are checked against the machine's
-memory before anything else is read.
+See the System V ABI, chapters 4 and 5. Reads files of both classes and byte orders. This is our own code because a
+library for all of ELF takes longer to import than a kernel takes to load. The headers are checked against the machine's
+memory before anything else is read, since a file may be hostile.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ MACHINES: Final = {
 
 
 def machine_name(machine: int) -> str:
-    """What messages call the instruction set of an e_machine."""
+    """The name of an e_machine's instruction set in messages."""
     return MACHINES.get(machine, f"machine {machine}")
 
 
 def identify(head: bytes) -> tuple[int, ElfFormat] | None:
-    """`e_machine`, class and byte order of the file that begins with `head`; None where it is no ELF file."""
+    """`e_machine`, class and byte order of the file that begins with `head`; None if it is no ELF file."""
     try:
         form = ElfFormat(BITS[head[4]], ORDERS[head[5]])
         (machine,) = MACHINE[form.order].unpack_from(head)
@@ -95,7 +95,7 @@ class _Loaded(NamedTuple):
     executable: bool
 
     def holds(self, start: int, address: int) -> bool:
-        """Whether `address` lies in the segment, were that at `start`."""
+        """Whether `address` would lie in the segment if that began at `start`."""
         return start <= address < start + self.in_memory
 
 
@@ -112,8 +112,8 @@ class _Header(NamedTuple):
 
 
 def load_elf(contents: Contents, name: str, target: Target, layout: Layout) -> tuple[tuple[Segment, ...], int]:
-    """The segments at their physical addresses, in ascending order, and the physical address of the entry, whose bit 0
-    is the file's. Raises UsageError for what is damaged, not for `target`, or finds no room in `layout`.
+    """The segments at their physical addresses, in ascending order, and the physical address of the entry, with the
+    file's bit 0. Raises UsageError for a file that is damaged, not for `target`, or does not fit into `layout`.
     """
     form, header = _header(contents.start(HEADER_SIZE), name, target)
     if not 0 < header.entries <= SEGMENT_LIMIT:
@@ -162,7 +162,7 @@ def _header(data: bytes, name: str, target: Target) -> tuple[ElfFormat, _Header]
 
 
 def _program_headers(table: bytes, header: _Header, form: ElfFormat, name: str) -> list[tuple[int, ...]]:
-    """The fields of each, in the order of the smaller class, whatever the class is."""
+    """The fields of each program header, in the order of the 32-bit class for both classes."""
     row = struct.Struct(BYTE_ORDER[form.order] + PROGRAM_HEADERS[form.bits])
     if header.entry_size < row.size or len(table) < header.entries * header.entry_size:
         raise UsageError(f"cannot use {name}: its program headers are damaged")
@@ -171,7 +171,7 @@ def _program_headers(table: bytes, header: _Header, form: ElfFormat, name: str) 
 
 
 def _loaded(headers: Sequence[tuple[int, ...]], name: str) -> list[_Loaded]:
-    """What is to be loaded, by ascending physical addresses; no two overlap."""
+    """The segments to load, by ascending physical addresses; no two overlap."""
     loaded = []
     for kind, offset, virtual, physical, in_file, in_memory, flags, _ in headers:
         if kind != PT_LOAD or not in_memory:
@@ -193,7 +193,7 @@ def _loaded(headers: Sequence[tuple[int, ...]], name: str) -> list[_Loaded]:
 
 
 def _entry(entry: int, loaded: Sequence[_Loaded], name: str) -> int:
-    """The physical address of the entry, which is a virtual address: the segment that holds it says where that is.
+    """The physical address of the entry: the file has a virtual one, which the segment that contains it translates.
 
     Some linker scripts give a physical one, which lies in no segment's virtual addresses. A file without an entry has 0
     there; such a program is entered where its code begins.

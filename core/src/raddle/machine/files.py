@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are given to a machine: read as far as there is room for them, and decompressed if they are gzip'd.
+"""Reads files for a machine, as far as there is room for them, and decompresses them if they are gzip'd.
 
-Whatever is wrong with a file is a UsageError that names the file and the fault.
+Any fault of a file is a UsageError that names the file and the fault.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from raddle.sizes import size_text
 __all__ = ["GZIP_MAGIC", "Contents", "gunzip", "read_file"]
 
 FILE_LIMIT: Final = 1 << 30
-"""Bytes of the largest file that is read."""
+"""Bytes of the largest file that may be read."""
 EXPANSION_LIMIT: Final = 512 << 20
-"""Bytes that a gzip'd file may have when it is decompressed."""
+"""Bytes of the largest gzip'd file after decompression."""
 PIECE: Final = 1 << 20
-"""Bytes that are read, or decompressed, at a time: memory is taken for what there is, not for what there might be."""
+"""Bytes that are read, or decompressed, at a time: so memory is taken for what the file has, not for what it might
+have."""
 FEED: Final = 1 << 16
-"""Compressed bytes that the decompressor is given at a time; it copies what it has no room for."""
+"""Compressed bytes that the decompressor gets at a time; it copies those that it does not use."""
 GZIP_MAGIC: Final = b"\x1f\x8b"
 
 FILE_KINDS: Final = {
@@ -35,7 +36,7 @@ FILE_KINDS: Final = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-"""What is not read: it might not end, or have the reader wait for ever."""
+"""Kinds of files that are not read: they might not end, or make the reader wait for ever."""
 
 
 def read_file(path: str | Path, what: str, limit: int = FILE_LIMIT, remedy: str = "") -> bytes:
@@ -50,13 +51,13 @@ def read_file(path: str | Path, what: str, limit: int = FILE_LIMIT, remedy: str 
             raise UsageError(f"cannot read {what} {path}: it is {FILE_KINDS[stat.S_IFMT(status.st_mode)]}, not a file")
         if status.st_size > limit:
             raise UsageError(too_large)
-        # Should it have become a FIFO by now: to open it waits for nobody.
+        # In case it has become a FIFO by now: opening it must not wait.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             parts: list[bytes] = []
             size = 0
             while size <= limit:
-                # One more than it should have, to see the end. Files in /proc say that they have no bytes.
+                # One byte more than the size, to see the end. Files in /proc have a size of 0.
                 expected = status.st_size + 1 - size
                 part = file.read(min(expected if expected > 0 else PIECE, limit + 1 - size))
                 if part is None:
@@ -75,7 +76,7 @@ def read_file(path: str | Path, what: str, limit: int = FILE_LIMIT, remedy: str 
 
 
 def _inflate(data: bytes, name: str, limit: int, too_large: str) -> Iterator[bytes]:
-    """The contents of the first gzip member, piece by piece. What follows it is ignored, as gzip does."""
+    """The contents of the first gzip member, piece by piece. Data after it is ignored, as gzip does."""
     stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     compressed = memoryview(data)
     position = size = 0
@@ -100,14 +101,14 @@ def _inflate(data: bytes, name: str, limit: int, too_large: str) -> Iterator[byt
 
 def gunzip(data: bytes, name: str, limit: int = EXPANSION_LIMIT, remedy: str = "") -> bytes:
     """The contents of the first gzip member, at most `limit` bytes; `remedy` says what to do about more. Takes no
-    memory for what is over the limit.
+    memory for data over the limit.
     """
     too_large = f"it has more than {size_text(limit)} when decompressed{remedy and '; '}{remedy}"
     return b"".join(_inflate(data, name, limit, too_large))
 
 
 class Contents:
-    """What is in a file, or in the gzip'd file: parts of it can be had without memory for the rest."""
+    """The contents of a file, gzip'd or not: parts can be read without memory for the rest."""
 
     def __init__(self, data: bytes, name: str) -> None:
         """`data` are the file's bytes; `name` is for the message."""
@@ -116,7 +117,7 @@ class Contents:
         self._compressed = data.startswith(GZIP_MAGIC)
 
     def whole(self, limit: int, remedy: str) -> bytes:
-        """All of it, if it has at most `limit` bytes; `remedy` says what to do about more."""
+        """All contents, at most `limit` bytes; `remedy` says what to do about more."""
         if self._compressed:
             return gunzip(self._data, self._name, limit, remedy)
         if len(self._data) > limit:
@@ -128,8 +129,8 @@ class Contents:
         return self.parts([(0, size)], checked=False)[0]
 
     def parts(self, ranges: Sequence[tuple[int, int]], checked: bool) -> list[bytes]:
-        """For each (offset, size) the bytes there; fewer where the file ends. With `checked`, compressed data are
-        decompressed to their end, so that damage anywhere is seen; otherwise as far as they are asked for.
+        """For each (offset, size) the bytes there; fewer if the file ends. With `checked`, compressed data are
+        decompressed to the end, so that any damage is found; otherwise only as far as needed.
         """
         if not self._compressed:
             return [self._data[offset : offset + size] for offset, size in ranges]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Firmware images: what can be seen to be none is refused, since a CPU would run through it without a word."""
+"""Firmware images: refuses files that are certainly none, since a CPU would run them without any message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from raddle.sizes import size_text
 __all__ = ["check_firmware"]
 
 VECTORS_SIZE: Final = 32
-"""Bytes that a program begins with wherever exceptions have vectors."""
+"""Bytes at the beginning of any program with exception vectors."""
 
 VOLUME_SIZE: Final = struct.Struct("<32x Q 4s")
 """A firmware volume's header (UEFI Platform Initialization, volume 3): its length, and its signature."""
@@ -25,8 +25,8 @@ VOLUME_SIGNATURE: Final = b"_FVH"
 
 
 def check_firmware(data: bytes | memoryview, name: str, foreign: Iterable[Magic] = ()) -> None:
-    """Raises UsageError for `data`, the contents of ROM or flash that the CPU starts in, if they are no firmware.
-    `foreign` are the files that the target refuses.
+    """Raises UsageError if `data`, the contents of ROM or flash in which the CPU starts, is no firmware. `foreign` are
+    the files that the target refuses.
     """
     head = bytes(data[:KERNEL_HEAD])
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that flash banks begin with, and keep their contents in.
+"""Files with the contents of flash banks.
 
-What the guest programs or erases is in the file before it is in the bank, in place and nothing else: the file is at any
-moment what a real flash would hold if its power failed then. When a machine pauses or ends, the host writes it to disk.
+When the guest programs or erases flash, the file is changed before the bank, in place, and only there: at any moment it
+holds what a real flash would hold if its power failed then. When a machine pauses or ends, the host writes the file to
+disk.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from raddle.sizes import size_text
 __all__ = ["FlashFile", "FlashImage", "flash_files"]
 
 PIECE: Final = 1 << 20
-"""Bytes that are read at a time; those that are all zeros take no memory."""
+"""Bytes that are read at a time; blocks of zeros take no memory."""
 
 NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
-"""What locking fails with where the file system has none."""
+"""Errors of locking on a file system without locks."""
 
 
 @dataclass(frozen=True, slots=True)
 class FlashFile:
-    """A flash bank's file. The guest's changes go to it unless it is `readonly`, when the bank refuses them, or
-    `snapshot`, when they are forgotten at the end.
+    """A flash bank's file. The guest's changes go to it, unless it is `readonly`: then the bank refuses them; or
+    `snapshot`: then they are discarded at the end.
     """
 
     path: str | Path
@@ -44,7 +45,9 @@ Given = str | Path | FlashFile
 
 
 def flash_files(given: Given | Sequence[Given | None] | None) -> tuple[FlashFile | None, ...]:
-    """One entry a bank, from what a user gives: the first bank's file, or a sequence with None for banks without."""
+    """An entry for each bank, from what a user gives: the first bank's file, or a sequence with None for banks without
+    a file.
+    """
     if given is None:
         return ()
     several = [given] if isinstance(given, Given) else given
@@ -52,7 +55,9 @@ def flash_files(given: Given | Sequence[Given | None] | None) -> tuple[FlashFile
 
 
 class FlashImage:
-    """An open flash file of exactly `size` bytes. Raises UsageError for what cannot be used. Under the big lock."""
+    """An open flash file of exactly `size` bytes. Raises UsageError for a file that cannot be used. Under the big
+    lock.
+    """
 
     def __init__(self, file: FlashFile, size: int) -> None:
         self.file: Final = file
@@ -83,7 +88,7 @@ class FlashImage:
     def _check(self) -> None:
         found = os.fstat(self._descriptor).st_size
         if found != self._size:
-            if not found:  # files of /proc and /sys say so, too, whatever is in them
+            if not found:  # files of /proc and /sys have this size, too, whatever they contain
                 remedy = f"`truncate -s {self._size} FILE` makes one of zeros"
             elif found < self._size:
                 remedy = f"make a copy and `truncate -s {self._size}` it"
@@ -114,7 +119,7 @@ class FlashImage:
             raise UsageError(f"cannot read {self.name}: {error.strerror}") from None
 
     def save(self, offset: int, data: bytes) -> None:
-        """Put `data` into the file, unless it is to stay as it is. Raises OutputError."""
+        """Write `data` to the file, if changes go to it. Raises OutputError."""
         if not self.writes:
             return
         try:
@@ -127,7 +132,7 @@ class FlashImage:
             raise OutputError(self.name, error.strerror) from None
 
     def sync(self) -> None:
-        """Have what was saved written to disk. Raises OutputError."""
+        """Have the changes written to disk. Raises OutputError."""
         if not self._unsynced:
             return
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Interrupt lines: one bit from a device to what it is wired to."""
+"""Interrupt lines: one bit from a device to the sink that it is wired to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Line"]
 
 
 class Line:
-    """A line that its source sets and whose sink hears of changes alone. Used under the big lock."""
+    """A line that its source sets; its sink is called only for changes. Use it under the big lock."""
 
     __slots__ = ("_sink", "level")
 

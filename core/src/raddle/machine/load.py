@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files and data that are put into memory at every reset beside what is booted: what firmware is to find there."""
+"""Files and data that every reset loads into memory besides the kernel or firmware, for firmware to find there."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["Load", "add_loads", "loads"]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The bytes of a file, or those given, at guest-physical `address`. A file that is not `raw` may be an ELF program,
-    whose parts go where it says, or without an address a uImage.
+    """The bytes of a file, or given bytes, at guest-physical `address`. A file that is not `raw` may be an ELF program,
+    which names its own addresses, or, without an `address`, a uImage.
     """
 
     what: Path | bytes
@@ -37,7 +37,7 @@ def loads(given: Sequence[Load | tuple[str | Path | bytes, int]]) -> tuple[Load,
 
 
 def add_loads(given: Sequence[Load], layout: Layout, target: Target) -> None:
-    """Read them, and reserve their places; programs are for `target`. Raises UsageError."""
+    """Read the files, and reserve their places; programs must be for `target`. Raises UsageError."""
     for load in given:
         for name, segment in _parts(load, layout, target):
             layout.add(name, segment.address, segment.data, segment.size)
@@ -50,7 +50,7 @@ def _parts(load: Load, layout: Layout, target: Target) -> list[tuple[str, Segmen
     name = f"file {load.what}"
     if load.raw:
         data = read_file(load.what, "file", layout.largest, MORE_MEMORY)
-    else:  # of an ELF program there may be far more than goes into memory
+    else:  # an ELF file may have far more than it loads into memory
         data = read_file(load.what, "file")
     if not load.raw and data.startswith((ELF_MAGIC, UIMAGE_MAGIC)):
         if data.startswith(UIMAGE_MAGIC) and load.address is not None:

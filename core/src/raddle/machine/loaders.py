@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels from files: recognised, decompressed and checked before anything of them reaches a guest.
+"""Reads kernels from files: recognises, decompresses and checks them before any part reaches a guest.
 
-Whatever is wrong with a file is a UsageError that names the file and the fault. What a file takes of the host's memory
-is bounded by the guest's RAM.
+Any fault of a file is a UsageError that names the file and the fault. A file takes no more of the host's memory than
+the guest's RAM allows.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ FOREIGN: Final = (
     Magic(0x00, b"07070", "a cpio archive; give it as -initrd"),
     Magic(0x00, b"!<arch>", "a package or library archive"),
 )
-"""Files that would be taken for raw images otherwise, whatever the guest is; a target adds its own."""
+"""Files that would otherwise be taken for raw images, for any guest; a target adds its own."""
 
 ELF: Final = "ELF"
 UIMAGE: Final = "uImage"
@@ -57,7 +57,7 @@ RAW: Final = "raw image"
 
 
 class Image(NamedTuple):
-    """What is to be put into memory, and where to enter it."""
+    """The segments to load, and the entry."""
 
     name: str
     kind: str
@@ -65,12 +65,12 @@ class Image(NamedTuple):
     segments: tuple[Segment, ...]
     entry: int
     has_addresses: bool
-    """Whether the file says where it is to be loaded. If not, the addresses are offsets from where the board puts it;
-    the only segment of a raw image, and its entry, are at 0."""
+    """Whether the file names its load addresses. If not, the addresses are offsets from where the board puts it; a raw
+    image has one segment and its entry at 0."""
 
 
 def uimage_architecture(head: bytes) -> int | None:
-    """The number of the architecture that the file which begins with `head` is for; None where it is no uImage."""
+    """The architecture's number in the uImage that begins with `head`; None if it is no uImage."""
     if not head.startswith(UIMAGE_MAGIC) or len(head) < UIMAGE_HEADER.size:
         return None
     return int(UIMAGE_HEADER.unpack_from(head)[8])
@@ -78,14 +78,14 @@ def uimage_architecture(head: bytes) -> int | None:
 
 def load_image(path: str | Path, target: Target, layout: Layout, what: str = "kernel") -> Image:
     """Read a kernel for `target`, gzip'd or not: an ELF program, a uImage, one of the target's own kinds, or a raw
-    image. Of what is too large for the memory of `layout` nothing is kept; nothing is added there. Raises UsageError.
+    image. A file that is too large for the memory of `layout` is not kept; `layout` is not changed. Raises UsageError.
     """
     name = f"{what} {path}"
     return image_of(Contents(read_file(path, what), name), name, target, layout)
 
 
 def image_of(contents: Contents, name: str, target: Target, layout: Layout) -> Image:
-    """The same for a file that has been read, and is called `name`."""
+    """The same for the contents of a file, which messages call `name`."""
     head = contents.start(KERNEL_HEAD)
     if head.startswith(ELF_MAGIC):
         segments, entry = load_elf(contents, name, target, layout)
@@ -104,7 +104,9 @@ def image_of(contents: Contents, name: str, target: Target, layout: Layout) -> I
 
 
 def refuse_foreign(head: bytes, name: str, of_target: Iterable[Magic]) -> None:
-    """Raises UsageError where the file `name`, which begins with `head`, is one of FOREIGN or of the target's."""
+    """Raises UsageError if the file `name`, which begins with `head`, is one of FOREIGN or of the target's foreign
+    files.
+    """
     for magic in (*FOREIGN, *of_target):
         if magic.matches(head):
             raise UsageError(f"cannot use {name}: it is {magic.meaning}")

@@ -45,7 +45,7 @@ def default_engine(
     icount: IcountOptions | None,
     settings: AccelOptions,
 ) -> Engine:
-    # Late, because it loads the native runtime, which looking at options and files does not need.
+    # Imported late, because it loads the native runtime, which checks of options and files do not need.
     from raddle.threads.engine import Engine as NativeEngine
 
     options: dict[str, Any] = {"split_wx": settings.split_wx}
@@ -60,7 +60,7 @@ def default_engine(
 
 
 def instruments(engine: Engine) -> Instruments | None:
-    """What hooks, logs and profile of `engine` are made by; None for one that nobody can watch."""
+    """The instruments of `engine`; None for an engine that has no observer."""
     if not hasattr(engine, "observer"):
         return None
     from raddle.debug import instruments as native  # late, as the engine
@@ -69,26 +69,25 @@ def instruments(engine: Engine) -> Instruments | None:
 
 
 AUTO_ICOUNT_SHIFT: Final = 3
-"""`-icount shift=auto`: 8 ns an instruction. A speed that followed the host's would not be deterministic."""
+"""`-icount shift=auto`: 8 ns for each instruction. A speed that followed the host's would not be deterministic."""
 
 
 class Machine(Unique, Generic[Regs]):
-    """A guest machine. Made ready by the constructor, which loads its images and raises UsageError for what is wrong
-    with them; run by `start`; given back by `close`, which leaving a `with` block does.
+    """A guest machine. The constructor makes it ready and loads its images, and raises UsageError for faults in them;
+    `start` runs it; `close` frees it, as does the end of a `with` block.
 
-    All methods may be called from any thread but a vCPU's own (a hook's) and under the big lock (a timer's callback),
-    where whoever would wait for the vCPUs would wait for itself: there `start`, `resume`, `stop`, `wait` and `close`
-    raise UsageError, `pause` does not wait, and all others may be called. While another thread may close the machine,
-    what is read and set of `cpus` (registers, interrupt lines), `memory`, timers, the clock and the big lock is so
-    within `with machine.hold():`. The machine's methods do that themselves, and so do `Hook.remove`, `VCpu.info`, what
-    queues work for a vCPU, and what makes hooks, logs and timers. Asked for anything that is gone, a closed machine
-    raises MachineError.
+    Methods may be called from any thread. On a vCPU's own thread (in a hook) and under the big lock (in a timer
+    callback), waiting for the vCPUs would deadlock: there `start`, `resume`, `stop`, `wait` and `close` raise
+    UsageError, and `pause` does not wait; all other methods work. While another thread may close the machine, use
+    `cpus` (registers, interrupt lines), `memory`, timers, the clock and the big lock only within
+    `with machine.hold():`. The machine's methods do that themselves, and so do `Hook.remove`, `VCpu.info`, the methods
+    that queue work for a vCPU, and those that make hooks, logs and timers. A closed machine raises MachineError when
+    its freed parts are used.
 
-    In a child that was forked from the process of a machine, closing it does nothing, and what it is asked for raises
-    MachineError: it is the parent's.
+    In a forked child, a machine still belongs to the parent: closing it does nothing, and all else raises MachineError.
 
-    An exception that a signal's handler raises (Ctrl-C) may come out of any method: the machine then does what it was
-    asked for to its end, or has not begun it, and can be used and closed as before. See raddle.workers.
+    An exception from a signal handler (Ctrl-C) may come out of any method: the machine has then not begun what it was
+    asked for, or finishes it, and can be used and closed as before. See raddle.workers.
     """
 
     def __init__(
@@ -115,14 +114,14 @@ class Machine(Unique, Generic[Regs]):
         engine: EngineFactory = default_engine,
         plugins: Registry | None = None,
     ) -> None:
-        """`board` is a board's name, or GUEST/NAME; left out, it is the guest's first one. Which guest that is follows
-        from the `kernel` file, from GUEST/NAME, or from `target`, the guest's name; contradictions are refused.
-        `properties` are the board's, as in `-M NAME,property=value`; `raddle boot -M NAME,help` lists them. Sizes and
-        settings are spelled as on the command line: `memory` is bytes or a text like "512M", `serial` one character
-        device for each serial port ("stdio", "file:PATH" ...; None is a MemoryConsole), `accelerator`, `icount` and
-        `rtc` the values of `--accel`, `-icount` and `-rtc`. `pflash` has a file for each flash bank, a FlashFile for
-        one that is not to be written back, None for none; a single file is the first bank's. `load` puts files or
-        bytes at physical addresses: `[("script.img", 0x4020_0000)]`. Without `reboot` a reset ends the machine.
+        """`board` is a board's name, or GUEST/NAME; by default it is the guest's first board. The guest follows from
+        the `kernel` file, from GUEST/NAME, or from `target`, the guest's name; contradictions are errors. `properties`
+        are the board's, as in `-M NAME,property=value`; `raddle boot -M NAME,help` lists them. Sizes and settings are
+        spelled as on the command line: `memory` is bytes or a text like "512M", `serial` one character device for each
+        serial port ("stdio", "file:PATH" ...; None is a MemoryConsole), `accelerator`, `icount` and `rtc` the values of
+        `--accel`, `-icount` and `-rtc`. `pflash` has a file for each flash bank, a FlashFile if it is not to be written
+        back, None for no file; a single file is the first bank's. `load` puts files or bytes at physical addresses:
+        `[("script.img", 0x4020_0000)]`. Without `reboot` a reset ends the machine.
         """
 
         def build() -> _Owner:
@@ -268,20 +267,20 @@ class Machine(Unique, Generic[Regs]):
         workers.call(lambda: control.start(paused))
 
     def resume(self) -> None:
-        """Let a paused machine go on, or one that a hook is pausing. Does nothing to one that runs."""
+        """Resume a paused machine, or one that a hook is pausing. Does nothing to one that runs."""
         self._do(self._control.resume)
 
     def pause(self) -> None:
-        """Stop all vCPUs and the clock; returns when none runs, and what the guest has sent is written. Does nothing to
-        a paused machine. A vCPU's thread (a hook), or a timer's callback, does not wait: the vCPU stands after its
-        block, and the machine's state becomes PAUSED when all do.
+        """Stop all vCPUs and the clock; returns when none runs, and the guest's output is written. Does nothing to a
+        paused machine. Does not wait in a hook (on a vCPU's thread) or a timer callback: the vCPU stops after its
+        block, and the machine's state becomes PAUSED when all have stopped.
         """
         self._do(self._control.pause)
 
     def stop(self) -> None:
-        """Power the machine off; returns when its threads have ended, and what the guest has sent is written (see
-        `request_stop` for not waiting for that). Does nothing to a machine that has stopped. Raises UsageError on a
-        vCPU's thread (in a hook) and in a timer's callback.
+        """Power the machine off; returns when its threads have ended, and the guest's output is written (`request_stop`
+        can stop without waiting for that). Does nothing to a machine that has stopped. Raises UsageError on a vCPU's
+        thread (in a hook) and in a timer callback.
         """
         if not self._control.foreign:
             workers.call(self._control.stop)
@@ -290,8 +289,8 @@ class Machine(Unique, Generic[Regs]):
         """Wait until the machine stops by itself (or is stopped); returns its exit status.
 
         Raises the error that stopped it: a guest's fatal fault, an exception in a device or a hook, or an OutputError
-        of a serial port, be it when the port was closed. Raises TimeoutError after `timeout` seconds; the machine goes
-        on. Raises UsageError on a vCPU's thread (in a hook) and in a timer's callback.
+        of a serial port, also one from closing the port. Raises TimeoutError after `timeout` seconds; the machine goes
+        on. Raises UsageError on a vCPU's thread (in a hook) and in a timer callback.
         """
         control = self._control
         control.require_here()
@@ -303,9 +302,9 @@ class Machine(Unique, Generic[Regs]):
         return control.status
 
     def close(self) -> None:
-        """Stop the machine and give back everything it has, as soon as nobody holds it any more. The console's text can
-        still be read. Raises UsageError within `hold`, on a vCPU's thread (in a hook) and in a timer's callback, which
-        would wait for themselves.
+        """Stop the machine, and free everything it has as soon as no thread holds it any more. The console's text can
+        still be read. Raises UsageError within `hold`, on a vCPU's thread (in a hook) and in a timer callback, where it
+        would deadlock.
         """
         if self._control.held:
             raise UsageError("cannot close the machine within `with machine.hold()`, which would be waited for")
@@ -313,8 +312,9 @@ class Machine(Unique, Generic[Regs]):
             workers.call(self._control.close)
 
     def hold(self) -> AbstractContextManager[object]:
-        """While this holds, nothing is freed: `close` on another thread stops the machine, and waits. Several threads
-        may hold it at the same time, a hook's among them. Raises MachineError when the machine is closed.
+        """Within this context manager, nothing is freed: `close` on another thread stops the machine, and waits.
+        Several threads, also those of hooks, may hold the machine at the same time. Raises MachineError when the
+        machine is closed.
         """
         return self._control.hold()
 
@@ -326,19 +326,19 @@ class Machine(Unique, Generic[Regs]):
     ) -> None:
         if self._control.foreign:
             return
-        if error is not None and not isinstance(error, Exception):  # Ctrl-C, which nobody is to be waited for after
+        if error is not None and not isinstance(error, Exception):  # after Ctrl-C, wait for no reader
             self._control.hang_up()
         self.close()
-        # What stopped the machine goes out of the block, unless it does already or something else does.
+        # Raise the error that stopped the machine, unless an exception already leaves the block.
         if self._control.error is not None and error is None:
             raise self._control.error
 
     # --- requests, from any thread
 
     def request_stop(self, status: int = 0, *, at_once: bool = False) -> None:
-        """Power the machine off soon, with this exit status. What the guest has sent until then is written, however
-        long whoever reads it takes; with `at_once` the machine does not wait for that, and the rest is dropped. Does
-        nothing to a machine that is closed.
+        """Power the machine off soon, with this exit status. The guest's output until then is written, however long its
+        reader takes; with `at_once` the machine does not wait for the reader, and drops the rest. Does nothing to a
+        closed machine.
         """
         control = self._control
         kinds.number("the exit status of request_stop()", status)
@@ -356,7 +356,7 @@ class Machine(Unique, Generic[Regs]):
         self._do(self._control.request_reset)
 
     def fail(self, error: Exception) -> None:
-        """Stop the machine soon, with an error that has happened outside of it; `wait` raises the first one."""
+        """Stop the machine soon, because of an error outside of it; `wait` raises the first error."""
         control = self._control
         kinds.instance("the error of fail()", "an exception", error, Exception)
         self._do(lambda: control.fail(error))
@@ -372,7 +372,7 @@ class Machine(Unique, Generic[Regs]):
     ) -> Hook:
         """Call `function` on each event of `kind` ("block", "memory", "exception") whose guest address lies from
         `start` up to `end` (None: anywhere; a memory hook needs both). Takes effect at once, also while the machine
-        runs. An exception in it stops the machine and comes out of `wait`.
+        runs. An exception in `function` stops the machine, and `wait` raises it.
         """
         instruments = self._control.instruments
         if instruments is None:
@@ -384,9 +384,9 @@ class Machine(Unique, Generic[Regs]):
     ) -> Hook:
         """Call `function(cpu, pc)` before each block that is executed and begins from `start` up to `end`.
 
-        Takes effect at once on all vCPUs. While there is a block hook the guest is slower by far; a machine that has
-        none pays nothing. The hook runs on its vCPU's thread, which it may share with no lock: several run at the same
-        time. See raddle.debug.hooks for what a hook may do, and from where it may be added and removed.
+        Takes effect at once on all vCPUs. While there is a block hook the guest is far slower; without one, hooks cost
+        nothing. The function runs on the thread of the vCPU that executes the block, without a lock: several may run at
+        the same time. raddle.debug.hooks says what a hook may do, and from where it may be added and removed.
         """
         return self.hook("block", function, start, end)
 
@@ -405,7 +405,7 @@ class Machine(Unique, Generic[Regs]):
         return self.hook("exception", function, start, end)
 
     def profile(self) -> None:
-        """Measure the paths into Python and the time by category, for `stats`. Raises UsageError after `start`."""
+        """Measure calls into Python, and time by category, for `stats`. Raises UsageError after `start`."""
         self._control.require_open()
         if self.state is not State.READY:
             raise UsageError(f"a machine that is {self.state.value} cannot be profiled any more: before start it can")
@@ -413,8 +413,8 @@ class Machine(Unique, Generic[Regs]):
             self._looking(instruments.profile)
 
     def log(self, items: Sequence[str], stream: TextIO, within: Sequence[range] = ()) -> None:
-        """Write about these items (`in_asm`, `int` ...: those of `-d`) to `stream` from now on. With `within`, what is
-        written of blocks is of those at these guest addresses.
+        """Log these items (`in_asm`, `int` ...: those of `-d`) to `stream` from now on. With `within`, log only blocks
+        at these guest addresses.
         """
         instruments = self._control.instruments
         if instruments is None:
@@ -423,9 +423,9 @@ class Machine(Unique, Generic[Regs]):
         self._looking(lambda: instruments.log(items, stream, within))
 
     def describe(self) -> str:
-        """The registers of all CPUs, in the manner of the architecture; with the code around each one's pc unless the
-        machine runs, another thread is starting, pausing or resetting it, or a hook or a timer's callback asks. Raises
-        MachineError when it is closed.
+        """The registers of all CPUs, in the manner of the architecture, and the code around each pc. Without the code
+        if the machine runs, if another thread is starting, pausing or resetting it, or in a hook or timer callback.
+        Raises MachineError when the machine is closed.
         """
         return self._do(self._control.describe)
 
@@ -436,12 +436,12 @@ class Machine(Unique, Generic[Regs]):
         return self._owner.control
 
     def _do(self, function: Callable[[], R]) -> R:
-        """Hand it over, in the process that the machine belongs to."""
+        """Call it on a worker, in the process that the machine belongs to."""
         self._control.require_here()
         return workers.call(function)
 
     def _looking(self, look: Callable[[], R], undo: Callable[[R], object] | None = None) -> R:
-        """Do something for which the machine must not be freed."""
+        """Call it on a worker while the machine is held."""
         control = self._control
 
         def held() -> R:
@@ -453,7 +453,7 @@ class Machine(Unique, Generic[Regs]):
 
 
 class _Owner:
-    """What keeps a machine from its end: when nobody has the `Machine` any more, it is closed."""
+    """The `Machine`'s only reference to its control: when the `Machine` is dropped, this closes the machine."""
 
     __slots__ = ("control",)
 
@@ -467,7 +467,7 @@ class _Owner:
         control = self.control
         if control.closed or sys.is_finalizing():
             return
-        # On whichever thread, a vCPU's perhaps: it waits for nothing.
+        # This may run on any thread, also a vCPU's: do not wait.
         workers.submit(control.close)
         if control.state in (State.RUNNING, State.PAUSED):
             warnings.warn(
@@ -479,5 +479,5 @@ class _Owner:
 
 
 def _remove(hook: Hook) -> None:
-    with suppress(MachineError):  # its machine has been closed meanwhile
+    with suppress(MachineError):  # the machine has been closed meanwhile
         hook.remove()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Output to a file whose reader may take its time, or read nothing at all."""
+"""Output to a file whose reader may be slow, or may never read."""
 
 from __future__ import annotations
 
@@ -17,30 +17,31 @@ from raddle.errors import OutputError
 __all__ = ["Outlet"]
 
 LOOK_MS: Final = 100
-"""Milliseconds between two looks whether the reader is to be waited for any longer."""
+"""Milliseconds between two checks whether to wait for the reader any longer."""
 
 MASTERS: Final = os.makedev(5, 2)
-"""The device number of the master sides of all pseudo-terminals. Whoever opens it again has made another one."""
+"""The device number of the master sides of all pseudo-terminals. Opening it again would make another
+pseudo-terminal."""
 
 
 class Outlet:
-    """Writes to one file. Any thread may call the methods; one at a time writes."""
+    """Writes to one file. Any thread may call the methods; one thread writes at a time."""
 
     def __init__(self, name: str, file: int, shared: bool = False) -> None:
-        """To the descriptor `file`, which from now on is the outlet's own, or, if `shared`, is left as it is: others
-        write to what it stands for, and take it for granted that writing waits. A shared terminal that may not be
-        opened again, and the master side of one, are written as others write them: until there is room, `hang_up`
-        does not help.
+        """Write to the descriptor `file`. The outlet owns it from now on; if `shared`, the outlet does not change it,
+        because other processes write to the same file and expect that writing waits. A shared terminal that cannot be
+        opened again, and the master side of a terminal, are written as others write them: there `hang_up` has no effect
+        until there is room.
         """
         self._name = name
         self._file = file
         self._lock = threading.Lock()
-        """One writes at a time. Held while the reader is waited for; nothing else is waited for under it."""
+        """One thread writes at a time, and waits for the reader under this lock, but for nothing else."""
         self._hung_up = False
         self._over = False
-        """Something was dropped, or the file is closed: so is everything that follows dropped."""
+        """Something was dropped, or the file is closed, so everything that follows is dropped, too."""
         self._put: Callable[[bytes], int] = partial(os.write, file)
-        """Writes some of what it is given; raises BlockingIOError where it would have to wait."""
+        """Writes a part of its data; raises BlockingIOError instead of waiting."""
         self._close: Callable[[], object] = lambda: None
         if not shared:
             os.set_blocking(file, False)
@@ -49,13 +50,13 @@ class Outlet:
             self._share(file)
 
     def _share(self, file: int) -> None:
-        """Have a way of writing that does not wait, without a change for others."""
+        """Find a way of writing without waiting that changes nothing for others."""
         try:
             status = os.fstat(file)
-        except OSError:  # it is closed, and writing will tell
+        except OSError:  # it is closed: writing will raise the error
             return
         if stat.S_ISSOCK(status.st_mode):
-            import socket  # late: it seldom is one
+            import socket  # late: it is seldom a terminal
 
             connection = socket.socket(fileno=os.dup(file))
             self._put = lambda data: connection.send(data, socket.MSG_DONTWAIT)
@@ -63,7 +64,7 @@ class Outlet:
         elif stat.S_ISFIFO(status.st_mode) or (os.isatty(file) and status.st_rdev != MASTERS):
             try:
                 again = os.open(f"/proc/self/fd/{file}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-            except OSError:  # another user's, or nobody reads it any more
+            except OSError:  # another user's, or without a reader
                 if stat.S_ISFIFO(status.st_mode):
                     self._put = self._put_what_fits
             else:
@@ -71,7 +72,7 @@ class Outlet:
                 self._close = partial(os.close, again)
 
     def _put_what_fits(self, data: bytes) -> int:
-        """Into a pipe whose writers wait. This one does not, unless somebody else fills it in between."""
+        """Write to a pipe whose writers wait. This does not wait, unless another writer fills the pipe in between."""
         if not self._has_room(0):
             raise BlockingIOError
         return os.write(self._file, data[: select.PIPE_BUF])
@@ -82,8 +83,8 @@ class Outlet:
         return bool(poll.poll(milliseconds))
 
     def write(self, data: bytes) -> None:
-        """Write all of it, however long the reader takes. After `hang_up` what cannot be written at once is dropped,
-        and all that follows: what was written is the beginning of what was sent. Raises OutputError.
+        """Write all data, however long the reader takes. After `hang_up`, data that cannot be written at once is
+        dropped, and everything after it: so the reader gets the beginning of the output. Raises OutputError.
         """
         kinds.raw("what is sent", data)
         with self._lock:
@@ -102,11 +103,11 @@ class Outlet:
                 self._over = True
 
     def hang_up(self) -> None:
-        """Wait for the reader no longer. Waits for nothing: a signal's handler may call it."""
+        """Do not wait for the reader any more. Does not wait: a signal handler may call it."""
         self._hung_up = True
 
     def close(self) -> None:
-        """Write nothing any more; who waits for the reader goes on. May be called twice."""
+        """Write nothing any more, and end a wait for the reader. May be called twice."""
         self.hang_up()
         with self._lock:
             self._over = True

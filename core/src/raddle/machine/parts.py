@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a machine is made of, as its user and its control meet it: vCPUs, an engine, instruments; and its states."""
+"""The parts of a machine, as its user and its control see them: vCPUs, an engine, instruments; and its states."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Registers(Protocol):
 
 
 class VCpu(BoardCpu, Protocol[Regs]):
-    """A vCPU as a user meets it."""
+    """A vCPU as a user sees it."""
 
     @property
     def regs(self) -> Regs:
@@ -54,11 +54,11 @@ class VCpu(BoardCpu, Protocol[Regs]):
         """Thread, state and counters, for `info cpus`."""
 
     def run_on_cpu(self, work: Callable[[], None]) -> None:
-        """Run `work` on the vCPU's thread, after what was queued before, and wait for it, a pause or not."""
+        """Run `work` on the vCPU's thread, after work that was queued before, and wait for it, also in a pause."""
 
 
 class Engine(Protocol):
-    """What runs the vCPUs: one of the schedulers of raddle.threads."""
+    """Runs the vCPUs: raddle.threads.engine.Engine, or another class like it."""
 
     @property
     def cpus(self) -> Sequence[VCpu]: ...
@@ -74,13 +74,13 @@ class Engine(Protocol):
     def resume(self) -> None: ...
 
     def stop(self) -> None:
-        """Ask for the end. Waits for nothing: a vCPU's thread may call it."""
+        """Request the end. Does not wait: a vCPU's thread may call it."""
 
     def join(self, timeout: float | None = None) -> object:
         """Wait until all threads have ended; raises the first error that stopped them."""
 
     def close(self) -> None:
-        """Free what is native. All threads have ended."""
+        """Free native memory. All threads have ended."""
 
     def clock_ns(self) -> int: ...
 
@@ -94,13 +94,13 @@ EngineFactory = Callable[..., Engine]
 
 
 class Hook(Protocol):
-    """A hook that was added, and can be taken away."""
+    """A hook that was added, and can be removed."""
 
     def remove(self) -> None: ...
 
 
 class Instruments(Protocol):
-    """What looks into an engine that can be watched: `raddle.debug.instruments`."""
+    """Hooks, logs and profile of an engine that has an observer: see `raddle.debug.instruments`."""
 
     def add_hook(
         self, kind: str, function: Callable[..., object], start: int | None = None, end: int | None = None

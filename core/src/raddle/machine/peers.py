@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Character devices whose other side comes and goes: sockets and pseudo-terminals."""
+"""Character devices whose peers come and go: sockets and pseudo-terminals."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 __all__ = ["PeerDevice", "PtyDevice", "SocketDevice", "open_socket"]
 
 OUTPUT_LIMIT: Final = 1 << 20
-"""Bytes that wait for a peer who does not read; older ones are dropped, the guest is not held up."""
+"""Bytes that wait for a peer that does not read; older ones are dropped, and the guest is not delayed."""
 
 GONE: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
-"""The peer sends nothing any more; what it has sent may still be there to read."""
+"""The peer sends nothing any more; there may still be data from it to read."""
 
 PATIENCE: Final = 0.2
-"""Seconds between two looks whether a wait for a peer was interrupted."""
+"""Seconds between two checks whether a wait for a peer was interrupted."""
 
 RETRY: Final = 0.5
-"""Seconds until a peer that could not be let in is tried again."""
+"""Seconds between two tries to accept a peer."""
 
 LOOPBACK: Final = "127.0.0.1"
-"""Where tcp::PORT listens: whoever connects has the guest's console, and nobody asks for a password."""
+"""Where tcp::PORT listens: whoever connects has the guest's console, without a password."""
 
 
 class PeerDevice(CharDevice):
-    """A device whose peer comes and goes and may not read: output waits, up to a limit."""
+    """A device whose peer comes and goes, and may not read: output waits, up to a limit."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class PeerDevice(CharDevice):
         kinds.raw("what is sent", data)
         with self._changed:
             if self._peer is None or self._closed:
-                return  # nobody listens
+                return  # there is no peer
             self._output += data
             del self._output[: max(0, len(self._output) - OUTPUT_LIMIT)]
             self._flush(self._peer)
@@ -66,10 +66,10 @@ class PeerDevice(CharDevice):
         except BlockingIOError:
             pass
         except OSError:
-            self._output.clear()  # the peer has left; reading will tell the same
+            self._output.clear()  # the peer has left: reading will find that, too
 
     def _watch(self, peer: int) -> None:
-        """Look for what is to be done with the peer now. Under the lock of `_changed`."""
+        """Watch the peer for what can be done now. Under the lock of `_changed`."""
         reading = select.POLLIN if len(self._input) < INPUT_LIMIT else 0
         writing = select.POLLOUT if self._output else 0
         self._reader.watch(peer, select.POLLRDHUP | reading | writing, self._ready)
@@ -99,7 +99,7 @@ class PeerDevice(CharDevice):
             self._watch(peer)
 
     def _read(self, peer: int, events: int) -> bool:
-        """Take what the peer has sent: all of it if it has gone. Whether it is there still."""
+        """Read the peer's data; all of it if the peer has left. Returns whether the peer is still there."""
         while events & (select.POLLIN | GONE):
             try:
                 data = os.read(peer, READ_SIZE)
@@ -133,11 +133,11 @@ class SocketDevice(PeerDevice):
     def __init__(self, listener: socket.socket, where: str, wait: bool) -> None:
         super().__init__("raddle-socket")
         self._listener = listener
-        listener.setblocking(False)  # of two that wait for a peer, one finds none
+        listener.setblocking(False)  # of two threads that wait for a peer, one finds none
         self._connection: socket.socket | None = None
         self._wait = wait
         self._refused = False
-        """The user has been told that a peer could not be let in."""
+        """The user was warned that a peer could not connect."""
         self.where: Final = where
 
     def wait_for_peer(self) -> None:
@@ -147,10 +147,10 @@ class SocketDevice(PeerDevice):
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         while self._connection is None:
-            # In pieces: a signal that comes just before the system call does not interrupt it.
+            # Wait in pieces: a signal just before the system call does not interrupt the call.
             while not self._ended.is_set() and not poll.poll(PATIENCE * 1000):
                 continue
-            # A listener that is closed meanwhile says nothing, or that its descriptor is none.
+            # If the listener is closed meanwhile, this finds nothing, or an invalid descriptor.
             if self._ended.is_set():
                 raise MachineError(f"the machine was stopped while it waited for a connection on {self.where}")
             if not workers.call(self._accept):
@@ -166,17 +166,17 @@ class SocketDevice(PeerDevice):
 
     def _knocked(self, _: int) -> None:
         if not self._accept():
-            # It is ready for as long as the peer waits: looked at without a pause, it would take a core for itself.
+            # The listener is ready for as long as the peer waits: without a pause, this loop would use a whole core.
             self._reader.forget(self._listener.fileno())
             self._reader.later(RETRY, self._listen)
 
     def _accept(self) -> bool:
-        """Let the peer in that waits. False if there is no room for it: it waits on."""
+        """Accept the waiting peer. False if there are no resources for it: then it still waits."""
         try:
             connection, _peer = self._listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):  # it has not waited
+        except (BlockingIOError, ConnectionAbortedError):  # it did not wait
             return True
-        except OSError as error:  # no descriptor is free, or no memory: what other programs have may become free
+        except OSError as error:  # no descriptor or memory is free; other programs may free some
             if self._closed:
                 return True
             if not self._refused:
@@ -187,14 +187,14 @@ class SocketDevice(PeerDevice):
             self._see_off(self._connection.fileno())
         with self._changed:
             if self._connection is not None or self._closed:
-                connection.close()  # one at a time
+                connection.close()  # one peer at a time
                 return True
             self._connection = connection
             self._attach(connection.fileno())
         return True
 
     def _see_off(self, peer: int) -> None:
-        """Should the peer have gone, which the thread may not have come to see yet, the next one is welcome."""
+        """If the peer has left, which the thread may not have noticed yet, accept the next one."""
         poll = select.poll()
         poll.register(peer, select.POLLRDHUP)
         for _, events in poll.poll(0):
@@ -229,7 +229,7 @@ class PtyDevice(PeerDevice):
         except OSError as error:
             raise UsageError(f"cannot open a pty: {error.strerror}") from None
         tty.setraw(self._slave)
-        # The slave stays open, so that a user's program may come and go.
+        # The slave stays open, so that the user's program may come and go.
         self.path: Final = os.ttyname(self._slave)
         self.notes = (f"character device on {self.path}",)
 
@@ -261,7 +261,7 @@ def open_socket(kind: str, text: str) -> SocketDevice:
             case "nowait" | "wait=off":
                 wait = False
             case "nodelay" | "nodelay=on" | "nodelay=off" if kind == "tcp":
-                pass  # what is written is sent at once anyway
+                pass  # output is sent at once anyway
             case _:
                 raise UsageError(f"socket setting {setting!r} is not supported (known: server=on, wait=on, wait=off)")
     if not server:
@@ -286,7 +286,7 @@ def open_socket(kind: str, text: str) -> SocketDevice:
 
 
 def _listener(kind: str, where: str, address: Any) -> socket.socket:
-    import socket  # late: most machines have none
+    import socket  # late: most machines have no socket
 
     family = socket.AF_UNIX if kind == "unix" else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Threads of character devices: one waits for files and reads them, one does what has been typed."""
+"""Threads of character devices: one waits for files and reads them, one handles typed input."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ READ_SIZE: Final = 4096
 
 
 class Reader:
-    """A thread that waits for files to become ready, or for a time to come, and can be told to stop."""
+    """A thread that waits for files to become ready, or for a time, and can be stopped."""
 
     def __init__(self, name: str, device: CharDevice) -> None:
         self._device = device
@@ -33,7 +33,7 @@ class Reader:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.watch(self._wake_read, select.POLLIN, self._awake)
         self._later: tuple[float, Callable[[], None]] | None = None
-        """When to do what, by the monotonic clock. The thread's own."""
+        """What to do when, by the monotonic clock. Used only by the thread."""
         self._stop = False
         self._thread = workers.Thread(self._loop, name)
 
@@ -42,24 +42,24 @@ class Reader:
         self._thread.start_to("reads input")
 
     def watch(self, file: int, events: int, handler: Callable[[int], None]) -> None:
-        """Call `handler` on the thread with the events of poll(2) that have come: `events`, which replace those that
-        were asked for before, and errors. Another thread has to `wake` this one then.
+        """Call `handler` on the thread with the events of poll(2): `events`, which replace earlier ones, and errors. If
+        another thread calls this, it must `wake` the thread afterwards.
         """
         self._handlers[file] = handler
         self._poll.register(file, events)
 
     def forget(self, file: int) -> None:
-        """Watch the file no longer, if it was."""
+        """Do not watch the file any more."""
         if self._handlers.pop(file, None) is not None:
             self._poll.unregister(file)
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
-        """Do this after so many seconds, instead of what was put off before. On the thread only."""
+        """Do this after so many seconds; replaces an earlier delayed call. Only on the thread."""
         self._later = (time.monotonic() + seconds, action)
 
     def wake(self) -> None:
-        """Have the thread look at what is watched again."""
-        with contextlib.suppress(OSError):  # full: it will wake anyway; closed: there is nobody to wake
+        """Make the thread look at the watched files again."""
+        with contextlib.suppress(OSError):  # full: it will wake anyway; closed: there is no thread
             os.write(self._wake_write, b"!")
 
     def _awake(self, _: int) -> None:
@@ -67,7 +67,7 @@ class Reader:
             os.read(self._wake_read, READ_SIZE)
 
     def stop(self) -> None:
-        """End the thread, and wait for it unless it is the one that asks."""
+        """End the thread, and wait for it unless it is the calling one."""
         self._stop = True
         self.wake()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
@@ -89,15 +89,15 @@ class Reader:
             fail(self._device, error)
 
     def _milliseconds(self) -> float | None:
-        """Until what was put off is to be done."""
+        """Milliseconds until the delayed call."""
         return None if self._later is None else max(0.0, self._later[0] - time.monotonic()) * 1000
 
 
 class Sequence:
-    """A thread that does what it is given, in order, so that whoever gives it waits for nothing."""
+    """A thread that makes calls in order, so that the threads that queue them need not wait."""
 
     def __init__(self, name: str, device: CharDevice) -> None:
-        from queue import SimpleQueue  # late: only a terminal needs it
+        from queue import SimpleQueue  # late: only terminals need it
 
         self._device = device
         self._actions: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
@@ -109,11 +109,11 @@ class Sequence:
         self._thread.start_to("does what is typed")
 
     def put(self, action: Callable[[], object]) -> None:
-        """Do this after what was put before, unless the thread is stopped or something has failed until then."""
+        """Do this after earlier calls, unless the thread is stopped or a call has failed before."""
         self._actions.put(action)
 
     def stop(self) -> None:
-        """Begin nothing more, and wait for the end of what was begun unless it is that which asks."""
+        """Make no more calls, and wait for the current one unless that is calling."""
         self._stop = True
         self._actions.put(None)
         if self._thread.ident is not None and self._thread is not threading.current_thread():
@@ -128,7 +128,7 @@ class Sequence:
 
 
 def fail(device: CharDevice, error: Exception) -> None:
-    """Tell of an error on one of the device's threads, which ends."""
+    """Report an error on one of the device's threads, which ends."""
     if device.on_failure is None:
         raise error
     device.on_failure(error)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The terminal as a character device, with its escape keys; and the names of all character devices."""
+"""The terminal as a character device, with its escape keys; and the parser for the names of all character devices."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from raddle.machine.terminal import RawTerminal
 __all__ = ["ESCAPE_HELP", "Command", "EscapeFilter", "StdioDevice", "parse_chardev"]
 
 GRACE: Final = 0.5
-"""Seconds for what was typed before Ctrl-A X to be done."""
+"""Seconds for handling what was typed before Ctrl-A X."""
 
 ESCAPE: Final = 0x01
 """Ctrl-A."""
@@ -34,7 +34,7 @@ ESCAPE_HELP: Final = (
 
 
 class Command(Enum):
-    """What a user asks for with Ctrl-A and a key."""
+    """Commands of Ctrl-A and a key."""
 
     QUIT = ord("x")
     MONITOR = ord("c")
@@ -42,13 +42,13 @@ class Command(Enum):
 
 
 class EscapeFilter:
-    """Tells typed bytes from Ctrl-A commands, however they are cut into pieces."""
+    """Separates typed bytes from Ctrl-A commands, however they are split into pieces."""
 
     def __init__(self) -> None:
         self._escaped = False
 
     def feed(self, data: bytes) -> list[bytes | Command]:
-        """What was typed, in order. Ctrl-A followed by Ctrl-A or A is a Ctrl-A; unknown keys are dropped."""
+        """The bytes and commands, in order. Ctrl-A followed by Ctrl-A or A is a Ctrl-A; unknown keys are dropped."""
         result: list[bytes | Command] = []
         plain = bytearray()
         for byte in data:
@@ -73,13 +73,14 @@ class EscapeFilter:
 
 
 class StdioDevice(CharDevice):
-    """The process's standard input and output. A terminal is raw while the device is open, and is put back after.
+    """The process's standard input and output. A terminal is raw while the device is open, and restored afterwards.
 
     With `commands`, Ctrl-A begins a command, and signal keys go to the guest; without, Ctrl-C ends the program.
 
-    A terminal is always read, so that commands are seen whatever the guest does; of anything else, nothing is lost.
-    What comes of what is typed may wait: for the big lock, which a vCPU has while it waits for who reads the output, or
-    for that reader. So a thread of its own does it, and the one that reads does nothing but Ctrl-A X.
+    A terminal is always read, so that commands are noticed whatever the guest does; other input is read only as fast as
+    the guest takes it, so that nothing is lost. Handling typed input may wait for the big lock, which a vCPU holds
+    while it waits for the reader of the output, or for that reader itself. So a separate thread handles it, and the
+    thread that reads handles only Ctrl-A X.
     """
 
     def __init__(self, commands: bool = True) -> None:
@@ -87,17 +88,17 @@ class StdioDevice(CharDevice):
         self._filter = EscapeFilter() if commands else None
         self._reader: Reader | None = None
         self._typed: Sequence | None = None
-        """What is done about a terminal's input; None for anything else, whose reader does it."""
+        """The thread that handles a terminal's input; None for other files, where the reading thread does it."""
         self._pending = 0
-        """Bytes that were typed and are in that. Under the lock of `_changed`."""
+        """Typed bytes that are queued for it. Under the lock of `_changed`."""
         self._terminal: RawTerminal | None = None
         self._outlet: Outlet | None = None
-        if sys.stdout is not None:  # it is, where the process was started without: what is open as 1 is something else
+        if sys.stdout is not None:  # it is None if the process was started without: then descriptor 1 is another file
             self._outlet = Outlet("the standard output", 1, shared=True)
         self.on_command: Callable[[Command], None] = lambda command: None
-        """Called in order with what else was typed, but for QUIT: that is not held up by what was typed before it."""
+        """Called with commands, in order; QUIT is not delayed by what was typed before it."""
         self.divert: Callable[[bytes], None] | None = None
-        """Takes typed bytes instead of the guest (the monitor, while it is open)."""
+        """Takes typed bytes instead of the guest (for the monitor, while that is open)."""
 
     def start(self) -> None:
         if sys.stdout is not None:
@@ -117,7 +118,7 @@ class StdioDevice(CharDevice):
         assert reader is not None
         try:
             data = os.read(0, READ_SIZE)
-        except BlockingIOError:  # another program has been quicker
+        except BlockingIOError:  # another program was quicker
             return
         except OSError:
             data = b""
@@ -144,7 +145,7 @@ class StdioDevice(CharDevice):
             self._keep(part)
 
     def _put(self, typed: Sequence, part: bytes | Command) -> None:
-        """Have it done by the other thread."""
+        """Queue it for the other thread."""
         if part is Command.QUIT:
             done = threading.Event()
             typed.put(done.set)
@@ -181,7 +182,7 @@ class StdioDevice(CharDevice):
         already = self._closed
         super().close()
         if not already:
-            self.hang_up()  # its threads may wait for the reader, too, with what a monitor says
+            self.hang_up()  # its threads may wait for the reader, too, with the monitor's output
             if self._terminal is not None:
                 self._terminal.restore()
             if self._reader is not None:
@@ -207,7 +208,7 @@ KNOWN: Final = (
 
 
 def parse_chardev(text: str) -> CharDevice:
-    """The character device that `-serial` or `-monitor` names; it is open, but not started.
+    """The character device that `-serial` or `-monitor` names, open but not started.
 
     Raises UsageError for one that is unknown or cannot be opened.
     """

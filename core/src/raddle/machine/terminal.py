@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The terminal that a user types on: raw while a machine has it, and given back on every way out.
+"""The user's terminal: raw while a machine has it, and restored on every way out.
 
-The ways out are `restore`, the interpreter's end, whatever its reason, and a signal that ends the process: whoever
-handles those calls `give_back`. Only what ends a process without asking it (SIGKILL, a crash) leaves the terminal raw.
+The ways out are `restore`, the end of the interpreter for any reason, and a signal that ends the process: its handler
+calls `give_back`. Only a sudden end of the process (SIGKILL, a crash) leaves the terminal raw.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 __all__ = ["RawTerminal", "give_back"]
 
 _raw: dict[RawTerminal, None] = {}
-"""Those that are to be put back. Written by whoever makes or restores one. Each step is atomic by the GIL, so that a
-signal's handler may read it at any time."""
+"""The raw terminals, which must be restored. Changed when a terminal becomes raw or is restored, in steps that are
+atomic by the GIL, so that a signal handler may read it at any time."""
 
 
 class RawTerminal:
-    """What is typed comes through at once and as it is, and is not echoed."""
+    """Input arrives at once and unchanged, and is not echoed."""
 
     def __init__(self, file: int, signals: bool) -> None:
         """Make the terminal `file` raw. With `signals`, keys like Ctrl-C still send one."""
@@ -33,24 +33,24 @@ class RawTerminal:
         raw[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN)
         if not signals:
             raw[3] &= ~termios.ISIG
-        _raw[self] = None  # before it is raw: whatever happens next, it is put back
+        _raw[self] = None  # before it is raw, so that it is restored whatever happens next
         atexit.register(self.restore)
         _set(file, termios.TCSADRAIN, raw)
 
     def restore(self) -> None:
-        """Put it back, when what was written to it has been shown. May be called twice."""
+        """Restore it, once its output has been shown. May be called twice."""
         if self in _raw:
             _restore(self._file, termios.TCSADRAIN, self._saved)
             _raw.pop(self, None)
             atexit.unregister(self.restore)
 
     def restore_at_once(self) -> None:
-        """Put it back, and wait for nothing."""
+        """Restore it without waiting."""
         _restore(self._file, termios.TCSANOW, self._saved)
 
 
 def _leave_to_parent() -> None:
-    """In a child that was forked: the terminal is its parent's."""
+    """In a forked child: the terminal belongs to the parent."""
     for terminal in list(_raw):
         _raw.pop(terminal, None)
 
@@ -59,9 +59,7 @@ os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def give_back() -> None:
-    """Put back every terminal that is raw: the process is about to end. Waits for nothing; a signal's handler may call
-    it.
-    """
+    """Restore every raw terminal, because the process is about to end. Does not wait; a signal handler may call it."""
     for terminal in list(_raw):
         terminal.restore_at_once()
 
@@ -72,7 +70,7 @@ def _restore(file: int, when: int, attributes: list[Any]) -> None:
 
 
 def _set(file: int, when: int, attributes: list[Any]) -> None:
-    """As tcsetattr, however many signals come meanwhile: it gives up at each one, with nothing done."""
+    """tcsetattr, repeated after signals: each signal interrupts it before it does anything."""
     while True:
         try:
             termios.tcsetattr(file, when, attributes)

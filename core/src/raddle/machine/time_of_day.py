@@ -18,24 +18,26 @@ COUNTED_START: Final = 946_684_800
 """`-icount`: the time of day at power-on, the start of the year 2000; the host's would be different in every run."""
 
 SECONDS_END: Final = 1 << 32
-"""What a counter of 32 bits cannot show: a moment in 2106."""
+"""The first second that a counter of 32 bits cannot show, in 2106."""
 
 _FORMATS: Final = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d")
 
 
 class RtcClock(Enum):
-    """What moves the time of day on."""
+    """The clock that the time of day follows."""
 
     HOST = "host"
-    """The host's time of day, be it set or the machine paused."""
+    """The host's time of day, also if that is set, or the machine is paused."""
     RT = "rt"
-    """Real time since power-on, the machine paused or not."""
+    """Real time since power-on, also while the machine is paused."""
     VM = "vm"
-    """The machine's clock: the time of day stands while the machine is paused."""
+    """The machine's clock: the time of day stands still while the machine is paused."""
 
 
 class RtcOptions(NamedTuple):
-    """Where the time of day starts: at the host's (`utc`), at the host's local time, or so many seconds after 1970."""
+    """The start of the time of day: the host's time (`utc`), the host's local time, or a number of seconds after
+    1970.
+    """
 
     base: str | int = "utc"
     clock: RtcClock = RtcClock.HOST
@@ -81,9 +83,9 @@ def _clock(value: str, counted: bool) -> RtcClock:
 
 
 def _seconds(value: str) -> int:
-    from datetime import UTC, datetime  # late: hardly any machine is given a time
+    from datetime import UTC, datetime  # late: hardly any machine gets a start time
 
-    for one in _FORMATS if value.isascii() else ():  # strptime takes the digits of any script
+    for one in _FORMATS if value.isascii() else ():  # strptime accepts the digits of any script
         try:
             seconds = int(datetime.strptime(value, one).replace(tzinfo=UTC).timestamp())
         except (ValueError, OverflowError):
@@ -95,7 +97,7 @@ def _seconds(value: str) -> int:
 
 
 class TimeOfDay:
-    """Begins when it is told to, or first asked. May be asked on any thread; begins under the big lock or before the
+    """Begins with `begin`, or when it is first read. Read it on any thread; it begins under the big lock or before the
     machine runs.
     """
 
@@ -104,12 +106,12 @@ class TimeOfDay:
         sources = {RtcClock.HOST: time.time_ns, RtcClock.RT: time.monotonic_ns, RtcClock.VM: clock.clock_ns}
         self._source = sources[options.clock]
         self.is_the_machines: Final = options.clock is RtcClock.VM
-        """Whether it goes on just as the machine's clock does."""
+        """Whether it follows the machine's clock."""
         self._shift: int | None = None
         """Written once, by `begin`."""
 
     def begin(self) -> None:
-        """The machine is powered on. Does nothing when it was before: the time of day outlives a reset."""
+        """The machine is powered on. Does nothing the second time: a reset does not change the time of day."""
         if self._shift is not None:
             return
         host = time.time_ns()
@@ -124,7 +126,7 @@ class TimeOfDay:
 
     @property
     def ahead_ns(self) -> int:
-        """By how much it is ahead of the clock that it follows."""
+        """How far it is ahead of the clock that it follows."""
         self.begin()
         assert self._shift is not None
         return self._shift

@@ -18,7 +18,7 @@ MAP_NORESERVE: Final = getattr(mmap, "MAP_NORESERVE", 0x4000)
 
 
 class HostMemory:
-    """Zeroed, page-aligned memory that stays where it is until `close`. Touched pages alone take up host memory.
+    """Zeroed, page-aligned memory that stays where it is until `close`. Only touched pages take up host memory.
 
     `bytes` and `words` (host-endian, 32 bits) are views of the same memory. Thread-safe as plain memory is.
     """
@@ -39,7 +39,7 @@ class HostMemory:
         self.words: Final = self.bytes[: size & ~3].cast("I")
 
     def prefer_huge_pages(self) -> None:
-        """Ask the host for huge pages, where it has them: guest RAM takes fewer TLB misses on them."""
+        """Ask the host for huge pages, if it has them: accesses to guest RAM then miss the host's TLB less often."""
         if hasattr(mmap, "MADV_HUGEPAGE"):
             try:
                 self._map.madvise(mmap.MADV_HUGEPAGE)
@@ -47,7 +47,7 @@ class HostMemory:
                 return  # a kernel without transparent huge pages
 
     def clear(self, offset: int, size: int) -> None:
-        """Zero `size` bytes; whole pages among them are given back to the host until they are touched again."""
+        """Zero `size` bytes; whole pages among them return to the host until they are touched again."""
         first = min(offset + mmap.PAGESIZE - 1 & -mmap.PAGESIZE, offset + size)
         last = max(offset + size & -mmap.PAGESIZE, first)
         self.bytes[offset:first] = bytes(first - offset)
@@ -56,9 +56,9 @@ class HostMemory:
             self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
 
     def close(self) -> None:
-        """Give the memory back. Nothing may use `address` any more."""
+        """Free the memory. Nothing may use `address` any more."""
         ffi.release(self._exported)
         self.words.release()
         self.bytes.release()
-        with contextlib.suppress(BufferError):  # somebody still holds a view; the last one to go frees the memory
+        with contextlib.suppress(BufferError):  # a view still exists; the end of the last one frees the memory
             self._map.close()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The guest's physical address space: a sorted list of regions that never overlap.
 
-Regions are added while a machine is built and stay as they are while it runs, so readers need no lock. What changes is
-who serves loads from a ROM device: its memory or its handler.
+Regions are added while a machine is built and do not change while it runs, so readers need no lock. Only this changes:
+whether the memory or the handler of a ROM device serves loads.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SMALLEST_PAGE: Final = 1 << 12
 
 
 class MemoryAccessError(RaddleError, IndexError):
-    """A Python access to guest-physical addresses that are not RAM or ROM."""
+    """Python code accessed guest-physical addresses that are not RAM or ROM."""
 
 
 class Kind(Enum):
@@ -39,7 +39,7 @@ class Kind(Enum):
 
 
 class IoHandler(Protocol):
-    """What answers accesses to an I/O region or a ROM device. Called under the big lock, `offset` from its start."""
+    """Serves accesses to an I/O region or a ROM device, at `offset` from its start. Called under the big lock."""
 
     def read(self, offset: int, size: int) -> int:
         """The value of `size` bytes (1, 2, 4 or 8), little-endian."""
@@ -50,8 +50,8 @@ class IoHandler(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
-    """Guest-physical addresses from `start` up to `end`. RAM and ROM have `memory`, I/O has `handler` and, where hot
-    registers are served without Python, `routine`: see `AddressSpace.add_io`. A ROM device has `memory` and `handler`.
+    """Guest-physical addresses from `start` up to `end`. RAM and ROM have `memory`, I/O has `handler` and, if registers
+    are served without Python, `routine`: see `AddressSpace.add_io`. A ROM device has `memory` and `handler`.
     """
 
     name: str
@@ -79,31 +79,32 @@ class Region:
 WriteListener = Callable[[int, int], None]
 """Called as `listener(start, size)` after Python has written guest memory."""
 LoadsListener = Callable[[Region, bool], None]
-"""Called as `listener(region, by_handler)` when it changes who serves loads from a ROM device."""
+"""Called as `listener(region, by_handler)` when `serve_loads` changes who serves loads from a ROM device."""
 
 
 class AddressSpace(Unique):
     """Guest-physical memory, readable and writable from Python as a buffer: `memory[a:b]`, `memory[a]`.
 
-    Reading and writing from Python reaches RAM and ROM, not device registers, and may be done from any thread: the
-    guest sees such a write as it sees another CPU's plain stores, in no particular order and not as one.
+    Reading and writing from Python reaches RAM and ROM, not device registers, and any thread may do it: the guest sees
+    such a write like another CPU's plain stores, in no particular order and not atomically.
     """
 
     def __init__(self, page_size: int = SMALLEST_PAGE) -> None:
         """`page_size` is that of the guest's smallest page, in bytes."""
         kinds.number("the size of a page", page_size)
         self.page_size = page_size
-        """Regions begin and end on multiples of this many bytes: the software TLB tells regions apart page by page."""
+        """Regions begin and end on multiples of this many bytes, since the software TLB distinguishes regions by
+        page."""
         self.regions: tuple[Region, ...] = ()
         """Sorted by address."""
         self.initiator = 0
-        """Index of the vCPU that makes the I/O access under way; the runtime sets it, under the big lock, before it
-        calls a handler."""
+        """Index of the vCPU that makes the current I/O access; the runtime sets it, under the big lock, before it calls
+        a handler."""
         self.routines: dict[str, RoutineBuilder] = {}
-        """IR routines that devices and boards bring along; see `add_routines`."""
+        """IR routines of devices and boards; see `add_routines`."""
         self._starts: list[int] = []
         self._fixed = False
-        """A runtime has been told of the regions, which stay as they are from now on."""
+        """A runtime knows the regions, which must not change from now on."""
         self._closed = False
         self._listeners: list[WriteListener] = []
         self._loads_listeners: list[LoadsListener] = []
@@ -113,27 +114,27 @@ class AddressSpace(Unique):
     # --- building
 
     def add_ram(self, name: str, start: int, size: int) -> Region:
-        """Zeroed RAM of `size` bytes. Raises UsageError, as all that is told of regions does."""
+        """Add zeroed RAM of `size` bytes. Raises UsageError, as all methods that add or change regions do."""
         self._check(name, start, size)
         memory = HostMemory(size, f"{name} of the guest")
         memory.prefer_huge_pages()
         return self._insert(Region(name, Kind.RAM, start, size, memory))
 
     def add_rom(self, name: str, start: int, size: int, contents: bytes = b"") -> Region:
-        """ROM of `size` bytes that begins with `contents`; the guest's writes to it are bus errors."""
+        """Add ROM of `size` bytes that begins with `contents`; the guest's writes to it are bus errors."""
         self._check(name, start, size)
         return self._insert(Region(name, Kind.ROM, start, size, _rom(name, size, contents)))
 
     def add_io(
         self, name: str, start: int, size: int, handler: IoHandler, routine: RoutineBuilder | None = None
     ) -> Region:
-        """Device registers.
+        """Add device registers.
 
-        `routine` builds an IR routine that takes every access in the handler's place, under the big lock, without
-        Python: `routine(offset, size | is_write << 8, value, id)`, all I64, answers what is read. What it does not want
-        to serve it gives to the native helper `io_python`, with its own four arguments, and answers what that answers;
-        then the handler is called. The device keeps the state that both sides use in a HostMemory, which the helpers
-        `host_load32`, `host_store32` ... reach, and changes it under the big lock alone.
+        `routine` builds an IR routine that serves every access instead of the handler, under the big lock, without
+        Python: `routine(offset, size | is_write << 8, value, id)`, all I64, returns what is read. It passes accesses
+        that it does not serve to the native helper `io_python`, with its own four arguments, and returns that result;
+        then the handler is called. The device keeps state that both sides use in a HostMemory, which the helpers
+        `host_load32`, `host_store32` ... reach, and changes it only under the big lock.
         """
         self._check(name, start, size)
         _check_handler(name, handler)
@@ -142,17 +143,17 @@ class AddressSpace(Unique):
         return self._insert(Region(name, Kind.IO, start, size, handler=handler, routine=routine))
 
     def add_rom_device(self, name: str, start: int, size: int, handler: IoHandler, contents: bytes = b"") -> Region:
-        """Memory that a device changes by its own rules, as flash is: the guest's stores go to `handler`; its loads are
-        plain reads of memory, which begins with `contents`, until `serve_loads` turns them to `handler`, too.
-        Instructions are fetched from the memory always. The device changes what the memory holds by `write`.
+        """Add memory that a device changes by its own rules, such as flash: the guest's stores go to `handler`; its
+        loads are plain reads of the memory, which begins with `contents`, until `serve_loads` directs them to
+        `handler`, too. Instruction fetches always read the memory. The device changes the memory with `write`.
         """
         self._check(name, start, size)
         _check_handler(name, handler)
         return self._insert(Region(name, Kind.ROM_DEVICE, start, size, _rom(name, size, contents), handler))
 
     def serve_loads(self, region: Region, by_handler: bool) -> None:
-        """Turn the guest's loads from a ROM device to its handler, or back to its memory. Under the big lock. It has
-        taken effect on whatever CPU sees a store that the guest makes afterwards.
+        """Direct the guest's loads from a ROM device to its handler, or back to its memory. Under the big lock. A CPU
+        that sees a later store of the guest also sees this change.
         """
         kinds.instance("what serve_loads() turns", "a region", region, Region)
         kinds.switch("by_handler of serve_loads()", by_handler)
@@ -165,10 +166,10 @@ class AddressSpace(Unique):
             listener(region, by_handler)
 
     def add_routines(self, routines: Mapping[str, RoutineBuilder]) -> None:
-        """Have IR routines compiled with the target's, so that a device's routines can call each other by name.
+        """Add IR routines, which are compiled with the target's, so that devices' routines can call each other by name.
 
-        One with the name of a target's routine takes its place: a target may ask its board so (ARM: `timer_line`).
-        Raises UsageError for a name that another device has used.
+        A routine with the name of a target's routine replaces it, so that a target can call its board (ARM:
+        `timer_line`). Raises UsageError for a name that another device has used.
         """
         kinds.instance("what add_routines() adds", "a mapping from names to functions", routines, Mapping)
         self._require_building("routines")
@@ -193,7 +194,7 @@ class AddressSpace(Unique):
                 raise UsageError(f"region {name} ({start:#x}-{start + size - 1:#x}) overlaps {other}")
 
     def fix(self) -> None:
-        """The regions have been told to what runs the machine: from now on there are no others."""
+        """A runtime knows the regions: from now on none can be added."""
         self._fixed = True
 
     def _require_building(self, what: str) -> None:
@@ -210,7 +211,7 @@ class AddressSpace(Unique):
         return region
 
     def close(self) -> None:
-        """Give the host memory back. No vCPU may run any more."""
+        """Free the host memory. No vCPU may run any more."""
         self._closed = True
         regions, self.regions, self._starts = self.regions, (), []
         self.routines = {}
@@ -222,7 +223,7 @@ class AddressSpace(Unique):
     # --- using
 
     def find(self, address: int) -> Region | None:
-        """The region that `address` lies in."""
+        """The region that contains `address`, or None."""
         kinds.number("an address in guest memory", address)
         index = bisect_right(self._starts, address) - 1
         if index < 0 or address >= self.regions[index].end:
@@ -230,12 +231,12 @@ class AddressSpace(Unique):
         return self.regions[index]
 
     def read(self, address: int, size: int) -> bytes:
-        """`size` bytes of RAM or ROM. Raises MemoryAccessError where there is none."""
+        """Read `size` bytes of RAM or ROM. Raises MemoryAccessError if there is none."""
         return b"".join(bytes(part) for part in self._parts(address, size))
 
     @workers.handed_over
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
-        """Put `data` into RAM or ROM, all of it or, where something else is in the way, nothing."""
+        """Write `data` to RAM or ROM: all of it, or nothing if part of the range is neither."""
         source = kinds.octets("what is written to guest memory", data)
         parts = list(self._parts(address, len(source)))
         position = 0
@@ -247,7 +248,7 @@ class AddressSpace(Unique):
 
     @workers.handed_over
     def clear(self, address: int, size: int) -> None:
-        """Zero `size` bytes of RAM or ROM that lie in one region."""
+        """Zero `size` bytes of RAM or ROM within one region."""
         kinds.number("the size of what is cleared", size)
         if self._closed:
             raise machine_closed()
@@ -259,17 +260,19 @@ class AddressSpace(Unique):
             listener(address, size)
 
     def on_write(self, listener: WriteListener) -> None:
-        """Call `listener(start, size)` after each write from Python: translations of what was there are stale."""
+        """Call `listener(start, size)` after each write from Python: translations of the old bytes are stale."""
         kinds.function("what on_write() calls", listener)
         self._listeners.append(listener)
 
     def on_serve_loads(self, listener: LoadsListener) -> None:
-        """Call `listener(region, by_handler)` when `serve_loads` changes something. Before that, memory serves all."""
+        """Call `listener(region, by_handler)` when `serve_loads` changes something. At first, memory serves all
+        loads.
+        """
         kinds.function("what on_serve_loads() calls", listener)
         self._loads_listeners.append(listener)
 
     def disconnect(self) -> None:
-        """Tell nobody of changes any more: who listened is closed."""
+        """Drop all listeners, because their runtime is closed."""
         self._listeners.clear()
         self._loads_listeners.clear()
 

@@ -38,7 +38,7 @@ CONSTANTS = (
     "JUMP_CACHE_ENTRIES",
     "JUMP_GROUP_BITS",
 )
-"""Numbers of ``layout`` that C takes over as RADDLE_<name>."""
+"""Constants of ``layout`` that C gets as RADDLE_<name>."""
 
 TLBS = f"""
 #define RADDLE_HEADER_SIZE ({header.HEADER_SIZE})
@@ -122,7 +122,7 @@ ffibuilder = make_builder(in_place=__name__ == "__main__")
 
 
 def build_in_place() -> Path:
-    """Compile and put the extension next to this file; the path of the module."""
+    """Compile the extension and put it next to this file. Returns the path of the module."""
     with tempfile.TemporaryDirectory() as scratch:
         built = Path(ffibuilder.compile(tmpdir=scratch, verbose=False))
         target = HERE / built.name

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host memory of translated code: what a user asks for, what the host gives, and what to say about it.
+"""The host memory for translated code: chosen by what the user asks for and what the host allows, with a description
+for the user.
 
-Code is written at one address and executed at another (`split-wx=on`), or both at one (`off`). Left to itself, Raddle
-takes the first where the host maps the same memory twice and runs what is written there, and the second, with a
-warning, where not. The second half is tried at each start: an emulator that runs us may go on with code as it was
-before it was written anew at the other address.
+Code is written at one address and executed at another (`split-wx=on`), or both at one (`off`). By default, Raddle uses
+two addresses if the host maps the same memory twice and runs what was written last, and otherwise one, with a warning.
+Each start tries this: an emulator that runs Raddle may go on running old code after new code was written at the other
+address.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Constant = Callable[[int], bytes | None]
 """The machine code of a C function ``uint32_t f(void)`` that returns a value: `BackEnd.constant`."""
 
 TRIED: Final[tuple[int, ...]] = (0x1234_5678, 0x5EED_C0DE)
-"""What two functions return that are written one after the other at one place."""
+"""The return values of two functions that are written one after the other to the same place."""
 
 SPLIT: Final = int(lib.RADDLE_FLAG_DUAL_MAP | lib.RADDLE_FLAG_DUAL_ONLY)
 
@@ -30,19 +31,19 @@ class CodeMemory(NamedTuple):
     """How translated code is mapped."""
 
     flags: int
-    """The runtime's."""
+    """The runtime's flags."""
     description: str
     """One line, for a user."""
     warnings: tuple[str, ...] = ()
-    """What a user should know who has asked for nothing and gets less than usual."""
+    """Warnings for a user who has asked for nothing and gets less than usual."""
     refusal: str | None = None
-    """Why there is no memory for code at all, or none as it was asked for; None when there is."""
+    """Why there is no memory for code, or none of the kind that the user asked for; None if there is."""
 
 
 def choose(split_wx: bool | None, constant: Constant | None) -> CodeMemory:
-    """What a machine of this process uses; `split_wx` None: nothing was asked for.
+    """The code memory of this process's machines; `split_wx` is None if the user asked for nothing.
 
-    `constant` None, or one that returns None: there is no host to try it with.
+    If `constant` is None, or returns None, there is no host to try it with.
     """
     if split_wx is False:
         return _at_one_address("split-wx=off was asked for")
@@ -62,7 +63,7 @@ def choose(split_wx: bool | None, constant: Constant | None) -> CodeMemory:
 
 
 def _split_fault(codes: list[bytes]) -> str | None:
-    """Why code cannot be written at one address and executed at another; None when it can, or is not tried."""
+    """Why code cannot be written at one address and executed at another; None if it can, or was not tried."""
     if codes:
         error, results = _trial(codes)
     else:
@@ -75,7 +76,7 @@ def _split_fault(codes: list[bytes]) -> str | None:
 
 
 def _trial(codes: list[bytes]) -> tuple[int, tuple[int, ...]]:
-    """A negative number of an error or 0, and what two functions returned that were written and run in turn."""
+    """0 or a negative error number, and the results of two functions that were written and run one after the other."""
     size = max(map(len, codes))
     results = ffi.new("uint32_t[2]")
     error = int(lib.raddle_code_trial(SPLIT, *(code.ljust(size, b"\0") for code in codes), size, results))

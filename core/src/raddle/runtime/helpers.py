@@ -93,14 +93,14 @@ _CORE: tuple[Helper, ...] = (
         "tlb_set",
         "address, paddr, prot | size_log2 << 8 | mmu_index << 16",
         "enter address's page into this vCPU's TLB; prot: 1 read, 2 write, 4 execute, "
-        "8 for a mapping that is the current address space's alone; paddr is that of address itself, "
+        "8 for a mapping that belongs only to the current address space; paddr is that of address itself, "
         "size_log2 that of the mapping (0: the smallest page)",
     ),
     *_flushes(),
     Helper(
         "tlb_flush_local",
         "indices",
-        "flush this vCPU's TLB, at once: what was entered as one address space's alone, in the MMU indices of a mask",
+        "flush this vCPU's TLB, at once: entries that belong to one address space only, in the MMU indices of a mask",
     ),
     Helper("tlb_sync", "", "wait until all flushes that this vCPU asked of others are done"),
     *_memory(),
@@ -108,7 +108,7 @@ _CORE: tuple[Helper, ...] = (
     Helper(
         "io_python",
         "offset, size | is_write << 8, value, region id",
-        "in the routine of an I/O region: let the region's Python handler do the access; what was read",
+        "in the routine of an I/O region: let the region's Python handler do the access; returns what was read",
     ),
     *_host_memory(),
     Helper("big_lock", "", "take the big lock (recursive)"),
@@ -122,7 +122,7 @@ _CORE: tuple[Helper, ...] = (
     Helper(
         "exception",
         "place",
-        "count an exception that an instruction takes by a routine; place tells the instruction from others",
+        "count an exception that an instruction takes by a routine; place identifies the instruction",
     ),
     Helper("clock_ns", "", "virtual time in nanoseconds"),
     Helper("clock_ticks", "frequency", "virtual time in ticks of a frequency in Hz, rounded down; saturates"),
@@ -131,8 +131,8 @@ _CORE: tuple[Helper, ...] = (
         "ticks, frequency",
         "the first nanosecond at which a clock of that frequency shows ticks; saturates",
     ),
-    Helper("timer_set", "timer, deadline_ns", "give a timer a deadline (its number comes from raddle_timer_new)"),
-    Helper("timer_cancel", "timer", "take a timer's deadline away"),
+    Helper("timer_set", "timer, deadline_ns", "set a timer's deadline (its number comes from raddle_timer_new)"),
+    Helper("timer_cancel", "timer", "remove a timer's deadline"),
 )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What lies below a vCPU's header: its software TLBs, and the jump cache.
+"""The layout of a vCPU's software TLBs and of its jump cache.
 
 ``env`` points at the guest's own state. Below it lies the header (``raddle.ir.header``), and below that, at
 ``env - HEADER_SIZE - TLB_BYTES``, lie the TLBs.

@@ -183,16 +183,16 @@ class Interpreted:
         for name, value in case.registers.items():
             self._write(cpu, name, value)
         self._event = ""
-        context = front_end.initial_context(cpu["mode"])
+        decode_state = front_end.initial_decode_state(cpu["mode"])
         for _ in range(case.steps):
-            context = self._step(case, cpu, memory, context)
+            decode_state = self._step(case, cpu, memory, decode_state)
             if self._event:
                 break
         registers = {name: self._read(cpu, name) for name in (*self._registers, "pc")}
         return Outcome(self._event, registers, {address: bytes(data) for address, data in memory.parts.items()})
 
-    def _step(self, case: Case, cpu: PlainCpu, memory: _Memory, context: int) -> int:
-        """Run the instruction at the pc; the context of the next one."""
+    def _step(self, case: Case, cpu: PlainCpu, memory: _Memory, decode_state: int) -> int:
+        """Run the instruction at the pc. Returns the decode state of the next one."""
         front_end, pc, mode = self._front_end, cpu["pc"], cpu["mode"]
         instructions = front_end.instruction_set(mode)
         found = instructions.word_at(case.code, pc - case.pc) if pc >= case.pc else None
@@ -204,7 +204,7 @@ class Interpreted:
 
         def translate(b: Builder) -> None:
             nonlocal following
-            following = instructions.translate(b, pattern, word, context, mode)
+            following = instructions.translate(b, pattern, word, decode_state, mode)
 
         self._interpret(lambda b: front_end.prologue(b, mode), cpu, memory, pc)
         holes = pattern.hole_values(word) if pattern is not None else ()
@@ -218,7 +218,7 @@ class Interpreted:
         elif left.how in (Leave.GOTO, Leave.GOTO_INDIRECT):
             assert left.value is not None
             cpu["pc"] = left.value
-        return front_end.initial_context(cpu["mode"])
+        return front_end.initial_decode_state(cpu["mode"])
 
     def _interpret(
         self, build: Callable[[Builder], object], cpu: PlainCpu, memory: _Memory, pc: int, holes: tuple[int, ...] = ()

@@ -141,12 +141,12 @@ class _Instructions(InstructionSet):
         b: Builder,
         pattern: Pattern | None,
         word: int,
-        context: int,
+        decode_state: int,
         mode: int,
         operands: Mapping[str, int | Hole] | None = None,
     ) -> int:
         start = len(b.code)
-        following = self._guest.translate(b, pattern, word, context, mode, operands)
+        following = self._guest.translate(b, pattern, word, decode_state, mode, operands)
         replace_callees(b, start)
         return following
 
@@ -190,15 +190,15 @@ class Surroundings(FrontEnd):
         guest = self.guest.instruction_set(mode)
         return self._sets.setdefault(id(guest), _Instructions(guest))
 
-    def initial_context(self, mode: int) -> int:
-        return self.guest.initial_context(mode)
+    def initial_decode_state(self, mode: int) -> int:
+        return self.guest.initial_decode_state(mode)
 
     def prologue(self, b: Builder, mode: int) -> None:
         self.guest.prologue(b, mode)
         replace_callees(b)
 
-    def epilogue(self, b: Builder, mode: int, context: int) -> None:
-        self.guest.epilogue(b, mode, context)
+    def epilogue(self, b: Builder, mode: int, decode_state: int) -> None:
+        self.guest.epilogue(b, mode, decode_state)
         replace_callees(b)
 
     def reset(self, cpu: Any, entry: int, argument: int) -> None:
@@ -282,7 +282,7 @@ def interpreted(surroundings: Surroundings, start: Start, mode: int, word: int, 
     instructions = guest.instruction_set(mode)
     pattern = instructions.decode(word, size)
     pc = CODE + guest.page - size
-    context = guest.initial_context(mode)
+    decode_state = guest.initial_decode_state(mode)
     cpu, memory, calls = CpuState(bytearray(start.state), dict(start.header)), ArenaMemory(start.memory), _Calls()
     cpu.header.update(pc=pc, mode=mode, fp_rules=guest.floats.bits)
     plain = {name: calls.stand_in(name) for name in (_replaced(callee).name for callee in callees(guest.guest))}
@@ -296,7 +296,7 @@ def interpreted(surroundings: Surroundings, start: Start, mode: int, word: int, 
 
     def translate(b: Builder) -> None:
         nonlocal following
-        following = instructions.translate(b, pattern, word, context, mode)
+        following = instructions.translate(b, pattern, word, decode_state, mode)
         if any(instruction.op in (Op.GOTO, Op.GOTO_INDIRECT) for instruction in b.code):
             following = 0  # a branch ends the block, whether it is taken or not
 
@@ -314,7 +314,7 @@ def interpreted(surroundings: Surroundings, start: Start, mode: int, word: int, 
     if outcome.how is Leave.FAULT:
         next_pc = pc
         fault = outcome.access or 0, outcome.alignment
-        cpu.header["insn_extra"] = context
+        cpu.header["insn_extra"] = decode_state
     endless = bool(cpu.header.get("halted")) or (next_pc == pc and fault is None)
     return Finish(
         next_pc, fault, bytes(cpu.state), cpu.header, bytes(memory.content), tuple(calls.made), endless=endless

@@ -13,6 +13,7 @@ from typing import Any
 from raddle.codegen.allocation import Allocation
 from raddle.codegen.backend import BackEnd, CodegenConfig
 from raddle.codegen.joiner import Joiner
+from raddle.codegen.template import Template
 from raddle.ir.builder import Callee
 from raddle.ir.header import COMMON, HEADER, HEADER_SIZE, OFFSET, TLB_PAIRS
 from raddle.ir.interpreter import READ, WRITE, CpuState, Leave, MemoryFault, Outcome, interpret
@@ -24,9 +25,42 @@ from raddle.testing.generate import ARENA_BASE, Program
 from raddle.testing.ir_programs import LAYOUT, ArenaMemory, Execution
 
 PAGE = 4096
+GUEST_BYTES = 4
+"""Of the guest instruction that a program stands for."""
 CODE_BYTES = 1 << 20
 CUSHION = 4096
 ENV = HEADER_SIZE + TLB_BYTES + CUSHION
+
+
+def outcome_of(program: Program, template: Template, pc: int) -> Outcome:
+    """How a run of ``program`` ended that left its block with this ``pc``.
+
+    Code leaves through one thunk whatever the reason; the interpreter tells which exit it was.
+    """
+    following = program.pc + GUEST_BYTES & (1 << program.function.word.bits) - 1
+    if not template.ends:
+        return Outcome(Leave.NEXT) if pc == following else Outcome(Leave.EXIT)
+    if any(ins.op is Op.EXIT_MAIN for ins in program.function.code) and _interpreted(program) is Leave.EXIT:
+        return Outcome(Leave.EXIT)
+    if pc == following and _interpreted(program) is Leave.NEXT:
+        return Outcome(Leave.NEXT)
+    return Outcome(Leave.GOTO, pc)
+
+
+def _interpreted(program: Program) -> Leave:
+    memory = ArenaMemory(program.memory)
+    cpu = CpuState(bytearray(program.state), dict(program.header))
+    return interpret(
+        program.function, cpu, memory, holes=program.holes, pc=program.pc, callees=dict(program.routines)
+    ).how
+
+
+def returned(program: Program, result: int) -> Outcome:
+    """How a routine ended that gave back ``result``."""
+    ret = next((ins for ins in program.function.code if ins.op is Op.RET and ins.args), None)
+    if ret is None:
+        return Outcome(Leave.RETURN)
+    return Outcome(Leave.RETURN, result & ((1 << ret.args[0].type.bits) - 1))
 
 
 class Harness:
@@ -138,9 +172,7 @@ class Harness:
             pairs[2 * index + 1] = int(ffi.cast("uintptr_t", entries + 4 * index * TLB_ENTRIES))
 
     def _run_instruction(self, backend: BackEnd, program: Program, enter: int) -> Outcome:
-        word_mask = (1 << program.function.word.bits) - 1
-        size = 4
-        template = backend.template(program.function.code, program.function.locals, size, 0, 0)
+        template = backend.template(program.function.code, program.function.locals, GUEST_BYTES, 0, 0)
         joiner = Joiner(backend)
         entry = joiner.enter(None, 0, template, program.holes + (0,) * 16)
         self.place_routines(backend, program)
@@ -154,39 +186,14 @@ class Harness:
         call(self.env, code)
         if self.fault is not None:
             return Outcome(Leave.FAULT, self.fault.address, self.fault.access, self.fault.alignment)
-        pc = self.get("pc")
-        exits = {i.op for i in program.function.code}
-        if not template.ends:
-            return Outcome(Leave.NEXT) if pc == program.pc + size & word_mask else Outcome(Leave.EXIT)
-        if Op.EXIT_MAIN in exits and self._left_by_exit(program):
-            return Outcome(Leave.EXIT)
-        if pc == program.pc + size & word_mask and self._falls_through(program):
-            return Outcome(Leave.NEXT)
-        return Outcome(Leave.GOTO, pc)
-
-    def _interpreted(self, program: Program) -> Leave:
-        memory = ArenaMemory(program.memory)
-        cpu = CpuState(bytearray(program.state), dict(program.header))
-        return interpret(
-            program.function, cpu, memory, holes=program.holes, pc=program.pc, callees=dict(program.routines)
-        ).how
-
-    def _left_by_exit(self, program: Program) -> bool:
-        """The code leaves through one thunk whatever the reason; the interpreter tells which exit it was."""
-        return self._interpreted(program) is Leave.EXIT
-
-    def _falls_through(self, program: Program) -> bool:
-        return self._interpreted(program) is Leave.NEXT
+        return outcome_of(program, template, self.get("pc"))
 
     def _run_routine(self, backend: BackEnd, program: Program) -> Outcome:
         code = self.place(backend.routine(program.function.code, program.function.locals))
         self.place_routines(backend, program)
         call = ffi.cast("uint64_t(*)(void *, uint64_t, uint64_t, uint64_t, uint64_t)", code)
         result = int(call(self.env, 0, 0, 0, 0))
-        returned = next((i for i in program.function.code if i.op is Op.RET and i.args), None)
-        if returned is None:
-            return Outcome(Leave.RETURN)
-        return Outcome(Leave.RETURN, result & ((1 << returned.args[0].type.bits) - 1))
+        return returned(program, result)
 
     def place_routines(self, backend: BackEnd, program: Program) -> None:
         number = 0

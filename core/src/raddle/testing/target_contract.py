@@ -67,14 +67,14 @@ class Encodings:
     """One decode table of a guest, and when it applies.
 
     Instructions are ``size`` bytes long. ``modes`` are block modes in which the table is the one that decodes; give
-    those that make a difference to translations. ``contexts`` are translation contexts that instructions may meet.
+    those that make a difference to translations. ``decode_states`` are decode states that instructions may meet.
     """
 
     name: str
     decoder: Decoder
     size: int
     modes: tuple[int, ...]
-    contexts: tuple[int, ...] = (0,)
+    decode_states: tuple[int, ...] = (0,)
 
 
 class TargetContract:
@@ -287,7 +287,7 @@ class TargetContract:
             front_end.reset(cpu, entry, 0x1234)
             assert cpu["pc"] == entry
             front_end.instruction_set(cpu["mode"])
-            assert front_end.initial_context(cpu["mode"]) == 0
+            assert front_end.initial_decode_state(cpu["mode"]) == 0
             assert isinstance(front_end.describe(cpu), str)
             states.append([cpu[name] for name in (*front_end.state.fields, "mode", "exclusive_address")])
             for field in self._random_fields(front_end):
@@ -332,7 +332,7 @@ class TargetContract:
                 start = self.random_start(random, surroundings.guest, mode)
                 finish = interpreted(surroundings, start, mode, word, table.size)
                 b = _function(surroundings.guest)
-                surroundings.guest.instruction_set(mode).translate(b, None, word, table.contexts[0], mode)
+                surroundings.guest.instruction_set(mode).translate(b, None, word, table.decode_states[0], mode)
                 self._check_function(b, surroundings.guest)
                 called = {name.partition(" ")[2] for name, _ in finish.calls}
                 assert called & self.undefined_callees, f"{word:#x} in mode {mode:#x} calls {called or 'nothing'}"
@@ -345,18 +345,18 @@ class TargetContract:
             instructions = front_end.instruction_set(mode)
             for _ in range(self.fills):
                 word = self._random_word(random, table, pattern)
-                context = random.choice(table.contexts)
+                decode_state = random.choice(table.decode_states)
                 b = _function(front_end)
-                following = instructions.translate(b, pattern, word, context, mode)
+                following = instructions.translate(b, pattern, word, decode_state, mode)
                 self._check_function(b, front_end)
                 assert 0 <= following < 1 << 32
                 other = _function(front_end)
                 sibling = self._random_word(random, table, pattern, word)
                 assert pattern.key(sibling) == pattern.key(word)
-                assert instructions.translate(other, pattern, sibling, context, mode) == following
+                assert instructions.translate(other, pattern, sibling, decode_state, mode) == following
                 assert print_function(other) == print_function(b), f"{word:#x} and {sibling:#x} have one key"
                 assert instructions.disassemble(word, table.size, 0)
-                self._check_sharing(front_end, table, pattern, word, context, mode)
+                self._check_sharing(front_end, table, pattern, word, decode_state, mode)
                 self._check_linear(pattern, word, sibling)
 
     def test_what_surrounds_blocks_is_valid(self, front_end: FrontEnd) -> None:
@@ -366,9 +366,9 @@ class TargetContract:
                 b = _function(front_end)
                 front_end.prologue(b, mode)
                 self._check_function(b, front_end)
-                for context in table.contexts:
+                for decode_state in table.decode_states:
                     b = _function(front_end)
-                    front_end.epilogue(b, mode, context)
+                    front_end.epilogue(b, mode, decode_state)
                     self._check_function(b, front_end)
 
     def _check_linear(self, pattern: Pattern, word: int, other: int) -> None:
@@ -381,7 +381,7 @@ class TargetContract:
             assert not (value ^ values[operand.name]) & _M32, f"{operand.name} of {word:#x} is not linear"
 
     def _check_sharing(
-        self, front_end: FrontEnd, table: Encodings, pattern: Pattern, word: int, context: int, mode: int
+        self, front_end: FrontEnd, table: Encodings, pattern: Pattern, word: int, decode_state: int, mode: int
     ) -> None:
         """What shares templates depends on the declared bits of the block mode only, and on no register's number."""
         instructions = front_end.instruction_set(mode)
@@ -390,22 +390,22 @@ class TargetContract:
             return
         numbers = sharing.numbers(word)
         plain, named = _function(front_end), _function(front_end)
-        instructions.translate(plain, pattern, word, context, mode)
-        instructions.translate(named, pattern, word, context, mode, sharing.operands(numbers))
+        instructions.translate(plain, pattern, word, decode_state, mode)
+        instructions.translate(named, pattern, word, decode_state, mode, sharing.operands(numbers))
         assert print_function(named) == print_function(plain)
         verify(named, layout=front_end.state)
         if sharing.closed(word) is not None:
             opened = _function(front_end)
-            instructions.translate(opened, pattern, word, context, mode, sharing.open_literal(word))
+            instructions.translate(opened, pattern, word, decode_state, mode, sharing.open_literal(word))
             verify(opened, layout=front_end.state)
-        self._check_renaming(front_end, pattern, word, context, mode, sharing, plain)
-        if sharing.mode_class < 0 or context or any(number >= len(front_end.registers) for number in numbers):
+        self._check_renaming(front_end, pattern, word, decode_state, mode, sharing, plain)
+        if sharing.mode_class < 0 or decode_state or any(number >= len(front_end.registers) for number in numbers):
             return
         mask = front_end.mode_masks[sharing.mode_class]
         for other in table.modes:
             if (other ^ mode) & mask == 0:
                 there = _function(front_end)
-                front_end.instruction_set(other).translate(there, pattern, word, context, other)
+                front_end.instruction_set(other).translate(there, pattern, word, decode_state, other)
                 assert print_function(there) == print_function(plain), f"modes {mode:#x} and {other:#x} have one key"
 
     def _check_renaming(
@@ -413,7 +413,7 @@ class TargetContract:
         front_end: FrontEnd,
         pattern: Pattern,
         word: int,
-        context: int,
+        decode_state: int,
         mode: int,
         sharing: Sharing,
         plain: Builder,
@@ -424,7 +424,9 @@ class TargetContract:
         numbers = sharing.numbers(word)
         model = Models(places).model(numbers, len(numbers) - len(sharing.names))
         shared = _function(front_end)
-        front_end.instruction_set(mode).translate(shared, pattern, word, context, mode, sharing.operands(model.numbers))
+        front_end.instruction_set(mode).translate(
+            shared, pattern, word, decode_state, mode, sharing.operands(model.numbers)
+        )
         renamed = {registers[m]: registers[n] for m, n in zip(model.chosen, model.renamed, strict=True)}
         fields = {one: other for one, other in renamed.items() if one is not None and other is not None}
         used = {instruction.aux for instruction in shared.code if isinstance(instruction.aux, Field)}
@@ -439,10 +441,10 @@ class TargetContract:
         front_end = engine.frontend
         random = Random(f"compiles {table.name} {pattern.where}")
         for mode in table.modes:
-            word, context = self._random_word(random, table, pattern), random.choice(table.contexts)
+            word, decode_state = self._random_word(random, table, pattern), random.choice(table.decode_states)
             b = _function(front_end)
-            following = front_end.instruction_set(mode).translate(b, pattern, word, context, mode)
-            template = engine.backend.template(b.code, b.locals, table.size, context, following)
+            following = front_end.instruction_set(mode).translate(b, pattern, word, decode_state, mode)
+            template = engine.backend.template(b.code, b.locals, table.size, decode_state, following)
             joiner = engine.translator.joiner
             entry = joiner.enter(None, 0, template, pattern.hole_values(word))
             block = joiner.join([entry], 0x1000)

@@ -12,19 +12,20 @@ from raddle.runtime._native import lib
 
 
 class BigLock:
-    """The native recursive big lock as a context manager. The GIL is released while it is waited for."""
+    """The native recursive big lock as a context manager. Waiting for it releases the GIL."""
 
     def __init__(self, context: Any) -> None:
         self._context = context
         self._owner = 0
         self._depth = 0
         self._adopted = False
-        """The owner counts as a thread of Raddle's own while it has the lock: a worker might wait for that."""
+        """While the owner has the lock, it counts as one of Raddle's own threads: otherwise a worker might wait for the
+        lock."""
         self.timer_thread = 0
-        """The thread that calls a timer's callback, always under the lock; 0 when none does."""
+        """The thread that is calling a timer's callback, under the lock; 0 when there is none."""
 
     def close(self) -> None:
-        """The context is about to be no more: taking the lock from now on raises MachineError."""
+        """The context is about to be freed: taking the lock from now on raises MachineError."""
         self._context = None
 
     def __enter__(self) -> None:
@@ -51,5 +52,5 @@ class BigLock:
 
     @property
     def held(self) -> bool:
-        """Whether the calling thread, which is no vCPU's, holds it."""
+        """Whether the calling thread, which must not be a vCPU's, holds it."""
         return threading.get_ident() in (self._owner, self.timer_thread)

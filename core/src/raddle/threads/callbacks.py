@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the native runtime calls in Python: it takes the big lock where its interface says so, then the GIL."""
+"""What the native runtime calls in Python. It takes the big lock where its interface says so, then the GIL."""
 
 from __future__ import annotations
 

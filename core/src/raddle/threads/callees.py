@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What generated code and the runtime call by number: native helpers, compiled IR routines, Python functions."""
+"""Functions that generated code and the runtime call by number: native helpers, compiled IR routines, Python
+functions."""
 
 from __future__ import annotations
 
@@ -19,14 +20,16 @@ from raddle.runtime.calls import require_routine
 from raddle.translate.frontend import FrontEnd
 
 PythonCallee = tuple[Callable[..., "int | None"], int]
-"""A function that is called as f(cpu, ...) with so many values."""
+"""A function, and how many values it takes: it is called as f(cpu, ...)."""
 
 
 class Callees:
-    """The callees of one machine. Written before its vCPUs run, or in an exclusive section, but for `add_python`."""
+    """The callees of one machine. Changed only before its vCPUs run, or in an exclusive section, except by
+    `add_python`.
+    """
 
     def __init__(self, context: Any, frontend: FrontEnd, memory: AddressSpace) -> None:
-        """`memory` may bring routines of its devices."""
+        """`memory` may have routines of its devices."""
         self._context = context
         self._frontend = frontend
         self._routines = {
@@ -38,7 +41,7 @@ class Callees:
         self.python: list[PythonCallee] = []
         """By number, from `helpers.FIRST_PYTHON` on."""
         self._adding = threading.Lock()
-        """A new function's place in `python` is its number: one is added at a time."""
+        """A function's place in `python` is its number, so only one is added at a time."""
         self._python_numbers: dict[str, int] = {}
         for name, function in frontend.python_helpers.items():
             count = min(4, len(inspect.signature(function).parameters) - 1)
@@ -61,7 +64,7 @@ class Callees:
             self.table[self._routine_numbers[name]] = ffi.cast("void *", address)
 
     def built_routines(self) -> Iterator[tuple[str, Builder]]:
-        """The IR of all routines, made anew, with their names."""
+        """The IR of all routines, built again, with their names."""
         for name, build in self._routines.items():
             b = Builder(self._frontend.word, self._frontend.state.nzcv)
             build(b)
@@ -96,15 +99,17 @@ class Callees:
             self.python.append((function, count))
             return helpers.FIRST_PYTHON + len(self.python) - 1
 
-    # -- those that the runtime itself calls ---------------------------------------------------------------------------
+    # -- called by the runtime itself ----------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Let the runtime call what the target gives."""
+        """Let the runtime call the target's callees."""
         for name in _OF_RUNTIME:
             self.set(name)
 
     def set(self, name: str, python: int | None = None) -> None:
-        """Let the runtime call what the target gives under `name` ("fault" ...), or a Python callee by its number."""
+        """Let the runtime call the target's callee `name` ("fault" ...), or instead of it a Python callee by its
+        number.
+        """
         which = _OF_RUNTIME[name]
         if python is not None:
             lib.raddle_set_callee_number(self._context, which, python)
@@ -114,7 +119,7 @@ class Callees:
             lib.raddle_set_callee_number(self._context, which, self.number(Callee(CalleeKind.PYTHON, name)))
 
     def get(self, name: str) -> Any:
-        """What the target gives under `name`: a routine's address, or a Python function and its number of values."""
+        """The target's callee `name`: a routine's address, or a Python function and its number of values."""
         if name in self._routine_numbers:
             return self.table[self._routine_numbers[name]]
         return self.python[self._python_numbers[name] - helpers.FIRST_PYTHON]
@@ -128,7 +133,9 @@ _OF_RUNTIME: Final = {
 
 
 def write_code(context: Any, code: bytes) -> int:
-    """Put code that is never flushed into the code buffer; its address. Raises MachineError when there is no room."""
+    """Put code that is never flushed into the code buffer. Returns its address. Raises MachineError when there is no
+    room.
+    """
     address = lib.raddle_code_write(context, ffi.from_buffer(code), len(code), 16)
     if not address:
         raise MachineError("the code buffer has no room for the machine's routines")
@@ -136,5 +143,5 @@ def write_code(context: Any, code: bytes) -> int:
 
 
 def _routine_of(region: Region) -> str:
-    """The name of an I/O region's routine among all routines; a region's own name may be any."""
+    """The name of an I/O region's routine among all routines; the region's own name need not be unique."""
     return f"I/O {region.start:#x}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much time a thread that runs vCPUs has had, by the host's clocks."""
+"""The time of a thread that runs vCPUs, by the host's clocks."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ class ThreadClock:
         """Numbers of the vCPUs that the thread runs."""
         self.native_id = threading.get_native_id()
         self._clock = time.pthread_getcpuclockid(threading.get_ident())
-        """Asked for here: to ask for that of a thread that has ended is undefined. Reading it then is an OSError."""
+        """Looked up here: looking up the clock of a thread that has ended is undefined, but reading it is only an
+        OSError."""
         self.idle_ns = 0
-        """Time with no vCPU to run, or with the machine paused; the thread itself counts it."""
+        """Time with no vCPU to run, or with the machine paused; counted by the thread itself."""
         self._final: dict[str, Any] | None = None
         self._started = time.monotonic_ns()
         self._base = self._host_times()
 
     def stop(self) -> None:
-        """The thread ends. On that thread."""
+        """The thread is about to end. Call it on that thread."""
         self._final = self.read()
 
     def read(self) -> dict[str, Any]:
@@ -36,7 +37,7 @@ class ThreadClock:
         """
         (cpu, delay), (cpu_base, delay_base) = self._host_times(), self._base
         final = self._final
-        if final is not None:  # looked at afterwards: the thread may have ended meanwhile, and its times are gone
+        if final is not None:  # tested after the reading: if the thread has ended meanwhile, its times are gone
             return final
         return {
             "cpus": self.cpus,

@@ -29,12 +29,13 @@ from raddle.translate.frontend import FrontEnd
 from raddle.translate.translator import Translator
 
 CODE_SIZE: Final = 96 << 20
-"""Bytes of the code buffer, with the records of what is in it; both are flushed as a whole when they are so many."""
+"""Bytes of the code buffer and the records of its blocks together; when they are used up, both are flushed as a
+whole."""
 MEMO_SIZE: Final = 64 << 20
-"""Bytes of what is kept of translations besides their code, in the runtime and in Python; emptied when it is full."""
+"""Bytes of the memo, in the runtime and in Python; it is emptied when it is full."""
 WFE_LIMIT_US: Final = 1000
-"""Microseconds that a vCPU waits for an event at the most. Architectures let such a wait end at any time, and guests
-that count on a stream of events must not wait for one that nobody sends."""
+"""The longest time, in microseconds, that a vCPU waits for an event. Architectures let such a wait end at any time, and
+a guest that relies on a stream of events must not wait for one that never comes."""
 
 PARTS: Final = ("backend", "callees", "handlers", "miss", "observer", "timer_callbacks", "translator")
 """What an engine has until it is closed."""
@@ -52,7 +53,7 @@ WatchHook = Callable[[VCpu, int, int, bool, int], None]
 class Engine(Lifecycle):
     """Runs the vCPUs of one machine.
 
-    How they start, pause and end stands in `Lifecycle`. `big_lock`, as `exclusive`, is for threads of Raddle's own.
+    For how they start, pause and end see `Lifecycle`. `big_lock` and `exclusive` are only for Raddle's own threads.
     """
 
     def __init__(
@@ -81,14 +82,15 @@ class Engine(Lifecycle):
         self.observer = Observer()
         self.timer_callbacks: list[Callable[[], None]] = []
         self._adding_timer = threading.Lock()
-        """A timer's place in `timer_callbacks` is told to the runtime before it is taken: one is added at a time."""
+        """The runtime gets a timer's place in `timer_callbacks` before the callback is put there, so only one timer is
+        added at a time."""
         self.handlers: list[IoHandler] = []
 
         chosen = code_memory.choose(split_wx, backend.constant)
         self.code_memory = chosen.description
-        """How translated code is mapped, in words."""
+        """How translated code is mapped, as text."""
         self.warnings = chosen.warnings
-        """What a user should know about the host."""
+        """Warnings about the host, for the user."""
         flags = chosen.flags
         if self.parallel:
             flags |= lib.RADDLE_FLAG_PARALLEL
@@ -133,11 +135,12 @@ class Engine(Lifecycle):
                 fences=int(self.decision.fences) if self.parallel else 0,
                 call_helper=_address_of("raddle_call_helper"),
                 first_python=helpers.FIRST_PYTHON,
+                floats=frontend.floats,
             )
         )
         self.translator = Translator(frontend, self.backend, self.context, memo_size)
         self.miss: Callable[[Any], int] = self.translator.miss
-        """What a block look-up that fails runs."""
+        """Called when the runtime finds no block and the memo lacks something."""
         self.callees.compile_routines(self.backend)
         self._map_memory()
         self._make_cpus(ncpus)
@@ -170,8 +173,8 @@ class Engine(Lifecycle):
         )
 
     def flush_tlb(self, cpu: VCpu) -> None:
-        """Empty a vCPU's software TLB. On its own thread, outside generated code, or before it runs; waits for the
-        end of an exclusive section, so not in one.
+        """Empty a vCPU's software TLB. Call it on the vCPU's own thread outside generated code, or before the vCPU
+        runs. Not in an exclusive section, since it waits for the end of one.
         """
         self.check_cpu("whose TLB is emptied", cpu)
         lib.raddle_tlb_flush(cpu.env)
@@ -213,7 +216,7 @@ class Engine(Lifecycle):
     # -- clock ---------------------------------------------------------------------------------------------------------
 
     def clock_ns(self) -> int:
-        """Virtual time in nanoseconds since the machine was started; it stands while the machine is paused.
+        """Virtual time in nanoseconds since the machine was started; it stands still while the machine is paused.
 
         Raises MachineError when the engine is closed.
         """
@@ -221,8 +224,8 @@ class Engine(Lifecycle):
 
     @workers.handed_over
     def timer(self, callback: Callable[[], None]) -> Timer:
-        """A timer that calls `callback` under the big lock at the deadline that it is given. Any thread. Raises
-        MachineError when there are too many.
+        """A timer that calls `callback` under the big lock at the deadline that `Timer.set` gives it. Any thread.
+        Raises MachineError when there are too many timers.
         """
         kinds.function("what a timer calls", callback)
         with self.use(), self._adding_timer:
@@ -232,8 +235,8 @@ class Engine(Lifecycle):
 
     @workers.handed_over
     def routine_timer(self, cpu: VCpu, routine: str) -> Timer:
-        """A timer at whose deadline `cpu`'s thread, between two blocks or in its sleep, runs an IR routine
-        under the big lock, with the timer's number as its argument. It needs no GIL. Raises MachineError when there is
+        """A timer that runs an IR routine at its deadline: on `cpu`'s thread, between two blocks or while it sleeps,
+        under the big lock, with the timer's number as argument and without the GIL. Raises MachineError when there is
         no such routine, or there are too many timers.
         """
         self.check_cpu("the vCPU of a timer", cpu)
@@ -244,7 +247,7 @@ class Engine(Lifecycle):
 
     @workers.handed_over
     def event_timer(self, cpu: VCpu) -> Timer:
-        """A timer at whose deadline `cpu`'s event register is set, as an event from another CPU does. It needs no GIL.
+        """A timer that sets `cpu`'s event register at its deadline, like an event from another CPU, without the GIL.
         Raises MachineError when there are too many timers.
         """
         self.check_cpu("the vCPU of a timer", cpu)
@@ -275,7 +278,7 @@ class Engine(Lifecycle):
         lib.raddle_trim()
 
     def __getattr__(self, name: str) -> Any:
-        """Called only for what is not there."""
+        """Called only for attributes that do not exist."""
         if name in PARTS:
             raise machine_closed()
         raise AttributeError(f"an engine has no {name!r}")
@@ -284,8 +287,8 @@ class Engine(Lifecycle):
 
     @workers.handed_over
     def stats(self) -> dict[str, object]:
-        """Counters of the translator and the runtime, of each vCPU, its thread and, where the observer has them, the
-        paths into Python. Any thread; see raddle.debug.report for a text.
+        """Counters of the translator, the runtime, each vCPU and its thread and, if the observer measures them, of the
+        calls into Python. Any thread; raddle.debug.report makes a text of them.
         """
         with self.use():
             return self._stats()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of what runs vCPUs: its host threads, their pauses and end, and who still uses the native context."""
+"""The life cycle of an engine: its host threads, their pauses and end, and which threads still use the native
+context."""
 
 from __future__ import annotations
 
@@ -28,11 +29,11 @@ Schedule = Callable[[Any, Sequence[VCpu]], None]
 class Lifecycle(Unique, ABC):
     """Starts, pauses and ends the threads of vCPUs, and frees the native context after them.
 
-    `start`, `pause`, `resume`, `stop`, `join` may be called from any thread; what each waits for stands there. The
-    first error of any vCPU, device or hook stops everything and is raised by `join`. `exclusive` is for threads of
-    Raddle's own: an exception that a signal's handler raises would leave it taken.
+    `start`, `pause`, `resume`, `stop` and `join` may be called from any thread; each says what it waits for. The first
+    error of any vCPU, device or hook stops everything, and `join` raises it. `exclusive` is only for Raddle's own
+    threads: an exception from a signal handler would leave it taken.
 
-    A class that derives from it makes `_context` (struct raddle_context *), `big_lock` and `cpus` before `start`.
+    A derived class sets `_context` (struct raddle_context *), `big_lock` and `cpus` before `start`.
     """
 
     _context: Any
@@ -42,25 +43,25 @@ class Lifecycle(Unique, ABC):
     def __init__(self) -> None:
         self.error: BaseException | None = None
         self.clocks: list[ThreadClock] = []
-        """One a thread that runs or has run vCPUs."""
+        """One for each thread that runs or has run vCPUs."""
         self._condition = threading.Condition()
         self._running = False
         self._paused = False
         self._stopping = False
         self._borrowed = False
-        """The process has its settings for this engine."""
+        """The settings of raddle.threads.process are in force for this engine."""
         self._parked = 0
         self._threads: list[workers.Thread] = []
         self._live = 0
-        """Threads that run vCPUs, or are about to; those that come when the engine is stopping turn back."""
+        """Threads that run vCPUs, or are about to; a thread that begins when the engine is stopping returns at once."""
         self._users = 0
-        """Threads of Raddle's own that are within `use`. Under the condition."""
+        """How many of Raddle's own threads are within `use`. Under the condition."""
         self._freeing = False
-        """No vCPU runs any more, and nobody new comes into `use`. Set under the condition."""
+        """No vCPU runs any more, and no new thread may enter `use`. Set under the condition."""
 
     @abstractmethod
     def _groups(self) -> tuple[Schedule, list[list[VCpu]]]:
-        """The vCPUs by the threads that run them, and how a thread runs its own."""
+        """The function by which a thread runs its vCPUs, and the vCPUs of each thread."""
 
     @property
     def closed(self) -> bool:
@@ -68,27 +69,27 @@ class Lifecycle(Unique, ABC):
 
     @property
     def context(self) -> Any:
-        """The runtime's: raddle_context *. Raises MachineError when the engine is closed."""
+        """The raddle_context * of the runtime. Raises MachineError when the engine is closed."""
         if self.closed:
             raise machine_closed()
         return self._context
 
     @property
     def current_cpu(self) -> VCpu | None:
-        """A vCPU that the calling thread runs; None on a thread that runs none."""
+        """A vCPU that the calling thread runs, or None."""
         current = threading.current_thread()
         return next((cpu for cpu in self.cpus if cpu.thread is current), None)
 
     @property
     def inside(self) -> bool:
-        """Whether the vCPUs wait for the calling thread, or may: it runs one, or has the big lock."""
+        """Whether vCPUs may be waiting for the calling thread: it runs one, or has the big lock."""
         return self.big_lock.held or self.current_cpu is not None
 
     # -- control -------------------------------------------------------------------------------------------------------
 
     @workers.handed_over
     def start(self) -> None:
-        """Start the threads. Returns at once. Until they end the process has the settings of raddle.threads.process."""
+        """Start the threads. Returns at once. Until they end, the settings of raddle.threads.process are in force."""
         with self._condition:
             self._require_open()
             if self._running:
@@ -114,13 +115,13 @@ class Lifecycle(Unique, ABC):
 
     @property
     def paused(self) -> bool:
-        """Whether the vCPUs stand, or are about to."""
+        """Whether the vCPUs have stopped for a pause, or are about to."""
         return self._paused
 
     @workers.handed_over
     def pause(self) -> None:
-        """Stop all vCPUs between blocks; waits until they stand, or another thread lets them go on, unless called on
-        one of their threads, or under the big lock.
+        """Stop all vCPUs between blocks. Waits until they have stopped, or another thread resumes them; does not wait
+        when called on a vCPU's thread or under the big lock.
         """
         inside = self.inside
         with self._condition:
@@ -130,13 +131,13 @@ class Lifecycle(Unique, ABC):
             lib.raddle_stop(self.context)
             if inside:
                 return
-            # Somebody may let them go on before they all stand: then there is nothing to wait for.
+            # Another thread may resume them before all have stopped: then there is nothing to wait for.
             while self._paused and self._parked < sum(thread.is_alive() for thread in self._threads):
                 self._condition.wait(0.1)
 
     @workers.handed_over
     def resume(self) -> None:
-        """Let the vCPUs go on. Returns at once."""
+        """Resume the vCPUs. Returns at once."""
         with self._condition:
             if not self._paused or self._stopping:
                 return
@@ -147,7 +148,7 @@ class Lifecycle(Unique, ABC):
 
     @workers.handed_over
     def stop(self) -> None:
-        """End all threads for good. Returns at once; `join` waits."""
+        """End all threads. Returns at once; `join` waits."""
         with self._condition:
             self._stopping = True
             if not self._freeing:
@@ -156,7 +157,9 @@ class Lifecycle(Unique, ABC):
 
     @workers.handed_over
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until all threads have ended, `timeout` seconds at most; whether they have. Raises the first error."""
+        """Wait at most `timeout` seconds until all threads have ended. Returns whether they have. Raises the first
+        error.
+        """
         if timeout is not None:
             timeout = kinds.seconds("the timeout of join()", timeout)
         for thread in self._threads:
@@ -170,7 +173,7 @@ class Lifecycle(Unique, ABC):
 
     @workers.handed_over
     def close(self) -> None:
-        """Free everything native, when the threads have ended; they must have been stopped."""
+        """Free everything native once the threads have ended. Call `stop` first."""
         with self._condition:
             self._stopping = True
             while self._live:
@@ -181,7 +184,7 @@ class Lifecycle(Unique, ABC):
                 self._condition.wait()
             if self.closed:
                 return
-        # Before the addresses are free for another engine's; timers that call until then find nobody.
+        # Do this before the addresses can be used for another engine. A timer that calls from now on finds no engine.
         for cpu in self.cpus:
             callbacks.CPUS.pop(callbacks.address(cpu.env), None)
         callbacks.ENGINES.pop(callbacks.address(self.context), None)
@@ -191,8 +194,8 @@ class Lifecycle(Unique, ABC):
         self._forget()
 
     def leave_to_parent(self) -> None:
-        """In a child that was forked, where nothing of this runs: it is closed, and what is native stays as it is, with
-        the locks that others had.
+        """In a forked child, where none of the threads runs: mark the engine closed. Native memory stays as it is, with
+        locks that may be taken.
         """
         self._condition = threading.Condition()
         self._freeing = True
@@ -202,8 +205,8 @@ class Lifecycle(Unique, ABC):
         self.big_lock.close()
 
     def _forget(self) -> None:
-        """Let go of all parts, which know the engine: what is left of it when it is closed is freed when nobody has it
-        any more, without a search for cycles of references. What is asked of it from now on raises MachineError.
+        """Drop the references to the parts, which refer back to the engine: so reference counting frees a closed
+        engine, without the cycle collector. Using them from now on raises MachineError.
         """
         for cpu in self.cpus:
             cpu.close()
@@ -211,14 +214,16 @@ class Lifecycle(Unique, ABC):
         self._threads.clear()
 
     def _give_back(self) -> None:
-        """No thread runs vCPUs any more. Under the condition."""
+        """Called when no thread runs vCPUs any more. Under the condition."""
         if self._borrowed:
             self._borrowed = False
             process.give_back()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """While this holds, no vCPU is in generated code. Not under the big lock. Raises MachineError as `use` does."""
+        """Within this context manager, no vCPU is in generated code. Not under the big lock. Raises MachineError as
+        `use` does.
+        """
         with self.use():
             lib.raddle_exclusive_begin(self.context)
             try:
@@ -228,8 +233,8 @@ class Lifecycle(Unique, ABC):
 
     @contextmanager
     def use(self) -> Iterator[None]:
-        """While this holds, nothing native is freed: `close` waits, so that nothing is done within that waits for it.
-        On threads of Raddle's own. Raises MachineError when the engine is closed, or about to be.
+        """Within this context manager, nothing native is freed: `close` waits for its end, so do nothing within it that
+        waits for `close`. Only on Raddle's own threads. Raises MachineError when the engine is closed, or about to be.
         """
         with self._condition:
             self._require_open()
@@ -243,12 +248,12 @@ class Lifecycle(Unique, ABC):
 
     def _require_open(self) -> None:
         """Raise MachineError when the engine is being freed. Under the condition."""
-        # Freeing begins with the end of the timers: a callback that has begun may go on.
+        # Freeing first ends the timers: a timer callback that has begun may go on.
         if self.closed or (self._freeing and threading.get_ident() != self.big_lock.timer_thread):
             raise machine_closed()
 
     def fail(self, error: BaseException, cpu: VCpu | None) -> None:
-        """Keep the first error, with the vCPU and pc where it arose, and stop everything. Any thread."""
+        """Save the error if it is the first, with the vCPU and pc where it arose, and stop everything. Any thread."""
         kinds.instance("the error of fail()", "an exception", error, BaseException)
         with self._condition:
             if self.error is None:
@@ -295,8 +300,8 @@ class Lifecycle(Unique, ABC):
             self._condition.notify_all()
 
     def park(self) -> bool:
-        """A vCPU was told to stop: wait while the machine is paused, and do what `run_on_cpu` waits for meanwhile.
-        Whether it is to go on.
+        """A vCPU was told to stop: wait while the machine is paused, and do work that `run_on_cpu` waits for meanwhile.
+        Returns whether the vCPU should go on.
         """
         own = [cpu for cpu in self.cpus if cpu.thread is threading.current_thread()]
         while self._stand(own):
@@ -305,7 +310,7 @@ class Lifecycle(Unique, ABC):
         return not self._stopping
 
     def _stand(self, own: Sequence[VCpu]) -> bool:
-        """Wait until there is no pause, or there is work for one of the thread's own vCPUs; whether there is."""
+        """Wait until the pause ends, or there is work for one of the thread's own vCPUs. Returns whether there is."""
         with self._condition:
             self._parked += 1
             self._condition.notify_all()
@@ -313,7 +318,7 @@ class Lifecycle(Unique, ABC):
                 while self._paused and not self._stopping and not any(cpu.awaited for cpu in own):
                     self._condition.wait()
             self._parked -= 1
-            # A thread that goes on leaves the mark: a pause may come before it looks at the queue.
+            # A thread that resumes leaves the mark set: another pause may come before it has looked at the queue.
             if again := self._paused and not self._stopping:
                 for cpu in own:
                     cpu.awaited = False
@@ -321,14 +326,16 @@ class Lifecycle(Unique, ABC):
 
     @workers.handed_over
     def wake(self, cpu: VCpu) -> None:
-        """Somebody waits for work in `cpu`'s queue: its thread does it though the machine is paused. Any thread."""
+        """Let `cpu`'s thread do its queued work even though the machine is paused, because a thread waits for it. Any
+        thread.
+        """
         with self._condition:
             cpu.awaited = True
             self._condition.notify_all()
 
     @contextmanager
     def idle(self) -> Iterator[None]:
-        """Counts what the thread waits for nothing to do."""
+        """Counts the time that the thread waits without work."""
         started = time.monotonic_ns()
         yield
         ident = threading.get_native_id()

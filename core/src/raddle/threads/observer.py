@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an engine tells whoever watches it. `raddle.debug.instruments` has the observer that machines use."""
+"""The interface by which an engine tells an observer what happens. Machines use that of `raddle.debug.instruments`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class Observer:
     """An engine's observer; this one, which an engine begins with, does nothing."""
 
     def timer(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """A timer is made that calls `callback`; what it calls instead. Any thread of Raddle's own."""
+        """Called for each new timer with its callback; returns what the timer calls instead. Any of Raddle's own
+        threads.
+        """
         return callback
 
     def stuck(self, cpu: VCpu) -> None:
-        """`cpu` does nothing any more but take exceptions at one place; told once. On the vCPU's own thread, outside
-        `raddle_run`.
-        """
+        """`cpu` only takes exceptions at one place; called once. On the vCPU's own thread, outside `raddle_run`."""
 
     def paths(self) -> list[dict[str, Any]]:
-        """What `Engine.stats` says about the calls from the runtime into Python. Any thread of Raddle's own."""
+        """What `Engine.stats` reports of the calls from the runtime into Python. Any of Raddle's own threads."""
         return []
 
     def close(self) -> None:
-        """The engine is closed. On the closing thread; nothing else is called after it."""
+        """The engine is closed. Called on the closing thread, as the last of the methods."""

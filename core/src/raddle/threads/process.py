@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of the process that machines are fast with. They are there while one runs, and given back after the last."""
+"""Settings of the process that make machines fast. They are in force while a machine runs, and restored after the last
+one."""
 
 from __future__ import annotations
 
@@ -12,19 +13,19 @@ from typing import Final
 __all__ = ["borrow", "give_back"]
 
 SWITCH_INTERVAL: Final = 2e-4
-"""Seconds; what a contended GIL costs a waiting vCPU at least."""
+"""Seconds; the least that a waiting vCPU waits for a contended GIL."""
 GC_THRESHOLD: Final = 1_000_000
-"""Allocations between two searches for cyclic garbage: translating makes hardly any, and what it makes stays. With
-Python's own threshold a quarter of a boot goes into such searches."""
+"""Allocations between two searches for cyclic garbage. Translation makes hardly any garbage, and many objects that
+stay: with Python's default threshold, such searches take a quarter of a boot."""
 
 
 class _Settings:
-    """Of this process. Under `_lock`, which is taken on threads of Raddle's own alone; a leaf."""
+    """Those of this process. Under `lock`, a leaf, which only Raddle's own threads take."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.engines = 0
-        """How many have borrowed them."""
+        """How many engines have borrowed them."""
         self.before: tuple[float, tuple[int, int, int]] = (0.0, (0, 0, 0))
         self.set: tuple[float, tuple[int, int, int]] = (0.0, (0, 0, 0))
 
@@ -32,12 +33,12 @@ class _Settings:
         self.before = _now()
         sys.setswitchinterval(min(self.before[0], SWITCH_INTERVAL))
         first, *others = self.before[1]
-        if first:  # 0 is for no searches
+        if first:  # 0 turns searches off
             gc.set_threshold(max(first, GC_THRESHOLD), *others)
         self.set = _now()
 
     def end(self) -> None:
-        """What somebody else has set meanwhile stays."""
+        """Settings that others have changed meanwhile stay."""
         now = _now()
         if now[0] == self.set[0]:
             sys.setswitchinterval(self.before[0])
@@ -53,7 +54,7 @@ _settings = _Settings()
 
 
 def borrow() -> None:
-    """vCPUs are about to run."""
+    """An engine is about to run vCPUs."""
     with _settings.lock:
         _settings.engines += 1
         if _settings.engines == 1:
@@ -61,7 +62,7 @@ def borrow() -> None:
 
 
 def give_back() -> None:
-    """They have ended, after `borrow`."""
+    """An engine that has called `borrow` has ended."""
     with _settings.lock:
         _settings.engines -= 1
         if not _settings.engines:
@@ -69,7 +70,7 @@ def give_back() -> None:
 
 
 def _after_fork() -> None:
-    """In a child, where no machine of its parent's runs."""
+    """In a forked child, where none of the parent's machines runs."""
     global _settings
     before, _settings = _settings, _Settings()
     if before.engines:

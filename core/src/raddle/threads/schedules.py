@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two schedules: what a thread does that runs one vCPU, or all in turn. Each runs until the engine stops.
+"""The two schedules: a thread runs one vCPU, or all in turn. Each returns when the engine stops.
 
-Who is next, slices, counted time and sleep are the runtime's (`native/schedule.c`); it comes back for what Python does.
+The runtime decides which vCPU is next, and has slices, counted time and sleep (`native/schedule.c`); it returns when
+Python has something to do.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _serve(engine: Engine, cpu: VCpu, reason: int) -> bool:
-    """Do what the runtime came back for; whether it is to go on."""
+    """Do what the runtime returned for. Returns whether to go on."""
     if reason == lib.RADDLE_MISS:
         engine.miss(cpu.env)
     elif reason == lib.RADDLE_WORK:
@@ -31,7 +32,7 @@ def _serve(engine: Engine, cpu: VCpu, reason: int) -> bool:
 
 
 def alone(engine: Engine, cpus: Sequence[VCpu]) -> None:
-    """Multi-threaded: this thread runs one vCPU; the runtime lets it sleep when it is halted."""
+    """Multi-threaded: this thread runs one vCPU; the runtime sleeps while it is halted."""
     cpu = cpus[0]
     while _serve(engine, cpu, lib.raddle_run(cpu.env)):
         pass

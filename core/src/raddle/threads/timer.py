@@ -23,10 +23,10 @@ class Timer:
         self.number = number
 
     def set(self, deadline_ns: int) -> None:
-        """Give the timer a deadline, or another one. One at the end of time or beyond never comes."""
+        """Set or change the timer's deadline. A deadline at the end of time or beyond never comes."""
         kinds.number("the deadline of a timer", deadline_ns)
         lib.raddle_timer_set(self._engine.context, self.number, min(max(0, deadline_ns), lib.RADDLE_END_OF_TIME + 1))
 
     def cancel(self) -> None:
-        """Take the timer's deadline away."""
+        """Remove the timer's deadline."""
         lib.raddle_timer_cancel(self._engine.context, self.number)

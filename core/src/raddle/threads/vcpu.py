@@ -31,10 +31,10 @@ LINES: Final = 32
 
 
 class Registers(Unique):
-    """A vCPU's state by attribute: ``cpu.regs.pc``, ``cpu.regs.r0``. Exact while the machine is paused.
+    """A vCPU's state as attributes: ``cpu.regs.pc``, ``cpu.regs.r0``. Exact while the machine is paused.
 
-    Registers are read as unsigned numbers. One of N bits takes numbers from -2**(N-1) to 2**N - 1; a negative one is
-    kept as its two's complement. What it cannot hold is a UsageError, and so is what is no whole number.
+    Registers are read as unsigned numbers. A register of N bits takes numbers from -2**(N-1) to 2**N - 1; a negative
+    one is kept as its two's complement. Anything else is a UsageError.
     """
 
     __slots__ = ("_cpu",)
@@ -70,7 +70,7 @@ class Registers(Unique):
 
 
 class _Look:
-    """Work that finds out where a vCPU is."""
+    """Queued work that reads the vCPU's pc."""
 
     def __init__(self, cpu: VCpu) -> None:
         self._cpu = cpu
@@ -86,10 +86,10 @@ class _Look:
 class VCpu(Unique):
     """A virtual CPU.
 
-    Fields of the state (``cpu["r0"]``) are exact, and may be written, while the machine is paused, by the vCPU's own
-    thread (helpers, device handlers called by it), and in work that runs on it. The request methods may be called from
-    any thread. What is given an argument of another kind, or a number of too many bits, raises UsageError and asks for
-    nothing.
+    Fields of the state (``cpu["r0"]``) are exact, and may be written, while the machine is paused, on the vCPU's own
+    thread (in helpers, and device handlers that it calls), and in work that runs on the vCPU. The request methods may
+    be called from any thread.
+    They raise UsageError for an argument of another kind, or a number of too many bits, and then ask for nothing.
     """
 
     def __init__(self, engine: Engine, index: int, env: Any) -> None:
@@ -101,19 +101,19 @@ class VCpu(Unique):
         self.thread: threading.Thread | None = None
         self._work: deque[Callable[[], None]] = deque()
         self.awaited = False
-        """Somebody waits for queued work, a pause or not; under the engine's condition."""
+        """A thread waits for queued work, even in a pause; under the engine's condition."""
         self._look: _Look | None = None
-        """Who asks where the vCPU is waits for the look that others have asked for: one is queued at a time."""
+        """The queued request for the vCPU's pc. Threads share it: at most one is queued."""
 
     def close(self) -> None:
-        """Its native part is about to be no more: what is asked of it from now on raises MachineError."""
+        """The native part is about to be freed: using it from now on raises MachineError."""
         self._work.clear()
         self._look = None
-        for name in ("engine", "env", "header", "regs"):  # which may be gone: in a child, it is closed again
+        for name in ("engine", "env", "header", "regs"):  # they may be missing: a forked child closes it again
             self.__dict__.pop(name, None)
 
     def __getattr__(self, name: str) -> Any:
-        """Called for what is not there alone: a closed vCPU has no native part."""
+        """Called only for attributes that do not exist: a closed vCPU has no native part."""
         if name in ("engine", "env", "header", "regs"):
             raise machine_closed()
         raise AttributeError(f"a vCPU has no {name!r}")
@@ -144,7 +144,7 @@ class VCpu(Unique):
 
     @property
     def pc(self) -> int:
-        """Where the vCPU is: while a hook, a device or a helper runs for it, the instruction that called.
+        """The vCPU's pc: while a hook, a device or a helper runs for it, the address of the instruction that called.
 
         Exact on the vCPU's own thread and while the machine is paused.
         """
@@ -164,8 +164,8 @@ class VCpu(Unique):
 
     @workers.handed_over
     def async_run_on_cpu(self, work: Callable[[], None]) -> None:
-        """Run `work` soon on this vCPU's thread, outside generated code, after what was queued before. A pause puts it
-        off. Does not wait.
+        """Run `work` soon on this vCPU's thread, outside generated code, after work that was queued before. A pause
+        delays it. Does not wait.
         """
         kinds.function("the work of async_run_on_cpu()", work)
         with self.engine.use():
@@ -174,9 +174,9 @@ class VCpu(Unique):
 
     @workers.handed_over
     def run_on_cpu(self, work: Callable[[], None]) -> None:
-        """Run `work` on this vCPU's thread and wait for it, also while the machine is paused: what was queued before is
-        done first, then `work`, and the vCPU stands again. At once when called there, or when there is no thread:
-        before the start and after the end.
+        """Run `work` on this vCPU's thread, after work that was queued before, and wait for it, also while the machine
+        is paused: then the vCPU waits again afterwards. Runs `work` at once when called on that thread, or when there
+        is none: before the start and after the end.
 
         Not under the big lock: the vCPU may be waiting for it. Raises what `work` raises.
         """
@@ -204,7 +204,7 @@ class VCpu(Unique):
             raise errors[0]
 
     def async_safe_run_on_cpu(self, work: Callable[[], None]) -> None:
-        """Run `work` soon on this vCPU's thread while no vCPU is in generated code, in its turn as `async_run_on_cpu`.
+        """Run `work` soon on this vCPU's thread while no vCPU is in generated code; otherwise as `async_run_on_cpu`.
         Does not wait.
         """
         kinds.function("the work of async_safe_run_on_cpu()", work)
@@ -230,14 +230,14 @@ class VCpu(Unique):
         self.async_run_on_cpu(run)
 
     def halt(self) -> None:
-        """Let this vCPU wait until an interrupt line is pending. On its own thread, from a helper of its block's last
-        instruction.
+        """Let this vCPU wait until an interrupt line is pending. Call it on its own thread, from a helper of its
+        block's last instruction.
         """
         self.header.halted = 1
 
     def power_down(self, entry: int, argument: int) -> None:
-        """The same, but the vCPU is reset to run from `entry`, as `power_on` says, except for what the guest's front
-        end keeps. Does not wait.
+        """Halt as well, and reset the vCPU to run from `entry`, as `power_on` does, except for state that the guest's
+        front end keeps. Does not wait.
         """
         self._check_words("power_down()", entry, argument)
 
@@ -262,11 +262,11 @@ class VCpu(Unique):
         self.async_run_on_cpu(run)
 
     def drain(self) -> None:
-        """Run what is queued; on this vCPU's thread, before it has one, or on any that waits after its end."""
+        """Run queued work: on this vCPU's thread, or on any thread before that has started or after it has ended."""
         while True:
             try:
                 work = self._work.popleft()
-            except IndexError:  # not asked before: another thread may be at it, too
+            except IndexError:  # not tested before: another thread may be draining, too
                 return
             work()
 
@@ -274,8 +274,8 @@ class VCpu(Unique):
 
     @workers.handed_over
     def info(self) -> dict[str, object]:
-        """Thread, state and counters, for `info cpus`. A vCPU that runs is asked where it is, and given 50 ms for it;
-        the rest is a snapshot that may be torn. Any thread.
+        """Thread, state and counters, for `info cpus`. Asks a running vCPU for its pc and waits up to 50 ms; the rest
+        is a snapshot that may be inconsistent. Any thread.
         """
         with self.engine.use():
             return self._info()
@@ -295,7 +295,7 @@ class VCpu(Unique):
         }
 
     def _where(self) -> int:
-        """The pc, exact if the vCPU's thread answers in time."""
+        """The pc; exact if the vCPU's thread answers in time."""
         thread = self.thread
         resting = self.header.halted or self.header.powered_off or self.engine.paused
         if resting or thread is None or not thread.is_alive() or thread is threading.current_thread():
@@ -307,7 +307,7 @@ class VCpu(Unique):
     def _ask_where(self) -> _Look:
         look = self._look
         if look is None:
-            self._look = look = _Look(self)  # two threads may come to this at once, and queue one each
+            self._look = look = _Look(self)  # two threads may get here at once, and queue one each
             self.async_run_on_cpu(look)
         return look
 

@@ -81,7 +81,7 @@ class Families:
             self._verdicts[key] = verdict
         return verdict
 
-    def describe(self, word: int, context: int, fixed: int, open_literal: bool) -> bytes | None:
+    def describe(self, word: int, decode_state: int, fixed: int, open_literal: bool) -> bytes | None:
         """The family of ``word`` as the runtime has it, struct raddle_family; None if it does not fit there.
 
         ``fixed`` is what `fixed_bits` gives.
@@ -96,7 +96,14 @@ class Families:
         literals = [*pattern.hole_names, *([sharing.literal] if open_literal else ())]
         if len(exceptions) > _EXCEPTIONS or len(self._names) > _NAMES or len(literals) > _LITERALS:
             return None
-        head = fixed | _M32 << 32, word & fixed | context << 32, len(exceptions), len(self._names), len(literals), 0
+        head = (
+            fixed | _M32 << 32,
+            word & fixed | decode_state << 32,
+            len(exceptions),
+            len(self._names),
+            len(literals),
+            0,
+        )
         parts = [_HEAD(*head), *(_PAIR(*exception) for exception in exceptions)]
         parts.append(bytes(_PAIR_SIZE * (_EXCEPTIONS - len(exceptions))))
         for names, room in (([self._list] if self._list else [], 1), (self._names, _NAMES), (literals, _LITERALS)):

@@ -123,15 +123,15 @@ class InstructionSet(ABC):
         b: Builder,
         pattern: Pattern | None,
         word: int,
-        context: int,
+        decode_state: int,
         mode: int,
         operands: Mapping[str, int | Hole] | None = None,
     ) -> int:
-        """Emit one instruction (an undefined-instruction exception for None); return the next instruction's context.
+        """Emit one instruction (an undefined-instruction exception for None); return the next instruction's decode
+        state.
 
-        What is emitted may depend only on the bits of ``word`` in ``pattern.key_mask``, on ``context`` and ``mode``;
-        for None not on ``word``.
-        ``operands`` gives other values to the operands that ``sharing`` names.
+        The emitted code may depend only on the bits of ``word`` in ``pattern.key_mask``, on ``decode_state`` and
+        ``mode``; for None not on ``word``. ``operands`` gives other values to the operands that ``sharing`` names.
         """
 
     def sharing(self, pattern: Pattern) -> Sharing | None:
@@ -183,15 +183,15 @@ class FrontEnd(ABC):
     def instruction_set(self, mode: int) -> InstructionSet:
         """The instruction set of blocks in this mode."""
 
-    def initial_context(self, mode: int) -> int:
+    def initial_decode_state(self, mode: int) -> int:
         """Context of the first instruction of a block in this mode (ARM: ITSTATE on return into an IT block)."""
         return 0
 
     def prologue(self, b: Builder, mode: int) -> None:
         """Emit what blocks of this mode do before their first instruction; most emit nothing."""
 
-    def epilogue(self, b: Builder, mode: int, context: int) -> None:
-        """Emit what a block that ends where it need not does last, before an instruction in ``context``."""
+    def epilogue(self, b: Builder, mode: int, decode_state: int) -> None:
+        """Emit what a block that ends where it need not does last, before an instruction in ``decode_state``."""
 
     @abstractmethod
     def reset(self, cpu: Any, entry: int, argument: int) -> None:

@@ -35,20 +35,21 @@ class Scope:
         self.table = table
         """The runtime's: raddle_table *."""
         self.families: dict[tuple[int, int, int], Any] = {}
-        """What the runtime knows (raddle_known_family *), by fixed bits, their values, and context."""
+        """The families that the runtime knows (raddle_known_family *), by fixed bits, their values, and decode
+        state."""
 
 
 class Mode:
     """What is known of one block mode."""
 
-    __slots__ = ("context", "mode", "own", "set", "shared")
+    __slots__ = ("decode_state", "mode", "own", "set", "shared")
 
     def __init__(
-        self, mode: int, instruction_set: InstructionSet, context: int, own: Scope, shared: Sequence[Scope]
+        self, mode: int, instruction_set: InstructionSet, decode_state: int, own: Scope, shared: Sequence[Scope]
     ) -> None:
         self.mode = mode
         self.set = instruction_set
-        self.context = context
+        self.decode_state = decode_state
         """Of a block's first instruction."""
         self.own = own
         self.shared = shared
@@ -64,8 +65,8 @@ class Tables:
         self.shared_scopes: dict[tuple[int, int], Scope] = {}
         self.families: dict[Pattern, Families] = {}
         self.templates: dict[tuple[object, ...], Template] = {}
-        """By the pattern, the bits of the word that the code depends on, the model's registers, context, mode, and
-        whether the literal of `Sharing` is open; undefined words by size, context and mode."""
+        """By the pattern, the bits of the word that the code depends on, the model's registers, decode state, mode, and
+        whether the literal of `Sharing` is open; undefined words by size, decode state and mode."""
         self.fixed: dict[Template, int] = {}
         """Of models: the registers that the code uses besides those that are open, as a set of bits."""
         self.models = Models(places)

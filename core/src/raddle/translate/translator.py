@@ -139,23 +139,23 @@ class Translator:
         """The block of the instructions in `data`, to its end, as if they were at `pc`; for tests and tools."""
         with self._lock:
             known = self._mode(mode)
-            entries = self._extra_entries(mode, known.context, self.frontend.prologue)
-            context, ends = known.context, False
+            entries = self._extra_entries(mode, known.decode_state, self.frontend.prologue)
+            decode_state, ends = known.decode_state, False
             for word, size in _words(known.set, data):
-                entry = self._word(known, word, size, context)
+                entry = self._word(known, word, size, decode_state)
                 entries.append(entry)
-                context = lib.raddle_entry_next_context(entry)
+                decode_state = lib.raddle_entry_next_decode_state(entry)
                 ends = bool(lib.raddle_entry_ends(entry))
                 if ends:
                     break
-            if context and not ends:
-                entries += self._extra_entries(mode, context, self.frontend.epilogue, context)
+            if decode_state and not ends:
+                entries += self._extra_entries(mode, decode_state, self.frontend.epilogue, decode_state)
             return self.joiner.join(entries, pc)
 
-    def instruction(self, mode: int, word: int, size: int, context: int, pc: int) -> Block:
+    def instruction(self, mode: int, word: int, size: int, decode_state: int, pc: int) -> Block:
         """The block of one instruction, as if it were at `pc`; for tests and tools."""
         with self._lock:
-            return self.joiner.join([self._word(self._mode(mode), word, size, context)], pc)
+            return self.joiner.join([self._word(self._mode(mode), word, size, decode_state)], pc)
 
     # -- what the runtime lacks ----------------------------------------------------------------------------------------
 
@@ -190,21 +190,21 @@ class Translator:
 
     def _supply_kind(self, kind: int, want: Any) -> None:
         if kind == lib.RADDLE_WANT_WORD:
-            self._supply_word(self._mode(want.mode), want.word, want.word_size, want.context)
+            self._supply_word(self._mode(want.mode), want.word, want.word_size, want.decode_state)
         elif kind == lib.RADDLE_WANT_EPILOGUE:
-            mode, context = self._mode(want.mode), want.context
-            epilogue = self._extra(mode.mode, context, self.frontend.epilogue, context)
-            self.joiner.enter(mode.own.table, _EPILOGUE | context << 32, epilogue, ())
+            mode, decode_state = self._mode(want.mode), want.decode_state
+            epilogue = self._extra(mode.mode, decode_state, self.frontend.epilogue, decode_state)
+            self.joiner.enter(mode.own.table, _EPILOGUE | decode_state << 32, epilogue, ())
         elif kind == lib.RADDLE_WANT_MODE:
             self._mode(want.mode)
         else:
             self.joiner.supply(want.joined)
 
-    def _word(self, mode: Mode, word: int, size: int, context: int) -> Any:
+    def _word(self, mode: Mode, word: int, size: int, decode_state: int) -> Any:
         """The runtime's entry of an instruction word: raddle_entry *."""
-        memo, key = self.joiner.memo, word | context << 32
+        memo, key = self.joiner.memo, word | decode_state << 32
         while (entry := lib.raddle_memo_word(memo, mode.mode, key)) == ffi.NULL:
-            self._supply_word(mode, word, size, context)
+            self._supply_word(mode, word, size, decode_state)
         return entry
 
     def _mode(self, mode: int) -> Mode:
@@ -213,17 +213,17 @@ class Translator:
         if known is not None:
             return known
         frontend, joiner = self.frontend, self.joiner
-        context = frontend.initial_context(mode)
+        decode_state = frontend.initial_decode_state(mode)
         shared = [self._shared_scope(index, mode & mask) for index, mask in enumerate(frontend.mode_masks)]
-        known = Mode(mode, frontend.instruction_set(mode), context, Scope(joiner.table()), shared)
+        known = Mode(mode, frontend.instruction_set(mode), decode_state, Scope(joiner.table()), shared)
         native = ffi.new("struct raddle_mode *")
         native.mode = mode
         native.unit = known.set.unit
         wide = known.set.wide
         if wide is not None:
             native.wide_shift, native.wide, native.low_first = wide.shift, wide.firsts, wide.halves.value
-        native.context = context
-        native.prologue = next(iter(self._extra_entries(mode, context, frontend.prologue)), ffi.NULL)
+        native.decode_state = decode_state
+        native.prologue = next(iter(self._extra_entries(mode, decode_state, frontend.prologue)), ffi.NULL)
         native.table = known.own.table
         for index, scope in enumerate(shared):
             native.shared[index] = scope.table
@@ -239,34 +239,34 @@ class Translator:
             scope = scopes[mode_class, bits] = Scope(self.joiner.table())
         return scope
 
-    def _extra(self, mode: int, context: int, emit: Callable[..., None], *arguments: int) -> Template | None:
+    def _extra(self, mode: int, decode_state: int, emit: Callable[..., None], *arguments: int) -> Template | None:
         """Code of no guest instruction, at a block's start or end: of size 0, None where there is none."""
         b = Builder(self.frontend.word, self.frontend.state.nzcv)
         emit(b, mode, *arguments)
-        what = f"{emit.__name__} in mode {mode:#x} and context {context:#x}"
+        what = f"{emit.__name__} in mode {mode:#x} and decode state {decode_state:#x}"
         require_calls(b, what, instruction=False)
         if self.check is not None:
             self.check(b, what)
-        return self.backend.template(b.code, b.locals, 0, context, context) if b.code else None
+        return self.backend.template(b.code, b.locals, 0, decode_state, decode_state) if b.code else None
 
-    def _extra_entries(self, mode: int, context: int, emit: Callable[..., None], *arguments: int) -> list[Any]:
+    def _extra_entries(self, mode: int, decode_state: int, emit: Callable[..., None], *arguments: int) -> list[Any]:
         """The entry of that code; none where there is none."""
-        template = self._extra(mode, context, emit, *arguments)
+        template = self._extra(mode, decode_state, emit, *arguments)
         return [] if template is None else [self.joiner.enter(None, 0, template, ())]
 
-    def _supply_word(self, mode: Mode, word: int, size: int, context: int) -> None:
-        if lib.raddle_memo_word(self.joiner.memo, mode.mode, word | context << 32) != ffi.NULL:
+    def _supply_word(self, mode: Mode, word: int, size: int, decode_state: int) -> None:
+        if lib.raddle_memo_word(self.joiner.memo, mode.mode, word | decode_state << 32) != ffi.NULL:
             return  # another thread was faster
         pattern = mode.set.decode(word, size)
         if pattern is None:
-            template = self._template((size, context, mode.mode), mode, None, word, size, context, {}, {})
-            self.joiner.enter(mode.own.table, word | context << 32, template, ())
-        elif not self._supply_model(mode, pattern, word, size, context):
-            key = pattern, word & pattern.key_mask, context, mode.mode
-            template = self._template(key, mode, pattern, word, size, context, {}, {})
-            self.joiner.enter(mode.own.table, word | context << 32, template, pattern.hole_values(word))
+            template = self._template((size, decode_state, mode.mode), mode, None, word, size, decode_state, {}, {})
+            self.joiner.enter(mode.own.table, word | decode_state << 32, template, ())
+        elif not self._supply_model(mode, pattern, word, size, decode_state):
+            key = pattern, word & pattern.key_mask, decode_state, mode.mode
+            template = self._template(key, mode, pattern, word, size, decode_state, {}, {})
+            self.joiner.enter(mode.own.table, word | decode_state << 32, template, pattern.hole_values(word))
 
-    def _supply_model(self, mode: Mode, pattern: Pattern, word: int, size: int, context: int) -> bool:
+    def _supply_model(self, mode: Mode, pattern: Pattern, word: int, size: int, decode_state: int) -> bool:
         """Give the runtime the family of a word, and the model of its registers: then it makes the entry by itself.
 
         False if that cannot be done, or has been done and does not help: then the word needs an entry of its own.
@@ -276,8 +276,8 @@ class Translator:
         open_literal = sharing.closed(word) is not None
         fixed = families.fixed_bits(word, open_literal)
         operands = sharing.open_literal(word) if open_literal else {}
-        # In a context the code may end with that for the next one, which goes into the block mode.
-        mode_class = sharing.mode_class if not context else -1
+        # With a decode state, the code may end by storing the next one in the block mode.
+        mode_class = sharing.mode_class if not decode_state else -1
         kept = word & sharing.key_mask & (sharing.literal_mask if open_literal else -1)
         numbers = sharing.numbers(word)
         if self.backend.renames:
@@ -289,16 +289,16 @@ class Translator:
         scope = mode.shared[mode_class] if common else mode.own
         key_mode = mode.mode & self.frontend.mode_masks[mode_class] if common else mode.mode
         template = self._template(
-            (sharing, kept, model.numbers, context, key_mode, open_literal),
+            (sharing, kept, model.numbers, decode_state, key_mode, open_literal),
             mode,
             pattern,
             word,
             size,
-            context,
+            decode_state,
             operands,
             {number: field for number in model.chosen if (field := self.frontend.registers[number]) is not None},
         )
-        family = self._family(scope, families, word, context, fixed, open_literal)
+        family = self._family(scope, families, word, decode_state, fixed, open_literal)
         if family is None:
             return False
         number, used = self.joiner.number(template), self._tables.fixed.get(template, 0)
@@ -316,12 +316,12 @@ class Translator:
         return families
 
     def _family(
-        self, scope: Scope, families: Families, word: int, context: int, fixed: int, open_literal: bool
+        self, scope: Scope, families: Families, word: int, decode_state: int, fixed: int, open_literal: bool
     ) -> Any | None:
-        key = fixed, word & fixed, context
+        key = fixed, word & fixed, decode_state
         family = scope.families.get(key)
         if family is None:
-            description = families.describe(word, context, fixed, open_literal)
+            description = families.describe(word, decode_state, fixed, open_literal)
             if description is None:
                 return None
             family = allocated(lib.raddle_memo_family(self.joiner.memo, scope.table, description))
@@ -336,7 +336,7 @@ class Translator:
         pattern: Pattern | None,
         word: int,
         size: int,
-        context: int,
+        decode_state: int,
         operands: Mapping[str, int | Hole],
         open_registers: Mapping[int, Field],
     ) -> Template:
@@ -346,13 +346,13 @@ class Translator:
         if template is None:
             started = thread_time_ns()
             b = Builder(self.frontend.word, self.frontend.state.nzcv)
-            next_context = mode.set.translate(b, pattern, word, context, mode.mode, operands)
+            next_decode_state = mode.set.translate(b, pattern, word, decode_state, mode.mode, operands)
             name = "an undefined instruction" if pattern is None else f"{pattern.name} ({pattern.where})"
-            what = f"{name}, word {word:#x} in mode {mode.mode:#x} and context {context:#x},"
+            what = f"{name}, word {word:#x} in mode {mode.mode:#x} and decode state {decode_state:#x},"
             require_calls(b, what, instruction=True)
             if self.check is not None:
                 self.check(b, what)
-            template = self.backend.template(b.code, b.locals, size, context, next_context, open_registers)
+            template = self.backend.template(b.code, b.locals, size, decode_state, next_decode_state, open_registers)
             template.variant(0, False)
             tables.templates[key] = template
             if open_registers:

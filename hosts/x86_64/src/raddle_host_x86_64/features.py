@@ -6,24 +6,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-# The feature's name in Linux's /proc/cpuinfo, where it differs from ours. `lahf_lm` is LAHF/SAHF in 64-bit mode.
-_LINUX_NAMES = {"lzcnt": "abm", "lahf": "lahf_lm"}
+# The feature's name in Linux's /proc/cpuinfo, where it differs from ours.
+_LINUX_NAMES = {"lzcnt": "abm"}
 
 
 class Features(NamedTuple):
-    """Optional instruction-set extensions, each True when it may be used. The default is baseline x86-64."""
+    """The optional instruction-set extensions that the emitter uses, each True when it may. The default is baseline
+    x86-64.
+    """
 
-    sse4_1: bool = False
-    sse4_2: bool = False
     popcnt: bool = False
     lzcnt: bool = False
-    bmi1: bool = False
     bmi2: bool = False
-    avx: bool = False
     fma: bool = False
-    movbe: bool = False
-    lahf: bool = False
-    cx16: bool = False
 
     def names(self) -> tuple[str, ...]:
         """The names of the extensions that are present, in the order of the fields; a stable cache key."""

@@ -415,23 +415,6 @@ def miq(short: str, full: str) -> Instruction3:
 
 
 @declares("mi")
-def miw(short: str, full: str) -> Instruction3:
-    """16-bit memory at base, disp; immediate as in `riw`."""
-    short_encodings, full_encodings = Encodings(short, memory), Encodings(full, memory)
-
-    def emit(asm: CodeBuffer, base: int, disp: int, value: int) -> None:
-        code = asm.code
-        if -128 <= value <= 127 or 0xFF80 <= value <= 0xFFFF:
-            append(code, short_encodings, base << 2, disp)
-            code.append(value & 0xFF)
-        else:
-            append(code, full_encodings, base << 2, disp)
-            code += int16(value)
-
-    return emit
-
-
-@declares("mi")
 def mI(text: str) -> Instruction3:
     """32-bit memory at base, disp; immediate as in `rI`."""
     encodings = Encodings(text, memory)
@@ -484,19 +467,6 @@ def rri8(text: str) -> Instruction3:
 
 
 @declares("rri")
-def rri8_mr(text: str) -> Instruction3:
-    """Two registers, ModRM.rm and ModRM.reg, and a byte given signed or unsigned."""
-    encodings = Encodings(text, direct)
-
-    def emit(asm: CodeBuffer, rm: int, reg: int, value: int) -> None:
-        code = asm.code
-        code += encodings[reg << 8 | rm]
-        code.append(byte(value))
-
-    return emit
-
-
-@declares("rri")
 def rri(short: str, full: str) -> Instruction3:
     """Two 32-bit registers, ModRM.reg and ModRM.rm; immediate as in `ri`."""
     short_encodings, full_encodings = Encodings(short, direct), Encodings(full, direct)
@@ -528,36 +498,12 @@ def rriq(short: str, full: str) -> Instruction3:
     return emit
 
 
-@declares("rmi")
-def rmi8(text: str) -> Instruction4:
-    """Register, base, disp, a byte given signed or unsigned."""
-    encodings = Encodings(text, memory)
-
-    def emit(asm: CodeBuffer, reg: int, base: int, disp: int, value: int) -> None:
-        code = asm.code
-        append(code, encodings, reg << 10 | base << 2, disp)
-        code.append(byte(value))
-
-    return emit
-
-
 @declares("rrr")
 def rrr(text: str) -> Instruction3:
     """VEX, three registers: ModRM.reg, VEX.vvvv, ModRM.rm."""
     encodings = Encodings(text, direct)
 
     def emit(asm: CodeBuffer, reg: int, vvvv: int, rm: int) -> None:
-        asm.code += encodings[vvvv << 16 | reg << 8 | rm]
-
-    return emit
-
-
-@declares("rrr")
-def rrr_rmv(text: str) -> Instruction3:
-    """VEX, three registers: ModRM.reg, ModRM.rm, VEX.vvvv."""
-    encodings = Encodings(text, direct)
-
-    def emit(asm: CodeBuffer, reg: int, rm: int, vvvv: int) -> None:
         asm.code += encodings[vvvv << 16 | reg << 8 | rm]
 
     return emit
@@ -573,10 +519,6 @@ vm = declares("vm")(rm)
 mv = declares("mv")(mr)
 vx = declares("vx")(rx)
 xv = declares("xv")(xr)
-vp = declares("vi")(rp)
-vi8 = declares("vi")(ri8)
-vvi8 = declares("vvi")(rri8)
-vmi8 = declares("vmi")(rmi8)
 vvv = declares("vvv")(rrr)
 
 
@@ -615,17 +557,6 @@ def cc_rr(text: str) -> Instruction3:
 
     def emit(asm: CodeBuffer, condition: int, reg: int, rm: int) -> None:
         asm.code += encodings[condition][reg << 8 | rm]
-
-    return emit
-
-
-@declares("crm")
-def cc_rm(text: str) -> Instruction4:
-    """Condition, register, base, disp."""
-    encodings = _by_condition(text, memory)
-
-    def emit(asm: CodeBuffer, condition: int, reg: int, base: int, disp: int) -> None:
-        append(asm.code, encodings[condition], reg << 10 | base << 2, disp)
 
     return emit
 

@@ -341,39 +341,39 @@ def _leave(b: Builder) -> None:
     b.goto_indirect(_pc(b))
 
 
-def take_undefined(b: Builder, context: int, mode: int) -> None:
-    """Emit the Undefined Instruction exception of this instruction, whose ITSTATE is ``context``; ends the block."""
-    b.call(routine("undefined"), b.pc(2 if mode & MODE_T else 4), b.const(context, Type.I32))
+def take_undefined(b: Builder, decode_state: int, mode: int) -> None:
+    """Emit this instruction's Undefined Instruction exception; ``decode_state`` is its ITSTATE. Ends the block."""
+    b.call(routine("undefined"), b.pc(2 if mode & MODE_T else 4), b.const(decode_state, Type.I32))
     _leave(b)
 
 
-def take_svc(b: Builder, size: int, next_context: int) -> None:
-    """Emit SVC (A8.8.228) of ``size`` bytes; ``next_context`` is the next instruction's ITSTATE. Ends the block."""
-    b.call(routine("svc"), b.pc(size), b.const(next_context, Type.I32))
+def take_svc(b: Builder, size: int, next_decode_state: int) -> None:
+    """Emit SVC (A8.8.228) of ``size`` bytes; ``next_decode_state`` is the following ITSTATE. Ends the block."""
+    b.call(routine("svc"), b.pc(size), b.const(next_decode_state, Type.I32))
     _leave(b)
 
 
-def take_breakpoint(b: Builder, context: int) -> None:
+def take_breakpoint(b: Builder, decode_state: int) -> None:
     """Emit BKPT (A8.8.24); ends the block."""
-    b.call(routine("breakpoint"), b.pc(4), b.const(context, Type.I32))
+    b.call(routine("breakpoint"), b.pc(4), b.const(decode_state, Type.I32))
     _leave(b)
 
 
-def take_data_abort(b: Builder, address: Value, status: Value, context: int) -> None:
+def take_data_abort(b: Builder, address: Value, status: Value, decode_state: int) -> None:
     """Emit the data abort of a CP15 operation on ``address`` with a fault status (I32); DFSR.WnR is 1, as for all of
-    them (B4.1.52). ``context`` is this instruction's ITSTATE. Ends the block.
+    them (B4.1.52). ``decode_state`` is this instruction's ITSTATE. Ends the block.
     """
     b.set(COMMON["pc"], b.zext(b.pc(0), Type.I64))
-    b.call(routine("data_abort"), address, status, b.const(context, Type.I32))
+    b.call(routine("data_abort"), address, status, b.const(decode_state, Type.I32))
     _leave(b)
 
 
-def call_firmware(b: Builder, size: int, context: int, next_context: int, mode: int) -> None:
+def call_firmware(b: Builder, size: int, decode_state: int, next_decode_state: int, mode: int) -> None:
     """Emit HVC of ``size`` bytes: a PSCI call at PL1, undefined in User mode. Ends the block."""
     if not mode & MODE_PRIVILEGED:
-        take_undefined(b, context, mode)
+        take_undefined(b, decode_state, mode)
         return
-    _set_next(b, size, next_context)
+    _set_next(b, size, next_decode_state)
     b.call(native("big_lock"))
     b.call(python("psci", may_exit=False))
     b.call(native("big_unlock"))
@@ -397,18 +397,18 @@ def exception_return(b: Builder, address: Value, cpsr: Value) -> None:
     b.exit_main()
 
 
-def _set_next(b: Builder, size: int, next_context: int) -> None:
+def _set_next(b: Builder, size: int, next_decode_state: int) -> None:
     b.set(COMMON["pc"], b.zext(b.pc(size), Type.I64))
-    if next_context:
+    if next_decode_state:
         mode = COMMON["mode"]
-        b.set(mode, b.or_(b.get(mode), next_context << MODE_IT_SHIFT))
+        b.set(mode, b.or_(b.get(mode), next_decode_state << MODE_IT_SHIFT))
 
 
-def end_after(b: Builder, size: int, next_context: int) -> None:
+def end_after(b: Builder, size: int, next_decode_state: int) -> None:
     """Emit the end of a block after this instruction of ``size`` bytes, by way of the execution loop.
 
-    For every instruction that may unmask an interrupt or change the block mode. ``next_context`` is the following
+    For every instruction that may unmask an interrupt or change the block mode. ``next_decode_state`` is the following
     instruction's ITSTATE.
     """
-    _set_next(b, size, next_context)
+    _set_next(b, size, next_decode_state)
     b.exit_main()

@@ -77,7 +77,7 @@ class ArmFrontEnd(FrontEnd):
         """A32, or T32 when bit T of the block mode is set."""
         return self._t32 if mode & MODE_T else self._a32
 
-    def initial_context(self, mode: int) -> int:
+    def initial_decode_state(self, mode: int) -> int:
         """ITSTATE of the block's first instruction."""
         return it_state(mode)
 
@@ -86,14 +86,14 @@ class ArmFrontEnd(FrontEnd):
         if mode & MODE_IT:
             b.set(COMMON["mode"], mode & ~MODE_IT)
 
-    def epilogue(self, b: Builder, mode: int, context: int) -> None:
-        """Emit what must come after the last instruction of a block that ends where it need not, at ``context``.
+    def epilogue(self, b: Builder, mode: int, decode_state: int) -> None:
+        """Emit what must come after the last instruction of a block that ends where it need not, at ``decode_state``.
 
         A block that ends within an IT block (at its page's end or its greatest length) leaves the rest of ITSTATE in
         the block mode, where the next block's prologue finds it.
         """
-        if context:
-            b.set(COMMON["mode"], mode & ~MODE_IT | context << MODE_IT_SHIFT)
+        if decode_state:
+            b.set(COMMON["mode"], mode & ~MODE_IT | decode_state << MODE_IT_SHIFT)
 
     def connect(self, engine: Any) -> None:
         """Make the vCPUs' timers, and tell each of them what their machine is like."""

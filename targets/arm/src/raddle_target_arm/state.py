@@ -9,7 +9,7 @@ GE                      field ``ge``, I32, bits 3:0
 A I F                   field ``masks``, I32, in their CPSR places (bits 8, 7, 6)
 M                       field ``cpsr_m``, I32, the five mode bits; ``bank`` follows it
 E T                     bits of the block mode ``COMMON["mode"]`` and nowhere else
-IT                      the translation context of the instruction; in the block mode for a block's first one
+IT                      the decode state of the instruction; in the block mode for a block's first one
 J                       always 0
 ======================  ================================================================================
 

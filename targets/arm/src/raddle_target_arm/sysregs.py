@@ -535,7 +535,7 @@ TABLE: Final[dict[Key, Register]] = _table()
 # -- what instructions emit --------------------------------------------------------------------------------------------
 
 
-def _permit(b: Builder, user: bool | Allowed, context: int, mode: int) -> bool:
+def _permit(b: Builder, user: bool | Allowed, decode_state: int, mode: int) -> bool:
     """Emit the check of a User mode access; False when it is never permitted."""
     if mode & MODE_PRIVILEGED or user is True:
         return True
@@ -544,51 +544,51 @@ def _permit(b: Builder, user: bool | Allowed, context: int, mode: int) -> bool:
     allowed, refused = b.label("allowed"), b.label("refused")
     b.brcond(user(b), allowed, refused)
     b.bind(refused)
-    take_undefined(b, context, mode)
+    take_undefined(b, decode_state, mode)
     b.bind(allowed)
     return True
 
 
-def read(b: Builder, key: Key, context: int, mode: int) -> Value | None:
-    """Emit a read of the register at ``key`` by an instruction with ITSTATE ``context`` in block mode ``mode``.
+def read(b: Builder, key: Key, decode_state: int, mode: int) -> Value | None:
+    """Emit a read of the register at ``key`` by an instruction with ITSTATE ``decode_state`` in block mode ``mode``.
 
     I32, or I64 for a three-part key. None when the access is undefined: nothing is emitted then.
     """
     register = TABLE.get(key)
-    if register is None or register.read is None or not _permit(b, register.user_read, context, mode):
+    if register is None or register.read is None or not _permit(b, register.user_read, decode_state, mode):
         return None
     return register.read(b)
 
 
-def write(b: Builder, key: Key, value: Value, context: int, mode: int) -> End | None:
+def write(b: Builder, key: Key, value: Value, decode_state: int, mode: int) -> End | None:
     """Emit a write of ``value`` (I32, or I64 for a three-part key); the answer says how to go on (``finish``).
 
     None when the access is undefined: nothing is emitted then.
     """
     register = TABLE.get(key)
-    if register is None or register.write is None or not _permit(b, register.user_write, context, mode):
+    if register is None or register.write is None or not _permit(b, register.user_write, decode_state, mode):
         return None
     status = register.write(b, value)
     if status is not None:
         with b.if_(b.ne(status, 0)):
-            take_data_abort(b, value, status, context)
+            take_data_abort(b, value, status, decode_state)
     return register.end
 
 
-def finish(b: Builder, end: End, size: int, next_context: int) -> bool:
+def finish(b: Builder, end: End, size: int, next_decode_state: int) -> bool:
     """Emit what must follow a write, in an instruction of ``size`` bytes; True when the block has ended.
 
-    ``next_context`` is the following instruction's ITSTATE.
+    ``next_decode_state`` is the following instruction's ITSTATE.
     """
     if end is End.NONE:
         return False
     if end is End.LOOP:
-        end_after(b, size, next_context)
+        end_after(b, size, next_decode_state)
         return True
-    if next_context:
+    if next_decode_state:
         mode = COMMON["mode"]
-        b.set(mode, b.or_(b.get(mode), next_context << MODE_IT_SHIFT))
-    if end is End.BLOCK and not next_context:
+        b.set(mode, b.or_(b.get(mode), next_decode_state << MODE_IT_SHIFT))
+    if end is End.BLOCK and not next_decode_state:
         b.goto(size)
     else:
         b.goto_indirect(b.pc(size))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory for what lives as long as its owner. */
+/* Memory that is freed as a whole, with its owner. */
 #include "internal.h"
 
 #include <sys/mman.h>
@@ -19,8 +19,8 @@ static size_t rounded(size_t size, size_t unit)
     return (size + unit - 1) & ~(unit - 1);
 }
 
-/* Mapped, not from the heap: what is given back is the host's at once, and never lies between other blocks, where the
- * heap of a thread would keep it. */
+/* Mapped, not from the heap: memory that is freed returns to the host at once, and does not stay in a thread's heap
+ * between other allocations. */
 void *map_new(size_t size)
 {
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TLB barriers: a vCPU waits until all others have worked off the flushes that it asked them for.
+/* TLB barriers: a vCPU waits until all others have done the flushes that it asked them for.
  *
- * A vCPU answers at its next block entry, or when it leaves code: after a microsecond, if it has a core. With more
- * vCPUs than cores it may have none for milliseconds, because a vCPU that has answered long ago keeps its core busy. So
- * whoever waits looks whether the other one's CPU time goes on. If not, it sleeps, out of code, and has all vCPUs that
- * run kicked: each answers and sleeps, too, so that every core is free for those that have not answered. The last one
- * that answers wakes the waiter, and the waiter the others.
+ * A vCPU answers at its next block entry, or when it leaves code: within a microsecond, if it has a core. With more
+ * vCPUs than cores it may have no core for milliseconds, because vCPUs that answered long ago keep the cores busy. So
+ * the waiting vCPU watches the CPU time of the one that has not answered. If that stands still, the waiter sleeps, out
+ * of code, and kicks all running vCPUs: each answers and sleeps, too, so that every core is free for those that have
+ * not answered. The last one to answer wakes the waiter, and the waiter wakes the others.
  *
- * No barrier yields its core by sched_yield: the host's scheduler takes that for giving up the rest of a time slice, so that
- * a waiter which yields a hundred times gets no core for the next milliseconds.
+ * A barrier does not use sched_yield: the host's scheduler takes that as giving up the rest of a time slice, so a
+ * waiter that yields a hundred times gets no core for the next milliseconds.
  *
- * No answer is lost: a vCPU says that it has answered (queue_done, in_code) before it reads sync_waiters, and a waiter
- * counts itself in sync_waiters before it looks for answers; all are sequentially consistent. */
+ * No answer is lost: a vCPU stores its answer (queue_done, in_code) before it reads sync_waiters, and a waiter adds
+ * itself to sync_waiters before it looks for answers; all accesses are sequentially consistent. */
 #include "internal.h"
 
 enum {
-    LOOKS = 200,           /* for answers, between looks at the clock of a vCPU that has not answered */
-    CLOCK_LOOKS = 50,      /* at that clock, before the waiter sleeps although the other one has a core */
-    GIVE_WAY_NS = 2000000, /* how long a vCPU that has answered leaves its core to others at the most */
+    LOOKS = 200,           /* for answers, between readings of the clock of a vCPU that has not answered */
+    CLOCK_LOOKS = 50,      /* readings of that clock, before the waiter sleeps although the other one has a core */
+    GIVE_WAY_NS = 2000000, /* the longest time for which a vCPU that has answered leaves its core to others */
 };
 
 void barrier_enter(struct raddle_cpu *cpu)
@@ -57,7 +57,7 @@ static bool answered_soon(struct raddle_cpu *self)
     return false;
 }
 
-/* Looks for the answers while those who have not answered have a core. */
+/* Looks for the answers while the vCPUs that have not answered have a core. */
 static bool answered_on_cores(struct raddle_cpu *self)
 {
     for (uint32_t look = 0; look < CLOCK_LOOKS; look++) {
@@ -101,7 +101,7 @@ void tlb_synchronise(struct raddle_cpu *self)
     if (!missing(self))
         return;
     uint64_t start = cpu_ns();
-    bool was_in_code = leave_code(self); /* so that vCPUs that wait for each other all go on */
+    bool was_in_code = leave_code(self); /* so that vCPUs that wait for each other do not deadlock */
     if (!answered_soon(self) && !answered_on_cores(self))
         sleep_until_answered(self);
     return_to_code(self, was_in_code);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Calls from C of what the target gives: routines in the code buffer, and functions in Python. */
+/* Calls from C of the target's callees: routines in the code buffer, and functions in Python. */
 #include "internal.h"
 
 uint64_t call_python(struct raddle_cpu *cpu, uint32_t id, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)

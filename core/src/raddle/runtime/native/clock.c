@@ -54,7 +54,7 @@ void icount_commit(struct raddle_cpu *cpu)
     cpu->icount_budget = (uint32_t)cpu->header->icount_left;
 }
 
-/* Instructions that the block being run counted at its entry but has not done yet, the calling one included. */
+/* Instructions that the running block counted at its entry but has not executed yet, the calling one included. */
 static uint32_t outstanding(struct raddle_cpu *cpu)
 {
     struct raddle_block *block = cpu->retaddr ? block_of_address(cpu->context, cpu->retaddr) : NULL;
@@ -64,8 +64,8 @@ static uint32_t outstanding(struct raddle_cpu *cpu)
     return index < 0 ? 0 : block->ninsns - (uint32_t)index;
 }
 
-/* A block of one instruction counts for more where the target puts something before or after it: its budget is
- * stretched so that it runs. */
+/* A block of one instruction counts as more than one if the target adds a prologue or an epilogue: lend it budget so
+ * that it runs. */
 void icount_lend(struct raddle_cpu *cpu, const struct raddle_block *block)
 {
     int32_t lacking = (int32_t)block->ninsns - cpu->header->icount_left;
@@ -87,7 +87,7 @@ void icount_spend(struct raddle_cpu *cpu, uint32_t instructions)
         STORE_RELAXED(cpu->header->icount_left, cpu->header->icount_left - (int32_t)instructions);
 }
 
-/* Exact on the thread that runs, where it is asked from within a block; others may see a block's length ahead. */
+/* Exact on the running thread, also when called from within a block; other threads may see it up to a block ahead. */
 uint64_t raddle_icount(raddle_context *ctx)
 {
     uint64_t count = atomic_load(&ctx->icount);
@@ -115,7 +115,7 @@ void raddle_icount_warp(raddle_context *ctx, uint64_t ns)
     atomic_store(&ctx->icount_bias, time_sum(atomic_load(&ctx->icount_bias), ns));
 }
 
-/* Instructions until virtual time has come to a deadline. */
+/* Instructions until virtual time reaches a deadline. */
 static uint64_t instructions_until(struct raddle_context *ctx, uint64_t deadline)
 {
     uint64_t now = clock_now(ctx), left = deadline <= now ? 0 : deadline - now;
@@ -134,7 +134,7 @@ uint32_t raddle_icount_budget(raddle_context *ctx, uint32_t limit)
     return wanted < limit ? (uint32_t)wanted : limit;
 }
 
-/* A deadline that comes before the running vCPU's budget ends shortens the budget. */
+/* If a deadline comes before the end of the running vCPU's budget, shorten the budget. */
 static void shorten_budget(struct raddle_context *ctx, uint64_t deadline)
 {
     struct raddle_cpu *cpu = has_flag(ctx, RADDLE_FLAG_ICOUNT) ? atomic_load(&ctx->icount_cpu) : NULL;
@@ -168,7 +168,7 @@ uint64_t clock_now(struct raddle_context *ctx)
 {
     if (has_flag(ctx, RADDLE_FLAG_ICOUNT))
         return counted_clock(ctx);
-    for (;;) { /* no lock: what a change comes in between of is thrown away, so that time never goes back */
+    for (;;) { /* no lock: retry if the clock changed meanwhile, so that time never goes back */
         uint32_t changes = atomic_load(&ctx->clock_changes);
         uint64_t now = atomic_load(&ctx->clock_stopped) ? atomic_load(&ctx->clock_stopped_at) : running_clock(ctx);
         if (!(changes & 1) && changes == atomic_load(&ctx->clock_changes))
@@ -230,8 +230,8 @@ static uint32_t earliest(const struct raddle_context *ctx, const struct fired *e
     return best;
 }
 
-/* A timer of Python's runs under the big lock, which comes before timer_lock; one that was set anew meanwhile is left.
- */
+/* A Python timer's callback runs under the big lock, which comes before timer_lock. Not called if the timer was set
+ * again meanwhile. */
 static void fire_python(struct raddle_context *ctx, uint32_t i, uint64_t sequence)
 {
     pthread_mutex_unlock(&ctx->timer_lock);
@@ -245,9 +245,9 @@ static void fire_python(struct raddle_context *ctx, uint32_t i, uint64_t sequenc
     pthread_mutex_lock(&ctx->timer_lock);
 }
 
-/* A slice of one of the vCPUs that share a thread. Its beginning costs a look at the clock: the timer is left set for
- * the end of an earlier turn, and looks again when it fires. `looks` is read after `end` has been written, and cleared
- * before `end` is read: one side sees the other. */
+/* A slice of one of the vCPUs that share a thread. To begin one costs only a reading of the clock: the timer stays set
+ * for the end of an earlier turn, and checks `end` when it fires. `looks` is read after `end` has been written, and
+ * cleared before `end` is read, so one side sees the other's write. */
 void slice_begin(struct raddle_context *ctx, uint64_t ns)
 {
     struct turns *turns = &ctx->turns;
@@ -300,8 +300,8 @@ static void fire(struct raddle_context *ctx, uint32_t i)
     }
 }
 
-/* Fires what is due, earliest first; under timer_lock. A timer fires once in a pass: one that sets itself again to a time
- * that is past must not keep the vCPUs, or whoever ends the machine, waiting for ever. */
+/* Fires timers that are due, earliest first; under timer_lock. Each fires once in a pass: a timer that sets itself to a
+ * time in the past must not keep the vCPUs, or whoever ends the machine, waiting for ever. */
 static uint32_t fire_due(struct raddle_context *ctx)
 {
     struct fired fired = {0};
@@ -372,7 +372,8 @@ void raddle_timer_set(raddle_context *ctx, uint32_t timer, uint64_t deadline)
     if (timer < ctx->timer_count) {
         ctx->timers[timer].deadline = deadline;
         ctx->timers[timer].sequence++;
-        /* A thread that wakes takes a core from a vCPU. One that sleeps too short looks again. */
+        /* Do not wake the thread needlessly: it takes a core from a vCPU. If it wakes too early by itself, it sleeps
+         * again. */
         if (deadline < ctx->timer_sleeps_until)
             pthread_cond_signal(&ctx->timer_changed);
     }
@@ -386,7 +387,8 @@ void raddle_timer_cancel(raddle_context *ctx, uint32_t timer)
     raddle_timer_set(ctx, timer, NONE);
 }
 
-/* Round-robin: whether a vCPU that executed WFE goes on: an event, an interrupt, or it has waited long enough. */
+/* Round-robin: whether a vCPU that executed WFE may go on: because of an event or an interrupt, or because it has
+ * waited long enough. */
 bool event_wait_over(struct raddle_cpu *cpu)
 {
     struct raddle_cpu_header *h = cpu->header;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Contexts and vCPUs: made, configured, freed. The lock order stands at the head of internal.h. */
+/* Makes, configures and frees contexts and vCPUs. For the lock order see the head of internal.h. */
 #include "internal.h"
 
 #include <errno.h>
@@ -10,7 +10,7 @@
 #endif
 
 #define ENV_ALIGN     64
-#define STATE_CUSHION 256 /* bytes behind the guest's state that a wide access may touch */
+#define STATE_CUSHION 256 /* bytes after the guest's state that a wide access may touch */
 
 static int config_check(const struct raddle_config *c)
 {
@@ -78,7 +78,7 @@ void raddle_context_free(raddle_context *ctx)
     free(ctx);
 }
 
-/* Each thread may have allocated from a heap of its own, which keeps what was freed. */
+/* Each thread may have a heap of its own, which keeps freed memory. */
 void raddle_trim(void)
 {
 #ifdef __GLIBC__

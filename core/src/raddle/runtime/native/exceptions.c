@@ -5,8 +5,8 @@
 
 #define TOO_MANY (1u << 20)
 
-/* `place` tells the instruction from others. A return from an exception sets exception_place to all ones: a guest that
- * returns makes progress, even if it takes every exception at one place, as a loop around a system call does. */
+/* `place` identifies the instruction. A return from an exception sets exception_place to all ones: a guest that returns
+ * makes progress, even if it takes every exception at one place, as a loop around a system call does. */
 void exception_count(struct raddle_cpu *cpu, uint64_t place)
 {
     struct raddle_cpu_header *h = cpu->header;
@@ -23,7 +23,7 @@ void exception_count(struct raddle_cpu *cpu, uint64_t place)
 }
 
 /* Enters the guest's exception; pc and insn_extra are exact. access_index: access | mmu_index << 8. It counts as an
- * instruction: a guest that faults for ever must not hold up the others and the timers. */
+ * instruction, so that a guest that faults for ever does not starve other vCPUs and timers. */
 void deliver_fault(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access_index, uint32_t code)
 {
     struct raddle_cpu_header *h = cpu->header;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Families: instruction words that differ in registers and literals alone. Of a word whose family is known, and of whose
- * kind of registers one has been compiled, the entry is made here: from its bits, and from the model's template. */
+/* Families: instruction words that differ only in registers and literals. If the family of a word is known, and has a
+ * model for its kind of registers, this file makes the entry from the word's bits and the model's template. */
 #include "internal.h"
 
 #include <string.h>
@@ -27,7 +27,7 @@ struct family_group {
     struct family *buckets[BUCKETS];
 };
 
-struct registers { /* behind the last one, zeros */
+struct registers { /* zeros after the last one */
     uint32_t count;
     uint8_t numbers[MEMO_REGISTERS];
     uint8_t shape[MEMO_REGISTERS];
@@ -54,8 +54,8 @@ static bool is_register(const struct raddle_memo *memo, uint32_t number)
     return number < memo->rules.register_count && memo->rules.places[number] != RADDLE_NO_PLACE;
 }
 
-/* What the code may depend on: which registers are the same one, in what kind of place each is kept, and the number of
- * those that are never renamed. */
+/* What the code may depend on: which registers are equal, the kind of place of each, and the number of each register
+ * that is never renamed. */
 static void shape(const struct raddle_memo *memo, struct registers *r)
 {
     for (uint32_t i = 0; i < r->count; i++) {
@@ -118,7 +118,7 @@ int raddle_memo_model(raddle_memo *memo, raddle_known_family *family, uint32_t n
     if (model_of(family, &r))
         answer = 1;
     else if ((m = arena_take(&memo->arena, sizeof *m))) {
-        if (!t->register_count) { /* it may be the model of several families, with the same registers */
+        if (!t->register_count) { /* a template may be the model of several families, with the same registers */
             memcpy(t->registers, r.numbers, sizeof t->registers);
             t->register_count = count;
             t->fixed = fixed;
@@ -157,7 +157,7 @@ static struct template *template_for(struct raddle_memo *memo, struct template *
         t = t->next;
     if (t)
         return t;
-    t = template_new(memo, model->size, model->extra, model->next_context);
+    t = template_new(memo, model->size, model->extra, model->next_decode_state);
     if (!t)
         return NULL;
     t->ends = model->ends;
@@ -217,7 +217,7 @@ static struct raddle_entry *find(const struct raddle_mode *mode, uint64_t key)
     return entry ? entry : memo_find(mode->table, key);
 }
 
-/* The tables are those of the mode: what holds in several modes is found, and put, where it is common to them. */
+/* Looks in the tables of the mode: entries that hold in several modes are in a table that these modes share. */
 struct raddle_entry *memo_word(struct raddle_memo *memo, const struct raddle_mode *mode, uint64_t key)
 {
     struct raddle_entry *entry = find(mode, key);

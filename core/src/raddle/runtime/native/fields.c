@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fields of host code: how a value is put into the bits of an instruction. The host says it (struct raddle_shape), so
- * that nothing here, in the joiner, in renaming or in chaining knows any host's encodings. */
+/* Fields of host code: how a value is put into the bits of an instruction. The host describes it (struct raddle_shape),
+ * so that this file, the joiner, renaming and chaining know no host's encodings. */
 #include "internal.h"
 
 #include <string.h>
 
-/* Whether a field of `width` bits can hold what `scaled`, an arithmetic shift of the value, is. */
+/* Whether a field of `width` bits can hold `scaled`, the value after an arithmetic shift. */
 static bool in_range(const struct raddle_shape *shape, int64_t scaled, uint32_t width)
 {
     if (width >= 64)
@@ -41,7 +41,7 @@ static void put(uint8_t *at, uint32_t unit, uint64_t bits)
 static uint64_t get(const uint8_t *at, uint32_t unit)
 {
     uint64_t bits = 0;
-    memcpy(&bits, at, unit); /* hosts are little-endian, and so are their instructions */
+    memcpy(&bits, at, unit); /* hosts and their instructions are little-endian */
     return bits;
 }
 
@@ -56,8 +56,8 @@ static uint64_t with_pieces(const struct raddle_shape *shape, uint64_t bits, uin
     return bits;
 }
 
-/* The bits of the field's unit, which are `bits` now, with the value put in; false when that does not fit. `offset` is
- * where the field lies, in the terms of the value: a relative shape counts from there. */
+/* Puts the value into `bits`, the field's unit; false when it does not fit. `offset` is the place of the field,
+ * measured like the value: a relative shape counts from there. */
 bool field_insert(const struct raddle_shape *shape, uint64_t *bits, uint64_t offset, uint64_t value)
 {
     value += (uint64_t)shape->bias - (shape->relative ? offset : 0);
@@ -69,7 +69,7 @@ bool field_insert(const struct raddle_shape *shape, uint64_t *bits, uint64_t off
     return true;
 }
 
-/* The same in code that lies at `code`, at the offset `at`. */
+/* The same for a field at offset `at` in `code`. */
 bool field_fill_pieces(const struct raddle_shape *shape, uint8_t *code, uint32_t at, uint64_t value)
 {
     uint64_t bits = get(code + at, shape->unit);
@@ -79,14 +79,14 @@ bool field_fill_pieces(const struct raddle_shape *shape, uint8_t *code, uint32_t
     return true;
 }
 
-/* Whether field_fill need not look at pieces. */
+/* Whether field_fill may ignore the pieces. */
 bool field_is_word(const struct raddle_shape *shape)
 {
     return shape->unit == 4 && width_of(shape) == 32 && shape->piece_count == 1 && !shape->scale &&
            shape->range != RADDLE_RANGE_UNSIGNED;
 }
 
-/* Whether the host's pieces lie within the unit, apart from each other. */
+/* Whether the host's pieces lie within the unit and do not overlap. */
 static bool shape_is_valid(const struct raddle_shape *shape)
 {
     uint64_t taken = 0;

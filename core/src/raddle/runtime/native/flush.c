@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TLB flushes across vCPUs: a queue of records a vCPU, which that one works off. barrier.c waits until it has.
+/* TLB flushes across vCPUs: each vCPU has a queue of records, which it works off. barrier.c waits until it has done so.
  *
  * The handshake: an asker pushes its record, sets exit_request, and then reads the other's `in_code`; a vCPU sets
  * `in_code` before it reads its queue. All are sequentially consistent, so either the asker sees a vCPU in code, and
@@ -33,8 +33,8 @@ void queue_drain(struct raddle_cpu *cpu)
     tlb_answer(cpu);
 }
 
-/* Under queue_lock: whether a record that waits does what a new one asks for. A vCPU that has no core for a while would
- * have a full queue otherwise, and must then flush everything. */
+/* Under queue_lock: whether a queued record already covers a new one. Otherwise the queue of a vCPU that has no core
+ * for a while would overflow, and it would have to flush everything. */
 static bool is_queued(const struct raddle_cpu *cpu, const struct flush_record *record)
 {
     for (uint32_t i = 0; cpu->queue_length <= QUEUE_RECORDS && i < cpu->queue_length; i++) {
@@ -72,7 +72,7 @@ static void flush_others(struct raddle_cpu *self, const struct flush_record *rec
     }
 }
 
-/* Exclusive sections empty other vCPUs' TLBs and jump caches too: so this counts as running. */
+/* This counts as running, because exclusive sections empty other vCPUs' TLBs and jump caches, too. */
 void raddle_tlb_flush(void *env)
 {
     struct raddle_cpu *cpu = cpu_of(env);

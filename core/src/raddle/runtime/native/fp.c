@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Floating point in integers, exact in results and flags; see fp.h for what there is, raddle.ir.floats for what it means.
+/* Floating point by integer arithmetic, with exact results and flags; fp.h lists the operations, raddle.ir.floats
+ * defines them.
  *
- * A finite operand is (-1)**sign * mantissa * 2**exponent; an operation computes the exact result, or one whose lowest bit
- * says that more follow ("sticky"), and rounds it once. Where the host's arithmetic is bound to give the same result and
- * no new flag, it is used: see `ordinary`. */
+ * A finite operand is (-1)**sign * mantissa * 2**exponent; an operation computes the exact result, or one whose lowest
+ * bit says that more bits follow ("sticky"), and rounds it once. Where the host's arithmetic must give the same result
+ * and no new flag, that is used: see `ordinary`. */
 #include "fp.h"
 #include "generated.h"
 
@@ -24,7 +25,7 @@ enum { SIGNALLING_FIRST, FIRST, LAST };
 enum { TININESS_AFTER_ROUNDING = 1, NAN_SHIFT = 1, NAN_MASK = 3, NEGATIVE_DEFAULT_NAN = 8 };
 enum kind { FINITE, INFINITE, QUIET, SIGNALLING };
 
-/* Formats are constants to the compiler: every helper becomes code for its own. */
+/* Formats are compile-time constants: every helper is compiled for its own format. */
 struct format {
     int exponent_bits, fraction_bits;
     bool alternative; /* the greatest exponent is an ordinary one */
@@ -234,7 +235,7 @@ INLINE uint64_t double_bits(double value)
     return bits;
 }
 
-/* Return the host's result for `single` or `twice`, by format, when it is bound to be right. */
+/* Returns the host's result for `single` or `twice`, by format, when it must be right. */
 #define TRY_HOST(e, f, operands_ordinary, single, twice)                                                               \
     if (settled(e) && (operands_ordinary)) {                                                                           \
         uint64_t host_result = (f).fraction_bits == 23 ? float_bits(single) : double_bits(twice);                      \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The floating-point helpers: X(name, expression). Floats are bit patterns; `e` is the vCPU's environment (the header
- * fields fp_rules, fp_rounding, fp_flush, fp_default_nan, and fp_flags, whose flags are sticky). What each operation means, to the
- * last flag, is written down in raddle.ir.floats.
+ * fields fp_rules, fp_rounding, fp_flush, fp_default_nan, and fp_flags, whose flags are sticky). raddle.ir.floats
+ * defines each operation, to the last flag.
  *
  *   compare         0 less, 1 equal, 2 greater, 3 unordered
  *   to int          a1: signed | rounding << 1 | fraction << 8 | result's bits << 16

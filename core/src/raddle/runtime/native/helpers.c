@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of native helpers (its rows: raddle/runtime/helpers.py), and those helpers that belong to no other file. */
+/* The table of native helpers (its rows are in raddle/runtime/helpers.py), and the helpers that belong to no other
+ * file. */
 #include "internal.h"
 
 #define NANOSECONDS      1000000000u

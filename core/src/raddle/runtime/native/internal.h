@@ -24,8 +24,8 @@
  *   loop, slowpath: runs blocks; serves their accesses
  *   join, rename, family, memo: blocks from templates
  *   exceptions, clock, memory: faults; time and timers; physical accesses, I/O
- *   threads, barrier, flush, settle, blocks, tlb, callees: what vCPUs ask of each other. To leave and to enter code is to
- *      answer it, so these know each other
+ *   threads, barrier, flush, settle, blocks, tlb, callees: what vCPUs ask of each other. They answer when they leave or
+ *      enter code, so these files call each other
  *   jumps, where, regions, code: jump cache; instructions by host address; map of guest memory; code buffer
  *   fields, arena, views, fp: bits of host code; memory piece by piece; memory at two addresses; arithmetic */
 #pragma once
@@ -191,7 +191,7 @@ struct variant {
 };
 
 struct template {
-    uint32_t number, size, extra, next_context;
+    uint32_t number, size, extra, next_decode_state;
     bool ends;                                         /* control never falls through; known with variant 0 */
     _Atomic(struct variant *) variants[MEMO_VARIANTS]; /* by host flags << 1 | dead */
     struct template *model;                            /* what it is renamed from, or NULL */
@@ -575,7 +575,7 @@ void map_free(void *memory, size_t size); /* NULL: does nothing */
 
 /* memo.c; what is said to be under the lock needs the memo's */
 struct template *memo_template(struct raddle_memo *memo, uint32_t number);
-struct template *template_new(struct raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_context);
+struct template *template_new(struct raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_decode_state);
 struct variant *variant_new(struct raddle_memo *memo, const struct variant *code); /* with copies; under the lock */
 bool memo_is_full(const struct raddle_memo *memo); /* any thread: its budget is used up */
 struct raddle_mode *memo_mode(struct raddle_memo *memo, uint32_t mode);       /* NULL when not known */

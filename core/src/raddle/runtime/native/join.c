@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Translation from the memo: gather the entries of the instructions at an address, choose their variants, and join
- * them to a block. Needs neither the GIL nor Python; what the memo lacks is told in `struct raddle_want`.
+/* Translation from the memo: gather the entries of the instructions at an address, choose their variants, and join them
+ * to a block. Needs neither the GIL nor Python. `struct raddle_want` says what the memo lacks.
  *
- * A block is: entry check; the hot parts in order; where control falls through, a chainable jump; the cold parts; a stub
- * for each jump that leaves; the stub through which the entry check leaves. */
+ * A block is: entry check; the hot parts in order; where control falls through, a chainable jump; the cold parts; a
+ * stub for each jump that leaves; the stub through which the entry check leaves. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -50,7 +50,7 @@ static bool choose_by_kind(struct join *j)
     return true;
 }
 
-/* From the last to the first: instructions whose flags nobody can see do without. */
+/* From the last to the first: instructions whose flags are dead get variants without them. */
 static bool drop_dead_flags(struct join *j, bool *dropped)
 {
     uint32_t live = 15;
@@ -98,14 +98,14 @@ static bool room(struct raddle_joined *out, uint32_t size)
     return true;
 }
 
-/* Whether a jump whose field is there can be chained: it is written as a whole. */
+/* Whether a jump with its field at this offset can be chained, that is, its field written as a whole. */
 static bool within_span(const struct raddle_memo *memo, uint32_t position)
 {
     return (position & (memo->rules.chain.span - 1u)) + memo->chain_unit <= memo->rules.chain.span;
 }
 
-/* Bytes to skip so that no chainable field of the hot part crosses a boundary. When no place suits them all, none are
- * skipped, and fields that cross are not chained. */
+/* Bytes to skip so that no chainable field of the hot part crosses a boundary. If no number suits all fields, nothing
+ * is skipped, and jumps whose fields cross a boundary are not chained. */
 static uint32_t padding(const struct raddle_memo *memo, const struct variant *v, uint32_t position)
 {
     for (uint32_t skip = 0; skip < memo->rules.chain.span; skip++) {
@@ -134,7 +134,7 @@ static uint32_t append_hot(struct join *j, struct part *p, uint32_t position, ui
     return append(code, position, p->variant->hot, p->variant->hot_size);
 }
 
-/* What the field holds, of those sources that parts and stubs have in common; `pc` is a guest address. */
+/* The value of a field, for the sources that parts and stubs have in common; `pc` is a guest address. */
 static uint64_t value_of(const struct join *j, const struct raddle_fixup *f, uint64_t pc, uint64_t x)
 {
     switch (f->source) {
@@ -149,7 +149,7 @@ static uint64_t value_of(const struct join *j, const struct raddle_fixup *f, uin
     }
 }
 
-/* `target` and `jump` are the guest address that the stub leaves for and the field that led to it. */
+/* `target` is the guest address that the stub leaves for, `jump` the field of the jump that leads to the stub. */
 static void fill_stub(struct join *j, const struct raddle_stub *stub, uint32_t start, uint64_t target, uint32_t jump)
 {
     for (uint32_t i = 0; i < stub->fixup_count; i++) {
@@ -174,8 +174,9 @@ static void append_stub(struct join *j, const struct raddle_stub *stub, uint64_t
     fill_stub(j, stub, start, target, jump);
 }
 
-/* A stub for the jump whose field is at `at`; its offset. A jump inside the block's page can be chained; any other goes
- * through the jump cache each time, because what another page maps to can change while this block stays valid. */
+/* Adds a stub for the jump whose field is at `at`; returns its offset. A jump inside the block's page can be chained;
+ * any other goes through the jump cache each time, because another page's mapping can change while this block stays
+ * valid. */
 static uint32_t append_exit(struct join *j, uint8_t shape, uint32_t at, uint64_t target)
 {
     const struct raddle_rules *rules = &j->memo->rules;
@@ -313,7 +314,7 @@ struct gather {
     uint32_t left;         /* bytes from pc to the end of its page */
     uint32_t limit;        /* instructions at the most */
     uint32_t count;        /* instructions so far */
-    uint32_t context;
+    uint32_t decode_state;
 };
 
 static uint32_t unit_at(const struct gather *g, uint32_t position)
@@ -341,7 +342,7 @@ static uint64_t both_units(const struct raddle_mode *mode, uint64_t first, uint6
     return mode->low_first ? first | second << 16 : first << 16 | second;
 }
 
-/* The other half of an instruction whose first one is the last of the page: 0, or 1 when its fetch faults. */
+/* Fetches the second half of an instruction whose first half ends the page: 0, or 1 when the fetch faults. */
 static int second_page(struct raddle_cpu *cpu, struct raddle_want *want)
 {
     struct raddle_context *ctx = cpu->context;
@@ -363,7 +364,7 @@ static int want_word(struct gather *g, uint64_t word, uint32_t size)
     g->want->kind = RADDLE_WANT_WORD;
     g->want->word = (uint32_t)word;
     g->want->word_size = size;
-    g->want->context = g->context;
+    g->want->decode_state = g->decode_state;
     return RADDLE_WANTED;
 }
 
@@ -372,7 +373,7 @@ static int gather(struct raddle_cpu *cpu, struct gather *g, struct join *j)
     struct raddle_want *want = g->want;
     const struct raddle_mode *mode = g->mode;
     uint32_t position = 0;
-    if (g->left < mode->unit) { /* a pc so misaligned that not even its first unit lies in its page */
+    if (g->left < mode->unit) { /* the pc is so misaligned that not even the first unit lies in its page */
         deliver_fault(cpu, want->pc, mode->unit, ACCESS_FETCH | fetch_index(cpu) << 8, FAULT_ALIGNMENT);
         return RADDLE_FAULTED;
     }
@@ -391,24 +392,24 @@ static int gather(struct raddle_cpu *cpu, struct gather *g, struct join *j)
             else
                 word = both_units(mode, word, want->data[2] | (uint32_t)want->data[3] << 8);
         }
-        struct raddle_entry *entry = memo_word(j->memo, mode, word | (uint64_t)g->context << 32);
+        struct raddle_entry *entry = memo_word(j->memo, mode, word | (uint64_t)g->decode_state << 32);
         if (!entry)
             return want_word(g, word, size);
         add(j, entry);
         position += size;
-        g->context = entry->template->next_context;
+        g->decode_state = entry->template->next_decode_state;
         if (ended(j)) {
             g->count++;
             break;
         }
     }
     want->size = position;
-    if (!g->context || ended(j))
+    if (!g->decode_state || ended(j))
         return RADDLE_INSTALL_OK;
-    struct raddle_entry *epilogue = memo_find(mode->table, RADDLE_EPILOGUE | (uint64_t)g->context << 32);
+    struct raddle_entry *epilogue = memo_find(mode->table, RADDLE_EPILOGUE | (uint64_t)g->decode_state << 32);
     if (!epilogue) {
         want->kind = RADDLE_WANT_EPILOGUE;
-        want->context = g->context;
+        want->decode_state = g->decode_state;
         return RADDLE_WANTED;
     }
     add(j, epilogue);
@@ -438,7 +439,7 @@ static int install(struct raddle_context *ctx, const struct raddle_want *want, u
     return raddle_block_install(ctx, &desc);
 }
 
-/* The block of at most `limit` instructions; where its fields do not reach as far as that, of fewer. */
+/* Makes a block of at most `limit` instructions; of fewer if its fields do not reach so far. */
 static int make_block_of(struct raddle_cpu *cpu, struct raddle_want *want, const struct raddle_mode *mode,
                          uint32_t limit)
 {
@@ -451,7 +452,7 @@ static int make_block_of(struct raddle_cpu *cpu, struct raddle_want *want, const
             .memory = (const uint8_t *)raddle_phys_pointer(ctx, want->pages[0], ctx->page_size) + offset,
             .left = (uint32_t)ctx->page_size - offset,
             .limit = limit,
-            .context = mode->context,
+            .decode_state = mode->decode_state,
         };
         struct join j = {.memo = ctx->memo, .out = &want->joined, .pc = want->pc, .end = want->pc};
         int answer = gather(cpu, &g, &j);
@@ -498,8 +499,8 @@ static int make_block(struct raddle_cpu *cpu, struct raddle_want *want)
                          limit && limit < RADDLE_MAX_INSTRUCTIONS ? limit : RADDLE_MAX_INSTRUCTIONS);
 }
 
-/* A block that was begun is made even when the memo is full by now: a budget that is too small for one makes the guest
- * slow, and does not stop it. */
+/* A block that was begun is finished even if the memo is full by now: so a budget that is too small for one block makes
+ * the guest slow, but does not stop it. */
 static int translate(struct raddle_cpu *cpu, struct raddle_want *want)
 {
     struct raddle_memo *memo = cpu->context->memo;
@@ -513,8 +514,9 @@ static int translate(struct raddle_cpu *cpu, struct raddle_want *want)
     return answer;
 }
 
-/* It looks at the TLB, the callees and the watched pages, which change in exclusive sections: so it counts as running.
- * Of several vCPUs that find the code buffer full at once, one flushes it: the others' generation has passed. */
+/* This counts as running, because it reads the TLB, the callees and the watched pages, which change in exclusive
+ * sections. If several vCPUs find the code buffer full at once, one flushes it: the others' generation is out of date
+ * by then. */
 int raddle_translate(void *env)
 {
     struct raddle_cpu *cpu = cpu_of(env);
@@ -532,9 +534,9 @@ struct raddle_want *raddle_wanted(void *env)
     return &cpu_of(env)->want;
 }
 
-enum { JOINS_A_LOOK = 16 }; /* one in so many is timed, for all of them: asking for CPU time is a system call */
+enum { JOINS_A_LOOK = 16 }; /* one in so many is timed, and stands for all: reading CPU time is a system call */
 
-/* In the execution loop: whether the block has been made, as far as the memo reaches. */
+/* In the execution loop: makes the block if the memo has all that it needs; returns whether it did. */
 bool translate_from_memo(struct raddle_cpu *cpu)
 {
     struct raddle_context *ctx = cpu->context;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A vCPU's jump cache: where the code of the block at an address is, for jumps whose target no chain knows. Generated
- * code reads it (thunk_indirect).
+/* A vCPU's jump cache: it finds the code of the block at an address, for jumps that are not chained. Generated code
+ * reads it (thunk_indirect).
  *
- * A group of neighbouring entries is for the addresses of every 64th 4 KiB. Entries are written by the owner; whoever
- * kills a block empties its entries in all caches. */
+ * A group of neighbouring entries serves the addresses of every 64th 4 KiB. The owner writes entries; a thread that
+ * kills a block empties the block's entries in all caches. */
 #include "internal.h"
 
 #include <string.h>
@@ -16,7 +16,7 @@ static uint32_t group_of(uint64_t pc)
     return (uint32_t)(pc >> 12) & (GROUPS - 1);
 }
 
-/* One of 64 bits for the 4 KiB of an address, among those of its group. */
+/* The bit for the 4 KiB of an address, among the 64 of its group. */
 static uint64_t page_bit(uint64_t pc)
 {
     return (uint64_t)1 << ((pc >> 18) & 63);
@@ -40,7 +40,7 @@ void jumps_init(struct raddle_cpu *cpu)
         cpu->jumps[i] = (struct jump_entry){.pc = NONE};
 }
 
-/* The local ones are listed, so that a change of the address space, which is frequent, looks at nothing else. */
+/* Local entries are listed, so that a change of the address space, which is frequent, need not look at others. */
 static void list_local(struct raddle_cpu *cpu, struct jump_entry *e)
 {
     if (e->local)
@@ -51,8 +51,8 @@ static void list_local(struct raddle_cpu *cpu, struct jump_entry *e)
     cpu->jump_locals[cpu->jump_local_count++] = (uint16_t)(e - cpu->jumps);
 }
 
-/* The killer of a block sets `dead` and then looks at the caches; this enters and then looks at `dead`: one of the two
- * empties the slot. */
+/* A thread that kills a block sets `dead` and then looks at the caches; this function enters the block and then looks
+ * at `dead`. So one of the two empties the slot. */
 void jumps_enter(struct raddle_cpu *cpu, struct raddle_block *block, bool local)
 {
     struct jump_entry *e = slot_of(cpu, block->pc);
@@ -110,8 +110,8 @@ void jumps_clear_local(struct raddle_cpu *cpu)
     cpu->jump_local_count = 0;
 }
 
-/* The page's entries, and those of the 4 KiB before it, where a block that reaches into the page may start. Pages are
- * flushed all the time, and most have no code: the bits tell without a look at the entries. */
+/* Clears the page's entries, and those of the 4 KiB before it, where a block that reaches into the page may start.
+ * Pages are flushed all the time, and most have no code: the bits show that without a look at the entries. */
 void jumps_clear_page(struct raddle_cpu *cpu, uint64_t page)
 {
     for (uint64_t offset = 0; offset <= cpu->context->page_size; offset += 4096) {

@@ -6,8 +6,8 @@
 
 /* -- calls out of blocks ------------------------------------------------------------------------------------------ */
 
-/* Called by the host's thunk for CALL. A callee that sets exit_now leaves the block that called, not a routine on the
- * way. */
+/* Called by the host's thunk for CALL. If a callee sets exit_now, the block that called is left, but not a routine in
+ * between. */
 uint32_t raddle_call_helper(void *env, uint32_t number, uint64_t retaddr)
 {
     struct raddle_cpu *cpu = cpu_of(env);
@@ -51,7 +51,8 @@ static void run_due_timers(struct raddle_cpu *cpu)
     }
 }
 
-/* What exit_request may stand for, in this order. A reason to return leaves it set: the rest is looked at next time. */
+/* The requests that exit_request may stand for, in this order. If one is a reason to return, exit_request stays set, so
+ * that the rest is handled next time. */
 static int attend_exit_request(struct raddle_cpu *cpu)
 {
     struct raddle_context *ctx = cpu->context;
@@ -79,7 +80,7 @@ static int attend_exit_request(struct raddle_cpu *cpu)
     return GO;
 }
 
-/* Whether the vCPU may run now: GO, a reason to return, or again after a sleep. */
+/* Whether the vCPU may run now: GO, a reason to return, or AGAIN after a sleep. */
 enum { AGAIN = -2 };
 static int attend_sleep(struct raddle_cpu *cpu)
 {
@@ -137,8 +138,8 @@ static int attend(struct raddle_cpu *cpu)
 
 /* -- running ---------------------------------------------------------------------------------------------------- */
 
-/* The block at pc with these flags, or NULL: *faulted tells a fetch that faulted from a block that is to be translated.
- */
+/* The block at pc with these flags, or NULL: then *faulted says whether the fetch faulted, or the block must be
+ * translated. */
 static struct raddle_block *find(struct raddle_cpu *cpu, uint32_t flags, bool *faulted)
 {
     struct raddle_cpu_header *h = cpu->header;
@@ -178,7 +179,7 @@ static void run_block(struct raddle_cpu *cpu, struct raddle_block *block)
         trace(cpu, block);
     cpu->block_flags = 0;
     cpu->chain_slot = ctx->enter(cpu->env, block->code);
-    STORE_RELAXED(cpu->retaddr, 0); /* a block may have been left from within a call */
+    STORE_RELAXED(cpu->retaddr, 0); /* the block may have been left from within a call */
     h->exit_now = 0;
     if (cpu->chain_slot) {
         cpu->chain_pc = h->pc;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The memo: templates that the host's back end has compiled, and which of them, with which literals, stands for an
- * instruction word. Python fills it; whoever translates reads it, without a lock and without the GIL.
+/* The memo: templates that the host's back end has compiled, and for each instruction word its template and literals.
+ * Python fills it; threads that translate read it, without a lock and without the GIL.
  *
- * What has been entered stays until the memo is emptied, which is done as a whole when its budget is used up, in an
- * exclusive section (raddle_memo_clear). Entering is serialised by `lock`, a leaf: nothing else is taken under it. */
+ * Entries stay until the memo is emptied as a whole, when its budget is used up, in an exclusive section
+ * (raddle_memo_clear). `lock` serialises entering; it is a leaf: no other lock is taken under it. */
 #include "internal.h"
 
 #include <errno.h>
@@ -12,7 +12,7 @@
 
 #define FIRST_SLOTS    64u
 #define TEMPLATE_CHUNK 1024u
-#define MODE_SLOTS     (1u << 18) /* a guest may have 2**17 block modes, of which programs use a dozen */
+#define MODE_SLOTS     (1u << 18) /* a guest may have 2**17 block modes; programs use a dozen */
 #define MOST_MODES     (MODE_SLOTS / 2)
 #define MOST_TEMPLATES (MEMO_TEMPLATE_CHUNKS * TEMPLATE_CHUNK)
 #define RESERVE        (1u << 16) /* modes and templates for blocks that were begun before the memo was full */
@@ -30,7 +30,7 @@ struct template *memo_template(struct raddle_memo *memo, uint32_t number)
     return memo->templates[number / TEMPLATE_CHUNK] + number % TEMPLATE_CHUNK;
 }
 
-struct template *template_new(struct raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_context)
+struct template *template_new(struct raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_decode_state)
 {
     uint32_t number = memo->template_count, chunk = number / TEMPLATE_CHUNK;
     if (chunk >= MEMO_TEMPLATE_CHUNKS)
@@ -42,17 +42,17 @@ struct template *template_new(struct raddle_memo *memo, uint32_t size, uint32_t 
     t->number = number;
     t->size = size;
     t->extra = extra;
-    t->next_context = next_context;
+    t->next_decode_state = next_decode_state;
     memo->template_count++;
     memo->templates_all++;
     return t;
 }
 
-uint32_t raddle_memo_template(raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_context)
+uint32_t raddle_memo_template(raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_decode_state)
 {
     pthread_mutex_lock(&memo->lock);
     bool fits = size <= UINT8_MAX && extra <= UINT16_MAX; /* in a row of a block's table */
-    struct template *t = fits ? template_new(memo, size, extra, next_context) : NULL;
+    struct template *t = fits ? template_new(memo, size, extra, next_decode_state) : NULL;
     pthread_mutex_unlock(&memo->lock);
     return t ? t->number : UINT32_MAX;
 }
@@ -165,8 +165,8 @@ static uint64_t bytes_kept(const struct raddle_memo *memo)
            atomic_load_explicit(&memo->outside, memory_order_relaxed);
 }
 
-/* Whether the slots are to be replaced by more of them, which take `bytes`. Not if that is what would use the budget up:
- * then they are filled further, until the memo is emptied, which is soon. */
+/* Whether to replace the slots by more of them, which take `bytes`. Not if that would use up the budget: then the slots
+ * are filled further, until the memo is emptied, which will be soon. */
 static bool is_crowded(struct raddle_memo *memo, const struct memo_slots *s, uint64_t bytes)
 {
     uint64_t count = s->count + 1, size = s->mask + 1;
@@ -178,7 +178,7 @@ static bool is_crowded(struct raddle_memo *memo, const struct memo_slots *s, uin
     return false;
 }
 
-/* Readers of the old slots go on with them: what they do not find there, they ask for. */
+/* Readers of the old slots go on using them, and ask for entries that they do not find there. */
 static int enter(struct raddle_memo *memo, struct memo_table *table, struct raddle_entry *entry)
 {
     struct memo_slots *s = atomic_load_explicit(&table->slots, memory_order_relaxed);
@@ -229,7 +229,7 @@ static struct raddle_entry *entry_new(struct raddle_memo *memo, uint64_t key, st
     return entry;
 }
 
-/* The entry under `key`, made unless it is there; `table` may be NULL. */
+/* The entry under `key`, made if it is missing; `table` may be NULL. */
 struct raddle_entry *entry_enter(struct raddle_memo *memo, struct memo_table *table, uint64_t key,
                                  struct template *template, const uint32_t *values, uint32_t count)
 {
@@ -256,9 +256,9 @@ int raddle_entry_ends(const raddle_entry *entry)
     return entry->template->ends;
 }
 
-uint32_t raddle_entry_next_context(const raddle_entry *entry)
+uint32_t raddle_entry_next_decode_state(const raddle_entry *entry)
 {
-    return entry->template->next_context;
+    return entry->template->next_decode_state;
 }
 
 int raddle_memo_encoding(raddle_memo *memo, uint64_t key, const uint8_t *code, uint32_t size)
@@ -410,7 +410,7 @@ int raddle_memo_clear(raddle_memo *memo)
     arena_clear(&memo->arena);
     memset(memo->templates, 0, sizeof memo->templates);
     memo->template_count = 0;
-    for (uint32_t at = 0; at < MODE_SLOTS; at++) /* only those in use are written: the rest takes no memory */
+    for (uint32_t at = 0; at < MODE_SLOTS; at++) /* only slots in use are written: the others take no memory */
         if (atomic_load_explicit(&memo->modes[at], memory_order_relaxed))
             atomic_store_explicit(&memo->modes[at], NULL, memory_order_relaxed);
     memo->mode_count = 0;

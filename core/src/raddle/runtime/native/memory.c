@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Guest physical memory: stores, I/O, helpers, watched pages. What lies where is in regions.c. */
+/* Guest physical memory: stores, I/O, helpers, watched pages. The map of memory is in regions.c. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -50,7 +50,7 @@ static int io_python(struct raddle_cpu *cpu, uint32_t id, uint64_t offset, uint3
     return result;
 }
 
-/* A routine that passes an access on to Python (raddle_helper_io_python) has its bus error in io_failed. */
+/* If a routine passes an access on to Python (raddle_helper_io_python), io_failed says whether that was a bus error. */
 static int io_routine(struct raddle_cpu *cpu, const struct raddle_region *r, uint64_t offset, uint32_t size,
                       bool is_write, uint64_t *value)
 {
@@ -76,8 +76,8 @@ static int io_call(struct raddle_cpu *cpu, const struct raddle_region *r, uint64
                                             : io_python(cpu, r->id, offset, size, is_write, value);
 }
 
-/* One I/O access on behalf of a vCPU, under the big lock: 0, or 1 for a bus error. Writes to ROM go nowhere. A load from
- * a ROM device may find that its memory serves it again by now. */
+/* One I/O access for a vCPU, under the big lock: 0, or 1 for a bus error. Writes to ROM have no effect. For a load from
+ * a ROM device, the memory may serve loads again by now. */
 int io_access(struct raddle_cpu *cpu, uint64_t paddr, uint32_t size, bool is_write, uint64_t *value)
 {
     struct region *region = region_at(cpu->context, paddr);
@@ -103,7 +103,7 @@ int io_access(struct raddle_cpu *cpu, uint64_t paddr, uint32_t size, bool is_wri
 
 /* -- the helpers ------------------------------------------------------------------------------------------------ */
 
-/* Memory that serves a load, or that takes a store, without anybody else; NULL where there is none. */
+/* Memory that serves a load, or a store, without a handler; NULL if there is none. */
 static void *memory_to_load(struct raddle_context *ctx, uint64_t paddr, uint64_t size)
 {
     struct region *region = region_at(ctx, paddr);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Guest physical memory: which region answers at an address, and reading it. */
+/* Guest physical memory: its regions, finding the one at an address, and reading memory. */
 #include "internal.h"
 
 #include <errno.h>

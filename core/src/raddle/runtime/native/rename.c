@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Code for other registers: the model's, in which the host instructions that name a renamed register (its cuts) are
- * encoded anew. Where that makes one longer or shorter, everything that refers to a place behind it moves along. The
- * encodings are the host's; those that are not known yet are asked for. */
+/* Code for other registers: the model's code, with the host instructions that name a renamed register (the cuts)
+ * encoded again. If that makes one longer or shorter, everything that refers to a later place moves along. The host
+ * provides the encodings; this file asks for those that are missing. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -48,7 +48,7 @@ static bool find_encodings(struct renaming *n, struct raddle_joined *wanted)
     return all;
 }
 
-/* How far a place of the model's part has moved: by all cuts that start before it. A field at the end of an instruction
+/* How far a place of the model's part has moved, by all cuts that start before it. A field at the end of an instruction
  * moves with that end. */
 static uint32_t place(const struct renaming *n, uint32_t part, uint32_t offset)
 {
@@ -146,7 +146,7 @@ static struct variant *renamed(struct raddle_memo *memo, const struct template *
     return v;
 }
 
-/* The variant of a template, renamed from its model's if need be; what is wanted for it is told in `wanted`. */
+/* The variant of a template, renamed from its model's if necessary; `wanted` says what is missing for that. */
 struct variant *memo_variant(struct raddle_memo *memo, struct template *t, uint32_t key, struct raddle_joined *wanted)
 {
     struct variant *v = atomic_load_explicit(&t->variants[key], memory_order_acquire);

@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The turns of vCPUs that share a thread: who is next, how long its turn is, and what is done while none can run.
+/* The turns of vCPUs that share a thread: which is next, how long its turn is, and what happens while none can run.
  *
- * By the host's clock a turn ends after SLICE_NS; with instruction counting after SLICE_INSTRUCTIONS, or at the next
- * deadline if that comes earlier, and everything follows from what the guest executes, so that a run repeats itself:
- * what comes from outside (a pause, queued work) may make a vCPU look whether it can run, but changes neither the order of
- * those that can nor time.
+ * By the host's clock a turn ends after SLICE_NS. With instruction counting it ends after SLICE_INSTRUCTIONS, or at the
+ * next deadline if that comes earlier; everything then follows from what the guest executes, so that a run repeats
+ * itself. Events from outside (a pause, queued work) may make a vCPU check whether it can run, but change neither time
+ * nor the order of vCPUs that can run.
  *
- * A turn is given up by a vCPU that halts or says that it spins, and ends when it interrupts another one. Then it may
- * wait for an answer without saying so, and others may, so that the turns that follow are short.
+ * A vCPU gives up its turn when it halts, hints that it spins, or interrupts another one. In the last case it and
+ * others may now wait for an answer without a hint, so the turns that follow are short.
  *
- * With instruction counting, time moves on by ROUND_NS when every vCPU that can run has given up its turn by saying that
- * it spins. They wait for each other, or for time to pass: that would take as many instructions as there are in it. */
+ * With instruction counting, time advances by ROUND_NS when every vCPU that can run has given up its turn by a hint
+ * that it spins. They wait for each other, or for time: otherwise time would pass only by the instructions that they
+ * execute while spinning. */
 #include "internal.h"
 
 #define SLICE_NS           5000000u
 #define SLICE_INSTRUCTIONS 50000u
 #define ROUND_NS           1000u
-#define SHORT_PART         10u /* short turns are that much shorter */
+#define SHORT_PART         10u /* a short turn is this fraction of a turn */
 #define NOBODY             UINT32_MAX
 
 int raddle_turns_begin(raddle_context *ctx)
@@ -133,7 +134,7 @@ static bool any_can_run(struct raddle_context *ctx)
     return false;
 }
 
-/* Sleeps so long, or less when a vCPU can run. Returns how long: `limit` unless something came from outside. */
+/* Sleeps for `limit`, or less when a vCPU can run. Returns how long: `limit` unless an event came from outside. */
 static uint64_t sleep_idle(struct raddle_context *ctx, uint64_t limit)
 {
     uint64_t start = now_ns(), slept = 0;

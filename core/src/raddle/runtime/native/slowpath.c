@@ -2,8 +2,8 @@
 /* Guest memory accesses that generated code does not do itself: TLB misses, unaligned and page-crossing accesses, I/O,
  * stores to pages with code, watched pages, atomic operations that need care.
  *
- * All take the address in arg0 and return 1 when the block must be left at once: an exception was entered, or the
- * instruction is to run again by itself. pc is exact then. */
+ * All take the address in arg0, and return 1 when the block must be left at once: an exception was entered, or the
+ * instruction must run again as a block of one. pc is exact then. */
 #include "internal.h"
 
 #include <string.h>
@@ -41,7 +41,7 @@ static uint32_t finish(struct access *a, uint32_t leave)
     return leave;
 }
 
-/* The instruction did not take place: pc is its own, and what the block counted beyond it is given back. */
+/* The instruction did not execute: set pc to it, and give back what the block counted from it on. */
 static void back_out(struct access *a)
 {
     struct raddle_block *block = block_of_address(a->cpu->context, a->retaddr);
@@ -141,7 +141,7 @@ static uint64_t paddr_of(const struct access *a, const struct probe *probe, uint
     return probe->paddr | (address & (a->cpu->context->page_size - 1));
 }
 
-/* Whether somebody was told: that is out of code, so that what was found in the TLB may have been flushed meanwhile. */
+/* Whether the watch callback was called: it runs out of code, so that the TLB entry may have been flushed meanwhile. */
 static bool watch(const struct access *a, const struct probe *probe, bool is_write, uint64_t value)
 {
     struct raddle_cpu *cpu = a->cpu;
@@ -219,8 +219,8 @@ uint32_t raddle_slow_load(void *env, uint64_t retaddr, uint32_t oi)
 
 /* -- stores ----------------------------------------------------------------------------------------------------- */
 
-/* Whether a store to a page with code changes the block that does it. Such a block is left and the instruction
- * translated alone, so that nothing stale runs after it; then the store may go ahead. */
+/* Whether a store to a page with code changes the block that does it. Such a block is left, and the instruction is
+ * translated as a block of its own, so that nothing stale runs after it; there the store may go ahead. */
 static bool changes_itself(const struct access *a, const struct probe *probe, uint64_t address, uint32_t size)
 {
     if (!(probe->comparator & RADDLE_TLB_NOTDIRTY) ||
@@ -231,9 +231,9 @@ static bool changes_itself(const struct access *a, const struct probe *probe, ui
            block_overlaps(a->cpu->context, block, paddr_of(a, probe, address), size);
 }
 
-/* The entry that was found before the store may have been marked since. Whoever translates sets the page's `code` and
- * then reads the bytes; this has written them and then looks at `code`: with a fence between on both sides, one of the
- * two sees the other (raddle_code_begin). */
+/* The entry that was found before the store may have been marked since. A translating thread sets the page's `code` and
+ * then reads the bytes; this thread has written the bytes and then reads `code`. With a fence in between on both sides,
+ * one of the two sees the other's write (raddle_code_begin). */
 static void stored(struct access *a, const struct probe *probe, uint64_t address, uint32_t size)
 {
     uint64_t paddr = paddr_of(a, probe, address);
@@ -253,8 +253,8 @@ static uint32_t store_part(struct access *a, const struct probe *probe, uint64_t
     return 0;
 }
 
-/* Finds the entries of both pages that a store crosses: 0, or the code of the fault that it meets at *faulted. Filling
- * one may be out of code, so that the other is looked up again. */
+/* Finds the entries of both pages of a store that crosses a page boundary: 0, or the code of a fault at *faulted.
+ * Filling one entry may run out of code, so the other is looked up again. */
 static uint32_t fill_both(struct access *a, uint64_t second, struct probe *probes, uint64_t *faulted)
 {
     uint32_t first_size = (uint32_t)((second - a->address) & a->cpu->context->word_mask);
@@ -328,7 +328,7 @@ static uint64_t extreme(uint32_t op, uint64_t old, uint64_t given, uint64_t mask
     return ((given ^ sign) < (old ^ sign)) == smaller ? given : old;
 }
 
-/* What memory holds after the operation, in guest terms. */
+/* The value in memory after the operation, as the guest sees it. */
 static uint64_t operated(uint32_t op, uint64_t old, uint64_t a1, uint64_t a2, uint64_t mask)
 {
     switch (op) {
@@ -387,7 +387,7 @@ static uint32_t load_exclusive(struct access *a, uint32_t oi)
     return finish(a, 0);
 }
 
-/* On I/O the operation is not atomic, only under the big lock from end to end. */
+/* On I/O the operation is not atomic, but the big lock is held from its load to its store. */
 static uint32_t io_atomic(struct access *a, uint64_t paddr, uint32_t op, uint64_t a1, uint64_t a2)
 {
     uint64_t mask = a->size == 8 ? UINT64_MAX : ((uint64_t)1 << (8 * a->size)) - 1, value = 0, result = 0;
@@ -455,7 +455,7 @@ uint32_t raddle_slow_atomic(void *env, uint64_t retaddr, uint32_t oi, uint32_t o
     if (is_misaligned(&a, oi))
         return fault(&a, a.address, FAULT_ALIGNMENT);
     if (crosses_page(&a))
-        return fault(&a, a.address, FAULT_ALIGNMENT); /* no architecture promises these */
+        return fault(&a, a.address, FAULT_ALIGNMENT); /* no architecture promises that these work */
     if (op == RADDLE_OP_STORE_EXCLUSIVE) {
         bool reserved = h->exclusive_address == a.address && h->exclusive_size == a.size;
         if (!reserved) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How threads meet: running and exclusive sections, kicks and sleep, interrupt lines, the big lock. */
+/* Synchronisation of threads: running and exclusive sections, kicks and sleep, interrupt lines, the big lock. */
 #include "internal.h"
 
 #include <errno.h>
@@ -25,7 +25,7 @@ void cond_init(pthread_cond_t *cond)
 
 #define LONGEST_WAIT 3600000000000u
 
-/* The time `ns` from now, an hour at the most, which no sum overflows: who waits longer looks again. NONE: no limit. */
+/* The time `ns` from now, but at most an hour, so that no sum overflows: a longer wait is repeated. NONE: no limit. */
 uint64_t wait_deadline(uint64_t ns)
 {
     return ns == NONE ? NONE : now_ns() + (ns < LONGEST_WAIT ? ns : LONGEST_WAIT);
@@ -67,8 +67,8 @@ void threads_free(struct raddle_context *ctx)
 
 /* -- running, exclusive sections -------------------------------------------------------------------------------- */
 
-/* `running` against `exclusive_pending`, and `in_code` against the flush queue, are each a store followed by a load of
- * the other side's flag, all sequentially consistent: one of the two sides sees the other. */
+/* For `running` and `exclusive_pending`, and for `in_code` and the flush queue, each side stores its flag and then
+ * loads the other's, all sequentially consistent: so at least one side sees the other. */
 void cpu_begin(struct raddle_cpu *cpu)
 {
     struct raddle_context *ctx = cpu->context;
@@ -174,9 +174,9 @@ void cpu_kick(struct raddle_cpu *cpu)
     wake(cpu);
 }
 
-#define SHORT_ROUNDS 2u /* in which every vCPU has a short turn */
+#define SHORT_ROUNDS 2u /* rounds in which every vCPU has a short turn */
 
-/* Where one thread runs all vCPUs: one that interrupts another gives up its turn, and the turns that follow are short
+/* If one thread runs all vCPUs, a vCPU that interrupts another gives up its turn, and the turns that follow are short
  * (schedule.c). */
 static void turn_interrupts(struct raddle_cpu *target)
 {
@@ -220,7 +220,7 @@ static bool may_sleep(struct raddle_cpu *cpu, bool for_event)
     return !(LOAD(h->interrupt_request) & h->interrupt_mask) && !(for_event && LOAD(h->event));
 }
 
-/* Not running until kicked, until a line that wakes is pending or, if so wished, until an event. */
+/* Sleeps until kicked, until a line that wakes the vCPU is pending or, if `for_event`, until an event. */
 void cpu_sleep(struct raddle_cpu *cpu, bool for_event)
 {
     struct raddle_context *ctx = cpu->context;
@@ -241,12 +241,12 @@ void cpu_sleep(struct raddle_cpu *cpu, bool for_event)
 }
 
 enum {
-    SPINS = 256,           /* hints in a row between looks at the time */
-    SPINS_NS = SPINS * 500 /* CPU time that as many take at the most where a guest does nothing else */
+    SPINS = 256,           /* hints in a row between readings of the time */
+    SPINS_NS = SPINS * 500 /* the most CPU time that so many take if the guest does nothing else */
 };
 
-/* What the guest waits for may be up to a vCPU that has no core, while this one keeps its own busy: a guest that does
- * nothing but spin leaves it for others. One that says so now and then, between other work, does not. */
+/* The guest may wait for a vCPU that has no core, while this one keeps its own core busy. So a guest that only spins
+ * leaves the core to others; a guest that gives the hint now and then, between other work, does not. */
 void cpu_spin(struct raddle_cpu *cpu)
 {
     if (cpu->spin_pc != cpu->header->pc) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A vCPU's software TLB: direct-mapped entries that generated code reads, a few victims of collisions, large pages.
  *
- * Entries are written by the owner, under its tlb_lock; other threads take that lock only to set TLB_NOTDIRTY in `write`,
- * and to set and clear TLB_MMIO in the `read` of a ROM device's pages. */
+ * The owner writes entries, under its tlb_lock. Other threads take that lock only to set TLB_NOTDIRTY in `write`, and
+ * to set and clear TLB_MMIO in the `read` of a ROM device's pages. */
 #include "internal.h"
 
 #include <string.h>
@@ -35,8 +35,8 @@ static struct tlb_entry entry_read(const struct tlb_entry *e)
                               LOAD_RELAXED(e->addend)};
 }
 
-/* Under tlb_lock, whenever a main entry is written but to empty it. Thousands of entries are empty most of the time, since
- * guests flush often: whoever looks through a TLB passes over them. */
+/* Under tlb_lock, whenever a main entry is written, except to empty it. Guests flush often, so thousands of entries are
+ * empty most of the time: loops over a TLB skip those. */
 static void set_entered(struct raddle_cpu *cpu, const struct tlb_entry *e)
 {
     size_t number = (size_t)(e - cpu->tlb), place = number % RADDLE_TLB_ENTRIES;
@@ -80,7 +80,7 @@ static bool is_empty(const struct tlb_entry *e)
     return (e->read & e->write & e->exec & RADDLE_TLB_INVALID) != 0;
 }
 
-/* Finds a usable entry for an access, among the victims too (a hit there changes places with the main entry). */
+/* Finds a usable entry for an access, also among the victims (a hit there is swapped with the main entry). */
 bool tlb_probe(struct raddle_cpu *cpu, uint64_t address, uint32_t access, uint32_t index, struct probe *out)
 {
     uint64_t page = address & ~(cpu->context->page_size - 1);
@@ -116,13 +116,13 @@ static void tell_unfilled(struct raddle_cpu *cpu, uint64_t address, uint32_t acc
     return_to_code(cpu, was_in_code);
 }
 
-/* Makes an entry for an access: 0, or the code of the fault that it meets. */
+/* Makes an entry for an access: 0, or a fault's code. */
 uint32_t tlb_fill(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access, uint32_t index,
                   struct probe *out)
 {
     uint64_t page = address & ~(cpu->context->page_size - 1);
     bool entered = false;
-    /* A callee in Python runs out of code: a flush that comes meanwhile may take the new entry away again. */
+    /* A callee in Python runs out of code, so a flush may drop the new entry again meanwhile. */
     for (uint32_t tries = 0; tries < FILL_TRIES; tries++) {
         if (tlb_probe(cpu, address, access, index, out))
             return 0;
@@ -160,7 +160,8 @@ uint64_t raddle_debug_translate(void *env, uint64_t address, uint32_t index)
 
 /* -- entering --------------------------------------------------------------------------------------------------- */
 
-/* A flush of a page inside a large one must drop all that was entered from it; one covering range an index is kept. */
+/* A flush of a page inside a large page must drop all entries made from the large page. One range for each index covers
+ * all large pages. */
 static void remember_large(struct raddle_cpu *cpu, uint32_t index, uint64_t address, uint32_t size_log2)
 {
     struct large_range *large = &cpu->large[index];
@@ -184,7 +185,7 @@ static bool is_watched(const struct raddle_context *ctx, uint64_t page)
     return false;
 }
 
-/* What an entry for a page says, aside from what other threads may change about it. */
+/* The contents of an entry for a page, without the bits that other threads may change. */
 static struct tlb_entry entry_for(const struct raddle_context *ctx, const struct region *region, uint64_t page,
                                   uint64_t paddr, uint32_t prot)
 {
@@ -243,7 +244,7 @@ void tlb_set(struct raddle_cpu *cpu, uint64_t address, uint64_t paddr, uint32_t 
     /* code_begin sets `code` and then takes this lock to mark entries: seen here or marked there. */
     if (record && atomic_load(&record->code) && (prot & PROT_WRITE_BIT))
         value.write |= RADDLE_TLB_NOTDIRTY;
-    /* So it is with rom_device_loads. */
+    /* The same holds for rom_device_loads. */
     if (region && loads_by_callback(region) && (prot & PROT_READ_BIT))
         value.read |= RADDLE_TLB_MMIO;
     drop_victims(cpu, index, page);
@@ -303,7 +304,7 @@ static void entry_mark_loads(struct tlb_entry *e, const struct tlb_side *side, u
     STORE(e->read, set ? read | RADDLE_TLB_MMIO : read & ~(uint64_t)RADDLE_TLB_MMIO);
 }
 
-/* From any thread: who serves loads from the physical range, which is a ROM device's, on this vCPU. */
+/* From any thread: sets who serves this vCPU's loads from the physical range, which belongs to a ROM device. */
 void tlb_mark_loads(struct raddle_cpu *cpu, uint64_t base, uint64_t size, bool by_callback)
 {
     pthread_mutex_lock(&cpu->tlb_lock);
@@ -353,7 +354,7 @@ static void drop_local(struct tlb_entry *e, const struct tlb_side *side)
         entry_write(e, &EMPTY);
 }
 
-/* What was entered as the current address space's alone. */
+/* Drops entries that belong only to the current address space. */
 void tlb_flush_local(struct raddle_cpu *cpu, uint32_t indices)
 {
     indices &= atomic_load_explicit(&cpu->tlb_used, memory_order_relaxed);

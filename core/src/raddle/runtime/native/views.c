@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Host memory for translated code: two views of the same pages, one to write and one to execute, so that no address is
- * writable and executable at once; or one view for both, where the host or the user has it so. */
+ * both writable and executable; or one view for both, if the host or the user wants it so. */
 #include "internal.h"
 
 #include <errno.h>
@@ -21,8 +21,9 @@ static uint64_t random_number(void)
     return number;
 }
 
-/* A free address at random in a stretch that the kernel has chosen; NULL, which leaves it all to the kernel, where there
- * is no such stretch. The kernel puts mappings side by side: who knew where one view is would know the other, too. */
+/* A random free address in a stretch that the kernel has chosen; NULL, which lets the kernel choose, if there is no
+ * such stretch. The kernel by itself puts mappings side by side, so that the address of one view would reveal the
+ * other. */
 static void *random_place(uint64_t size)
 {
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
@@ -52,7 +53,7 @@ static int views_set(struct code_views *views, void *rw, void *rx)
     return -1;
 }
 
-/* Of a file that has no name. C libraries older than its system call have no function for it. */
+/* Maps a file without a name. C libraries older than the system call for that have no function for it. */
 static int map_file_twice(struct code_views *views)
 {
     void *rw = MAP_FAILED, *rx = MAP_FAILED;
@@ -69,7 +70,7 @@ static int map_file_twice(struct code_views *views)
     return result;
 }
 
-/* Without a file: moving 0 bytes of a shared mapping maps its pages once more. */
+/* Without a file: moving 0 bytes of a shared mapping maps its pages a second time. */
 static int map_shared_twice(struct code_views *views)
 {
     void *rw = mmap(random_place(views->size), views->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

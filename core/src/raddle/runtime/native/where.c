@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where in which block a host address lies, and so which guest instruction it belongs to. */
+/* Finds the block and the guest instruction that a host address belongs to. */
 #include "internal.h"
 
 struct raddle_block *block_of_address(struct raddle_context *ctx, uint64_t address)
@@ -66,7 +66,8 @@ int raddle_restore_pc(void *env, uint64_t retaddr)
     return index;
 }
 
-/* The next two are for any thread: no flush waits for one that runs no vCPU, so code_lock keeps the blocks there. */
+/* Any thread may call the next two. A flush does not wait for threads that run no vCPU, so they hold code_lock to keep
+ * the blocks. */
 uint64_t raddle_pc(void *env)
 {
     struct raddle_cpu *cpu = cpu_of(env);

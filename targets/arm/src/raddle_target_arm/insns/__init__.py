@@ -106,7 +106,7 @@ class _Instructions(InstructionSet):
 
 
 class A32(_Instructions):
-    """The ARM instruction set: words of four bytes. Contexts are always 0."""
+    """The ARM instruction set: words of four bytes. Decode states are always 0."""
 
     unit = 4
 
@@ -125,7 +125,7 @@ class A32(_Instructions):
         b: Builder,
         pattern: Pattern | None,
         word: int,
-        context: int,
+        decode_state: int,
         mode: int,
         operands: Mapping[str, int | Hole] | None = None,
     ) -> int:
@@ -158,7 +158,7 @@ def _may_leave(b: Builder, start: int) -> bool:
 class T32(_Instructions):
     """The Thumb instruction set: words of two bytes, or of four with the first halfword on top.
 
-    The context is ITSTATE: bits 7:4 are the instruction's condition, all 0 outside IT blocks (A2.5.2).
+    The decode_state is ITSTATE: bits 7:4 are the instruction's condition, all 0 outside IT blocks (A2.5.2).
     """
 
     unit = 2
@@ -177,17 +177,17 @@ class T32(_Instructions):
         b: Builder,
         pattern: Pattern | None,
         word: int,
-        context: int,
+        decode_state: int,
         mode: int,
         operands: Mapping[str, int | Hole] | None = None,
     ) -> int:
-        following = it_advance(context)
-        condition = context >> 4 if context else ALWAYS
+        following = it_advance(decode_state)
+        condition = decode_state >> 4 if decode_state else ALWAYS
         if pattern is None:
-            take_undefined(b, context, mode)
+            take_undefined(b, decode_state, mode)
             return following
         f = pattern.fields(word)
-        f.__dict__.update(mode=mode, mmu=mmu_index(mode), length=pattern.width // 8, it=context, next_it=following)
+        f.__dict__.update(mode=mode, mmu=mmu_index(mode), length=pattern.width // 8, it=decode_state, next_it=following)
         if operands:
             f.__dict__.update(operands)
         if pattern.name == "IT":
@@ -197,7 +197,7 @@ class T32(_Instructions):
         elif "c" in f:
             condition = f.c
         if "S" in f and f.S == decode.S_UNLESS_IN_IT:
-            f.__dict__.update(S=0 if context else 1)
+            f.__dict__.update(S=0 if decode_state else 1)
         start = len(b.code)
         _translate(b, f, pattern.name, condition)
         if following and _may_leave(b, start):

@@ -82,4 +82,4 @@ def _table_branch(b: Builder, halfwords: Value) -> None:
 
 
 def IT(b: Builder, f: Fields) -> None:
-    """IT{x{y{z}}} <firstcond>: only the context of what follows changes, in ``T32.translate``   (A8.8.54)"""
+    """IT{x{y{z}}} <firstcond>: only the ITSTATE of what follows changes, in ``T32.translate``   (A8.8.54)"""

@@ -66,7 +66,7 @@ class TinyInstructions(InstructionSet):
         b: Builder,
         pattern: Pattern | None,
         word: int,
-        context: int,
+        decode_state: int,
         mode: int,
         operands: Mapping[str, int | Hole] | None = None,
     ) -> int:

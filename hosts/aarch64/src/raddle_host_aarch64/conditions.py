@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Condition codes (Arm DDI 0487, C1.2.4). `code ^ 1` is the opposite condition.
+
+They are numbered as `raddle.ir.types.FlagCondition`: C is the carry of an addition, and the inverted borrow of a
+subtraction.
+"""
+
+from typing import Final
+
+EQ: Final = 0
+NE: Final = 1
+CS: Final = 2  # unsigned >=, carry
+CC: Final = 3  # unsigned <, no carry
+MI: Final = 4
+PL: Final = 5
+VS: Final = 6
+VC: Final = 7
+HI: Final = 8  # unsigned >
+LS: Final = 9  # unsigned <=
+GE: Final = 10  # signed >=
+LT: Final = 11  # signed <
+GT: Final = 12  # signed >
+LE: Final = 13  # signed <=
+
+NAMES: Final = ("eq", "ne", "cs", "cc", "mi", "pl", "vs", "vc", "hi", "ls", "ge", "lt", "gt", "le")

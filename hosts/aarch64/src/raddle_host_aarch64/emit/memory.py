@@ -1,0 +1,523 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guest memory: the inline software-TLB probe, its slow paths, exclusives, atomics and barriers.
+
+The probe (layout of the TLB: `raddle.runtime.layout`): x16 = the entry's address, x0 = the address reduced to its page
+number and the bits that must be zero for the access's alignment; they are compared with the entry's comparator, whose
+low bits are flags that no address has. On a hit the entry's addend gives the host address. On a miss the cold part
+calls the runtime, which does the whole access, or leaves the block for an exception. NZCV stays what it is on both
+ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from raddle.codegen.runtime_calls import ATOMIC_OPS
+from raddle.ir.builder import Instruction, MemAccess
+from raddle.ir.header import OFFSET
+from raddle.ir.opcodes import Op
+from raddle.ir.types import MemOp
+from raddle.ordering import MemoryOrder
+from raddle.runtime.layout import TLB_ENTRIES, TLB_ENTRY_SIZE
+from raddle_host_aarch64.code_buffer import BRANCH19, BRANCH26, Label
+from raddle_host_aarch64.emit.integer import is_wide
+from raddle_host_aarch64.emitter import (
+    ENV,
+    FLAG_WORDS,
+    SCRATCH,
+    SCRATCH2,
+    SCRATCH3,
+    TLB,
+    TLB_BIAS,
+    Emitter,
+    emit_constant,
+    emits,
+)
+from raddle_host_aarch64.fields import COLD19, HOT26
+
+_READ, _WRITE, _ADDEND = 0, 8, 24
+_ENTRY_SHIFT: Final = TLB_ENTRY_SIZE.bit_length() - 1
+_INDEX_BITS: Final = TLB_ENTRIES.bit_length() - 1
+_TLB_SIZE: Final = TLB_ENTRIES * TLB_ENTRY_SIZE
+
+
+def _access(e: Emitter, op: Instruction) -> MemAccess:
+    """How the instruction accesses memory, from a boundary: it may leave the block."""
+    e.at_boundary()
+    return e.access(op)
+
+
+def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, align: int) -> None:
+    """Emit the probe, which branches to the end of the cold part so far on a miss. On a hit x16 holds the addend."""
+    page_bits = e.config.page_bits
+    address = e.use(op.args[0], SCRATCH2)
+    reach = access.memop.size - align
+    tlb, displacement = access.mmu_index * _TLB_SIZE - TLB_BIAS, 0
+    if access.mmu_index < 2:
+        tlb, displacement = 0, tlb
+    (e.UBFX_xxii if e.wide else e.UBFX_wwii)(SCRATCH, address, page_bits, _INDEX_BITS)
+    e.ADD_xxx_lsl(SCRATCH, TLB, SCRATCH, _ENTRY_SHIFT)
+    if tlb:
+        # The first entry of this MMU index, and of it what LDR reaches from there.
+        displacement = tlb % 4096
+        e.ADD_xxi(SCRATCH, SCRATCH, tlb - displacement)
+    page = SCRATCH3
+    if reach > 0:
+        # An unaligned access is checked by the page of its last byte: one that crosses pages misses.
+        (e.ADD_xxi if e.wide else e.ADD_wwi)(page, address, reach)
+        address = page
+    mask = -(1 << page_bits) | align - 1
+    if e.wide:
+        e.AND_xxi(page, address, mask & (1 << 64) - 1)
+    else:
+        e.AND_wwi(page, address, mask & 0xFFFFFFFF)
+    e.GET_xxi(SCRATCH2, SCRATCH, displacement + comparator)
+    (e.EOR_xxx if e.wide else e.EOR_www)(page, page, SCRATCH2)
+    (e.CBNZ_xi if e.wide else e.CBNZ_wi)(page, 0)
+    e.last_field(COLD19, len(e.cold))
+    e.GET_xxi(SCRATCH, SCRATCH, displacement + _ADDEND)
+
+
+def _slow_call(e: Emitter, op: Instruction, thunk: str, operation: int = -1) -> None:
+    """Emit the arguments and the call of a slow path, whose start is where the caller has aimed its branch."""
+    access = op.aux
+    assert isinstance(access, MemAccess)
+    for index, arg in enumerate(op.args):
+        e.PUT_xxi(e.use_or_zero(arg, SCRATCH), ENV, OFFSET[f"arg{index}"])
+    emit_constant(e, SCRATCH, access.memop.encode(access.mmu_index))
+    if operation >= 0:
+        emit_constant(e, SCRATCH3, operation)
+    e.GET_xxi(SCRATCH2, ENV, OFFSET[thunk])
+    e.BLR_x(SCRATCH2)
+
+
+def _return_to(e: Emitter, hot_offset: int) -> None:
+    e.B_i(0)
+    e.last_field(HOT26, hot_offset)
+
+
+# -- barriers ----------------------------------------------------------------------------------------------------------
+
+_ISHLD, _ISHST, _ISH = 9, 10, 11
+"""Of DMB: earlier loads with everything later; earlier stores with later stores; all with all (inner shareable)."""
+
+
+def barrier_for(order: MemoryOrder) -> int | None:
+    """The weakest DMB that keeps these orders; None if there is none to keep."""
+    if not order:
+        return None
+    if not order & ~(MemoryOrder.LD_LD | MemoryOrder.LD_ST):
+        return _ISHLD
+    return _ISHST if not order & ~MemoryOrder.ST_ST else _ISH
+
+
+def _fence(e: Emitter, order: MemoryOrder) -> None:
+    kind = barrier_for(order) if e.parallel else None
+    if kind is not None:
+        e.DMB_i(kind)
+
+
+@emits(Op.MB)
+def mb(e: Emitter, op: Instruction) -> None:
+    order = op.aux
+    assert isinstance(order, MemoryOrder)
+    _fence(e, order)
+
+
+def _orders_of(e: Emitter, memop: MemOp) -> MemoryOrder:
+    """The orders that the access itself has to carry."""
+    return MemoryOrder(memop.order | e.config.fences) if e.parallel else MemoryOrder.NONE
+
+
+_ACQUIRE: Final = MemoryOrder.LD_LD | MemoryOrder.LD_ST
+_RELEASE: Final = MemoryOrder.LD_ST | MemoryOrder.ST_ST
+
+# -- loads and stores --------------------------------------------------------------------------------------------------
+
+_E = Emitter
+_Method = Callable[..., None]
+_LOADS: Final[dict[tuple[int, bool, bool], _Method]] = {
+    (1, False, False): _E.LDRB_wxx, (1, False, True): _E.LDRB_wxx,
+    (1, True, False): _E.LDRSB_wxx, (1, True, True): _E.LDRSB_xxx,
+    (2, False, False): _E.LDRH_wxx, (2, False, True): _E.LDRH_wxx,
+    (2, True, False): _E.LDRSH_wxx, (2, True, True): _E.LDRSH_xxx,
+    (4, False, False): _E.LDR_wxx, (4, False, True): _E.LDR_wxx,
+    (4, True, False): _E.LDR_wxx, (4, True, True): _E.LDRSW_xxx,
+    (8, False, True): _E.LDR_xxx, (8, True, True): _E.LDR_xxx,
+}  # fmt: skip
+"""By size, whether sign-extended and whether to 64 bits."""
+_STORES: Final[dict[int, _Method]] = {1: _E.STRB_wxx, 2: _E.STRH_wxx, 4: _E.STR_wxx, 8: _E.STR_xxx}
+_LOAD_ACQUIRE: Final = {1: _E.LDARB_wx, 2: _E.LDARH_wx, 4: _E.LDAR_wx, 8: _E.LDAR_xx}
+_LOAD_ACQUIRE_PC: Final = {1: _E.LDAPRB_wx, 2: _E.LDAPRH_wx, 4: _E.LDAPR_wx, 8: _E.LDAPR_xx}
+_STORE_RELEASE: Final = {1: _E.STLRB_wx, 2: _E.STLRH_wx, 4: _E.STLR_wx, 8: _E.STLR_xx}
+
+
+def _reverse(e: Emitter, target: int, source: int, size: int) -> None:
+    """The low `size` bytes the other way round, zero-extended."""
+    if size == 8:
+        e.REV_xx(target, source)
+    elif size == 4:
+        e.REV_ww(target, source)
+    elif size == 2:
+        e.REV_ww(target, source)
+        e.LSR_wwi(target, target, 16)
+    else:
+        e.UXTB_ww(target, source)
+
+
+def _extend(e: Emitter, target: int, source: int, memop: MemOp, wide: bool) -> None:
+    """The zero-extended bytes in `source` as the access's result."""
+    if not memop.signed or memop.size == (8 if wide else 4):
+        e.copy(target, source)
+    elif memop.size == 1:
+        (e.SXTB_xw if wide else e.SXTB_ww)(target, source)
+    elif memop.size == 2:
+        (e.SXTH_xw if wide else e.SXTH_ww)(target, source)
+    else:
+        (e.SXTW_xw if wide else e.MOV_ww)(target, source)
+
+
+@emits(Op.LOAD)
+def load(e: Emitter, op: Instruction) -> None:
+    access = _access(e, op)
+    memop = access.memop
+    wide = is_wide(op)
+    orders = _orders_of(e, memop)
+    if orders & MemoryOrder.ST_LD:
+        e.DMB_i(_ISH)
+    acquire = bool(orders & _ACQUIRE)
+    ordered = acquire and memop.align_bytes >= memop.size
+    _probe(e, op, access, _READ, memop.align_bytes)
+    address = e.use(op.args[0], SCRATCH2)
+    hot = e.code
+    e.code = e.cold
+    _slow_call(e, op, "thunk_load")
+    e.code = hot
+    target = e.define(op, op.args)
+    if ordered:
+        e.ADD_xxx(SCRATCH, SCRATCH, address)
+        (_LOAD_ACQUIRE_PC if e.features.lrcpc else _LOAD_ACQUIRE)[memop.size](e, target, SCRATCH)
+        if memop.big_endian:
+            _reverse(e, target, target, memop.size)
+        _extend(e, target, target, memop, wide)
+    elif memop.big_endian and memop.size > 1:
+        _LOADS[memop.size, False, True](e, target, SCRATCH, address)
+        _reverse(e, target, target, memop.size)
+        _extend(e, target, target, memop, wide)
+    else:
+        _LOADS[memop.size, memop.signed, wide](e, target, SCRATCH, address)
+    e.code = e.cold
+    (e.GET_xxi if wide else e.GET_wxi)(target, ENV, OFFSET["result"])
+    _return_to(e, len(hot))
+    e.code = hot
+    if acquire and not ordered:
+        e.DMB_i(_ISHLD)
+
+
+@emits(Op.STORE)
+def store(e: Emitter, op: Instruction) -> None:
+    access = _access(e, op)
+    memop = access.memop
+    orders = _orders_of(e, memop)
+    # Where the guest's loads are ordered before later stores, each load sees to it.
+    release = e.parallel and bool(orders & MemoryOrder.ST_ST or memop.order & MemoryOrder.LD_ST)
+    ordered = release and memop.align_bytes >= memop.size
+    if release and not ordered:
+        e.DMB_i(_ISH if orders & MemoryOrder.LD_ST else _ISHST)
+    _probe(e, op, access, _WRITE, memop.align_bytes)
+    address, value = op.args
+    register = e.use(address, SCRATCH2)
+    if memop.big_endian and memop.size > 1:
+        source = SCRATCH3
+        _reverse(e, source, e.use_or_zero(value, SCRATCH3), memop.size)
+    else:
+        source = e.use_or_zero(value, SCRATCH3)
+    if ordered:
+        e.ADD_xxx(SCRATCH, SCRATCH, register)
+        _STORE_RELEASE[memop.size](e, source, SCRATCH)
+    else:
+        _STORES[memop.size](e, source, SCRATCH, register)
+    hot = e.code
+    e.code = e.cold
+    _slow_call(e, op, "thunk_store")
+    _return_to(e, len(hot))
+    e.code = hot
+
+
+# -- atomics -----------------------------------------------------------------------------------------------------------
+
+
+def _in_runtime(e: Emitter, op: Instruction) -> None:
+    """The whole operation in the runtime; what is left of the block only continues when nothing was raised."""
+    _slow_call(e, op, "thunk_atomic", ATOMIC_OPS[op.op])
+    if op.last_use >= 0:
+        (e.GET_xxi if is_wide(op) else e.GET_wxi)(e.define(op, op.args), ENV, OFFSET["result"])
+
+
+def _cold_atomic(e: Emitter, op: Instruction, result: int) -> None:
+    """The cold part of an access: it comes back to the end of the hot one with the result in a register."""
+    hot = e.code
+    e.code = e.cold
+    _slow_call(e, op, "thunk_atomic", ATOMIC_OPS[op.op])
+    e.GET_xxi(result, ENV, OFFSET["result"])
+    _return_to(e, len(hot))
+    e.code = hot
+
+
+_Sizes = dict[int, tuple[_Method, _Method, _Method, _Method]]
+"""By the size of the access: with no order, acquire, release and both."""
+
+_LSE: Final[dict[Op, _Sizes]] = {
+    Op.ATOMIC_XCHG: {
+        1: (_E.SWPB_wwx, _E.SWPAB_wwx, _E.SWPLB_wwx, _E.SWPALB_wwx),
+        2: (_E.SWPH_wwx, _E.SWPAH_wwx, _E.SWPLH_wwx, _E.SWPALH_wwx),
+        4: (_E.SWP_wwx, _E.SWPA_wwx, _E.SWPL_wwx, _E.SWPAL_wwx),
+        8: (_E.SWP_xxx, _E.SWPA_xxx, _E.SWPL_xxx, _E.SWPAL_xxx),
+    },
+    Op.ATOMIC_FETCH_ADD: {
+        1: (_E.LDADDB_wwx, _E.LDADDAB_wwx, _E.LDADDLB_wwx, _E.LDADDALB_wwx),
+        2: (_E.LDADDH_wwx, _E.LDADDAH_wwx, _E.LDADDLH_wwx, _E.LDADDALH_wwx),
+        4: (_E.LDADD_wwx, _E.LDADDA_wwx, _E.LDADDL_wwx, _E.LDADDAL_wwx),
+        8: (_E.LDADD_xxx, _E.LDADDA_xxx, _E.LDADDL_xxx, _E.LDADDAL_xxx),
+    },
+    Op.ATOMIC_FETCH_AND: {  # of the complement
+        1: (_E.LDCLRB_wwx, _E.LDCLRAB_wwx, _E.LDCLRLB_wwx, _E.LDCLRALB_wwx),
+        2: (_E.LDCLRH_wwx, _E.LDCLRAH_wwx, _E.LDCLRLH_wwx, _E.LDCLRALH_wwx),
+        4: (_E.LDCLR_wwx, _E.LDCLRA_wwx, _E.LDCLRL_wwx, _E.LDCLRAL_wwx),
+        8: (_E.LDCLR_xxx, _E.LDCLRA_xxx, _E.LDCLRL_xxx, _E.LDCLRAL_xxx),
+    },
+    Op.ATOMIC_FETCH_OR: {
+        1: (_E.LDSETB_wwx, _E.LDSETAB_wwx, _E.LDSETLB_wwx, _E.LDSETALB_wwx),
+        2: (_E.LDSETH_wwx, _E.LDSETAH_wwx, _E.LDSETLH_wwx, _E.LDSETALH_wwx),
+        4: (_E.LDSET_wwx, _E.LDSETA_wwx, _E.LDSETL_wwx, _E.LDSETAL_wwx),
+        8: (_E.LDSET_xxx, _E.LDSETA_xxx, _E.LDSETL_xxx, _E.LDSETAL_xxx),
+    },
+    Op.ATOMIC_FETCH_XOR: {
+        1: (_E.LDEORB_wwx, _E.LDEORAB_wwx, _E.LDEORLB_wwx, _E.LDEORALB_wwx),
+        2: (_E.LDEORH_wwx, _E.LDEORAH_wwx, _E.LDEORLH_wwx, _E.LDEORALH_wwx),
+        4: (_E.LDEOR_wwx, _E.LDEORA_wwx, _E.LDEORL_wwx, _E.LDEORAL_wwx),
+        8: (_E.LDEOR_xxx, _E.LDEORA_xxx, _E.LDEORL_xxx, _E.LDEORAL_xxx),
+    },
+    Op.ATOMIC_FETCH_SMIN: {
+        1: (_E.LDSMINB_wwx, _E.LDSMINAB_wwx, _E.LDSMINLB_wwx, _E.LDSMINALB_wwx),
+        2: (_E.LDSMINH_wwx, _E.LDSMINAH_wwx, _E.LDSMINLH_wwx, _E.LDSMINALH_wwx),
+        4: (_E.LDSMIN_wwx, _E.LDSMINA_wwx, _E.LDSMINL_wwx, _E.LDSMINAL_wwx),
+        8: (_E.LDSMIN_xxx, _E.LDSMINA_xxx, _E.LDSMINL_xxx, _E.LDSMINAL_xxx),
+    },
+    Op.ATOMIC_FETCH_SMAX: {
+        1: (_E.LDSMAXB_wwx, _E.LDSMAXAB_wwx, _E.LDSMAXLB_wwx, _E.LDSMAXALB_wwx),
+        2: (_E.LDSMAXH_wwx, _E.LDSMAXAH_wwx, _E.LDSMAXLH_wwx, _E.LDSMAXALH_wwx),
+        4: (_E.LDSMAX_wwx, _E.LDSMAXA_wwx, _E.LDSMAXL_wwx, _E.LDSMAXAL_wwx),
+        8: (_E.LDSMAX_xxx, _E.LDSMAXA_xxx, _E.LDSMAXL_xxx, _E.LDSMAXAL_xxx),
+    },
+    Op.ATOMIC_FETCH_UMIN: {
+        1: (_E.LDUMINB_wwx, _E.LDUMINAB_wwx, _E.LDUMINLB_wwx, _E.LDUMINALB_wwx),
+        2: (_E.LDUMINH_wwx, _E.LDUMINAH_wwx, _E.LDUMINLH_wwx, _E.LDUMINALH_wwx),
+        4: (_E.LDUMIN_wwx, _E.LDUMINA_wwx, _E.LDUMINL_wwx, _E.LDUMINAL_wwx),
+        8: (_E.LDUMIN_xxx, _E.LDUMINA_xxx, _E.LDUMINL_xxx, _E.LDUMINAL_xxx),
+    },
+    Op.ATOMIC_FETCH_UMAX: {
+        1: (_E.LDUMAXB_wwx, _E.LDUMAXAB_wwx, _E.LDUMAXLB_wwx, _E.LDUMAXALB_wwx),
+        2: (_E.LDUMAXH_wwx, _E.LDUMAXAH_wwx, _E.LDUMAXLH_wwx, _E.LDUMAXALH_wwx),
+        4: (_E.LDUMAX_wwx, _E.LDUMAXA_wwx, _E.LDUMAXL_wwx, _E.LDUMAXAL_wwx),
+        8: (_E.LDUMAX_xxx, _E.LDUMAXA_xxx, _E.LDUMAXL_xxx, _E.LDUMAXAL_xxx),
+    },
+}  # fmt: skip
+_COMPARE_AND_SWAP: Final[_Sizes] = {
+    1: (_E.CASB_wwx, _E.CASAB_wwx, _E.CASLB_wwx, _E.CASALB_wwx),
+    2: (_E.CASH_wwx, _E.CASAH_wwx, _E.CASLH_wwx, _E.CASALH_wwx),
+    4: (_E.CAS_wwx, _E.CASA_wwx, _E.CASL_wwx, _E.CASAL_wwx),
+    8: (_E.CAS_xxx, _E.CASA_xxx, _E.CASL_xxx, _E.CASAL_xxx),
+}
+_LOAD_EXCLUSIVE: Final = {
+    1: (_E.LDXRB_wx, _E.LDAXRB_wx), 2: (_E.LDXRH_wx, _E.LDAXRH_wx), 4: (_E.LDXR_wx, _E.LDAXR_wx),
+    8: (_E.LDXR_xx, _E.LDAXR_xx),
+}  # fmt: skip
+_STORE_EXCLUSIVE: Final = {
+    1: (_E.STXRB_wwx, _E.STLXRB_wwx), 2: (_E.STXRH_wwx, _E.STLXRH_wwx), 4: (_E.STXR_wwx, _E.STLXR_wwx),
+    8: (_E.STXR_wxx, _E.STLXR_wxx),
+}  # fmt: skip
+"""By the size of the access: without order, and with acquire or release."""
+_PLAIN_LOADS: Final = {1: _E.LDRB_wxi, 2: _E.LDRH_wxi, 4: _E.LDR_wxi, 8: _E.LDR_xxi}
+_PLAIN_STORES: Final = {1: _E.STRB_wxi, 2: _E.STRH_wxi, 4: _E.STR_wxi, 8: _E.STR_xxi}
+_NEW_VALUES: Final = {
+    Op.ATOMIC_FETCH_ADD: _E.ADD_xxx,
+    Op.ATOMIC_FETCH_AND: _E.AND_xxx,
+    Op.ATOMIC_FETCH_OR: _E.ORR_xxx,
+    Op.ATOMIC_FETCH_XOR: _E.EOR_xxx,
+}
+"""Those that one instruction computes without the host's flags."""
+_BASE, _STATUS, _OPERAND = SCRATCH3, FLAG_WORDS[1], FLAG_WORDS[0]
+"""Registers that atomic accesses use besides the first two scratch registers: the guest's flags are in their place."""
+
+
+def _orders_of_both(e: Emitter, memop: MemOp) -> tuple[bool, bool]:
+    """Whether an access that loads and stores acquires, and releases; emits what must be before it."""
+    orders = _orders_of(e, memop)
+    if orders & MemoryOrder.ST_LD:
+        e.DMB_i(_ISH)
+    return bool(orders & _ACQUIRE), bool(orders & _RELEASE)
+
+
+def _host_address(e: Emitter, op: Instruction, access: MemAccess) -> None:
+    """Let `_BASE` be the host address of a naturally aligned access, or branch to the cold part."""
+    _probe(e, op, access, _WRITE, access.memop.size)
+    e.ADD_xxx(_BASE, SCRATCH, e.use(op.args[0], SCRATCH2))
+
+
+@emits(*(ATOMIC_OPS.keys() - {Op.LOAD_EXCLUSIVE, Op.STORE_EXCLUSIVE}))
+def atomic(e: Emitter, op: Instruction) -> None:
+    access = _access(e, op)
+    memop = access.memop
+    swapped = memop.big_endian and memop.size > 1
+    has_instruction = e.features.lse and e.parallel
+    has_loop = op.op in _NEW_VALUES or op.op in (Op.ATOMIC_XCHG, Op.ATOMIC_CMPXCHG)
+    if swapped or not (has_instruction or has_loop):
+        _in_runtime(e, op)
+        return
+    acquires, releases = _orders_of_both(e, memop)
+    _host_address(e, op, access)
+    if not has_instruction:
+        _loop(e, op, memop.size, acquires, releases)
+    elif op.op is Op.ATOMIC_CMPXCHG:
+        e.move(SCRATCH2, op.args[1])
+        new = e.use_or_zero(op.args[2], SCRATCH)
+        _COMPARE_AND_SWAP[memop.size][acquires | releases << 1](e, SCRATCH2, new, _BASE)
+    else:
+        operand = e.use_or_zero(op.args[1], SCRATCH)
+        if op.op is Op.ATOMIC_FETCH_AND:
+            e.MVN_xx(SCRATCH, operand)
+            operand = SCRATCH
+        _LSE[op.op][memop.size][acquires | releases << 1](e, operand, SCRATCH2, _BASE)
+    _extend(e, SCRATCH2, SCRATCH2, memop, is_wide(op))
+    _cold_atomic(e, op, SCRATCH2)
+    if op.last_use >= 0:
+        target = e.define(op, op.args)
+        (e.copy if is_wide(op) else e.MOV_ww)(target, SCRATCH2)
+
+
+def _loop(e: Emitter, op: Instruction, size: int, acquires: bool, releases: bool) -> None:
+    """The operation with exclusive accesses, or plain ones if nobody else runs; the old value is left in x17."""
+    operand = e.use_or_zero(op.args[1], _OPERAND)
+    retry, ends = e.label(), e.label()
+    e.bind(retry)
+    if e.parallel:
+        _LOAD_EXCLUSIVE[size][acquires](e, SCRATCH2, _BASE)
+    else:
+        _PLAIN_LOADS[size](e, SCRATCH2, _BASE, 0)
+    if op.op is Op.ATOMIC_CMPXCHG:
+        (e.EOR_xxx if size == 8 else e.EOR_www)(SCRATCH, SCRATCH2, operand)
+        if size < 4:
+            e.UBFX_wwii(SCRATCH, SCRATCH, 0, 8 * size)
+        e.CBNZ_xi(SCRATCH, 0)
+        e.refer(ends, BRANCH19)
+        new = e.use_or_zero(op.args[2], SCRATCH)
+    elif op.op is Op.ATOMIC_XCHG:
+        new = operand
+    else:
+        _NEW_VALUES[op.op](e, SCRATCH, SCRATCH2, operand)
+        new = SCRATCH
+    if e.parallel:
+        _STORE_EXCLUSIVE[size][releases](e, _STATUS, new, _BASE)
+        e.CBNZ_wi(_STATUS, 0)
+        e.refer(retry, BRANCH19)
+    else:
+        _PLAIN_STORES[size](e, new, _BASE, 0)
+    e.bind(ends)
+
+
+@emits(Op.LOAD_EXCLUSIVE)
+def load_exclusive(e: Emitter, op: Instruction) -> None:
+    """A load, and the reservation: address, value and size, which the store compares with (fast mode)."""
+    access = _access(e, op)
+    memop = access.memop
+    orders = _orders_of(e, memop)
+    if orders & MemoryOrder.ST_LD:
+        e.DMB_i(_ISH)
+    if (memop.big_endian and memop.size > 1) or op.last_use < 0:
+        _in_runtime(e, op)
+        return
+    _probe(e, op, access, _READ, memop.size)
+    address = e.use(op.args[0], SCRATCH2)
+    # The value is read into a scratch register: the address may die here and leave its own to the result.
+    if orders & _ACQUIRE:
+        e.ADD_xxx(SCRATCH, SCRATCH, address)
+        (_LOAD_ACQUIRE_PC if e.features.lrcpc else _LOAD_ACQUIRE)[memop.size](e, SCRATCH, SCRATCH)
+    else:
+        _LOADS[memop.size, False, True](e, SCRATCH, SCRATCH, address)
+    e.PUT_xxi(address, ENV, OFFSET["exclusive_address"])
+    e.PUT_xxi(SCRATCH, ENV, OFFSET["exclusive_value"])
+    e.MOVZ_wi(SCRATCH3, memop.size)
+    e.PUT_wxi(SCRATCH3, ENV, OFFSET["exclusive_size"])
+    _extend(e, SCRATCH, SCRATCH, memop, is_wide(op))
+    _cold_atomic(e, op, SCRATCH)
+    (e.copy if is_wide(op) else e.MOV_ww)(e.define(op, op.args), SCRATCH)
+
+
+@emits(Op.STORE_EXCLUSIVE)
+def store_exclusive(e: Emitter, op: Instruction) -> None:
+    """Fast mode: store if address and size are those reserved and memory still holds the value that was read."""
+    access = _access(e, op)
+    memop = access.memop
+    if memop.big_endian and memop.size > 1:
+        _in_runtime(e, op)
+        return
+    _, releases = _orders_of_both(e, memop)
+    _host_address(e, op, access)
+    address = e.use(op.args[0], SCRATCH2)
+    e.GET_xxi(SCRATCH, ENV, OFFSET["exclusive_address"])
+    e.EOR_xxx(SCRATCH, SCRATCH, address)
+    e.MOVN_xi(SCRATCH2, 0)
+    e.PUT_xxi(SCRATCH2, ENV, OFFSET["exclusive_address"])
+    fails, ends = e.label(), e.label()
+    e.CBNZ_xi(SCRATCH, 0)
+    e.refer(fails, BRANCH19)
+    e.GET_wxi(SCRATCH, ENV, OFFSET["exclusive_size"])
+    e.SUB_wwi(SCRATCH, SCRATCH, memop.size)
+    e.CBNZ_wi(SCRATCH, 0)
+    e.refer(fails, BRANCH19)
+    value = e.use_or_zero(op.args[1], _OPERAND)
+    e.GET_xxi(SCRATCH2, ENV, OFFSET["exclusive_value"])
+    _store_if_same(e, memop.size, value, releases, fails)
+    # x16 is 0 here.
+    e.B_i(0)
+    e.refer(ends, BRANCH26)
+    e.bind(fails)
+    e.MOVZ_wi(SCRATCH, 1)
+    e.bind(ends)
+    _cold_atomic(e, op, SCRATCH)
+    if op.last_use >= 0:
+        e.MOV_ww(e.define(op, op.args), SCRATCH)
+
+
+def _store_if_same(e: Emitter, size: int, value: int, releases: bool, fails: Label) -> None:
+    """Store `value` if memory at `_BASE` holds what x17 does, which is zero-extended; x16 is 0 then."""
+    if e.parallel and e.features.lse:
+        e.MOV_xx(SCRATCH, SCRATCH2)
+        _COMPARE_AND_SWAP[size][releases << 1](e, SCRATCH, value, _BASE)
+        e.EOR_xxx(SCRATCH, SCRATCH, SCRATCH2)
+        e.CBNZ_xi(SCRATCH, 0)
+        e.refer(fails, BRANCH19)
+        return
+    retry = e.label()
+    e.bind(retry)
+    if e.parallel:
+        _LOAD_EXCLUSIVE[size][False](e, SCRATCH, _BASE)
+    else:
+        _PLAIN_LOADS[size](e, SCRATCH, _BASE, 0)
+    e.EOR_xxx(SCRATCH, SCRATCH, SCRATCH2)
+    e.CBNZ_xi(SCRATCH, 0)
+    e.refer(fails, BRANCH19)
+    if e.parallel:
+        _STORE_EXCLUSIVE[size][releases](e, SCRATCH, value, _BASE)
+        e.CBNZ_wi(SCRATCH, 0)
+        e.refer(retry, BRANCH19)
+    else:
+        _PLAIN_STORES[size](e, value, _BASE, 0)
+
+
+@emits(Op.CLEAR_EXCLUSIVE)
+def clear_exclusive(e: Emitter, op: Instruction) -> None:
+    e.MOVN_xi(SCRATCH, 0)
+    e.PUT_xxi(SCRATCH, ENV, OFFSET["exclusive_address"])

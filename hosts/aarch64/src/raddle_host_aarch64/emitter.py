@@ -1,0 +1,494 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Register allocation and code emission for one IR function: the `Emitter` that the functions of `emit/` work with.
+
+Values are given their places by `raddle.codegen.allocation`: `define` gives a register for the result, `use` brings a
+value into one. No value outlives an operation in the scratch registers x16, x17 and x0; x30 is the link register, and
+the address of fields that are far from `ENV`. A frame slot n is [sp + 8 n], a place in the state [x28 + offset].
+
+Values of 32 bits and truth values are zero-extended to 64 bits wherever they are kept.
+
+The guest's N, Z, C and V are the host's: in templates NZCV holds them at each boundary of guest instructions, at each
+label, and where code is called. In between an operation that needs the host's flags for itself moves the guest's to a
+register first (`clobber_flags`), and who wants them in their place brings them back (`need_flags`). In routines they
+are in the state, and the host's flags are anybody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from raddle.codegen import emitter
+from raddle.codegen.allocation import RegisterPool
+from raddle.codegen.emitter import Handlers
+from raddle.codegen.locations import InState, Register, Slot
+from raddle.codegen.runtime_calls import FLOAT_OPS
+from raddle.codegen.template import HOST_FLAGS_NONE
+from raddle.ir.builder import Instruction, Local, Location
+from raddle.ir.header import OFFSET
+from raddle.ir.opcodes import Op
+from raddle.ir.types import Field, FloatRules, Hole, Type
+from raddle_host_aarch64 import code_buffer, fields
+from raddle_host_aarch64.assembler import Assembler
+from raddle_host_aarch64.code_buffer import Label, Reach
+from raddle_host_aarch64.conditions import CS, EQ, MI, VS
+from raddle_host_aarch64.encoding import is_logical
+from raddle_host_aarch64.fields import LITERAL16
+from raddle_host_aarch64.operands import OPERANDS
+from raddle_host_aarch64.registers import (
+    FLOATING,
+    GENERAL,
+    SP,
+    V0,
+    V8,
+    V9,
+    V10,
+    V11,
+    V12,
+    V13,
+    V14,
+    V15,
+    V16,
+    V17,
+    V18,
+    V19,
+    V20,
+    V21,
+    V22,
+    V23,
+    X0,
+    X1,
+    X2,
+    X3,
+    X4,
+    X5,
+    X6,
+    X7,
+    X8,
+    X9,
+    X10,
+    X11,
+    X12,
+    X13,
+    X14,
+    X15,
+    X16,
+    X17,
+    X19,
+    X20,
+    X21,
+    X22,
+    X23,
+    X24,
+    X25,
+    X26,
+    X27,
+    X28,
+    X29,
+    ZR,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from raddle.codegen.backend import CodegenConfig
+    from raddle.codegen.fields import FieldKind
+    from raddle_host_aarch64.features import Features
+
+ENV: Final = X28
+TLB: Final = X29
+"""In templates: `TLB_BIAS` behind the first software TLB's start."""
+TLB_BIAS: Final = 32
+"""From there LDUR and LDR reach an entry of MMU index 0 and the same one of MMU index 1."""
+SCRATCH: Final = X16
+SCRATCH2: Final = X17
+SCRATCH3: Final = X0
+"""Also the address with which a block is left (`thunk_indirect`), and what a routine returns."""
+FLAG_WORDS: Final = (X15, X1)
+"""Where the guest's flags are while the host's are needed for something else; as NZCV has them, in bits 31 to 28."""
+
+PIN_ORDER: Final = (X19, X20, X21, X22, X23, X24, X25, X26, X27, X2, X3, X4, X5, X6, X7, X8)
+"""Host registers for the hottest guest fields."""
+VALUE_REGISTERS: Final = (X9, X10, X11, X12, X13, X14)
+"""Registers for values in templates, besides those that the guest leaves unpinned."""
+CALLEE_SAVED: Final = (X19, X20, X21, X22, X23, X24, X25, X26, X27)
+ROUTINE_REGISTERS: Final = (X9, X10, X11, X12, X13, X14, X2, X3, X4, X5, X6, X7, X8, *CALLEE_SAVED)
+
+FLOAT_REGISTERS: Final = (V8, V9, V10, V11, V12, V13, V14, V15)
+"""Registers for floats in templates: C leaves their low halves alone."""
+ROUTINE_FLOAT_REGISTERS: Final = (V16, V17, V18, V19, V20, V21, V22, V23)
+FLOAT_SCRATCH: Final = V0
+
+FLAG_BITS: Final = (31, 30, 29, 28)
+"""Of N, Z, C and V in NZCV."""
+FLAG_CONDITIONS: Final = (MI, EQ, CS, VS)
+"""That N, Z, C and V are set."""
+
+CONVERSIONS: Final = frozenset({Op.FTOI, Op.ITOF})
+"""Those of which no instruction does some."""
+SHAPES: Final = {
+    code_buffer.BRANCH26: fields.BRANCH26,
+    code_buffer.BRANCH19: fields.BRANCH19,
+    code_buffer.BRANCH14: fields.BRANCH14,
+}
+
+HANDLERS: Final[Handlers[Emitter]] = Handlers()
+"""By the modules in `emit/`."""
+emits: Final = HANDLERS.emits
+
+
+class Fused(Location):
+    """Nowhere: of a truth value that only the next operation uses, which emits the test itself."""
+
+    __slots__ = ()
+
+
+class InCarry(Location):
+    """The guest's carry flag in its place: of a carry that only an addition uses, before anything changes the flag."""
+
+    __slots__ = ()
+
+
+FUSED: Final = Fused()
+IN_CARRY: Final = InCarry()
+
+
+def is_float(value: Instruction) -> bool:
+    """Whether the value is kept in floating-point registers."""
+    return value.type is Type.F32 or value.type is Type.F64
+
+
+class Emitter(Assembler, emitter.Emitter[Label]):
+    """Compiles one function at a time; `run` is the entry. One thread uses it at a time."""
+
+    handlers = HANDLERS
+
+    def __init__(self, config: CodegenConfig, features: Features, routine: bool) -> None:
+        Assembler.__init__(self)
+        self.inline_floats = not routine and config.floats == FloatRules()
+        """Whether the host's own instructions are what the guest wants of floating point."""
+        self.call_operations = (CONVERSIONS if self.inline_floats else FLOAT_OPS) | {Op.CALL}
+        emitter.Emitter.__init__(self, config, routine)
+        self.features = features
+        hot = () if routine else [f for f in config.state.hot_fields if f.type in (Type.I32, Type.I64)]
+        self.pinned_fields = [(field, GENERAL[register]) for field, register in zip(hot, PIN_ORDER, strict=False)]
+        self.pinned = {field.offset: register for field, register in self.pinned_fields}
+        self.pins_flags = not routine and config.state.nzcv is not None
+        """Whether the guest's N, Z, C and V are the host's between instructions."""
+        self.flag_places: dict[Field, int] = {field: n for n, field in enumerate(config.state.nzcv or ())}
+        """Which of N, Z, C and V a field is."""
+        self.flag_word = -1
+        """The register that has the guest's flags while the host's are something else, -1 for none."""
+        self.float_control_stale = False
+        """Whether the header's fields say other than FPCR."""
+        if routine:
+            self.general = RegisterPool(GENERAL, ROUTINE_REGISTERS, SCRATCH, CALLEE_SAVED)
+            self.floating = RegisterPool(FLOATING, ROUTINE_FLOAT_REGISTERS, FLOAT_SCRATCH)
+        else:
+            self.general = RegisterPool(GENERAL, (*VALUE_REGISTERS, *PIN_ORDER[len(self.pinned) :]), SCRATCH)
+            self.floating = RegisterPool(FLOATING, FLOAT_REGISTERS, FLOAT_SCRATCH, FLOAT_REGISTERS)
+        self.pools = {GENERAL: self.general, FLOATING: self.floating}
+
+    # -- the function --------------------------------------------------------------------------------------------------
+
+    def run(self, function: Sequence[Instruction], locals: Sequence[Local], kind: int = HOST_FLAGS_NONE) -> None:
+        self.flag_word = -1
+        self.float_control_stale = False
+        super().run(function, locals, kind)
+        self.at_boundary()
+
+    def start_code(self) -> None:
+        self.code = bytearray()
+        self._waiting = 0
+
+    def emit_in_cold(self, span: range) -> None:
+        super().emit_in_cold(span)
+        # On the way that goes on, flags and control are where they were at the branch: in their places.
+        self.flag_word = -1
+        self.float_control_stale = False
+
+    def at_boundary(self) -> None:
+        """What is kept elsewhere for the moment goes to where others look for it: flags, floating-point control."""
+        self.need_flags()
+        if self.float_control_stale:
+            self.load_float_control()
+
+    def pool(self, ins: Instruction) -> RegisterPool:
+        return self.floating if is_float(ins) else self.general
+
+    def store_slot(self, slot: Slot, register: Register) -> None:
+        store = self.STR_xxi if register.register_class is GENERAL else self.STR_dxi
+        store(register.number, SP, 8 * slot.number)
+
+    def move(self, register: int, value: Instruction) -> None:
+        """Load `value`, as a bit pattern if it is a float, into a general register; no effect on the host's flags."""
+        location = value.location
+        if value.op is Op.CONST:
+            assert isinstance(value.aux, int)
+            emit_constant(self, register, value.aux)
+        elif value.op is Op.HOLE:
+            self.literal(register, value)
+        elif isinstance(location, Register):
+            if location.register_class is GENERAL:
+                self.copy(register, location.number)
+            else:
+                (self.FMOV_xd if value.type is Type.F64 else self.FMOV_ws)(register, location.number)
+        elif isinstance(location, Slot):
+            self.LDR_xxi(register, SP, 8 * location.number)
+        else:
+            assert isinstance(location, InState)
+            self.load_field(register, location.offset, value.type.size)
+
+    def move_float(self, register: int, value: Instruction) -> None:
+        """Load the float, or the bit pattern of one, into a floating-point register."""
+        location, double = value.location, value.type.size == 8
+        if isinstance(location, Register) and location.register_class is FLOATING:
+            if location.number != register:
+                self.FMOV_dd(register, location.number)
+        elif isinstance(location, Slot):
+            self.LDR_dxi(register, SP, 8 * location.number)
+        elif isinstance(location, InState):
+            (self.GET_dxi if double else self.GET_sxi)(register, ENV, location.offset)
+        else:
+            (self.FMOV_dx if double else self.FMOV_sw)(register, self.use_or_zero(value, SCRATCH))
+
+    def copy(self, target: int, source: int) -> None:
+        """All 64 bits of a register, unless it is the same."""
+        if target != source:
+            self.MOV_xx(target, source)
+
+    def load_field(self, register: int, offset: int, size: int) -> None:
+        """A field of 1, 4 or 8 bytes, zero-extended."""
+        (self.GETB_wxi if size == 1 else self.GET_wxi if size == 4 else self.GET_xxi)(register, ENV, offset)
+
+    def store_field(self, register: int, offset: int, size: int) -> None:
+        (self.PUTB_wxi if size == 1 else self.PUT_wxi if size == 4 else self.PUT_xxi)(register, ENV, offset)
+
+    def literal(self, register: int, value: Instruction) -> None:
+        """The literal `value`, sign-extended to its type."""
+        hole = value.aux
+        assert isinstance(hole, Hole)
+        low, high = hole.range
+        self.MOVZ_wi(register, 0)
+        self.last_field(LITERAL16[0], 0, value)
+        if low < 0 or high > 0xFFFF:
+            self.MOVK_wi_16(register, 0)
+            self.last_field(LITERAL16[1], 0, value)
+        if low < 0 and value.type is Type.I64:
+            self.SXTW_xw(register, register)
+
+    def last_field(self, kind: FieldKind, value: int, literal: Instruction | None = None) -> None:
+        """The last instruction of the code has a field that holds `value`, plus the literal if there is one."""
+        self.field(kind, len(self.code) - 4, value, literal)
+
+    def use(self, value: Instruction, scratch: int) -> int:
+        """`value` in a general register: its own, or `scratch` after a move."""
+        location = value.location
+        if isinstance(location, Register) and location.register_class is GENERAL:
+            return location.number
+        self.move(scratch, value)
+        return scratch
+
+    def use_or_zero(self, value: Instruction, scratch: int) -> int:
+        """The same where the instruction takes the zero register."""
+        return ZR if value.op is Op.CONST and value.aux == 0 else self.use(value, scratch)
+
+    def use_float(self, value: Instruction, scratch: int) -> int:
+        """The float in a floating-point register: its own, or `scratch` after a move."""
+        location = value.location
+        if isinstance(location, Register) and location.register_class is FLOATING:
+            return location.number
+        self.move_float(scratch, value)
+        return scratch
+
+    def refer(self, label: Label, reach: Reach) -> None:
+        self.jumps.append((self.code, SHAPES[reach], len(self.code) - 4, label))
+        super().refer(label, reach)
+
+    # -- condition flags -----------------------------------------------------------------------------------------------
+
+    def clobber_flags(self) -> None:
+        """The host's flags are about to change: keep the guest's in a register if they are the host's."""
+        if self.pins_flags:
+            self.keep_flag_word()
+        self.flags_value = None
+
+    def need_flags(self) -> None:
+        """The guest's flags are the host's again."""
+        if self.flag_word >= 0:
+            self.MSR_NZCV_x(self.flag_word)
+            self.flag_word = -1
+            self.flags_value = None
+
+    def other_flag_word(self) -> int:
+        """The register of `FLAG_WORDS` that does not have the guest's flags."""
+        return FLAG_WORDS[0] if self.flag_word == FLAG_WORDS[1] else FLAG_WORDS[1]
+
+    def keep_flag_word(self) -> None:
+        """The guest's flags are in a register to be changed there; the host's flags stay what they are."""
+        if self.flag_word < 0:
+            self.flag_word = FLAG_WORDS[0]
+            self.MRS_x_NZCV(self.flag_word)
+
+    def insert_flag(self, field: Field, register: int) -> None:
+        """Let the guest's flag `field` be the truth value in `register`."""
+        self.keep_flag_word()
+        self.BFI_wwii(self.flag_word, register, FLAG_BITS[self.flag_places[field]], 1)
+
+    def is_flag(self, field: object) -> bool:
+        """Whether the field is one of N, Z, C and V that are kept in the host's flags."""
+        return self.pins_flags and field in self.flag_places
+
+    def begin_flags(self, ins: Instruction) -> None:
+        """An operation whose flags are asked for is about to be emitted."""
+        nzcv = self.state_layout.nzcv or ()
+        replaced = any(
+            reader.op is Op.SET_NZCV and self.undisturbed(ins.position, reader.position, nzcv)
+            for reader in self.flag_readers[ins]
+        )
+        if self.pins_flags and not replaced:
+            self.keep_flag_word()
+
+    def store_nzcv(self, subtracted: bool) -> None:
+        if self.pins_flags:
+            self.flag_word = -1
+        else:
+            store_host_flags(self, self.nzcv_fields())
+
+    def save_nzcv(self, slot: Slot, subtracted: bool) -> None:
+        self.MRS_x_NZCV(SCRATCH)
+        self.STR_xxi(SCRATCH, SP, 8 * slot.number)
+
+    def store_flag(self, field: Field, overflow: bool, subtracted: bool) -> None:
+        self.CSET_wc(SCRATCH, VS if overflow else CS)
+        if self.is_flag(field):
+            self.insert_flag(field, SCRATCH)
+        else:
+            self.PUTB_wxi(SCRATCH, ENV, field.offset)
+
+    def flag_to_register(self, register: int, overflow: bool, subtracted: bool) -> None:
+        self.CSET_wc(register, VS if overflow else CS)
+
+    # -- floating-point control ----------------------------------------------------------------------------------------
+
+    def load_float_control(self) -> None:
+        """Let FPCR be what the header's fields say."""
+        emit_float_control(self)
+        self.float_control_stale = False
+
+
+def emit_constant(a: Assembler, register: int, number: int) -> None:
+    """A number of at most 64 bits, in as few instructions as it takes."""
+    if number >> 32 == 0:
+        _constant32(a, register, number)
+        return
+    if is_logical(number, 64):
+        a.ORR_xxi(register, 31, number)
+        return
+    pieces = [number >> shift & 0xFFFF for shift in (0, 16, 32, 48)]
+    inverted = pieces.count(0xFFFF) > pieces.count(0)
+    skipped = 0xFFFF if inverted else 0
+    places = [n for n in range(4) if pieces[n] != skipped] or [0]
+    first, *others = places
+    if inverted:
+        (a.MOVN_xi, a.MOVN_xi_16, a.MOVN_xi_32, a.MOVN_xi_48)[first](register, pieces[first] ^ 0xFFFF)
+    else:
+        (a.MOVZ_xi, a.MOVZ_xi_16, a.MOVZ_xi_32, a.MOVZ_xi_48)[first](register, pieces[first])
+    for n in others:
+        (a.MOVK_xi, a.MOVK_xi_16, a.MOVK_xi_32, a.MOVK_xi_48)[n](register, pieces[n])
+
+
+def _constant32(a: Assembler, register: int, number: int) -> None:
+    low, high = number & 0xFFFF, number >> 16
+    if not high:
+        a.MOVZ_wi(register, low)
+    elif not low:
+        a.MOVZ_wi_16(register, high)
+    elif high == 0xFFFF:
+        a.MOVN_wi(register, low ^ 0xFFFF)
+    elif low == 0xFFFF:
+        a.MOVN_wi_16(register, high ^ 0xFFFF)
+    elif is_logical(number, 32):
+        a.ORR_wwi(register, 31, number)
+    else:
+        a.MOVZ_wi(register, low)
+        a.MOVK_wi_16(register, high)
+
+
+# -- flags in the state, one byte each ---------------------------------------------------------------------------------
+
+
+def _in_one_word(fields: Sequence[Field]) -> bool:
+    first = fields[0].offset
+    return first % 4 == 0 and [field.offset for field in fields] == [first + n for n in range(4)]
+
+
+def store_host_flags(a: Assembler, fields: Sequence[Field]) -> None:
+    """Store NZCV to the guest's fields N, Z, C and V; overwrites `SCRATCH`, leaves NZCV alone."""
+    if not _in_one_word(fields):
+        for field, condition in zip(fields, FLAG_CONDITIONS, strict=True):
+            a.CSET_wc(SCRATCH, condition)
+            a.PUTB_wxi(SCRATCH, ENV, field.offset)
+        return
+    # N, Z, C and V to bits 0 to 3, and from there to one byte each
+    a.MRS_x_NZCV(SCRATCH)
+    a.RBIT_ww(SCRATCH, SCRATCH)
+    a.ORR_www_lsl(SCRATCH, SCRATCH, SCRATCH, 14)
+    a.ORR_www_lsl(SCRATCH, SCRATCH, SCRATCH, 7)
+    a.AND_wwi(SCRATCH, SCRATCH, 0x01010101)
+    a.PUT_wxi(SCRATCH, ENV, fields[0].offset)
+
+
+def load_host_flags(a: Assembler, fields: Sequence[Field]) -> None:
+    """Load NZCV from the guest's fields N, Z, C and V; overwrites `SCRATCH` and `SCRATCH2`."""
+    if not _in_one_word(fields):
+        a.MOVZ_wi(SCRATCH2, 0)
+        for field, bit in zip(fields, FLAG_BITS, strict=True):
+            a.GETB_wxi(SCRATCH, ENV, field.offset)
+            a.BFI_wwii(SCRATCH2, SCRATCH, bit, 1)
+        a.MSR_NZCV_x(SCRATCH2)
+        return
+    a.GET_wxi(SCRATCH, ENV, fields[0].offset)
+    a.RBIT_ww(SCRATCH, SCRATCH)
+    a.ORR_www_lsl(SCRATCH, SCRATCH, SCRATCH, 7)
+    a.ORR_www_lsl(SCRATCH, SCRATCH, SCRATCH, 14)
+    a.AND_wwi(SCRATCH, SCRATCH, 0xF0000000)
+    a.MSR_NZCV_x(SCRATCH)
+
+
+# -- floating-point control and status ---------------------------------------------------------------------------------
+
+
+def emit_float_control(a: Assembler) -> None:
+    """Let FPCR be what the header's fields say; overwrites `SCRATCH` and `SCRATCH2`."""
+    a.GET_wxi(SCRATCH, ENV, OFFSET["fp_rounding"])
+    a.GET_wxi(SCRATCH2, ENV, OFFSET["fp_flush"])
+    a.ORR_www_lsl(SCRATCH, SCRATCH, SCRATCH2, 2)
+    a.GET_wxi(SCRATCH2, ENV, OFFSET["fp_default_nan"])
+    a.ORR_www_lsl(SCRATCH, SCRATCH, SCRATCH2, 3)
+    a.LSL_wwi(SCRATCH, SCRATCH, 22)
+    a.MSR_FPCR_x(SCRATCH)
+
+
+def emit_float_flags(a: Assembler) -> None:
+    """Add FPSR's cumulative flags to the header's; overwrites `SCRATCH` and `SCRATCH2`. FPSR is left as it is."""
+    a.MRS_x_FPSR(SCRATCH)
+    a.AND_wwi(SCRATCH2, SCRATCH, 0x1F)
+    a.AND_wwi(SCRATCH, SCRATCH, 0x80)
+    a.ORR_www(SCRATCH2, SCRATCH2, SCRATCH)
+    a.GET_wxi(SCRATCH, ENV, OFFSET["fp_flags"])
+    a.ORR_www(SCRATCH, SCRATCH, SCRATCH2)
+    a.PUT_wxi(SCRATCH, ENV, OFFSET["fp_flags"])
+
+
+def _traced(method: Callable[..., None]) -> Callable[..., None]:
+    def emit(self: Emitter, *arguments: int) -> None:
+        code = self.code
+        start = len(code)
+        method(self, *arguments)
+        self.trace.append((code, start, len(code), method, arguments))
+
+    return emit
+
+
+for _name, _method in list(vars(Assembler).items()):
+    if _method in OPERANDS:
+        setattr(Emitter, _name, _traced(_method))

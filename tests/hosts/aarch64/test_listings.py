@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Golden listings: the host code of common guest instructions and of IR, so that worse code shows in review.
+
+``python tests/hosts/aarch64/test_listings.py`` writes the listings anew. A file in ``listings/ir/`` begins with the IR;
+a new one needs nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from raddle_host_aarch64.backend import AArch64BackEnd
+from raddle_host_aarch64.features import BASELINE
+
+pytest.importorskip("capstone")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from golden import CASES, Golden, ir_of
+
+GOLDEN: Final = Golden(Path(__file__).with_name("listings"), lambda config: AArch64BackEnd(config, BASELINE))
+
+
+@pytest.mark.parametrize(("table", "name"), CASES)
+def test_listing(table: str, name: str) -> None:
+    assert GOLDEN.listing(table, name) == GOLDEN.file_of(table, name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("file", sorted(GOLDEN.ir.glob("*.txt")), ids=lambda file: file.stem)
+def test_ir_listing(file: Path) -> None:
+    assert GOLDEN.ir_listing(ir_of(file)) == file.read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    GOLDEN.write()
