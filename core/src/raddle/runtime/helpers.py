@@ -154,7 +154,15 @@ _CODE = (
     ),
 )
 
-HELPERS: tuple[Helper, ...] = _CORE + _floating_point() + _CODE
+_COUNTING = (
+    Helper(
+        "instructions",
+        "",
+        "with -icount: how many instructions this vCPU has retired before the one that asks; without, 0",
+    ),
+)
+
+HELPERS: tuple[Helper, ...] = _CORE + _floating_point() + _CODE + _COUNTING
 """All native helpers; the index is the number."""
 
 NUMBER: dict[str, int] = {helper.name: number for number, helper in enumerate(HELPERS)}

@@ -75,6 +75,13 @@ void icount_lend(struct raddle_cpu *cpu, const struct raddle_block *block)
     STORE_RELAXED(cpu->header->icount_left, cpu->header->icount_left + lacking);
 }
 
+uint64_t icount_retired(struct raddle_cpu *cpu)
+{
+    if (!has_flag(cpu->context, RADDLE_FLAG_ICOUNT))
+        return 0;
+    return cpu->header->count_instructions + (uint64_t)(int64_t)(int32_t)executed(cpu) - outstanding(cpu);
+}
+
 void icount_refund(struct raddle_cpu *cpu, uint32_t instructions)
 {
     if (has_flag(cpu->context, RADDLE_FLAG_ICOUNT))

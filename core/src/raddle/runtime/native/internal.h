@@ -668,6 +668,7 @@ bool event_wait_over(struct raddle_cpu *cpu);
 void slice_begin(struct raddle_context *ctx, uint64_t ns); /* the turn that begins ends so much later */
 void icount_enter(struct raddle_cpu *cpu);
 void icount_commit(struct raddle_cpu *cpu);
+uint64_t icount_retired(struct raddle_cpu *cpu); /* on its own thread; 0 without counting */
 void icount_lend(struct raddle_cpu *cpu, const struct raddle_block *block);
 void icount_refund(struct raddle_cpu *cpu, uint32_t instructions);
 void icount_spend(struct raddle_cpu *cpu, uint32_t instructions);
