@@ -38,7 +38,7 @@ EMULATED = {"aarch64": ("qemu-aarch64", "aarch64-linux-gnu-gcc")}
 PACKAGES = [CORE, *TARGETS.values(), *HOSTS.values()]
 
 TEST_TOOLS = ["build", "fdt", "hypothesis", "pexpect", "pyelftools", "pytest>=8", "pytest-timeout", "pytest-xdist"]
-PEER_TOOLS = ["mypy>=1.13", "unicorn"]
+PEER_TOOLS = ["mypy>=1.13", "ruff>=0.6", "unicorn"]
 LINT_TOOLS = ["ruff>=0.6"]
 TYPE_TOOLS = ["mypy>=1.13", "pytest>=8", "types-cffi", "types-setuptools"]
 

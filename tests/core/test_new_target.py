@@ -110,6 +110,13 @@ def test_it_is_typed(acme: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.peer("ruff")
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
+def test_it_is_clean_by_its_own_configuration(acme: Path, command: list[str]) -> None:
+    done = python(acme, "-m", "ruff", *command, "--no-cache", ".")
+    assert done.returncode == 0, done.stdout
+
+
 def test_every_page_that_its_page_names_is_installed(acme: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "`raddle docs add-a-guest`" in (acme / "README.md").read_text()
     capsys.readouterr()

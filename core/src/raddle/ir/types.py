@@ -287,7 +287,8 @@ class MemOp:
     alignment whose violation raises the guest's alignment fault (``Align.NONE``: any address will do); ``order`` is the
     set of MemoryOrder bits that the access itself carries beyond the guest's default: a load's are LD_LD | LD_ST
     (acquire), a store's LD_ST | ST_ST (release), an atomic operation's all three. Whatever else is wanted, ST_LD above
-    all, is a barrier of its own (``mb``).
+    all, is a barrier of its own (``mb``). So acquire and release are RCpc: a release may be seen after a later acquire
+    of the same vCPU. RCsc is ``mb(ST_LD)`` before each access that acquires.
     """
 
     size: int

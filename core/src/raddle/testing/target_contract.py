@@ -38,6 +38,7 @@ from raddle.ir.verifier import verify
 from raddle.memory import AddressSpace
 from raddle.plugins import API_VERSION, ENTRY_POINT_GROUP, Target, registry
 from raddle.runtime.calls import verify_calls
+from raddle.testing.differential import DRAWS, random_word
 from raddle.testing.guest_runs import (
     ARENA,
     ARENA_PAGES,
@@ -56,8 +57,6 @@ from raddle.translate.decode import UNDEFINED, Decoder, Pattern, has_word
 from raddle.translate.frontend import FrontEnd, Halves, InstructionSet
 from raddle.translate.sharing import Models, Sharing
 
-DRAWS: Final = 3000
-"""Random words that are tried before a line of a table counts as out of reach."""
 MOST_REGISTERS: Final = 64
 CALLED_BY_RUNTIME: Final = ("tlb_fill", "fault", "interrupt")
 
@@ -483,15 +482,9 @@ class TargetContract:
 
     def _random_word(self, random: Random, table: Encodings, pattern: Pattern, like: int | None = None) -> int:
         """A word of the pattern; with the key of ``like`` if that is given."""
-        fixed = pattern.mask if like is None else pattern.mask | pattern.key_mask
-        value = pattern.value if like is None else like
-        for _ in range(DRAWS):
-            word = value & fixed | random.getrandbits(8 * table.size) & ~fixed
-            if table.decoder.decode(word) is pattern:
-                return word
-        if like is not None:
-            return like
-        raise AssertionError(f"{pattern.where}: no word of {pattern.name} could be found")
+        word = random_word(table.decoder, pattern, random, like)
+        assert word is not None, f"{pattern.where}: no word of {pattern.name} could be found"
+        return word
 
     def _random_fields(self, front_end: FrontEnd) -> list[Field]:
         state = front_end.state
