@@ -373,3 +373,10 @@ def test_a_hole_says_what_it_never_is() -> None:
     assert hole != "amount"
     with pytest.raises(TypeError, match="=="):
         _ = hole == 1
+
+
+def test_an_operand_that_there_is_not() -> None:
+    fields = pattern_of("A 1111 aaaa i~value(a)", 0xF0).fields(0xF0)
+    with pytest.raises(AttributeError, match=r"the instruction has no operand 'dd'; it has .*i"):
+        _ = fields.dd
+    assert not hasattr(fields, "dd")

@@ -126,12 +126,9 @@ def test_a_register_that_unicorn_does_not_know() -> None:
 
 def test_random_words_are_of_their_lines() -> None:
     """Each line of a table has its share, and exceptions to a line and undefined words are nobody's."""
-    text = """
-    A   0000 aaaa bbbb cccc   a!=3
-    B   0000 1111 bbbb cccc
-    UNDEFINED 0001 ---- ---- ----
-    """
-    decoder = Table.parse(text, "test.dec", 16).compile()
+    lines = ("A   0000 aaaa bbbb cccc   a!=3", "    B   0000 1111 bbbb cccc", "UNDEFINED 0001 ---- ---- ----")
+    text = "\n".join(lines)
+    decoder = Table.parse(text, "test.dec", 16, {}).compile()
     found = list(words(decoder, Random("words"), 20))
     assert Counter(pattern.name for pattern, _ in found) == {"A": 20, "B": 20}
     assert all(decoder.decode(word) is pattern for pattern, word in found)

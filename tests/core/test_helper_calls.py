@@ -14,7 +14,7 @@ from raddle.codegen.backend import BackEnd
 from raddle.errors import MachineError, PluginError, UsageError
 from raddle.ir.builder import Builder, native, python, routine
 from raddle.ir.header import COMMON
-from raddle.ir.types import Type
+from raddle.ir.types import MemOp, StateLayout, Type
 from raddle.ir.verifier import VerifyError
 from raddle.memory import AddressSpace
 from raddle.plugins import registry
@@ -82,6 +82,7 @@ def left_early(b: Builder) -> None:
         (wfi, r'the field pc, which is not set on every way here: b.set\(COMMON\["pc"\]'),
         (set_in_one_arm, "not set on every way here"),
         (left_early, "not set on every way here"),
+        (lambda b: b.load(0, MemOp(3), 0), "3 bytes cannot be accessed at once"),
         (lambda b: b.exit_main(), r"instruction 0 \(exit_main\): .* not set on every way here"),
     ],
 )
@@ -212,3 +213,27 @@ def test_a_tlb_fill_that_fills_nothing_is_named(make: MakeEngine, tlb_fill: Call
     )
     with pytest.raises(MachineError, match=message):
         engine.join(60)
+
+
+def test_a_translation_without_a_decode_state(make: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    translate = Instructions.translate
+
+    def returns_nothing(*given: object, **named: object) -> None:
+        translate(*given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Instructions, "translate", returns_nothing)
+    engine = make(MixedFrontEnd())
+    engine.start()
+    with pytest.raises(MachineError, match=r"translate\(\) returned None for ADD .* not the decode state of the next"):
+        engine.join(60)
+
+
+def test_an_element_that_there_is_not() -> None:
+    registers = StateLayout().array("r", Type.I32, 16)
+    with pytest.raises(IndexError, match="r has 16 elements, and none has the number 16"):
+        _ = registers[16]
+
+
+def test_a_field_that_there_is_not(make: MakeEngine) -> None:
+    with pytest.raises(KeyError, match="r99: neither a field of the guest's state nor a common one"):
+        make(MixedFrontEnd()).cpus[0]["r99"] = 1

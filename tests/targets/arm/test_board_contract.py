@@ -63,7 +63,7 @@ class TestControls(Contract):
             board.memory.add_ram("more", 0x4000_0000, 0x1000)
 
         monkeypatch.setattr(Virt, "__init__", overlaps)
-        with pytest.raises(Exception, match="more.*RAM|RAM.*more"):
+        with pytest.raises(Exception, match=r"more.*RAM|RAM.*more"):
             BoardContract.test_regions_are_apart(self, make, descriptor)
 
     def test_the_program_ends(self, make: Callable[..., Machine]) -> None:

@@ -213,6 +213,8 @@ class FieldArray:
     elements: tuple[Field, ...]
 
     def __getitem__(self, index: int) -> Field:
+        if not -len(self.elements) <= index < len(self.elements):
+            raise IndexError(f"{self.name} has {len(self.elements)} elements, and none has the number {index}")
         return self.elements[index]
 
     def __len__(self) -> int:

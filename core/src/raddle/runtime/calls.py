@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from raddle.errors import MachineError
-from raddle.ir.builder import Builder, Callee, CalleeKind, Instruction, Label
+from raddle.ir.builder import Builder, Callee, CalleeKind, Instruction, Label, MemAccess
 from raddle.ir.header import COMMON
 from raddle.ir.opcodes import TABLE, Effect, Op
 from raddle.ir.printer import print_function, print_instruction
@@ -21,12 +21,15 @@ from raddle.runtime.helpers import HELPERS, NUMBER
 __all__ = ["require_calls", "require_routine", "require_valid", "verify_calls"]
 
 _PC = COMMON["pc"]
+_SIZES = (1, 2, 4, 8)
+"""Bytes of an access."""
 
 
 def verify_calls(function: Builder, *, instruction: bool) -> None:
     """Raise VerifyError for a native helper that is called with another number of arguments than it has, or that may
-    leave the block though the call does not say so. `instruction`: it is the IR of a guest instruction, where the field
-    pc must have been set before such a helper is called, and before `exit_main`.
+    leave the block though the call does not say so, and for accesses of sizes that there are not. `instruction`: it is
+    the IR of a guest instruction, where the field pc must have been set before such a helper is called, and before
+    `exit_main`.
     """
     known = True
     """Whether the field pc is set on every way here, as far as it can be told: routines and Python may set it."""
@@ -40,6 +43,9 @@ def verify_calls(function: Builder, *, instruction: bool) -> None:
             if problem:
                 raise VerifyError(f"instruction {at} ({print_instruction(function, ins)}): {problem}", at)
             known = known or aux.kind is not CalleeKind.NATIVE
+        elif isinstance(aux, MemAccess) and aux.memop.size not in _SIZES:
+            text = print_instruction(function, ins)
+            raise VerifyError(f"instruction {at} ({text}): {aux.memop.size} bytes cannot be accessed at once", at)
         elif op is Op.SET:
             known = known or aux is _PC
         elif op is Op.EXIT_MAIN and instruction and not known:

@@ -236,7 +236,9 @@ class TargetContract:
 
     def test_what_the_runtime_calls_is_there(self, front_end: FrontEnd) -> None:
         for name in CALLED_BY_RUNTIME:
-            assert (name in front_end.routines) != (name in front_end.python_helpers), f"{name}: one, and not both"
+            places = [place for place in ("routines", "python_helpers") if name in getattr(front_end, place)]
+            assert places, f"{name} is missing: it must be among routines or python_helpers"
+            assert len(places) == 1, f"{name} is among {' and '.join(places)}: it must be among one of them"
 
     def test_routine_is_valid(self, routine: str, front_end: FrontEnd) -> None:
         b = _function(front_end)
@@ -348,6 +350,7 @@ class TargetContract:
                 b = _function(front_end)
                 following = instructions.translate(b, pattern, word, decode_state, mode)
                 self._check_function(b, front_end)
+                assert isinstance(following, int), f"translate() returned {following!r}, not the next decode state"
                 assert 0 <= following < 1 << 32
                 other = _function(front_end)
                 sibling = self._random_word(random, table, pattern, word)

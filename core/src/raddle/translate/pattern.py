@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from raddle.ir.types import ANY_LITERAL, Hole, LiteralRange
 
@@ -43,9 +43,9 @@ class Fields:
 
     __slots__ = ("__dict__",)
 
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...
+    def __getattr__(self, name: str) -> Any:
+        """Called only for what is not there."""
+        raise AttributeError(f"the instruction has no operand {name!r}; it has {', '.join(self.__dict__) or 'none'}")
 
     def __contains__(self, name: str) -> bool:
         return name in self.__dict__

@@ -349,6 +349,11 @@ class Translator:
             next_decode_state = mode.set.translate(b, pattern, word, decode_state, mode.mode, operands)
             name = "an undefined instruction" if pattern is None else f"{pattern.name} ({pattern.where})"
             what = f"{name}, word {word:#x} in mode {mode.mode:#x} and decode state {decode_state:#x},"
+            if not isinstance(next_decode_state, int):
+                raise MachineError(
+                    f"translate() returned {next_decode_state!r} for {what} and not the decode state of the next "
+                    "instruction, which is 0 where there are none"
+                )
             require_calls(b, what, instruction=True)
             if self.check is not None:
                 self.check(b, what)
