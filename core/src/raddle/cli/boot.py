@@ -204,6 +204,7 @@ class _Signals:
         self._pid_file = pid_file
         self._over: Final = workers.Latch()
         """All is closed."""
+        self._watcher: workers.Thread | None = None
         self._first = 0.0
         self._old: dict[int, Any] = {}
         if threading.current_thread() is not threading.main_thread():  # Python handles signals there alone
@@ -231,7 +232,9 @@ class _Signals:
     def _watch(self, machine: Machine) -> None:
         """Have a thread see to the end, which whatever is stuck cannot hold up."""
         with contextlib.suppress(MachineError):  # no thread is to be had: another signal ends the process
-            workers.Thread(self._abandon, "raddle-end", (machine,)).start_to("ends the process")
+            watcher = workers.Thread(self._abandon, "raddle-end", (machine,))
+            watcher.start_to("ends the process")
+            self._watcher = watcher
 
     def _abandon(self, machine: Machine) -> None:
         """End the process if the machine does not end: nothing that is stuck is waited for, and nothing is freed."""
@@ -261,6 +264,8 @@ class _Signals:
     def __exit__(self, *_: object) -> None:
         """Let them do what they did before."""
         self._over.set()
+        if self._watcher is not None:
+            self._watcher.join()
         while self._old:
             signal.signal(*self._old.popitem())
 
