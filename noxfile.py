@@ -41,7 +41,7 @@ TEST_TOOLS = [
     *("build", "fdt", "hypothesis", "pexpect", "pyelftools", "pytest>=8", "pytest-timeout", "pytest-xdist"),
     "unicorn",  # executes the host code of litmus tests (tests/ordering)
 ]
-PEER_TOOLS = ["mypy>=1.13"]
+PEER_TOOLS = ["mypy>=1.13", "ruff>=0.6"]
 LINT_TOOLS = ["ruff>=0.6"]
 TYPE_TOOLS = ["mypy>=1.13", "pytest>=8", "types-cffi", "types-setuptools"]
 

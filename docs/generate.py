@@ -72,7 +72,7 @@ LAYERS = (
         "the C code through its Python face, floating point, sanitizer builds",
         (
             "tests/native/*",
-            *core("bounds", "code_memory", "fields", "fp", "runtime"),
+            *core("bounds", "code_memory", "fields", "fp", "helper_calls", "runtime", "timers"),
             "tests/targets/*/test_memo_budget.py",
         ),
     ),
@@ -103,7 +103,7 @@ LAYERS = (
                 "cfi_flash", "chardev", "devices", "devicetree", "files", "flash_file", "fw_cfg", "layout", "loaders"
             ),
             *core("memory", "pl011_receive", "time_of_day", "virtio_mmio"),
-            *(f"tests/targets/*/test_{name}*.py" for name in ("gic", "kernel_files", "uart", "virt")),
+            *(f"tests/targets/*/test_{name}*.py" for name in ("board_contract", "gic", "kernel_files", "uart", "virt")),
         ),
     ),
     Layer(
@@ -112,6 +112,7 @@ LAYERS = (
         (
             *core("api", "cli_*", "debug_*", "drives", "errors", "fetch_demo_kernel", "host_faults", "interruptions"),
             *core("leftovers", "machine_*", "monitor", "new_target", "program", "pytest_plugin", "start"),
+            *core("stuck_machine"),
         ),
     ),
     Layer(

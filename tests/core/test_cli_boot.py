@@ -49,6 +49,7 @@ from raddle.sizes import parse_size, size_text
 
 class FakeBoard(BoardBase):
     NAME = "fake"
+    TAKES = frozenset({"kernel", "initrd", "append", "dtb", "bios", "loads"})
 
     def __init__(self, options, consoles, clock):
         super().__init__(options, consoles, clock)
@@ -240,6 +241,36 @@ def pretend(monkeypatch):
     guest.machine = make
     yield guest
     assert machines_threads() == []
+
+
+# --- options that a board may take or not -----------------------------------------------------------------------
+
+BOOT_OPTIONS = {
+    "initrd": ["-initrd", "/dev/null"],
+    "append": ["-append", "quiet"],
+    "dtb": ["-dtb", "/dev/null"],
+    "bios": ["-bios", "/dev/null"],
+    "loads": ["-device", "loader,data=1,data-len=4,addr=0x40000000"],
+}
+
+
+@pytest.mark.parametrize("left", [("initrd",), ("append",), ("dtb",), ("bios",), ("loads",), ("append", "loads")])
+def test_an_option_that_a_board_does_not_take_is_named(pretend, kernel, monkeypatch, capfd, left):
+    monkeypatch.setattr(FakeBoard, "TAKES", FakeBoard.TAKES - set(left))
+    words = [word for field in left for word in BOOT_OPTIONS[field]]
+    assert main(["boot", "-M", "virt", "-kernel", kernel, "-serial", "null", *words]) == 2
+    names = ", ".join(" ".join(BOOT_OPTIONS[field][:1]) if field != "loads" else "-device loader" for field in left)
+    errors = capfd.readouterr().err
+    assert errors.startswith(f"raddle: machine virt does not take {names}, which it would ignore; it takes -kernel, ")
+    assert not FakeEngine.made
+
+
+def test_a_board_takes_a_kernel_where_it_says_nothing(pretend, kernel, monkeypatch):
+    monkeypatch.setattr(FakeBoard, "TAKES", BoardBase.TAKES)
+    with pretend.machine("virt", kernel=kernel):
+        pass
+    with pytest.raises(UsageError, match=r"machine virt does not take -device loader, .*; it takes -kernel$"):
+        pretend.machine("virt", kernel=kernel, load=[(b"1", 0x4000_0000)])
 
 
 # --- the table of options ---------------------------------------------------------------------------------------

@@ -341,3 +341,42 @@ def test_a_range_makes_no_other_hole() -> None:
     pattern = pattern_of("A 1111 aaaa i~value(a)", 0xF0)
     assert pattern.fields(0xF0).i == Hole(0, "i")
     assert hash(pattern.fields(0xF0).i) == hash(Hole(0, "i"))
+
+
+@pytest.mark.parametrize(
+    ("question", "operator"),
+    [
+        (bool, "condition"),
+        (lambda hole: hole == 0, "=="),
+        (lambda hole: hole != 0, "=="),
+        (lambda hole: hole in (0, 1), "=="),
+        (lambda hole: hole < 3, "comparison"),
+        (lambda hole: hole >= 3, "comparison"),
+        (lambda hole: hole + 1, r"\+"),
+        (lambda hole: 1 << hole, "<<"),
+        (lambda hole: ~hole, "~"),
+        (range, r"int\(\)"),
+        (lambda hole: [1, 2][hole], r"int\(\)"),
+    ],
+)
+def test_python_cannot_look_at_a_hole(question, operator) -> None:
+    """Else a semantics function would emit one arm of `if f.imm` for all words."""
+    with pytest.raises(TypeError, match=rf"Python's {operator} cannot look at imm, which is a literal hole: .*imm="):
+        question(Hole(0, "imm"))
+
+
+def test_a_hole_says_what_it_never_is() -> None:
+    hole = Hole(0, "amount", never=frozenset({0, 31}))
+    assert hole
+    assert hole != 0
+    assert hole not in (0, 31)
+    assert hole != "amount"
+    with pytest.raises(TypeError, match="=="):
+        _ = hole == 1
+
+
+def test_an_operand_that_there_is_not() -> None:
+    fields = pattern_of("A 1111 aaaa i~value(a)", 0xF0).fields(0xF0)
+    with pytest.raises(AttributeError, match=r"the instruction has no operand 'dd'; it has .*i"):
+        _ = fields.dd
+    assert not hasattr(fields, "dd")

@@ -366,9 +366,7 @@ def test_pl011_holds_nothing_and_loses_no_interrupt_at_the_end_of_time(uart):
         hold(uart, b"b")
     uart.console.send("x")
     uart.write(ICR, 4, RECEIVE | TIMEOUT)
-    assert not uart.read(RIS, 4) & (RECEIVE | TIMEOUT)
-    uart.clock.move(0)
-    assert uart.read(RIS, 4) & RECEIVE
+    assert uart.read(RIS, 4) & RECEIVE  # at once: no timer comes any more
 
 
 @pytest.mark.parametrize("bring_out", ["settle", "reset"])

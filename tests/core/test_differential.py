@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 from tests.core import mixed_guest
@@ -14,10 +16,10 @@ from tests.core.mixed_guest import Instructions, MixedFrontEnd
 
 from raddle.errors import UsageError
 from raddle.ir.builder import Builder
-from raddle.testing.differential import Case, Interpreted, Outcome, Recorded, check, differences, record
+from raddle.testing.differential import Case, Interpreted, Outcome, Recorded, check, differences, record, words
 from raddle.testing.gdb import GdbReference
 from raddle.testing.unicorn_reference import UnicornReference
-from raddle.translate.decode import Fields
+from raddle.translate.decode import Fields, Table
 
 PC, DATA = 0x1000, 0x2000
 ADD_3_1_2, ADDI_3_MINUS_1, LW_4_1, UNDEFINED, HALT = 0x0012_030B, 0xF305, 0x0041_040F, 0xFFFF_FFEF, 0x0002
@@ -120,3 +122,14 @@ def test_a_reference_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_register_that_unicorn_does_not_know() -> None:
     with pytest.raises(UsageError, match=r"Unicorn does not know what it is asked for: .*UC_ARM_REG_R99"):
         UnicornReference("arm", "UC_MODE_ARM", ["r99"])
+
+
+def test_random_words_are_of_their_lines() -> None:
+    """Each line of a table has its share, and exceptions to a line and undefined words are nobody's."""
+    lines = ("A   0000 aaaa bbbb cccc   a!=3", "    B   0000 1111 bbbb cccc", "UNDEFINED 0001 ---- ---- ----")
+    text = "\n".join(lines)
+    decoder = Table.parse(text, "test.dec", 16, {}).compile()
+    found = list(words(decoder, Random("words"), 20))
+    assert Counter(pattern.name for pattern, _ in found) == {"A": 20, "B": 20}
+    assert all(decoder.decode(word) is pattern for pattern, word in found)
+    assert len({word for _, word in found}) > 20

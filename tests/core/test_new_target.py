@@ -16,7 +16,10 @@ from pathlib import Path
 import pytest
 
 from raddle.cli.main import main
+from raddle.ir.header import HEADER
+from raddle.ir.opcodes import TABLE
 from raddle.plugins import registry
+from raddle.runtime.helpers import HELPERS
 
 
 def test_writes_a_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,6 +110,13 @@ def test_it_is_typed(acme: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.peer("ruff")
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
+def test_it_is_clean_by_its_own_configuration(acme: Path, command: list[str]) -> None:
+    done = python(acme, "-m", "ruff", *command, "--no-cache", ".")
+    assert done.returncode == 0, done.stdout
+
+
 def test_every_page_that_its_page_names_is_installed(acme: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "`raddle docs add-a-guest`" in (acme / "README.md").read_text()
     capsys.readouterr()
@@ -128,3 +138,23 @@ def test_docs_lists_all_pages(capsys: pytest.CaptureFixture[str]) -> None:
 def test_docs_of_an_unknown_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["docs", "add-a-gest"]) == 2
     assert "did you mean add-a-guest?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("helpers", [f"| `{helper.name}` | " for helper in HELPERS if helper.arity is not None]),
+        ("ir", [f"| `{info.name}` | " for info in TABLE.values()]),
+        ("fields", [f"| `{field.name}` | " for field in HEADER]),
+    ],
+)
+def test_docs_of_a_table_have_all_its_rows(page: str, names: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["docs", page]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("# ")
+    for name in names:
+        assert text.count(f"\n{name}") == 1, name
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert len({row.replace("\\|", "").count("|") for row in rows}) == 1, "all rows have as many columns"
+    assert main(["docs"]) == 0
+    assert f"{page:<16}{text.partition(chr(10))[0][2:]}\n" in capsys.readouterr().out

@@ -510,3 +510,24 @@ def test_two_distributions_under_one_name_are_reported() -> None:
     registry = Registry(lambda: both)
     with pytest.raises(PluginError, match="two distributions bring it: a and b"):
         registry.target("good")
+
+
+def test_a_board_of_a_guest_that_there_is_not(install: Installed) -> None:
+    board = """
+@hookimpl
+def raddle_boards():
+    return [Board("desk", "goof", "a flat one", 4, lambda: "desk")]
+"""
+    registry, _ = install(target__good=TARGET + board)
+    problem = "its board 'desk' is for target 'goof', which there is not: good"
+    with pytest.raises(UsageError, match=f"none of the plug-ins that bring machines can be used: .*{problem}"):
+        choose_board(registry, "", "good", None)
+    assert [one.reason for one in registry.problems()] == [problem]
+
+
+def test_elf_machine_is_a_number(install: Installed) -> None:
+    registry, _ = install(target__good=TARGET.replace("4242", '"riscv"'))
+    with pytest.raises(
+        PluginError, match="elf_machine is 'riscv', and must be the number e_machine of ELF headers, or"
+    ):
+        registry.target("good")

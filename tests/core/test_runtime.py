@@ -1094,6 +1094,19 @@ def test_the_clock_within_a_block_is_exact(counting: Machine) -> None:
     assert lib.raddle_icount(counting.context) == 7
 
 
+def test_retired_instructions_within_a_block_are_exact(counting: Machine) -> None:
+    call = counting.calling("raddle_call_helper", helpers.NUMBER["instructions"], takes_number=True)
+    body = b"\x90" * 4 + call + b"\x48\x89\xdf\x5b"  # mov rdi, rbx; pop rbx
+    code, entry = counting_block(counting, 3, body)
+    counting.install(counting.ram, code, rows=3, size=12, hot=[entry + 4, 16, len(code) - entry - 20])
+    single, _ = counting_block(counting, 1)
+    counting.install(counting.ram, single, flags=lib.RADDLE_SINGLE)
+    for turn in range(2):
+        lib.raddle_icount_set(counting.env, 7)
+        assert counting.run(counting.ram) == lib.RADDLE_BUDGET
+        assert counting.header.result == 7 * turn + 3 + 1  # one block, and the first instruction of the second
+
+
 def test_a_deadline_set_within_a_block_ends_the_budget(counting: Machine) -> None:
     timer = lib.raddle_timer_new(counting.context, lib.RADDLE_TIMER_INTERRUPT, 1, counting.env)
     call = counting.calling("raddle_call_helper", helpers.NUMBER["timer_set"], takes_number=True)

@@ -378,8 +378,11 @@ void test_end_of_time(bool mechanism)
     CHECK(helper(machine.env[0], "ticks_to_ns", NONE >> 4, 62500000, 0) == (NONE & ~(uint64_t)15));
     CHECK(helper(machine.env[0], "ticks_to_ns", (NONE >> 4) + 1, 62500000, 0) == NONE);
     CHECK(raddle_timers_run(machine.ctx) == 1);
-    raddle_timer_set(machine.ctx, timer, NONE); /* never */
-    CHECK(raddle_timers_run(machine.ctx) == 0);
-    CHECK(raddle_icount_budget(machine.ctx, 1000) == 1000);
+    for (uint64_t beyond = 0; beyond < 2; beyond++) { /* never: where time stands still it would come for ever */
+        raddle_timer_set(machine.ctx, timer, RADDLE_END_OF_TIME + beyond);
+        CHECK(raddle_timers_run(machine.ctx) == 0);
+        CHECK(raddle_timer_next(machine.ctx) == NONE);
+        CHECK(raddle_icount_budget(machine.ctx, 1000) == 1000);
+    }
     machine_free();
 }

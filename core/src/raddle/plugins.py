@@ -561,12 +561,23 @@ class Registry:
                 if not all(isinstance(one, wanted) for one in brought):
                     self._broken(full_name, f"{hook} must return {wanted.__name__} descriptors")
                     continue
-                fault = "".join(_property_fault(one) for one in brought if isinstance(one, Board))
+                boards = [one for one in brought if isinstance(one, Board)]
+                fault = "".join(map(_property_fault, boards)) or self._foreign_board(full_name, boards)
                 if fault:
                     self._broken(full_name, fault)
                     continue
                 found += brought
         return tuple(found)
+
+    def _foreign_board(self, full_name: str, boards: Iterable[Board]) -> str:
+        """What is wrong with a guest's plug-in whose board is for a guest that is not installed; empty for nothing."""
+        if not full_name.startswith("target."):
+            return ""
+        guests = self.names("target")
+        wrong = next((board for board in boards if board.target not in guests), None)
+        if wrong is None:
+            return ""
+        return f"its board {wrong.name!r} is for target {wrong.target!r}, which there is not: {', '.join(guests)}"
 
     def _working(self, get: Callable[[str], Descriptor], names: Iterable[str]) -> Iterator[Descriptor]:
         for name in names:
@@ -608,6 +619,9 @@ def _disagreement(module: ModuleType, name: str, descriptor: Target | Host | Boa
         if in_module != in_descriptor:
             return f"{attribute} is {in_module!r}, but its descriptor says {in_descriptor!r}"
     if isinstance(descriptor, Target):
+        machine: object = descriptor.elf_machine
+        if not isinstance(machine, int | None):
+            return f"elf_machine is {machine!r}, and must be the number e_machine of ELF headers, or None"
         for form in descriptor.elf_formats:
             if form.bits not in WORD_SIZES or form.order not in BYTE_ORDERS:
                 return f"elf_formats has {form.bits!r} bits, {form.order!r}: it is 32 or 64, and little or big"

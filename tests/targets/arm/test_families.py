@@ -75,7 +75,7 @@ def alone(translator: Translator, pattern: Pattern, word: int, size: int, decode
     values = pattern.hole_values(word)
     operands = {}
     if sharing is not None and sharing.closed(word) is not None:
-        operands = sharing.open_literal()
+        operands = sharing.open_literal(word)
         values += (pattern.letter(sharing.literal, word),)
     b = Builder(FRONT_END.word, FRONT_END.state.nzcv)
     following = instructions.translate(b, pattern, word, decode_state, mode, operands)

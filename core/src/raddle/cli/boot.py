@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TextIO
 
+from raddle import workers
 from raddle.cli.drives import LoaderDevice
 from raddle.cli.monitor import Monitor, show_stats
 from raddle.cli.options import BootOptions, configure, parse
@@ -42,6 +43,10 @@ DEADLY: Final = (signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2,
 IMPATIENT: Final = 3.0
 """Seconds after the first signal: one that comes later ends the process though the machine has not ended."""
 
+ABANDONED: Final = 10.0
+"""Seconds after the first signal: a machine that has not ended then never will, since a vCPU's thread or a callback is
+stuck. The process ends without it."""
+
 FLASH_UNITS: Final = 64
 """No board has more flash banks; how many it has it says itself."""
 
@@ -63,7 +68,7 @@ def main(words: Sequence[str]) -> int:
         return 0
     try:
         with (
-            _Signals() as signals,
+            _Signals(options.pid_file) as signals,
             _pid_file(options.pid_file),
             _log(options.log_file) as log,
             _guest_errors("guest_errors" in options.log, log),
@@ -189,13 +194,17 @@ class _Signals:
 
     SIGINT, SIGTERM and SIGHUP stop the machine in order; while there is none, the first one raises _Terminated. More
     of them do nothing: a storm of them must leave nothing half closed. But one that comes IMPATIENT seconds later ends
-    the process, as the DEADLY ones do, with nothing but the terminal given back. Signals that are ignored stay so:
-    nohup, a script's `&`.
+    the process, as the DEADLY ones do, with nothing but the terminal given back. A machine that has not ended after
+    ABANDONED seconds is told of and left. Signals that are ignored stay so: nohup, a script's `&`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pid_file: str | None) -> None:
         self.machine: Machine | None = None
         self.received: list[int] = []
+        self._pid_file = pid_file
+        self._over: Final = workers.Latch()
+        """All is closed."""
+        self._watcher: workers.Thread | None = None
         self._first = 0.0
         self._old: dict[int, Any] = {}
         if threading.current_thread() is not threading.main_thread():  # Python handles signals there alone
@@ -214,9 +223,30 @@ class _Signals:
         elif time.monotonic() - self._first > IMPATIENT:
             self._die(number, frame)
         if self.machine is not None:
+            if len(self.received) == 1:
+                self._watch(self.machine)
             self.machine.request_stop(at_once=True)
         elif len(self.received) == 1:
             raise _Terminated(number)
+
+    def _watch(self, machine: Machine) -> None:
+        """Have a thread see to the end, which whatever is stuck cannot hold up."""
+        with contextlib.suppress(MachineError):  # no thread is to be had: another signal ends the process
+            watcher = workers.Thread(self._abandon, "raddle-end", (machine,))
+            watcher.start_to("ends the process")
+            self._watcher = watcher
+
+    def _abandon(self, machine: Machine) -> None:
+        """End the process if the machine does not end: nothing that is stuck is waited for, and nothing is freed."""
+        if self._over.wait(ABANDONED):
+            return
+        places = "; ".join(getattr(machine.engine, "unanswered", list)()) or "what it waits for does not come"
+        notice(f"the machine has not ended {ABANDONED:g} seconds after the signal, and is left: {places}")
+        give_back()
+        if self._pid_file is not None:
+            with contextlib.suppress(OSError):
+                Path(self._pid_file).unlink()
+        os._exit(TERMINATED + self.received[0])
 
     def _die(self, number: int, _: FrameType | None) -> None:
         give_back()
@@ -233,6 +263,9 @@ class _Signals:
 
     def __exit__(self, *_: object) -> None:
         """Let them do what they did before."""
+        self._over.set()
+        if self._watcher is not None:
+            self._watcher.join()
         while self._old:
             signal.signal(*self._old.popitem())
 

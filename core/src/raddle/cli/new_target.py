@@ -48,7 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 PLAIN: Final = (
     *("pyproject.toml", "README.md", "programs/hello.s", "programs/events.s"),
-    *("tests/test_contract.py", "tests/test_programs.py", "tests/test_vectors.py", "tests/vectors.json"),
+    *(
+        "tests/test_board.py",
+        "tests/test_contract.py",
+        "tests/test_programs.py",
+        "tests/test_vectors.py",
+        "tests/vectors.json",
+    ),
 )
 """Files of the package that stand where they do in the templates."""
 MODULES: Final = ("plugin", "state", "insns", "frontend", "board", "assembler")

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raddle.errors import MachineError
 from raddle.ir.builder import Builder
-from raddle.ir.printer import print_function
-from raddle.ir.verifier import VerifyError, verify
+from raddle.runtime.calls import require_valid
 
 if TYPE_CHECKING:
     from raddle.threads.engine import Engine
@@ -27,14 +25,9 @@ def begin(engine: Engine) -> None:
     """
     state = engine.frontend.state
 
-    def check(b: Builder, what: str, routine: bool = False) -> None:
-        try:
-            verify(b, routine=routine, layout=state)
-        except VerifyError as error:
-            found = MachineError(f"the IR of {what} is invalid: {error}")
-            found.add_note(print_function(b))
-            raise found from None
+    def check(b: Builder, what: str) -> None:
+        require_valid(b, what, state)
 
     for name, b in engine.callees.built_routines():
-        check(b, f"routine {name!r}", routine=True)
+        require_valid(b, f"routine {name!r}", state, routine=True)
     engine.translator.check = check

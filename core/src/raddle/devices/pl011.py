@@ -207,8 +207,11 @@ class PL011(Device):
     def write_ICR(self, _: int, value: int, mask: int) -> None:
         self._clear(value)
         if value & self._conditions():
-            # At the end of time the clock stands still, and the interrupt comes again at once.
-            self._again_timer.set(min(self._clock.clock_ns() + RECEIVE_TIMEOUT_NS, END_OF_TIME))
+            again = self._clock.clock_ns() + RECEIVE_TIMEOUT_NS
+            if again < END_OF_TIME:
+                self._again_timer.set(again)
+            else:  # no timer comes there any more
+                self._look_again()
 
     # --- sending
 

@@ -52,7 +52,7 @@ _COLD: tuple[HeaderField, ...] = (
     _f("count_flush", _U64, "own", "TLB flushes done, partial ones included"),
     _f("count_exception", _U64, "own", "exceptions and interrupts delivered"),
     _f("count_python", _U64, "own", "calls into Python made by native code (MMIO, helpers)"),
-    _f("count_instructions", _U64, "own", "guest instructions retired (kept only with instruction counting)"),
+    _f("count_instructions", _U64, "own", "guest instructions retired, up to the end of the vCPU's last turn (kept only with instruction counting); for IR there is the helper instructions"),
     _f("exceptions_there", _U64, "own", "exceptions taken at that place and nowhere else, without a return"),
 )
 """What generated code does not use."""

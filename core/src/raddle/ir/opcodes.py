@@ -225,7 +225,7 @@ _ROWS: tuple[tuple[Op, str, Result, frozenset[Type], Effect, str, str], ...] = (
     (Op.LOAD, "a", _S, _INT, _LD, "MemAccess", "load; narrower than the type: extended as the MemOp says"),
     (Op.STORE, "av", _N, _INT, _ST, "MemAccess", "store the low MemOp.size bytes of operand 1"),
     (Op.LOAD_EXCLUSIVE, "a", _S, _INT, _LD, "MemAccess", "load and set this vCPU's reservation"),
-    (Op.STORE_EXCLUSIVE, "ax", _W, frozenset({Type.I32}), _LS, "MemAccess", "store if the reservation stands; 0 for success, 1 for failure; ends the reservation"),
+    (Op.STORE_EXCLUSIVE, "ax", _W, frozenset({Type.I32}), _LS, "MemAccess", "store if the reservation stands; 0 for success, 1 for failure; ends the reservation. Without one nothing is accessed, and only a misaligned address faults"),
     (Op.CLEAR_EXCLUSIVE, "", _N, _VOID, _WR, "None", "end this vCPU's reservation"),
     (Op.ATOMIC_CMPXCHG, "avv", _S, _INT, _LS, "MemAccess", "if memory == operand 1 store operand 2; yields the old value"),
     (Op.ATOMIC_XCHG, "av", _S, _INT, _LS, "MemAccess", "exchange; yields the old value"),

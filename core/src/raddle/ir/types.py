@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Type(IntEnum):
@@ -116,25 +116,74 @@ LiteralRange = tuple[int, int]
 ANY_LITERAL: LiteralRange = (-(1 << 31), (1 << 31) - 1)
 
 
-@dataclass(frozen=True, slots=True)
+def _refused(operator: str) -> Callable[..., Any]:
+    """A method of `Hole` that raises TypeError for Python's `operator`."""
+
+    def refuse(hole: Hole, *_: object) -> Any:
+        raise TypeError(
+            f"Python's {operator} cannot look at {hole.name}, which is a literal hole: words with other values share "
+            f"this translation. Emit IR that computes with it (`b.add`, `b.eq` ... take a hole where they take a "
+            f"number), or let the decode table say {hole.name}=function(...) instead of ~, so that each value is "
+            "translated by itself"
+        )
+
+    return refuse
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Hole:
     """A literal operand left open when an instruction is translated; filled in for every word that shares the template.
 
     ``index`` is its place in the decode pattern's ``hole_values``. A hole is a 32-bit constant to the IR (sign-extended
-    where a 64-bit operand is wanted); Python cannot compute with it, so no semantics function depends on its value. A
-    host may look at its ``range``, to choose a shorter form of an instruction for literals that are all small.
+    where a 64-bit operand is wanted). Python can neither compute with it nor ask whether it is 0 (TypeError), so no
+    semantics function depends on its value. Holes are equal if they are the same literal. A host may look at its
+    ``range``, to choose a shorter form of an instruction for literals that are all small.
     """
 
     index: int
     name: str
-    find_range: Callable[[], LiteralRange] | None = field(default=None, compare=False, repr=False)
+    find_range: Callable[[], LiteralRange] | None = field(default=None, repr=False)
     """Finds ``range``; None: nothing is known of it."""
+    never: frozenset[int] = field(default=frozenset(), repr=False)
+    """Values that the literal has in no word that shares the template: whether it is one of them may be asked."""
 
     @property
     def range(self) -> LiteralRange:
         """The least and the greatest value that the literal can have in a word that shares the template, as a signed
         number of 32 bits."""
         return ANY_LITERAL if self.find_range is None else self.find_range()
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Hole):
+            return (self.index, self.name) == (other.index, other.name)
+        if not isinstance(other, int):
+            return NotImplemented
+        if other not in self.never:
+            _refused("==")(self)
+        return False
+
+    def __hash__(self) -> int:
+        return hash((self.index, self.name))
+
+    def __bool__(self) -> bool:
+        if 0 not in self.never:
+            _refused("condition")(self)
+        return True
+
+    __int__ = __index__ = _refused("int()")
+    __lt__ = __le__ = __gt__ = __ge__ = _refused("comparison")
+    __add__ = __radd__ = _refused("+")
+    __sub__ = __rsub__ = _refused("-")
+    __mul__ = __rmul__ = _refused("*")
+    __floordiv__ = __rfloordiv__ = _refused("//")
+    __mod__ = __rmod__ = _refused("%")
+    __and__ = __rand__ = _refused("&")
+    __or__ = __ror__ = _refused("|")
+    __xor__ = __rxor__ = _refused("^")
+    __lshift__ = __rlshift__ = _refused("<<")
+    __rshift__ = __rrshift__ = _refused(">>")
+    __neg__ = _refused("-")
+    __invert__ = _refused("~")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,6 +213,8 @@ class FieldArray:
     elements: tuple[Field, ...]
 
     def __getitem__(self, index: int) -> Field:
+        if not -len(self.elements) <= index < len(self.elements):
+            raise IndexError(f"{self.name} has {len(self.elements)} elements, and none has the number {index}")
         return self.elements[index]
 
     def __len__(self) -> int:
@@ -238,7 +289,8 @@ class MemOp:
     alignment whose violation raises the guest's alignment fault (``Align.NONE``: any address will do); ``order`` is the
     set of MemoryOrder bits that the access itself carries beyond the guest's default: a load's are LD_LD | LD_ST
     (acquire), a store's LD_ST | ST_ST (release), an atomic operation's all three. Whatever else is wanted, ST_LD above
-    all, is a barrier of its own (``mb``).
+    all, is a barrier of its own (``mb``). So acquire and release are RCpc: a release may be seen after a later acquire
+    of the same vCPU. RCsc is ``mb(ST_LD)`` before each access that acquires.
     """
 
     size: int

@@ -69,6 +69,15 @@ def verify(function: Builder, *, routine: bool = False, layout: StateLayout | No
     _Verifier(function, routine, layout).run()
 
 
+def verify_end(routine: Builder) -> None:
+    """Raise VerifyError for an IR routine that runs off its end: into whatever code lies behind it."""
+    code = routine.code
+    if not code or not TABLE[code[-1].op].effects & Effect.END:
+        last = max(len(code) - 1, 0)
+        text = print_instruction(routine, code[last]) if code else "empty function"
+        raise VerifyError(f"instruction {last} ({text}): the routine runs off its end without ret", last)
+
+
 class _Problem(Exception):
     """A broken rule; the verifier adds the place."""
 
@@ -97,10 +106,8 @@ class _Verifier:
                 self.check(instruction, at)
                 self.place[instruction] = at
             blocks = self.blocks()
-            at = max(len(self.code) - 1, 0)
             if self.routine:
-                ends = bool(self.code) and bool(TABLE[self.code[-1].op].effects & Effect.END)
-                _require(ends, "the routine runs off its end without ret")
+                verify_end(self.function)
             for block in blocks:
                 for at in range(block.start, block.end):
                     self.check_flow(block, at)

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as short
 from typing import Any, Final
 
 from raddle.errors import UsageError, unknown
 from raddle.kinds import another_kind
+from raddle.machine.board import BoardOptions
 from raddle.machine.chardev import CharDevice, MemoryConsole, NullDevice
 from raddle.machine.control import close_devices
 from raddle.machine.flash_file import FlashFile
@@ -142,6 +143,28 @@ def check_banks(board: str, banks: int, given: int) -> None:
     units = f"unit=0 to unit={banks - 1}" if banks > 1 else "unit=0"
     raise UsageError(
         f"machine {board} has {banks} flash bank{'s' * (banks != 1)}, not {given}; the files are for {units}"
+    )
+
+
+BOOT_OPTIONS: Final = {
+    "kernel": "-kernel",
+    "initrd": "-initrd",
+    "append": "-append",
+    "dtb": "-dtb",
+    "bios": "-bios",
+    "loads": "-device loader",
+}
+"""Fields of `BoardOptions` that a board may take or not, with the options that a user gives them by."""
+
+
+def check_taken(board: str, takes: Collection[str], options: BoardOptions) -> None:
+    """Raise UsageError, which names all of them, where options were given that the board does not take."""
+    left = [option for field, option in BOOT_OPTIONS.items() if field not in takes and getattr(options, field)]
+    if not left:
+        return
+    taken = [option for field, option in BOOT_OPTIONS.items() if field in takes]
+    raise UsageError(
+        f"machine {board} does not take {', '.join(left)}, which it would ignore; it takes {', '.join(taken) or 'none'}"
     )
 
 

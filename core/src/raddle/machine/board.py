@@ -38,7 +38,8 @@ class BoardOptions(NamedTuple):
     flash: tuple[FlashFile | None, ...] = ()
     """A file for each of the board's flash banks; at most `Board.FLASH_BANKS`."""
     loads: tuple[Load, ...] = ()
-    """What else is loaded into memory at each reset."""
+    """What else is loaded into memory at each reset: `-device loader`, `load=` of `Machine`.
+    `raddle.machine.load.add_loads` reads them into a `Layout`."""
     page_size: int = SMALLEST_PAGE
     """Bytes of the guest's smallest page: regions of memory consist of whole pages."""
     properties: Mapping[str, str] = MappingProxyType({})
@@ -97,6 +98,9 @@ class Board(ABC):
     """The most serial ports that can have a character device."""
     FLASH_BANKS: ClassVar[int] = 0
     """The number of flash banks that can have a file."""
+    TAKES: ClassVar[frozenset[str]] = frozenset({"kernel"})
+    """Which of the fields kernel, initrd, append, dtb, bios and loads of `BoardOptions` the board looks at. A user who
+    gives another one gets a UsageError that names it: no option is ignored."""
 
     @abstractmethod
     def __init__(self, options: BoardOptions, consoles: Sequence[CharDevice], clock: MachineClock) -> None:

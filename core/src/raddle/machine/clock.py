@@ -12,14 +12,14 @@ __all__ = ["END_OF_TIME", "Clock", "MachineClock", "Timer"]
 
 END_OF_TIME: Final = (1 << 64) - 2
 """The last nanosecond. Counted time can reach it, since guests choose deadlines and idle time is skipped: then the
-clock stands still."""
+clock stands still, and no timer's deadline comes any more."""
 
 
 class Timer(Protocol):
     """Calls a function once, under the big lock, when the machine's clock reaches a deadline."""
 
     def set(self, deadline_ns: int) -> None:
-        """Set or change the timer's deadline. A deadline beyond END_OF_TIME never comes."""
+        """Set or change the timer's deadline. A deadline at END_OF_TIME or beyond never comes."""
 
     def cancel(self) -> None:
         """Remove the timer's deadline."""

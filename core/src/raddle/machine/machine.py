@@ -180,6 +180,7 @@ class Machine(Unique, Generic[Regs]):
                 properties=settled,
                 rtc=parse_rtc(rtc, counting is not None),
             )
+            arguments.check_taken(described.name, board_class.TAKES, options)
             arguments.check_banks(described.name, board_class.FLASH_BANKS, len(options.flash))
             with ExitStack() as opened:  # closed in reverse order if something fails
                 consoles = arguments.consoles(serial, board_class.SERIAL_PORTS)

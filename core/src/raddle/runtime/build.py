@@ -57,6 +57,7 @@ extern "Python" int raddle_py_mmio(void *, uint32_t, uint64_t, uint32_t, int, ui
 extern "Python" void raddle_py_timer(void *, uint32_t);
 extern "Python" void raddle_py_watch(void *, uint64_t, uint32_t, int, uint64_t);
 extern "Python" void raddle_py_trace(void *, uint64_t);
+extern "Python" void raddle_py_unfilled(void *, uint64_t, uint32_t);
 """
 
 

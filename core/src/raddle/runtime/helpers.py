@@ -32,6 +32,13 @@ class Helper(NamedTuple):
     function: str = ""
 
     @property
+    def arity(self) -> int | None:
+        """How many arguments it takes; None where the table does not tell (floating point)."""
+        if self.function:
+            return None
+        return len(self.parameters.split(", ")) if self.parameters else 0
+
+    @property
     def symbol(self) -> str:
         """Name of the C function."""
         return self.function or f"raddle_helper_{self.name}"
@@ -147,7 +154,15 @@ _CODE = (
     ),
 )
 
-HELPERS: tuple[Helper, ...] = _CORE + _floating_point() + _CODE
+_COUNTING = (
+    Helper(
+        "instructions",
+        "",
+        "with -icount: how many instructions this vCPU has retired before the one that asks; without, 0",
+    ),
+)
+
+HELPERS: tuple[Helper, ...] = _CORE + _floating_point() + _CODE + _COUNTING
 """All native helpers; the index is the number."""
 
 NUMBER: dict[str, int] = {helper.name: number for number, helper in enumerate(HELPERS)}

@@ -13,15 +13,23 @@ A test makes cases and checks them::
 
     check(Interpreted(front_end, registers), UnicornReference("riscv", "UC_MODE_RISCV32", registers), cases)
 
-Registers are called as ``machine.cpus[0].regs`` calls them; "pc" is among those of each outcome.
+Registers are called as ``machine.cpus[0].regs`` calls them; "pc" is among those of each outcome. Those that are not
+compared begin each case as after a reset in `Interpreted`, and in Unicorn as the case before has left them: compare
+all that the code can change, or choose code that does not.
+
+An outcome has an event where something happened instead of going on: ``FAULT`` ("fault", an access to memory that is
+not there), ``MISALIGNED`` ("misaligned"), ``UNDEFINED`` ("undefined", no instruction), or a name of the guest's own. A
+reference's exceptions are mapped to them: for RISC-V ``UnicornReference(..., interrupts={2: UNDEFINED, 4: MISALIGNED,
+6: MISALIGNED})``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any, Final, Protocol
 
 from raddle.errors import UsageError
@@ -32,9 +40,25 @@ from raddle.ir.types import MemOp
 from raddle.ir.verifier import verify
 from raddle.runtime import helpers
 from raddle.testing.guest_runs import PlainCpu
+from raddle.translate.decode import UNDEFINED as NO_INSTRUCTION
+from raddle.translate.decode import Decoder, Pattern
 from raddle.translate.frontend import FrontEnd
 
-__all__ = ["Case", "Interpreted", "Outcome", "Recorded", "Runner", "check", "differences", "record"]
+__all__ = [
+    "FAULT",
+    "MISALIGNED",
+    "UNDEFINED",
+    "Case",
+    "Interpreted",
+    "Outcome",
+    "Recorded",
+    "Runner",
+    "check",
+    "differences",
+    "random_word",
+    "record",
+    "words",
+]
 
 FAULT: Final = "fault"
 """Event: an access to memory that is not there."""
@@ -70,6 +94,34 @@ class Outcome:
     registers: Mapping[str, int]
     memory: Mapping[int, bytes]
     """The memory of the case."""
+
+
+DRAWS: Final = 3000
+"""Random words that are tried before a line of a table counts as out of reach."""
+
+
+def random_word(decoder: Decoder, pattern: Pattern, random: Random, like: int | None = None) -> int | None:
+    """A random word of one line of a table, defined as its conditions ask; if ``like`` is given, one with that word's
+    key. None where none was found: other lines win over this one almost everywhere.
+    """
+    fixed = pattern.mask if like is None else pattern.mask | pattern.key_mask
+    value = pattern.value if like is None else like
+    for _ in range(DRAWS):
+        word = value & fixed | random.getrandbits(decoder.width) & ~fixed
+        if decoder.decode(word) is pattern:
+            return word
+    return like
+
+
+def words(decoder: Decoder, random: Random, each: int = 1) -> Iterator[tuple[Pattern, int]]:
+    """``each`` random words of every line of a decode table, with the line: code for cases. `InstructionSet.encoded`
+    gives a word's bytes, and `Pattern.values` its operands, to choose registers that are addresses.
+    """
+    for pattern in decoder.patterns:
+        for _ in range(each if pattern.name != NO_INSTRUCTION else 0):
+            word = random_word(decoder, pattern, random)
+            if word is not None:
+                yield pattern, word
 
 
 class Runner(Protocol):

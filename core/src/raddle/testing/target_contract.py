@@ -37,6 +37,8 @@ from raddle.ir.types import MMU_INDICES, Field, Type
 from raddle.ir.verifier import verify
 from raddle.memory import AddressSpace
 from raddle.plugins import API_VERSION, ENTRY_POINT_GROUP, Target, registry
+from raddle.runtime.calls import verify_calls
+from raddle.testing.differential import DRAWS, random_word
 from raddle.testing.guest_runs import (
     ARENA,
     ARENA_PAGES,
@@ -55,8 +57,6 @@ from raddle.translate.decode import UNDEFINED, Decoder, Pattern, has_word
 from raddle.translate.frontend import FrontEnd, Halves, InstructionSet
 from raddle.translate.sharing import Models, Sharing
 
-DRAWS: Final = 3000
-"""Random words that are tried before a line of a table counts as out of reach."""
 MOST_REGISTERS: Final = 64
 CALLED_BY_RUNTIME: Final = ("tlb_fill", "fault", "interrupt")
 
@@ -236,7 +236,9 @@ class TargetContract:
 
     def test_what_the_runtime_calls_is_there(self, front_end: FrontEnd) -> None:
         for name in CALLED_BY_RUNTIME:
-            assert (name in front_end.routines) != (name in front_end.python_helpers), f"{name}: one, and not both"
+            places = [place for place in ("routines", "python_helpers") if name in getattr(front_end, place)]
+            assert places, f"{name} is missing: it must be among routines or python_helpers"
+            assert len(places) == 1, f"{name} is among {' and '.join(places)}: it must be among one of them"
 
     def test_routine_is_valid(self, routine: str, front_end: FrontEnd) -> None:
         b = _function(front_end)
@@ -265,6 +267,7 @@ class TargetContract:
     def _check_function(self, b: Builder, front_end: FrontEnd, *, routine: bool = False) -> None:
         """Valid, the same after printing and parsing, and calling and accessing only what there is."""
         verify(b, routine=routine, layout=front_end.state)
+        verify_calls(b, instruction=not routine)
         text = print_function(b)
         assert print_function(parse_function(text, front_end.state, b.word)) == text
         known = {(callee.kind, callee.name) for callee in callees(front_end)}
@@ -347,6 +350,7 @@ class TargetContract:
                 b = _function(front_end)
                 following = instructions.translate(b, pattern, word, decode_state, mode)
                 self._check_function(b, front_end)
+                assert isinstance(following, int), f"translate() returned {following!r}, not the next decode state"
                 assert 0 <= following < 1 << 32
                 other = _function(front_end)
                 sibling = self._random_word(random, table, pattern, word)
@@ -394,7 +398,7 @@ class TargetContract:
         verify(named, layout=front_end.state)
         if sharing.closed(word) is not None:
             opened = _function(front_end)
-            instructions.translate(opened, pattern, word, decode_state, mode, sharing.open_literal())
+            instructions.translate(opened, pattern, word, decode_state, mode, sharing.open_literal(word))
             verify(opened, layout=front_end.state)
         self._check_renaming(front_end, pattern, word, decode_state, mode, sharing, plain)
         if sharing.mode_class < 0 or decode_state or any(number >= len(front_end.registers) for number in numbers):
@@ -481,15 +485,9 @@ class TargetContract:
 
     def _random_word(self, random: Random, table: Encodings, pattern: Pattern, like: int | None = None) -> int:
         """A word of the pattern; with the key of ``like`` if that is given."""
-        fixed = pattern.mask if like is None else pattern.mask | pattern.key_mask
-        value = pattern.value if like is None else like
-        for _ in range(DRAWS):
-            word = value & fixed | random.getrandbits(8 * table.size) & ~fixed
-            if table.decoder.decode(word) is pattern:
-                return word
-        if like is not None:
-            return like
-        raise AssertionError(f"{pattern.where}: no word of {pattern.name} could be found")
+        word = random_word(table.decoder, pattern, random, like)
+        assert word is not None, f"{pattern.where}: no word of {pattern.name} could be found"
+        return word
 
     def _random_fields(self, front_end: FrontEnd) -> list[Field]:
         state = front_end.state

@@ -46,6 +46,11 @@ class BigLock:
         lib.raddle_big_unlock(self._context)
 
     @property
+    def owner(self) -> int:
+        """The ident of the thread that took it here; 0 for none, or a vCPU's in an access or a timer's."""
+        return self._owner
+
+    @property
     def held(self) -> bool:
         """Whether the calling thread, which must not be a vCPU's, holds it."""
         return threading.get_ident() in (self._owner, self.timer_thread)

@@ -7,7 +7,9 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from raddle import workers
+from raddle.errors import MachineError
 from raddle.runtime._native import ffi, lib
+from raddle.translate.frontend import ACCESS_FETCH, ACCESS_READ, ACCESS_WRITE
 
 if TYPE_CHECKING:
     from raddle.threads.engine import Engine
@@ -17,6 +19,9 @@ CPUS: dict[int, VCpu] = {}
 """vCPUs by the address of their env; written while an engine is built and closed, under the GIL."""
 ENGINES: dict[int, Engine] = {}
 """Engines by the address of their context."""
+
+
+ACCESSES = {ACCESS_READ: "a load", ACCESS_WRITE: "a store", ACCESS_FETCH: "an instruction fetch"}
 
 
 def address(pointer: Any) -> int:
@@ -88,6 +93,20 @@ def raddle_py_trace(env: Any, pc: int) -> None:
         cpu.engine.fail(error, cpu)
 
 
+@ffi.def_extern()
+def raddle_py_unfilled(env: Any, guest_address: int, access_and_index: int) -> None:
+    cpu = CPUS[address(env)]
+    access, index = access_and_index & 0xFF, access_and_index >> 8
+    cpu.engine.fail(
+        MachineError(
+            f"tlb_fill of target {cpu.engine.frontend.name} returned 0 for {guest_address:#x} "
+            f"({ACCESSES.get(access, access)}, MMU index {index}) and did not call tlb_set for that page with the "
+            "right to this access: it must, or return the code of a fault"
+        ),
+        cpu,
+    )
+
+
 CALLBACKS = ffi.new(
     "struct raddle_callbacks *",
     {
@@ -96,6 +115,7 @@ CALLBACKS = ffi.new(
         "timer": lib.raddle_py_timer,
         "watch": lib.raddle_py_watch,
         "trace": lib.raddle_py_trace,
+        "unfilled": lib.raddle_py_unfilled,
     },
 )
 """Given to every context."""

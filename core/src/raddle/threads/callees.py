@@ -16,6 +16,7 @@ from raddle.memory import AddressSpace
 from raddle.memory.space import Region
 from raddle.runtime import helpers
 from raddle.runtime._native import ffi, lib
+from raddle.runtime.calls import require_routine
 from raddle.translate.frontend import FrontEnd
 
 PythonCallee = tuple[Callable[..., "int | None"], int]
@@ -54,8 +55,11 @@ class Callees:
             self.table[number] = address
 
     def compile_routines(self, backend: BackEnd) -> None:
-        """Put all routines into the code buffer. Raises MachineError when it has no room."""
+        """Put all routines into the code buffer. Raises MachineError when it has no room, and for a routine that would
+        run on into what lies behind it, or calls a native helper otherwise than its table says.
+        """
         for name, b in self.built_routines():
+            require_routine(b, f"routine {name!r}")
             address = write_code(self._context, backend.routine(b.code, b.locals))
             self.table[self._routine_numbers[name]] = ffi.cast("void *", address)
 

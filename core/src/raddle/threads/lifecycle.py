@@ -4,11 +4,13 @@ context."""
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from raddle import kinds, workers
@@ -261,6 +263,18 @@ class Lifecycle(Unique, ABC):
         lib.raddle_error(self.context, cpu.env if cpu is not None else ffi.NULL)
         self.stop()
 
+    def unanswered(self) -> list[str]:
+        """Of each thread that still runs vCPUs, of a timer's callback and of who else has the big lock, where it is, in
+        words. Any thread; takes no lock, so that it can tell who keeps one.
+        """
+        frames = sys._current_frames()
+        threads = {thread.ident: thread.name for thread in list(self._threads) if thread.is_alive()}
+        if timer := self.big_lock.timer_thread:
+            threads.setdefault(timer, "a timer's callback")
+        if owner := self.big_lock.owner:
+            threads.setdefault(owner, "who has the big lock")
+        return [f"{name} is in {_place(frames[ident])}" for ident, name in threads.items() if ident in frames]
+
     # -- threads -------------------------------------------------------------------------------------------------------
 
     def _thread(self, schedule: Schedule, cpus: Sequence[VCpu]) -> None:
@@ -328,3 +342,11 @@ class Lifecycle(Unique, ABC):
         for clock in self.clocks:
             if clock.native_id == ident:
                 clock.idle_ns += time.monotonic_ns() - started
+
+
+def _place(frame: FrameType) -> str:
+    """What a thread does whose innermost frame this is."""
+    code = frame.f_code
+    if frame.f_globals.get("__name__") == "raddle.threads.schedules":
+        return "translated code or the runtime"
+    return f"{code.co_qualname} ({code.co_filename}, line {frame.f_lineno})"

@@ -23,7 +23,7 @@ class Timer:
         self.number = number
 
     def set(self, deadline_ns: int) -> None:
-        """Set or change the timer's deadline. A deadline beyond the end of time never comes."""
+        """Set or change the timer's deadline. A deadline at the end of time or beyond never comes."""
         kinds.number("the deadline of a timer", deadline_ns)
         lib.raddle_timer_set(self._engine.context, self.number, min(max(0, deadline_ns), lib.RADDLE_END_OF_TIME + 1))
 

@@ -140,7 +140,7 @@ class VCpu(Unique):
             return self.engine.frontend.state.fields.get(name) or COMMON[name]
         except (KeyError, TypeError):
             kinds.text("the name of a vCPU's field", name)
-            raise
+            raise KeyError(f"{name}: neither a field of the guest's state nor a common one") from None
 
     @property
     def pc(self) -> int:

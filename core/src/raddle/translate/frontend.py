@@ -144,7 +144,17 @@ class InstructionSet(ABC):
 
 
 class FrontEnd(ABC):
-    """A guest architecture, as the core uses it. Immutable once made; shared by all vCPUs of a machine."""
+    """A guest architecture, as the core uses it. Immutable once made; shared by all vCPUs of a machine.
+
+    Attributes that must be set: ``name``; ``word``, the type of addresses; ``page_bits``, log2 of the smallest page, 12
+    to 31; ``mmu_indices``, how many translations use; ``state``, the layout of the guest's own state; ``routines`` and
+    ``python_helpers``, of which one has ``tlb_fill``, ``fault`` and ``interrupt`` each.
+
+    Attributes with a default: ``fetch_index_shift``, where the block mode has the MMU index of fetches (0); ``floats``,
+    the choices in IEEE 754; ``registers``, the fields by register number, for ``InstructionSet.sharing``, None for a
+    number that is always zero; ``register_names``, what ``dir(cpu.regs)`` shows besides pc (all fields); ``views``,
+    registers that are kept in several fields; ``mode_masks``, bits of the block mode for classes of instructions.
+    """
 
     name: str
     word: Type

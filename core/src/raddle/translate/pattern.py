@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from raddle.ir.types import ANY_LITERAL, Hole, LiteralRange
 
@@ -43,9 +43,9 @@ class Fields:
 
     __slots__ = ("__dict__",)
 
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...
+    def __getattr__(self, name: str) -> Any:
+        """Called only for what is not there."""
+        raise AttributeError(f"the instruction has no operand {name!r}; it has {', '.join(self.__dict__) or 'none'}")
 
     def __contains__(self, name: str) -> bool:
         return name in self.__dict__
@@ -69,6 +69,12 @@ class Pattern:
 
     A translation depends on the pattern and on `word & key_mask`, and on nothing else of the word. Two patterns of a
     decoder may have equal masked words, so a key needs both: `key(word)` joins `index` and the masked word.
+
+    Attributes: `name`, of the line and of its semantics function; `where`, file and line; `width`, bits of a word;
+    `index`, its number in the decoder; `mask` and `value`: `word & mask == value` in all its words; `excluded`: pairs
+    for which that holds in none of them; `exceptions`, lines that win over it; `letters`, the places of its fields;
+    `constants`, `knowns`, `holes` and `predicates`, its operands. `matches` and `is_defined` look at all that of one
+    word, and `raddle.testing.differential.words` makes random ones.
     """
 
     __slots__ = (

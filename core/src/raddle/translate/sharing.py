@@ -30,7 +30,7 @@ class Sharing:
 
     `literal` names a field that stays open as one more literal hole, after the pattern's; the semantics then get a
     `Hole` for it. `closed` gives the values of the field for which it does not, in words that are otherwise as the one
-    that it is given; None where it never does.
+    that it is given; None where it never does. Semantics may ask the hole whether it is one of these: it is not.
     """
 
     __slots__ = (
@@ -81,10 +81,11 @@ class Sharing:
         values = None if self._closed is None else self._closed(word)
         return None if values is None or self.pattern.letter(self.literal, word) in values else values
 
-    def open_literal(self) -> dict[str, int | Hole]:
-        """The literal as an operand that stays open."""
+    def open_literal(self, word: int) -> dict[str, int | Hole]:
+        """The literal of `word`, for which `closed` gives values, as an operand that stays open and is none of them."""
         pattern, name = self.pattern, self.literal
-        return {name: Hole(len(pattern.hole_names), name, partial(pattern.literal_range, name))}
+        never = frozenset(self.closed(word) or ())
+        return {name: Hole(len(pattern.hole_names), name, partial(pattern.literal_range, name), never)}
 
     def operands(self, numbers: tuple[int, ...]) -> dict[str, int | Hole]:
         """The operands that a word with these registers has."""

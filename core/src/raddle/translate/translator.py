@@ -20,6 +20,7 @@ from raddle.errors import MachineError
 from raddle.ir.builder import Builder, Instruction
 from raddle.ir.types import Field, FieldArray, Hole
 from raddle.runtime._native import ffi, lib
+from raddle.runtime.calls import require_calls
 from raddle.translate.families import Families
 from raddle.translate.frontend import FrontEnd, InstructionSet
 from raddle.translate.pattern import Pattern
@@ -242,8 +243,10 @@ class Translator:
         """Code of no guest instruction, at a block's start or end: of size 0, None where there is none."""
         b = Builder(self.frontend.word, self.frontend.state.nzcv)
         emit(b, mode, *arguments)
+        what = f"{emit.__name__} in mode {mode:#x} and decode state {decode_state:#x}"
+        require_calls(b, what, instruction=False)
         if self.check is not None:
-            self.check(b, f"{emit.__name__} in mode {mode:#x} and decode state {decode_state:#x}")
+            self.check(b, what)
         return self.backend.template(b.code, b.locals, 0, decode_state, decode_state) if b.code else None
 
     def _extra_entries(self, mode: int, decode_state: int, emit: Callable[..., None], *arguments: int) -> list[Any]:
@@ -272,7 +275,7 @@ class Translator:
         sharing = families.sharing
         open_literal = sharing.closed(word) is not None
         fixed = families.fixed_bits(word, open_literal)
-        operands = sharing.open_literal() if open_literal else {}
+        operands = sharing.open_literal(word) if open_literal else {}
         # With a decode state, the code may end by storing the next one in the block mode.
         mode_class = sharing.mode_class if not decode_state else -1
         kept = word & sharing.key_mask & (sharing.literal_mask if open_literal else -1)
@@ -344,9 +347,16 @@ class Translator:
             started = thread_time_ns()
             b = Builder(self.frontend.word, self.frontend.state.nzcv)
             next_decode_state = mode.set.translate(b, pattern, word, decode_state, mode.mode, operands)
+            name = "an undefined instruction" if pattern is None else f"{pattern.name} ({pattern.where})"
+            what = f"{name}, word {word:#x} in mode {mode.mode:#x} and decode state {decode_state:#x},"
+            if not isinstance(next_decode_state, int):
+                raise MachineError(
+                    f"translate() returned {next_decode_state!r} for {what} and not the decode state of the next "
+                    "instruction, which is 0 where there are none"
+                )
+            require_calls(b, what, instruction=True)
             if self.check is not None:
-                name = "an undefined instruction" if pattern is None else f"{pattern.name} ({pattern.where})"
-                self.check(b, f"{name}, word {word:#x} in mode {mode.mode:#x} and decode state {decode_state:#x},")
+                self.check(b, what)
             template = self.backend.template(b.code, b.locals, size, decode_state, next_decode_state, open_registers)
             template.variant(0, False)
             tables.templates[key] = template

@@ -96,6 +96,8 @@ def plan_firmware(options: BoardOptions, ram: Area, make_tree: MakeTree, flash: 
     """Firmware is entered in its flash with the CPU as reset leaves it, and looks for the device tree at RAM's start.
     The kernel is its affair: see `for_firmware`.
     """
+    if options.kernel is None and options.initrd is not None:
+        raise UsageError("firmware asks for an initial RAM disk (-initrd) with a kernel alone: give one (-kernel), too")
     layout = Layout(ram, flash)
     tree = with_room(_tree(options, ram, make_tree, None), FIRMWARE_TREE_ROOM)
     layout.add("the device tree", ram.start, tree)

@@ -80,8 +80,10 @@ struct raddle_callbacks {
     void (*timer)(void *context, uint32_t id);
     void (*watch)(void *env, uint64_t address, uint32_t size, int is_write, uint64_t value);
     void (*trace)(void *env, uint64_t pc);
+    void (*unfilled)(void *env, uint64_t address, uint32_t access_and_index);
 };
-/* mmio: returns 0, or 1 for a bus error. The value is in the host's order, zero-extended. */
+/* mmio: returns 0, or 1 for a bus error. The value is in the host's order, zero-extended. unfilled: the target's tlb_fill
+ * has returned 0 and not entered the page for the access. */
 
 struct raddle_config {
     uint32_t page_bits; /* log2 of the smallest guest page, at least 12 */
@@ -488,7 +490,8 @@ int raddle_watch_set(raddle_context *context, const uint64_t *pages, uint32_t co
 
 /* -- time ------------------------------------------------------------------------------------------------------- */
 
-/* Guests choose times, so sums of them saturate: a deadline beyond RADDLE_END_OF_TIME is all ones and never comes. */
+/* Guests choose times, so sums of them saturate: a deadline beyond RADDLE_END_OF_TIME is all ones. It never comes, nor does
+ * one at RADDLE_END_OF_TIME, where the clock stands still. */
 
 uint64_t raddle_clock_ns(raddle_context *context); /* virtual time; 0 until it is started */
 void raddle_clock_stop(raddle_context *context);
@@ -497,9 +500,9 @@ int raddle_timer_new(raddle_context *context, uint32_t kind, uint32_t value, voi
 void raddle_timer_set(raddle_context *context, uint32_t timer, uint64_t deadline_ns);
 void raddle_timer_cancel(raddle_context *context, uint32_t timer);
 uint64_t raddle_timer_next(raddle_context *context);      /* earliest deadline, all ones for none */
-uint32_t raddle_timers_run(raddle_context *context);      /* fires due timers (icount); returns how many */
+uint32_t raddle_timers_run(raddle_context *context);      /* fires due timers (icount), each once; returns how many */
 void raddle_icount_set(void *env, uint32_t instructions); /* how many may run before raddle_run returns BUDGET */
-uint32_t raddle_icount_budget(raddle_context *context, uint32_t limit); /* instructions until the next deadline */
+uint32_t raddle_icount_budget(raddle_context *context, uint32_t limit); /* until the next deadline; at least 1 */
 void raddle_icount_shift(raddle_context *context, uint32_t shift);
 /* Sets the virtual ns of an instruction, as a power of two. Before anything runs. */
 void raddle_icount_warp(raddle_context *context, uint64_t ns);     /* all vCPUs are idle: advance virtual time by ns */

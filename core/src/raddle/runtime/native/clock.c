@@ -75,6 +75,13 @@ void icount_lend(struct raddle_cpu *cpu, const struct raddle_block *block)
     STORE_RELAXED(cpu->header->icount_left, cpu->header->icount_left + lacking);
 }
 
+uint64_t icount_retired(struct raddle_cpu *cpu)
+{
+    if (!has_flag(cpu->context, RADDLE_FLAG_ICOUNT))
+        return 0;
+    return cpu->header->count_instructions + (uint64_t)(int64_t)(int32_t)executed(cpu) - outstanding(cpu);
+}
+
 void icount_refund(struct raddle_cpu *cpu, uint32_t instructions)
 {
     if (has_flag(cpu->context, RADDLE_FLAG_ICOUNT))
@@ -129,6 +136,8 @@ uint32_t raddle_icount_budget(raddle_context *ctx, uint32_t limit)
     if (deadline == NONE)
         return limit;
     uint64_t wanted = instructions_until(ctx, deadline);
+    if (!wanted) /* what is due has fired, and a timer has set itself again for now: the guest goes on, too */
+        wanted = 1;
     return wanted < limit ? (uint32_t)wanted : limit;
 }
 
@@ -207,11 +216,22 @@ void raddle_clock_start(raddle_context *ctx)
 
 /* -- timers ----------------------------------------------------------------------------------------------------- */
 
-static uint32_t earliest(const struct raddle_context *ctx)
+/* Timers by number: those that have fired in a pass over what is due. */
+struct fired {
+    uint64_t words[(RADDLE_TIMERS + 63) / 64];
+};
+
+static bool has_fired(const struct fired *fired, uint32_t i)
+{
+    return fired && (fired->words[i / 64] >> (i % 64) & 1);
+}
+
+/* The timer with the earliest deadline, but for those of `except`, if there are any; RADDLE_TIMERS for none. */
+static uint32_t earliest(const struct raddle_context *ctx, const struct fired *except)
 {
     uint32_t best = RADDLE_TIMERS;
     for (uint32_t i = 0; i < ctx->timer_count; i++)
-        if (ctx->timers[i].deadline != NONE &&
+        if (ctx->timers[i].deadline != NONE && !has_fired(except, i) &&
             (best == RADDLE_TIMERS || ctx->timers[i].deadline < ctx->timers[best].deadline))
             best = i;
     return best;
@@ -287,15 +307,18 @@ static void fire(struct raddle_context *ctx, uint32_t i)
     }
 }
 
-/* Fires timers that are due, earliest first; under timer_lock. */
+/* Fires timers that are due, earliest first; under timer_lock. Each fires once in a pass: a timer that sets itself to a
+ * time in the past must not keep the vCPUs, or whoever ends the machine, waiting for ever. */
 static uint32_t fire_due(struct raddle_context *ctx)
 {
-    uint32_t fired = 0, i;
-    while ((i = earliest(ctx)) != RADDLE_TIMERS && ctx->timers[i].deadline <= clock_now(ctx)) {
+    struct fired fired = {0};
+    uint32_t count = 0, i;
+    while ((i = earliest(ctx, &fired)) != RADDLE_TIMERS && ctx->timers[i].deadline <= clock_now(ctx)) {
+        fired.words[i / 64] |= (uint64_t)1 << (i % 64);
         fire(ctx, i);
-        fired++;
+        count++;
     }
-    return fired;
+    return count;
 }
 
 static void *timer_thread(void *argument)
@@ -308,7 +331,7 @@ static void *timer_thread(void *argument)
         if (ctx->timer_thread_end)
             break;
         uint64_t until = NONE, now = clock_now(ctx);
-        uint32_t next = atomic_load(&ctx->clock_stopped) ? RADDLE_TIMERS : earliest(ctx);
+        uint32_t next = atomic_load(&ctx->clock_stopped) ? RADDLE_TIMERS : earliest(ctx, NULL);
         if (next != RADDLE_TIMERS && ctx->timers[next].deadline <= now)
             continue;
         ctx->timer_sleeps_until = NONE;
@@ -350,6 +373,8 @@ int raddle_timer_new(raddle_context *ctx, uint32_t kind, uint32_t value, void *e
 
 void raddle_timer_set(raddle_context *ctx, uint32_t timer, uint64_t deadline)
 {
+    if (deadline >= RADDLE_END_OF_TIME)
+        deadline = NONE; /* the clock stands still there: the timer would be due again as often as it is set */
     pthread_mutex_lock(&ctx->timer_lock);
     if (timer < ctx->timer_count) {
         ctx->timers[timer].deadline = deadline;
@@ -382,7 +407,7 @@ bool event_wait_over(struct raddle_cpu *cpu)
 uint64_t raddle_timer_next(raddle_context *ctx)
 {
     pthread_mutex_lock(&ctx->timer_lock);
-    uint32_t i = earliest(ctx);
+    uint32_t i = earliest(ctx, NULL);
     uint64_t deadline = i == RADDLE_TIMERS ? NONE : ctx->timers[i].deadline;
     pthread_mutex_unlock(&ctx->timer_lock);
     uint64_t limit = (uint64_t)ctx->config.wfe_limit_us * 1000;

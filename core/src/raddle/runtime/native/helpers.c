@@ -98,6 +98,12 @@ HELPER(interrupt_clear)
     return 0;
 }
 
+HELPER(instructions)
+{
+    UNUSED_ARGUMENTS;
+    return icount_retired(cpu_of(env));
+}
+
 HELPER(clock_ns)
 {
     UNUSED_ARGUMENTS;

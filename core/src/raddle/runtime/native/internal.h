@@ -398,6 +398,11 @@ struct raddle_cpu {
     _Atomic uint32_t tlb_used; /* bit an index: something was entered since its last flush; under tlb_lock */
     uint64_t tlb_entered[RADDLE_MMU_INDICES][RADDLE_TLB_ENTRIES / 64]; /* entries that may not be empty; under tlb_lock */
     struct large_range large[RADDLE_MMU_INDICES];
+    struct {
+        uint64_t page;
+        uint32_t access, index;
+        bool entered; /* by tlb_set, if only for a while */
+    } wanted;         /* what tlb_fill has called the target for */
     uint64_t jump_pages[64];           /* a group of the jump cache each: the pages of which it may hold something */
     uint64_t jump_entered[64][(1u << RADDLE_JUMP_GROUP_BITS) / 64]; /* its entries that may not be empty */
     uint16_t jump_locals[JUMP_LOCALS]; /* entries that go with the address space */
@@ -663,6 +668,7 @@ bool event_wait_over(struct raddle_cpu *cpu);
 void slice_begin(struct raddle_context *ctx, uint64_t ns); /* the turn that begins ends so much later */
 void icount_enter(struct raddle_cpu *cpu);
 void icount_commit(struct raddle_cpu *cpu);
+uint64_t icount_retired(struct raddle_cpu *cpu); /* on its own thread; 0 without counting */
 void icount_lend(struct raddle_cpu *cpu, const struct raddle_block *block);
 void icount_refund(struct raddle_cpu *cpu, uint32_t instructions);
 void icount_spend(struct raddle_cpu *cpu, uint32_t instructions);

@@ -155,6 +155,8 @@ static void idle(struct raddle_context *ctx)
         return;
     }
     uint64_t left = until_deadline(ctx, NONE);
+    if (!left) /* a timer has set itself again for a time that is past: time goes on all the same */
+        left = (uint64_t)1 << atomic_load(&ctx->icount_shift);
     if (left == NONE)
         sleep_idle(ctx, NONE);
     else

@@ -107,19 +107,37 @@ bool tlb_probe(struct raddle_cpu *cpu, uint64_t address, uint32_t access, uint32
     return true;
 }
 
+static void tell_unfilled(struct raddle_cpu *cpu, uint64_t address, uint32_t access_and_index)
+{
+    if (!cpu->context->callbacks.unfilled)
+        return;
+    bool was_in_code = leave_code(cpu);
+    cpu->context->callbacks.unfilled(cpu->env, address, access_and_index);
+    return_to_code(cpu, was_in_code);
+}
+
 /* Makes an entry for an access: 0, or a fault's code. */
 uint32_t tlb_fill(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access, uint32_t index,
                   struct probe *out)
 {
+    uint64_t page = address & ~(cpu->context->page_size - 1);
+    bool entered = false;
     /* A callee in Python runs out of code, so a flush may drop the new entry again meanwhile. */
     for (uint32_t tries = 0; tries < FILL_TRIES; tries++) {
         if (tlb_probe(cpu, address, access, index, out))
             return 0;
         cpu->header->count_fill++;
+        cpu->wanted.page = page;
+        cpu->wanted.access = access;
+        cpu->wanted.index = index;
+        cpu->wanted.entered = false;
         uint32_t code = (uint32_t)call_callee(cpu, RADDLE_CALLEE_TLB_FILL, address, access | index << 8, size, 0);
         if (code)
             return code;
+        entered |= cpu->wanted.entered;
     }
+    if (!entered)
+        tell_unfilled(cpu, address, access | index << 8);
     return FAULT_BUS;
 }
 
@@ -215,6 +233,8 @@ void tlb_set(struct raddle_cpu *cpu, uint64_t address, uint64_t paddr, uint32_t 
     paddr &= ~low;
     if (index >= RADDLE_MMU_INDICES)
         return;
+    if (page == cpu->wanted.page && index == cpu->wanted.index && (prot >> cpu->wanted.access & 1))
+        cpu->wanted.entered = true;
     if (size_log2 > ctx->config.page_bits)
         remember_large(cpu, index, page, size_log2);
     struct region *region = region_at(ctx, paddr);

@@ -74,6 +74,7 @@ class Virt(Board):
     NAME = "virt"
     SERIAL_PORTS: ClassVar[int] = len(UARTS)
     FLASH_BANKS: ClassVar[int] = len(FLASH)
+    TAKES: ClassVar[frozenset[str]] = frozenset({"kernel", "initrd", "append", "dtb", "bios", "loads"})
 
     def __init__(self, options: BoardOptions, consoles: Sequence[CharDevice], clock: MachineClock) -> None:
         super().__init__(options, consoles, clock)

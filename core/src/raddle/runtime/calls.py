@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether IR calls native helpers as their table says. C takes whatever registers hold, so nobody else would notice.
+
+All IR that is compiled is looked at: that costs nothing beside compiling. The verifier's other rules are for tests and
+`-d verify`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from raddle.errors import MachineError
+from raddle.ir.builder import Builder, Callee, CalleeKind, Instruction, Label, MemAccess
+from raddle.ir.header import COMMON
+from raddle.ir.opcodes import TABLE, Effect, Op
+from raddle.ir.printer import print_function, print_instruction
+from raddle.ir.types import StateLayout
+from raddle.ir.verifier import VerifyError, verify, verify_end
+from raddle.runtime.helpers import HELPERS, NUMBER
+
+__all__ = ["require_calls", "require_routine", "require_valid", "verify_calls"]
+
+_PC = COMMON["pc"]
+_SIZES = (1, 2, 4, 8)
+"""Bytes of an access."""
+
+
+def verify_calls(function: Builder, *, instruction: bool) -> None:
+    """Raise VerifyError for a native helper that is called with another number of arguments than it has, or that may
+    leave the block though the call does not say so, and for accesses of sizes that there are not. `instruction`: it is
+    the IR of a guest instruction, where the field pc must have been set before such a helper is called, and before
+    `exit_main`.
+    """
+    known = True
+    """Whether the field pc is set on every way here, as far as it can be told: routines and Python may set it."""
+    at_label: dict[Label, bool] = {}
+    for at, ins in enumerate(function.code):
+        op, aux = ins.op, ins.aux
+        if at == 0:
+            known = False
+        if op is Op.CALL and isinstance(aux, Callee):
+            problem = _problem(aux, len(ins.args), known or not instruction)
+            if problem:
+                raise VerifyError(f"instruction {at} ({print_instruction(function, ins)}): {problem}", at)
+            known = known or aux.kind is not CalleeKind.NATIVE
+        elif isinstance(aux, MemAccess) and aux.memop.size not in _SIZES:
+            text = print_instruction(function, ins)
+            raise VerifyError(f"instruction {at} ({text}): {aux.memop.size} bytes cannot be accessed at once", at)
+        elif op is Op.SET:
+            known = known or aux is _PC
+        elif op is Op.EXIT_MAIN and instruction and not known:
+            raise VerifyError(
+                f"instruction {at} (exit_main): the guest would go on at the field pc, which is not set on every way "
+                'here: b.set(COMMON["pc"], ...) first',
+                at,
+            )
+        elif op is Op.LABEL and isinstance(aux, Label):
+            # Nothing unsets it, so that what comes here from below changes nothing.
+            known = known and at_label.get(aux, True)
+        elif TABLE[op].effects & Effect.END:
+            for label in _targets(ins):
+                at_label[label] = at_label.get(label, True) and known
+            known = True  # nothing comes from here to what follows
+
+
+def _problem(callee: Callee, count: int, pc_known: bool) -> str:
+    if callee.kind is not CalleeKind.NATIVE or callee.name not in NUMBER:
+        return ""
+    helper = HELPERS[NUMBER[callee.name]]
+    if helper.arity is not None and count != helper.arity:
+        takes = f"takes {helper.arity} arguments ({helper.parameters})" if helper.arity else "takes no arguments"
+        return f"the native helper {helper.name} {takes}, not {count}"
+    if helper.may_exit and not callee.may_exit:
+        return f'the native helper {helper.name} may leave the block: call native("{helper.name}", may_exit=True)'
+    if helper.may_exit and not pc_known:
+        return (
+            f"the native helper {helper.name} may leave the block, and the guest would go on at the field pc, which is "
+            'not set on every way here: b.set(COMMON["pc"], ...) to the next instruction first'
+        )
+    return ""
+
+
+def _targets(ins: Instruction) -> tuple[Label, ...]:
+    aux = ins.aux if isinstance(ins.aux, tuple) else (ins.aux,)
+    return tuple(label for label in aux if isinstance(label, Label))
+
+
+def require_calls(function: Builder, what: str, *, instruction: bool) -> None:
+    """Raise MachineError, in which `what` names the function, where `verify_calls` finds something."""
+    _require(function, what, lambda: verify_calls(function, instruction=instruction))
+
+
+def require_routine(function: Builder, what: str) -> None:
+    """Raise MachineError, in which `what` names it, for a routine without `ret` at its end; and see `require_calls`."""
+
+    def check() -> None:
+        verify_end(function)
+        verify_calls(function, instruction=False)
+
+    _require(function, what, check)
+
+
+def require_valid(function: Builder, what: str, layout: StateLayout, *, routine: bool = False) -> None:
+    """Raise MachineError, in which `what` names the function, for the first rule of IR that it breaks."""
+
+    def check() -> None:
+        verify(function, routine=routine, layout=layout)
+        verify_calls(function, instruction=False)
+
+    _require(function, what, check)
+
+
+def _require(function: Builder, what: str, check: Callable[[], None]) -> None:
+    try:
+        check()
+    except VerifyError as error:
+        found = MachineError(f"the IR of {what} is invalid: {error}")
+        found.add_note(print_function(function))
+        raise found from None
