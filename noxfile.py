@@ -190,7 +190,7 @@ def tests(session: nox.Session, host: str) -> None:
 
 
 def prepare_foreign(session: nox.Session, machine: str, *options: str) -> None:
-    """Make what runs and compiles programs of another machine, and put it on the path: no test is skipped for want of it.
+    """Make what runs and compiles programs of another machine, and put it on the path, so that no test lacks it.
 
     Where it cannot be made, the session is skipped, or fails where RADDLE_REQUIRE_PEERS is set.
     """
@@ -200,10 +200,11 @@ def prepare_foreign(session: nox.Session, machine: str, *options: str) -> None:
     if not session.run(*make, success_codes=[0, cannot_fetch]):
         message = f"NOT TESTED: the host {machine}, for want of what the line above says"
         (session.error if os.environ.get("RADDLE_REQUIRE_PEERS") else session.skip)(message)
-    # Its C library is another one, which links statically everywhere.
     compiler = directory / "bin" / f"{machine}-linux-gnu-gcc"
-    compiler.write_text(f'#!/bin/sh\nexec {session.bin}/python -m ziglang cc -target {machine}-linux-musl "$@"\n')
-    compiler.chmod(0o755)
+    if shutil.which(compiler.name) is None:
+        # What the tests compile is linked statically, so that any C library will do.
+        compiler.write_text(f'#!/bin/sh\nexec {session.bin}/python -m ziglang cc -target {machine}-linux-musl "$@"\n')
+        compiler.chmod(0o755)
     session.env["PATH"] = f"{directory / 'bin'}{os.pathsep}{session.env.get('PATH') or os.environ['PATH']}"
     session.env["RADDLE_REQUIRE_PEERS"] = "1"
 
@@ -221,10 +222,9 @@ def emulated(session: nox.Session, host: str) -> None:
     session.install("ziglang")
     prepare_foreign(session, host)
     directory = FOREIGN / host
-    python, compiler = (str(directory / name) for name in ("python/bin/python", f"bin/{host}-linux-gnu-gcc"))
-    session.run(
-        "python", "tests/native/run.py", "--build=plain", "--cc", compiler, "--emulator", str(directory / "run")
-    )
+    python = str(directory / "python" / "bin" / "python")
+    foreign = ["--cc", f"{host}-linux-gnu-gcc", "--emulator", f"qemu-{host}"]
+    session.run("python", "tests/native/run.py", "--build", "plain", *foreign)
     install_packages(session, python, builder="python", **cross_build(session, host))
     session.run(*pip_install(python), *TEST_TOOLS, external=True)
     session.run(python, "-m", "raddle", "info", external=True)

@@ -9,7 +9,6 @@ and what is missing needs apt-get and dpkg: exit status 3 where there are none.
     DIRECTORY/root/            CPython, its library and the C libraries that they need
     DIRECTORY/tools/           what the system lacks of the emulator and the assembler
     DIRECTORY/bin/             the commands for these, by the names that they have in Debian
-    DIRECTORY/run              runs a program of that machine
     DIRECTORY/python/          a virtual environment, new each time
 
 `python/bin/python` is a script that starts the emulator and tells CPython the script's own path. So `sys.executable`
@@ -123,7 +122,6 @@ def main() -> int:
         make_tool(assembler, f"binutils-{machine.replace('_', '-')}-linux-gnu", assembler, directory)
         if not options.tools_only:
             root = make_root(machine, directory)
-            write_script(directory / "run", [str(emulator), "-L", str(root)])
             make_environment(emulator, root, directory / "python")
     except (RaddleError, subprocess.CalledProcessError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
