@@ -129,7 +129,7 @@ def cross_build(session: nox.Session, machine: str) -> dict[str, str]:
     The session needs `ziglang`.
     """
     compiler = f"{session.bin}/python -m ziglang cc -target {machine}-linux-gnu.{OLDEST_GLIBC}"
-    return {"CC": compiler, "LDSHARED": f"{compiler} -shared", "_PYTHON_HOST_PLATFORM": f"linux-{machine}"}
+    return {"CC": compiler, "LDSHARED": f"{compiler} -shared", "RADDLE_WHEEL_PLATFORM": f"linux-{machine}"}
 
 
 def fingerprint(session: nox.Session, python: str, environment: dict[str, str]) -> str:

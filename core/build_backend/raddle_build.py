@@ -60,8 +60,13 @@ def get_requires_for_build_editable(config_settings: Settings = None) -> list[st
 
 
 def build_wheel(wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None) -> str:
+    """With RADDLE_WHEEL_PLATFORM (`linux-aarch64`), the wheel is for another machine, whose compiler $CC is."""
     if needs_zig():
         use_zig()
+    platform = os.environ.get("RADDLE_WHEEL_PLATFORM")
+    if platform:
+        # Here only: with this variable, pip would install what the build needs for that machine, too.
+        os.environ["_PYTHON_HOST_PLATFORM"] = platform
     return build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)
 
 

@@ -37,6 +37,8 @@ GUESTS = {
 FLAGS = ["-std=c11", "-Wall", "-Wextra", "-fno-strict-aliasing", "-pthread"]
 SECONDS = 240
 """A test that takes longer hangs."""
+EMULATED_SECONDS = 900
+"""The same, under an emulator."""
 
 
 def native_compiler() -> list[str]:
@@ -54,11 +56,11 @@ def build(kind: str, guest: str, compiler: list[str], directory: Path) -> Path:
     return program
 
 
-def run(program: list[str], name: str, *, control: bool) -> bool:
+def run(program: list[str], name: str, seconds: int, *, control: bool) -> bool:
     """Whether the test (or its control) did what it should; prints what it said if not."""
     command = [*program, name, *(["control"] if control else [])]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         print(f"  {name}: hangs")
         return False
@@ -78,6 +80,7 @@ def main() -> int:
     parser.add_argument("--emulator", default="", help="runs the programs, which are then linked statically")
     options = parser.parse_args()
     compiler = shlex.split(options.cc) if options.cc else native_compiler()
+    seconds = EMULATED_SECONDS if options.emulator else SECONDS
     if options.emulator:
         compiler.append("-static")
     failures = 0
@@ -92,9 +95,9 @@ def main() -> int:
             listed = subprocess.run(program, capture_output=True, text=True, check=True).stdout.split("\n")
             rows = [line.split() for line in listed if line]
             rows = [(name, flag) for name, flag in rows if options.only in (None, name)]
-            results = [run(program, name, control=False) for name, _ in rows]
+            results = [run(program, name, seconds, control=False) for name, _ in rows]
             if kind == "plain":
-                results += [run(program, name, control=True) for name, flag in rows if flag == "1"]
+                results += [run(program, name, seconds, control=True) for name, flag in rows if flag == "1"]
             print(f"{kind}, {guest} guest: {sum(results)} of {len(results)} as they should be")
             failures += len(results) - sum(results)
     return 1 if failures else 0
