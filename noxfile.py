@@ -128,8 +128,14 @@ def cross_build(session: nox.Session, machine: str) -> dict[str, str]:
 
     The session needs `ziglang`.
     """
-    compiler = f"{session.bin}/python -m ziglang cc -target {machine}-linux-gnu.{OLDEST_GLIBC}"
+    compiler = f"{zig_command(session)} cc -target {machine}-linux-gnu.{OLDEST_GLIBC}"
     return {"CC": compiler, "LDSHARED": f"{compiler} -shared", "RADDLE_WHEEL_PLATFORM": f"linux-{machine}"}
+
+
+def zig_command(session: nox.Session) -> str:
+    """The program in the session's `ziglang`. `python -m ziglang` does not find it in the builds that pip isolates."""
+    find = "import pathlib, ziglang; print(pathlib.Path(ziglang.__file__).with_name('zig'))"
+    return str(session.run("python", "-c", find, silent=True)).strip()
 
 
 def fingerprint(session: nox.Session, python: str, environment: dict[str, str]) -> str:
@@ -203,7 +209,7 @@ def prepare_foreign(session: nox.Session, machine: str, *options: str) -> None:
     compiler = directory / "bin" / f"{machine}-linux-gnu-gcc"
     if shutil.which(compiler.name) is None:
         # What the tests compile is linked statically, so that any C library will do.
-        compiler.write_text(f'#!/bin/sh\nexec {session.bin}/python -m ziglang cc -target {machine}-linux-musl "$@"\n')
+        compiler.write_text(f'#!/bin/sh\nexec {zig_command(session)} cc -target {machine}-linux-musl "$@"\n')
         compiler.chmod(0o755)
     session.env["PATH"] = f"{directory / 'bin'}{os.pathsep}{session.env.get('PATH') or os.environ['PATH']}"
     session.env["RADDLE_REQUIRE_PEERS"] = "1"
