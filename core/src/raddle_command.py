@@ -41,6 +41,9 @@ def main() -> int:
 
 
 def _run() -> int:
+    if sys.platform != "linux":
+        sys.stderr.write(f"raddle: runs on Linux only, not on {sys.platform}: a Linux virtual machine will do\n")
+        return 1
     try:
         from raddle.cli.main import main as command
 

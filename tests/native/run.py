@@ -2,9 +2,11 @@
 """Builds the C tests of the native runtime with each sanitizer and runs them; without one, their controls as well.
 
     python tests/native/run.py [--only NAME] [--build plain|thread|address|undefined]... [--guest narrow|wide]...
+                               [--cc COMMAND --emulator COMMAND]
 
-A control is a test with its mechanism left out; it must fail. Exit status 1 when anything did what it should not. The
-runtime serves a narrow guest, and one that is wider in all that a guest may choose.
+With a cross compiler and an emulator of user programs, the tests are another machine's programs. A control is a test
+with its mechanism left out; it must fail. Exit status 1 when anything did what it should not. The runtime serves a
+narrow guest, and one that is wider in all that a guest may choose.
 """
 
 from __future__ import annotations
@@ -35,28 +37,30 @@ GUESTS = {
 FLAGS = ["-std=c11", "-Wall", "-Wextra", "-fno-strict-aliasing", "-pthread"]
 SECONDS = 240
 """A test that takes longer hangs."""
+EMULATED_SECONDS = 900
+"""The same, under an emulator."""
 
 
-def compiler() -> list[str]:
+def native_compiler() -> list[str]:
     return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[:1]
 
 
-def build(kind: str, guest: str, directory: Path) -> Path:
+def build(kind: str, guest: str, compiler: list[str], directory: Path) -> Path:
     """Compile the runtime and the tests with one sanitizer for one guest; the path of the program."""
     program = directory / f"{kind}-{guest}"
     sources = [*sorted((RUNTIME / "native").glob("*.c")), *sorted(HERE.glob("*.c"))]
     include = [f"-I{directory}", f"-I{RUNTIME / 'native'}", f"-I{HERE}"]
     flags = [*FLAGS, *BUILDS[kind], *GUESTS[guest], *include]
-    command = [*compiler(), *flags, *map(str, sources), "-lm", "-o", str(program)]
+    command = [*compiler, *flags, *map(str, sources), "-lm", "-o", str(program)]
     subprocess.run(command, check=True)
     return program
 
 
-def run(program: Path, name: str, *, control: bool) -> bool:
+def run(program: list[str], name: str, seconds: int, *, control: bool) -> bool:
     """Whether the test (or its control) did what it should; prints what it said if not."""
-    command = [str(program), name, *(["control"] if control else [])]
+    command = [*program, name, *(["control"] if control else [])]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         print(f"  {name}: hangs")
         return False
@@ -72,21 +76,28 @@ def main() -> int:
     parser.add_argument("--only", help="run this test alone")
     parser.add_argument("--build", choices=list(BUILDS), action="append", help="this sanitizer only (may be repeated)")
     parser.add_argument("--guest", choices=list(GUESTS), action="append", help="this guest only (may be repeated)")
+    parser.add_argument("--cc", help="the compiler, with its options")
+    parser.add_argument("--emulator", default="", help="runs the programs, which are then linked statically")
     options = parser.parse_args()
+    compiler = shlex.split(options.cc) if options.cc else native_compiler()
+    seconds = EMULATED_SECONDS if options.emulator else SECONDS
+    if options.emulator:
+        compiler.append("-static")
     failures = 0
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         subprocess.run([sys.executable, str(RUNTIME / "build.py"), "--generate", str(directory)], check=True)
         builds = list(itertools.product(options.build or BUILDS, options.guest or GUESTS))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            programs = list(pool.map(lambda row: build(*row, directory), builds))
-        for (kind, guest), program in zip(builds, programs, strict=True):
-            listed = subprocess.run([str(program)], capture_output=True, text=True, check=True).stdout.split("\n")
+            programs = list(pool.map(lambda row: build(*row, compiler, directory), builds))
+        for (kind, guest), built in zip(builds, programs, strict=True):
+            program = [*shlex.split(options.emulator), str(built)]
+            listed = subprocess.run(program, capture_output=True, text=True, check=True).stdout.split("\n")
             rows = [line.split() for line in listed if line]
             rows = [(name, flag) for name, flag in rows if options.only in (None, name)]
-            results = [run(program, name, control=False) for name, _ in rows]
+            results = [run(program, name, seconds, control=False) for name, _ in rows]
             if kind == "plain":
-                results += [run(program, name, control=True) for name, flag in rows if flag == "1"]
+                results += [run(program, name, seconds, control=True) for name, flag in rows if flag == "1"]
             print(f"{kind}, {guest} guest: {sum(results)} of {len(results)} as they should be")
             failures += len(results) - sum(results)
     return 1 if failures else 0

@@ -22,6 +22,7 @@ from typing import Any
 
 import pexpect
 import pytest
+from tests.host_warnings import host_warnings
 
 from raddle.machine.machine import Machine
 
@@ -61,6 +62,7 @@ class Boot:
     text: str
     status: int
     errors: str
+    """What is said beyond the host's warnings."""
     peak_kib: int
     """Resident memory at its most."""
 
@@ -76,7 +78,8 @@ def boot(payload: Path, cpus: int, *options: str, append: str = "") -> Boot:
         said = (error.stdout or b"").decode(errors="replace")
         pytest.fail(f"no end after {LIMIT} s; the last it said:\n{said[-3000:]}", pytrace=False)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of the largest child so far
-    return Boot(output.decode(errors="replace"), process.returncode, errors.decode(errors="replace"), peak)
+    beyond = errors.decode(errors="replace").removeprefix(host_warnings())
+    return Boot(output.decode(errors="replace"), process.returncode, beyond, peak)
 
 
 def check(done: Boot, cpus: int) -> None:
