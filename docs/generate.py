@@ -46,7 +46,11 @@ LAYERS = (
         "every pattern of every table: valid IR, memo key, interpreter against host, faults; declarations, reset",
         ("tests/targets/*/test_contract.py",),
     ),
-    Layer("host contract", "interpreter against generated code, on shipped and random programs", ("tests/hosts/*",)),
+    Layer(
+        "host contract",
+        "interpreter against generated code, on shipped and random programs; register allocation",
+        ("tests/hosts/*", *core("allocation")),
+    ),
     Layer(
         "memory order",
         "litmus tests: models against published outcomes, translations against models, runs as guests",
@@ -72,7 +76,7 @@ LAYERS = (
         "the C code through its Python face, floating point, sanitizer builds",
         (
             "tests/native/*",
-            *core("bounds", "code_memory", "fields", "fp", "helper_calls", "runtime", "timers"),
+            *core("bounds", "code_memory", "fields", "fp", "header", "helper_calls", "runtime", "timers"),
             "tests/targets/*/test_memo_budget.py",
         ),
     ),
@@ -90,6 +94,7 @@ LAYERS = (
                 "long_instructions",
                 "markers",
                 "ordering",
+                "other_systems",
             ),
             *core("plugins", "riscv_subset", "zero_register"),
             "tests/plugins/*",
