@@ -198,7 +198,7 @@ class _Signals:
     ABANDONED seconds is told of and left. Signals that are ignored stay so: nohup, a script's `&`.
     """
 
-    def __init__(self, pid_file: str | None) -> None:
+    def __init__(self, pid_file: str | None = None) -> None:
         self.machine: Machine | None = None
         self.received: list[int] = []
         self._pid_file = pid_file
