@@ -128,9 +128,6 @@ def _lay_out() -> tuple[dict[str, int], int]:
     return {name: offset - position for name, offset in offsets.items()}, position
 
 
-SHARED = frozenset(field.name for field in HEADER if field.writer == "any")
-"""Fields that are written atomically, because any thread may write them; all have 32 bits."""
-
 OFFSET, HEADER_SIZE = _lay_out()
 """Offset of every header field from ``env`` (negative), and the header's size in bytes."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from raddle import kinds, workers
 from raddle.errors import UsageError, machine_closed
-from raddle.ir.header import COMMON, SHARED
+from raddle.ir.header import COMMON
 from raddle.ir.types import Field, Type
 from raddle.runtime._native import ffi, lib
 from raddle.unique import Unique
@@ -130,8 +130,8 @@ class VCpu(Unique):
         field = self._field(name)
         # The header has room for the pc of any guest.
         bits = kinds.register(name, value, self.engine.frontend.word.bits if name == "pc" else field.type.bits)
-        if name in SHARED:
-            lib.raddle_field_store(self.env, field.offset, bits)
+        if field.offset < 0:  # in the header: other threads write some of these fields, and read others (`pc`)
+            lib.raddle_field_store(self.env, field.offset, field.type.size, bits)
             return
         ffi.cast(_POINTERS[field.type], ffi.cast("char *", self.env) + field.offset)[0] = bits
 

@@ -110,7 +110,8 @@ int raddle_code_trial(uint32_t flags, const void *first, const void *second, uin
  * memory. */
 
 void *raddle_cpu_new(raddle_context *context, uint32_t index, uint32_t state_size); /* NULL when out of memory */
-void raddle_field_store(void *env, int32_t offset, uint32_t value); /* atomically, into the header, `offset` from env */
+/* Atomically, 4 or 8 bytes into the header, `offset` from env. */
+void raddle_field_store(void *env, int32_t offset, uint32_t size, uint64_t value);
 void *raddle_cpu_header(void *env);                                                 /* struct raddle_cpu_header * */
 
 void raddle_set_enter(raddle_context *context, void *enter);

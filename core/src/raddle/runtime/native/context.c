@@ -147,9 +147,13 @@ void *raddle_cpu_header(void *env)
     return header_of(env);
 }
 
-void raddle_field_store(void *env, int32_t offset, uint32_t value)
+void raddle_field_store(void *env, int32_t offset, uint32_t size, uint64_t value)
 {
-    STORE(*(uint32_t *)((char *)env + offset), value);
+    char *field = (char *)env + offset;
+    if (size == sizeof(uint64_t))
+        STORE(*(uint64_t *)field, value);
+    else
+        STORE(*(uint32_t *)field, (uint32_t)value);
 }
 
 void raddle_set_enter(raddle_context *ctx, void *enter)
