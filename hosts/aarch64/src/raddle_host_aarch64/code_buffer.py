@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A buffer of machine code under construction, with labels."""
+"""A buffer of A64 code under construction, and the fields of its jumps."""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from raddle.codegen import code_buffer
+from raddle.codegen.code_buffer import EncodingError, Label
 
-class EncodingError(ValueError):
-    """An operand that the instruction cannot hold, or a label used and never bound."""
+__all__ = ["BRANCH14", "BRANCH19", "BRANCH26", "CodeBuffer", "EncodingError", "Label", "Reach"]
 
 
 class Reach(NamedTuple):
@@ -30,55 +31,16 @@ BRANCH19: Final = Reach(5, 19)
 BRANCH14: Final = Reach(5, 14)
 
 
-class Label:
-    """A place in one buffer's code: made by `CodeBuffer.label`, jumped to before or after `CodeBuffer.bind`."""
+class CodeBuffer(code_buffer.CodeBuffer):
+    """Machine code under construction. A field is a `Reach`, at the offset of its instruction."""
 
-    __slots__ = ("position", "waiting")
-
-    def __init__(self) -> None:
-        self.position = -1  # offset in the code, -1 until bound
-        self.waiting: list[tuple[int, Reach]] = []  # jumps, by their offsets, that wait for the position
-
-
-class CodeBuffer:
-    """Machine code under construction, in `code`. One thread uses it at a time."""
-
-    __slots__ = ("_waiting", "code")
-
-    def __init__(self) -> None:
-        self.code = bytearray()
-        self._waiting = 0  # jumps that wait for a label
-
-    def label(self) -> Label:
-        """A new label, not bound yet."""
-        return Label()
-
-    def bind(self, label: Label) -> None:
-        """Let `label` be the end of the code so far. EncodingError when it is bound or a jump cannot reach it."""
-        if label.position >= 0:
-            raise EncodingError(f"label bound twice, at {label.position:#x} and {len(self.code):#x}")
-        position = label.position = len(self.code)
-        for offset, reach in label.waiting:
-            self._aim(offset, reach, position)
-        self._waiting -= len(label.waiting)
-        label.waiting.clear()
-
-    def finish(self) -> bytes:
-        """The code. EncodingError when a label was used and never bound."""
-        if self._waiting:
-            raise EncodingError(f"{self._waiting} uses of labels that were never bound")
-        return bytes(self.code)
+    __slots__ = ()
 
     def refer(self, label: Label, reach: Reach) -> None:
         """Aim the jump that is the last instruction of the code, and has distance 0, at the label."""
-        offset = len(self.code) - 4
-        if label.position >= 0:
-            self._aim(offset, reach, label.position)
-        else:
-            label.waiting.append((offset, reach))
-            self._waiting += 1
+        self.refer_at(label, len(self.code) - 4, reach)
 
-    def _aim(self, offset: int, reach: Reach, position: int) -> None:
+    def aim(self, offset: int, field: Reach, position: int) -> None:
         code = self.code
-        word = int.from_bytes(code[offset : offset + 4], "little") | reach.encode(position - offset)
+        word = int.from_bytes(code[offset : offset + 4], "little") | field.encode(position - offset)
         code[offset : offset + 4] = word.to_bytes(4, "little")
