@@ -21,6 +21,7 @@ from raddle import Machine, MachineError, workers
 from raddle.machine.chardev import NullDevice
 from raddle.machine.machine import State
 from raddle.threads import callbacks, process
+from raddle.threads.lifecycle import Lifecycle
 
 pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built")
 pytestmark = pytest.mark.host
@@ -202,6 +203,21 @@ def test_the_process_has_its_settings_again_when_the_last_machine_has_ended() ->
         one.stop()
         assert settings() != before
         other.stop()
+        until(lambda: settings() == before)
+
+
+def test_the_settings_come_back_though_no_thread_has_begun_before_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = Lifecycle._thread
+
+    def late(engine: Lifecycle, *arguments: Any) -> None:
+        until(lambda: engine._stopping)
+        body(engine, *arguments)
+
+    monkeypatch.setattr(Lifecycle, "_thread", late)
+    before = settings()
+    with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
+        machine.start()
+        machine.stop()
         until(lambda: settings() == before)
 
 

@@ -153,6 +153,8 @@ class Lifecycle(Unique, ABC):
             self._stopping = True
             if not self._freeing:
                 lib.raddle_stop(self.context)
+            if not self._live:  # threads that begin only now return at once
+                self._give_back()
             self._condition.notify_all()
 
     @workers.handed_over
