@@ -36,10 +36,11 @@ TIME_LIMIT = 600
 FREE_CORES = 1.9
 """Two threads of arithmetic that gain this much have two cores to themselves."""
 FREE_TRIES = 20
-HASHED = bytes(1 << 20)
 FORKS = 200
 """Processes that a shell begins one after the other, on each vCPU."""
-HASHES = 160
+PIPED = 20_000
+"""Blocks of 512 bytes that each of four jobs writes into a pipe, by a system call for each, to a process that reads
+them."""
 
 
 @dataclass
@@ -307,7 +308,11 @@ def storms(runs: int) -> list[Row]:
 
 
 def linux(payload: Path, runs: int) -> list[Row]:
-    """Boots of the Debian payload, its parallel phase, and the round-robin boot that the peer never finishes."""
+    """Boots of the Debian payload, three kinds of work in it, and the round-robin boot that the peer never finishes.
+
+    The parallel phase is computing alone. Pipes are system calls and switches between processes. Fork and exec are
+    page faults and TLB flushes.
+    """
 
     def arguments(cpus: int, words: str = "", *more: str) -> list[str]:
         files = ["-kernel", str(payload / "vmlinuz"), "-initrd", str(payload / "initramfs.cpio.gz")]
@@ -316,7 +321,12 @@ def linux(payload: Path, runs: int) -> list[Row]:
 
     ok = expect("PAYLOAD-OK", wall)
     rows = [compare(f"boot, {cpus} vCPU", arguments(cpus), runs, ok, "s", 3.0) for cpus in (1, 2, 4)]
-    rows += phases(lambda cpus: arguments(cpus, "payload_mb=32"), runs)
+    rows += phases(lambda cpus: arguments(cpus, "payload_mb=128"), runs)
+    pipes = expect("PIPES-OK", phase("PIPES"))
+    rows += [
+        compare(f"pipes, {cpus} vCPU", arguments(cpus, f"payload_mb=1 payload_pipes={PIPED}"), runs, pipes, "s")
+        for cpus in (1, 2, 4)
+    ]
     forks = expect("FORKS-OK", phase("FORKS"))
     rows += [
         compare(
