@@ -342,7 +342,7 @@ def machine(tmp_path: Path) -> Iterator[raddle.Machine]:
     """Paused before a program that reads the CPSR into r0 and loops."""
     image = tmp_path / "image"
     image.write_bytes(struct.pack("<2I", 0xE10F_0000, 0xEAFF_FFFE))  # mrs r0, cpsr; b .
-    with raddle.Machine(kernel=image, memory="16M") as machine:
+    with raddle.Machine("virt", kernel=image, memory="16M") as machine:
         machine.start(paused=True)
         yield machine
 
