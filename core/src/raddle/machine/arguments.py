@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as short
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from raddle.errors import UsageError, unknown
 from raddle.kinds import another_kind
@@ -16,10 +16,37 @@ from raddle.machine.chardev import CharDevice, MemoryConsole, NullDevice
 from raddle.machine.control import close_devices
 from raddle.machine.flash_file import FlashFile
 from raddle.machine.load import Load
+from raddle.machine.parts import EngineFactory
 from raddle.machine.streams import parse_chardev
 from raddle.plugins import Board, Registry
 
-__all__ = ["check_banks", "check_kinds", "consoles", "path", "properties", "text"]
+__all__ = ["Arguments", "check_banks", "check_kinds", "consoles", "path", "properties", "text"]
+
+
+class Arguments(NamedTuple):
+    """The arguments of `Machine(...)`, which documents them, as they were given."""
+
+    board: str
+    properties: Mapping[str, str] | None
+    cpus: int
+    memory: int | str
+    cpu: str | None
+    kernel: str | os.PathLike[str] | None
+    initrd: str | os.PathLike[str] | None
+    append: str | None
+    dtb: str | os.PathLike[str] | None
+    bios: str | os.PathLike[str] | None
+    pflash: str | Path | FlashFile | Sequence[str | Path | FlashFile | None] | None
+    load: Sequence[Load | tuple[str | Path | bytes, int]]
+    serial: str | CharDevice | Sequence[str | CharDevice] | None
+    accelerator: str
+    icount: str | None
+    rtc: str | None
+    reboot: bool
+    target: str
+    engine: EngineFactory
+    plugins: Registry | None
+
 
 _TEXT: Final = ((str,), "a text")
 _TEXT_OR_NONE: Final = ((str, type(None)), "a text")
@@ -33,6 +60,7 @@ KINDS: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
     "cpu": _TEXT_OR_NONE,
     "kernel": _PATH,
     "initrd": _PATH,
+    "append": ((str, type(None)), "the kernel's command line, a text"),
     "dtb": _PATH,
     "bios": _PATH,
     "pflash": ((str, Path, FlashFile, Sequence, type(None)), "a file, or a sequence with one for each flash bank"),
@@ -56,8 +84,9 @@ PARTS: Final[dict[str, tuple[type, ...]]] = {
 """What those that may be sequences have in them."""
 
 
-def check_kinds(**given: Any) -> None:
+def check_kinds(arguments: Arguments) -> None:
     """Raise UsageError for an argument of another kind than KINDS has."""
+    given = arguments._asdict()
     for name, value in given.items():
         kinds, called = KINDS[name]
         # A bool is an int to Python, and a mistake to everybody else.
@@ -174,7 +203,7 @@ def text(append: str | None) -> str | None:
         return None
     try:
         append.encode()
-    except (AttributeError, UnicodeEncodeError):
+    except UnicodeEncodeError:
         raise UsageError(f"the kernel's command line (-append) {append!r} is not text in UTF-8") from None
     if "\0" in append:
         raise UsageError("the kernel's command line (-append) has a NUL character, which would end it")

@@ -7,69 +7,30 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, TextIO, TypeVar
 
-from raddle import accel, kinds, workers
-from raddle.accel import AccelOptions, Decision, IcountOptions
+from raddle import kinds, workers
+from raddle.accel import Decision
 from raddle.errors import MachineError, UsageError
-from raddle.machine import arguments
-from raddle.machine.board import Board, BoardOptions
+from raddle.machine.arguments import Arguments
+from raddle.machine.board import Board
+from raddle.machine.build import build, default_engine
 from raddle.machine.chardev import CharDevice, MemoryConsole
-from raddle.machine.choice import choose_board
-from raddle.machine.clock import MachineClock
-from raddle.machine.control import Control, close_devices
-from raddle.machine.flash_file import FlashFile, flash_files
-from raddle.machine.load import Load, loads
-from raddle.machine.parts import Engine, EngineFactory, Hook, Instruments, Regs, State, VCpu
-from raddle.machine.time_of_day import parse_rtc
+from raddle.machine.control import Control
+from raddle.machine.flash_file import FlashFile
+from raddle.machine.load import Load
+from raddle.machine.parts import Engine, EngineFactory, Hook, Regs, State, VCpu
 from raddle.memory import AddressSpace
-from raddle.plugins import Registry, registry
-from raddle.sizes import parse_size
+from raddle.plugins import Registry
 from raddle.unique import Unique
 
 __all__ = ["Engine", "EngineFactory", "Hook", "Machine", "State", "VCpu"]
 
 
 R = TypeVar("R")
-
-
-def default_engine(
-    frontend: Any,
-    backend: Any,
-    decision: Decision,
-    memory: AddressSpace,
-    ncpus: int,
-    icount: IcountOptions | None,
-    settings: AccelOptions,
-) -> Engine:
-    # Imported late, because it loads the native runtime, which checks of options and files do not need.
-    from raddle.threads.engine import Engine as NativeEngine
-
-    options: dict[str, Any] = {"split_wx": settings.split_wx}
-    if icount is not None:
-        options["icount_shift"] = AUTO_ICOUNT_SHIFT if icount.shift is None else icount.shift
-        options["icount_sleep"] = icount.sleep
-    if settings.memo_size is not None:
-        options["memo_size"] = settings.memo_size
-    if settings.code_size is not None:
-        options["code_size"] = settings.code_size
-    return NativeEngine(frontend, backend, decision, memory, ncpus, **options)
-
-
-def instruments(engine: Engine) -> Instruments | None:
-    """The instruments of `engine`; None for an engine that has no observer."""
-    if not hasattr(engine, "observer"):
-        return None
-    from raddle.debug import instruments as native  # late, as the engine
-
-    return native.Instruments(engine)  # type: ignore[arg-type]  # only raddle.threads.engine's has an observer
-
-
-AUTO_ICOUNT_SHIFT: Final = 3
-"""`-icount shift=auto`: 8 ns for each instruction. A speed that followed the host's would not be deterministic."""
 
 
 class Machine(Unique, Generic[Regs]):
@@ -124,80 +85,29 @@ class Machine(Unique, Generic[Regs]):
         `[("script.img", 0x4020_0000)]`. Without `reboot` a reset ends the machine.
         """
 
-        def build() -> _Owner:
-            arguments.check_kinds(
-                board=board,
-                properties=properties,
-                cpus=cpus,
-                memory=memory,
-                cpu=cpu,
-                kernel=kernel,
-                initrd=initrd,
-                dtb=dtb,
-                bios=bios,
-                pflash=pflash,
-                load=load,
-                serial=serial,
-                accelerator=accelerator,
-                icount=icount,
-                rtc=rtc,
-                reboot=reboot,
-                target=target,
-                engine=engine,
-                plugins=plugins,
-            )
-            found = plugins if plugins is not None else registry()
-            settings = accel.parse_accel(accelerator)
-            counting: IcountOptions | None = accel.parse_icount(icount) if icount is not None else None
-            flash = flash_files(pflash)
-            firmware = bios is not None or (bool(flash) and flash[0] is not None)
-            described = choose_board(found, board, target, arguments.path(kernel), firmware=firmware)
-            architecture = found.target(described.target)
-            model = architecture.cpu_model(cpu or "")
-            settled = arguments.properties(described, properties or {})
-            if not 1 <= cpus <= described.max_cpus:
-                raise UsageError(f"machine {described.name} has 1 to {described.max_cpus} CPUs, not {cpus}")
-            size = parse_size(memory) if isinstance(memory, str) else memory
-            host = found.host_for()
-            decision = accel.decide(
-                architecture, host, settings.thread, counting is not None, settings.order, settings.warnings
-            )
-            board_class: type[Board] = found.load(described)
-            frontend = found.front_end(architecture, model)
-            options = BoardOptions(
-                cpus=cpus,
-                cpu=model,
-                memory=size,
-                target=architecture,
-                kernel=arguments.path(kernel),
-                initrd=arguments.path(initrd),
-                append=arguments.text(append),
-                dtb=arguments.path(dtb),
-                bios=arguments.path(bios),
-                flash=flash,
-                loads=loads(load),
-                page_size=1 << frontend.page_bits,
-                properties=settled,
-                rtc=parse_rtc(rtc, counting is not None),
-            )
-            arguments.check_taken(described.name, board_class.TAKES, options)
-            arguments.check_banks(described.name, board_class.FLASH_BANKS, len(options.flash))
-            with ExitStack() as opened:  # closed in reverse order if something fails
-                consoles = arguments.consoles(serial, board_class.SERIAL_PORTS)
-                opened.callback(close_devices, consoles)
-                clock = MachineClock()
-                built = board_class(options, consoles, clock)
-                opened.callback(built.close)
-                running = engine(
-                    frontend, found.load(host), decision, built.memory, cpus, icount=counting, settings=settings
-                )
-                opened.callback(running.close)
-                clock.connect(running)
-                owner = _Owner(Control(decision, frontend, built, consoles, running, instruments(running), reboot))
-                opened.pop_all()
-            return owner
-
-        self._owner: Final = workers.call(build, undo=_Owner.close)
+        given = Arguments(
+            board=board,
+            properties=properties,
+            cpus=cpus,
+            memory=memory,
+            cpu=cpu,
+            kernel=kernel,
+            initrd=initrd,
+            append=append,
+            dtb=dtb,
+            bios=bios,
+            pflash=pflash,
+            load=load,
+            serial=serial,
+            accelerator=accelerator,
+            icount=icount,
+            rtc=rtc,
+            reboot=reboot,
+            target=target,
+            engine=engine,
+            plugins=plugins,
+        )
+        self._owner: Final = workers.call(lambda: _Owner(build(given)), undo=_Owner.close)
 
     # --- what it is
 
