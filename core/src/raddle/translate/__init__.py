@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guest bytes to IR to host code: decode tables, block keys and the translator."""
+"""From guest bytes to IR to host code: decode tables, the front end's protocol and the translator."""

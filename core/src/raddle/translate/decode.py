@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The decode-table language, its checks, and the decoder that a table compiles to.
+"""The language of decode tables, its checks, and the decoder that a table compiles to.
 
-A table has one line an encoding, a picture of its bits from the highest to the lowest:
+A table has one line for each encoding: a picture of its bits, from the highest to the lowest:
 
     ADD_reg   cccc 0000 100S nnnn dddd iiiii tt0 mmmm
     ADD_imm   cccc 0010 1001 nnnn dddd rrrr vvvvvvvv      S=1 imm~a32_imm(r,v)
@@ -13,27 +13,28 @@ In the picture:
     0 1        fixed bits
     -          a bit that is ignored
     letter     a field; its bits need not touch, and are joined from the highest to the lowest
-    <word>     a piece of picture given by whoever loads the table, so that two tables can share a text
+    <word>     a piece of picture that the caller of `Table.parse` gives, so that two tables can share a text
 
 After the picture, in any order:
 
     name=7             a constant
-    name=word          a constant given by whoever loads the table
+    name=word          a constant that the caller of `Table.parse` gives
     name=function(a,b) a known operand: computed from fields when the instruction is translated
     name~function(a)   a literal hole: computed for each word, so that one translation serves all its values
-    a==3  a!=15        the encoding is this line's only if the field has, or has not, that value
-    ?function(a,b)     the words for which the function gives 0 are this line's, but undefined
+    a==3  a!=15        the line matches only words whose field has, or does not have, this value
+    ?function(a,b)     words for which the function returns 0 match the line, but are undefined
 
-Fields that only holes use are no part of the key under which a translation is kept. A name may have several lines. The
-name UNDEFINED marks words that are no instruction. `%require c!=15` adds a condition to every following line that has
-the field c. A `#` starts a comment.
+Fields that only holes use do not belong to the key of a translation. A name may have several lines. The name UNDEFINED
+marks words that are no instruction. `%require c!=15` adds a condition to every following line that has the field c. A
+`#` starts a comment.
 
-Two lines must not match the same word, with one exception: a line indented under another one is an exception to
-it and wins. Everything else that overlaps is an error when the table is compiled.
+Two lines must not match the same word, with one exception: a line that is indented under another one is an exception to
+it, and wins. All other overlaps are errors when the table is compiled.
 
-A table is read and checked in full, unless whoever loads it calls it *trusted*. Of a trusted table each line is read as
-far as finding the line of a word needs, and the rest when the first word of the line is met; overlaps are not looked
-for. A program that starts needs a few dozen of a guest's lines; to read all of them in full is what tests are for.
+A table is read and checked in full, unless the caller of `Table.parse` calls it *trusted*. Of a trusted table, the
+mask, value and conditions of each line are read at once, and its operands when the decoder meets the line's first word;
+overlaps are not checked. This makes starts faster, because a run uses few of a guest's lines. Tests read and check
+whole tables.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class TableError(RaddleError):
 
 
 class Table:
-    """A parsed table: its patterns, and which of them each is an exception to."""
+    """A parsed table: its patterns, and for each pattern the one that it is an exception to."""
 
     def __init__(
         self, source_name: str, width: int, lines: Sequence[Pattern], parents: Sequence[int], trusted: bool
@@ -74,7 +75,7 @@ class Table:
         self.source_name = source_name
         self.width = width
         self.parents = tuple(parents)
-        """For each pattern the number of the one that it is an exception to, or -1."""
+        """For each pattern, the index of the one that it is an exception to, or -1."""
         self.trusted = trusted
         self._lines = tuple(lines)
 
@@ -92,9 +93,9 @@ class Table:
     ) -> Table:
         """Read a table of `width`-bit words.
 
-        `functions` are those that operands may name, `pictures` what `<word>` stands for, `constants` what `name=word`
-        may name. Raises TableError with file and line. What is wrong with the operands of a line of a `trusted` table
-        is found when a word of the line is decoded, and overlaps of its lines are not.
+        Operands may name `functions`, `<word>` stands for one of `pictures`, and `name=word` for one of `constants`.
+        Raises TableError with file and line. A mistake in the operands of a `trusted` table is found only when a word
+        of its line is decoded, and overlaps of its lines are not found.
         """
         parser = _Parser(width, functions, pictures or {}, constants or {})
         patterns: list[Pattern] = []
@@ -123,11 +124,11 @@ class Table:
 
     @property
     def patterns(self) -> tuple[Pattern, ...]:
-        """Every line in order, the undefined ones included."""
+        """All lines in order, also those that are named UNDEFINED."""
         return tuple(pattern.read() for pattern in self._lines)
 
     def first_uses(self) -> dict[str, str]:
-        """The names of all instructions in the table, each with the file and line where it stands first."""
+        """The names of all instructions in the table, each with the file and line of its first use."""
         first: dict[str, str] = {}
         for pattern in self._lines:
             if pattern.name != UNDEFINED:
@@ -135,10 +136,10 @@ class Table:
         return first
 
     def extend(self, other: Table) -> Table:
-        """This table with the lines of `other` after it, as one table whose overlaps are checked together, unless both
-        are trusted.
+        """A table of the lines of this one and, after them, those of `other`. It is trusted if both are.
 
-        The lines belong to the new table: do not compile the two old ones any more.
+        The new table takes the lines over: the two old ones must not be compiled any more. Raises TableError if the
+        widths differ.
         """
         if other.width != self.width:
             raise TableError(f"{other.source_name}: {other.width}-bit words cannot join {self.width}-bit ones")
@@ -153,7 +154,7 @@ class Table:
         )
 
     def compile(self) -> Decoder:
-        """Check the table for overlaps unless it is trusted, and make its decoder. Raises TableError."""
+        """Make the table's decoder; check for overlaps first, unless the table is trusted. Raises TableError."""
         depths: list[int] = []
         for index, pattern in enumerate(self._lines):
             pattern.index = index
@@ -179,7 +180,7 @@ class Table:
                 raise TableError(f"{pattern.where}: {pattern.name} has no word in common with {_cite(parent)} above it")
 
     def _check_node(self, node: Node, seen: set[int], checked: set[tuple[int, int]]) -> None:
-        """Make and check everything below `node`; nodes may have several parents."""
+        """Make and check all nodes below `node`. A node may have several parents."""
         if id(node) in seen:
             return
         seen.add(id(node))
@@ -190,7 +191,9 @@ class Table:
                 self._check_node(node.grow(choice, self.width), seen, checked)
 
     def _check_overlaps(self, patterns: list[Pattern], checked: set[tuple[int, int]]) -> None:
-        """Words that two patterns share end in a common leaf, so it is enough to look at pairs in each leaf."""
+        """Check all pairs of a leaf's patterns. A word that matches two patterns leads to a leaf with both, so checking
+        each leaf is enough.
+        """
         for number, one in enumerate(patterns):
             for other in patterns[:number]:
                 pair = (one.index, other.index)
@@ -242,11 +245,11 @@ _PREDICATE = re.compile(r"\?(\w+)\(([A-Za-z](?:,[A-Za-z])*)\)")
 _OPEN = dict.fromkeys(range(128), "0")
 _FIXED = _OPEN | {ord("0"): "1", ord("1"): "1"}
 _ONES = _OPEN | {ord("1"): "1"}
-"""From a picture to the binary numbers of its fixed bits and of their values."""
+"""Translate a picture to binary numbers: `_FIXED` to its fixed bits, `_ONES` to those that are 1."""
 
 
 class _Parser:
-    """Reads the lines of one table, each in two steps: what tells its words from others, and its operands."""
+    """Reads the lines of one table, each in two steps: mask, value and conditions first, operands later."""
 
     def __init__(
         self,
@@ -321,7 +324,7 @@ class _Parser:
             pattern.mask |= mask
             pattern.value |= value
 
-    # --- the second step: everything is made anew and then put into the pattern, because threads may race
+    # --- the second step. Threads may race to do it, so it changes nothing in place: each sets new, equal objects.
 
     def _operands(self, pattern: Pattern, picture: str, trailers: Sequence[str]) -> None:
         letters = _letters(picture)
@@ -331,7 +334,7 @@ class _Parser:
         predicates: list[Operand] = []
 
         def claim(name: str) -> str:
-            """Each operand has one origin."""
+            """`name`, unless the line has an operand of this name already."""
             if name in letters:
                 raise TableError(f"{pattern.where}: {name} is a field of the picture and cannot be given a value")
             if name in constants or any(name == operand.name for operand in knowns + holes):
@@ -389,7 +392,7 @@ class _Parser:
 
 
 def _letters(picture: str) -> dict[str, list[tuple[int, int]]]:
-    """The fields of a picture: each one's pieces from the highest, as lowest bit and width."""
+    """The fields of a picture. A field is a list of pieces (lowest bit, width), from the highest to the lowest."""
     letters: dict[str, list[tuple[int, int]]] = {}
     previous = ""
     for index, character in enumerate(picture):
@@ -420,21 +423,22 @@ def _overlap(one: Pattern, other: Pattern) -> bool:
 
 
 def has_word(pattern: Pattern, mask: int, value: int) -> bool:
-    """Whether some word of ``pattern``, and of no exception to it, has ``word & mask == value``."""
+    """Whether some word that matches `pattern`, and no exception to it, has `word & mask == value`."""
     if (pattern.value ^ value) & pattern.mask & mask:
         return False
-    # An exception that leaves words out itself may leave these to the pattern.
+    # Ignore exceptions that exclude words themselves: the excluded words may be the pattern's.
     exceptions = [(other.mask, other.value) for other in pattern.exceptions if not other.excluded]
     return _any_word(pattern.mask | mask, pattern.value | value, pattern.excluded + exceptions)
 
 
 def _any_word(mask: int, value: int, excluded: list[tuple[int, int]]) -> bool:
-    """Whether a word with `word & mask == value` exists that is in none of `excluded`."""
+    """Whether a word with `word & mask == value` exists that matches none of the pairs `excluded`."""
     for index, (other_mask, other_value) in enumerate(excluded):
         if (value ^ other_value) & mask & other_mask:
             continue
         rest = excluded[index + 1 :]
-        # Look at the words that differ in the lowest open bit, then in the next but not in that one, ...
+        # Try words that differ from the excluded value in its lowest open bit, then words that are equal in that bit
+        # and differ in the next one, and so on.
         for bit in each_bit(other_mask & ~mask):
             if _any_word(mask | bit, value | ~other_value & bit, rest):
                 return True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoders: from an instruction word to the line of its table, a few bits at a time."""
+"""Decoders: find the line of a table that an instruction word matches, by a few of its bits at a time."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from raddle.translate.pattern import UNDEFINED, Pattern
 
 
 class Node:
-    """A step of the decoder: either looks `word >> shift & mask` up in `children`, or tries `leaf` in order.
+    """A step of the decoder: it either looks up `word >> shift & mask` in `children`, or tries the patterns of `leaf`
+    in order.
 
-    A child is made when the first word comes to it. Threads may race to make one: either will do.
+    A child is made when the first word leads to it. Threads may race to make one, and either can be used.
     """
 
     __slots__ = ("_kept", "_patterns", "_tested", "children", "leaf", "mask", "shift")
 
     def __init__(self, patterns: list[Pattern], tested: int, width: int) -> None:
-        """The decoder of words that may be of `patterns` as far as their bits `tested` tell, inner lines first."""
+        """The step for words whose bits `tested` are known, and which can match `patterns`. Exceptions come first in
+        these. `width` is the width of words in bits.
+        """
         window = _window(patterns, ((1 << width) - 1) & ~tested) if len(patterns) > 2 else None
         self.children: list[Node | None] | None = None
         self.leaf = patterns
@@ -50,7 +53,7 @@ class Node:
 
 
 class Decoder:
-    """A compiled table. Immutable to its users; may be used by any thread."""
+    """A compiled table. Any thread may use it."""
 
     __slots__ = ("_patterns", "_root", "width")
 
@@ -61,11 +64,11 @@ class Decoder:
 
     @property
     def patterns(self) -> tuple[Pattern, ...]:
-        """Every line in order, the undefined ones included, each at its `index`."""
+        """All lines by their `index`, also those that are named UNDEFINED."""
         return tuple(pattern.read() for pattern in self._patterns)
 
     def decode(self, word: int) -> Pattern | None:
-        """The pattern of `word`, an unsigned integer of the table's width; None if it is no instruction.
+        """The pattern of `word`, an unsigned integer of the table's width; None if the word is no instruction.
 
         Raises TableError for a mistake in a line of a trusted table.
         """
@@ -90,6 +93,7 @@ class Decoder:
 
 
 def each_bit(mask: int) -> Iterator[int]:
+    """The bits of `mask` that are 1, each as a mask of its own, from the lowest."""
     while mask:
         bit = mask & -mask
         yield bit
@@ -98,12 +102,14 @@ def each_bit(mask: int) -> Iterator[int]:
 
 _WIDEST_WINDOW = 8
 _MOST = 0.7
-"""Bits beside the best one join its window if they are fixed in at least this share of the patterns in which it is:
-more makes a deeper decoder, less a larger one that takes longer to build."""
+"""A window has only bits that are fixed in many patterns: at least this share of the number for its best bit. A larger
+share makes a deeper decoder; a smaller one makes a decoder that is larger and slower to build."""
 
 
 def _window(patterns: list[Pattern], open_bits: int) -> tuple[int, int] | None:
-    """The bits to branch on, as lowest bit and width: where most patterns are fixed, and not all alike."""
+    """The bits to branch on, as lowest bit and width; None if there are none. They are bits that most patterns have
+    fixed, with different values.
+    """
     ones = zeros = 0
     for pattern in patterns:
         ones |= pattern.mask & pattern.value

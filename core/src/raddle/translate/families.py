@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Families: instruction words that differ in registers and literals alone, described so that the runtime, once it has
-the template of one of them, makes those of the others without Python.
+"""Families: instruction words that differ only in registers and literals. With a family's description and the template
+of one of its words, the runtime makes the templates of its other words without Python.
 
-A word is of a family if it has the family's *fixed* bits and none of its exceptions; its registers and literals are
-linear functions of its other bits.
+A word belongs to a family if it has the family's *fixed* bits and matches none of its exceptions. Its registers and
+literals are linear functions of its other bits.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from raddle.translate.sharing import Sharing
 
 _M32: Final = (1 << 32) - 1
 _MOST_VALUES: Final = 64
-"""A predicate is tried for so many choices of registers; with more, these registers are fixed in its families."""
+"""A predicate is tried with all choices of registers if there are at most so many. Otherwise these registers are fixed
+in its families."""
 
 
 class Families:
     """Finds the families of the words of one pattern. Used under the translator's lock."""
 
     def __init__(self, sharing: Sharing, registers: int) -> None:
-        """``registers`` is the number of those that can be renamed, 0 if the host cannot."""
+        """`registers` is how many registers can be renamed: 0 if the host renames none."""
         pattern = sharing.pattern
         self.sharing = sharing
         self._pattern = pattern
@@ -42,7 +43,7 @@ class Families:
         self._predicates = [self._parts(predicate) for predicate in pattern.predicates]
 
     def _parts(self, predicate: Operand) -> tuple[Operand, int, int]:
-        """The predicate, the bits of its fields that are nothing but register numbers, and those of the others."""
+        """The predicate, the bits of its fields that are register numbers, and the bits of its other fields."""
         registers = others = 0
         for letter in predicate.letters:
             bits = self._pattern.letter_bits(letter)
@@ -53,8 +54,7 @@ class Families:
         return predicate, registers, others
 
     def fixed_bits(self, word: int, open_literal: bool) -> int:
-        """The bits that are the same in all words of the family of ``word``. With a literal that is open, those of the
-        literal are not among them."""
+        """The bits that are the same in all words of the family of `word`. The bits of an open literal are not."""
         fixed = self._fixed
         if open_literal:
             fixed &= self.sharing.literal_mask | ~self._pattern.key_mask
@@ -65,7 +65,7 @@ class Families:
         return fixed
 
     def _always_holds(self, number: int, word: int) -> bool:
-        """Whether the predicate holds for all register numbers, if the other fields are as in ``word``."""
+        """Whether the predicate holds for all register numbers if the other fields are those of `word`."""
         predicate, _, others = self._predicates[number]
         pattern = self._pattern
         key = number, word & others
@@ -82,16 +82,16 @@ class Families:
         return verdict
 
     def describe(self, word: int, decode_state: int, fixed: int, open_literal: bool) -> bytes | None:
-        """The family of ``word`` as the runtime has it, struct raddle_family; None if it does not fit there.
+        """The family of `word` as a struct raddle_family; None if it does not fit into one.
 
-        ``fixed`` is what `fixed_bits` gives.
+        `fixed` is the result of `fixed_bits`.
         """
         pattern, sharing = self._pattern, self.sharing
         exceptions = [*pattern.excluded, *((other.mask, other.value) for other in pattern.exceptions)]
         if open_literal:
             bits = pattern.letter_bits(sharing.literal)
             exceptions += [(bits, pattern.letter_bits(sharing.literal, v)) for v in sharing.closed(word) or ()]
-        # Of those that contradict the fixed bits there is no word in the family.
+        # No word of the family matches an exception that contradicts the fixed bits.
         exceptions = [(mask, value) for mask, value in exceptions if not (word ^ value) & mask & fixed]
         literals = [*pattern.hole_names, *([sharing.literal] if open_literal else ())]
         if len(exceptions) > _EXCEPTIONS or len(self._names) > _NAMES or len(literals) > _LITERALS:
@@ -115,7 +115,7 @@ class Families:
         return b"".join(parts)
 
     def _linear(self, name: str, word: int) -> bytes:
-        """The operand as the runtime has it, struct raddle_linear; empty if it has too many terms."""
+        """The operand as a struct raddle_linear; empty if it has too many terms."""
         key = name, word & self._pattern.selector_bits(name)
         packed = self._linears.get(key)
         if packed is None:

@@ -17,33 +17,36 @@ if TYPE_CHECKING:
     from raddle.translate.sharing import Sharing
 
 RoutineBuilder = Callable[[Builder], None]
-"""Builds the body of an IR routine; its arguments are the common fields ``arg0`` … ``arg3``, all I64, read first."""
+"""Builds the body of an IR routine. The routine's arguments are the common fields ``arg0`` … ``arg3``, all I64, which
+it reads first."""
 
 PythonHelper = Callable[..., "int | None"]
-"""A Python helper, called as ``helper(cpu, *args)`` with the GIL held."""
+"""A Python helper, called as ``helper(cpu, *args)`` with the GIL held, on the vCPU's thread. Its result is the call's
+result; None stands for 0."""
 
 
 class View(NamedTuple):
     """A register that is kept in several fields of the state."""
 
     get: Callable[[Any], int]
-    """Its value in a vCPU, which is paused or the calling thread's own."""
+    """Returns the register's value in a vCPU that is paused, or that the calling thread runs."""
     set: Callable[[Any, int], None]
-    """Write it. Raises ValueError for what it cannot have."""
+    """Writes the register, with a number from 0 to 2**bits - 1. Raises ValueError for values it cannot have."""
     bits: int
-    """Its width. What `set` is given is not negative, and has no more."""
+    """The register's width."""
 
 
 FAULT_ALIGNMENT = 1 << 16
-"""Code that ``fault`` gets for an access that violates its MemOp's alignment."""
+"""The code that ``fault`` gets for an access that violates its MemOp's alignment."""
 FAULT_BUS = 1 << 17
-"""Code that ``fault`` gets for a physical address that nothing answers at."""
+"""The code that ``fault`` gets for an access to a physical address without memory or device."""
 
 ACCESS_READ, ACCESS_WRITE, ACCESS_FETCH = 0, 1, 2
+"""Kinds of access: the low byte of the argument ``access`` of ``tlb_fill`` and ``fault``."""
 
 
 class Halves(Enum):
-    """Which half of a 32-bit word comes first in memory, where instructions have one or two 16-bit units."""
+    """Which half of a 32-bit instruction comes first in memory, in a set with 16-bit and 32-bit instructions."""
 
     HIGH_FIRST = 0
     """Bits 31:16 lie at the lower address, as in T32."""
@@ -52,9 +55,9 @@ class Halves(Enum):
 
 
 class Wide:
-    """Which 16-bit units begin an instruction of two units, and how the two make one word. Immutable.
+    """Which 16-bit units begin an instruction of two units, and how the two units make one word. Immutable.
 
-    A unit begins such an instruction when bit ``unit >> shift & 31`` of the set ``firsts`` is 1. The pictures of 32-bit
+    A unit begins such an instruction if bit ``unit >> shift & 31`` of the set ``firsts`` is 1. The pictures of 32-bit
     instructions in a decode table show the word that ``halves`` describes.
     """
 
@@ -80,22 +83,22 @@ class Wide:
         return bool(self.firsts >> (unit >> self.shift & 31) & 1)
 
     def word(self, first: int, second: int) -> int:
-        """The word of which ``first`` lies at the lower address."""
+        """The word of two units; ``first`` lies at the lower address."""
         return first | second << 16 if self.halves is Halves.LOW_FIRST else first << 16 | second
 
 
 class InstructionSet(ABC):
-    """One encoding space of a guest (A32, T32 …): how to cut, decode and translate its instructions."""
+    """One encoding space of a guest (A32, T32 …): how to find, decode and translate its instructions."""
 
     unit: int
     """Bytes of the smallest instruction, 2 or 4; units are little-endian."""
 
     wide: Wide | None = None
-    """Which instructions have two units of 2 bytes; None: all have one."""
+    """Which instructions have two units of 2 bytes; None if all have one unit."""
 
     def word_at(self, data: bytes, position: int = 0) -> tuple[int, int] | None:
-        """The instruction word that begins at ``position`` of ``data``, and its size in bytes; None when a part of it
-        is not in ``data``."""
+        """The instruction word that begins at ``position`` of ``data``, and its size in bytes; None if ``data`` ends
+        within it."""
         end = position + self.unit
         if end > len(data):
             return None
@@ -107,7 +110,7 @@ class InstructionSet(ABC):
         return self.wide.word(word, int.from_bytes(data[end : end + self.unit], "little")), 2 * self.unit
 
     def encoded(self, word: int, size: int) -> bytes:
-        """An instruction word of ``size`` bytes as it lies in memory."""
+        """The bytes in memory of an instruction word of ``size`` bytes."""
         data = word.to_bytes(size, "little")
         if size > self.unit and self.wide is not None and self.wide.halves is Halves.HIGH_FIRST:
             return data[self.unit :] + data[: self.unit]
@@ -115,7 +118,7 @@ class InstructionSet(ABC):
 
     @abstractmethod
     def decode(self, word: int, size: int) -> Pattern | None:
-        """The pattern of an instruction word of ``size`` bytes; None when it is undefined."""
+        """The pattern of an instruction word of ``size`` bytes; None if the word is undefined."""
 
     @abstractmethod
     def translate(
@@ -127,15 +130,15 @@ class InstructionSet(ABC):
         mode: int,
         operands: Mapping[str, int | Hole] | None = None,
     ) -> int:
-        """Emit one instruction (an undefined-instruction exception for None); return the next instruction's decode
-        state.
+        """Emit the IR of one instruction, and return the decode state of the next one. If ``pattern`` is None, emit an
+        undefined-instruction exception.
 
-        The emitted code may depend only on the bits of ``word`` in ``pattern.key_mask``, on ``decode_state`` and
-        ``mode``; for None not on ``word``. ``operands`` gives other values to the operands that ``sharing`` names.
+        The code may depend only on the bits of ``word`` in ``pattern.key_mask``, on ``decode_state`` and on ``mode``;
+        if ``pattern`` is None, not on ``word``. ``operands`` replaces the values of operands that ``sharing`` names.
         """
 
     def sharing(self, pattern: Pattern) -> Sharing | None:
-        """How the words of ``pattern`` share templates; None when each choice of registers has its own."""
+        """How the words of ``pattern`` share templates; None if each choice of registers has a template of its own."""
         return None
 
     def disassemble(self, word: int, size: int, pc: int) -> str:
@@ -146,77 +149,79 @@ class InstructionSet(ABC):
 class FrontEnd(ABC):
     """A guest architecture, as the core uses it. Immutable once made; shared by all vCPUs of a machine.
 
-    Attributes that must be set: ``name``; ``word``, the type of addresses; ``page_bits``, log2 of the smallest page, 12
-    to 31; ``mmu_indices``, how many translations use; ``state``, the layout of the guest's own state; ``routines`` and
-    ``python_helpers``, of which one has ``tlb_fill``, ``fault`` and ``interrupt`` each.
-
-    Attributes with a default: ``fetch_index_shift``, where the block mode has the MMU index of fetches (0); ``floats``,
-    the choices in IEEE 754; ``registers``, the fields by register number, for ``InstructionSet.sharing``, None for a
-    number that is always zero; ``register_names``, what ``dir(cpu.regs)`` shows besides pc (all fields); ``views``,
-    registers that are kept in several fields; ``mode_masks``, bits of the block mode for classes of instructions.
+    These attributes must be set: ``name``, ``word``, ``page_bits``, ``mmu_indices``, ``state``, ``routines`` and
+    ``python_helpers``. The others have defaults.
     """
 
     name: str
     word: Type
-    """I32 or I64: type of guest addresses."""
+    """The type of guest addresses: I32 or I64."""
     page_bits: int
-    """log2 of the guest's smallest page; at least 12."""
+    """log2 of the guest's smallest page in bytes; 12 to 31."""
     mmu_indices: int
-    """How many MMU indices translations use (at most raddle.ir.types.MMU_INDICES)."""
+    """How many MMU indices translations use; at most raddle.ir.types.MMU_INDICES."""
     fetch_index_shift: int = 0
-    """The two bits of the block mode from this one on are the MMU index of instruction fetches."""
+    """The position of the MMU index of instruction fetches, two bits, in the block mode."""
     floats: FloatRules = FloatRules()
     """What IEEE 754 leaves to the architecture. The IR's floating-point operations follow it."""
     state: StateLayout
+    """The guest's own state."""
     registers: Sequence[Field | None] = ()
-    """The registers by number, at most 64 of all banks, as the numbers of ``InstructionSet.sharing`` mean them. None
-    stands for a number that is always zero (RISC-V's x0): semantics functions may ask for that number, and words that
-    name it have templates of their own."""
+    """The registers, at most 64 of all banks, by the register numbers that ``InstructionSet.sharing`` uses. None stands
+    for a number that is always zero (RISC-V's x0): semantics functions may check for that number, and words that name
+    it have templates of their own."""
     register_names: Sequence[str] = ()
-    """What a user calls a register (`dir(cpu.regs)`), besides pc: names of state fields, and of `views`. Empty for all
-    fields; others can be read by their names, too."""
+    """The registers that ``dir(cpu.regs)`` shows besides pc: names of state fields and of ``views``. Empty for all
+    fields. Fields that are not listed can be read by their names, too."""
     views: Mapping[str, View] = MappingProxyType({})
     """Registers that are kept in several fields, by their names."""
     mode_masks: Sequence[int] = ()
-    """Bits of the block mode that classes of instructions depend on, at most two classes: see ``Sharing``."""
+    """For each class of instructions, at most two, the bits of the block mode that they depend on: see ``Sharing``."""
     routines: Mapping[str, RoutineBuilder]
-    """IR routines by name; a board's devices may bring others, and replace one by its name
-    (``AddressSpace.add_routines``). Names that the runtime calls, as routines or as Python helpers:
+    """IR routines by name. A board's devices may add routines, and replace those here, which then have the same name
+    (``AddressSpace.add_routines``). The runtime calls three names, each of which is here or in ``python_helpers``:
 
-    ``tlb_fill(address, access | mmu_index << 8, size) -> 0, or a fault code``: translate and call ``tlb_set``;
-    ``fault(address, access | mmu_index << 8, code)``: enter the guest's exception; pc and insn_extra are exact;
-    ``interrupt(pending) -> 1 if one was taken``: enter it if the state lets it in; pc is exact.
+    ``tlb_fill(address, access | mmu_index << 8, size)`` translates, calls ``tlb_set`` and returns 0, or returns a fault
+    code;
+    ``fault(address, access | mmu_index << 8, code)`` enters the guest's exception; pc and insn_extra are exact;
+    ``interrupt(pending)`` enters an interrupt, if the guest's state allows it, and returns 1 if it did, else 0; pc is
+    exact.
     """
     python_helpers: Mapping[str, PythonHelper]
+    """Helpers in Python, by name."""
 
     @abstractmethod
     def instruction_set(self, mode: int) -> InstructionSet:
         """The instruction set of blocks in this mode."""
 
     def initial_decode_state(self, mode: int) -> int:
-        """Context of the first instruction of a block in this mode (ARM: ITSTATE on return into an IT block)."""
+        """The decode state of a block's first instruction (ARM: ITSTATE after a return into an IT block)."""
         return 0
 
     def prologue(self, b: Builder, mode: int) -> None:
-        """Emit what blocks of this mode do before their first instruction; most emit nothing."""
+        """Emit what blocks of this mode do before their first instruction; most front ends emit nothing."""
 
     def epilogue(self, b: Builder, mode: int, decode_state: int) -> None:
-        """Emit what a block that ends where it need not does last, before an instruction in ``decode_state``."""
+        """Emit what a block does last if it ends, at its page's end or at its greatest length, before an instruction
+        whose decode state is ``decode_state``, which is not 0.
+        """
 
     @abstractmethod
     def reset(self, cpu: Any, entry: int, argument: int) -> None:
-        """Put the vCPU into its reset state (``cpu[name]`` reads and writes fields), about to run from ``entry``.
+        """Put the vCPU into its reset state, and set its pc to ``entry`` (``cpu[name]`` reads and writes fields).
 
-        ``argument`` goes into the register of a first argument. Sets the common fields pc and mode too.
+        ``argument`` goes into the register of a function's first argument. Sets the common fields pc and mode.
         """
 
     def power_down_reset(self, cpu: Any, entry: int, argument: int) -> None:
-        """The same for a vCPU that was suspended and powered down: what is always on, such as its timers, may stay."""
+        """Reset a vCPU that was suspended and powered down. Parts that are always on, such as its timers, may keep
+        their state.
+        """
         self.reset(cpu, entry, argument)
 
     def connect(self, engine: Any) -> None:
-        """Called once when the machine's vCPUs exist: make the native timers and whatever else needs them."""
+        """Called once, after the machine's vCPUs are made: make native timers, and whatever else needs the vCPUs."""
 
     def describe(self, cpu: Any) -> str:
-        """Registers in the manner of the architecture, for logs and the monitor."""
+        """The registers as the architecture's users print them, for logs and the monitor."""
         return ""

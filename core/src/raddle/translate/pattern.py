@@ -14,12 +14,12 @@ UNDEFINED = "UNDEFINED"
 """The name of lines whose words are no instruction."""
 
 Function = Callable[..., int]
-"""Computes an operand from the values of fields: non-negative integers of the field's width."""
+"""Computes an operand from the values of fields, which are unsigned integers of the fields' widths."""
 
 
 class Linear:
-    """A function of which it is known that it is linear in most bits of its arguments: if the bits in the masks
-    ``selectors``, by the name of the argument, stay as they are, it is a constant plus a multiple of each other bit.
+    """A function that is linear in most bits of its arguments. ``selectors`` has a mask for each argument, by its name,
+    with the other bits: while these do not change, the function is a constant plus a multiple of each remaining bit.
 
     The runtime computes such operands by itself.
     """
@@ -44,7 +44,7 @@ class Fields:
     __slots__ = ("__dict__",)
 
     def __getattr__(self, name: str) -> Any:
-        """Called only for what is not there."""
+        """Called only if there is no such attribute."""
         raise AttributeError(f"the instruction has no operand {name!r}; it has {', '.join(self.__dict__) or 'none'}")
 
     def __contains__(self, name: str) -> bool:
@@ -61,20 +61,20 @@ class Operand(NamedTuple):
     function: Function
     letters: str
     selectors: tuple[int, ...] | None = None
-    """Of a `Linear` function, for each letter: see there."""
+    """The selectors of a `Linear` function, a mask for each letter; None for another function."""
 
 
 class Pattern:
     """One line of a table. Immutable to its users, and shared by all threads.
 
-    A translation depends on the pattern and on `word & key_mask`, and on nothing else of the word. Two patterns of a
-    decoder may have equal masked words, so a key needs both: `key(word)` joins `index` and the masked word.
+    A translation depends only on the pattern and on `word & key_mask`. Masked words of two patterns may be equal, so a
+    key needs both: `key(word)` joins `index` and the masked word.
 
     Attributes: `name`, of the line and of its semantics function; `where`, file and line; `width`, bits of a word;
-    `index`, its number in the decoder; `mask` and `value`: `word & mask == value` in all its words; `excluded`: pairs
-    for which that holds in none of them; `exceptions`, lines that win over it; `letters`, the places of its fields;
-    `constants`, `knowns`, `holes` and `predicates`, its operands. `matches` and `is_defined` look at all that of one
-    word, and `raddle.testing.differential.words` makes random ones.
+    `index`, its number in the decoder. A word of the line has `word & mask == value` for `mask` and `value`, and for
+    none of the pairs in `excluded`; `exceptions` are lines that win over this one. `letters` are the positions of its
+    fields; `constants`, `knowns`, `holes` and `predicates` are its operands. `matches` and `is_defined` check a word
+    against all this, and `raddle.testing.differential.words` makes random words.
     """
 
     __slots__ = (
@@ -108,16 +108,16 @@ class Pattern:
         """Number of the pattern in its decoder."""
         self.mask = 0
         self.value = 0
-        """The pattern's words have `word & mask == value`, and none of `excluded`."""
+        """A word of the line has `word & mask == value`, and this for none of the pairs in `excluded`."""
         self.excluded: list[tuple[int, int]] = []
         self.exceptions: list[Pattern] = []
-        """The lines that win over this one, of a compiled table."""
+        """The lines that win over this one; empty before the table is compiled."""
         self._ranges: dict[str, LiteralRange] = {}
-        """What `literal_range` has found."""
+        """The results of `literal_range`, by operand."""
         self._rest: Callable[[Pattern], None] | None = rest
-        """Reads what follows from here on, which nobody sees before; None when it is done."""
+        """Reads the operands, which are the attributes below; None when it has. They are not used before."""
         self.letters: dict[str, list[tuple[int, int]]] = {}
-        """Each field's pieces, from the highest: lowest bit and width."""
+        """Each field's pieces (lowest bit, width), from the highest to the lowest."""
         self.constants: dict[str, int] = {}
         self.knowns: list[Operand] = []
         self.holes: list[Operand] = []
@@ -130,7 +130,9 @@ class Pattern:
         """The values of the holes of a word, in the order of `hole_names`; each fits 32 bits, signed or unsigned."""
 
     def read(self) -> Pattern:
-        """This pattern, read in full. Raises TableError. Threads may race here: each reads the same."""
+        """This pattern, with its operands read. Raises TableError. Threads may race to read them: the results are
+        equal.
+        """
         rest = self._rest
         if rest is not None:
             rest(self)
@@ -141,7 +143,7 @@ class Pattern:
         return f"<Pattern {self.name} at {self.where}>"
 
     def key(self, word: int) -> int:
-        """A key under which what is made of `word` can be kept, unique in the decoder."""
+        """The key for a translation of `word`: the same for words with equal translations, unique in the decoder."""
         return self.index << 32 | word & self.key_mask
 
     def letter(self, name: str, word: int) -> int:
@@ -172,7 +174,7 @@ class Pattern:
         return values
 
     def reader(self, names: Sequence[str]) -> Callable[[int], tuple[int, ...]]:
-        """A function of the word that gives the operands `names` (fields, constants, known operands) as a tuple."""
+        """A function that returns the operands `names` (fields, constants, known operands) of a word, as a tuple."""
         knowns = {known.name: known for known in self.knowns}
         terms = []
         functions: dict[str, Function] = {}
@@ -190,7 +192,7 @@ class Pattern:
         return read
 
     def key_mask_without(self, names: Sequence[str]) -> int:
-        """`key_mask` less the bits that nothing but the operands `names` is made of."""
+        """`key_mask` without the bits that only the operands `names` use."""
         needed = {letter for known in self.knowns if known.name not in names for letter in known.letters}
         made = {letter for known in self.knowns if known.name in names for letter in known.letters}
         mask = self.key_mask
@@ -205,7 +207,7 @@ class Pattern:
         return sum(width for _, width in self.letters[name])
 
     def letter_bits(self, name: str, value: int = -1) -> int:
-        """The bits of a word that hold the bits `value` of the field `name`."""
+        """A word in which the field `name` has this value, and all other bits are 0. With -1, the field's mask."""
         bits = 0
         for shift, width in reversed(self.letters[name]):
             bits |= (value & (1 << width) - 1) << shift
@@ -213,8 +215,8 @@ class Pattern:
         return bits
 
     def selector_bits(self, name: str) -> int:
-        """The bits of a word that must stay as they are for the operand `name` to be linear in the others: all that it
-        is made of if nothing is known of its function."""
+        """The bits of a word that must not change for the operand `name` to be linear in its other bits. If its
+        function is not `Linear`, these are all bits of its fields."""
         operand = self._operand(name)
         if operand is None:
             return 0
@@ -224,8 +226,8 @@ class Pattern:
         return bits
 
     def linear(self, name: str, word: int) -> LinearTerms:
-        """The operand `name` (a field, a constant, or computed) as a function of the words that have the same selector
-        bits as `word`."""
+        """The operand `name` (a field, a constant, a known operand or a hole) as a linear function of the words that
+        have the same selector bits as `word`."""
         operand = self._operand(name)
         if operand is None:
             if name in self.constants:
@@ -249,9 +251,10 @@ class Pattern:
         return base & _M32, _joined(factors)
 
     def literal_range(self, name: str) -> LiteralRange:
-        """Between which numbers the operand `name` is in all words, as a signed number of 32 bits.
+        """The least and greatest value that the operand `name` has in any word, as signed 32-bit numbers.
 
-        That is known of fields, constants and `Linear` functions, and of others that depend on few bits.
+        They are known for fields, constants and `Linear` functions, and for other functions of few bits. For all others
+        this is ANY_LITERAL.
         """
         found = self._ranges.get(name)
         if found is None:
@@ -264,7 +267,7 @@ class Pattern:
             return ANY_LITERAL
         word = selectors
         ends: list[int] = []
-        while True:  # through all subsets of the selector bits
+        while True:  # for all subsets of the selector bits
             base, terms = self.linear(name, word)
             most = [_signed(factor) * mask for _, mask, factor in terms]
             ends += [_signed(base) + sum(min(0, term) for term in most)]
@@ -279,11 +282,11 @@ class Pattern:
         return next((operand for operand in (*self.knowns, *self.holes) if operand.name == name), None)
 
     def operands(self) -> frozenset[str]:
-        """The names of all operands but the holes."""
+        """The names of all operands except the holes."""
         return frozenset((*self.letters, *self.constants, *(known.name for known in self.knowns)))
 
     def matches(self, word: int) -> bool:
-        """Whether `word` is one of this line's, defined or not; exceptions to the line are not looked at."""
+        """Whether `word` is one of this line's, defined or not. Does not check the line's exceptions."""
         return word & self.mask == self.value and not any(word & mask == value for mask, value in self.excluded)
 
     def is_defined(self, word: int) -> bool:
@@ -299,7 +302,7 @@ class Pattern:
         return operand.function(*(self.letter(letter, word) for letter in operand.letters))
 
     def _compile_hole_values(self, word: int) -> tuple[int, ...]:
-        """Replaces itself by generated code when it is first called; both give the same, so threads may race here."""
+        """Replaces itself with generated code at its first call. Both return the same, so threads may race here."""
         calls = "".join(
             f"f{number}({', '.join(self._expression(letter) for letter in hole.letters)}), "
             for number, hole in enumerate(self.holes)
@@ -319,11 +322,11 @@ class Pattern:
 
 _M32 = 0xFFFF_FFFF
 _MOST_SELECTORS = 8
-"""Bits, with all values of which a literal's range is looked for."""
+"""`literal_range` tries all values of the selector bits if there are at most so many."""
 
 
 def _signed(value: int) -> int:
-    """A number of 32 bits as a signed one."""
+    """The signed value of a 32-bit number."""
     return value - ((value & 1 << 31) << 1)
 
 
@@ -332,7 +335,7 @@ def _selectors(operand: Operand) -> tuple[int, ...]:
 
 
 def _joined(factors: dict[int, int]) -> tuple[tuple[int, int, int], ...]:
-    """Terms for bits with these factors: neighbours of which each counts twice the one below are one term."""
+    """The terms for bits with these factors. Neighbouring bits whose factors double from bit to bit are one term."""
     terms: list[tuple[int, int, int]] = []
     for bit, factor in sorted(factors.items()):
         if terms:

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Templates for instructions that differ only in their registers.
 
-`ADD r1, r2, r3` and `ADD r7, r4, r5` are the same code but for the registers. A front end tells with a `Sharing` for
-which patterns that holds: which operands are numbers of `FrontEnd.registers`, and that the semantics do nothing with
-such a number but reach the register of that number, compare it with others of the instruction, and know the numbers
-that stand for no register: those beyond the registers (ARM: the pc), and one that is None in `FrontEnd.registers`
-because it is always zero (RISC-V: x0). The translator then has one instruction of a kind compiled, with *model*
-registers, and the runtime makes the others from it by putting other registers into the code (family.c, rename.c).
+`ADD r1, r2, r3` and `ADD r7, r4, r5` have the same code except for the registers. A front end says with a `Sharing` for
+which patterns this holds, and which operands are numbers of `FrontEnd.registers`. For these patterns it promises that
+the semantics function uses a register number in three ways only:
 
-Models keep apart what the code may depend on: equal registers stay equal, different ones different, each register is
-modelled by one that the host keeps in the same kind of place, and a number that stands for no register by itself.
+- it reads and writes the register of that number;
+- it compares the number with other register numbers of the instruction;
+- it checks for numbers that are no register: those beyond the registers (ARM: the pc), and one that is None in
+  `FrontEnd.registers` because it is always zero (RISC-V: x0).
+
+The translator then compiles one instruction of each kind, with *model* registers. The runtime makes the others from it
+by putting other registers into the code (family.c, rename.c).
+
+A model preserves what the code may depend on: equal registers stay equal and different ones stay different; each
+register is replaced by one that the host keeps in the same kind of place; a number that is no register stays itself.
 """
 
 from __future__ import annotations
@@ -24,13 +29,15 @@ from raddle.translate.pattern import Pattern
 class Sharing:
     """How the words of `pattern` share templates: see the module. Immutable, shared by all threads.
 
-    `names` are the operands that are register numbers. `list_name` is one that is a set of them, bit n for register n,
-    whose members the semantics reach in ascending order. While all registers are in `FrontEnd.registers`, a translation
-    depends on the bits `FrontEnd.mode_masks[mode_class]` of the block mode alone, or on all of them if the class is -1.
+    `names` are the operands that are register numbers. `list_name` is an operand that is a set of registers: bit n
+    stands for register n, and the semantics function uses them in ascending order. If all registers are in
+    `FrontEnd.registers`, a translation depends only on the bits `FrontEnd.mode_masks[mode_class]` of the block mode; if
+    the class is -1, on all bits.
 
-    `literal` names a field that stays open as one more literal hole, after the pattern's; the semantics then get a
-    `Hole` for it. `closed` gives the values of the field for which it does not, in words that are otherwise as the one
-    that it is given; None where it never does. Semantics may ask the hole whether it is one of these: it is not.
+    `literal` names a field that becomes one more literal hole, after the pattern's own. The semantics function then
+    gets a `Hole` for it. `closed(word)` returns the values of the field that must not become a hole, in words that
+    differ from `word` only in this field; None if the field never becomes a hole there. The semantics function may
+    compare the hole with these values: it equals none of them.
     """
 
     __slots__ = (
@@ -60,15 +67,15 @@ class Sharing:
         self.mode_class = mode_class
         operands = (*self.names, list_name) if list_name else self.names
         self.key_mask = pattern.key_mask_without(operands)
-        """The bits of a word that its translation depends on besides the registers."""
+        """The bits of a word, other than its registers, that its translation depends on."""
         self.read = pattern.reader(operands)
         self.literal = literal
         self._closed = closed
         self.literal_mask = pattern.key_mask_without((literal,))
-        """The bits that it depends on besides the literal."""
+        """The bits of a word, other than the literal, that its translation depends on."""
 
     def numbers(self, word: int) -> tuple[int, ...]:
-        """The registers of `word`: those of the list, ascending, and those of `names`."""
+        """The registers of `word`: first those of the list, ascending, then those of `names`."""
         values = self.read(word)
         if not self.list_name:
             return values
@@ -76,19 +83,20 @@ class Sharing:
         return (*(n for n in range(members.bit_length()) if members >> n & 1), *values[:-1])
 
     def closed(self, word: int) -> Collection[int] | None:
-        """The values of the literal for which words that are otherwise as `word` have a template of their own; None if
-        the literal of `word` itself is one, or if it has none."""
+        """The values of the literal that have templates of their own, in words that differ from `word` only in the
+        literal. None if the literal of `word` is one of them, or if its literal is never open.
+        """
         values = None if self._closed is None else self._closed(word)
         return None if values is None or self.pattern.letter(self.literal, word) in values else values
 
     def open_literal(self, word: int) -> dict[str, int | Hole]:
-        """The literal of `word`, for which `closed` gives values, as an operand that stays open and is none of them."""
+        """The literal of `word` as a hole that equals none of the values that `closed` returns, which is not None."""
         pattern, name = self.pattern, self.literal
         never = frozenset(self.closed(word) or ())
         return {name: Hole(len(pattern.hole_names), name, partial(pattern.literal_range, name), never)}
 
     def operands(self, numbers: tuple[int, ...]) -> dict[str, int | Hole]:
-        """The operands that a word with these registers has."""
+        """The operands of a word with these registers, which are in the order of `numbers`."""
         count = len(numbers) - len(self.names)
         operands: dict[str, int | Hole] = dict(zip(self.names, numbers[count:], strict=True))
         if self.list_name:
@@ -97,7 +105,7 @@ class Sharing:
 
 
 class Model:
-    """The model of a choice of registers."""
+    """The registers that stand for the registers of many words in a template. Immutable."""
 
     __slots__ = ("chosen", "inside", "numbers", "renamed")
 
@@ -105,36 +113,38 @@ class Model:
         self.numbers = numbers
         """The registers of the model, in the order of `Sharing.numbers`."""
         self.chosen = tuple(chosen.values())
-        """Those of them that others are put in place of."""
+        """The model's registers that are replaced by a word's."""
         self.renamed = tuple(chosen)
-        """Those of the instruction that stand for each of `chosen`."""
+        """The registers of the word that the model was made for, which replace those of `chosen`, one for one."""
         self.inside = inside
-        """Whether all registers are in `FrontEnd.registers`, one that is always zero among them."""
+        """Whether all numbers are in `FrontEnd.registers`, which includes the number that is always zero."""
 
 
 class Models:
-    """Finds and keeps models. Thread-safe: two threads may make the same model; either will do."""
+    """Finds and keeps models. Thread-safe: two threads may make the same model, and either can be used."""
 
     def __init__(self, places: Sequence[int | None]) -> None:
-        """`places` has the kind of place of each register, None for one that is always zero."""
+        """`places` has the kind of place of each register; None for one that is always zero."""
         self._places = places
         self._alike = {place: [n for n, other in enumerate(places) if other == place] for place in places}
-        """Registers of one kind of place, by the place."""
+        """The registers of each kind of place."""
         self._known: dict[tuple[int, tuple[int, ...]], Model] = {}
 
     def __len__(self) -> int:
-        """How many are kept."""
+        """How many models are kept."""
         return len(self._known)
 
     def model(self, numbers: tuple[int, ...], ascending: int) -> Model:
-        """The model of the registers `numbers`, of which the first `ascending` are in ascending order, to be kept."""
+        """The model for the registers `numbers`. The first `ascending` of these are in ascending order, and so are the
+        model's.
+        """
         model = self._known.get((ascending, numbers))
         if model is None:
             model = self._known[ascending, numbers] = self._make(numbers, ascending)
         return model
 
     def none(self, numbers: tuple[int, ...]) -> Model:
-        """What stands for a model where the host does not rename registers."""
+        """The model for `numbers` if the host does not rename registers: it replaces none."""
         return Model((), {}, self._inside(numbers))
 
     def _inside(self, numbers: tuple[int, ...]) -> bool:
@@ -148,7 +158,7 @@ class Models:
         for position, number in enumerate(numbers):
             if number in chosen or number >= count or self._places[number] is None:
                 continue
-            # There is one: each is at most the instruction's own register.
+            # There is always one: the candidates for a word's registers never exceed those registers themselves.
             least = last if position < ascending else -1
             alike = self._alike[self._places[number]]
             candidate = next(other for other in alike if other > least and other not in taken)

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a translator keeps of a guest's code in Python, and about how much memory that takes.
+"""The tables that a translator keeps in Python, and an estimate of their memory.
 
-It is forgotten as a whole, together with the runtime's memo, when the memo's budget is used up: then the translator
-takes new `Tables`.
+When the memo's budget is used up, the translator drops them together with the runtime's memo, and makes new `Tables`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from raddle.translate.sharing import Models
 
 __all__ = ["Mode", "Scope", "Tables"]
 
-# Bytes, about, as tests/core/test_memo_budget.py measures them: of each table's part for one more.
+# Estimates of the bytes that one more item takes in each table; tests/targets/arm/test_memo_budget.py checks them.
 _TEMPLATE: Final = 600
 _FAMILY: Final = 300
 _FAMILIES: Final = 2000
@@ -27,20 +26,20 @@ _MODE: Final = 1500
 
 
 class Scope:
-    """Translations that hold in one block mode, or in several that are equal to most instructions."""
+    """Translations that are valid in one block mode, or in several that a class of instructions does not tell apart."""
 
     __slots__ = ("families", "table")
 
     def __init__(self, table: Any) -> None:
         self.table = table
-        """The runtime's: raddle_table *."""
+        """The runtime's table of entries: raddle_table *."""
         self.families: dict[tuple[int, int, int], Any] = {}
-        """The families that the runtime knows (raddle_known_family *), by fixed bits, their values, and decode
-        state."""
+        """The families that the runtime has (raddle_known_family *), by fixed bits, values of these, and decode state.
+        """
 
 
 class Mode:
-    """What is known of one block mode."""
+    """One block mode."""
 
     __slots__ = ("decode_state", "mode", "own", "set", "shared")
 
@@ -50,32 +49,34 @@ class Mode:
         self.mode = mode
         self.set = instruction_set
         self.decode_state = decode_state
-        """Of a block's first instruction."""
+        """The decode state of a block's first instruction."""
         self.own = own
+        """Translations for this mode only."""
         self.shared = shared
-        """Of all modes that have the same bits in `FrontEnd.mode_masks`, by class."""
+        """For each class of `FrontEnd.mode_masks`, the translations for all modes with the same bits in its mask."""
 
 
 class Tables:
-    """The tables. Under the translator's lock; they grow with the distinct words, modes and registers of the guest."""
+    """The tables, which grow with the distinct words, modes and registers of the guest. Under the translator's lock."""
 
     def __init__(self, places: Sequence[int | None]) -> None:
-        """`places` has the kind of place of each register, None for one that is always zero."""
+        """`places` has the kind of place of each register; None for one that is always zero."""
         self.modes: dict[int, Mode] = {}
         self.shared_scopes: dict[tuple[int, int], Scope] = {}
         self.families: dict[Pattern, Families] = {}
         self.templates: dict[tuple[object, ...], Template] = {}
-        """By the pattern, the bits of the word that the code depends on, the model's registers, decode state, mode, and
-        whether the literal of `Sharing` is open; undefined words by size, decode state and mode."""
+        """The key is the pattern or its `Sharing`, the bits of the word that the code depends on, the model's
+        registers, decode state, mode, and whether the literal of the `Sharing` is open. For an undefined word it is
+        size, decode state and mode."""
         self.fixed: dict[Template, int] = {}
-        """Of models: the registers that the code uses besides those that are open, as a set of bits."""
+        """The registers that a model's code uses besides those that are replaced: bit n stands for register n."""
         self.models = Models(places)
         self.known_families = 0
-        """In all scopes."""
+        """How many families the runtime has, in all scopes."""
 
     @property
     def footprint(self) -> int:
-        """Bytes of memory that the tables take, about, without the templates themselves."""
+        """An estimate of the bytes that the tables take, without the templates themselves."""
         return (
             _TEMPLATE * len(self.templates)
             + _FAMILY * self.known_families

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From guest instructions to the memo of their translations, from which the runtime joins blocks.
+"""Translates guest instructions and puts their templates into the memo, from which the runtime joins blocks.
 
-The runtime looks instruction words up and joins what it finds without Python and without the GIL; what it lacks, it
-asks for here (struct raddle_want). What is kept, here and in the runtime, has a budget: when that is used up, all of it
-is forgotten, and made again as the guest needs it.
+The runtime looks up instruction words and joins their entries without Python and without the GIL. What the memo lacks,
+it requests from this module (struct raddle_want). The memo, and what Python keeps for it, have one budget. When it is
+used up, everything is dropped, and made again as the guest needs it.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ from raddle.translate.sharing import Sharing
 from raddle.translate.tables import Mode, Scope, Tables
 
 _EPILOGUE: Final = 1 << 63
-"""In the key of an epilogue; as in internal.h."""
-_TOLD_EVERY: Final = 16
-"""Times that something is supplied between two that the runtime is told how much is kept here."""
+"""Marks the key of an epilogue: RADDLE_EPILOGUE of the runtime."""
+_REPORT_EVERY: Final = 16
+"""After so many requests, the runtime is told again how much memory Python keeps."""
 _NO_LIMIT: Final = (1 << 64) - 1
 
 
 class BlockTrace:
-    """What a listener of translations is told: see ``Translator.listeners``.
+    """A translated block, as `Translator.listeners` are told of it.
 
-    ``words`` are (instruction word, bytes), one for each row of ``block.table``; those of no instruction have size 0.
+    `words` has (instruction word, size in bytes) for each row of `block.table`. The size is 0 where the row is no
+    instruction's, but the prologue's or epilogue's.
     """
 
     __slots__ = ("block", "mode", "pc", "words")
@@ -50,11 +51,11 @@ class BlockTrace:
 
 
 class Translator:
-    """Translates for all vCPUs of a machine. Thread-safe: what Python does takes a lock, the rest is the runtime's."""
+    """Translates for all vCPUs of a machine. Any thread may call its methods."""
 
     def __init__(self, frontend: FrontEnd, backend: BackEnd, context: Any, memo_size: int = 0) -> None:
-        """`context` is the runtime's, or None when nothing is to run: then only `block` may be called. `memo_size` is
-        the memo's budget in bytes, 0 for none.
+        """`context` is the runtime's. With None nothing can run, and only `block` and `instruction` may be called.
+        `memo_size` is the memo's budget in bytes; 0 means that there is no limit.
         """
         self.frontend = frontend
         self.backend = backend
@@ -67,23 +68,27 @@ class Translator:
         self._places = [None if field is None else backend.place(field) for field in frontend.registers]
         self._tables = Tables(self._places)
         self._lock = threading.Lock()
-        """Guards all the above, what the front end and the back end keep, and every use of what is in the memo. The
-        memo is emptied under this lock, in an exclusive section. An exclusive section never begins under it."""
+        """Guards the fields above, the tables of the front end and the back end, and Python's use of objects in the
+        memo. The memo is emptied under this lock and in an exclusive section. The lock is taken after the section has
+        begun: no exclusive section begins under it."""
         self._listeners: Sequence[Callable[[BlockTrace], object]] = ()
         self.check: Callable[[Builder, str], None] | None = None
-        """Called with all IR before it is compiled, and with what it is the IR of; may raise. None: nothing is done."""
+        """Called before IR is compiled, with the IR and a text that says what it translates; may raise. Or None."""
         self.misses = 0
-        """Blocks whose translation needed Python. This and the times below may lose a little between threads."""
+        """Blocks whose translation needed Python. Threads add to this and to the times below without a lock, so a few
+        additions may be lost."""
         self.compiled = 0
-        """Instructions that were compiled; the other templates have been made of these."""
+        """Instructions that Python compiled. The runtime derived the other templates from theirs."""
         self._supplied = 0
-        """Times that something was supplied. Under the lock."""
+        """Requests of the runtime that were served. Under the lock."""
         self.template_ns = 0
+        """CPU time of compiling, in nanoseconds; a part of `total_ns`."""
         self.total_ns = 0
+        """CPU time of serving the runtime's requests, in nanoseconds."""
 
     @property
     def listeners(self) -> Sequence[Callable[[BlockTrace], object]]:
-        """Called with each block that was translated, on the translating thread."""
+        """Functions that are called with each translated block, on the thread that translated it."""
         return self._listeners
 
     @listeners.setter
@@ -92,10 +97,8 @@ class Translator:
         lib.raddle_memo_listen(self.joiner.memo, bool(listeners))
 
     def statistics(self) -> dict[str, int]:
-        """Counters: words, templates, how many of them were compiled, blocks that needed Python, CPU time, and the
-        memo's budget. What was made again after the memo was emptied counts again.
-
-        The time is in nanoseconds: in Python, and of compiling in it. Sizes are in bytes.
+        """Counters of words, templates, compilations, and blocks that needed Python; CPU time in nanoseconds; the
+        memo's size and budget in bytes. What is made again after the memo was emptied is counted again.
         """
         memo = ffi.new("struct raddle_memo_stats *")
         lib.raddle_memo_stats(self.joiner.memo, memo)
@@ -113,9 +116,10 @@ class Translator:
         }
 
     def miss(self, env: Any) -> int:
-        """Make the block that `env` is to run next; returns the runtime's answer (RADDLE_FULL: run again).
+        """Make the block that `env` is to run next. Returns the result of raddle_translate; after RADDLE_FULL, run the
+        vCPU again. If the block's first instruction cannot be fetched, this enters the guest's exception instead.
 
-        When its first instruction cannot be fetched, enters the guest's exception instead.
+        Called on the vCPU's own thread. Raises MachineError.
         """
         want = lib.raddle_wanted(env)
         answer = want.answer
@@ -136,7 +140,9 @@ class Translator:
         return int(answer)
 
     def block(self, mode: int, data: bytes, pc: int) -> Block:
-        """The block of the instructions in `data`, to its end, as if they were at `pc`; for tests and tools."""
+        """The block of the instructions in `data`, as if they were at `pc`; for tests and tools. It ends with `data`,
+        or with the first instruction that ends a block.
+        """
         with self._lock:
             known = self._mode(mode)
             entries = self._extra_entries(mode, known.decode_state, self.frontend.prologue)
@@ -157,24 +163,26 @@ class Translator:
         with self._lock:
             return self.joiner.join([self._word(self._mode(mode), word, size, decode_state)], pc)
 
-    # -- what the runtime lacks ----------------------------------------------------------------------------------------
+    # -- requests of the runtime ---------------------------------------------------------------------------------------
 
     def _supply(self, want: Any) -> None:
         if want.kind == lib.RADDLE_WANT_ROOM:
             self._make_room(want.generation)
             return
         with self._lock:
-            # It may have been emptied since the vCPU looked, and what was wanted is in terms of the old one.
+            # If the memo was emptied after the request, the request's numbers mean nothing any more.
             if want.generation == lib.raddle_memo_generation(self.joiner.memo):
                 self._supply_kind(want.kind, want)
                 self._supplied += 1
-                if self._supplied % _TOLD_EVERY == 0:
+                if self._supplied % _REPORT_EVERY == 0:
                     footprint = self._tables.footprint + self.joiner.footprint + self.backend.footprint
                     lib.raddle_memo_outside(self.joiner.memo, footprint)
 
     def _make_room(self, generation: int) -> None:
-        """Forget everything, unless another thread has done so since `generation` was read. The vCPUs are out of the
-        runtime meanwhile, so that none looks at the memo; who is in here has looked at it under the lock.
+        """Drop everything, unless another thread has done so since `generation` was read.
+
+        In the exclusive section no vCPU's thread is in the runtime, and under the lock no thread is in this module. So
+        nobody uses the memo.
         """
         lib.raddle_exclusive_begin(self._context)
         try:
@@ -201,14 +209,16 @@ class Translator:
             self.joiner.supply(want.joined)
 
     def _word(self, mode: Mode, word: int, size: int, decode_state: int) -> Any:
-        """The runtime's entry of an instruction word: raddle_entry *."""
+        """The runtime's entry of an instruction word (raddle_entry *), made if need be."""
         memo, key = self.joiner.memo, word | decode_state << 32
         while (entry := lib.raddle_memo_word(memo, mode.mode, key)) == ffi.NULL:
             self._supply_word(mode, word, size, decode_state)
         return entry
 
     def _mode(self, mode: int) -> Mode:
-        """What there is of a block mode. The runtime may know it, on another thread, a moment before this does."""
+        """The tables of a block mode, made if need be. Another thread may find the mode in the runtime a moment before
+        this returns.
+        """
         known = self._tables.modes.get(mode)
         if known is not None:
             return known
@@ -240,7 +250,7 @@ class Translator:
         return scope
 
     def _extra(self, mode: int, decode_state: int, emit: Callable[..., None], *arguments: int) -> Template | None:
-        """Code of no guest instruction, at a block's start or end: of size 0, None where there is none."""
+        """The template, of guest size 0, of the prologue or epilogue that `emit` builds. None if that emits nothing."""
         b = Builder(self.frontend.word, self.frontend.state.nzcv)
         emit(b, mode, *arguments)
         what = f"{emit.__name__} in mode {mode:#x} and decode state {decode_state:#x}"
@@ -250,7 +260,7 @@ class Translator:
         return self.backend.template(b.code, b.locals, 0, decode_state, decode_state) if b.code else None
 
     def _extra_entries(self, mode: int, decode_state: int, emit: Callable[..., None], *arguments: int) -> list[Any]:
-        """The entry of that code; none where there is none."""
+        """A list of that template's entry; empty if there is no template."""
         template = self._extra(mode, decode_state, emit, *arguments)
         return [] if template is None else [self.joiner.enter(None, 0, template, ())]
 
@@ -267,16 +277,19 @@ class Translator:
             self.joiner.enter(mode.own.table, word | decode_state << 32, template, pattern.hole_values(word))
 
     def _supply_model(self, mode: Mode, pattern: Pattern, word: int, size: int, decode_state: int) -> bool:
-        """Give the runtime the family of a word, and the model of its registers: then it makes the entry by itself.
+        """Give the runtime the word's family and the model of its registers. The runtime then makes the entry by
+        itself.
 
-        False if that cannot be done, or has been done and does not help: then the word needs an entry of its own.
+        Returns False if the runtime cannot take the family or the model, or if it already has both and still lacks the
+        word. The word then needs an entry of its own.
         """
         families = self._families_of(mode.set, pattern)
         sharing = families.sharing
         open_literal = sharing.closed(word) is not None
         fixed = families.fixed_bits(word, open_literal)
         operands = sharing.open_literal(word) if open_literal else {}
-        # With a decode state, the code may end by storing the next one in the block mode.
+        # In a decode state, the code may end with a store of the next one into the block mode, so it depends on all of
+        # the mode.
         mode_class = sharing.mode_class if not decode_state else -1
         kept = word & sharing.key_mask & (sharing.literal_mask if open_literal else -1)
         numbers = sharing.numbers(word)
@@ -340,7 +353,9 @@ class Translator:
         operands: Mapping[str, int | Hole],
         open_registers: Mapping[int, Field],
     ) -> Template:
-        """The template kept under `key`, compiled if need be; with its first variant, which others need first."""
+        """The template under `key`, compiled if need be. Its variant 0 is compiled with it, because all other variants
+        are made after that one.
+        """
         tables = self._tables
         template = tables.templates.get(key)
         if template is None:
@@ -367,7 +382,7 @@ class Translator:
         return template
 
     def _used(self, code: Sequence[Instruction], besides: Collection[int]) -> int:
-        """The registers that the code reads or writes, as a set of bits, but those in `besides`."""
+        """The registers that the code reads or writes, without those in `besides`: bit n stands for register n."""
         used: set[Field] = set()
         for ins in code:
             if isinstance(ins.aux, Field):
@@ -392,7 +407,7 @@ class Translator:
 
 
 def _words(instructions: InstructionSet, data: bytes) -> Iterator[tuple[int, int]]:
-    """The instruction words in `data` and their sizes; a part of one at the end is left out."""
+    """The instruction words in `data` and their sizes in bytes. An incomplete one at the end is left out."""
     position = 0
     while (found := instructions.word_at(data, position)) is not None:
         yield found
