@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # PYTHON_ARGCOMPLETE_OK
-"""What the `raddle` script begins with, before anything is imported that takes its time, and ends with.
+"""The beginning and the end of the `raddle` script.
 
-A module outside of the package, whose own imports would come first. Whoever interrupts the command in its first
-milliseconds, or its last ones, is to see no traceback: until `raddle.cli.main` takes SIGINT, it ends the process as
-SIGTERM does, and a shell reports 130.
+A user who interrupts the command in its first or last milliseconds must not see a traceback. So this module makes
+SIGINT end the process, as SIGTERM does, before anything is imported that takes time; a shell then reports 130. Later,
+`raddle.cli.main` handles SIGINT. The module is outside the package, because the package's own imports would come first.
 """
 
 import atexit
@@ -23,10 +23,11 @@ __all__ = ["main"]
 
 
 def main() -> int:
-    """Run the command; returns the exit status, or ends the process with it where threads of Raddle's may be left.
+    """Run the command. Returns the exit status; or ends the process with it, if threads of Raddle may still exist.
 
-    Python ends such threads by pthread_exit when they wake, which loads a library: with no memory or no descriptor for
-    it, the process aborts. One that has not begun yet is not counted anywhere: so this asks what could have begun one.
+    When the interpreter exits, it ends threads that wake later by pthread_exit, which loads a library. If there is no
+    memory or no descriptor for that, the process aborts. A thread that has not begun yet cannot be found anywhere, so
+    this checks whether the module that starts threads was imported.
     """
     status = _run()
     if "raddle.workers" in sys.modules:
@@ -34,7 +35,7 @@ def main() -> int:
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
-            except (AttributeError, OSError, ValueError):  # there is none, its reader is gone, it is closed
+            except (AttributeError, OSError, ValueError):  # there is no such stream, its reader is gone, it is closed
                 status = status or 1
         os._exit(status)
     return status

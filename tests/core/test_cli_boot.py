@@ -344,14 +344,14 @@ def test_a_command_line_with_spaces_is_one_value():
             "-netdev user,id=n -device virtio-net-device,netdev=n -zzz x -m 12 --gdb=x -netdev tap",
             "these options are not supported: -netdev (there is no network), -zzz, --gdb (there is no GDB server; the "
             "nearest that is: the monitor (Ctrl-A C)) (raddle boot --help lists those that are); -device "
-            "virtio-net-device is not supported: a board's devices are what it has; only loader can be added",
+            "virtio-net-device is not supported: a board's devices are fixed; only loader can be added",
         ),
         ("-daemonize -M virt,pflash0=f -smp 0", "option '-daemonize' is not supported: it stays in the foreground"),
         ("-daemonize -M virt,pflash0=f -smp 0", "; -machine pflash0=NODE is not supported"),
         ("-daemonize -M virt,pflash0=f -smp 0", "; -smp cpus must be a number of 1 or more, not '0'"),
         ("-vga std", "-vga std is not supported (there is no screen); the nearest that is: -vga none"),
         ("-audiodev pa,id=x", "-audiodev pa is not supported (there is no sound); the nearest that is: -audiodev none"),
-        ("-uuid zz", "-uuid 'zz' is no UUID"),
+        ("-uuid zz", "-uuid 'zz' is not a UUID"),
         ("-msg time=on", "unknown setting 'time'; did you mean timestamp? (known: timestamp, guest-name)"),
         ("-overcommit mem=on", "unknown setting 'mem'"),
         ("-cpu max,pmu=off", "-cpu property 'pmu=off' is not supported; the nearest that is: -cpu max"),
@@ -1032,7 +1032,7 @@ def test_the_pid_file_is_there_while_it_runs(pretend, kernel, tmp_path, capfd):
     assert main(command) == 0
     assert (tmp_path / "out").read_text() == f"{os.getpid()}\n"
     assert seen[0].returncode == 2
-    assert seen[0].stderr == f"raddle: pid file {path} is another process's, which runs\n"
+    assert seen[0].stderr == f"raddle: pid file {path} belongs to another process, which is running\n"
     assert not path.exists()
 
 

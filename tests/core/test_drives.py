@@ -62,7 +62,7 @@ def test_loader_devices(value, device):
         ("-drive if=pflash,file=x,readonly=maybe", "-drive readonly is on or off, not 'maybe'"),
         ("-pflash=", "option -pflash needs the name of a file, which is empty"),
         ("-M virt,pflash0=node", "the nearest that is: -drive if=pflash,unit=0,format=raw,file=FILE"),
-        ("-device virtio-blk,drive=x", "-device virtio-blk is not supported: a board's devices are what it has"),
+        ("-device virtio-blk,drive=x", "-device virtio-blk is not supported: a board's devices are fixed"),
         ("-device=", "-device needs the name of a device: -device loader,file=FILE,addr=ADDRESS"),
         ("-device ,file=x", "-device needs the name of a device: -device loader,file=FILE,addr=ADDRESS"),
         ("-device loader", "-device loader has nothing to load: add file=FILE, or data=NUMBER and data-len=BYTES"),
@@ -72,8 +72,8 @@ def test_loader_devices(value, device):
         ("-device loader,file=x,addr=0x1_0", "-device loader addr must be a number, as in 0x40400000, not '0x1_0'"),
         ("-device loader,addr=1,data=1", "data= goes with addr= and data-len=, and without file="),
         ("-device loader,data=1,data-len=1", "data= goes with addr= and data-len=, and without file="),
-        ("-device loader,addr=1,data=256,data-len=1", "data-len is 1 to 8 bytes, in which data= has to have room"),
-        ("-device loader,addr=1,data=1,data-len=9", "data-len is 1 to 8 bytes, in which data= has to have room"),
+        ("-device loader,addr=1,data=256,data-len=1", "data-len is 1 to 8 bytes, and data= must fit into them"),
+        ("-device loader,addr=1,data=1,data-len=9", "data-len is 1 to 8 bytes, and data= must fit into them"),
     ],
 )
 def test_what_is_refused(option, fault):

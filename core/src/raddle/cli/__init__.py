@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: one file a sub-command."""
+"""The command line: one file per sub-command."""

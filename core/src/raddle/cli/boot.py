@@ -33,31 +33,31 @@ from raddle.notices import notice, warn
 __all__ = ["configure", "flash_banks", "main"]
 
 TERMINATED: Final = 128
-"""Plus the signal's number: exit status of a program that a signal has ended."""
+"""Plus a signal's number, this is the exit status of a program that the signal has ended."""
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 DEADLY: Final = (signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGVTALRM, signal.SIGXCPU)
-"""Others that end a process unless it handles them, and that somebody may send."""
+"""Other signals that users send, and that end a process unless it handles them."""
 
 IMPATIENT: Final = 3.0
-"""Seconds after the first signal: one that comes later ends the process though the machine has not ended."""
+"""Seconds. A signal that comes later than this after the first one ends the process, even if the machine still runs."""
 
 ABANDONED: Final = 10.0
-"""Seconds after the first signal: a machine that has not ended then never will, since a vCPU's thread or a callback is
-stuck. The process ends without it."""
+"""Seconds. A machine that has not ended this long after the first signal never will, because a vCPU's thread or a
+callback is stuck. The process then ends without it."""
 
 FLASH_UNITS: Final = 64
-"""No board has more flash banks; how many it has it says itself."""
+"""No board has more flash banks. Each board checks its own number."""
 
 MONITOR_PIECE: Final = 4096
-"""Bytes that a monitor takes at a time; more are never waiting."""
+"""Bytes that a monitor reads at a time. A device never has more waiting."""
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""What writing to the log fails with; of other files that are written to, the error says which one it is."""
+"""Errors of writing to the log. They name no file; errors of other files do."""
 
 INSIDE: Final = frozenset({"accel", "guest_errors", "stats"})
-"""Log items that need nothing of the engine."""
+"""Log items that are handled here, and not by `Machine.log`."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -162,9 +162,9 @@ def _run(
         started = True
         status = _wait(machine)
     except MachineError as error:
-        if not started or isinstance(error, OutputError):  # the guest has nothing to do with it
+        if not started or isinstance(error, OutputError):  # not caused by the guest
             raise
-        with contextlib.suppress(OSError, ImportError, MemoryError):  # the fault is what is to be told
+        with contextlib.suppress(OSError, ImportError, MemoryError):  # the fault itself is reported anyway
             print(_fault_report(machine, error), file=sys.stderr)
         raise
     finally:
@@ -176,26 +176,27 @@ def _run(
 
 
 def _wait(machine: Machine) -> int:
-    """Wait for the end, in pieces: signal handlers run between them."""
+    """Wait for the machine's end, a second at a time, because Python runs signal handlers only between waits."""
     while True:
         with contextlib.suppress(TimeoutError):
             return machine.wait(1.0)
 
 
 class _Terminated(BaseException):
-    """A signal asks for the end, and there is no machine yet that could be stopped."""
+    """A signal came before there was a machine to stop."""
 
     def __init__(self, number: int) -> None:
         self.number = number
 
 
 class _Signals:
-    """What signals do, until all is closed and the terminal is given back.
+    """What signals do, until everything is closed and the terminal is restored.
 
-    SIGINT, SIGTERM and SIGHUP stop the machine in order; while there is none, the first one raises _Terminated. More
-    of them do nothing: a storm of them must leave nothing half closed. But one that comes IMPATIENT seconds later ends
-    the process, as the DEADLY ones do, with nothing but the terminal given back. A machine that has not ended after
-    ABANDONED seconds is told of and left. Signals that are ignored stay so: nohup, a script's `&`.
+    The first SIGINT, SIGTERM or SIGHUP stops the machine in order; before there is a machine, it raises _Terminated.
+    Further ones do nothing, so that a burst of them leaves nothing half closed. But one that comes IMPATIENT seconds
+    after the first ends the process, as the DEADLY ones do; only the terminal is restored before. If the machine has
+    not ended after ABANDONED seconds, the process says why and ends without it. Signals that were ignored when the
+    process started (by nohup, or a script's `&`) stay ignored.
     """
 
     def __init__(self, pid_file: str | None = None) -> None:
@@ -203,11 +204,11 @@ class _Signals:
         self.received: list[int] = []
         self._pid_file = pid_file
         self._over: Final = workers.Latch()
-        """All is closed."""
+        """Everything is closed."""
         self._watcher: workers.Thread | None = None
         self._first = 0.0
         self._old: dict[int, Any] = {}
-        if threading.current_thread() is not threading.main_thread():  # Python handles signals there alone
+        if threading.current_thread() is not threading.main_thread():  # Python handles signals only there
             return
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -230,18 +231,18 @@ class _Signals:
             raise _Terminated(number)
 
     def _watch(self, machine: Machine) -> None:
-        """Have a thread see to the end, which whatever is stuck cannot hold up."""
-        with contextlib.suppress(MachineError):  # no thread is to be had: another signal ends the process
+        """Start a thread that ends the process if the machine does not end."""
+        with contextlib.suppress(MachineError):  # no thread can be started: another signal can still end the process
             watcher = workers.Thread(self._abandon, "raddle-end", (machine,))
             watcher.start_to("ends the process")
             self._watcher = watcher
 
     def _abandon(self, machine: Machine) -> None:
-        """End the process if the machine does not end: nothing that is stuck is waited for, and nothing is freed."""
+        """End the process if the machine does not end in time, without waiting for it and without freeing anything."""
         if self._over.wait(ABANDONED):
             return
-        places = "; ".join(getattr(machine.engine, "unanswered", list)()) or "what it waits for does not come"
-        notice(f"the machine has not ended {ABANDONED:g} seconds after the signal, and is left: {places}")
+        places = "; ".join(getattr(machine.engine, "unanswered", list)()) or "it is not known what it waits for"
+        notice(f"the machine has not ended {ABANDONED:g} seconds after the signal; exiting without it: {places}")
         give_back()
         if self._pid_file is not None:
             with contextlib.suppress(OSError):
@@ -254,7 +255,9 @@ class _Signals:
         signal.raise_signal(number)
 
     def check(self) -> None:
-        """Raise what the handler has, should it have come where Python lets no exception out."""
+        """Raise _Terminated if a signal has come. The handler's own exception is lost if Python ran the handler where
+        exceptions are ignored, as in a destructor.
+        """
         if self.received:
             raise _Terminated(self.received[0])
 
@@ -262,7 +265,7 @@ class _Signals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let them do what they did before."""
+        """Restore the previous handlers."""
         self._over.set()
         if self._watcher is not None:
             self._watcher.join()
@@ -271,7 +274,7 @@ class _Signals:
 
 
 def _fault_report(machine: Machine, error: MachineError) -> str:
-    """What a user wants to know first about a guest that was stopped by a fault: where, the registers, what to try."""
+    """What a user needs first when a fault has stopped the guest: where it was, its registers, and what to try."""
     where = "".join(f"{note}\n" for note in getattr(error, "__notes__", ()))
     return f"{where}{machine.describe()}\nFor a trace: add -d int,exec -D FILE"
 
@@ -280,7 +283,7 @@ def _fault_report(machine: Machine, error: MachineError) -> str:
 
 
 def _share(machine: Machine, device: StdioDevice) -> None:
-    """Put a monitor beside the guest's console on the terminal: Ctrl-A C turns to the other one."""
+    """Let the guest's console share the terminal with a monitor: Ctrl-A C switches between them."""
 
     def write(text: str) -> None:
         device.write(text.encode())
@@ -322,8 +325,8 @@ def _dedicate(machine: Machine, device: CharDevice) -> None:
 
 @contextlib.contextmanager
 def _devices(options: BootOptions) -> Iterator[tuple[list[CharDevice], CharDevice | None]]:
-    """The serial ports' devices and the monitor's own one, if it has one; closed, and the terminal put back, at the
-    end, whatever happens.
+    """The devices of the serial ports, and the monitor's own device or None. At the end they are closed, and the
+    terminal is restored.
     """
     names = options.serial or ["mon:stdio"]
     monitor = options.monitor
@@ -346,7 +349,9 @@ def _devices(options: BootOptions) -> Iterator[tuple[list[CharDevice], CharDevic
 
 @contextlib.contextmanager
 def _pid_file(path: str | None) -> Iterator[None]:
-    """Our number in a file, which is locked while we run and removed at the end: who holds the lock is alive."""
+    """Write this process's number into a file, which is locked while the process runs and removed at the end. So the
+    process of a file that is not locked does not run any more.
+    """
     if path is None:
         yield
         return
@@ -360,13 +365,13 @@ def _pid_file(path: str | None) -> Iterator[None]:
             os.ftruncate(file, 0)
             os.write(file, f"{os.getpid()}\n".encode())
         except BlockingIOError:
-            raise UsageError(f"pid file {path} is another process's, which runs") from None
+            raise UsageError(f"pid file {path} belongs to another process, which is running") from None
         except OSError as error:
             raise UsageError(f"cannot write pid file {path}: {error.strerror}") from None
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):  # somebody has removed it already
+            with contextlib.suppress(OSError):  # it has been removed already
                 Path(path).unlink()
     finally:
         os.close(file)
@@ -374,7 +379,7 @@ def _pid_file(path: str | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _log(path: str | None) -> Iterator[TextIO]:
-    """Where `-d` writes to."""
+    """The stream that `-d` writes to."""
     if path is None:
         yield sys.stderr
         return
@@ -389,14 +394,14 @@ def _log(path: str | None) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def _guest_errors(wanted: bool, log: TextIO) -> Iterator[None]:
-    """Have devices' complaints written to the log."""
+    """If `wanted`, write the guest's mistakes that devices report to the log."""
     if not wanted:
         yield
         return
     import logging  # late: few ask for it
 
     class ToLog(logging.Handler):
-        """Lets an error out, which stops the machine: logging's own handlers show it as a traceback and go on."""
+        """Lets errors through, so that they stop the machine. logging's own handlers print a traceback and go on."""
 
         def emit(self, record: logging.LogRecord) -> None:
             log.write(f"{self.format(record)}\n")

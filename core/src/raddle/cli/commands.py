@@ -21,7 +21,7 @@ COMMANDS: Final = {
 
 
 def program() -> str:
-    """The words that the command was started by, for a user to start it again."""
+    """The command as the user typed it, for messages that say what to type."""
     return "python -m raddle" if sys.argv[0].endswith("__main__.py") else "raddle"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What shells offer for the values of `raddle boot`'s options."""
+"""Shell completion of the values of `raddle boot`'s options."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Completer = Callable[..., list[str]]
 def _values(
     first: Callable[[], Iterable[str]], more: Iterable[str] = (), more_of: Callable[[str], Iterable[str]] | None = None
 ) -> Completer:
-    """The values that one comma-separated list begins with, and what may follow after a comma: `more`, or what
-    `more_of` gives for the value that the list begins with.
+    """Completes a comma-separated list. `first` returns the values for its first item. The values for the others are
+    `more`, or what `more_of` returns for the first item.
     """
 
     def complete(prefix: str, **_: Any) -> list[str]:
@@ -68,4 +68,4 @@ COMPLETERS: Final[dict[str, Completer]] = {
     "device": _values(_fixed("loader", "help"), ("file=", "addr=", "data=", "data-len=", "force-raw=on")),
     "drive": _values(_fixed("if=pflash"), ("format=raw", "file=", "unit=0", "unit=1", "readonly=on", "snapshot=on")),
 }
-"""By the option's first name; others complete the names of files."""
+"""The completers by the option's first name. Other options complete file names."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the host's cores have to give at this moment: plain arithmetic on several threads, without anything of ours."""
+"""How much threads can gain on the host's cores at this moment, measured with plain arithmetic and without a guest."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["FREE", "count", "gain"]
 
 HASHED: Final = bytes(1 << 20)
 HASHES: Final = 160
-"""So many take about a tenth of a second."""
+"""This many take about a tenth of a second."""
 
 FREE: Final = 0.95
-"""Threads that gain this much of their number have as many cores to themselves."""
+"""If the gain is at least this share of the number of threads, each thread had a core to itself."""
 
 
 def count() -> int:
@@ -25,10 +25,11 @@ def count() -> int:
 
 
 def gain(threads: int) -> float:
-    """How many times as much so many threads get done at once as one does: 2 on two cores that nobody else uses.
+    """How much more work so many threads do than one thread does in the same time: 2.0 for two threads on two cores
+    that nothing else uses.
 
-    Less where another program, another machine on the same host or the other hardware thread of the same core takes
-    its part.
+    It is less if cores are shared with another program, with another virtual machine on the same hardware, or with
+    the other hardware thread of the core.
     """
     started = time.monotonic()
     _work()

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`raddle demo`: the bundled multi-processor guest draws a picture on all its CPUs, once with a host thread for each
-and once on a single thread; shows the picture, what each vCPU did when, both times, and what the host's cores gave
-meanwhile.
+"""`raddle demo`: runs the bundled multi-processor guest, which draws a picture on all its CPUs, once with a host thread
+for each CPU and once with a single thread.
+
+Shows the picture, what each vCPU did and when, the times of both runs, and how free the host's cores were.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ TIMEOUT: Final = 600.0
 """Seconds that a run may take."""
 SAMPLE_SECONDS: Final = 0.02
 STRIP_WIDTH: Final = 60
-"""Columns of the strip that shows when a vCPU ran, where there is room for so many beside OTHER_COLUMNS."""
+"""The most columns of the strip that shows when a vCPU ran."""
 OTHER_COLUMNS: Final = 44
+"""Columns of the table beside the strip."""
 
 COLORS: Final = ("cyan", "yellow", "green", "magenta", "blue", "red", "bright_cyan", "bright_yellow")
 MARKS: Final = {"running": "█", "halted": "·", "off": " "}
-"""How a vCPU's state looks in its strip; when several fall into one column, the first of this list wins."""
+"""The character for a vCPU's state in its strip. If a column has several states, the first of this list is shown."""
 
 PICTURE_LINE: Final = re.compile(r"(?P<dots>.+) \|(?P<cpu>\d)")
 CPU_LINE: Final = re.compile(r"DEMO-CPU (\d+) rows=(\d+) first=(-?\d+) last=(-?\d+) ticks=(\d+)")
@@ -48,7 +50,7 @@ VERDICT_LINE: Final = re.compile(r"DEMO-(?P<word>OK|FAIL)\b(?P<rest>.*)")
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What the guest says about one of its CPUs."""
+    """What the guest reports about one of its CPUs."""
 
     rows: int
     first: int
@@ -58,7 +60,7 @@ class Share:
 
 @dataclass(slots=True)
 class Result:
-    """What one run has printed and taken."""
+    """The output and the times of one run."""
 
     decision: Decision
     seconds: float = 0.0
@@ -79,7 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the demo in both modes; returns the exit status. Raises MachineError when the guest is not content."""
+    """Run the demo in both modes; returns the exit status. Raises MachineError if the guest reports a failure."""
     if not 1 <= arguments.smp <= MAX_CPUS:
         raise UsageError(f"the demo runs on 1 to {MAX_CPUS} CPUs, not {arguments.smp}")
     target, kernel = _find_guest()
@@ -105,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _find_guest() -> tuple[Target, Path]:
-    """The first target whose package brings `demo/demo.elf`."""
+    """The first target whose package has a `demo/demo.elf`."""
     targets = registry().targets()
     for target in targets:
         package = target.load.__module__.partition(".")[0]
@@ -136,7 +138,7 @@ def _draw(target: Target, kernel: Path, cpus: int, accelerator: str) -> Result:
 
 
 def _read(text: str, result: Result) -> None:
-    """Take the guest's output apart. Raises MachineError where it reports a failure or nothing."""
+    """Parse the guest's output into `result`. Raises MachineError if it reports a failure, or no result."""
     for line in text.splitlines():
         if match := CPU_LINE.fullmatch(line):
             cpu, *numbers = map(int, match.groups())
@@ -158,7 +160,7 @@ def _read(text: str, result: Result) -> None:
 
 
 def _show_picture(console: Console, result: Result) -> None:
-    """The rows, in the colour of the CPU that drew them and with its number; both fit into 80 columns."""
+    """Print the rows, each in the colour of the CPU that drew it and with its number; they fit into 80 columns."""
     for dots, cpu in result.picture:
         console.print(Text(dots, style=COLORS[cpu % len(COLORS)]) + Text(f"  {cpu}", style="dim"))
     console.print(f"{result.verdict}, checked by the guest\n")
@@ -210,7 +212,7 @@ def _comparison(results: list[Result]) -> Table:
 
 
 def host_text(threads: int, gains: list[float]) -> str:
-    """What the host gave before, between and after the runs, and what it means for the times."""
+    """How much threads could gain on the host before, between and after the runs, and what this means for the times."""
     if threads == 1:
         return "With one core for all threads, several threads are no faster than one."
     worst = min(gains)

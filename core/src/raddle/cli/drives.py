@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values of the options that give files to the machine's memory: `-drive if=pflash,...` and `-device loader,...`."""
+"""Values of the options that put files into the machine's memory: `-drive if=pflash,...` and `-device loader,...`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ADDRESS_BITS = 64
 
 
 class Drive(NamedTuple):
-    """A flash bank's file. `unit` is None for the next bank."""
+    """A flash bank's file. `unit` is None for the first bank that has no file."""
 
     file: str
     unit: int | None = None
@@ -26,7 +26,9 @@ class Drive(NamedTuple):
 
 
 class LoaderDevice(NamedTuple):
-    """A file, or data, for memory. A file that is not `raw` may say itself where it goes."""
+    """A file, or data, that is put into memory. `address` may be None for a file that is not `raw`: its format may give
+    the address.
+    """
 
     what: str | bytes
     address: int | None
@@ -34,8 +36,8 @@ class LoaderDevice(NamedTuple):
 
 
 def settings(option: str, value: str, first: str = "") -> dict[str, str]:
-    """`key=value,key=value`, in which a comma is written twice; `first` is the key of a first value without one. Of a
-    key that is given twice the last value counts.
+    """Parse `key=value,key=value`. Commas in values are written twice. `first` is the key of a first value that has
+    none. If a key is given twice, its last value counts. Raises UsageError for an empty setting.
     """
     found: dict[str, str] = {}
     for position, part in enumerate(value.replace(",,", "\0").split(",")):
@@ -77,9 +79,7 @@ def parse_device(value: str) -> LoaderDevice:
     if not driver:
         raise UsageError("-device needs the name of a device: -device loader,file=FILE,addr=ADDRESS")
     if driver != "loader":
-        raise UsageError(
-            f"-device {driver} is not supported: a board's devices are what it has; only loader can be added"
-        )
+        raise UsageError(f"-device {driver} is not supported: a board's devices are fixed; only loader can be added")
     for key in given:
         if key not in LOADER_KEYS:
             raise unknown("-device loader setting", key, LOADER_KEYS)
@@ -99,7 +99,7 @@ def _data(value: str, given: dict[str, str], address: int | None) -> LoaderDevic
         raise UsageError(f"-device {value}: data= goes with addr= and data-len=, and without file=")
     number, size = _number("-device loader data", given["data"]), _number("-device loader data-len", given["data-len"])
     if not 1 <= size <= ADDRESS_BITS // 8 or number >= 1 << 8 * size:
-        raise UsageError(f"-device {value}: data-len is 1 to 8 bytes, in which data= has to have room")
+        raise UsageError(f"-device {value}: data-len is 1 to 8 bytes, and data= must fit into them")
     big = _switch("-device loader data-be", given.get("data-be", "off"))
     return LoaderDevice(number.to_bytes(size, "big" if big else "little"), address)
 

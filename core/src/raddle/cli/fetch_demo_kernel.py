@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`raddle fetch-demo-kernel`: fetch Debian's kernel for a guest, and make an initial RAM disk of busybox and a script.
 
-What is fetched is data of the target's package: `demo/debian.toml` names the architecture and the packages, and
-`demo/init` is the first process.
+The target's package says what to fetch: `demo/debian.toml` names the architecture and the packages, and `demo/init` is
+the first process.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mirror",
         metavar="URL",
-        help="a Debian mirror (https, http or file), trusted as it is; without, apt asks the machine's own sources",
+        help="a Debian mirror (https, http or file), trusted as it is; by default, apt asks this machine's sources",
     )
     parser.add_argument("--suite", default="stable", metavar="NAME", help="the mirror's release (stable)")
-    parser.add_argument("--target", default="", metavar="NAME", help="the guest (the first that knows a kernel)")
+    parser.add_argument("--target", default="", metavar="NAME", help="the guest (the first one with a Debian kernel)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Fetch, make, and say how to boot it. Raises RaddleError."""
+    """Fetch the packages, make the files, and print how to boot them. Raises RaddleError."""
     wanted, init = _find_demo(arguments.target)
     directory: Path = arguments.directory
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as scratch:
-            print(f"asking for packages of Debian's {wanted['architecture']}", flush=True)
+            print(f"looking for packages of Debian for {wanted['architecture']}", flush=True)
             source = find_source(arguments.mirror, arguments.suite, wanted["architecture"], Path(scratch))
             packages = [source.dependency(wanted["kernel"], wanted["kernel_prefix"]), wanted["busybox"]]
             print(f"fetching {', '.join(packages)}", flush=True)
@@ -68,20 +68,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _find_demo(name: str) -> tuple[dict[str, Any], bytes]:
-    """What to fetch, and the first process, of the target; without a name, of the first that knows."""
+    """The target's `debian.toml` and first process; without a name, those of the first target that has them."""
     found = registry()
     for target in [found.target(name)] if name else found.targets():
         files = importlib.resources.files(target.load.__module__.partition(".")[0]) / "demo"
         if (files / "debian.toml").is_file():
             return tomllib.loads((files / "debian.toml").read_text()), (files / "init").read_bytes()
     raise UsageError(
-        f"{'guest ' + name if name else 'no installed guest'} knows {'no' if name else 'a'} kernel of Debian's; "
+        f"{'guest ' + name if name else 'no installed guest'} has {'no' if name else 'a'} Debian kernel to fetch; "
         f"{GUEST_REMEDY}"
     )
 
 
 def _write(path: Path, contents: bytes) -> None:
-    """The whole file, or none of it."""
+    """Write a file whose name appears only when it is complete."""
     part = path.with_name(f"{path.name}.part")
     part.write_bytes(contents)
     part.replace(path)

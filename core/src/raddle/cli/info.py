@@ -67,7 +67,9 @@ Descriptor = TypeVar("Descriptor", Target, Host, Board, Device, HelperPackage)
 
 
 def _loadable(found: Registry, descriptors: Iterable[Descriptor]) -> list[Descriptor]:
-    """Those that really load, so that nothing is listed that could not run; the registry keeps why others do not."""
+    """The descriptors whose plug-ins load, so that only plug-ins that work are listed. The registry keeps the errors
+    of the others.
+    """
     loadable = []
     for descriptor in descriptors:
         try:

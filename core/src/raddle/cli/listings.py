@@ -21,13 +21,13 @@ __all__ = [
 
 
 def machine_names() -> list[str]:
-    """Boards, by name and by guest and name."""
+    """The names of all boards, as NAME and as GUEST/NAME."""
     boards = registry().boards()
     return sorted({board.name for board in boards} | {f"{board.target}/{board.name}" for board in boards})
 
 
 def property_settings(machine: str) -> list[str]:
-    """What may follow the name of a board after a comma; of one that nobody knows, what may follow all."""
+    """The settings that may follow a board's name in -M. For an unknown board, those that follow any name."""
     try:
         boards = registry().boards_named(machine)
     except RaddleError:
@@ -50,11 +50,11 @@ def machines() -> str:
         (f"{board.target}/{board.name}", f"{board.description} ({board.target}, 1 to {board.max_cpus} CPUs)")
         for board in sorted(boards, key=lambda board: (board.target, board.name))
     ]
-    return _table("Machines (-M), each by its name, or by the guest's and its own", rows)
+    return _table("Machines (-M NAME, or -M GUEST/NAME)", rows)
 
 
 def properties(machine: str) -> str:
-    """Of the boards of that name."""
+    """The properties of all boards of this name."""
     return "".join(
         _table(
             f"Properties (-M {board.name},PROPERTY=VALUE) of machine {board.target}/{board.name}",
@@ -68,8 +68,8 @@ def properties(machine: str) -> str:
 
 
 def cpus(machine: str, target: str) -> str:
-    """Of the guests that have a board of that name, of guest `target` alone where that is not empty; of all without a
-    name.
+    """The CPU models of all guests that have a board of this name, or any board if the name is empty. If `target` is
+    not empty, only those of this guest.
     """
     found = registry()
     boards = found.boards_named(machine, target) if machine else found.boards(target)
@@ -83,7 +83,7 @@ def cpus(machine: str, target: str) -> str:
 def devices() -> str:
     rows = [(device.name, device.description) for device in registry().devices()]
     added = _table("Devices (-device)", [("loader", "puts a file, or a number, into memory")])
-    return added + _table("Devices of plug-ins, which boards have and -device does not add", rows)
+    return added + _table("Devices of plug-ins, which boards use and -device cannot add", rows)
 
 
 def _table(title: str, rows: Iterable[tuple[str, str]]) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`raddle litmus`: runs litmus tests in each threading mode and shows how often each outcome came, beside what the
-guest's architecture allows; or, with `--model`, only what models of memory allow.
+"""`raddle litmus`: runs litmus tests in each threading mode. Shows how often each outcome occurred, and whether the
+guest's architecture allows it. With `--model` it runs nothing, and shows what models of memory allow.
 
-The exit status is 1 if a forbidden outcome has come.
+The exit status is 1 if a forbidden outcome occurred.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-smp",
         "--smp",
         metavar="N",
-        help=f"vCPUs, {CPUS[0]} to {CPUS[-1]}: as many copies of a test as there is room for run side by side; by "
-        "default one copy",
+        help=f"vCPUs, {CPUS[0]} to {CPUS[-1]}, which run as many copies of a test as fit; by default as many vCPUs as "
+        "one copy needs",
     )
     parser.add_argument(
         "--iterations", metavar="N", default=str(DEFAULT_ITERATIONS), help=f"of each test ({DEFAULT_ITERATIONS})"
@@ -65,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 class _Run(NamedTuple):
-    """A mode to run in, as Machine takes it."""
+    """A mode to run in, with the arguments of Machine for it."""
 
     name: str
     accelerator: str
@@ -117,7 +117,7 @@ def _number(option: str, text: str, allowed: range) -> int:
 
 
 def _target(found: Registry, name: str | None) -> Target:
-    """The guest that is named, or the only one that runs litmus tests."""
+    """The guest of this name; without a name, the only guest that runs litmus tests."""
     if name:
         return found.target(name)
     able = [target for target in found.targets() if target.litmus is not None]
@@ -132,7 +132,7 @@ def _modes(found: Registry, target: Target, accel: str | None, icount: str | Non
     if accel is not None or icount is not None:
         return [_Run("asked for", accel or "tcg", icount)]
     several = "tcg,thread=multi"
-    # Where the host lacks an order that the guest counts on, threads need barriers.
+    # If the host does not keep an order that the guest's architecture requires, threads need barriers.
     settings = parse_accel(several)
     if decide(target, found.host_for(), Thread.MULTI, order=Order.FENCED, warnings=settings.warnings).fences:
         several += ",order=fenced"
@@ -149,7 +149,7 @@ def _run_test(
     cpus: int | None,
     iterations: int,
 ) -> int:
-    """Run a test in each mode and show what came; returns how many outcomes were forbidden."""
+    """Run a test in each mode and show its outcomes; returns how often a forbidden one occurred."""
     from raddle.litmus.run import run as run_test  # late, because it loads the native runtime
 
     allowed = allowed_outcomes(test, memory)
@@ -199,7 +199,7 @@ def _models(text: str, found: Registry, arguments: argparse.Namespace) -> list[M
 
 
 def allowed_outcomes(test: LitmusTest, memory: Model) -> frozenset[Outcome]:
-    """What a model allows of what the test observes."""
+    """The outcomes that a model allows, each with the values that the test observes."""
     return frozenset(test.project(one) for one in outcomes(test.initial, test.programs(), memory.allows))
 
 
@@ -236,7 +236,7 @@ def _asked(test: LitmusTest) -> str:
 
 
 def _verdict(test: LitmusTest, allowed: frozenset[Outcome]) -> str:
-    """Whether a model lets the test's condition come about."""
+    """Whether a model that allows these outcomes forbids, allows or requires the test's condition."""
     positive = sum(holds(test, one) for one in allowed)
     if not positive:
         return "forbids it"
@@ -244,7 +244,7 @@ def _verdict(test: LitmusTest, allowed: frozenset[Outcome]) -> str:
 
 
 def _table(test: LitmusTest, shown: Iterable[Outcome], columns: Sequence[str], cells: Any) -> None:
-    """A line for each outcome; a star marks those that the test's condition asks about."""
+    """Print a line for each outcome. A star marks outcomes for which the test's condition holds."""
     rows = [
         (f"{'*' if holds(test, one) else ' '} {' '.join(f'{name}={value}' for name, value in one)}", *cells(one))
         for one in sorted(shown)

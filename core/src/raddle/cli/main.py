@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # PYTHON_ARGCOMPLETE_OK
-"""The `raddle` command: finds the sub-command's file, imports that file alone, and turns errors into one line.
+"""The `raddle` command: imports the sub-command's file, and no other, runs it, and prints errors as one line.
 
 A sub-command's file defines `configure(parser)`, which adds its options, and `run(arguments) -> int`, which returns
-the exit status; or, where argparse cannot read its words, `main(words) -> int`, and `configure` for shell completion
-alone. None of them prints errors: they raise RaddleError.
+the exit status. Where argparse cannot parse the command line, it defines `main(words) -> int` instead of `run`, and
+`configure` only for shell completion. Sub-commands do not print errors, they raise RaddleError.
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ INTERRUPTED: Final = 130
 OWN_OPTIONS: Final = ("-h", "--help", "--version")
 
 GC_THRESHOLD: Final = 1_000_000
-"""Allocations between two searches for cyclic garbage. A start makes tens of thousands of objects that stay, and such a
-search looks at all of them."""
+"""Allocations between two searches for cyclic garbage. A start makes tens of thousands of objects that stay, and each
+search would look at all of them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `raddle` with `argv`, by default the process's. Returns the exit status: 0, 1 (failure) or 2 (usage)."""
     if argv is not None:
         return _main(list(argv))
-    # The process is ours.
+    # This process runs nothing else, so its settings can be changed.
     gc.set_threshold(GC_THRESHOLD)
-    atexit.register(gc.freeze)  # what is left at the end needs no search
+    atexit.register(gc.freeze)  # a search at exit would be wasted
     _occupy()
     try:
-        # An exception, from now on, so that what is open is closed; see raddle_command for before and after.
+        # From here on, Ctrl-C raises an exception, so that open files and devices are closed. See raddle_command for
+        # the time before and after.
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         return _main(sys.argv[1:])
@@ -64,21 +65,23 @@ def _main(arguments: list[str]) -> int:
     except MemoryError as error:
         notice(f"there is not enough memory{f': {error}' if str(error) else ''}")
         return 1
-    except ImportError as error:  # late ones are left; under a limit of memory they are the first to fail
+    except ImportError as error:  # of a late import, which is the first to fail when memory is short
         notice(f"a part of the program cannot be loaded (is there enough memory, is the installation whole?): {error}")
         return 1
     except BrokenPipeError:
-        # The reader is gone (`raddle info | head`): keep the interpreter's own flush at exit from complaining.
+        # The reader is gone (`raddle info | head`). Without this, the interpreter's flush at exit reports an error.
         _mute()
         return 1
-    except OSError as error:  # what is written to has become full, or is gone
+    except OSError as error:  # the device or file that is written to is full or gone
         notice(f"{_what_failed(error)}{error.strerror or error}")
         _mute()
         return 1
 
 
 def _occupy() -> None:
-    """Put the null device where the process was started without a standard file: no other file is to become it."""
+    """Open the null device for each standard file that the process was started without. Otherwise the next file that
+    is opened would become the standard file.
+    """
     for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
         if stream is None:
             null = os.open(os.devnull, os.O_RDWR)
@@ -92,11 +95,11 @@ def _occupy() -> None:
 
 
 def _what_failed(error: OSError) -> str:
-    """What the error is about, as far as that can be found out."""
+    """The beginning of a message that names the file of the error, if it can be found out."""
     if error.filename:
         return f"{error.filename}: "
     try:
-        sys.stdout.flush()  # it has kept what it could not write
+        sys.stdout.flush()  # this fails again if it was the standard output, which still has the text
     except OSError as again:
         if again.errno == error.errno:
             return "cannot write to the standard output: "
@@ -104,7 +107,7 @@ def _what_failed(error: OSError) -> str:
 
 
 def _mute() -> None:
-    """Nothing more is written to the standard output, not even by the interpreter at its exit."""
+    """Discard further standard output, also what the interpreter flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The monitor: a few commands to look at and steer a machine, typed after Ctrl-A C or on a character device."""
+"""The monitor: a few commands that show and control a machine, typed after Ctrl-A C or on a character device."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class MonitoredMachine(Protocol):
 
 
 class Monitor:
-    """Edits and executes command lines. Not thread-safe: what takes the user's input feeds it, on one thread."""
+    """Edits and executes command lines. Not thread-safe: only the thread that reads the user's input may call it."""
 
     def __init__(self, machine: MonitoredMachine, write: Callable[[str], None], leave: Callable[[], None]) -> None:
         """`write` shows text, whose lines end in "\\n"; `leave` is called for Ctrl-D on an empty line."""
@@ -60,12 +60,12 @@ class Monitor:
         self._line = bytearray()
 
     def open(self) -> None:
-        """Show that the monitor listens."""
+        """Show the prompt."""
         self._line.clear()
         self._write(f"\nRaddle monitor, `help` lists its commands\n{PROMPT}")
 
     def feed(self, data: bytes) -> None:
-        """What was typed on a terminal that does not echo."""
+        """Take what was typed on a terminal that does not echo."""
         for byte in data:
             if byte in b"\r\n":
                 self._write("\n")
@@ -88,7 +88,7 @@ class Monitor:
                 self._write(chr(byte))
 
     def execute(self, line: str) -> str:
-        """Do what one line says; returns the answer, which may be an error's message."""
+        """Execute one line. Returns the answer, which may be an error's message."""
         words = line.split()
         if not words:
             return ""
@@ -100,7 +100,7 @@ class Monitor:
             raise unknown("monitor command", given, family or COMMANDS)
         except RaddleError as error:
             return str(error)
-        except Exception as error:  # a defect must not take the monitor away from who looks for it
+        except Exception as error:  # the monitor must survive a defect, because it helps to find it
             return f"internal error: {type(error).__name__}: {error}"
 
 
@@ -108,7 +108,7 @@ class Monitor:
 
 
 class Command:
-    """What a command does, and a line about it."""
+    """A command's function, and a line of help."""
 
     def __init__(self, function: Callable[[MonitoredMachine], str], meaning: str) -> None:
         self.function = function
@@ -160,18 +160,18 @@ def _quit(machine: MonitoredMachine) -> str:
 
 
 def _pairs(values: Mapping[str, object]) -> str:
-    """A CPU's facts in a line; its number stands before it."""
+    """What is known of a CPU in one line, without its number."""
     shown = {name: f"{value:#x}" if name == "pc" else value for name, value in values.items() if name != "index"}
     return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def show_stats(values: Mapping[str, object]) -> str:
-    """An engine's counters as a report; those of an engine that counts something else as they are."""
+    """An engine's counters as a report. If another kind of engine counts other things, as a list."""
     return report.report(values) if "threads" in values else show(values)
 
 
 def show(values: Mapping[str, object], prefix: str = "") -> str:
-    """Counters, one a line; groups of counters have their name before them."""
+    """Counters, one per line. A group's name stands before the names of its counters."""
     lines = []
     for name, value in values.items():
         if isinstance(value, Mapping):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of `raddle boot`: those that QEMU's users type, read by one table.
+"""The options of `raddle boot`, which are QEMU's: a table of them, and their parser.
 
 Options begin with one dash or two; a value follows as the next word or after `=`.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["OPTIONS", "TAKEN", "BootOptions", "Option", "configure", "parse"]
 
 NEAR: Final = 0.75
-"""How much of a mistyped option's name must be right (difflib's measure) for another one to be proposed."""
+"""An option is proposed for a mistyped one if their names are at least so similar, by difflib's measure."""
 
 
 class Option(NamedTuple):
@@ -50,7 +50,7 @@ OPTIONS: Final = (
     Option(
         ("target",),
         "GUEST",
-        "guest architecture, where neither the kernel's file nor -M says it",
+        "guest architecture, if neither the kernel's file nor -M says it",
         values.store("target"),
     ),
     Option(("cpu",), "NAME", "CPU model; the default is the board's; `-cpu help` lists them", values.cpu),
@@ -91,13 +91,13 @@ OPTIONS: Final = (
         ("serial",),
         "DEV",
         "serial port: mon:stdio (the default), stdio, file:PATH, pty, null, unix:PATH,server=on[,wait=off], "
-        "tcp:[HOST]:PORT,server=on[,wait=off] (without HOST for this host alone; port 0 is a free one, and told)",
+        "tcp:[HOST]:PORT,server=on[,wait=off] (without HOST, only for this host; port 0 is a free one, which is shown)",
         values.add("serial"),
     ),
     Option(
         ("monitor",),
         "DEV",
-        "where the monitor is besides Ctrl-A C: stdio, none, or as for -serial",
+        "where the monitor is, besides Ctrl-A C: stdio, none, or as for -serial",
         values.store("monitor"),
     ),
     Option(
@@ -132,7 +132,7 @@ OPTIONS: Final = (
     Option(
         ("dfilter",),
         "RANGE,...",
-        "log blocks at these addresses only: FIRST..LAST, FIRST+SIZE or LAST-SIZE; not int, mmu and unimp",
+        "log only blocks at these addresses: FIRST..LAST, FIRST+SIZE or LAST-SIZE; does not apply to int, mmu, unimp",
         values.log_filter,
     ),
     Option(("D",), "FILE", "log into this file instead of standard error", values.store("log_file")),
@@ -152,13 +152,13 @@ TAKEN: Final = (
     Option(("overcommit",), "SETTING", "", values.nothing(("mem-lock", "cpu-pm"))),
     Option(("L",), "DIRECTORY", "", values.nothing()),
 )
-"""Options that change nothing here, since what they ask for is so anyway or is no affair of the machine's."""
+"""Options that are accepted and change nothing: they ask for what is so anyway, or do not concern the machine."""
 
 _BY_NAME: Final = {name: option for option in (*OPTIONS, *TAKEN) for name in option.names}
 
 
 def parse(words: Sequence[str]) -> BootOptions | str:
-    """Read a command line; a text is help that was asked for. Raises one UsageError for all that is wrong."""
+    """Parse a command line. Returns a text if help was requested. Raises one UsageError for all that is wrong."""
     options = BootOptions()
     wrong = _Wrong()
     rest = list(words)
@@ -177,14 +177,14 @@ def parse(words: Sequence[str]) -> BootOptions | str:
 
 
 class _Wrong:
-    """What is wrong with a command line, all of it."""
+    """Collects all that is wrong with a command line."""
 
     def __init__(self) -> None:
         self._unsupported: list[tuple[str, str]] = []
         self._others: list[str] = []
 
     def option(self, word: str, reason: str) -> None:
-        """One that is not supported. Without a reason the list of options is what is left to say."""
+        """Add an option that is not supported. If `reason` is empty, the message points to the list of options."""
         if all(line(word) != other for other, _ in self._unsupported):
             self._unsupported.append((line(word), reason))
 
@@ -192,7 +192,7 @@ class _Wrong:
         self._others.append(line(message))
 
     def check(self) -> None:
-        """Raise UsageError if there is any."""
+        """Raise UsageError if anything is wrong."""
         said = list(self._others)
         listed = f"{program()} boot --help lists those that are"
         if len(self._unsupported) == 1:
@@ -207,7 +207,7 @@ class _Wrong:
 
 
 def _one(options: BootOptions, rest: list[str], wrong: _Wrong) -> None:
-    """Read one option off the words."""
+    """Parse the first option of `rest`, and remove it from there."""
     word = rest.pop(0)
     if not word.startswith("-") or word in ("-", "--"):
         wrong.other(f"unexpected argument {word!r}; a kernel is given as -kernel {word}")
@@ -235,7 +235,7 @@ def _one(options: BootOptions, rest: list[str], wrong: _Wrong) -> None:
 
 
 def _refuse(name: str, word: str, equals: str, rest: list[str], wrong: _Wrong) -> None:
-    """Take note of an option that is none, and take its value off the words."""
+    """Report an option that is not supported, and remove its value from `rest`."""
     known = UNSUPPORTED.get(name)
     follows = bool(rest) and not equals and (known.value if known is not None else not rest[0].startswith("-"))
     if follows:
@@ -250,7 +250,7 @@ def _refuse(name: str, word: str, equals: str, rest: list[str], wrong: _Wrong) -
 
 
 def help_text() -> str:
-    """The table, for people."""
+    """The text of `raddle boot --help`."""
     import textwrap
 
     lines = [f"usage: {program()} boot [OPTION]...", "", "Boot a machine. Options are QEMU's:", ""]
@@ -264,9 +264,9 @@ def help_text() -> str:
         lines += [f"{'':<34} {text}" for text in texts[1:]]
     lines += [
         "",
-        *textwrap.wrap(f"Taken, and without effect here: {', '.join(f'-{one.names[0]}' for one in TAKEN)}.", 118),
+        *textwrap.wrap(f"Accepted without effect: {', '.join(f'-{one.names[0]}' for one in TAKEN)}.", 118),
         "",
-        "Of an option that is given twice the last one counts; -serial, -drive, -pflash, -device, -d, -dfilter add up.",
+        "If an option is given twice, the last one counts; but -serial, -drive, -pflash, -device, -d, -dfilter add up.",
         "",
         f"Example: {program()} boot -smp 4 -m 512M -kernel vmlinuz -initrd initramfs.cpio.gz -append console=ttyAMA0",
         "",
@@ -280,8 +280,8 @@ def help_text() -> str:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Tell `parser` the options' names, and what shells complete their values by. It does not read them: argparse would
-    take `-smp4` for `-s -m p4`, and `-append -x` for two options.
+    """Add the options and the completers of their values to `parser`, for shell completion only. argparse cannot parse
+    them: it would take `-smp4` for `-s -m p4`, and `-append -x` for two options.
     """
     from raddle.cli.completion import COMPLETERS
 

@@ -15,13 +15,13 @@ __all__ = ["Parser", "build_parser"]
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are errors of one line, without the usage text."""
+    """An ArgumentParser that raises UsageError, with a message of one line, where argparse prints usage and exits."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """Refuse what this parser does not know, with the nearest option that it does know."""
+        """Raises UsageError for an unknown option, and names the nearest one that the parser knows."""
         parsed, rest = super().parse_known_args(args, namespace)
         if rest and rest[0].startswith("-"):
             near = difflib.get_close_matches(rest[0].partition("=")[0], self._option_string_actions, n=1)
@@ -33,7 +33,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser(command: str) -> Parser:
-    """The parser of `command`; without one, of all sub-commands, which it knows by name and help alone."""
+    """The parser of `raddle COMMAND`, with the options of `command` only. If that is no sub-command, the parser knows
+    all sub-commands, but none of their options.
+    """
     parser = Parser(
         prog=program(),
         description="Dynamic binary translator and machine emulator: one host thread per guest CPU.",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of QEMU's that `raddle boot` does not have, by name: what is missing, and whether a value follows.
+"""Options of QEMU that `raddle boot` does not have: for each, what is missing, and whether it takes a value.
 
-`near` is another way to get there, and stands only where there is one.
+`near` is what to use instead; it is empty if there is nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["UNSUPPORTED", "Unsupported"]
 
 
 class Unsupported(NamedTuple):
-    """An option that QEMU has and Raddle has not."""
+    """An option that QEMU has and Raddle does not have."""
 
     missing: str
     near: str = ""
@@ -30,10 +30,10 @@ NO_SOUND: Final = Unsupported("there is no sound", "-audiodev none")
 NO_SNAPSHOTS: Final = Unsupported("there are no snapshots")
 NO_DEBUGGER: Final = Unsupported("there is no GDB server", "the monitor (Ctrl-A C)")
 NO_SHARING: Final = Unsupported("no directories are shared", "-initrd")
-NO_NUMA: Final = Unsupported("there is one node of memory")
+NO_NUMA: Final = Unsupported("there is only one NUMA node")
 NO_PROPERTIES: Final = Unsupported("devices have no properties to set")
 NO_FIRMWARE_TABLES: Final = Unsupported("there are no firmware tables")
-NO_SANDBOX: Final = Unsupported("the process keeps the rights that it is started with")
+NO_SANDBOX: Final = Unsupported("the process cannot give up rights")
 NO_TRACE: Final = Unsupported("there are no trace events", "-d")
 
 
@@ -58,18 +58,18 @@ UNSUPPORTED: Final = {
     "gdb": NO_DEBUGGER,
     "numa": NO_NUMA,
     "mem-path": Unsupported("RAM is the process's own memory"),
-    "mem-prealloc": Unsupported("RAM is taken when it is used", value=False),
+    "mem-prealloc": Unsupported("RAM is allocated when it is first used", value=False),
     "usbdevice": Unsupported("there is no USB"),
     "chardev": Unsupported("character devices have no names", "-serial"),
     "parallel": Unsupported("there is no parallel port"),
     "debugcon": Unsupported("there is no debug port", "-serial"),
     "tpmdev": Unsupported("there is no TPM"),
-    "enable-kvm": Unsupported("nothing runs without translation", "-accel kvm:tcg, which goes on with ours", False),
+    "enable-kvm": Unsupported("guests always run translated", "-accel kvm:tcg, which falls back to tcg", False),
     "qmp": Unsupported("there is no QMP", "-monitor, for people"),
     "qmp-pretty": Unsupported("there is no QMP", "-monitor, for people"),
     "mon": Unsupported("character devices have no names", "-monitor"),
     "daemonize": Unsupported("it stays in the foreground", "the shell's &, with -serial pty", False),
-    "no-shutdown": Unsupported("a machine that is off has ended", value=False),
+    "no-shutdown": Unsupported("a machine that powers off ends", value=False),
     "action": Unsupported("only what a reset does can be chosen", "-no-reboot"),
     "watchdog": Unsupported("there is no watchdog"),
     "watchdog-action": Unsupported("there is no watchdog"),
@@ -78,13 +78,13 @@ UNSUPPORTED: Final = {
     "semihosting-config": Unsupported("there is no semihosting"),
     "boot": Unsupported("there are no disks to choose from"),
     "option-rom": Unsupported("there is no bus for it", "-bios"),
-    "fw_cfg": Unsupported("the firmware configuration has what -kernel, -initrd and -append say"),
+    "fw_cfg": Unsupported("the firmware configuration has only what -kernel, -initrd and -append give"),
     "object": Unsupported("there are no objects to make"),
     "plugin": Unsupported("there are no plug-ins of this kind", "hooks, from Python"),
     "trace": NO_TRACE,
     "seed": Unsupported("nothing here is random"),
-    "one-insn-per-tb": Unsupported("blocks have as many instructions as they have", "-d nochain", False),
-    "singlestep": Unsupported("blocks have as many instructions as they have", "-d nochain", False),
+    "one-insn-per-tb": Unsupported("the length of blocks cannot be set", "-d nochain", False),
+    "singlestep": Unsupported("the length of blocks cannot be set", "-d nochain", False),
     "dumpdtb": Unsupported("the device tree is not written to a file"),
     "readconfig": Unsupported("there are no configuration files"),
     "writeconfig": Unsupported("there are no configuration files"),
@@ -93,7 +93,7 @@ UNSUPPORTED: Final = {
     "k": Unsupported("there is no keyboard"),
     "show-cursor": Unsupported("there is no screen", value=False),
     "compat": Unsupported("there is nothing deprecated"),
-    "async-teardown": Unsupported("it ends when everything is given back", value=False),
-    "only-migratable": Unsupported("no machine moves to another host", value=False),
+    "async-teardown": Unsupported("the process ends when all memory is freed", value=False),
+    "only-migratable": Unsupported("machines cannot be migrated", value=False),
 }
-"""No row may stand for an option that OPTIONS has, too."""
+"""No row may have the name of an option in OPTIONS."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pages of `raddle docs` that are made from the tables that the program itself uses."""
+"""Pages of `raddle docs` that are generated from the tables that the program itself uses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def helpers() -> str:
-    """The native helpers."""
+    """The page on native helpers."""
     rows = [
         (f"`{helper.name}`", helper.parameters, "yes" if helper.may_exit else "", helper.meaning)
         for helper in HELPERS
@@ -38,7 +38,7 @@ after it, for when it returns. In `wfi`, `wfe` and `yield_` that is all there is
 After `icache_sync`, end the block (`exit_main`, or `goto` the next instruction): what follows in the same block was
 translated before.
 
-An argument that joins parts is written as its parts are placed: in `prot | size_log2 << 8` bits 7:0 are `prot`.
+Some arguments have several parts: in `prot | size_log2 << 8`, bits 7:0 are `prot`, and `size_log2` begins at bit 8.
 
 {_table(("helper", "arguments", "may exit", "does"), rows)}
 Host back ends call others for floating point (`fp_...`); IR has operations for that (`raddle docs ir`).
@@ -52,7 +52,7 @@ KINDS: Final = """| operand | is |
 | l | an i64 value |
 | b | an i1 value |
 | a | a guest address: of the guest's word type |
-| x | a value of a type that the meaning says |
+| x | a value whose type the meaning says |
 | * | any number of integers |
 """
 
@@ -67,15 +67,16 @@ def _operation(info: OpInfo) -> tuple[str, ...]:
 
 
 def ir() -> str:
-    """The operations of IR."""
+    """The page on the operations of IR."""
     return f"""# IR operations
 
-`Builder` (`raddle.ir.builder`) has a method for each operation (`and_`, `or_`, `not_` for words of Python's). Atomic
-operations are `b.atomic(Op.ATOMIC_..., ...)`. Operands may be Python's whole numbers and literal holes. The interpreter
-(`raddle.ir.interpreter`) defines what each does.
+`Builder` (`raddle.ir.builder`) has a method for each operation (`and_`, `or_`, `not_` where the name is a keyword of
+Python). Atomic operations are `b.atomic(Op.ATOMIC_..., ...)`. Operands may also be Python integers and literal holes.
+The interpreter (`raddle.ir.interpreter`) defines what each operation does.
 
 {KINDS}
-"Beside" is what an operation has besides operands: the `MemOp` and MMU index of an access, a `Field`, a condition.
+"Beside" is what an operation has in addition to operands: the `MemOp` and MMU index of an access, a `Field`, a
+condition.
 
 {_table(("operation", "operands", "types", "result", "beside", "meaning"), map(_operation, TABLE.values()))}"""
 
@@ -89,7 +90,7 @@ WRITERS: Final = {
 
 
 def fields() -> str:
-    """The common header of every vCPU."""
+    """The page on the common header of every vCPU."""
     rows = [
         (
             f"`{field.name}`",
@@ -101,15 +102,17 @@ def fields() -> str:
     ]
     return f"""# Common fields
 
-Every vCPU has these besides the guest's own state. IR reaches those that have a type by `b.get(COMMON["NAME"])` and
-`b.set` (`raddle.ir.header`), Python by `cpu["NAME"]`. The guest's own fields have other names.
+Every vCPU has these fields in addition to the guest's own state. IR reads and writes those that have a type by
+`b.get(COMMON["NAME"])` and `b.set` (`raddle.ir.header`), Python by `cpu["NAME"]`. No field of the guest's own may have
+one of these names.
 
-A guest register that counts instructions is read by the native helper `instructions`. With `-icount` it is exact, in
-a block, too. Without `-icount` nobody counts, and it is 0; such a register is then best read from the clock, as those
-that count cycles are (`clock_ns`, `clock_ticks`). The field `count_instructions` lags behind within a turn.
+For a guest register that counts instructions, use the native helper `instructions`. With `-icount` its result is exact,
+also within a block. Without `-icount` instructions are not counted, and the result is 0: then take the register from
+the clock, like registers that count cycles (`clock_ns`, `clock_ticks`). The field `count_instructions` lags behind
+within a turn.
 
 {_table(("field", "IR type", "written by", "meaning"), rows)}"""
 
 
 PAGES: Final[dict[str, Callable[[], str]]] = {"fields": fields, "helpers": helpers, "ir": ir}
-"""What makes each page, by its name."""
+"""The functions that make the pages, by the pages' names."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the values of `raddle boot`'s options mean: each function reads one, and puts it into the BootOptions."""
+"""The values of `raddle boot`'s options. Each function parses one, stores it in BootOptions, or raises UsageError."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ HELP_WORDS: Final = ("help", "?")
 
 @dataclass(slots=True)
 class BootOptions:
-    """What was given, as far as the words themselves tell."""
+    """The command line, parsed. Boards, CPU models and files are checked later."""
 
     machine: str = ""
     target: str = ""
     properties: dict[str, str] = field(default_factory=dict)
-    """Of the board, as they were given with -M."""
+    """The board's properties that were given with -M."""
     cpu: str | None = None
     cpus: int = 1
     memory: str = "128M"
@@ -57,7 +57,7 @@ class BootOptions:
     dtb: str | None = None
     bios: str | None = None
     flash: list[Drive] = field(default_factory=list)
-    """For the flash banks; the first one whose unit is None is the first bank's that has none yet."""
+    """Files for flash banks, in the order of the command line. One whose unit is None goes to the first free bank."""
     snapshot: bool = False
     loads: list[LoaderDevice] = field(default_factory=list)
     serial: list[str] = field(default_factory=list)
@@ -65,10 +65,11 @@ class BootOptions:
     nographic: bool = False
     display: str = "none"
     accelerator: str = "tcg"
-    """Of the next two the first that was given."""
+    """The first of the next two that was given; by default tcg."""
     accel: str = field(default="", compare=False)
+    """-accel"""
     machine_accel: str = field(default="", compare=False)
-    """`accel=` of -M."""
+    """`accel=` of -M"""
     icount: str | None = None
     rtc: str | None = None
     reboot: bool = True
@@ -83,7 +84,7 @@ Apply = Callable[[BootOptions, str], None]
 
 
 class Help(Exception):
-    """Text that was asked for instead of a machine."""
+    """A text that was requested instead of a machine: raised to end parsing."""
 
 
 # --- of any option ----------------------------------------------------------------------------------------------
@@ -103,7 +104,7 @@ def add(name: str) -> Apply:
 
 
 def nothing(keys: Collection[str] = ()) -> Apply:
-    """Take a value that changes nothing; with `keys`, of settings of these names."""
+    """Accept a value that changes nothing. With `keys`, accept only settings with these names."""
 
     def apply(_: BootOptions, value: str) -> None:
         for position, part in enumerate(value.split(",") if keys else ()):
@@ -115,7 +116,7 @@ def nothing(keys: Collection[str] = ()) -> Apply:
 
 
 def only(option: str, choice: str, reason: str) -> Apply:
-    """Take `choice`, which says what is so anyway, with whatever settings follow it."""
+    """Accept `choice`, which is so anyway, with any settings after it, and no other value."""
 
     def apply(_: BootOptions, value: str) -> None:
         given = value.partition(",")[0]
@@ -133,13 +134,13 @@ def only(option: str, choice: str, reason: str) -> Apply:
 
 
 def uuid(_: BootOptions, value: str) -> None:
-    """Nobody asks for it here; but a mistake in it is one."""
-    import uuid as library  # late: few give one
+    """Check the value, which is not used."""
+    import uuid as library  # late: few users give one
 
     try:
         library.UUID(value)
     except ValueError:
-        raise UsageError(f"-uuid {value!r} is no UUID: 32 hexadecimal digits, with dashes or without") from None
+        raise UsageError(f"-uuid {value!r} is not a UUID: 32 hexadecimal digits, with or without dashes") from None
 
 
 def machine(options: BootOptions, value: str) -> None:
@@ -185,7 +186,8 @@ def cpu(options: BootOptions, value: str) -> None:
 
 CPU_COUNT_KEYS: Final = ("cpus", "maxcpus", "sockets", "dies", "clusters", "cores", "threads")
 CPU_COUNT_DIGITS: Final = 30
-"""Of what a board is asked about, which says how many CPUs it can have."""
+"""Longer numbers are refused here. Shorter ones are passed on: the board's own message says how many CPUs it can have.
+"""
 
 
 def smp(options: BootOptions, value: str) -> None:
@@ -247,7 +249,7 @@ def device(options: BootOptions, value: str) -> None:
 
 
 def accelerator(options: BootOptions, value: str) -> None:
-    """Read by raddle.accel, as the value that a Machine takes."""
+    """The value is kept as it is: raddle.accel parses it, like the argument of a Machine."""
     if value in HELP_WORDS:
         raise Help("Accelerators: tcg\n")
     options.accel = _accelerator("-accel", value.removeprefix("accel="))
@@ -266,11 +268,11 @@ LOG_ITEMS: Final = {
     "int": "exceptions and interrupts that are taken",
     "exec": "every block that is executed",
     "cpu": "the registers before every block that is executed",
-    "nochain": "nothing; but blocks are entered one by one, as exec and cpu have it anyway",
+    "nochain": "logs nothing, but blocks are not chained (exec and cpu do the same)",
     "mmu": "page-table walks and faults",
-    "unimp": "instructions and system registers that are used and not there",
-    "guest_errors": "what a guest does to devices and should not",
-    "verify": "nothing; but the IR of all that is translated is verified, and a mistake ends the machine",
+    "unimp": "unimplemented instructions and system registers that the guest uses",
+    "guest_errors": "the guest's mistakes in using devices",
+    "verify": "logs nothing, but verifies all IR that is translated, and a mistake ends the machine",
     "accel": "the threading mode, and why",
     "stats": "counters, when the machine stops",
 }

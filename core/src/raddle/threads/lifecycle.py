@@ -266,15 +266,15 @@ class Lifecycle(Unique, ABC):
         self.stop()
 
     def unanswered(self) -> list[str]:
-        """Of each thread that still runs vCPUs, of a timer's callback and of who else has the big lock, where it is, in
-        words. Any thread; takes no lock, so that it can tell who keeps one.
+        """A text for each thread that still runs vCPUs, for a timer's callback and for the owner of the big lock, which
+        says where the thread is. Any thread may call this. It takes no lock, so it works while others keep one.
         """
         frames = sys._current_frames()
         threads = {thread.ident: thread.name for thread in list(self._threads) if thread.is_alive()}
         if timer := self.big_lock.timer_thread:
             threads.setdefault(timer, "a timer's callback")
         if owner := self.big_lock.owner:
-            threads.setdefault(owner, "who has the big lock")
+            threads.setdefault(owner, "the owner of the big lock")
         return [f"{name} is in {_place(frames[ident])}" for ident, name in threads.items() if ident in frames]
 
     # -- threads -------------------------------------------------------------------------------------------------------
