@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -33,6 +34,25 @@ def until_states(machine: Machine, *wanted: str) -> None:
     while (states := tuple(cpu.info()["state"] for cpu in machine.cpus)) != wanted:
         assert time.monotonic() < deadline, states
         time.sleep(0.001)
+
+
+def affinities(machine: Machine) -> list[set[int]]:
+    return [os.sched_getaffinity(cpu.info()["thread"]) for cpu in machine.cpus]  # type: ignore[arg-type]
+
+
+def test_spread_gives_each_thread_a_core_of_its_own() -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    with Machine(kernel=GUESTS / "endless-loop.elf", cpus=3) as machine:
+        machine.spread()
+        machine.start()
+        machine.spread()
+        assert affinities(machine) == [{cores[number % len(cores)]} for number in range(3)]
+        machine.stop()
+        machine.spread()
+    with Machine(kernel=GUESTS / "endless-loop.elf", cpus=3, accelerator="tcg,thread=single") as machine:
+        machine.start()
+        machine.spread()
+        assert affinities(machine) == [set(cores)] * 3
 
 
 UART = 0x0900_0000

@@ -32,7 +32,7 @@ def layout(name: str, thread: int) -> ThreadLayout:
     test = load(name)
     places = {location: ADDRESS + 0x1000 * number for number, location in enumerate(test.initial)}
     arrivals = tuple(ADDRESS + 64 * number for number in range(len(test.threads)))
-    return ThreadLayout(thread, arrivals, ADDRESS, ADDRESS + 64, places, ADDRESS, 1000)
+    return ThreadLayout(thread, arrivals, ADDRESS, ADDRESS + 64, ADDRESS + 128, places, ADDRESS, 1000)
 
 
 @pytest.mark.parametrize("name", [name for name in names() if not lacking(load(name), GUEST)])

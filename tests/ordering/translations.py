@@ -195,7 +195,7 @@ class FrontEndGuest(Guest):
         return found
 
     def _thread(self, test: LitmusTest, thread: int, locations: dict[str, int]) -> ThreadCode:
-        layout = ThreadLayout(thread, (), 0, 0, locations, 0, 0)
+        layout = ThreadLayout(thread, (), 0, 0, 0, locations, 0, 0)
         return ThreadCode(test, self.litmus, layout)
 
     def _machine_code(

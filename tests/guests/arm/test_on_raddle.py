@@ -127,13 +127,9 @@ def run_on_cores(name: str, cpus: int) -> str:
     """The verdict of a guest whose vCPUs are spread over the host's cores and stay there: a busy host may keep all
     threads of a process on one core.
     """
-    cores = sorted(os.sched_getaffinity(0))
     with Machine("virt", cpus=cpus, memory="256M", kernel=PREBUILT / f"{name}.elf", accelerator=PARALLEL) as machine:
         machine.start()
-        for cpu in machine.cpus:
-            assert cpu.thread is not None
-            assert cpu.thread.native_id is not None
-            os.sched_setaffinity(cpu.thread.native_id, {cores[cpu.index % len(cores)]})
+        machine.spread()
         assert machine.wait(LIMIT) == 0
         return machine.console.text.splitlines()[-1]
 

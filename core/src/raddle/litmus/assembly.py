@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Machine code of litmus tests: each thread runs its part of the test again and again, on new memory each time.
 
-A batch is a number of rounds, which all threads begin together. In each, a thread says that it has arrived, waits a
-little for the others to arrive, waits a few steps more, which differ from round to round and from thread to thread,
-runs its part of the test, and writes down what the test left in registers. Each round has its own words, in cache lines
-of their own. The waiting is bounded, so that a batch ends soon where there are fewer cores than threads, though the
-threads then meet less often. Between batches, threads wait for the word `go`; raddle.litmus.run looks at the results
-meanwhile.
+A batch is a number of rounds, which all threads begin together. In each round, a thread says that it has arrived,
+waits for the others to arrive, waits a few steps more, which differ from round to round and from thread to thread, runs
+its part of the test, and writes down what the test left in registers. Each round has its own words, in cache lines of
+their own. If another thread has no core at the moment, it is waited for until it has one again; but all such waits of a
+batch together are bounded, so that a batch ends soon where there are fewer cores than threads. The threads then meet
+less often. Between batches, threads wait for the word `go`; raddle.litmus.run reads the results meanwhile.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ __all__ = ["LINE", "Assembler", "ThreadCode", "ThreadLayout", "lacking", "observ
 LINE: Final = 64
 """Bytes from one round's word to the next's, and between words that different threads write: a cache line."""
 SPINS: Final = 1000
-"""How often a thread looks whether another one has arrived: some microseconds. If the other one has no core, the batch
-takes so long that it gets one before the end."""
+"""How often a thread looks whether another one has arrived, before it looks at its patience: some microseconds. It
+waits as many times again in a batch as the batch has rounds, which is some hundredths of a second in all."""
 PERIODS: Final = (67, 61, 71, 59)
 """A thread waits one step more in each round, and none after so many rounds. Numbers without a common factor: so all
 combinations come, and the longest is about as long as a thread takes to see that another one has arrived."""
@@ -86,6 +86,8 @@ class ThreadLayout(NamedTuple):
     """Not 0: begin a batch."""
     done: int
     """Not 0: the batch has ended."""
+    patience: int
+    """How often the thread will wait once more for another one that has not arrived."""
     locations: dict[str, int]
     """Of each location's word of the first round; the next are a LINE further on each."""
     results: int
@@ -175,6 +177,9 @@ class ThreadCode:
         a.bind(begin)
         a.emit("constant", second, 0)
         a.emit("store", second, first, 0)
+        a.emit("constant", first, layout.patience)
+        a.emit("constant", second, layout.rounds)
+        a.emit("store", second, first, 0)
         for name in self.locations:
             a.emit("constant", self.where[f"@{name}"], layout.locations[name])
         a.emit("constant", results, layout.results)
@@ -223,12 +228,13 @@ class ThreadCode:
         return [arrival for number, arrival in enumerate(self.layout.arrivals) if number != self.layout.number]
 
     def meet(self, first: int, second: int, third: int, round_: int) -> None:
-        """Say that this round has begun, and wait a little until all others say the same."""
+        """Say that this round has begun, and wait until all others say the same, or patience has run out."""
         a, layout = self.a, self.layout
         a.emit("constant", first, layout.arrivals[layout.number])
         a.emit("store", round_, first, 0)
         for arrival in self.others():
-            look, late, there = Label(), Label(), Label()
+            wait, look, late, there = Label(), Label(), Label(), Label()
+            a.bind(wait)
             a.emit("constant", third, SPINS)
             a.emit("constant", first, arrival)
             a.bind(look)
@@ -239,6 +245,12 @@ class ThreadCode:
             a.emit("add_immediate", third, third, -1)
             a.branch("branch_if_not_zero", third, to=look)
             self.pause()  # where one thread runs all CPUs, it turns to another
+            a.emit("constant", first, layout.patience)
+            a.emit("load", second, first, 0)
+            a.branch("branch_if_zero", second, to=there)
+            a.emit("add_immediate", second, second, -1)
+            a.emit("store", second, first, 0)
+            a.branch("jump", to=wait)
             a.bind(there)
 
     def delay(self, first: int) -> None:

@@ -63,6 +63,7 @@ class _Image:
         self.entries = codes
         self.go = [self._take(LINE) for _ in codes]
         self.done = [self._take(LINE) for _ in codes]
+        patience = [self._take(LINE) for _ in codes]
         arrivals = [self._take(LINE) for _ in codes]
         self.parts: list[tuple[int, bytes]] = [(setup_data, setup.data)]
         self.copies: list[_Copy] = []
@@ -75,7 +76,14 @@ class _Image:
             for number in range(threads):
                 cpu = copy * threads + number
                 layout = ThreadLayout(
-                    number, tuple(mine), self.go[cpu], self.done[cpu], locations, results[number], rounds
+                    number,
+                    tuple(mine),
+                    self.go[cpu],
+                    self.done[cpu],
+                    patience[cpu],
+                    locations,
+                    results[number],
+                    rounds,
                 )
                 code = setup.code + thread_code(test, guest, layout)
                 if len(code) > CODE_ROOM:
@@ -169,6 +177,7 @@ def run(
         )
         with machine:
             machine.start(paused=True)
+            machine.spread()
             image.write(machine.memory)
             for vcpu, entry in zip(machine.cpus, image.entries, strict=True):
                 vcpu.power_on(entry, 0)
