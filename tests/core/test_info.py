@@ -119,7 +119,7 @@ def test_matrix_decides_as_boot_would(raddle: Raddle) -> None:
         (
             ["inof"],
             "raddle: unknown command 'inof'; did you mean info? (known: boot, info, demo, litmus, fetch-demo-kernel, "
-            "new-target, docs)",
+            "new-target, new-host, docs)",
         ),
         (
             ["info", "--matix"],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`raddle new-target`: what it writes, that it works, and what is refused. `raddle docs`.
+"""`raddle new-target` and `new-host`: what they write, that it works, and what is refused. `raddle docs`.
 
 That it works when it is installed is tested with the tiny guest; here it is only found on the path.
 """
@@ -21,12 +21,19 @@ from raddle.ir.opcodes import TABLE
 from raddle.plugins import registry
 from raddle.runtime.helpers import HELPERS
 
+KINDS = [("new-target", "guest"), ("new-host", "host")]
+FILES = {
+    "new-target": {"plugin.py", "board.py", "short.dec", "long.dec", "hello.s"},
+    "new-host": {"plugin.py", "encoding.py", "emit.py", "backend.py", "machine.py"},
+}
 
-def test_writes_a_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["new-target", "acme", str(tmp_path / "here" / "it_is")]) == 0
+
+@pytest.mark.parametrize("command", FILES)
+def test_writes_a_package(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "acme", str(tmp_path / "here" / "it_is")]) == 0
     assert "pip install -e" in capsys.readouterr().out
     written = [path for path in (tmp_path / "here" / "it_is").rglob("*") if path.is_file()]
-    names = {"pyproject.toml", "plugin.py", "board.py", "short.dec", "long.dec", "hello.s", "test_contract.py"}
+    names = FILES[command] | {"pyproject.toml", "README.md", "py.typed", "test_contract.py"}
     assert names <= {path.name for path in written}
     for path in written:
         text = path.read_text()
@@ -35,15 +42,19 @@ def test_writes_a_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
             ast.parse(text)
 
 
+@pytest.mark.parametrize(("command", "noun"), KINDS)
 @pytest.mark.parametrize("name", ["", "Acme", "a-b", "1st", "a/b", "..", "é", "class"])
-def test_refuses_names_that_are_no_module(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["new-target", name, str(tmp_path / "x")]) == 2
-    assert "is no name for a guest" in capsys.readouterr().err
+def test_refuses_names_that_are_no_module(
+    command: str, noun: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, name, str(tmp_path / "x")]) == 2
+    assert f"is no name for a {noun}" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 
 
-def test_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["new-target", "acme", str(tmp_path)]) == 2
+@pytest.mark.parametrize("command", FILES)
+def test_overwrites_nothing(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "acme", str(tmp_path)]) == 2
     assert "exists already" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -54,24 +65,43 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().err.startswith("raddle: cannot write")
 
 
-def test_refuses_the_name_of_a_guest_that_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    name = registry().names("target")[0]
-    assert main(["new-target", name, str(tmp_path / "x")]) == 2
-    assert f"there is a guest {name} already" in capsys.readouterr().err
+@pytest.mark.parametrize(("command", "noun"), KINDS)
+def test_refuses_the_name_of_one_that_is_there(
+    command: str, noun: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = registry().names(command.removeprefix("new-"))[0]
+    assert main([command, name, str(tmp_path / "x")]) == 2
+    assert f"there is a {noun} {name} already" in capsys.readouterr().err
 
 
 # --- that it works ------------------------------------------------------------------------------------------------
 
 
+def written(parent: Path, kind: str) -> Path:
+    """A package, which is found by who has its `src` on the path."""
+    directory = parent / f"raddle-{kind}-acme"
+    assert main([f"new-{kind}", "acme", str(directory)]) == 0
+    information = directory / "src" / f"raddle_{kind}_acme-0.1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: raddle-{kind}-acme\nVersion: 0.1\n")
+    (information / "entry_points.txt").write_text(f"[raddle]\n{kind}.acme = raddle_{kind}_acme.plugin\n")
+    return directory
+
+
 @pytest.fixture(scope="module")
 def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package of a guest, which is found by who has its `src` on the path."""
-    directory = tmp_path_factory.mktemp("new") / "raddle-target-acme"
-    assert main(["new-target", "acme", str(directory)]) == 0
-    information = directory / "src" / "raddle_target_acme-0.1.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: raddle-target-acme\nVersion: 0.1\n")
-    (information / "entry_points.txt").write_text("[raddle]\ntarget.acme = raddle_target_acme.plugin\n")
+    """The guest."""
+    return written(tmp_path_factory.mktemp("new"), "target")
+
+
+@pytest.fixture(scope="module")
+def acme_host(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("new"), "host")
+
+
+@pytest.fixture(params=["acme", "acme_host"])
+def either(request: pytest.FixtureRequest) -> Path:
+    directory: Path = request.getfixturevalue(request.param)
     return directory
 
 
@@ -91,6 +121,32 @@ def test_its_own_tests_pass(acme: Path) -> None:
     assert "skipped" not in done.stdout
 
 
+@pytest.mark.slow
+def test_the_hosts_own_tests_pass(acme_host: Path) -> None:
+    """The host contract; nothing is skipped but what needs an operation that it does not have."""
+    options = ("-q", "-W", "error", "-p", "no:cacheprovider", "-p", "no:xdist", "-rs")
+    done = python(acme_host, "-m", "pytest", *options, "tests")
+    assert done.returncode == 0, done.stdout
+    reasons = [line.partition("py:")[2] for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
+    assert reasons
+    assert all("the host has no" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("page", ["add-a-host", "docs ir"])
+def test_the_hosts_page_names_what_is_installed(acme_host: Path, page: str) -> None:
+    assert main(["docs", page.removeprefix("docs ")]) == 0
+    assert any(
+        f"raddle docs {page.removeprefix('docs ')}" in path.read_text() for path in acme_host.rglob("*.[mp][dy]")
+    )
+
+
+def test_the_host_is_listed_with_its_mode(acme_host: Path) -> None:
+    done = python(acme_host, "-m", "raddle", "info", "--matrix")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "broken" not in done.stdout
+    assert any("acme" in line and "multi" in line for line in done.stdout.splitlines())
+
+
 def test_its_program_runs_as_its_page_says(acme: Path) -> None:
     page = (acme / "README.md").read_text()
     for line in ("raddle_target_acme.assembler programs/hello.s hello.bin", "-M acme-board -kernel hello.bin"):
@@ -105,15 +161,15 @@ def test_its_program_runs_as_its_page_says(acme: Path) -> None:
 
 
 @pytest.mark.peer("mypy")
-def test_it_is_typed(acme: Path) -> None:
-    done = python(acme, "-m", "mypy", "--strict", "--cache-dir", str(acme / "cache"), "src", "tests")
+def test_it_is_typed(either: Path) -> None:
+    done = python(either, "-m", "mypy", "--strict", "--cache-dir", str(either / "cache"), "src", "tests")
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.peer("ruff")
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
-def test_it_is_clean_by_its_own_configuration(acme: Path, command: list[str]) -> None:
-    done = python(acme, "-m", "ruff", *command, "--no-cache", ".")
+def test_it_is_clean_by_its_own_configuration(either: Path, command: list[str]) -> None:
+    done = python(either, "-m", "ruff", *command, "--no-cache", ".")
     assert done.returncode == 0, done.stdout
 
 

@@ -136,6 +136,23 @@ def test_a_new_guest_passes_the_contract(environment: Environment) -> None:
         environment("-m", "pip", "-q", "uninstall", "-y", "raddle-target-acme")
 
 
+def test_a_new_host_passes_the_contract(environment: Environment) -> None:
+    """What `raddle new-host` writes, too."""
+    written = environment("-m", "raddle.cli.main", "new-host", "acme")
+    assert written.returncode == 0, written.stderr
+    package = environment.directory / "raddle-host-acme"
+    installed = environment("-m", "pip", "-q", "install", "--no-deps", str(package))
+    assert installed.returncode == 0, installed.stderr
+    try:
+        assert "raddle-host-acme" in environment("-m", "raddle.cli.main", "info").stdout
+        assert environment("-m", "raddle.cli.main", "docs", "add-a-host").stdout.startswith("# Add a host\n")
+        done = environment("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(package))
+        assert done.returncode == 0, done.stdout
+        assert " passed" in done.stdout
+    finally:
+        environment("-m", "pip", "-q", "uninstall", "-y", "raddle-host-acme")
+
+
 def test_info_lists_the_guest_and_its_mode(environment: Environment) -> None:
     done = environment("-m", "raddle.cli.main", "info")
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "litmus": "run litmus tests of memory order as guests, and compare with what the guest's architecture allows",
     "fetch-demo-kernel": "fetch a stock Debian kernel and make an initial RAM disk, to boot",
     "new-target": "write a guest package with a machine that runs programs, to start from",
+    "new-host": "write a host package for a machine that is simulated, to start from",
     "docs": "show the pages that are installed with Raddle: how to add a guest, how it works inside",
 }
 

@@ -66,12 +66,19 @@ def returned(program: Program, result: int) -> Outcome:
 class Harness:
     """One CPU and one code area; a `raddle.testing.host_contract.Backend`. One thread at a time."""
 
-    def __init__(self, backend: Callable[[CodegenConfig], BackEnd], tlb: bool) -> None:
+    def __init__(
+        self,
+        backend: Callable[[CodegenConfig], BackEnd],
+        tlb: bool,
+        enter: Callable[[CodegenConfig, int, int], object] | None = None,
+    ) -> None:
         """`backend` makes the host's back end, for each program. `tlb`: whether the arena's pages are in the software
-        TLB, or every access misses.
+        TLB, or every access misses. `enter` runs generated code in place of the thunk `enter`, for a machine that is
+        simulated: it gets the configuration, the address of the CPU's state and that of the code.
         """
         self.backend = backend
         self.tlb = tlb
+        self.enter = enter
         self.code = mmap.mmap(-1, CODE_BYTES, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         self.base = int(ffi.cast("uintptr_t", ffi.from_buffer(self.code)))
         self.block = ffi.new("char[]", ENV + CUSHION)
@@ -182,8 +189,10 @@ class Harness:
         self.set("pc", marker if program.function.word is Type.I64 else 0)
         for name, value in program.header.items():
             self.set(name, value)
-        call = ffi.cast("uint64_t(*)(void *, uint64_t)", enter)
-        call(self.env, code)
+        if self.enter is None:
+            ffi.cast("uint64_t(*)(void *, uint64_t)", enter)(self.env, code)
+        else:
+            self.enter(backend.config, int(ffi.cast("uintptr_t", self.env)), code)
         if self.fault is not None:
             return Outcome(Leave.FAULT, self.fault.address, self.fault.access, self.fault.alignment)
         return outcome_of(program, template, self.get("pc"))
