@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -93,24 +94,49 @@ def test_info_lists_what_works_and_says_why_the_rest_does_not(raddle: Raddle) ->
 
 
 def test_matrix_gives_mode_and_reason_of_each_pair(raddle: Raddle) -> None:
+    """With each setting of `order`, and in one row if they make no difference."""
     status, out, _ = raddle("info", "--matrix")
     assert status == 0
-    assert row(out, "weak", "tso")[2:] == ["multi", "the tso host keeps every order that the weak guest counts on"]
-    assert row(out, "strong", "tso")[2] == "single"
-    assert row(out, "strong", "tso")[3].startswith(
-        "the strong guest counts on orders that the tso host does not keep (ST_LD)"
-    )
-    assert row(out, "strong", "lax")[2] == "single"
+    kept = "the tso host keeps every order that the weak guest counts on"
+    assert row(out, "weak", "tso")[2:] == ["native, fenced", "multi", kept]
+    native, fenced = row(out, "strong", "tso", "native"), row(out, "strong", "tso", "fenced")
+    assert native[3] == "single"
+    assert native[4].startswith("the strong guest counts on orders that the tso host does not keep (ST_LD)")
+    assert fenced[3] == "multi"
+    assert fenced[4].startswith("order=fenced adds a barrier for each order that the tso host lacks: ST_LD")
+    assert row(out, "strong", "lax", "native")[3] == "single"
     assert "ghost" not in out.partition("broken plug-in")[0]
 
 
 def test_matrix_decides_as_boot_would(raddle: Raddle) -> None:
     _, out, _ = raddle("info", "--matrix", "--accel", "tcg,order=fenced")
-    assert row(out, "strong", "tso")[2] == "multi"
+    assert row(out, "strong", "tso")[2:4] == ["fenced", "multi"]
     _, out, _ = raddle("info", "--matrix", "-icount", "shift=auto")
-    assert row(out, "weak", "tso")[2:] == ["single", "instruction counting needs one thread"]
+    assert row(out, "weak", "tso")[2:] == ["native, fenced", "single", "instruction counting needs one thread"]
     _, out, _ = raddle("info", "--matrix", "-accel", "tcg,thread=multi", "-icount", "3")
-    assert row(out, "weak", "tso")[2] == "-"
+    assert row(out, "weak", "tso")[3] == "-"
+
+
+def test_matrix_of_what_is_installed(tmp_path: Path) -> None:
+    """The ARM guest and the tiny guest, which counts on all orders, on both hosts."""
+    tiny = Path(__file__).parents[1] / "plugins" / "raddle-target-tiny" / "src"
+    information = tmp_path / "raddle_target_tiny-0.1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: raddle-target-tiny\nVersion: 0.1\n")
+    (information / "entry_points.txt").write_text("[raddle]\ntarget.tiny = raddle_target_tiny.plugin\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(tiny)))}
+    command = [sys.executable, "-m", "raddle", "info", "--matrix"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [[cell.strip() for cell in line.strip("│ ").split("│")[:4]] for line in done.stdout.splitlines()]
+    for pair in product(("arm", "tiny"), ("aarch64", "x86_64")):
+        found = [one[2:] for one in rows if one[:2] == list(pair)]
+        if pair[0] == "arm":
+            assert found == [["native, fenced", "multi"]]
+        else:
+            assert found == [["native", "single"], ["fenced", "multi"]]
+    assert "(LD_LD, LD_ST, ST_LD, ST_ST)" in done.stdout, "what AArch64 lacks for the tiny guest"
+    assert "(ST_LD)" in done.stdout, "what x86-64 lacks"
 
 
 @pytest.mark.parametrize(

@@ -160,8 +160,10 @@ def test_info_lists_the_guest_and_its_mode(environment: Environment) -> None:
     assert "desk" in done.stdout
     assert "broken" not in done.stdout
     matrix = environment("-m", "raddle.cli.main", "info", "--matrix").stdout
-    (row,) = [line for line in matrix.splitlines() if line.startswith("│ tiny")]
-    assert [cell.strip() for cell in row.split("│")[1:4]] == ["tiny", "x86_64", "single"]
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:5]] for line in matrix.splitlines() if line.startswith("│ tiny")
+    ]
+    assert rows == [["tiny", "x86_64", "native", "single"], ["tiny", "x86_64", "fenced", "multi"]]
 
 
 def test_orders_that_the_host_lacks_make_it_single_threaded(environment: Environment) -> None:

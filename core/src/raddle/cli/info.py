@@ -25,7 +25,9 @@ WIDTH_OFF_TERMINAL: Final = 120
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--matrix", action="store_true", help="the threading mode of each target on each host, with the reason"
+        "--matrix",
+        action="store_true",
+        help="the threading mode of each target on each host with each setting of order=, with the reason",
     )
     parser.add_argument(
         "-accel",
@@ -45,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     hosts = _loadable(found, found.hosts())
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL)
     if arguments.matrix:
-        console.print(_matrix(targets, hosts, options, icount))
+        console.print(_matrix(targets, hosts, _orders(arguments.accel, options), icount))
     else:
         console.print(f"raddle {__version__}, plug-in API {API_VERSION}, on {platform.machine()}")
         for table in (_targets(targets), _hosts(hosts), _boards(_loadable(found, found.boards()))):
@@ -120,11 +122,23 @@ def _order(orders: MemoryOrder) -> str:
     return ", ".join(names(orders)) or "weak"
 
 
-def _matrix(targets: Iterable[Target], hosts: list[Host], options: accel.AccelOptions, icount: bool) -> Table:
-    table = _table("Threading mode", "guest", "host", "mode", "why")
+def _orders(given: str, options: accel.AccelOptions) -> list[accel.AccelOptions]:
+    """The options with each setting of `order`, or with the one that was asked for."""
+    if any(setting.startswith("order=") for setting in given.split(",")):
+        return [options]
+    return [options._replace(order=order) for order in accel.Order]
+
+
+def _matrix(targets: Iterable[Target], hosts: list[Host], choices: list[accel.AccelOptions], icount: bool) -> Table:
+    """A row for each guest, host and setting of `order`; one for all settings that make no difference."""
+    table = _table("Threading mode", "guest", "host", "order", "mode", "why")
     for target in targets:
         for host in hosts:
-            table.add_row(target.name, host.name, *_mode(target, host, options, icount))
+            orders: dict[tuple[str, str], list[str]] = {}
+            for options in choices:
+                orders.setdefault(_mode(target, host, options, icount), []).append(options.order.value)
+            for (mode, why), settings in orders.items():
+                table.add_row(target.name, host.name, ", ".join(settings), mode, why)
     return table
 
 
