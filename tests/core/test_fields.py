@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raddle.codegen.allocation import CodegenError
 from raddle.codegen.backend import BackEnd, CodegenConfig, JoinRules, Stub, Thunks
 from raddle.codegen.fields import Chaining, Range, Reloc, Shape, Source, field_kind, pack_fixups, whole
 from raddle.codegen.joiner import Joiner
@@ -185,30 +186,72 @@ def test_a_field_that_crosses_its_span_is_moved_by_what_does_nothing() -> None:
         assert len(code) == 8 + moved + 10 + (24 if stub == 7 else 32) + 16
 
 
-@pytest.mark.parametrize(
-    "shapes",
-    [
-        [whole(4, Range.SIGNED)],
-        [whole(8, Range.SIGNED, relative=True)],
-        [DISTANCE, whole(3)],
-        [DISTANCE, Shape(4, ())],
-        [DISTANCE, Shape(4, ((30, 3),))],
-        [DISTANCE, Shape(4, ((0, 4), (3, 4)))],
-        [DISTANCE, Shape(4, ((0, 0),))],
-        [DISTANCE, Shape(4, ((0, 4),), scale=64)],
-        [],
-    ],
-    ids=[
-        "chained, not relative", "chained, 8 bytes", "a unit of 3", "no pieces", "beyond the unit", "overlap",
-        "no bits", "no bits are left", "no shapes",
-    ],
-)  # fmt: skip
-def test_rules_that_are_refused(shapes: Sequence[Shape]) -> None:
-    with pytest.raises(ValueError, match="refused"):
+REFUSED = [
+    ([whole(4, Range.SIGNED)], "shape 0, which is chained, must be relative and have 2 or 4 bytes"),
+    ([whole(8, Range.SIGNED, relative=True)], "shape 0, which is chained, must be relative and have 2 or 4 bytes"),
+    ([DISTANCE, whole(3)], "shape 1 has a unit of 3 bytes, and must have 1, 2, 4 or 8"),
+    ([DISTANCE, Shape(4, ())], "shape 1 has 0 pieces, and must have 1 to 4"),
+    ([DISTANCE, Shape(4, ((30, 3),))], "shape 1 has a piece of 3 bits at bit 30, which is not within its 32 bits"),
+    ([DISTANCE, Shape(4, ((-1, 3),))], "shape 1 has a piece of 3 bits at bit -1, which is not within its 32 bits"),
+    ([DISTANCE, Shape(4, ((0, 4), (3, 4)))], "shape 1 has pieces that overlap at bit 3"),
+    ([DISTANCE, Shape(4, ((0, 0),))], "shape 1 has a piece of 0 bits at bit 0, which is not within its 32 bits"),
+    ([DISTANCE, Shape(4, ((0, 4),), scale=64)], "shape 1 has scale 64, and must have 0 to 63"),
+    ([DISTANCE, Shape(4, ((0, 4),), bias=1 << 63)], "shape 1 has bias 9223372036854775808, which is no signed number"),
+    ([], "the shape that is chained is number 0; there are 0"),
+    ([DISTANCE] * 33, "there are 33 shapes of fields; 32 is the most"),
+]
+
+
+@pytest.mark.parametrize(("shapes", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_shapes_that_are_refused(shapes: Sequence[Shape], message: str) -> None:
+    with pytest.raises(CodegenError, match=f"^its rules are refused: {message}"):
         Joiner(Host(shapes))
 
 
 @pytest.mark.parametrize("span", [0, 2, 6, 32])
 def test_spans_that_are_refused(span: int) -> None:
-    with pytest.raises(ValueError, match=r"refused|do nothing"):
+    with pytest.raises(CodegenError, match=f"the span of chaining is {span}; it is a power of two from 4 to 16"):
         Joiner(Host([DISTANCE], chaining=Chaining(0, span)))
+
+
+@pytest.mark.parametrize("length", [0, 4])
+def test_what_does_nothing_has_bytes_and_fewer_than_the_span(length: int) -> None:
+    host = Host([DISTANCE])
+    host.given = host.given._replace(nops=(bytes(length),))
+    with pytest.raises(CodegenError, match=f"a code that does nothing has {length} bytes, and must have 1 to 3"):
+        Joiner(host)
+
+
+FIELDS = [
+    (Source.LITERAL, 2, 0, "a field has shape 2; there are 2"),
+    (Source.LITERAL, 1, 5, "a field of 4 bytes at offset 5 is not within the code's 8 bytes"),
+    (Source.LITERAL, 0, 0, "a field's source LITERAL is no place in the block, and its shape 0 is relative"),
+    (Source.HOT, 1, 0, "a field's source HOT is a place in the block, and its shape 1 is not relative"),
+    (9, 1, 0, "a field has source 9, which there is not"),
+]
+
+
+@pytest.mark.parametrize(("source", "shape", "offset", "message"), FIELDS, ids=[row[-1] for row in FIELDS])
+def test_fields_of_stubs_that_are_refused(source: int, shape: int, offset: int, message: str) -> None:
+    stubs = {"entry": ((source | shape << 8, offset, 0),)}
+    with pytest.raises(CodegenError, match=f"^its rules are refused: in stub entry {message}$"):
+        Joiner(Host([DISTANCE, whole(4)], stubs))
+
+
+def test_a_stub_has_at_most_eight_fields() -> None:
+    stubs = {"leave": ((field_kind(Source.PC, 1), 0, 0),) * 9}
+    with pytest.raises(CodegenError, match="stub leave has 9 fields; 8 is the most"):
+        Joiner(Host([DISTANCE, whole(4)], stubs))
+
+
+@pytest.mark.parametrize("part", [0, 1])
+@pytest.mark.parametrize(("source", "shape", "offset", "message"), FIELDS[:2], ids=[row[-1] for row in FIELDS[:2]])
+def test_fields_of_an_instruction_that_are_refused(
+    source: int, shape: int, offset: int, message: str, part: int
+) -> None:
+    """They would be filled in elsewhere in memory."""
+    sizes = [16, 16]
+    sizes[part] = 8
+    template = Given(bytes(sizes[0]), bytes(sizes[1]), pack_fixups(part, [(source | shape << 8, offset, 0)]))
+    with pytest.raises(CodegenError, match=f"^the host's code of one instruction is refused: {message}$"):
+        joined(Host([DISTANCE, whole(4)]), template)

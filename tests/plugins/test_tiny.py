@@ -144,7 +144,7 @@ def test_a_new_host_passes_the_contract(environment: Environment) -> None:
     installed = environment("-m", "pip", "-q", "install", "--no-deps", str(package))
     assert installed.returncode == 0, installed.stderr
     try:
-        assert "raddle-host-acme" in environment("-m", "raddle.cli.main", "info").stdout
+        assert "│ acme " in environment("-m", "raddle.cli.main", "info").stdout
         assert environment("-m", "raddle.cli.main", "docs", "add-a-host").stdout.startswith("# Add a host\n")
         done = environment("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(package))
         assert done.returncode == 0, done.stdout

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from raddle.codegen.locations import FRAME_SLOTS, SLOTS, Register, RegisterClass, Slot
 from raddle.codegen.values import ValueAnalysis
+from raddle.errors import MachineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ _KEPT_SLOTS: Final = 24
 """Slots that `Allocation.SPILLING` leaves for values that must have one."""
 
 
-class CodegenError(Exception):
+class CodegenError(MachineError):
     """IR that a back end cannot compile; says which operation and why."""
 
 

@@ -8,7 +8,7 @@ the runtime fills fields in by them (fields.c, join.c) and knows no host.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from struct import Struct
 from typing import Any, Final, NamedTuple
@@ -114,7 +114,7 @@ Reloc = tuple[FieldKind, int, int]
 OpenHole = tuple[int, int, int, FieldKind]
 """(offset of the field, index of the hole, addend, kind): x is the sum of addend and literal."""
 
-_FIXUP: Final = Struct("<HHHBxq").pack
+_FIXUP: Final = Struct("<HHHBxq")
 _NO_HOLE: Final = int(lib.RADDLE_NO_HOLE)
 
 
@@ -122,10 +122,16 @@ def pack_fixups(part: int, relocs: Iterable[Reloc], holes: Iterable[OpenHole] = 
     """The relocations and holes of part 0 (hot, or a stub) or 1 (cold) as the runtime has them: struct raddle_fixup."""
     return b"".join(
         [
-            *[_FIXUP(offset, _NO_HOLE, kind, part, value) for kind, offset, value in relocs],
-            *[_FIXUP(offset, index, kind, part, addend) for offset, index, addend, kind in holes],
+            *[_FIXUP.pack(offset, _NO_HOLE, kind, part, value) for kind, offset, value in relocs],
+            *[_FIXUP.pack(offset, index, kind, part, addend) for offset, index, addend, kind in holes],
         ]
     )
+
+
+def unpack_fixups(fixups: bytes) -> Iterator[tuple[FieldKind, int, int]]:
+    """(kind, offset, part) of each of those."""
+    for offset, _, kind, part, _ in _FIXUP.iter_unpack(fixups):
+        yield kind, offset, part
 
 
 def describe_shape(shape: Shape, native: Any) -> None:

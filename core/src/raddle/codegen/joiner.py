@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 from typing import Any, Final
 
+from raddle.codegen.allocation import CodegenError
 from raddle.codegen.backend import BackEnd, JoinRules, Stub
+from raddle.codegen.faults import fields_fault, rules_fault
 from raddle.codegen.fields import describe_shape, pack_fixups
 from raddle.codegen.template import HOST_FLAGS, MOST_CUT_REGISTERS, Block, Template
 from raddle.errors import MachineError
@@ -38,6 +39,10 @@ class Joiner:
         """Of templates and variants, as their `footprint` says."""
         rules = ffi.new("struct raddle_rules *")
         config, shape = backend.config, backend.rules()
+        fault = rules_fault(shape)
+        if fault:
+            raise CodegenError(f"its rules are refused: {fault}")
+        self._shapes = shape.shapes
         rules.word_bits = config.word.bits
         rules.page_bits = config.page_bits
         if backend.renames:
@@ -57,11 +62,6 @@ class Joiner:
         ]
         _describe_fields(shape, rules)
         memo = lib.raddle_memo_new(rules)
-        if memo == ffi.NULL and ffi.errno == errno.EINVAL:
-            raise ValueError(
-                "the host's rules are refused: the pieces of a shape lie within its unit, apart from each other, and "
-                "what is chained has a relative shape of 2 or 4 bytes within a span of 2 to 16 that is a power of two"
-            )
         self.memo = ffi.gc(allocated(memo), lib.raddle_memo_free)
         """struct raddle_memo *"""
         del kept
@@ -146,6 +146,8 @@ class Joiner:
             len(jumps) >> 3,
             variant.traits,
         ):
+            if fault := fields_fault(fixups, len(hot), len(cold), self._shapes):
+                raise CodegenError(f"the host's code of one instruction is refused: {fault}")
             raise MachineError(
                 f"no room for host code of {len(hot)} and {len(cold)} bytes: one instruction has at most 65527 in each "
                 "part, and memory may be out"
@@ -190,8 +192,6 @@ def block_of(joined: Any) -> Block:
 
 def _describe(stub: Stub, native: Any) -> Any:
     code = ffi.from_buffer("uint8_t[]", stub.code)
-    if len(stub.relocs) > lib.RADDLE_STUB_FIXUPS:
-        raise ValueError(f"a stub has {len(stub.relocs)} fields; {lib.RADDLE_STUB_FIXUPS} is the most")
     native.code = code
     native.size = len(stub.code)
     native.fixup_count = len(stub.relocs)
@@ -200,16 +200,12 @@ def _describe(stub: Stub, native: Any) -> Any:
 
 
 def _describe_fields(shape: JoinRules, rules: Any) -> None:
-    """Shapes, chaining and what does nothing. Raises ValueError for what the runtime would refuse."""
-    if len(shape.shapes) > lib.RADDLE_SHAPES:
-        raise ValueError(f"the host has {len(shape.shapes)} shapes of fields; {lib.RADDLE_SHAPES} is the most")
+    """Shapes, chaining and what does nothing."""
     for number, one in enumerate(shape.shapes):
         describe_shape(one, rules.shapes[number])
     rules.shape_count = len(shape.shapes)
     rules.chain.shape, rules.chain.span, rules.chain.flush = shape.chaining
     for code in (b"", *shape.nops):
-        if len(code) >= shape.chaining.span:
-            raise ValueError(f"{len(code)} bytes that do nothing; what is useful is below {shape.chaining.span}")
         rules.nop_lengths |= 1 << len(code)
         ffi.memmove(rules.nops[len(code)], code, len(code))
 

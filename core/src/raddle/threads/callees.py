@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from raddle.codegen.backend import BackEnd
+from raddle.codegen.faults import of_the_host
 from raddle.errors import MachineError
 from raddle.ir.builder import Builder, Callee, CalleeKind
 from raddle.memory import AddressSpace
@@ -60,7 +61,9 @@ class Callees:
         """
         for name, b in self.built_routines():
             require_routine(b, f"routine {name!r}")
-            address = write_code(self._context, backend.routine(b.code, b.locals))
+            with of_the_host(type(backend), f"compile routine {name!r}"):
+                code = backend.routine(b.code, b.locals)
+            address = write_code(self._context, code)
             self.table[self._routine_numbers[name]] = ffi.cast("void *", address)
 
     def built_routines(self) -> Iterator[tuple[str, Builder]]:

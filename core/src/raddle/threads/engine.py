@@ -12,6 +12,7 @@ from typing import Any, Final
 from raddle import kinds, workers
 from raddle.accel import Decision, Mode
 from raddle.codegen.backend import BackEnd, CodegenConfig
+from raddle.codegen.faults import of_the_host
 from raddle.errors import MachineError, UsageError, machine_closed
 from raddle.ir.builder import Callee, CalleeKind
 from raddle.memory import AddressSpace
@@ -124,24 +125,24 @@ class Engine(Lifecycle):
         if icount_shift is not None:
             lib.raddle_icount_shift(self.context, icount_shift)
         self.callees = Callees(self.context, frontend, self.memory)
-        self.backend = backend(
-            CodegenConfig(
-                state=frontend.state,
-                word=frontend.word,
-                page_bits=frontend.page_bits,
-                callee_number=self.callees.number,
-                parallel=self.parallel,
-                icount=self.icount,
-                fences=int(self.decision.fences) if self.parallel else 0,
-                call_helper=_address_of("raddle_call_helper"),
-                first_python=helpers.FIRST_PYTHON,
-                floats=frontend.floats,
-            )
+        config = CodegenConfig(
+            state=frontend.state,
+            word=frontend.word,
+            page_bits=frontend.page_bits,
+            callee_number=self.callees.number,
+            parallel=self.parallel,
+            icount=self.icount,
+            fences=int(self.decision.fences) if self.parallel else 0,
+            call_helper=_address_of("raddle_call_helper"),
+            first_python=helpers.FIRST_PYTHON,
+            floats=frontend.floats,
         )
-        self.translator = Translator(frontend, self.backend, self.context, memo_size)
+        with of_the_host(backend, "set its back end up"):
+            self.backend = backend(config)
+            self.translator = Translator(frontend, self.backend, self.context, memo_size)
+        self.callees.compile_routines(self.backend)
         self.miss: Callable[[Any], int] = self.translator.miss
         """Called when the runtime finds no block and the memo lacks something."""
-        self.callees.compile_routines(self.backend)
         self._map_memory()
         self._make_cpus(ncpus)
 
@@ -181,7 +182,8 @@ class Engine(Lifecycle):
 
     def _make_cpus(self, ncpus: int) -> None:
         names = ("raddle_slow_load", "raddle_slow_store", "raddle_slow_atomic", "raddle_call_helper")
-        thunks = self.backend.thunks({name: _address_of(name) for name in names})
+        with of_the_host(type(self.backend), "make its thunks"):
+            thunks = self.backend.thunks({name: _address_of(name) for name in names})
         fields = {name: write_code(self.context, code) for name, code in thunks.by_field.items()}
         lib.raddle_set_enter(self.context, ffi.cast("void *", write_code(self.context, thunks.enter)))
         if thunks.synchronise:

@@ -57,11 +57,29 @@ uint32_t raddle_memo_template(raddle_memo *memo, uint32_t size, uint32_t extra, 
     return t ? t->number : UINT32_MAX;
 }
 
+/* Whether fields and jumps are where the host's code is: filled in elsewhere, they would overwrite other memory. */
+static bool lie_within(const struct raddle_memo *memo, const struct variant *code)
+{
+    const struct raddle_rules *rules = &memo->rules;
+    bool valid = true;
+    for (uint32_t i = 0; valid && i < code->fixup_count; i++) {
+        const struct raddle_fixup *f = &code->fixups[i];
+        uint32_t size = f->part ? code->cold_size : code->hot_size;
+        valid = f->shape < rules->shape_count && f->offset + rules->shapes[f->shape].unit <= size;
+    }
+    for (uint32_t i = 0; valid && i < code->jump_count; i++) {
+        const struct raddle_jump *jump = &code->jumps[i];
+        uint32_t size = jump->part ? code->cold_size : code->hot_size;
+        valid = jump->shape < rules->shape_count && jump->field + rules->shapes[jump->shape].unit <= size;
+    }
+    return valid;
+}
+
 struct variant *variant_new(struct raddle_memo *memo, const struct variant *code)
 {
     struct variant *v = arena_take(&memo->arena, sizeof *v);
     uint32_t traits = code->traits;
-    if (!v || code->hot_size > MEMO_PART || code->cold_size > MEMO_PART)
+    if (!v || code->hot_size > MEMO_PART || code->cold_size > MEMO_PART || !lie_within(memo, code))
         return NULL;
     *v = (struct variant){
         .hot = keep(&memo->arena, code->hot, code->hot_size),
