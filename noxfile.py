@@ -61,6 +61,7 @@ FOREIGN_TIME_LIMIT = "--timeout=1500"
 
 FOREIGN_SKIPS = (
     "no seccomp filter can be set here",
+    "this kernel has no PR_SET_MDWE",
     "needs the host ",
 )
 """Beginnings of the reasons for which a test may be skipped where Raddle itself is emulated: the emulator of user

@@ -18,7 +18,7 @@ from raddle import Machine
 from raddle.cli import info
 from raddle.errors import MachineError
 from raddle.plugins import registry
-from raddle.runtime import code_memory
+from raddle.runtime import code_memory, hardening
 
 REFUSE = Path(__file__).with_name("refuse.py")
 NO_FILTER = 77
@@ -106,9 +106,47 @@ def test_a_host_without_executable_memory_is_an_error_of_one_line() -> None:
     done = boot(f"{ONE_VIEW},wx")
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.startswith("raddle: the runtime cannot be set up: the host refuses executable memory: ")
+    assert done.stderr == (
+        "raddle: the runtime cannot be set up: the host refuses memory that is writable and executable (Operation not "
+        "permitted), and the host does not map the same memory twice (Operation not permitted); in force for this "
+        "process: a seccomp filter (in a container, its profile has to allow memfd_create and mmap with PROT_EXEC)\n"
+    )
     assert done.stderr.count("\n") == 1
     assert "\nthere is no memory for translated code: the host refuses" in raddle(f"{ONE_VIEW},wx", "info").stdout
+
+
+def test_what_forbids_memory_for_code_is_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, enforce = tmp_path / "status", tmp_path / "enforce"
+    monkeypatch.setattr(hardening, "STATUS", status)
+    monkeypatch.setattr(hardening, "ENFORCE", enforce)
+    monkeypatch.setattr(hardening, "_refuses_gains", lambda: False)
+    assert hardening.guards() == [], "neither file is there"
+    status.write_text("Name:\tpython\nSeccomp:\t0\n")
+    enforce.write_text("0")
+    assert hardening.guards() == []
+    status.write_text("Seccomp:\t2\nPaX:\tPeMRs\n")
+    enforce.write_text("1")
+    monkeypatch.setattr(hardening, "_refuses_gains", lambda: True)
+    assert [one.partition(" (")[0] for one in hardening.guards()] == [
+        "a seccomp filter",
+        "PR_SET_MDWE of prctl",
+        "SELinux",
+        "PaX MPROTECT",
+    ]
+    assert all("(" in one for one in hardening.guards())
+
+
+def test_a_process_that_may_gain_no_executable_memory_is_found() -> None:
+    """On Linux 6.3 or newer."""
+    program = (
+        "import ctypes, sys; from raddle.runtime import hardening;"
+        "PR_SET_MDWE = 65; refused = ctypes.CDLL(None).prctl(PR_SET_MDWE, 1, 0, 0, 0);"
+        f"print(hardening.guards()); sys.exit({NO_FILTER} if refused else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode == NO_FILTER:
+        pytest.skip("this kernel has no PR_SET_MDWE")
+    assert "PR_SET_MDWE" in done.stdout
 
 
 @pytest.fixture

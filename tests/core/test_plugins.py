@@ -167,8 +167,11 @@ def test_a_host_is_found_under_another_machine_name(install: Installed) -> None:
 
 def test_no_usable_host_says_what_is_installed_and_what_to_do(install: Installed) -> None:
     registry, _ = install(host__here=HOST)
-    with pytest.raises(UsageError, match=r"this machine \(vax\): installed: here; remedy: .* 'raddle\[GUEST\]'$"):
+    with pytest.raises(UsageError, match=r"this machine \(vax\): installed: here; Raddle .* docs add-a-host tells how"):
         registry.host_for("vax")
+    for machine, package in (("aarch64", "raddle-host-aarch64"), ("x86_64", "raddle-host-x86-64")):
+        with pytest.raises(UsageError, match=rf"\({machine}\): installed: here; remedy: pip install {package}$"):
+            registry.host_for(machine)
     registry, _ = install()
     with pytest.raises(UsageError, match=rf"this machine \({platform.machine()}\): installed: none"):
         registry.host_for()

@@ -168,4 +168,12 @@ def test_a_mistake_in_a_file_has_its_place(tmp_path: Path, capsys: pytest.Captur
     assert f"{file}:4:8: expected a register, r0 to r99, not the end" in capsys.readouterr().err
     file.write_bytes(b"\xff\xfe")
     assert main(["litmus", str(file)]) == 2
-    assert "is no text: byte 0 is not UTF-8" in capsys.readouterr().err
+    assert f"{file}:1:1: byte 0xff is no UTF-8 text" in capsys.readouterr().err
+    file.write_bytes("Raddle T\n(* ä \udcff *)".encode("utf-8", "surrogateescape"))
+    assert main(["litmus", str(file)]) == 2
+    assert f"{file}:2:6: byte 0xff is no UTF-8 text" in capsys.readouterr().err
+
+
+def test_a_file_without_end_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["litmus", "/dev/zero"]) == 2
+    assert "/dev/zero: a litmus test has at most 65536 characters" in capsys.readouterr().err

@@ -55,6 +55,12 @@ ENTRY_POINT_GROUP: Final = "raddle"
 GUEST_REMEDY: Final = "remedy: install a guest, and the host for this machine with it: pip install 'raddle[GUEST]'"
 """For messages: what to do where no plug-in fits."""
 
+HOST_PACKAGES: Final = {"aarch64": "raddle-host-aarch64", "x86_64": "raddle-host-x86-64"}
+"""For messages: Raddle's own packages by the machines that they are for."""
+
+HOST_REMEDY: Final = "Raddle itself has none for it: raddle docs add-a-host tells how to write one"
+"""For messages: what to do on another machine."""
+
 UNMAPPED: Final = "failed to map segment"
 """What the dynamic linker says where there is no memory for a library."""
 
@@ -351,10 +357,11 @@ class Registry:
             if machine in host.machine_names:
                 return host
         broken = [str(problem) for problem in self.problems() if problem.plugin.startswith("host.")]
+        package = HOST_PACKAGES.get(machine)
         raise UsageError(
             f"no usable host plug-in for this machine ({machine}): "
             + ("; ".join(broken) or f"installed: {', '.join(candidates) or 'none'}")
-            + f"; {GUEST_REMEDY}"
+            + (f"; remedy: pip install {package}" if package else f"; {HOST_REMEDY}")
         )
 
     def targets(self) -> tuple[Target, ...]:

@@ -7,13 +7,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from raddle.errors import UsageError, unknown
-from raddle.litmus.parser import parse
+from raddle.errors import UsageError, printable, unknown
+from raddle.litmus.parser import MOST_CHARACTERS, parse
 from raddle.litmus.program import LitmusTest
 
 __all__ = ["load", "names"]
 
 SUFFIX: Final = ".litmus"
+MOST_UTF8: Final = 4
+"""Bytes of a character."""
 
 
 def names() -> list[str]:
@@ -26,13 +28,21 @@ def load(name: str) -> LitmusTest:
     """A test of the suite, or of a file, whose name ends in .litmus or has a directory. Raises UsageError."""
     if name.endswith(SUFFIX) or "/" in name:
         try:
-            text = Path(name).read_bytes().decode("utf-8")
+            with Path(name).open("rb") as file:
+                data = file.read(MOST_CHARACTERS * MOST_UTF8 + 1)  # no more: the file may be endless
         except OSError as error:
             raise UsageError(f"cannot read litmus test {name}: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise UsageError(f"litmus test {name} is no text: byte {error.start} is not UTF-8") from None
-        return parse(text, name)
+        return parse(_text(data, name), name)
     if name not in names():
         raise unknown("litmus test", name, names())
     resource = files("raddle.litmus") / "suite" / f"{name}{SUFFIX}"
     return parse(resource.read_text(encoding="utf-8"), f"{name}{SUFFIX}")
+
+
+def _text(data: bytes, name: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        good = data[: error.start].decode("utf-8")
+        line, column = good.count("\n") + 1, len(good) - good.rfind("\n")
+        raise UsageError(f"{printable(name)}:{line}:{column}: byte {data[error.start]:#04x} is no UTF-8 text") from None

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from raddle.runtime._native import ffi, lib
+from raddle.runtime.hardening import guards
 
 __all__ = ["CodeMemory", "choose"]
 
@@ -86,9 +87,10 @@ def _trial(codes: list[bytes]) -> tuple[int, tuple[int, ...]]:
 def _at_one_address(reason: str) -> CodeMemory:
     error = lib.raddle_code_views(0)
     if error < 0:
+        guarded = " and ".join(guards()) or "nothing that Raddle knows of"
         return _refused(
-            f"the host refuses executable memory: {os.strerror(-error)} "
-            "(it may be forbidden to this process, by seccomp, SELinux or prctl)",
+            f"the host refuses memory that is writable and executable ({os.strerror(-error)}), and {reason}; in force "
+            f"for this process: {guarded}",
         )
     return CodeMemory(0, f"translated code is writable where it is executed: {reason}")
 
