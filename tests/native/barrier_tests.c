@@ -4,7 +4,9 @@
 
 enum { WAITER, WITHOUT_CORE, BUSY, CPUS };
 
-static _Atomic int begun;
+static _Atomic bool entered[CPUS]; /* code, at least once */
+static _Atomic bool back;          /* vCPU BUSY, in code after its answer */
+static _Atomic bool begun;         /* the barrier */
 static bool gives_way;
 
 static uint64_t answers_of(const struct raddle_cpu *cpu)
@@ -29,13 +31,18 @@ static uint64_t enter_on_one_core(void *env, void *code)
 {
     (void)code;
     struct raddle_cpu *self = cpu_of(env), *busy = machine.ctx->cpus[BUSY];
-    uint64_t start = now_ns(), limit = (gives_way ? 60 : 1) * 1000000000ull;
+    atomic_store(&entered[header_of(env)->cpu_index], true);
     if (self == busy) {
+        if (answers_of(self))
+            atomic_store(&back, true);
         while (!atomic_load(&machine.stop) && (!exit_requested(env) || (!gives_way && answers_of(self))))
             nap();
         return 0;
     }
-    while (!atomic_load(&machine.stop) && (!atomic_load(&begun) || !is_out_of_the_way(busy))) {
+    while (!atomic_load(&machine.stop) && !atomic_load(&begun))
+        nap();
+    uint64_t start = now_ns(), limit = (gives_way ? 60 : 1) * 1000000000ull;
+    while (!atomic_load(&machine.stop) && !is_out_of_the_way(busy)) {
         nap();
         if (now_ns() - start > limit) {
             atomic_fetch_add(&machine.violations, 1);
@@ -61,18 +68,21 @@ static void *run_cpu(void *env)
 void test_barrier_without_core(bool mechanism)
 {
     gives_way = mechanism;
-    atomic_store(&begun, 0);
+    atomic_store(&begun, false);
+    atomic_store(&back, false);
+    for (uint32_t i = 0; i < CPUS; i++)
+        atomic_store(&entered[i], false);
     machine_make(CPUS, PARALLEL, enter_on_one_core, fill_identity);
     pthread_t threads[CPUS];
     for (uint32_t i = WITHOUT_CORE; i < CPUS; i++)
         threads[i] = start(run_cpu, machine.env[i]);
     for (uint32_t i = WITHOUT_CORE; i < CPUS; i++)
-        while (!atomic_load(&machine.ctx->cpus[i]->in_code) || answers_of(machine.ctx->cpus[i]))
+        while (!atomic_load(&entered[i]))
             nap();
     helper(machine.env[WAITER], "tlb_flush_all_cpus", 0, 0, 0);
-    while (!answers_of(machine.ctx->cpus[BUSY]))
+    while (!atomic_load(&back)) /* if the barrier began earlier, the control might give way in the same request */
         nap();
-    atomic_store(&begun, 1);
+    atomic_store(&begun, true);
     helper(machine.env[WAITER], "tlb_sync", 0, 0, 0);
     CHECK(answers_of(machine.ctx->cpus[WITHOUT_CORE]) == 1 && answers_of(machine.ctx->cpus[BUSY]) == 1);
     CHECK(LOAD_RELAXED(machine.ctx->cpus[WAITER]->stats.tlb_sync_sleeps) == 1);
@@ -89,6 +99,7 @@ void test_barrier_without_core(bool mechanism)
 /* -- a guest that spins ----------------------------------------------------------------------------------------- */
 
 static bool spins;
+static int rounds;
 
 static uint64_t enter_spinning(void *env, void *code)
 {
@@ -101,7 +112,7 @@ static uint64_t enter_spinning(void *env, void *code)
     header_of(env)->pc = RAM_BASE;
     if (LOAD_RELAXED(cpu_of(env)->stats.spin_yields))
         raddle_stop(machine.ctx);
-    else if (!spins && atomic_fetch_add(&begun, 1) == 1000) {
+    else if (!spins && rounds++ == 1000) {
         atomic_fetch_add(&machine.violations, 1);
         raddle_stop(machine.ctx);
     }
@@ -112,7 +123,7 @@ static uint64_t enter_spinning(void *env, void *code)
 void test_spinning(bool mechanism)
 {
     spins = mechanism;
-    atomic_store(&begun, 0);
+    rounds = 0;
     machine_make(2, PARALLEL, enter_spinning, fill_identity);
     run_cpu(machine.env[0]);
     machine_free();

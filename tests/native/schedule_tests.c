@@ -141,13 +141,14 @@ void test_counted_turns_repeat(bool mechanism)
 /* -- time passes when all spin ---------------------------------------------------------------------------------- */
 
 static bool they_say_so;
+enum { TURNS_LIMIT = 2000000 }; /* twice what a second takes, by a microsecond for each YIELD */
 static uint64_t turns_taken;
 
 static void step_spinning(void *env)
 {
     if (clock_ns() >= 1000000000u)
         finish_turns();
-    else if (++turns_taken > 10000000u) {
+    else if (++turns_taken > TURNS_LIMIT) {
         atomic_fetch_add(&machine.violations, 1);
         finish_turns();
     } else if (they_say_so) {
