@@ -55,8 +55,8 @@ ENTRY_POINT_GROUP: Final = "raddle"
 GUEST_REMEDY: Final = "remedy: install a guest, and the host for this machine with it: pip install 'raddle[GUEST]'"
 """For messages: what to do where no plug-in fits."""
 
-HOST_PACKAGES: Final = {"aarch64": "raddle-host-aarch64", "x86_64": "raddle-host-x86-64"}
-"""For messages: Raddle's own packages by the machines that they are for."""
+HOSTED: Final = ("aarch64", "x86_64")
+"""For messages: the machines that Raddle itself has host packages for."""
 
 HOST_REMEDY: Final = "Raddle itself has none for it: raddle docs add-a-host tells how to write one"
 """For messages: what to do on another machine."""
@@ -357,11 +357,11 @@ class Registry:
             if machine in host.machine_names:
                 return host
         broken = [str(problem) for problem in self.problems() if problem.plugin.startswith("host.")]
-        package = HOST_PACKAGES.get(machine)
+        remedy = f"remedy: pip install raddle-host-{machine.replace('_', '-')}" if machine in HOSTED else HOST_REMEDY
         raise UsageError(
             f"no usable host plug-in for this machine ({machine}): "
             + ("; ".join(broken) or f"installed: {', '.join(candidates) or 'none'}")
-            + (f"; remedy: pip install {package}" if package else f"; {HOST_REMEDY}")
+            + f"; {remedy}"
         )
 
     def targets(self) -> tuple[Target, ...]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 import warnings
@@ -189,19 +188,12 @@ class Machine(Unique, Generic[Regs]):
         self._do(self._control.pause)
 
     def spread(self) -> None:
-        """Pin each vCPU's thread to one of the cores that this process may use, in turn, until the thread ends. A busy
-        host may else keep all threads of a process on one core, so that vCPUs hardly ever run at the same time. Does
-        nothing to a machine that has not started or has ended, where one thread runs all vCPUs, and where the host has
-        no such call.
+        """Pin each vCPU's thread to one of the cores that this process may use, in turn. A busy host may else keep all
+        threads of a process on one core, so that vCPUs hardly ever run at the same time. Does nothing where one thread
+        runs all vCPUs, or where the host cannot pin threads. Raises MachineError when the machine is closed.
         """
-        threads = [cpu.info()["thread"] for cpu in self.cpus] if hasattr(os, "sched_setaffinity") else []
-        if len(set(threads)) < 2:
-            return
-        cores = itertools.cycle(sorted(os.sched_getaffinity(0)))
-        for thread, core in zip(threads, cores, strict=False):
-            if isinstance(thread, int):  # else it has ended
-                with suppress(ProcessLookupError):
-                    os.sched_setaffinity(thread, {core})
+        self._control.require_open()
+        self._control.engine.spread()
 
     def stop(self) -> None:
         """Power the machine off; returns when its threads have ended, and the guest's output is written (`request_stop`

@@ -73,6 +73,9 @@ class Engine(Protocol):
 
     def resume(self) -> None: ...
 
+    def spread(self) -> None:
+        """Pin each thread to a core, in turn, now or when it begins."""
+
     def stop(self) -> None:
         """Request the end. Does not wait: a vCPU's thread may call it."""
 

@@ -4,12 +4,13 @@ context."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -48,10 +49,12 @@ class Lifecycle(Unique, ABC):
         self._running = False
         self._paused = False
         self._stopping = False
+        self._spread = False
+        """Threads are pinned to cores. Under the condition."""
         self._borrowed = False
         """The settings of raddle.threads.process are in force for this engine."""
         self._parked = 0
-        self._threads: list[workers.Thread] = []
+        self._threads: list[threading.Thread] = []
         self._live = 0
         """Threads that run vCPUs, or are about to; a thread that begins when the engine is stopping returns at once."""
         self._users = 0
@@ -145,6 +148,16 @@ class Lifecycle(Unique, ABC):
             lib.raddle_clock_start(self.context)
             lib.raddle_go(self.context)
             self._condition.notify_all()
+
+    @workers.handed_over
+    def spread(self) -> None:
+        """Pin each thread to one of the cores that this process may use, in turn, now or when it begins. Does nothing
+        where one thread runs all vCPUs, or where the host cannot pin threads.
+        """
+        with self._condition:
+            self._spread = hasattr(os, "sched_setaffinity")
+            for thread in self._threads:
+                self._pin(thread)
 
     @workers.handed_over
     def stop(self) -> None:
@@ -284,6 +297,7 @@ class Lifecycle(Unique, ABC):
             if self._stopping:  # the start was interrupted, and the engine may be closed already
                 return
             self._live += 1
+            self._pin(threading.current_thread())
         clock = ThreadClock([cpu.index for cpu in cpus])
         self.clocks.append(clock)
         try:
@@ -293,6 +307,14 @@ class Lifecycle(Unique, ABC):
         finally:
             clock.stop()
             self._leave()
+
+    def _pin(self, thread: threading.Thread) -> None:
+        """Pin a thread, if that is wanted, the thread has begun and it is not the only one. Under the condition."""
+        if not self._spread or thread.native_id is None or len(self._threads) < 2:
+            return
+        cores = sorted(os.sched_getaffinity(os.getpid()))
+        with suppress(ProcessLookupError):  # the thread has ended
+            os.sched_setaffinity(thread.native_id, {cores[self._threads.index(thread) % len(cores)]})
 
     def _leave(self) -> None:
         with self._condition:
