@@ -110,8 +110,8 @@ class Lifecycle(Unique, ABC):
                     cpu.thread = thread
                 self._threads.append(thread)
             try:
-                for thread in self._threads:
-                    thread.start()
+                for begun in self._threads:
+                    begun.start()
             except RuntimeError as error:
                 self.stop()
                 raise MachineError(f"cannot start a thread for each vCPU: {error}") from None
