@@ -93,7 +93,7 @@ REFUSED = [
     ("driftfix=slew", False, "driftfix=slew is not supported; the nearest that is: driftfix=none"),
     ("clock=host", True, "-icount does not; clock=vm does"),
     ("clock=rt", True, "-icount does not; clock=vm does"),
-    (5, False, "rtc is a text"),
+    (5, False, "rtc is a string"),
 ]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The threading mode of a machine: the decision with its reasons, and the two options that a user steers it by."""
+"""The threading mode of a machine: the decision with its reasons, and the two options that control it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Mode(Enum):
     """How the vCPUs of a machine run."""
 
     MULTI = "multi"
-    """One host thread a vCPU."""
+    """One host thread for each vCPU."""
     SINGLE = "single"
     """All vCPUs in turn on one host thread (round-robin)."""
 
@@ -46,13 +46,13 @@ class Order(Enum):
     """What to do about an order that the guest counts on and the host does not keep: `order=`."""
 
     NATIVE = "native"
-    """Nothing: such a guest runs single-threaded unless a user insists."""
+    """Nothing: such a guest runs single-threaded, unless the user requests threads."""
     FENCED = "fenced"
     """Add a barrier for each missing order before each access."""
 
 
 class Decision(NamedTuple):
-    """The mode, why it is so, what may go wrong, and the orders that translated code must add barriers for."""
+    """The mode, its reasons, warnings, and the orders that translated code must add barriers for."""
 
     mode: Mode
     reasons: tuple[str, ...]
@@ -68,10 +68,10 @@ def decide(
     order: Order = Order.NATIVE,
     warnings: tuple[str, ...] = (),
 ) -> Decision:
-    """Choose the threading mode. Pure: the same arguments always give the same answer. `warnings` are passed on.
+    """Choose the threading mode. Pure: the same arguments always give the same result. The result has `warnings`, too.
 
-    Raises UsageError where `requested` is MULTI and threads cannot work at all: with instruction counting, and for
-    a guest whose word is wider than the host's.
+    Raises UsageError if `requested` is MULTI and threads cannot work at all: with instruction counting, and for a guest
+    whose word is wider than the host's.
     """
     lacking = missing(target.default_mo, host.default_mo)
     fences = lacking if order is Order.FENCED else MemoryOrder.NONE
@@ -125,17 +125,18 @@ class AccelOptions(NamedTuple):
     code_size: int | None = None
     """Bytes of the code buffer; None is the engine's default."""
     memo_size: int | None = None
-    """Bytes for what is kept of translations besides their code; None is the engine's default."""
+    """The memo's budget in bytes; None is the engine's default."""
     warnings: tuple[str, ...] = ()
-    """What was asked for first, and is not there."""
+    """About accelerators that were named before this one, and are not available."""
     split_wx: bool | None = None
-    """Whether code is written at one address and executed at another; None: where the host lets it."""
+    """Whether code is written at one address and executed at another; None: if the host can."""
 
 
 class IcountOptions(NamedTuple):
     """`-icount shift=N|auto[,sleep=on|off]`: an instruction takes 2**shift ns of virtual time.
 
-    `shift` is None for `auto`. With `sleep`, idle virtual time is slept; without, it is skipped.
+    `shift` is None for `auto`. While all CPUs are idle, `sleep` makes virtual time pass at the speed of real time;
+    without it, the clock jumps to the next event.
     """
 
     shift: int | None
@@ -145,23 +146,23 @@ class IcountOptions(NamedTuple):
 SETTINGS = ("thread", "order", "llsc", "tb-size", "memo-size", "split-wx")
 
 LEAST_MEMO_SIZE = 1 << 20
-"""With less, most blocks would be begun in an empty memo."""
+"""With less, the memo would be empty at the start of most blocks."""
 MOST_MEMO_SIZE = 64 << 30
-"""No guest has so much code. What is far more has no room in the runtime's numbers."""
+"""No guest has so much code, and far larger sizes would not fit the runtime's numbers."""
 
 ACCELERATOR = "tcg"
 FOREIGN_ACCELERATORS = ("hax", "hvf", "kvm", "nvmm", "qtest", "whpx", "xen")
-"""Known by name, so that a command line which names them first goes on with ours."""
+"""QEMU's other accelerators. A command line may name them first, to fall back to `tcg`."""
 
 MAX_CODE_MIB = 1024
-"""Jumps from one end of the code buffer to the other have 32 bits, with a sign."""
+"""A jump from one end of the code buffer to the other must fit 32 bits, with a sign."""
 
 MAX_ICOUNT_SHIFT = 10
-"""2**10 ns an instruction, about one million instructions a second, is the slowest clock."""
+"""The slowest clock: 2**10 ns for each instruction, about one million instructions per second."""
 
 
 def parse_accel(text: str) -> AccelOptions:
-    """Read the value of `--accel`. Raises UsageError, which lists the known names and values."""
+    """Parse the value of `--accel`. Raises UsageError, which lists the known names and values."""
     accelerators, *settings = text.split(",")
     warnings = _fall_back(accelerators)
     thread, order = Thread.AUTO, Order.NATIVE
@@ -198,7 +199,9 @@ def _memo_size(value: str) -> int:
 
 
 def _fall_back(accelerators: str) -> tuple[str, ...]:
-    """Take the first one of `kvm:tcg` that is there; what is to be said about those before it."""
+    """Find the available accelerator in a list like `kvm:tcg`. Returns warnings about those before it. Raises
+    UsageError if none is available.
+    """
     lacking: list[str] = []
     for name in accelerators.split(":"):
         if name == ACCELERATOR:
@@ -219,7 +222,7 @@ def _code_size(value: str) -> int | None:
 
 
 def parse_icount(text: str) -> IcountOptions:
-    """Read the value of `-icount`, where `N` and `auto` may stand for `shift=N` and `shift=auto`. Raises UsageError."""
+    """Parse the value of `-icount`. `N` and `auto` may stand for `shift=N` and `shift=auto`. Raises UsageError."""
     first, *others = text.split(",")
     settings = [first if "=" in first else f"shift={first}", *others]
     shift: int | None = None
@@ -243,7 +246,7 @@ def _shift(value: str) -> int:
 
 
 def _settings(option: str, parts: Iterable[str], known: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """The KEY and VALUE of each KEY=VALUE, each key at most once."""
+    """The KEY and VALUE of each KEY=VALUE. Raises UsageError for an unknown KEY, and for one that is given twice."""
     seen = set()
     for part in parts:
         key, equals, value = part.partition("=")

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user's Python code gives to methods: of the right kind, or a UsageError that says what is wanted."""
+"""Checks of the arguments that a user's Python code gives to methods.
+
+Each function raises UsageError for an argument of the wrong kind. `what` names the argument in the message. Functions
+that return something return the argument in one type.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +36,7 @@ __all__ = [
 
 
 def another_kind(what: str, called: str, given: object) -> UsageError:
-    """The error for `given` where `what` is something else, which is `called` so."""
+    """The error for the argument `what`, which is `given` but must be what `called` says: "a string", for example."""
     try:
         shown = short(given)
     except ValueError:  # a number of more digits than Python writes
@@ -46,7 +50,7 @@ def instance(what: str, called: str, given: Any, kinds: type | tuple[type, ...])
 
 
 def raw(what: str, given: Any) -> None:
-    """Bytes as they are."""
+    """Bytes, and nothing that can be converted to them."""
     instance(what, "bytes", given, (bytes, bytearray, memoryview))
 
 
@@ -65,7 +69,7 @@ def number(what: str, given: Any) -> None:
 
 
 def unsigned(what: str, given: Any, width: int) -> int:
-    """A number that `width` bits hold."""
+    """A number from 0 to 2**width - 1."""
     number(what, given)
     if not 0 <= given < 1 << width:
         raise UsageError(f"{what} has {width} bits: it is 0 to {(1 << width) - 1:#x}, not {given:#x}")
@@ -73,8 +77,8 @@ def unsigned(what: str, given: Any, width: int) -> int:
 
 
 def register(name: str, given: Any, width: int) -> int:
-    """What a register of `width` bits holds after a write: `given`, or the two's complement of a negative number that
-    fits. Truth values are numbers for a register of one bit alone.
+    """The value that a register of `width` bits has after `given` is written: a negative number becomes its two's
+    complement. The number must fit, signed or unsigned. Only for a register of one bit, True and False are numbers.
     """
     if not (_is_number(given) or (width == 1 and isinstance(given, bool))):
         raise another_kind(f"register {name}", "a whole number", given)
@@ -86,7 +90,7 @@ def register(name: str, given: Any, width: int) -> int:
 
 
 def address(what: str, given: Any) -> None:
-    """None is one, too."""
+    """An address, or None."""
     if given is not None and not _is_number(given):
         raise another_kind(what, "an address, a whole number", given)
 
@@ -97,20 +101,20 @@ def _is_number(given: Any) -> bool:
 
 
 def seconds(what: str, given: Any) -> float:
-    """A time to wait for, at most as long as threads can."""
+    """A time to wait, in seconds. The result is at most the longest time that threads can wait."""
     if not isinstance(given, int | float) or isinstance(given, bool) or given != given:  # not a number is not itself
         raise another_kind(what, "seconds, a number", given)
     return min(given, threading.TIMEOUT_MAX)
 
 
 def words(what: str, given: Any) -> None:
-    """A sequence of texts; not one text, which is a sequence of letters."""
+    """A sequence of strings. A single string, which is a sequence of characters, is refused."""
     if (
         isinstance(given, str | bytes)
         or not isinstance(given, Sequence)
         or not all(isinstance(one, str) for one in given)
     ):
-        raise another_kind(what, "a sequence of texts", given)
+        raise another_kind(what, "a sequence of strings", given)
 
 
 def ranges(what: str, given: Any) -> None:
@@ -126,21 +130,21 @@ def pattern(what: str, given: Any) -> re.Pattern[str]:
     try:
         return re.compile(given)
     except re.error as error:
-        raise UsageError(f"{what}, {short(given)}, is no regular expression: {error}") from None
+        raise UsageError(f"{what}, {short(given)}, is not a regular expression: {error}") from None
 
 
 def text(what: str, given: Any) -> None:
     if not isinstance(given, str):
-        raise another_kind(what, "a text", given)
+        raise another_kind(what, "a string", given)
 
 
 def octets(what: str, given: Any) -> memoryview:
-    """Bytes: of what has a buffer, which is not copied, or of numbers from 0 to 255."""
+    """The bytes of an object with a buffer, which is not copied, or of an iterable of numbers from 0 to 255."""
     try:
         return memoryview(given).cast("B")
-    except (TypeError, ValueError):  # it has none, or not in one piece
+    except (TypeError, ValueError):  # it has no buffer, or not in one piece
         pass
-    if not isinstance(given, int | str):  # bytes() would make so many of one, and needs an encoding for the other
+    if not isinstance(given, int | str):  # bytes() would make that many zeroes of an int, and needs a str's encoding
         try:
             return memoryview(bytes(given))
         except (TypeError, ValueError):
@@ -149,11 +153,11 @@ def octets(what: str, given: Any) -> memoryview:
 
 
 def encoded(what: str, given: Any) -> bytes:
-    """Bytes, or those of a text."""
+    """Bytes, or a string, which is encoded in UTF-8."""
     if isinstance(given, bytes | bytearray | memoryview):
         return bytes(given)
     if not isinstance(given, str):
-        raise another_kind(what, "a text or bytes", given)
+        raise another_kind(what, "a string or bytes", given)
     try:
         return given.encode()
     except UnicodeEncodeError:

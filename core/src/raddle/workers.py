@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Threads of Raddle's own, and how a user's thread has them do its work.
+"""Raddle's own threads, and how a user's thread hands work to them.
 
-A signal's handler may raise an exception between any two bytecodes of the main thread (Ctrl-C's does), and
-`PyThreadState_SetAsyncExc` does the same to any thread. Code that is left there keeps what it has taken: a lock, a
-count, a list that is half changed. So a user's thread takes no lock of Raddle's. What does is handed to a worker, which
-nobody sends exceptions to, and the user's thread waits for it without a lock: an exception ends the waiting, and the
-work goes on to its end, or is undone where that is said.
+A signal handler (for example Ctrl-C's) may raise an exception between any two bytecodes of the main thread, and
+`PyThreadState_SetAsyncExc` may do so in any thread. Code that such an exception ends does not give back what it has
+taken: a lock or a count stays taken, a list stays half changed. So a user's thread takes none of Raddle's locks. It
+hands code that does to a worker, to which nobody sends exceptions, and waits for the worker without a lock. An
+exception then ends only the waiting: the worker finishes its job, and undoes it if the caller has said how.
 
-What runs on one of Raddle's own threads (a vCPU's, hooks and devices included, a console's, a worker) is done there.
+Code that already runs on one of Raddle's own threads runs there directly. These are the threads of vCPUs, which also
+run hooks and devices, those of consoles, and the workers.
 
-Nothing here may be left half done either, on the user's side: each step is one call of C that takes effect at once
-(`SimpleQueue.put`, `list.append`, `list.pop`, acquiring and releasing a plain lock), and is complete without the next.
+The steps that this module takes on the user's thread must not be left half done either. Each is one C call that takes
+effect at once (`SimpleQueue.put`, `list.append`, `list.pop`, acquiring and releasing a plain lock), and the state after
+it is valid even if the next step never comes.
 """
 
 from __future__ import annotations
@@ -34,26 +36,27 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 NO_THREAD: Final = (RuntimeError, MemoryError)
-"""What starting a thread raises where the host has no room for one more."""
+"""The exceptions of starting a thread when the host cannot have one more."""
 IDLE: Final = 2
-"""So many workers wait for work when there is none; one always does, so that work never waits for other work."""
+"""At most this many workers wait for work. At least one always waits, so that no job waits for another one to end."""
 
 PATIENCE: Final = 20.0
-"""Seconds between looks whether there is a thread at all. One that was started is counted when it has had a core, which
-takes a while on a busy machine."""
+"""Seconds between checks that any thread exists. A new thread is counted only after it has had a core, which takes a
+while on a busy machine."""
 
 _own: set[int] = set()
-"""Idents of the threads that are Raddle's own. Each one's is added and taken out on it."""
+"""Idents of Raddle's own threads. Each thread adds and removes its own."""
 
 
 def own() -> bool:
-    """Whether the calling thread is one of Raddle's own: no asynchronous exception comes there."""
+    """Whether the calling thread is one of Raddle's own, in which no asynchronous exception is raised."""
     return get_ident() in _own
 
 
 def adopt() -> bool:
-    """Take the calling thread for one of Raddle's own until `release`; False when it is one already. For a thread that
-    the native runtime has made, and for one that has a lock which a worker might wait for.
+    """Treat the calling thread as one of Raddle's own until `release`. Returns False if it is one already.
+
+    For threads that the native runtime has made, and for threads that hold a lock which a worker might wait for.
     """
     ident = get_ident()
     if ident in _own:
@@ -63,18 +66,18 @@ def adopt() -> bool:
 
 
 def release() -> None:
-    """The calling thread is no longer one of Raddle's own."""
+    """End what `adopt` began."""
     _own.discard(get_ident())
 
 
 class Thread(threading.Thread):
-    """A thread of Raddle's own. It does not keep the process from ending."""
+    """One of Raddle's own threads. It is a daemon: the process can end while it runs."""
 
     def __init__(self, target: Callable[..., object], name: str, args: tuple[Any, ...] = ()) -> None:
         super().__init__(target=target, name=name, args=args, daemon=True)
 
     def start_to(self, purpose: str) -> None:
-        """Start it. Raises MachineError, which says what it is to do, when there is no room for one more thread."""
+        """Start the thread. Raises MachineError, which names `purpose`, if the host cannot have one more thread."""
         try:
             self.start()
         except RuntimeError as error:
@@ -89,22 +92,22 @@ class Thread(threading.Thread):
 
 
 class Latch:
-    """Something that happens once, and may be waited for. A wait that an exception ends leaves nothing behind."""
+    """An event that happens once, and that threads can wait for. An exception may end a wait at any point."""
 
     __slots__ = ("_happened", "_waiting")
 
     def __init__(self) -> None:
         self._happened = False
         self._waiting: list[_thread.LockType] = []
-        """A lock for each who waits, taken; whoever takes it off the list releases it."""
+        """For each waiting thread, a lock that is taken. Who removes a lock from the list releases it."""
 
     def set(self) -> None:
-        """It has happened. Any thread of Raddle's own; may be called again."""
+        """Let the event happen. Called on Raddle's own threads; may be called again."""
         self._happened = True
         while True:
             try:
                 lock = self._waiting.pop()
-            except IndexError:  # not asked before: others may set it, too
+            except IndexError:  # a check before would race with other callers
                 return
             lock.release()
 
@@ -112,19 +115,19 @@ class Latch:
         return self._happened
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it has happened, `timeout` seconds at most; whether it has. Any thread."""
+        """Wait for the event, for at most `timeout` seconds. Returns whether it has happened. Any thread."""
         if self._happened:
             return True
         lock = _thread.allocate_lock()
         lock.acquire()
         self._waiting.append(lock)
-        # Who sets it does so before it looks at the list: it is seen here, or the lock is seen there.
+        # `set` sets the flag before it looks at the list. So either this thread sees the flag, or `set` sees the lock.
         if not self._happened:
             lock.acquire(timeout=-1 if timeout is None else min(max(0, timeout), threading.TIMEOUT_MAX))
         if not self._happened:
             try:
                 self._waiting.remove(lock)
-            except ValueError:  # at this very moment
+            except ValueError:  # `set` has removed it meanwhile
                 return True
         return self._happened
 
@@ -144,8 +147,8 @@ class _Job:
         self.error: BaseException | None = None
         self.done = Latch()
         self.outcome = [True]
-        """Emptied by who is first: the worker that has done it, or the caller who does not want it any more. The second
-        one undoes it.
+        """Emptied by whichever comes first: the worker when it has finished, or the caller when it gives up. The second
+        one undoes the job.
         """
 
     def run(self) -> None:
@@ -158,7 +161,7 @@ class _Job:
         self.done.set()
 
     def abandon(self) -> None:
-        """The caller has left. Waits for nothing."""
+        """The caller gives up. Does not wait."""
         if not self._first():
             submit(self.undone)
 
@@ -174,22 +177,23 @@ class _Job:
 
 
 class _Pool:
-    """The workers of this process. A child that is forked has a pool of its own."""
+    """The workers of this process. A forked child has a pool of its own."""
 
     def __init__(self) -> None:
         self.jobs: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self.ready = False
-        """There is a worker, or there soon will be. Workers take it back when they cannot start another."""
+        """There is a worker, or there soon will be. Reset if another worker cannot be started."""
         self._lock = threading.Lock()
-        """Guards how many workers wait; workers take it, and the threads that start the first one (`_begin`), which no
-        exception comes to either. Nothing is waited for under it.
+        """Guards `_idle`. Taken only by workers, and by threads in `_begin`, in which no exception is raised either.
+        Nothing waits under it.
         """
         self._idle = 0
+        """How many workers wait for work."""
 
     def put(self, function: Callable[[], object]) -> None:
-        """Have it done. Never waits; any thread, at any time, a destructor's included."""
+        """Have a worker call `function`. Never waits. Any thread may call this at any time, also in a destructor."""
         if not self.ready:
-            # An exception in between, or another thread here, may make one worker too many, which only waits.
+            # An exception between these steps, or another thread in them, may make a needless worker, which only waits.
             try:
                 _thread.start_new_thread(self._begin, ())
             except RuntimeError as error:
@@ -201,20 +205,21 @@ class _Pool:
         with suppress(*NO_THREAD):
             self._more()
             return
-        # There is no second thread to be had: this one is the worker, or what was put before it would wait for good.
+        # A second thread cannot be started. So this one becomes the worker; otherwise jobs in the queue would wait
+        # forever.
         with self._lock:
             self._idle += 1
         self.ready = True
         self._serve()
 
     def _more(self) -> None:
-        """Start a worker unless one waits."""
+        """Start a worker, unless one waits already."""
         with self._lock:
             if self._idle:
                 return
             self._idle += 1
         try:
-            # Not by threading.Thread: its `start` waits for good for a thread that has no memory to begin with.
+            # Not by threading.Thread, whose `start` waits forever if the new thread has no memory to begin with.
             _thread.start_new_thread(self._serve, ())
         except BaseException:
             with self._lock:
@@ -223,7 +228,7 @@ class _Pool:
             raise
 
     def _serve(self) -> None:
-        """A worker's thread."""
+        """What a worker's thread runs."""
         adopt()
         try:
             threading.current_thread().name = "raddle-worker"
@@ -236,10 +241,10 @@ class _Pool:
             job = self.jobs.get()
             with self._lock:
                 self._idle -= 1
-            with suppress(*NO_THREAD):  # there is no thread to be had: what comes next waits for this one
+            with suppress(*NO_THREAD):  # without another thread, the next job waits for this one
                 self._more()
             job()
-            del job  # nothing is kept that was given
+            del job  # what it refers to must not live until the next job
             with self._lock:
                 if self._idle >= IDLE:
                     return
@@ -250,15 +255,15 @@ _pool = _Pool()
 
 
 def submit(function: Callable[[], object]) -> None:
-    """Have a worker do it some time soon; what it raises is lost. Never waits."""
+    """Have a worker call `function` soon. Its exceptions are lost. Never waits."""
     _pool.put(function)
 
 
 def call(function: Callable[[], R], undo: Callable[[R], object] | None = None) -> R:
-    """What `function` returns or raises, done on a thread of Raddle's own: here, or by a worker that is waited for.
+    """Call `function` on one of Raddle's own threads: on this one, or on a worker, for which this waits. Returns its
+    result, or raises its exception.
 
-    An exception that comes while it is waited for leaves it to the worker, which does it to its end, and has `undo`
-    take its result back.
+    If another exception ends the waiting, the worker still finishes the call, and then calls `undo` with the result.
     """
     if get_ident() in _own:
         return function()
@@ -266,14 +271,14 @@ def call(function: Callable[[], R], undo: Callable[[R], object] | None = None) -
     try:
         _pool.put(job.run)
         while not job.done.wait(PATIENCE):
-            if not _thread._count():  # the thread that was to do it had no memory to begin with
+            if not _thread._count():  # the worker's thread had no memory to begin with
                 raise MemoryError
         if job.error is None:
             return job.result  # type: ignore[no-any-return]
     except BaseException:
         job.abandon()
         raise
-    error, job.error = job.error, None  # the error's traceback knows this frame, and must not be known by it
+    error, job.error = job.error, None  # its traceback refers to this frame: leave no cycle of references
     try:
         raise error
     finally:
@@ -281,7 +286,7 @@ def call(function: Callable[[], R], undo: Callable[[R], object] | None = None) -
 
 
 def handed_over(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """A method that takes locks: done on a thread of Raddle's own. See `call`."""
+    """Decorator of methods that take locks: they run on one of Raddle's own threads. See `call`."""
 
     @wraps(method)
     def handed(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -293,7 +298,7 @@ def handed_over(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[
 
 
 def _after_fork() -> None:
-    """In a child, which has none of its parent's threads but the one that has forked."""
+    """In a forked child, which has only the thread that forked it."""
     global _pool
     _pool = _Pool()
     _own.intersection_update({get_ident()})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `Machine(...)` is given: of the right kind, or a UsageError that names it. For methods see `kinds`."""
+"""The arguments of `Machine(...)`, and their checks, which raise UsageError. For arguments of methods see `kinds`."""
 
 from __future__ import annotations
 
@@ -48,24 +48,24 @@ class Arguments(NamedTuple):
     plugins: Registry | None
 
 
-_TEXT: Final = ((str,), "a text")
-_TEXT_OR_NONE: Final = ((str, type(None)), "a text")
+_TEXT: Final = ((str,), "a string")
+_TEXT_OR_NONE: Final = ((str, type(None)), "a string")
 _PATH: Final = ((str, os.PathLike, type(None)), "a path")
 
 KINDS: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
     "board": _TEXT,
-    "properties": ((Mapping, type(None)), "a mapping from names to texts"),
+    "properties": ((Mapping, type(None)), "a mapping from strings to strings"),
     "cpus": ((int,), "a number"),
-    "memory": ((int, str), "bytes, or a text like '512M'"),
+    "memory": ((int, str), "a number of bytes, or a string like '512M'"),
     "cpu": _TEXT_OR_NONE,
     "kernel": _PATH,
     "initrd": _PATH,
-    "append": ((str, type(None)), "the kernel's command line, a text"),
+    "append": ((str, type(None)), "the kernel's command line, a string"),
     "dtb": _PATH,
     "bios": _PATH,
     "pflash": ((str, Path, FlashFile, Sequence, type(None)), "a file, or a sequence with one for each flash bank"),
     "load": ((Sequence,), "a sequence of (file or bytes, address)"),
-    "serial": ((str, CharDevice, Sequence, type(None)), "a character device, its text, or a sequence of them"),
+    "serial": ((str, CharDevice, Sequence, type(None)), "a character device, a string for one, or a sequence of them"),
     "accelerator": _TEXT,
     "icount": _TEXT_OR_NONE,
     "rtc": _TEXT_OR_NONE,
@@ -74,18 +74,18 @@ KINDS: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
     "engine": ((Callable,), "a function that makes an engine"),
     "plugins": ((Registry, type(None)), "a raddle.plugins.Registry"),
 }
-"""The kinds of each argument, and what they are called."""
+"""The types that each argument may have, and the words for them in messages."""
 
 PARTS: Final[dict[str, tuple[type, ...]]] = {
     "pflash": (str, Path, FlashFile, type(None)),
     "load": (Load, tuple),
     "serial": (str, CharDevice),
 }
-"""What those that may be sequences have in them."""
+"""The types of the items, for arguments that may be sequences."""
 
 
 def check_kinds(arguments: Arguments) -> None:
-    """Raise UsageError for an argument of another kind than KINDS has."""
+    """Raise UsageError for an argument whose type is not in KINDS, or whose parts are wrong."""
     given = arguments._asdict()
     for name, value in given.items():
         kinds, called = KINDS[name]
@@ -103,11 +103,13 @@ def check_kinds(arguments: Arguments) -> None:
         _check_load(one)
     for name, value in (given["properties"] or {}).items():
         if not isinstance(name, str) or not isinstance(value, str):
-            raise UsageError(f"Machine(properties=...) has names and texts, and not {short(name)}: {short(value)}")
+            raise UsageError(f"Machine(properties=...) maps strings to strings, not {short(name)}: {short(value)}")
 
 
 def _check_parts(name: str, value: Any, kinds: tuple[type, ...]) -> None:
-    """What a sequence may have in it. Bytes are no sequence here, nor is a text where one alone means nothing."""
+    """Check the items of an argument that may be a sequence. Bytes do not count as a sequence. A string does not,
+    either: it is an error unless the argument may be a string.
+    """
     called = KINDS[name][1]
     if isinstance(value, bytes | bytearray | memoryview) or (isinstance(value, str) and str not in KINDS[name][0]):
         raise another_kind(f"Machine({name}=...)", called, value)
@@ -118,13 +120,13 @@ def _check_parts(name: str, value: Any, kinds: tuple[type, ...]) -> None:
 
 
 def _check_name(name: str, given: Any) -> None:
-    """A path that is a text, and says something: the empty one is the current directory to pathlib."""
+    """Check a path: it must be a string and not empty. pathlib takes the empty path for the current directory."""
     try:
         spelled = os.fspath(given) if given is not None else "none"
     except TypeError:
         spelled = None
     if not isinstance(spelled, str):
-        raise another_kind(f"Machine({name}=...)", "a path that is a text", given)
+        raise another_kind(f"Machine({name}=...)", "a path that is a string", given)
     if not spelled:
         raise UsageError(f"Machine({name}=...) is the name of a file, which is empty")
 
@@ -164,7 +166,7 @@ def properties(board: Board, given: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_banks(board: str, banks: int, given: int) -> None:
-    """Raise UsageError where more flash banks are given a file than the board has."""
+    """Raise UsageError if more flash banks are given a file than the board has."""
     if not given or given <= banks:
         return
     if not banks:
@@ -183,11 +185,11 @@ BOOT_OPTIONS: Final = {
     "bios": "-bios",
     "loads": "-device loader",
 }
-"""Fields of `BoardOptions` that a board may take or not, with the options that a user gives them by."""
+"""Fields of `BoardOptions` that a board may take or not, and the command line's options for them."""
 
 
 def check_taken(board: str, takes: Collection[str], options: BoardOptions) -> None:
-    """Raise UsageError, which names all of them, where options were given that the board does not take."""
+    """Raise UsageError, which names all of them, if options were given that the board does not take."""
     left = [option for field, option in BOOT_OPTIONS.items() if field not in takes and getattr(options, field)]
     if not left:
         return
@@ -198,7 +200,7 @@ def check_taken(board: str, takes: Collection[str], options: BoardOptions) -> No
 
 
 def text(append: str | None) -> str | None:
-    """The kernel's command line, which goes into the device tree as it is."""
+    """The kernel's command line, checked. It goes into the device tree unchanged, in UTF-8."""
     if append is None:
         return None
     try:
@@ -215,7 +217,7 @@ def path(given: str | os.PathLike[str] | None) -> Path | None:
 
 
 def consoles(serial: str | CharDevice | Sequence[str | CharDevice] | None, ports: int) -> tuple[CharDevice, ...]:
-    """The character devices of the serial ports that are wanted; the first one is there without, too."""
+    """The character devices of the serial ports. The first port has one even if none is given. Raises UsageError."""
     if serial is None:
         given: list[str | CharDevice] = [MemoryConsole()]
     elif isinstance(serial, (str, CharDevice)):

@@ -48,7 +48,7 @@ def parse_rtc(text: str | None, counted: bool) -> RtcOptions:
     is the same in each run. Raises UsageError.
     """
     if text is not None and not isinstance(text, str):
-        raise UsageError(f"rtc is a text such as base=utc,clock=vm, and not {text!r}")
+        raise UsageError(f"rtc is a string such as base=utc,clock=vm, and not {text!r}")
     base: str | int = COUNTED_START if counted else "utc"
     clock = RtcClock.VM if counted else RtcClock.HOST
     seen: set[str] = set()
