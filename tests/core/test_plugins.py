@@ -189,7 +189,7 @@ def test_unknown_names_list_the_known_ones(install: Installed) -> None:
     with pytest.raises(UsageError, match=r"unknown target plug-in 'vax'"):
         registry.boards("vax")
     with pytest.raises(
-        UsageError, match=r"'desk': no installed package brings a machine; remedy: .*'raddle\[GUEST\]'$"
+        UsageError, match=r"'desk': no installed package provides a machine; remedy: .*'raddle\[GUEST\]'$"
     ):
         registry.boards_named("desk")
 
@@ -217,7 +217,7 @@ def test_a_board_name_of_two_guests_asks_which(install: Installed) -> None:
         choose_board(registry, "", "", None)
     assert choose_board(registry, "desk", "good", None).target == "good"
     assert choose_board(registry, "good/desk", "", None).target == "good"
-    with pytest.raises(UsageError, match="'fine/desk' is none of the good guest"):
+    with pytest.raises(UsageError, match="'fine/desk' is not a machine of the good guest"):
         choose_board(registry, "fine/desk", "good", None)
     with pytest.raises(UsageError, match="unknown target plug-in 'bad'"):
         choose_board(registry, "bad/desk", "", None)
@@ -230,7 +230,7 @@ def test_without_a_name_it_is_the_guests_first_board(install: Installed) -> None
     assert choose_board(registry, "shelf", "", None).name == "shelf"
     with pytest.raises(UsageError, match=r"^the bare guest has no machine$"):
         choose_board(registry, "", "bare", None)
-    with pytest.raises(UsageError, match=r"^no installed package brings a machine; remedy: .*'raddle\[GUEST\]'"):
+    with pytest.raises(UsageError, match=r"^no installed package provides a machine; remedy: .*'raddle\[GUEST\]'"):
         choose_board(install()[0], "", "", None)
 
 
@@ -367,8 +367,8 @@ BROKEN = [
         "TCG_GUEST_DEFAULT_MO must be a MemoryOrder",
     ),
     (TARGET.replace("@hookimpl", ""), "does not implement raddle_target"),
-    (TARGET.replace("def raddle_target()", "def raddle_tarket()"), "hooks are not in order: .*raddle_tarket"),
-    (TARGET.replace("def raddle_target()", "def raddle_target(extra)"), "hooks are not in order: .*extra"),
+    (TARGET.replace("def raddle_target()", "def raddle_tarket()"), "its hooks are wrong: .*raddle_tarket"),
+    (TARGET.replace("def raddle_target()", "def raddle_target(extra)"), "its hooks are wrong: .*extra"),
     (TARGET.replace("return Target", "return"), "raddle_target must return a Target"),
     (TARGET.replace("return Target", "return 1 / 0 or Target"), "raddle_target failed: ZeroDivisionError"),
     (TARGET.replace('"good"', '"bad"'), "its descriptor is called 'bad', its entry point 'good'"),
@@ -511,7 +511,7 @@ def test_an_entry_point_must_name_a_module() -> None:
 def test_two_distributions_under_one_name_are_reported() -> None:
     both: list[EntryPoint] = [FakeEntryPoint("target.good", "a"), FakeEntryPoint("target.good", "b")]
     registry = Registry(lambda: both)
-    with pytest.raises(PluginError, match="two distributions bring it: a and b"):
+    with pytest.raises(PluginError, match="two distributions provide it: a and b"):
         registry.target("good")
 
 
@@ -522,8 +522,8 @@ def raddle_boards():
     return [Board("desk", "goof", "a flat one", 4, lambda: "desk")]
 """
     registry, _ = install(target__good=TARGET + board)
-    problem = "its board 'desk' is for target 'goof', which there is not: good"
-    with pytest.raises(UsageError, match=f"none of the plug-ins that bring machines can be used: .*{problem}"):
+    problem = "its board 'desk' is for target 'goof', but the targets are good"
+    with pytest.raises(UsageError, match=f"none of the plug-ins that provide machines can be used: .*{problem}"):
         choose_board(registry, "", "good", None)
     assert [one.reason for one in registry.problems()] == [problem]
 

@@ -56,7 +56,7 @@ LAZY: Final = {
     "State": "raddle.machine.parts",
     "VCpu": "raddle.machine.parts",
 }
-"""Where a name is imported from when it is first used, so that `import raddle` alone costs next to nothing."""
+"""The module that each name is imported from when it is first used. So `import raddle` itself imports little."""
 
 
 def __getattr__(name: str) -> Any:

@@ -19,20 +19,22 @@ __all__ = [
 ]
 
 HEAD: Final = 600
-"""Characters that are kept of the beginning of a message."""
+"""How many characters of the beginning of a long message are kept."""
 TAIL: Final = 200
-"""And of its end, where the remedy is."""
+"""How many of its end, where the remedy is."""
 
 
 def printable(text: str) -> str:
-    """`text` in one line: names of files may have anything in them, which the terminal is not to obey."""
+    """`text` in one line, with escapes for characters that are not printable. File names may contain control
+    sequences, which must not reach the terminal.
+    """
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def line(text: str) -> str:
-    """`text` as a line to be read: printable, and without its middle where it repeats something that is too long."""
+    """`text` as one printable line, without its middle if it is too long."""
     shown = printable(text)
     if len(shown) <= HEAD + TAIL:
         return shown
@@ -40,7 +42,7 @@ def line(text: str) -> str:
 
 
 class RaddleError(Exception):
-    """Base of all errors that are meant for the user, who sees the message and no traceback. It is made a `line`."""
+    """Base of all errors for the user, who sees the message and no traceback. `line` makes the message one line."""
 
     exit_status: ClassVar[int] = 1
 
@@ -49,13 +51,13 @@ class RaddleError(Exception):
 
 
 class UsageError(RaddleError):
-    """A mistake in what was asked for: nothing has been started. Exit status 2."""
+    """A mistake in a request: nothing was started. Exit status 2."""
 
     exit_status = 2
 
     @classmethod
     def of_lines(cls, message: str) -> UsageError:
-        """One error for several mistakes, so that none is lost: `message` is made of lines, and stays as it is."""
+        """One error for several mistakes. Each part of `message` was made by `line`, so it is not shortened again."""
         error = cls()
         error.args = (message,)
         return error
@@ -66,14 +68,14 @@ class MachineError(RaddleError):
 
 
 class OutputError(MachineError):
-    """What a machine sends cannot be written where it was told to: nothing that the guest has done wrong."""
+    """A machine's output cannot be written to its device or file. The guest did nothing wrong."""
 
     def __init__(self, name: str, reason: str | None) -> None:
         super().__init__(f"cannot write to {name}: {reason}")
 
 
 class PluginError(RaddleError):
-    """A plug-in that cannot be used: its entry point's name, and the reason. Exit status 2."""
+    """A plug-in cannot be used: has its entry point's name, and the reason. Exit status 2."""
 
     exit_status = 2
 
@@ -84,12 +86,12 @@ class PluginError(RaddleError):
 
 
 def machine_closed() -> MachineError:
-    """The error for a question to a machine that has given back what it held."""
-    return MachineError("the machine is closed: what it held is gone; ask before close(), or within `with`")
+    """The error for using a closed machine."""
+    return MachineError("the machine is closed, and its parts are freed; use it before close(), or within `with`")
 
 
 def unknown(what: str, given: str, known: Iterable[str]) -> UsageError:
-    """The error for a value that is not one of `known`: names the nearest one, and lists them all."""
+    """The error for a value that is not one of `known`. The message names the nearest one, and lists them all."""
     import difflib  # late: most runs make no such error
 
     choices = list(known)

@@ -50,8 +50,8 @@ class _Place(NamedTuple):
 
 
 class Layout:
-    """The images in a machine's RAM, and in other memory to which they may be loaded; refuses images that do not fit or
-    overlap.
+    """The images that are loaded into a machine's RAM, or into its other memory. Images that do not fit, or that
+    overlap, are refused.
     """
 
     def __init__(self, ram: Area, others: Sequence[Area] = ()) -> None:
@@ -61,12 +61,12 @@ class Layout:
 
     @property
     def largest(self) -> int:
-        """Bytes of the largest piece of memory."""
+        """The size of the largest area of memory, in bytes."""
         return max(area.size for area in self._areas)
 
     def check(self, name: str, address: int, size: int, remedy: str = ELSEWHERE) -> None:
-        """Raises UsageError if there is no memory for `size` bytes at `address`, or if another image is there; `remedy`
-        says what to do about that, if more RAM would not help.
+        """Raise UsageError if there is no memory for `size` bytes at `address`, or if another image is there. `remedy`
+        tells the user what to do if more RAM would not help.
         """
         end = address + size
         if not any(area.start <= address and end <= area.end for area in self._areas):
@@ -94,7 +94,7 @@ class Layout:
         return self.ram.start <= address and address + size <= self.ram.end
 
     def is_free(self, address: int, size: int) -> bool:
-        """Whether nothing lies in these `size` bytes."""
+        """Whether no image overlaps these `size` bytes."""
         return not any(address < place.segment.end and place.segment.address < address + size for place in self._places)
 
     def free(self, size: int, start: int, alignment: int = 0x1000) -> int:

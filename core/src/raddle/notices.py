@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lines for the user on the standard error, while something goes on."""
+"""Messages to the user on the standard error, one line each."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["notice", "report", "warn"]
 
 
 def notice(text: str) -> None:
-    """Tell the user, in one line. What goes on does not end because nobody can be told of it."""
+    """Print a message. Does nothing if it cannot be printed, so that the program goes on."""
     _print(line(" ".join(text.split())))
 
 
 def report(error: RaddleError) -> None:
-    """Tell the user what ends the command. The message is a line already."""
+    """Print the error that ends the command. Its message is one line already."""
     _print(str(error))
 
 
@@ -28,5 +28,5 @@ def _print(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Tell the user of what may not be as wanted."""
+    """Print a warning."""
     notice(f"warning: {text}")

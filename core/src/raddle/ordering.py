@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory order: what a guest may count on, what a host gives, and the barriers that make up the difference."""
+"""Memory order: what a guest may count on, what a host keeps, and the barriers that make up the difference."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["MemoryOrder", "missing", "names"]
 class MemoryOrder(IntFlag):
     """Pairs of accesses that stay in program order as every other CPU sees them.
 
-    `X_Y` reads: an earlier X is ordered before a later Y. So ST_LD, the pair that a store buffer breaks, is an
-    earlier store before a later load. NONE is a weakly ordered machine, ALL a sequentially consistent one.
-    As the operand of the IR's `mb` it says which pairs that barrier orders.
+    `X_Y` means that an earlier X is ordered before a later Y. So ST_LD, the pair that a store buffer breaks, is an
+    earlier store before a later load. NONE is a weakly ordered machine, ALL a sequentially consistent one. As the
+    operand of the IR's `mb` it says which pairs the barrier orders.
     """
 
     NONE = 0
@@ -25,10 +25,10 @@ class MemoryOrder(IntFlag):
 
 
 def missing(guest: MemoryOrder, host: MemoryOrder) -> MemoryOrder:
-    """The orders that `guest` asks for and `host` does not give by itself.
+    """The orders that `guest` requires and `host` does not keep by itself.
 
-    `guest` is a guest's default order, or the strength of one barrier of its program: what is missing is what
-    host code must add, and NONE means that it costs nothing.
+    `guest` is a guest's default order, or the strength of one barrier of its program. Host code must add barriers for
+    the result; NONE means that none is needed.
     """
     return guest & ~host
 

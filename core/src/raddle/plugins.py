@@ -3,12 +3,12 @@
 
 A plug-in is a module that an installed distribution names in the entry-point group `raddle`, as `KIND.NAME`:
 `target.tiny`, `host.x86_64`, `board.NAME`, `device.NAME`, `helper.NAME`. The registry lists entry points without
-importing anything and imports a plug-in's module when something of it is asked for. What is wrong with one plug-in
-is a PluginError with its name and the reason; the others go on working.
+importing anything, and imports a plug-in's module when it is first needed. A fault of one plug-in is a PluginError with
+its name and the reason; the others can still be used.
 
-Every plug-in module declares `RADDLE_API_VERSION: int`, the API it was written for, as a literal. A target also
+Every plug-in module declares `RADDLE_API_VERSION: int`, the API that it was written for, as a literal. A target also
 declares `TARGET_SUPPORTS_MTTCG: bool` and `TCG_GUEST_DEFAULT_MO: MemoryOrder`, a host `TCG_TARGET_DEFAULT_MO:
-MemoryOrder`: these are what a reader looks for first, and the descriptor must say the same.
+MemoryOrder`. A reader looks for these first, and the descriptor must have the same values.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ __all__ = [
 ]
 
 API_VERSION: Final = 1
-"""Raised whenever a change would break a plug-in that was written for the API before it."""
+"""Incremented by each change that would break a plug-in written for the API before it."""
 
 ENTRY_POINT_GROUP: Final = "raddle"
 
 GUEST_REMEDY: Final = "remedy: install a guest, and the host for this machine with it: pip install 'raddle[GUEST]'"
-"""For messages: what to do where no plug-in fits."""
+"""For messages: what to do if no plug-in fits."""
 
 HOSTED: Final = ("aarch64", "x86_64")
 """For messages: the machines that Raddle itself has host packages for."""
@@ -62,7 +62,7 @@ HOST_REMEDY: Final = "Raddle itself has none for it: raddle docs add-a-host tell
 """For messages: what to do on another machine."""
 
 UNMAPPED: Final = "failed to map segment"
-"""What the dynamic linker says where there is no memory for a library."""
+"""A part of the dynamic linker's message when there is no memory for a library."""
 
 WORD_SIZES: Final = (32, 64)
 
@@ -93,43 +93,43 @@ KERNEL_HEAD: Final = 0x1000
 
 
 class Magic(NamedTuple):
-    """Bytes by which a kind of file is known."""
+    """Bytes by which a kind of file is recognised."""
 
     offset: int
-    """Of the first one in the file."""
+    """The position of the first of them in the file."""
     magic: bytes
     meaning: str
-    """What a file with them is, as in "it is a device tree"."""
+    """What such a file is: "a device tree", for example."""
 
     def matches(self, head: bytes) -> bool:
-        """Whether a file that begins with `head`, KERNEL_HEAD bytes if it has as many, has them."""
+        """Whether a file has these bytes. `head` is its beginning: KERNEL_HEAD bytes, or all of a shorter file."""
         return head.startswith(self.magic, self.offset)
 
 
 KernelReader = Callable[[bytes, str, "Layout"], "tuple[tuple[Segment, ...], int]"]
-"""Called as `reader(data, name, layout)` with the contents of a kernel file, decompressed, and the name that messages
-call it by; returns its segments and its entry. Raises UsageError for a damaged file. `layout` says where there is
-memory; nothing is added to it."""
+"""Called as `reader(data, name, layout)`: `data` is the contents of a kernel file, decompressed, `name` what messages
+call it, and `layout` says where there is memory. Returns the kernel's segments and its entry, and adds nothing to the
+layout. Raises UsageError for a damaged file."""
 
 
 class KernelKind(NamedTuple):
-    """A kind of kernel file that a target's kernels come as, besides ELF, uImage and the raw image."""
+    """A kind of kernel file that a target has, besides ELF, uImage and the raw image."""
 
     name: str
-    """As in messages, and as `Image.kind` of raddle.machine.loaders."""
+    """The kind's name in messages and in `Image.kind` of raddle.machine.loaders."""
     magic: Magic
     load: Callable[[], KernelReader]
     """Imports the reader and returns it."""
     has_addresses: bool = False
-    """Whether segments and entry have guest-physical addresses; if not, they are offsets from where the board puts the
-    kernel."""
+    """Whether segments and entry have guest-physical addresses. If not, they are offsets from the address at which the
+    board puts the kernel."""
 
 
 class Target(NamedTuple):
-    """A guest architecture. Immutable; making one imports nothing heavy, `load` does."""
+    """A guest architecture. Immutable. To make one is cheap; `load` does the imports."""
 
     name: str
-    """As in the entry point's name and in messages: `tiny`."""
+    """The name in the entry point and in messages: `tiny`."""
     word_bits: int
     """Width of the guest's general registers: 32 or 64."""
     supports_mttcg: bool
@@ -141,28 +141,29 @@ class Target(NamedTuple):
     cpus: tuple[str, ...]
     """CPU models, as `-cpu` names them; the first one is the default, and what `max` stands for."""
     load: Callable[[str], FrontEnd]
-    """Imports the guest's front end and returns the one for a CPU model of `cpus`. Raises ImportError and the like
-    where it cannot run."""
+    """Imports the guest's front end and returns the one for a CPU model of `cpus`. May raise any exception, such as
+    ImportError, if it cannot run."""
     elf_formats: tuple[ElfFormat, ...] = ()
-    """What its ELF programs may be; empty for little-endian ones of class `word_bits`."""
+    """The formats of its ELF programs; empty for little-endian ones of class `word_bits`."""
     uimage_architecture: int | None = None
     """The number of its kernels' architecture in U-Boot's legacy image format, or None for a guest that has none."""
     kernel_kinds: tuple[KernelKind, ...] = ()
-    """Kinds of kernel files of its own."""
+    """Its own kinds of kernel files."""
     foreign_files: tuple[Magic, ...] = ()
-    """Files that would be taken for raw images and are refused: kernels of related architectures, say."""
+    """Kinds of files that are refused, because they would be taken for raw images: kernels of related architectures,
+    for example."""
     litmus: Callable[[], Any] | None = None
     """Imports the guest's raddle.litmus.guest.LitmusGuest and returns it; None for a guest that runs no litmus tests.
     """
 
     @property
     def formats(self) -> tuple[ElfFormat, ...]:
-        """`elf_formats`, or what stands for them."""
+        """`elf_formats`, or the format that is the default."""
         return self.elf_formats or (ElfFormat(self.word_bits, "little"),)
 
     def cpu_model(self, name: str = "") -> str:
-        """The CPU model that a user means by `name`: one of `cpus`, where `max` and nothing are the first. Raises
-        UsageError.
+        """The CPU model that a user calls `name`, one of `cpus`. `max` and the empty name mean the first one. Raises
+        UsageError for an unknown name.
         """
         if name in ("", "max"):
             return self.cpus[0]
@@ -172,18 +173,19 @@ class Target(NamedTuple):
 
 
 class Host(NamedTuple):
-    """A host architecture. Immutable; making one imports nothing heavy, `load` does."""
+    """A host architecture. Immutable. To make one is cheap; `load` does the imports."""
 
     name: str
-    """As in the entry point's name and in messages: `x86_64`."""
+    """The name in the entry point and in messages: `x86_64`."""
     word_bits: int
     """Width of the host's general registers: 32 or 64."""
     default_mo: MemoryOrder
     """The same as the module's TCG_TARGET_DEFAULT_MO: the order that its plain loads and stores keep by themselves."""
     machine_names: tuple[str, ...]
-    """What `platform.machine()` says on the machines it makes code for."""
+    """What `platform.machine()` returns on machines that run its code."""
     load: Callable[[], type[BackEnd]]
-    """Imports the host's back end and returns its class. Raises ImportError and the like where it cannot run."""
+    """Imports the host's back end and returns its class. May raise any exception, such as ImportError, if it cannot
+    run."""
 
 
 class Property(NamedTuple):
@@ -191,12 +193,13 @@ class Property(NamedTuple):
 
     name: str
     values: tuple[str, ...]
-    """What it can be; the first one is the default. `on` and `off` may also be given as `true`, `yes` and so on."""
+    """Its possible values; the first one is the default. `on` and `off` may also be given as `true`, `yes` and so on.
+    """
     meaning: str
 
 
 class Board(NamedTuple):
-    """A machine of a target that `-M` names."""
+    """A machine of a target, which users name with `-M`."""
 
     name: str
     target: str
@@ -205,11 +208,11 @@ class Board(NamedTuple):
     load: Callable[[], Any]
     """Imports the board and returns its class."""
     properties: tuple[Property, ...] = ()
-    """What can be set of it. The board's class finds the values in BoardOptions.properties."""
+    """Its settings. The board's class gets their values in BoardOptions.properties."""
 
 
 class Device(NamedTuple):
-    """A device that boards and `-device` name."""
+    """A device that boards can use."""
 
     name: str
     description: str
@@ -239,7 +242,9 @@ KIND_OF: Final[dict[type, str]] = {
 
 
 class HookSpecifications:
-    """What a plug-in module may implement, each with `@hookimpl`. Called once, never while a guest runs."""
+    """The hooks that a plug-in module may implement, each with `@hookimpl`. Each is called once, and not while a guest
+    runs.
+    """
 
     @hookspec
     def raddle_target(self) -> Target:  # type: ignore[empty-body]
@@ -251,16 +256,16 @@ class HookSpecifications:
 
     @hookspec
     def raddle_boards(self) -> Iterable[Board]:  # type: ignore[empty-body]
-        """Boards that the plug-in brings. Any plug-in may; a `board.NAME` one must. The first one that a target
-        brings is its default."""
+        """Boards that the plug-in provides. Any plug-in may implement this; a `board.NAME` plug-in must. The first
+        board of a target's plug-in is the target's default."""
 
     @hookspec
     def raddle_devices(self) -> Iterable[Device]:  # type: ignore[empty-body]
-        """Devices that the plug-in brings. Any plug-in may; a `device.NAME` one must."""
+        """Devices that the plug-in provides. Any plug-in may implement this; a `device.NAME` plug-in must."""
 
     @hookspec
     def raddle_helpers(self) -> Iterable[HelperPackage]:  # type: ignore[empty-body]
-        """Helper packages that the plug-in brings. Any plug-in may; a `helper.NAME` one must."""
+        """Helper packages that the plug-in provides. Any plug-in may implement this; a `helper.NAME` plug-in must."""
 
 
 REQUIRED_HOOK: Final = {
@@ -309,10 +314,10 @@ def installed() -> Iterable[EntryPoint]:
 
 
 class Registry:
-    """The plug-ins of one process. All methods may be called from any thread; answers are kept.
+    """The plug-ins of one process. Any thread may call the methods. Results are kept.
 
-    Methods that return one thing raise UsageError for an unknown name and PluginError for a broken plug-in.
-    Methods that return all of a kind leave broken plug-ins out and add them to `problems()`.
+    Methods that return one thing raise UsageError for an unknown name and PluginError for a broken plug-in. Methods
+    that return all things of a kind leave out broken plug-ins, and add their errors to `problems()`.
     """
 
     def __init__(self, discover: Callable[[], Iterable[EntryPoint]] = installed) -> None:
@@ -326,7 +331,7 @@ class Registry:
         self._problems: dict[str, PluginError] = {}
 
     def renew_lock(self) -> None:
-        """In a child that was forked."""
+        """Called in a forked child, where the lock may be held by a thread that does not exist."""
         self._lock = threading.RLock()
 
     def names(self, kind: str) -> tuple[str, ...]:
@@ -335,19 +340,20 @@ class Registry:
         return tuple(name.removeprefix(prefix) for name in sorted(self._found()) if name.startswith(prefix))
 
     def target(self, name: str) -> Target:
-        """The guest architecture `name`; imports its plug-in module alone."""
+        """The guest architecture `name`. Imports no other plug-in module."""
         return self._architecture("target", name, Target)
 
     def host(self, name: str) -> Host:
-        """The host architecture `name`; imports its plug-in module alone."""
+        """The host architecture `name`. Imports no other plug-in module."""
         return self._architecture("host", name, Host)
 
     def host_for(self, machine: str = "") -> Host:
-        """The host for a machine that `platform.machine()` calls `machine`, by default the one that we run on.
+        """The host for a machine that `platform.machine()` calls `machine`; by default, for this machine. Raises
+        UsageError if there is none.
 
-        Tries the plug-in of that very name first, so that on most machines no other one is imported.
+        Tries the plug-in of the same name first, so that on most machines no other one is imported.
         """
-        machine = machine or os.uname().machine  # the same, without an import that each start would pay for
+        machine = machine or os.uname().machine  # as platform.machine(), without an import that would slow each start
         candidates = sorted(self.names("host"), key=lambda name: name != machine)
         for name in candidates:
             try:
@@ -365,15 +371,15 @@ class Registry:
         )
 
     def targets(self) -> tuple[Target, ...]:
-        """Every target whose plug-in module is in order, by name."""
+        """All targets whose plug-in modules have no fault, sorted by name."""
         return tuple(self._working(self.target, self.names("target")))
 
     def hosts(self) -> tuple[Host, ...]:
-        """Every host whose plug-in module is in order, by name."""
+        """All hosts whose plug-in modules have no fault, sorted by name."""
         return tuple(self._working(self.host, self.names("host")))
 
     def boards(self, target: str = "") -> tuple[Board, ...]:
-        """Boards of all plug-ins, or of `target` alone: then no other target's module is imported."""
+        """The boards of `target`; by default, of all targets. Imports the plug-in modules of no other target."""
         if target and target not in self.names("target"):
             raise unknown("target plug-in", target, self.names("target"))
         names = (f"target.{target}",) if target else self._full_names("target")
@@ -381,13 +387,15 @@ class Registry:
         return tuple(board for board in boards if target in ("", board.target))
 
     def boards_named(self, name: str, target: str = "") -> tuple[Board, ...]:
-        """The boards `name`, or TARGET/NAME, of `target`, or of all. One at least; raises UsageError for none."""
+        """The boards of this name, which may be TARGET/NAME, of `target`; by default, of all targets. Raises UsageError
+        if there is none.
+        """
         guest, slash, short = name.rpartition("/")
         if slash:
             if not guest or not short:
                 raise UsageError(f"machine {name!r} is not GUEST/NAME")
             if target not in ("", guest):
-                raise UsageError(f"machine {name!r} is none of the {target} guest")
+                raise UsageError(f"machine {name!r} is not a machine of the {target} guest")
             target, name = guest, short
         boards = self.boards(target)
         if not boards:
@@ -401,16 +409,16 @@ class Registry:
         return found
 
     def no_machine(self, target: str = "") -> str:
-        """Why `boards(target)` has found none, and the remedy."""
+        """A message that says why `boards(target)` is empty, and what to do."""
         broken = self._without_machines(target)
         if broken:
-            return f"none of the plug-ins that bring machines can be used: {broken}"
+            return f"none of the plug-ins that provide machines can be used: {broken}"
         if target:
             return f"the {target} guest has no machine"
-        return f"no installed package brings a machine; {GUEST_REMEDY}"
+        return f"no installed package provides a machine; {GUEST_REMEDY}"
 
     def _without_machines(self, target: str) -> str:
-        """What was wrong with the plug-ins that were asked for the machines of `target`, or of all."""
+        """The errors of plug-ins that may provide machines of `target`, or of any target if it is empty."""
         asked = (f"target.{target}" if target else "target.", "board.")
         return "; ".join(str(one) for one in self.problems() if one.plugin.startswith(asked))
 
@@ -423,13 +431,13 @@ class Registry:
         return self._collect("raddle_helpers", self._full_names("target", "helper"), HelperPackage)
 
     def problems(self) -> tuple[PluginError, ...]:
-        """What was wrong with the plug-ins that have been asked for so far, one error a plug-in."""
+        """The errors of all plug-ins that were used until now and are broken, one error for each."""
         with self._lock:
             return tuple(self._problems[name] for name in sorted(self._problems))
 
     def front_end(self, target: Target, cpu: str = "") -> FrontEnd:
-        """The front end of `target` for one of its CPU models, by default the first. Raises UsageError for a model that
-        it has not, and PluginError for whatever loading it raises and for what the runtime cannot run.
+        """The front end of `target` for one of its CPU models, by default the first. Raises UsageError for an unknown
+        model, and PluginError if loading fails or if the runtime cannot run the front end.
         """
         front_end: FrontEnd = self._loaded(target, partial(target.load, target.cpu_model(cpu)))
         fault = _front_end_fault(target, front_end)
@@ -438,16 +446,16 @@ class Registry:
         return front_end
 
     def litmus_guest(self, target: Target) -> Any:
-        """The raddle.litmus.guest.LitmusGuest of `target`. Raises UsageError if it has none, and PluginError for
-        whatever loading it raises.
+        """The raddle.litmus.guest.LitmusGuest of `target`. Raises UsageError if it has none, and PluginError if loading
+        it fails.
         """
         if target.litmus is None:
             raise UsageError(f"the {target.name} guest has no machine code for litmus tests; --model needs none")
         return self._loaded(target, target.litmus)
 
     def load(self, descriptor: Target | Host | Board | Device | HelperPackage) -> Any:
-        """What `descriptor.load()` returns, of a target the front end for its default CPU model; whatever it raises
-        becomes a PluginError of `KIND.NAME`.
+        """The result of `descriptor.load()`. For a target, this is the front end for its default CPU model. Raises
+        PluginError if loading fails.
         """
         if isinstance(descriptor, Target):
             return self.front_end(descriptor)
@@ -471,7 +479,7 @@ class Registry:
             return self._entry_points
 
     def _note(self, entry_point: EntryPoint) -> None:
-        """Keep an entry point, unless its name says nothing or is taken by another module."""
+        """Add an entry point, unless its name is invalid or another module has it."""
         assert self._entry_points is not None
         name = entry_point.name
         kind, _, rest = name.partition(".")
@@ -483,13 +491,13 @@ class Registry:
         # The same distribution may be on sys.path twice (installed, and in a source tree): that is no conflict.
         earlier = self._entry_points.setdefault(name, entry_point)
         if earlier.value != entry_point.value:
-            self._broken(name, f"two distributions bring it: {earlier.value} and {entry_point.value}")
+            self._broken(name, f"two distributions provide it: {earlier.value} and {entry_point.value}")
 
     def _full_names(self, *kinds: str) -> tuple[str, ...]:
         return tuple(f"{kind}.{name}" for kind in kinds for name in self.names(kind))
 
     def _module(self, full_name: str) -> ModuleType:
-        """The plug-in's module, imported, checked and registered, or the PluginError that it has earned."""
+        """The plug-in's module, imported, checked and registered. Raises PluginError."""
         with self._lock:
             if full_name in self._problems:
                 raise self._problems[full_name]
@@ -520,7 +528,7 @@ class Registry:
             self._manager.register(module, name=full_name)
             self._manager.check_pending()
         except Exception as error:  # a hook with a wrong signature, or a name that no specification has
-            raise self._broken(full_name, f"hooks are not in order: {_one_line(error)}") from error
+            raise self._broken(full_name, f"its hooks are wrong: {_one_line(error)}") from error
         if not self._implements(module, REQUIRED_HOOK[kind]):
             raise self._broken(full_name, f"does not implement {REQUIRED_HOOK[kind]}")
         return module
@@ -529,7 +537,7 @@ class Registry:
         return any(one.plugin is module for one in getattr(self._manager.hook, hook).get_hookimpls())
 
     def _call(self, full_name: str, hook: str) -> list[Any]:
-        """What one plug-in's implementation of `hook` returns, asked once: empty where it has none."""
+        """The result of one plug-in's implementation of `hook`, which is called once; empty if it has none."""
         module = self._module(full_name)
         if (full_name, hook) not in self._answers:
             others = [plugin for plugin in self._manager.get_plugins() if plugin is not module]
@@ -557,34 +565,34 @@ class Registry:
             return descriptor
 
     def _collect(self, hook: str, full_names: Iterable[str], wanted: type[Descriptor]) -> tuple[Descriptor, ...]:
-        """What the named plug-ins return from a hook that gives several descriptors; broken ones are left out."""
+        """The descriptors that the named plug-ins return from `hook`, without those of broken plug-ins."""
         found: list[Descriptor] = []
         with self._lock:
             for full_name in full_names:
                 try:
-                    brought = self._call(full_name, hook)
+                    provided = self._call(full_name, hook)
                 except PluginError:
                     continue
-                if not all(isinstance(one, wanted) for one in brought):
+                if not all(isinstance(one, wanted) for one in provided):
                     self._broken(full_name, f"{hook} must return {wanted.__name__} descriptors")
                     continue
-                boards = [one for one in brought if isinstance(one, Board)]
+                boards = [one for one in provided if isinstance(one, Board)]
                 fault = "".join(map(_property_fault, boards)) or self._foreign_board(full_name, boards)
                 if fault:
                     self._broken(full_name, fault)
                     continue
-                found += brought
+                found += provided
         return tuple(found)
 
     def _foreign_board(self, full_name: str, boards: Iterable[Board]) -> str:
-        """What is wrong with a guest's plug-in whose board is for a guest that is not installed; empty for nothing."""
+        """The fault of a guest's plug-in that has a board for a guest that is not installed; empty if it has none."""
         if not full_name.startswith("target."):
             return ""
         guests = self.names("target")
         wrong = next((board for board in boards if board.target not in guests), None)
         if wrong is None:
             return ""
-        return f"its board {wrong.name!r} is for target {wrong.target!r}, which there is not: {', '.join(guests)}"
+        return f"its board {wrong.name!r} is for target {wrong.target!r}, but the targets are {', '.join(guests)}"
 
     def _working(self, get: Callable[[str], Descriptor], names: Iterable[str]) -> Iterator[Descriptor]:
         for name in names:
@@ -604,7 +612,7 @@ class Registry:
 
 
 def _disagreement(module: ModuleType, name: str, descriptor: Target | Host | Board | Device | HelperPackage) -> str:
-    """Where a descriptor contradicts its entry point or its module's declarations; empty where it does not."""
+    """How a descriptor contradicts its entry point or its module's declarations; empty if it does not."""
     declared: dict[str, tuple[object, object]]
     match descriptor:
         case Target():
@@ -640,12 +648,12 @@ def _disagreement(module: ModuleType, name: str, descriptor: Target | Host | Boa
 
 PAGE_BITS: Final = range(12, 32)
 FETCH_INDEX_SHIFTS: Final = range(31)
-"""Two bits of a block mode of 32."""
+"""Positions of the MMU index, two bits, in the 32 bits of the block mode."""
 
 
 def _front_end_fault(target: Target, front_end: FrontEnd) -> str:
-    """Which of a front end's numbers the runtime cannot work with; empty for none."""
-    # Late: whoever has loaded a front end has imported these.
+    """The attribute of a front end that the runtime cannot work with; empty if there is none."""
+    # Imported late, because a front end that is loaded has imported these already.
     from raddle.ir.types import MMU_INDICES, FloatRules, Type
 
     word = getattr(front_end, "word", None)
@@ -667,7 +675,7 @@ def _front_end_fault(target: Target, front_end: FrontEnd) -> str:
 
 
 def _property_fault(board: Board) -> str:
-    """What is wrong with a board's properties; empty for nothing."""
+    """The fault of a board's properties; empty if there is none."""
     names = [one.name for one in board.properties]
     for one in board.properties:
         if not one.values:
@@ -691,7 +699,7 @@ _registry_lock = threading.Lock()
 
 
 def _after_fork() -> None:
-    """In a child, where the threads are not that may have had a lock."""
+    """In a forked child, where the locks may be held by threads that do not exist."""
     global _registry_lock
     _registry_lock = threading.Lock()
     if _registry is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Things that there is one of: no copy and no pickle of them would do what they do."""
+"""A base for classes whose objects cannot be copied or pickled, because a copy would not work."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ class Unique:
     __slots__ = ()
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise TypeError(f"the {type(self).__name__} of a machine cannot be copied or pickled: there is one of it")
+        raise TypeError(f"the {type(self).__name__} of a machine cannot be copied or pickled")
