@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,8 +12,10 @@ from pathlib import Path
 
 from raddle.runtime import helpers
 
-COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-"""None: there is none, and ``build`` fails."""
+_FOUND = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), "")
+COMPILER = shlex.split(os.environ.get("CC") or _FOUND)
+"""The compiler and its options: what CC in the environment says, which is needed where Python is another machine's
+program. Empty: there is none, and ``build`` fails."""
 
 _FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing", "-shared", "-fPIC")
 
@@ -21,5 +25,5 @@ def build(directory: Path) -> Path:
     subprocess.run([sys.executable, helpers.NATIVE.parent / "build.py", "--generate", directory], check=True)
     library = directory / "fp.so"
     includes = [f"-I{directory}", f"-I{helpers.NATIVE}"]
-    subprocess.run([str(COMPILER), *_FLAGS, *includes, helpers.NATIVE / "fp.c", "-lm", "-o", library], check=True)
+    subprocess.run([*COMPILER, *_FLAGS, *includes, helpers.NATIVE / "fp.c", "-lm", "-o", library], check=True)
     return library

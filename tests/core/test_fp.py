@@ -19,7 +19,7 @@ from raddle.ir import floats, header
 from raddle.ir.floats import F32, F64, INEXACT, NEAREST, FloatEnv, Format
 from raddle.ir.types import FloatRules, NanChoice
 
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
+pytestmark = pytest.mark.skipif(not COMPILER, reason="needs a C compiler")
 
 RULES = [FloatRules(*rules) for rules in product((False, True), NanChoice, (False, True))]
 ENVIRONMENTS = [FloatEnv(*e) for e in product(range(4), (False, True), (False, True), (0, INEXACT), RULES)]
@@ -295,7 +295,7 @@ SSE_FLAGS = {1: floats.INVALID, 4: floats.DIVIDE_BY_ZERO, 8: floats.OVERFLOW, 16
 def sse(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     directory = tmp_path_factory.mktemp("sse")
     (directory / "sse.c").write_text(SSE)
-    command = [str(COMPILER), "-O1", "-shared", "-fPIC", directory / "sse.c", "-o", directory / "sse.so"]
+    command = [*COMPILER, "-O1", "-shared", "-fPIC", directory / "sse.c", "-o", directory / "sse.so"]
     if subprocess.run(command, capture_output=True).returncode:
         pytest.skip("this machine has another unit than SSE")
     return ctypes.CDLL(str(directory / "sse.so"))

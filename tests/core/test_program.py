@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from raddle.cli import commands
+
 STARTS = {
     "raddle": [str(Path(sys.executable).with_name("raddle"))],
     "python -m raddle": [sys.executable, "-m", "raddle"],
@@ -31,3 +33,9 @@ def test_the_command_knows_how_it_was_started(name: str) -> None:
     status, said, errors = run("info")
     assert (status, errors) == (0, "")
     assert said.startswith("raddle ")
+
+
+def test_a_program_that_calls_the_command_is_not_named_as_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `python -m pytest` does."""
+    monkeypatch.setattr(sys, "argv", ["/lib/pytest/__main__.py", "test_info.py"])
+    assert commands.program() == "raddle"

@@ -29,7 +29,7 @@ from raddle_host_x86_64.features import Features, detect
 
 pytestmark = [
     pytest.mark.host("x86_64"),
-    pytest.mark.skipif(COMPILER is None, reason="needs a C compiler"),
+    pytest.mark.skipif(not COMPILER, reason="needs a C compiler"),
 ]
 
 ELSEWHERE = frozenset(op for op in Op if op.name.startswith("ATOMIC") or op.name.endswith("_EXCLUSIVE"))
