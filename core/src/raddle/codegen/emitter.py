@@ -235,7 +235,7 @@ class Emitter(FlagCapture, Generic[L]):
     def exits_if(self, if_true: Label, if_false: Label) -> Instruction | None:
         """The `GOTO` that is all that the branch at hand leads to if it is taken: a conditional branch of the guest."""
         following, leave, after = self.next_is(Op.LABEL), self.next_is(Op.GOTO, 2), self.next_is(Op.LABEL, 3)
-        if following is None or leave is None or after is None:
+        if following is None or leave is None or after is None or self.is_target(if_true):
             return None
         return leave if following.aux is if_true and after.aux is if_false else None
 

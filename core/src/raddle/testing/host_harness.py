@@ -38,10 +38,10 @@ def outcome_of(program: Program, template: Template, pc: int) -> Outcome:
     Code leaves through one thunk whatever the reason; the interpreter tells which exit it was.
     """
     following = program.pc + GUEST_BYTES & (1 << program.function.word.bits) - 1
-    if not template.ends:
-        return Outcome(Leave.NEXT) if pc == following else Outcome(Leave.EXIT)
     if any(ins.op is Op.EXIT_MAIN for ins in program.function.code) and _interpreted(program) is Leave.EXIT:
         return Outcome(Leave.EXIT)
+    if not template.ends:
+        return Outcome(Leave.NEXT) if pc == following else Outcome(Leave.EXIT)
     if pc == following and _interpreted(program) is Leave.NEXT:
         return Outcome(Leave.NEXT)
     return Outcome(Leave.GOTO, pc)
