@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares Raddle's ARM with its peers on random instructions, programs and guests, as long as it is asked to.
 
-    python tests/targets/arm/fuzz.py [--minutes M] [--seed S] [--jobs J] [--only LAYER ...] [--limit SECONDS]
+    python tests/targets/arm/fuzz.py [--minutes M] [--seed S] [--jobs J] [--only LAYER ...] [--host NAME ...]
+                                     [--limit SECONDS]
     python tests/targets/arm/fuzz.py --replay FILE ...
 
-Layers, in turn: every line of the decode tables with random operands (``instructions``), blocks of several
-instructions (``programs``), both against Unicorn; random guests about memory management and exceptions, instruction by
-instruction (``lockstep``) and at full speed by what they log (``guests``), and about the interrupt controller by what
-they log (``interrupts``), against QEMU.
+Layers, in turn: random programs of IR, by the interpreter and as code of each host (``ir``); every line of the decode
+tables with random operands (``instructions``), blocks of several instructions (``programs``), both against Unicorn;
+random guests about memory management and exceptions, instruction by instruction (``lockstep``) and at full speed by
+what they log (``guests``), and about the interrupt controller by what they log (``interrupts``), against QEMU.
+
+``--host`` names the hosts of the layer ``ir``; the default are those whose code can be run here, by this machine or by
+an emulator of user programs. The other layers run on this machine's host: with another host alone, they are left out.
 
 A round's random choices come from the seed, the layer and the number of the round: ``--seed S --only LAYER --round N``
 repeats one. What differs is also written to a file, which ``--replay`` runs and tests/targets/arm/regressions keeps.
@@ -29,6 +33,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import sys
 import tempfile
@@ -36,8 +41,9 @@ import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from random import Random
@@ -56,10 +62,19 @@ from tests.targets.arm.sequences import random_program, shortened
 
 from native import NativeRunner
 from raddle import Machine
+from raddle.codegen.allocation import Allocation
+from raddle.ir.types import Type
+from raddle.plugins import registry
+from raddle.testing.foreign_harness import ForeignHarness, Runner, build_runner, emulator
+from raddle.testing.generate import Program
+from raddle.testing.generate import random_program as random_ir
+from raddle.testing.host_contract import differing, smallest
+from raddle.testing.ir_programs import LAYOUT
 from raddle_target_arm.exceptions import CPSR_E
 from raddle_target_arm.state import MODE_ABT, MODE_FIQ, MODE_SVC, MODE_SWP, MODE_USR
 
 PROGRAMS_A_ROUND: Final = 500
+IR_PROGRAMS_A_ROUND: Final = 200
 LOCKSTEP_TRIALS: Final = 150
 GUEST_TRIALS: Final = 1500
 REPORT_SECONDS: Final = 30
@@ -75,6 +90,7 @@ SATURATES_BETWEEN: Final = 0x8000_8000
 """SMLAD of this value by itself: the peer sets Q as the sum of the products overflows; Ra counts, too (A8.8.178)."""
 
 Stored = dict[str, Any]
+Makers = Mapping[str, Callable[..., "Layer"]]
 
 
 @dataclass(frozen=True)
@@ -110,6 +126,92 @@ class Layer:
     def replay(self, data: Stored) -> list[str]:
         """What differs still of what was stored."""
         raise NotImplementedError
+
+
+# -- programs of IR ----------------------------------------------------------------------------------------------------
+
+
+COMPILERS: Final = {"aarch64": "aarch64-linux-gnu-gcc", "x86_64": "x86_64-linux-gnu-gcc"}
+"""Of the program that runs a host's code; on the machine itself any compiler will do."""
+
+
+def tools_for(host: str) -> tuple[str | None, tuple[str, ...]]:
+    """The compiler for a host, None for want of it, and the command that runs its programs."""
+    command = emulator(f"qemu-{host}", host)
+    compiler = shutil.which(COMPILERS.get(host, "")) or (None if command else shutil.which("cc"))
+    return compiler, command
+
+
+def runs_here(host: str) -> bool:
+    compiler, command = tools_for(host)
+    return compiler is not None and all(map(shutil.which, command))
+
+
+def hosts_here() -> list[str]:
+    """The hosts whose code can be run, on this machine or by an emulator."""
+    return [host for host in registry().names("host") if runs_here(host)]
+
+
+def build_runners(hosts: Iterable[str], directory: Path) -> dict[str, Path]:
+    """By host, the program that runs its code, built in this directory."""
+    programs = {}
+    for host in hosts:
+        compiler, _ = tools_for(host)
+        assert compiler is not None
+        where = directory / host
+        where.mkdir()
+        programs[host] = build_runner([compiler], where)
+    return programs
+
+
+class IrPrograms(Layer):
+    """Random programs of IR: each host's code against the interpreter, with the software TLB hit and missed, and
+    registers chosen in any way.
+    """
+
+    def __init__(self, programs: Mapping[str, Path]) -> None:
+        """By host, the program that runs its code: see `build_runners`."""
+        self.harnesses = {}
+        for host, program in programs.items():
+            runner = Runner([*tools_for(host)[1], program])
+            backend = registry().load(registry().host(host))
+            self.harnesses |= {(host, tlb): ForeignHarness(backend, runner, tlb) for tlb in (True, False)}
+
+    def round(self, random: Random, done: Round) -> None:
+        for _ in range(IR_PROGRAMS_A_ROUND):
+            stored = {
+                "program": random.getrandbits(64),
+                "word": random.choice((Type.I32, Type.I64)).name,
+                "tlb": random.random() < 0.5,
+                "allocation": random.choice(list(Allocation)).name,
+            }
+            done.compared["programs of IR"] += 1
+            for text in self.replay(stored):
+                done.differs(text, stored)
+
+    def replay(self, data: Stored) -> list[str]:
+        self.begins(data)
+        program = random_ir(Random(data["program"]), LAYOUT, word=Type[data["word"]])
+        allocation = Allocation[data["allocation"]]
+        found = []
+        for (host, tlb), harness in self.harnesses.items():
+            if tlb == data["tlb"]:
+                text = self._difference(program, harness, allocation)
+                found += [f"{host}: {text}"] if text else []
+        return found
+
+    def close(self) -> None:
+        """End the processes that run the code."""
+        for harness in self.harnesses.values():
+            harness.runner.close()
+
+    @staticmethod
+    def _difference(program: Program, harness: ForeignHarness, allocation: Allocation) -> str:
+        """What differs, with the smallest program that shows it; empty for nothing."""
+        if not differing(program, harness, allocation):
+            return ""
+        small = smallest(program, harness, allocation)
+        return "\n".join([small.describe(LAYOUT), *differing(small, harness, allocation)])
 
 
 # -- instructions and programs -----------------------------------------------------------------------------------------
@@ -313,7 +415,8 @@ class Interrupts(AtFullSpeed):
             yield random_interrupts(random, self.trials)
 
 
-LAYERS: Final[dict[str, Callable[[], Layer]]] = {
+LAYERS: Final[dict[str, Callable[..., Layer]]] = {
+    "ir": IrPrograms,
     "instructions": Instructions,
     "programs": Programs,
     "lockstep": InLockstep,
@@ -509,7 +612,7 @@ def rounds(options: argparse.Namespace) -> Iterator[Task]:
         for layer in options.only:
             if options.round is None and time.monotonic() >= end:
                 return
-            yield Task(layer, LAYERS[layer], number, options.seed)
+            yield Task(layer, options.make[layer], number, options.seed)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -558,20 +661,21 @@ def keep(directory: Path, task: Task, count: int, finding: Finding) -> Path:
 
 def replay(path: Path) -> list[str]:
     """What differs still of what a file keeps."""
-    task = stored_task(path)
+    task = stored_task(path, LAYERS)
     assert task.data is not None
     return task.make().replay(task.data)
 
 
-def stored_task(path: Path) -> Task:
+def stored_task(path: Path, makers: Makers) -> Task:
     data = json.loads(path.read_text())
-    return Task(data["layer"], LAYERS[data["layer"]], data=data, path=path)
+    return Task(data["layer"], makers[data["layer"]], data=data, path=path)
 
 
-def replay_all(paths: Iterable[Path], jobs: int, limit: float) -> int:
+def replay_all(paths: Iterable[Path], options: argparse.Namespace) -> int:
     """Replay files as rounds are run; the exit status."""
     texts: dict[Path | None, list[str]] = {}
-    for task, said in supervise(map(stored_task, paths), jobs, limit):
+    tasks = (stored_task(path, options.make) for path in paths)
+    for task, said in supervise(tasks, options.jobs, options.limit):
         found = texts.setdefault(task.path, [])
         if isinstance(said, Finding):
             found.append(said.text if said.kind == "difference" else f"{said.kind}: {said.text}")
@@ -580,12 +684,36 @@ def replay_all(paths: Iterable[Path], jobs: int, limit: float) -> int:
     return 1 if any(texts.values()) else 0
 
 
+def layers_for(hosts: list[str]) -> list[str]:
+    """All that these hosts, or by default those that there are, can run."""
+    layers = [layer for layer in LAYERS if layer == "ir" or not hosts or os.uname().machine in hosts]
+    if not hosts and not hosts_here():
+        print("not run: ir, as there is no compiler for any host", flush=True)
+        layers.remove("ir")
+    return layers
+
+
+def faults(hosts: list[str], layers: list[str]) -> Iterator[str]:
+    """What is asked for and cannot be."""
+    for host in hosts:
+        if not runs_here(host):
+            needed = " and ".join((COMPILERS[host], *tools_for(host)[1]))
+            yield f"the code of host {host} cannot be run here: {needed} must be there"
+    elsewhere = [layer for layer in layers if layer != "ir"]
+    if hosts and os.uname().machine not in hosts and elsewhere:
+        yield f"{', '.join(elsewhere)}: only this machine's host ({os.uname().machine}) runs this"
+    if "ir" in layers and not hosts and not hosts_here():
+        yield "ir: there is no compiler for any host"
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=1, help="how long; the default is 1")
     parser.add_argument("--seed", help="any text; the default is a fresh one, which is printed")
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side; the default is 1")
     parser.add_argument("--only", action="append", choices=list(LAYERS), help="this layer; may be given several times")
+    parser.add_argument("--host", action="append", choices=list(COMPILERS), default=[],
+                        help="of the layer ir; may be given several times")  # fmt: skip
     parser.add_argument("--round", type=int, help="only the round of this number")
     parser.add_argument("--limit", type=float, default=LIMIT_SECONDS, metavar="SECONDS",
                         help=f"a comparison that takes longer hangs; the default is {LIMIT_SECONDS}")  # fmt: skip
@@ -594,10 +722,20 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.jobs < 1 or options.minutes < 0 or options.limit <= 0:
         parser.error("--jobs must be at least 1, --minutes at least 0, --limit more than 0")
+    options.only = options.only or layers_for(options.host)
+    for fault in faults(options.host, options.only):
+        parser.error(fault)
+    with tempfile.TemporaryDirectory() as directory:
+        options.make = dict(LAYERS)
+        if "ir" in options.only:
+            options.make["ir"] = partial(IrPrograms, build_runners(options.host or hosts_here(), Path(directory)))
+        return begin(options)
+
+
+def begin(options: argparse.Namespace) -> int:
     if options.replay:
-        return replay_all(options.replay, options.jobs, options.limit)
+        return replay_all(options.replay, options)
     options.seed = options.seed or os.urandom(4).hex()
-    options.only = options.only or list(LAYERS)
     if options.round is not None:
         options.jobs = 1
     layers = ", ".join(options.only)

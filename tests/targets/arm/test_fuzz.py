@@ -25,11 +25,16 @@ from tests.targets.arm.differential import Case
 from tests.targets.arm.differential_vfp import Vfp
 
 from raddle import Machine
+from raddle.ir.opcodes import Op
+from raddle.ir.types import Type
+from raddle_host_aarch64.emitter import HANDLERS
 from raddle_target_arm.state import MODE_E, MODE_T
 
 pytestmark = [pytest.mark.peer("unicorn"), pytest.mark.host]
 
 LIMIT = 10.0
+MACHINE = os.uname().machine
+(OTHER,) = fuzz.COMPILERS.keys() - {MACHINE}
 TO_ITSELF, NOP = 0xEAFF_FFFE, 0xE320_F000
 
 
@@ -221,3 +226,63 @@ def test_refuses_what_is_no_bound(words: list[str], capsys: pytest.CaptureFixtur
         fuzz.main(words)
     assert ended.value.code == 2
     assert "must be" in capsys.readouterr().err
+
+
+# -- programs of IR ----------------------------------------------------------------------------------------------------
+
+
+def subtracts_the_other_way_round(e: Any, ins: Any) -> None:
+    first, second = e.use(ins.args[0], 16), e.use(ins.args[1], 17)
+    (e.SUB_xxx if ins.type is Type.I64 else e.SUB_www)(e.define(ins, ins.args), second, first)
+
+
+@pytest.mark.peer("qemu-aarch64")
+@pytest.mark.cross("aarch64-linux-gnu-gcc")
+@pytest.mark.parametrize("wrong", [False, True])
+def test_programs_of_ir_show_a_wrong_operation_and_shorten_it(
+    wrong: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of a host that this machine need not be; the control is the host as it is."""
+    if wrong:
+        monkeypatch.setitem(HANDLERS, Op.SUB, subtracts_the_other_way_round)
+    monkeypatch.setattr(fuzz, "IR_PROGRAMS_A_ROUND", 60)
+    layer = fuzz.IrPrograms(fuzz.build_runners(["aarch64"], tmp_path))
+    found: list[fuzz.Finding] = []
+    done = fuzz.Round(found.append)
+    layer.round(Random("a test"), done)
+    assert done.compared["programs of IR"] == 60
+    assert bool(found) == wrong
+    for finding in found:
+        assert finding.text.startswith("aarch64: ")
+        assert len(finding.text.splitlines()) < 20
+        assert "sub." in finding.text
+    if found:
+        assert layer.replay(found[0].stored) == [found[0].text]
+    layer.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--host", "vax"], "invalid choice: 'vax'"),
+        (["--host", OTHER, "--only", "programs"], f"programs: only this machine's host ({MACHINE}) runs this"),
+        (["--host", OTHER], f"the code of host {OTHER} cannot be run here: "),
+    ],
+)
+def test_a_host_that_cannot_be_asked_for(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fuzz, "runs_here", lambda host: "--only" in words)
+    with pytest.raises(SystemExit) as ended:
+        fuzz.main(words)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_host_says_which_layers_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(fuzz, "runs_here", lambda host: True)
+    assert fuzz.layers_for([OTHER]) == ["ir"]
+    assert fuzz.layers_for([OTHER, MACHINE]) == fuzz.layers_for([]) == list(fuzz.LAYERS)
+    monkeypatch.setattr(fuzz, "runs_here", lambda host: False)
+    assert "ir" not in fuzz.layers_for([])
+    assert capsys.readouterr().out == "not run: ir, as there is no compiler for any host\n"

@@ -67,28 +67,32 @@ class _Choosing:
 
 def check(program: Program, backend: Backend) -> None:
     """Fail with a reduced program unless ``backend`` does with ``program`` what the interpreter does."""
-    if not _differences(program, backend):
-        return
+    if differing(program, backend):
+        small = smallest(program, backend)
+        pytest.fail("\n".join([small.describe(LAYOUT), *differing(small, backend)]), pytrace=False)
+
+
+def smallest(program: Program, backend: Backend, allocation: Allocation = Allocation.USUAL) -> Program:
+    """The smallest program that could be made of one that differs, and differs still."""
 
     def fails(function: Builder) -> bool:
-        return bool(_differences(replace(program, function=function), backend))
+        return bool(differing(replace(program, function=function), backend, allocation))
 
     def values_of(function: Builder) -> dict[Instruction, int]:
         values: dict[Instruction, int] = {}
         interpreted(replace(program, function=function), values)
         return values
 
-    small = replace(program, function=reduced(program.function, fails, values_of))
-    lines = _differences(small, backend)
-    pytest.fail("\n".join([small.describe(LAYOUT), *lines]), pytrace=False)
+    return replace(program, function=reduced(program.function, fails, values_of))
 
 
-def _differences(program: Program, backend: Backend) -> list[str]:
+def differing(program: Program, backend: Backend, allocation: Allocation = Allocation.USUAL) -> list[str]:
+    """What ``backend`` does with ``program`` that the interpreter does not, a line each."""
     try:
         expected = interpreted(program)
     except InterpreterError:
         return []  # reduced to a program that does not end: nothing can be said
-    return compare(expected, backend.run(program))
+    return compare(expected, backend.run(program, allocation))
 
 
 class HostContract:
