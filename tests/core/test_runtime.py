@@ -376,7 +376,7 @@ def loads_are_slow(machine: Machine, address: int) -> bool:
     """Whether the entry that loads from `address` have sends them out of generated code."""
     slot = address // machine.page % layout.TLB_ENTRIES
     entry = ffi.cast("char *", machine.env) + layout.TLB_OFFSET + slot * layout.TLB_ENTRY_SIZE
-    (read,) = struct.unpack_from("<Q", ffi.buffer(entry, 8))
+    (read,) = struct.unpack_from("<Q", ffi.buffer(entry + layout.TLB_READ, 8))
     assert read & -machine.page == address & -machine.page
     return bool(read & layout.TLB_MMIO)
 

@@ -28,7 +28,18 @@ from raddle.ir.header import HEADER, HEADER_SIZE, OFFSET, TLB_PAIRS
 from raddle.ir.opcodes import Op
 from raddle.ir.types import MMU_INDICES, Field
 from raddle.litmus.executions import Choose, Event, Kind, Mark, Trace
-from raddle.runtime.layout import JUMP_CACHE_ENTRIES, TLB_BYTES, TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_INVALID, TLB_OFFSET
+from raddle.runtime.layout import (
+    JUMP_CACHE_ENTRIES,
+    TLB_ADDEND,
+    TLB_BYTES,
+    TLB_ENTRIES,
+    TLB_ENTRY_SIZE,
+    TLB_EXEC,
+    TLB_INVALID,
+    TLB_OFFSET,
+    TLB_READ,
+    TLB_WRITE,
+)
 
 PAGE: Final = 0x1000
 WORD: Final = 4
@@ -57,7 +68,9 @@ def _tlb() -> bytes:
     invalid = struct.pack("<3QQ", *[(TLB_INVALID | -PAGE) & (1 << 64) - 1] * 3, 0)
     table = bytearray(invalid * TLB_ENTRIES)
     at = GUEST_PAGE // PAGE % TLB_ENTRIES * TLB_ENTRY_SIZE
-    table[at : at + TLB_ENTRY_SIZE] = struct.pack("<3QQ", *[GUEST_PAGE] * 3, (ARENA - GUEST_PAGE) & (1 << 64) - 1)
+    for part in (TLB_READ, TLB_WRITE, TLB_EXEC):
+        struct.pack_into("<Q", table, at + part, GUEST_PAGE)
+    struct.pack_into("<Q", table, at + TLB_ADDEND, (ARENA - GUEST_PAGE) & (1 << 64) - 1)
     return bytes(table) * MMU_INDICES
 
 

@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from raddle.ir.builder import Builder, native
 from raddle.ir.opcodes import Op
 from raddle.runtime._native import ffi, lib
-from raddle.runtime.layout import TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_INVALID, TLB_MMIO, TLB_OFFSET
+from raddle.runtime.layout import (
+    TLB_ADDEND,
+    TLB_ENTRIES,
+    TLB_ENTRY_SIZE,
+    TLB_EXEC,
+    TLB_INVALID,
+    TLB_MMIO,
+    TLB_OFFSET,
+    TLB_READ,
+    TLB_WRITE,
+)
 
 if TYPE_CHECKING:
     from raddle.threads.engine import Engine
@@ -163,10 +173,12 @@ class Probes:
         bits = self._engine.frontend.page_bits
         slot = index * TLB_ENTRIES + ((address >> bits) & (TLB_ENTRIES - 1))
         entry = ffi.cast("uint64_t *", ffi.cast("char *", cpu.env) + TLB_OFFSET + slot * TLB_ENTRY_SIZE)
-        permissions = "".join(letter if not entry[i] & TLB_INVALID else "-" for i, letter in enumerate("rwx"))
-        if any(not entry[i] & TLB_INVALID and entry[i] & TLB_MMIO for i in (0, 2)):
+        read, write, fetch, addend = (int(entry[at // 8]) for at in (TLB_READ, TLB_WRITE, TLB_EXEC, TLB_ADDEND))
+        comparators = {"r": read, "w": write, "x": fetch}
+        permissions = "".join(letter if not value & TLB_INVALID else "-" for letter, value in comparators.items())
+        if any(not value & TLB_INVALID and value & TLB_MMIO for value in (read, fetch)):
             return permissions, None
-        pointer = (int(entry[3]) + address) & 0xFFFF_FFFF_FFFF_FFFF
+        pointer = (addend + address) & 0xFFFF_FFFF_FFFF_FFFF
         for region in self._engine.memory.regions:
             if region.memory is not None and 0 <= pointer - region.host_address < region.size:
                 return permissions, region.start + pointer - region.host_address

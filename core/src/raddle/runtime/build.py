@@ -30,6 +30,10 @@ from raddle.runtime import helpers, layout  # noqa: E402
 CONSTANTS = (
     "TLB_ENTRIES",
     "TLB_ENTRY_SIZE",
+    "TLB_READ",
+    "TLB_ADDEND",
+    "TLB_WRITE",
+    "TLB_EXEC",
     "VICTIM_ENTRIES",
     "TLB_INVALID",
     "TLB_MMIO",

@@ -13,7 +13,9 @@ from raddle.ir.types import MMU_INDICES
 TLB_ENTRIES = 1024
 """Entries of the direct-mapped software TLB of one MMU index; a power of two."""
 TLB_ENTRY_SIZE = 32
-"""Bytes: ``read``, ``write`` and ``exec`` comparators and ``addend``, 8 bytes each."""
+"""Bytes: the comparators of loads, stores and fetches, and an addend, 8 bytes each."""
+TLB_READ, TLB_ADDEND, TLB_WRITE, TLB_EXEC = range(0, TLB_ENTRY_SIZE, 8)
+"""Where they are. A host that loads two neighbours at once gets the addend with either comparator."""
 VICTIM_ENTRIES = 8
 
 TLB_INVALID = 1 << 11

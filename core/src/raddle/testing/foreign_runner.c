@@ -286,13 +286,14 @@ static void fill_tlb(void)
 {
     uint64_t page = 1ull << request.page_bits;
     uint64_t *entries = (uint64_t *)(env + RADDLE_TLB_OFFSET);
+    enum { READ = RADDLE_TLB_READ / 8, WRITE = RADDLE_TLB_WRITE / 8, EXEC = RADDLE_TLB_EXEC / 8 };
     for (uint32_t i = 0; i < RADDLE_MMU_INDICES * RADDLE_TLB_ENTRIES; i++)
-        entries[4 * i] = entries[4 * i + 1] = entries[4 * i + 2] = RADDLE_TLB_INVALID | -page;
+        entries[4 * i + READ] = entries[4 * i + WRITE] = entries[4 * i + EXEC] = RADDLE_TLB_INVALID | -page;
     for (uint32_t index = 0; request.hits && index < 2; index++) {
         for (uint64_t at = request.arena_base; at < request.arena_base + request.arena_size; at += page) {
             uint64_t *entry = entries + 4 * (index * RADDLE_TLB_ENTRIES + (at >> request.page_bits) % RADDLE_TLB_ENTRIES);
-            entry[0] = entry[1] = entry[2] = at;
-            entry[3] = ARENA_ADDRESS - request.arena_base;
+            entry[READ] = entry[WRITE] = entry[EXEC] = at;
+            entry[RADDLE_TLB_ADDEND / 8] = ARENA_ADDRESS - request.arena_base;
         }
     }
 }

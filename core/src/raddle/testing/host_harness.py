@@ -20,7 +20,18 @@ from raddle.ir.interpreter import READ, WRITE, CpuState, Leave, MemoryFault, Out
 from raddle.ir.opcodes import Op
 from raddle.ir.types import MMU_INDICES, Align, MemOp, Type
 from raddle.runtime._native import ffi
-from raddle.runtime.layout import JUMP_CACHE_ENTRIES, TLB_BYTES, TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_INVALID, TLB_OFFSET
+from raddle.runtime.layout import (
+    JUMP_CACHE_ENTRIES,
+    TLB_ADDEND,
+    TLB_BYTES,
+    TLB_ENTRIES,
+    TLB_ENTRY_SIZE,
+    TLB_EXEC,
+    TLB_INVALID,
+    TLB_OFFSET,
+    TLB_READ,
+    TLB_WRITE,
+)
 from raddle.testing.generate import ARENA_BASE, Program
 from raddle.testing.ir_programs import LAYOUT, ArenaMemory, Execution
 
@@ -29,6 +40,7 @@ GUEST_BYTES = 4
 """Of the guest instruction that a program stands for."""
 CODE_BYTES = 1 << 20
 CUSHION = 4096
+_COMPARATORS = (TLB_READ // 8, TLB_WRITE // 8, TLB_EXEC // 8)
 ENV = HEADER_SIZE + TLB_BYTES + CUSHION
 
 
@@ -162,16 +174,16 @@ class Harness:
     def _fill_tlb(self, size: int) -> None:
         entries = ffi.cast("uint64_t *", self.env + TLB_OFFSET)
         for index in range(MMU_INDICES * TLB_ENTRIES):
-            for part in range(3):
+            for part in _COMPARATORS:
                 entries[4 * index + part] = TLB_INVALID | (1 << 64) - PAGE
         if self.tlb and size % PAGE == 0:
             for mmu_index in range(2):
                 for page in range(ARENA_BASE, ARENA_BASE + size, PAGE):
                     at = 4 * (mmu_index * TLB_ENTRIES + (page // PAGE) % TLB_ENTRIES)
-                    for part in range(3):
+                    for part in _COMPARATORS:
                         entries[at + part] = page
                     host = int(ffi.cast("uintptr_t", self.arena)) - ARENA_BASE
-                    entries[at + 3] = host & (1 << 64) - 1
+                    entries[at + TLB_ADDEND // 8] = host & (1 << 64) - 1
         assert TLB_ENTRY_SIZE == 32
         pairs = ffi.cast("uint64_t *", self.env + TLB_PAIRS)
         for index in range(MMU_INDICES):

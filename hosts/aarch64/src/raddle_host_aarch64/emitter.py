@@ -74,6 +74,7 @@ from raddle_host_aarch64.registers import (
     X15,
     X16,
     X17,
+    X18,
     X19,
     X20,
     X21,
@@ -94,10 +95,8 @@ if TYPE_CHECKING:
     from raddle_host_aarch64.features import Features
 
 ENV: Final = X28
-TLB: Final = X29
-"""In templates: `TLB_BIAS` behind the first software TLB's start."""
-TLB_BIAS: Final = 32
-"""From there LDUR and LDR reach an entry of MMU index 0 and the same one of MMU index 1."""
+TLBS: Final = (X29, X27, X26, X25)
+"""In templates: the start of the software TLB of each MMU index. C preserves them."""
 SCRATCH: Final = X16
 SCRATCH2: Final = X17
 SCRATCH3: Final = X0
@@ -105,10 +104,11 @@ SCRATCH3: Final = X0
 FLAG_WORDS: Final = (X15, X1)
 """Where the guest's flags are while the host's are needed for something else; as NZCV has them, in bits 31 to 28."""
 
-PIN_ORDER: Final = (X19, X20, X21, X22, X23, X24, X25, X26, X27, X2, X3, X4, X5, X6, X7, X8)
+PIN_ORDER: Final = (X19, X20, X21, X22, X23, X24, X2, X3, X4, X5, X6, X7, X8, X9, X10, X11)
 """Host registers for the hottest guest fields."""
-VALUE_REGISTERS: Final = (X9, X10, X11, X12, X13, X14)
-"""Registers for values in templates, besides those that the guest leaves unpinned."""
+VALUE_REGISTERS: Final = (X12, X13, X14, X18)
+"""Registers for values in templates, besides those that the guest leaves unpinned. Under Linux x18 is one like others
+(AAPCS64, 6.1.1)."""
 CALLEE_SAVED: Final = (X19, X20, X21, X22, X23, X24, X25, X26, X27)
 ROUTINE_REGISTERS: Final = (X9, X10, X11, X12, X13, X14, X2, X3, X4, X5, X6, X7, X8, *CALLEE_SAVED)
 

@@ -8,21 +8,21 @@ change them all, so they are loaded again when it returns.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 from raddle.codegen.backend import Thunks
 from raddle.codegen.locations import FRAME_SLOTS, Register
 from raddle.ir.header import OFFSET
 from raddle.ir.types import Field, Type
-from raddle.runtime.layout import JUMP_GROUP_BITS, TLB_OFFSET
+from raddle.runtime.layout import JUMP_GROUP_BITS, TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_OFFSET
 from raddle_host_aarch64.assembler import Assembler
 from raddle_host_aarch64.emitter import (
     CALLEE_SAVED,
     ENV,
     SCRATCH,
     SCRATCH2,
-    TLB,
-    TLB_BIAS,
+    TLBS,
     Emitter,
     emit_constant,
     emit_float_control,
@@ -154,8 +154,10 @@ class _Maker:
         a.MOV_xx(ENV, X0)
         a.MOV_xsp(SCRATCH)
         a.PUT_xxi(SCRATCH, ENV, OFFSET["saved_sp"])
-        emit_constant(a, SCRATCH, TLB_BIAS + TLB_OFFSET & (1 << 64) - 1)
-        a.ADD_xxx(TLB, ENV, SCRATCH)
+        emit_constant(a, SCRATCH, TLB_OFFSET & (1 << 64) - 1)
+        a.ADD_xxx(TLBS[0], ENV, SCRATCH)
+        for one, following in pairwise(TLBS):
+            a.ADD_xxi(following, one, TLB_ENTRIES * TLB_ENTRY_SIZE)
         if self._floats:
             a.MRS_x_FPCR(SCRATCH)
             a.PUT_xxi(SCRATCH, ENV, OFFSET["host_fp_control"])

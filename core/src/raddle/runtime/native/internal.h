@@ -72,10 +72,14 @@ _Static_assert(!(RADDLE_MMU_INDICES & (RADDLE_MMU_INDICES - 1)), "an MMU index i
 #define COUNT(field, more)          STORE_RELAXED(field, (field) + (more)) /* by the only thread that writes it */
 
 struct tlb_entry {
-    uint64_t read, write, exec, addend; /* by the owner, `write` also by code_begin, `read` by
+    uint64_t read, addend, write, exec; /* by the owner, `write` also by code_begin, `read` by
                                          * rom_device_loads; always under tlb_lock */
 };
 _Static_assert(sizeof(struct tlb_entry) == RADDLE_TLB_ENTRY_SIZE, "TLB entry");
+_Static_assert(offsetof(struct tlb_entry, read) == RADDLE_TLB_READ, "read");
+_Static_assert(offsetof(struct tlb_entry, addend) == RADDLE_TLB_ADDEND, "addend");
+_Static_assert(offsetof(struct tlb_entry, write) == RADDLE_TLB_WRITE, "write");
+_Static_assert(offsetof(struct tlb_entry, exec) == RADDLE_TLB_EXEC, "exec");
 
 struct jump_entry {
     uint64_t pc; /* all ones: empty. Written by the owner; emptied by whoever kills a block */

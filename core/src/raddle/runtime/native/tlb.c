@@ -31,8 +31,12 @@ static void entry_write(struct tlb_entry *e, const struct tlb_entry *value)
 
 static struct tlb_entry entry_read(const struct tlb_entry *e)
 {
-    return (struct tlb_entry){LOAD_RELAXED(e->read), LOAD_RELAXED(e->write), LOAD_RELAXED(e->exec),
-                              LOAD_RELAXED(e->addend)};
+    return (struct tlb_entry){
+        .read = LOAD_RELAXED(e->read),
+        .write = LOAD_RELAXED(e->write),
+        .exec = LOAD_RELAXED(e->exec),
+        .addend = LOAD_RELAXED(e->addend),
+    };
 }
 
 /* Under tlb_lock, whenever a main entry is written, except to empty it. Guests flush often, so thousands of entries are
@@ -45,7 +49,7 @@ static void set_entered(struct raddle_cpu *cpu, const struct tlb_entry *e)
 
 #define EACH_ENTERED(place, index) EACH_BIT(place, cpu->tlb_entered[index], RADDLE_TLB_ENTRIES)
 
-static const struct tlb_entry EMPTY = {NONE, NONE, NONE, 0};
+static const struct tlb_entry EMPTY = {.read = NONE, .write = NONE, .exec = NONE};
 
 void tlb_init(struct raddle_cpu *cpu)
 {

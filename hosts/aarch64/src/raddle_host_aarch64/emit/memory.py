@@ -3,9 +3,9 @@
 
 The probe (layout of the TLB: `raddle.runtime.layout`): x16 = the entry's address, x0 = the address reduced to its page
 number and the bits that must be zero for the access's alignment; they are compared with the entry's comparator, whose
-low bits are flags that no address has. On a hit the entry's addend gives the host address. On a miss the cold part
-calls the runtime, which does the whole access, or leaves the block for an exception. NZCV stays what it is on both
-ways.
+low bits are flags that no address has. On a hit the entry's addend, which came with it, gives the host address. On a
+miss the cold part calls the runtime, which does the whole access, or leaves the block for an exception. NZCV stays what
+it is on both ways.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import MemOp
 from raddle.ordering import MemoryOrder
-from raddle.runtime.layout import TLB_ENTRIES, TLB_ENTRY_SIZE
+from raddle.runtime.layout import TLB_ADDEND, TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_READ, TLB_WRITE
 from raddle_host_aarch64.code_buffer import BRANCH19, BRANCH26, Label
 from raddle_host_aarch64.emit.integer import is_wide
 from raddle_host_aarch64.emitter import (
@@ -28,18 +28,15 @@ from raddle_host_aarch64.emitter import (
     SCRATCH,
     SCRATCH2,
     SCRATCH3,
-    TLB,
-    TLB_BIAS,
+    TLBS,
     Emitter,
     emit_constant,
     emits,
 )
 from raddle_host_aarch64.fields import COLD19, HOT26
 
-_READ, _WRITE, _ADDEND = 0, 8, 24
 _ENTRY_SHIFT: Final = TLB_ENTRY_SIZE.bit_length() - 1
 _INDEX_BITS: Final = TLB_ENTRIES.bit_length() - 1
-_TLB_SIZE: Final = TLB_ENTRIES * TLB_ENTRY_SIZE
 
 
 def _access(e: Emitter, op: Instruction) -> MemAccess:
@@ -53,15 +50,8 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, alig
     page_bits = e.config.page_bits
     address = e.use(op.args[0], SCRATCH2)
     reach = access.memop.size - align
-    tlb, displacement = access.mmu_index * _TLB_SIZE - TLB_BIAS, 0
-    if access.mmu_index < 2:
-        tlb, displacement = 0, tlb
     (e.UBFX_xxii if e.wide else e.UBFX_wwii)(SCRATCH, address, page_bits, _INDEX_BITS)
-    e.ADD_xxx_lsl(SCRATCH, TLB, SCRATCH, _ENTRY_SHIFT)
-    if tlb:
-        # The first entry of this MMU index, and of it what LDR reaches from there.
-        displacement = tlb % 4096
-        e.ADD_xxi(SCRATCH, SCRATCH, tlb - displacement)
+    e.ADD_xxx_lsl(SCRATCH, TLBS[access.mmu_index], SCRATCH, _ENTRY_SHIFT)
     page = SCRATCH3
     if reach > 0:
         # An unaligned access is checked by the page of its last byte: one that crosses pages misses.
@@ -72,11 +62,14 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, alig
         e.AND_xxi(page, address, mask & (1 << 64) - 1)
     else:
         e.AND_wwi(page, address, mask & 0xFFFFFFFF)
-    e.GET_xxi(SCRATCH2, SCRATCH, displacement + comparator)
+    # In any order: other threads change flags of comparators, but no addend.
+    if comparator < TLB_ADDEND:
+        e.LDP_xxxi(SCRATCH2, SCRATCH, SCRATCH, comparator)
+    else:
+        e.LDP_xxxi(SCRATCH, SCRATCH2, SCRATCH, TLB_ADDEND)
     (e.EOR_xxx if e.wide else e.EOR_www)(page, page, SCRATCH2)
     (e.CBNZ_xi if e.wide else e.CBNZ_wi)(page, 0)
     e.last_field(COLD19, len(e.cold))
-    e.GET_xxi(SCRATCH, SCRATCH, displacement + _ADDEND)
 
 
 def _slow_call(e: Emitter, op: Instruction, thunk: str, operation: int = -1) -> None:
@@ -188,7 +181,7 @@ def load(e: Emitter, op: Instruction) -> None:
         e.DMB_i(_ISH)
     acquire = bool(orders & _ACQUIRE)
     ordered = acquire and memop.align_bytes >= memop.size
-    _probe(e, op, access, _READ, memop.align_bytes)
+    _probe(e, op, access, TLB_READ, memop.align_bytes)
     address = e.use(op.args[0], SCRATCH2)
     hot = e.code
     e.code = e.cold
@@ -225,7 +218,7 @@ def store(e: Emitter, op: Instruction) -> None:
     ordered = release and memop.align_bytes >= memop.size
     if release and not ordered:
         e.DMB_i(_ISH if orders & MemoryOrder.LD_ST else _ISHST)
-    _probe(e, op, access, _WRITE, memop.align_bytes)
+    _probe(e, op, access, TLB_WRITE, memop.align_bytes)
     address, value = op.args
     register = e.use(address, SCRATCH2)
     if memop.big_endian and memop.size > 1:
@@ -362,7 +355,7 @@ def _orders_of_both(e: Emitter, memop: MemOp) -> tuple[bool, bool]:
 
 def _host_address(e: Emitter, op: Instruction, access: MemAccess) -> None:
     """Let `_BASE` be the host address of a naturally aligned access, or branch to the cold part."""
-    _probe(e, op, access, _WRITE, access.memop.size)
+    _probe(e, op, access, TLB_WRITE, access.memop.size)
     e.ADD_xxx(_BASE, SCRATCH, e.use(op.args[0], SCRATCH2))
 
 
@@ -438,7 +431,7 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
     if (memop.big_endian and memop.size > 1) or op.last_use < 0:
         _in_runtime(e, op)
         return
-    _probe(e, op, access, _READ, memop.size)
+    _probe(e, op, access, TLB_READ, memop.size)
     address = e.use(op.args[0], SCRATCH2)
     # The value is read into a scratch register: the address may die here and leave its own to the result.
     if orders & _ACQUIRE:

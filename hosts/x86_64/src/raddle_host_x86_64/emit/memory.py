@@ -17,13 +17,12 @@ from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
 from raddle.ordering import MemoryOrder
-from raddle.runtime.layout import TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_OFFSET
+from raddle.runtime.layout import TLB_ADDEND, TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_OFFSET, TLB_READ, TLB_WRITE
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits, register_of
 from raddle_host_x86_64.fields import COLD, HOT
 from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP
 
-_READ, _WRITE, _ADDEND = 0, 8, 24
 _ENTRY_SHIFT: Final = TLB_ENTRY_SIZE.bit_length() - 1
 _INDEX_MASK: Final = (TLB_ENTRIES - 1) << _ENTRY_SHIFT
 
@@ -58,7 +57,7 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int) -> i
         e.CMP_rx(RDX, RBP, RCX, 1, tlb + comparator)
     e.Jcc_rel32(cc.NE, 0)
     miss = len(e.code) - 4
-    e.MOVQ_rx(RCX, RBP, RCX, 1, tlb + _ADDEND)
+    e.MOVQ_rx(RCX, RBP, RCX, 1, tlb + TLB_ADDEND)
     return miss
 
 
@@ -123,7 +122,7 @@ def load(e: Emitter, op: Instruction) -> None:
     wide = op.type is Type.I64
     if e.config.fences:
         _fence(e, MemoryOrder(e.config.fences))
-    miss = _probe(e, op, access, _READ)
+    miss = _probe(e, op, access, TLB_READ)
     address = op.args[0]
     index = _host_address(e, address)
     hot = e.code
@@ -173,7 +172,7 @@ def _swap(e: Emitter, register: int, size: int, signed: bool, wide: bool) -> Non
 def store(e: Emitter, op: Instruction) -> None:
     access = e.access(op)
     memop = access.memop
-    miss = _probe(e, op, access, _WRITE)
+    miss = _probe(e, op, access, TLB_WRITE)
     address, value = op.args
     index = _host_address(e, address)
     size = memop.size
@@ -245,7 +244,7 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
     if (memop.big_endian and memop.size > 1) or memop.signed or op.last_use < 0:
         _in_runtime(e, op)
         return
-    miss = _probe(e, op, access, _READ)
+    miss = _probe(e, op, access, TLB_READ)
     address = op.args[0]
     e.move(RDX, address)
     wide = op.type is Type.I64
@@ -280,7 +279,7 @@ def store_exclusive(e: Emitter, op: Instruction) -> None:
     if memop.big_endian and memop.size > 1:
         _in_runtime(e, op)
         return
-    miss = _probe(e, op, access, _WRITE)
+    miss = _probe(e, op, access, TLB_WRITE)
     address, value = op.args
     e.move(RDX, address)
     e.ADDQ_rr(RCX, RDX)
