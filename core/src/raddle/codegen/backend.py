@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 from raddle.codegen.allocation import Allocation
@@ -83,6 +83,9 @@ class BackEnd(ABC):
     """Compiles IR for one host. Not thread-safe: the translator calls it under its lock."""
 
     config: CodegenConfig
+    features: Hashable = None
+    """The host's extensions that it uses. Code depends on nothing but these, the class, the configuration and the
+    function: what one machine has compiled serves the next. None: it may depend on more."""
     renames = False
     """Whether templates can have open registers."""
     reaches: ClassVar[Reaches]

@@ -17,7 +17,7 @@ from raddle.memory import AddressSpace
 from raddle.memory.space import Region
 from raddle.runtime import helpers
 from raddle.runtime._native import ffi, lib
-from raddle.runtime.calls import require_routine
+from raddle.threads.routines import compiled, same_code
 from raddle.translate.frontend import FrontEnd
 
 PythonCallee = tuple[Callable[..., "int | None"], int]
@@ -59,11 +59,9 @@ class Callees:
         """Put all routines into the code buffer. Raises MachineError when it has no room, and for a routine that would
         run on into what lies behind it, or calls a native helper otherwise than its table says.
         """
+        same = same_code(backend, (tuple(self._routine_numbers.items()), tuple(self._python_numbers.items())))
         for name, b in self.built_routines():
-            require_routine(b, f"routine {name!r}")
-            with of_the_host(type(backend), f"compile routine {name!r}"):
-                code = backend.routine(b.code, b.locals)
-            address = write_code(self._context, code)
+            address = write_code(self._context, compiled(b, name, backend, same))
             self.table[self._routine_numbers[name]] = ffi.cast("void *", address)
 
     def built_routines(self) -> Iterator[tuple[str, Builder]]:

@@ -37,6 +37,7 @@ _LDP: Final = (-512, 504)
 class AArch64BackEnd(CompilingBackEnd):
     """See `raddle.codegen.backend.BackEnd`."""
 
+    features: Features
     _emitter: Emitter
     disassembler = ("CS_ARCH_ARM64", "CS_MODE_LITTLE_ENDIAN")
     reaches = Reaches(short=_LDUR, long=_LDUR, pair=_LDP)

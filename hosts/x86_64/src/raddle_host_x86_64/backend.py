@@ -45,6 +45,7 @@ _HASH_FACTOR: Final = 0x01000193
 class X86BackEnd(CompilingBackEnd):
     """See `raddle.codegen.backend.BackEnd`."""
 
+    features: Features
     _emitter: Emitter
     reaches = Reaches(short=_INT8, long=_INT32, pair=_INT32)
     disassembler = ("CS_ARCH_X86", "CS_MODE_64")
