@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`raddle demo`: reading what the guest prints, and drawing when its vCPUs ran."""
+"""`raddle demo`: reading what the guest prints, drawing when its vCPUs ran, and its picture."""
 
+import contextlib
+import io
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +13,8 @@ from raddle.cli import cores, demo
 from raddle.cli.demo import Result, Share, _read, host_text, strip
 from raddle.cli.main import main
 from raddle.errors import MachineError
+
+PICTURE = Path(__file__).resolve().parents[1] / "guests" / "arm" / "recorded" / "demo.txt"
 
 OUTPUT = """\
 ..:-=+*#%@ |0
@@ -107,11 +112,28 @@ def test_threads_that_have_a_core_each_gain_their_number(monkeypatch):
     assert cores.gain(3) == 3
 
 
+@pytest.fixture(scope="module")
+def shown() -> tuple[str, list[int]]:
+    """What the demo shows, and for how many threads it has measured the host."""
+    measured: list[int] = []
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as output:
+        patch.setenv("COLUMNS", "80")
+        patch.setattr(demo.cores, "gain", lambda threads: measured.append(threads) or 0.87)
+        patch.setattr(demo.cores, "count", lambda: 2)
+        assert main(["demo", "-smp", "3"]) == 0
+    return output.getvalue(), measured
+
+
 @pytest.mark.host
-def test_the_host_is_measured_beside_the_runs(monkeypatch, capsys):
-    monkeypatch.setattr(demo.cores, "gain", lambda threads: measured.append(threads) or 0.87)
-    monkeypatch.setattr(demo.cores, "count", lambda: 2)
-    measured = []
-    assert main(["demo", "-smp", "3"]) == 0
+def test_the_host_is_measured_beside_the_runs(shown):
+    output, measured = shown
     assert measured == [2, 2, 2]
-    assert "got 0.87, 0.87, 0.87 times as much" in " ".join(capsys.readouterr().out.split())
+    assert "got 0.87, 0.87, 0.87 times as much" in " ".join(output.split())
+
+
+@pytest.mark.host
+def test_the_picture_is_the_same_on_every_host(shown):
+    picture = PICTURE.read_text().splitlines()
+    lines = shown[0].splitlines()
+    assert [line[: len(row)] for line, row in zip(lines, picture, strict=False)] == picture
+    assert lines[len(picture)] == "DEMO-OK crc=a9725eb5, checked by the guest"
