@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The memo and the joiner: threads enter what others look up and join at the same time. */
 #include "harness.h"
+#include "memo.h"
 
 enum { KEYS = 5000, WRITERS = 2, READERS = 2 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Families: instruction words that differ only in registers and literals. If the family of a word is known, and has a
  * model for its kind of registers, this file makes the entry from the word's bits and the model's template. */
-#include "internal.h"
+#include "memo.h"
 
 #include <string.h>
 

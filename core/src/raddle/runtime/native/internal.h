@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the runtime's own files share: the context, a vCPU's private part, and the functions that cross files.
+/* What the runtime's own files share: the context, a vCPU's private part, and the functions that cross files. What only
+ * the memo's files share is in memo.h.
  *
  * Lock order (outer first). Whoever holds one may only take those after it:
  *
@@ -166,82 +167,6 @@ struct block_table {
     uint64_t limit;
     struct arena arena;          /* under code_lock */
     _Atomic uint32_t generation; /* counts flushes; changes in exclusive sections only */
-};
-
-#define MEMO_VARIANTS        (2 * RADDLE_HOST_FLAGS)
-#define MEMO_TEMPLATE_CHUNKS 4096
-#define MEMO_PART            (UINT16_MAX - RADDLE_MOST_SPAN) /* bytes of a part: padded, it fits a row of a table */
-#define MEMO_REGISTERS       16 /* room for RADDLE_FAMILY_REGISTERS, in whole words */
-#define RADDLE_EPILOGUE      ((uint64_t)1 << 63)
-
-/* The memo. What hangs below it is written under its lock, before a store-release publishes it, and never again, but
- * for what is said to be used under the lock; two threads that supply the same variant leave one of two equal ones.
- *
- * It is emptied in an exclusive section. So what is found in it may be used while the vCPU is `running`, or while the
- * lock of Python's translator is held; whoever keeps a number or a pointer any longer looks at `generation` first. */
-struct variant {
-    const uint8_t *hot, *cold;
-    const struct raddle_fixup *fixups;
-    const struct raddle_cut *cuts; /* what renaming needs; the renamed have none */
-    const struct raddle_jump *jumps;
-    uint32_t hot_size, cold_size, fixup_count, cut_count, jump_count;
-    uint32_t traits;
-    uint32_t exits;           /* jumps that leave */
-    uint8_t padded;           /* how many of chain_offsets there are */
-    uint8_t chain_offsets[2]; /* of the first chainable fields in the hot part, modulo the span of a chain */
-    uint8_t flag_defs, flag_uses;
-    int8_t host_flags;
-    bool by_kind;
-};
-
-struct template {
-    uint32_t number, size, extra, next_decode_state;
-    bool ends;                                         /* control never falls through; known with variant 0 */
-    _Atomic(struct variant *) variants[MEMO_VARIANTS]; /* by host flags << 1 | dead */
-    struct template *model;                            /* what it is renamed from, or NULL */
-    uint8_t registers[MEMO_REGISTERS];                 /* of a model and of what is renamed from it, then zeros */
-    uint32_t register_count;
-    uint64_t fixed;             /* of a model: registers that it uses besides */
-    struct template *renamings; /* of a model, linked by `next`; under the lock */
-    struct template *next;
-};
-
-struct raddle_entry {
-    uint64_t key;
-    struct template *template; /* NULL: nothing is to be emitted */
-    uint32_t values[];
-};
-
-struct memo_slots {
-    uint64_t mask, count;
-    _Atomic(struct raddle_entry *) slot[];
-};
-
-struct memo_table {
-    _Atomic(struct memo_slots *) slots;
-    struct family_group *families; /* under the lock */
-};
-
-struct raddle_memo {
-    pthread_mutex_t lock; /* a leaf */
-    struct raddle_rules rules;
-    uint32_t words; /* a bit each: shapes of the rules that field_is_word holds for */
-    uint32_t chain_unit; /* bytes of a field that is chained */
-    uint64_t page_mask, word_mask;
-    struct raddle_entry *falls_through;
-    struct template *templates[MEMO_TEMPLATE_CHUNKS];
-    _Atomic uint32_t template_count; /* written under the lock */
-    struct memo_table *encodings;    /* of host instructions: size, then the bytes */
-    _Atomic(struct raddle_mode *) *modes;
-    _Atomic uint32_t mode_count; /* written under the lock */
-    struct arena arena;          /* under the lock: of all that is emptied */
-    struct arena fixed;          /* what the rules name; written before anything runs */
-    _Atomic uint32_t listened;
-    _Atomic uint64_t limit;          /* bytes: raddle_memo_limit */
-    _Atomic uint64_t outside;        /* bytes: raddle_memo_outside */
-    _Atomic uint32_t crowded;        /* a table needs more room than there is left; written under the lock */
-    _Atomic uint32_t generation;     /* counts how often it was emptied; changes in exclusive sections only */
-    uint64_t entries, templates_all; /* made since the beginning, under the lock */
 };
 
 struct callee {
@@ -434,19 +359,6 @@ bool field_fill_pieces(const struct raddle_shape *shape, uint8_t *code, uint32_t
 bool field_is_word(const struct raddle_shape *shape);
 bool shapes_are_valid(const struct raddle_rules *rules);
 
-/* Put the value into the field at offset `at` of `code`; false when it does not fit. */
-static inline bool field_fill(const struct raddle_memo *memo, uint32_t number, uint8_t *code, uint32_t at,
-                              uint64_t value)
-{
-    const struct raddle_shape *shape = &memo->rules.shapes[number];
-    if (!(memo->words >> number & 1))
-        return field_fill_pieces(shape, code, at, value);
-    value += (uint64_t)shape->bias - (shape->relative ? at : 0);
-    uint32_t word = (uint32_t)value;
-    memcpy(code + at, &word, sizeof word);
-    return !shape->range || (int64_t)value == (int32_t)word;
-}
-
 static inline struct raddle_cpu_header *header_of(void *env)
 {
     return (struct raddle_cpu_header *)((char *)env - RADDLE_HEADER_SIZE);
@@ -576,23 +488,6 @@ size_t arena_grows(const struct arena *arena, size_t size); /* by how many bytes
 void arena_clear(struct arena *arena);
 void *map_new(size_t size); /* zeroed; NULL when out of memory */
 void map_free(void *memory, size_t size); /* NULL: does nothing */
-
-/* memo.c; what is said to be under the lock needs the memo's */
-struct template *memo_template(struct raddle_memo *memo, uint32_t number);
-struct template *template_new(struct raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_decode_state);
-struct variant *variant_new(struct raddle_memo *memo, const struct variant *code); /* with copies; under the lock */
-bool memo_is_full(const struct raddle_memo *memo); /* any thread: its budget is used up */
-struct raddle_mode *memo_mode(struct raddle_memo *memo, uint32_t mode);       /* NULL when not known */
-struct raddle_entry *memo_find(const struct memo_table *table, uint64_t key); /* likewise */
-struct raddle_entry *entry_enter(struct raddle_memo *memo, struct memo_table *table, uint64_t key,
-                                 struct template *template, const uint32_t *values, uint32_t count); /* under the lock */
-
-/* family.c */
-struct raddle_entry *memo_word(struct raddle_memo *memo, const struct raddle_mode *mode, uint64_t key); /* NULL: wanted */
-
-/* rename.c */
-struct variant *memo_variant(struct raddle_memo *memo, struct template *template, uint32_t key,
-                             struct raddle_joined *wanted); /* NULL when something is wanted */
 
 /* join.c */
 bool translate_from_memo(struct raddle_cpu *cpu);

@@ -4,7 +4,7 @@
  *
  * A block is: entry check; the hot parts in order; where control falls through, a chainable jump; the cold parts; a
  * stub for each jump that leaves; the stub through which the entry check leaves. */
-#include "internal.h"
+#include "memo.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -4,7 +4,7 @@
  *
  * Entries stay until the memo is emptied as a whole, when its budget is used up, in an exclusive section
  * (raddle_memo_clear). `lock` serialises entering; it is a leaf: no other lock is taken under it. */
-#include "internal.h"
+#include "memo.h"
 
 #include <errno.h>
 #include <stdlib.h>

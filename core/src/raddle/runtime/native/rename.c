@@ -2,7 +2,7 @@
 /* Code for other registers: the model's code, with the host instructions that name a renamed register (the cuts)
  * encoded again. If that makes one longer or shorter, everything that refers to a later place moves along. The host
  * provides the encodings; this file asks for those that are missing. */
-#include "internal.h"
+#include "memo.h"
 
 #include <stdlib.h>
 #include <string.h>
