@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from raddle.codegen.backend import BackEnd
-from raddle.codegen.faults import of_the_host
 from raddle.errors import MachineError
 from raddle.ir.builder import Builder, Callee, CalleeKind
 from raddle.memory import AddressSpace
