@@ -37,7 +37,7 @@ KEPT_BUILDS = 9
 """How many sets of wheels are kept: those of an interpreter, a sanitizer and a machine each, with room for a change."""
 GUEST = ROOT / "tests" / "guests" / "arm" / "prebuilt" / "atomics.elf"
 CORE = "core"
-TARGETS = {"arm": "targets/arm"}
+TARGETS = {"alpha": "targets/alpha", "arm": "targets/arm"}
 HOSTS = {"aarch64": "hosts/aarch64", "x86_64": "hosts/x86_64"}
 EMULATED = ["aarch64"]
 """Hosts that are tested on other machines as well."""

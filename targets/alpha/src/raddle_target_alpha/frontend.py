@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Alpha front end: what the core asks of a guest, tied together."""
+
+from __future__ import annotations
+
+from functools import cache, cached_property
+from typing import Any
+
+from raddle.ir.types import FloatRules, Type
+from raddle.translate.frontend import FrontEnd, InstructionSet
+from raddle_target_alpha import system
+from raddle_target_alpha.cpus import MODELS, CpuModel
+from raddle_target_alpha.registers import AlphaRegisters
+from raddle_target_alpha.state import FEN, MODE_FEN, MODE_MASKS, PS, PS_IPL, PS_USER, REGISTERS, STATE, R
+
+
+class AlphaFrontEnd(FrontEnd):
+    """One CPU model of Alpha with OSF/1 PALcode."""
+
+    name = "alpha"
+    word = Type.I64
+    page_bits = system.PAGE_BITS
+    mmu_indices = 2
+    fetch_index_shift = 0
+    floats = FloatRules()
+    state = STATE
+    registers = REGISTERS
+    register_names = tuple(name for name in AlphaRegisters.__annotations__ if name != "pc")
+    mode_masks = MODE_MASKS
+    routines = system.ROUTINES
+    python_helpers = system.PYTHON_HELPERS
+
+    def __init__(self, model: CpuModel) -> None:
+        self.model = model
+
+    # Late, because it reads its decode tables
+    @cached_property
+    def _instructions(self) -> InstructionSet:
+        from raddle_target_alpha.insns import AlphaInstructions
+
+        return AlphaInstructions(self.model)
+
+    def instruction_set(self, mode: int) -> InstructionSet:
+        """The only one."""
+        return self._instructions
+
+    def connect(self, engine: Any) -> None:
+        system.connect(engine)
+
+    def reset(self, cpu: Any, entry: int, argument: int) -> None:
+        """Kernel mode at IPL 0 with floating point enabled, as PALcode leaves it; r16 (a0) is ``argument``.
+
+        On the vCPU's own thread, or before it runs. The TLB is whoever calls' to flush.
+        """
+        for field in STATE.fields.values():
+            if field.name not in system.KEPT_BY_RESET:
+                cpu[field.name] = 0
+        for name in ("fp_rounding", "fp_flush", "fp_default_nan", "fp_flags", "event", "insn_extra"):
+            cpu[name] = 0
+        cpu["exclusive_address"] = (1 << 64) - 1
+        cpu[R[16].name] = argument
+        cpu[FEN.name] = 1
+        cpu["mode"] = MODE_FEN
+        cpu["pc"] = entry & ~3
+        system.reset(cpu)
+
+    def describe(self, cpu: Any) -> str:
+        """Integer registers and pc, four in a line, and the processor status."""
+        values = [(register.name, cpu[register.name]) for register in R] + [("pc", cpu["pc"])]
+        rows = [values[row : row + 4] for row in range(0, len(values), 4)]
+        lines = [" ".join(f"{name:>4}={value:016x}" for name, value in row) for row in rows]
+        ps = cpu[PS.name]
+        lines.append(f"  ps {'user' if ps & PS_USER else 'kernel'}, IPL {ps & PS_IPL}; fen={cpu[FEN.name]}")
+        return "\n".join(lines) + "\n"
+
+
+@cache
+def front_end(cpu: str) -> AlphaFrontEnd:
+    """The front end for a CPU model, by the name that the plug-in's descriptor gives it."""
+    return AlphaFrontEnd(MODELS[cpu])

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which operands are registers, so that instructions that differ in them alone share templates.
+
+All operands a, b and c are numbers of `state.REGISTERS`, and semantics do nothing with them but read and write the
+register, and know 31 by its number. Those that trap use the number of the result, too.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raddle.translate.pattern import Pattern
+from raddle.translate.sharing import Sharing
+
+_TRAPS: Final = "_V"
+_ACCESSES: Final = ("LD", "ST")
+
+
+def make_sharing(pattern: Pattern, floating: bool) -> Sharing | None:
+    """How the words of ``pattern`` share templates; ``floating``: it is undefined unless MODE_FEN is set."""
+    if pattern.name.endswith(_TRAPS):
+        return None
+    given = pattern.operands()
+    names = [name for name in "abc" if name in given]
+    mode_class = -1 if floating or not names else 0 if pattern.name.startswith(_ACCESSES) else 1
+    return Sharing(pattern, names, mode_class=mode_class)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Alpha CPU state that programs see, and the block mode.
+
+What only PALcode and the operating system reach is in ``system_state``. The pc is no field: inside a block it is
+symbolic (``b.pc()``), outside it is ``COMMON["pc"]``. The lock flag and the locked address (Architecture Reference
+Manual, 4.2.4) are the common fields ``exclusive_…``: the IR's exclusive operations use them, and
+``b.clear_exclusive()`` clears the flag.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raddle.ir.builder import Builder, Value
+from raddle.ir.header import COMMON
+from raddle.ir.types import Field, StateLayout, Type
+
+STATE: Final = StateLayout()
+
+# -- registers ---------------------------------------------------------------------------------------------------------
+
+_HOTTEST: Final = (0, 1, 2, 3, 4, 16, 17, 30, 18, 5, 6, 7, 8, 27, 19, 9, 10, 11, 26, 29)
+"""In the order in which compilers like them: v0, t0 … t3, a0, a1, sp, …"""
+_RANKS: Final = {number: rank for rank, number in enumerate(_HOTTEST)}
+
+ZERO: Final = 31
+"""The register, integer or floating-point, that reads as 0 and that writes leave so."""
+
+R: Final[tuple[Field, ...]] = tuple(
+    STATE.field(f"r{number}", Type.I64, hot=_RANKS.get(number, -1)) for number in range(ZERO)
+)
+"""r0 … r30. There is no field for R31."""
+
+F: Final[tuple[Field, ...]] = tuple(STATE.field(f"f{number}", Type.I64) for number in range(ZERO))
+"""f0 … f30 as bit patterns in register format (4.7.1). There is no field for F31."""
+
+FIRST_FLOAT: Final = 32
+"""What is added to the number of a floating-point register, in `REGISTERS` and in operands."""
+REGISTERS: Final[tuple[Field | None, ...]] = (*R, None, *F, None)
+"""By number: R0 … R31, and from `FIRST_FLOAT` on F0 … F31."""
+
+FPCR: Final = STATE.field("fpcr", Type.I64)
+"""The floating-point control register (4.7.8) without what its other bits are made of: see ``floats``."""
+
+INTR_FLAG: Final = STATE.field("intr_flag", Type.I64)
+"""What RC and RS read and write (4.11.7): 0 or 1. A return from an exception clears it."""
+
+UNIQUE: Final = STATE.field("unique", Type.I64)
+"""The process's unique value, the thread pointer: CALL_PAL RDUNIQUE and WRUNIQUE."""
+
+PCC_OFFSET: Final = STATE.field("pcc_offset", Type.I64)
+"""The process's offset of the cycle counter, in bits 63:32; the rest is 0 (4.11.8)."""
+
+PS: Final = STATE.field("ps", Type.I32)
+"""The processor status of OSF/1: bits 2:0 the interrupt priority level, bit 3 user mode. Call ``update_mode`` after a
+write of the mode."""
+PS_IPL: Final = 7
+PS_USER: Final = 1 << 3
+
+FEN: Final = STATE.field("fen", Type.I32)
+"""1 when floating-point instructions are enabled. Call ``update_mode`` after a write."""
+
+# -- block mode --------------------------------------------------------------------------------------------------------
+
+MODE_INDEX: Final = 3
+"""Bits 1:0: the MMU index of all accesses of this mode."""
+INDEX_KERNEL, INDEX_USER = 0, 1
+MODE_FEN: Final = 1 << 2
+"""Floating-point instructions are enabled."""
+
+MODE_MASKS: Final = (MODE_INDEX, 0)
+"""What instructions depend on that access memory, and what integer instructions that do not depend on."""
+
+
+def mmu_index(mode: int) -> int:
+    """MMU index of accesses in this block mode."""
+    return mode & MODE_INDEX
+
+
+def is_user(mode: int) -> bool:
+    """Whether this block mode is user mode."""
+    return mode & MODE_INDEX == INDEX_USER
+
+
+def update_mode(b: Builder) -> None:
+    """Emit IR that makes the block mode from ``ps`` and ``fen``; the block must end after it."""
+    user = b.extract(b.get(PS), PS_USER.bit_length() - 1, 1)
+    b.set(COMMON["mode"], b.or_(user, b.shl(b.get(FEN), MODE_FEN.bit_length() - 1)))
+
+
+def read(b: Builder, number: int) -> Value:
+    """Emit IR that reads ``REGISTERS[number]``, I64."""
+    field = REGISTERS[number]
+    return b.const(0, Type.I64) if field is None else b.get(field)
+
+
+def write(b: Builder, number: int, value: Value) -> None:
+    """Emit IR that writes ``REGISTERS[number]``."""
+    field = REGISTERS[number]
+    if field is not None:
+        b.set(field, value)

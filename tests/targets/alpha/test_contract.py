@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Alpha guest passes the target contract."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from raddle.testing.target_contract import Encodings, TargetContract
+from raddle_target_alpha import decode
+from raddle_target_alpha.exceptions import Entry
+from raddle_target_alpha.state import INDEX_KERNEL, INDEX_USER, MODE_FEN
+
+MODES = (INDEX_KERNEL | MODE_FEN, INDEX_USER | MODE_FEN, INDEX_USER)
+
+
+class TestAlpha(TargetContract):
+    target: ClassVar = "alpha"
+    encodings: ClassVar = (Encodings("alpha", decode.alpha(), 4, MODES),)
+    undefined_callees: ClassVar = frozenset({Entry.IF.routine})
+    random_fields: ClassVar = (
+        *(f"r{n}" for n in range(31)),
+        *(f"f{n}" for n in range(31)),
+        *("unique", "pcc_offset", "intr_flag"),
+    )
+    fills: ClassVar = 6
