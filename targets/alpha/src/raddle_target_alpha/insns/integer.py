@@ -68,14 +68,13 @@ Checked = Callable[[Builder, Value, Value], tuple[Value, Value]]
 
 
 def _trapping(function: Checked) -> Semantics:
-    """Rc gets the low bits of the result, then overflow traps (4.4.1). With R31 as Rc it need not, and does not."""
+    """Rc gets the low bits of the result, then overflow traps (4.4.1)."""
 
     def semantics(b: Builder, f: Fields) -> None:
-        if f.c != ZERO:
-            result, overflow = function(b, read(b, f.a), operand(b, f))
-            write(b, f.c, result)
-            with b.if_(overflow):
-                arithmetic(b, Summary.IOV, f.c)
+        result, overflow = function(b, read(b, f.a), operand(b, f))
+        write(b, f.c, result)
+        with b.if_(overflow):
+            arithmetic(b, Summary.IOV, f.c)
 
     return semantics
 

@@ -48,7 +48,7 @@ def RS(b: Builder, f: Fields) -> None:
 
 def AMASK(b: Builder, f: Fields) -> None:
     """Clear the bits of the extensions that the CPU has (4.11.1)."""
-    write(b, f.c, b.and_(operand(b, f), ~f.model.features))
+    write(b, f.c, b.and_(operand(b, f), ~int(f.model.features)))
 
 
 def IMPLVER(b: Builder, f: Fields) -> None:
