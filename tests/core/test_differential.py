@@ -16,6 +16,7 @@ from tests.core.mixed_guest import Instructions, MixedFrontEnd
 
 from raddle.errors import UsageError
 from raddle.ir.builder import Builder
+from raddle.ir.types import FloatRules, NanChoice, Type
 from raddle.testing.differential import Case, Interpreted, Outcome, Recorded, check, differences, record, words
 from raddle.testing.gdb import GdbReference
 from raddle.testing.unicorn_reference import UnicornReference
@@ -48,6 +49,19 @@ def test_memory_is_what_the_case_has() -> None:
     outcome = interpreted().run(replace(LOAD, registers={"x1": DATA + 4}))
     assert (outcome.event, outcome.registers["pc"]) == ("fault", PC)
     assert outcome.memory == LOAD.memory
+
+
+@pytest.mark.parametrize(("choice", "result"), [(NanChoice.FIRST, 0x7FC0_0001), (NanChoice.LAST, 0x7FC0_0002)])
+def test_floats_follow_the_rules_of_the_guest(choice: NanChoice, result: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def add(b: Builder, f: Fields) -> None:
+        one, other = (b.bitcast(mixed_guest.read(b, number), Type.F32) for number in (f.a, f.b))
+        mixed_guest.write(b, f.d, b.bitcast(b.fadd(one, other), Type.I32))
+
+    monkeypatch.setitem(mixed_guest.SEMANTICS, "ADD", add)
+    front_end = MixedFrontEnd()
+    front_end.floats = FloatRules(nan=choice)
+    case = Case(code((ADD_3_1_2, 4)), PC, {"x1": 0x7FC0_0001, "x2": 0x7FC0_0002})
+    assert Interpreted(front_end, REGISTERS).run(case).registers["x3"] == result
 
 
 def test_python_helpers_are_events() -> None:

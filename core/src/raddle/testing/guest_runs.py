@@ -264,6 +264,7 @@ class PlainCpu:
     def __init__(self, guest: FrontEnd) -> None:
         self.guest = guest
         self.cpu = CpuState(bytearray(guest.state.size))
+        self["fp_rules"] = guest.floats.bits
 
     def _field(self, name: str) -> Field:
         return self.guest.state.fields.get(name) or COMMON[name]
