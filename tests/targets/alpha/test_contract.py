@@ -8,9 +8,10 @@ from typing import ClassVar
 from raddle.testing.target_contract import Encodings, TargetContract
 from raddle_target_alpha import decode
 from raddle_target_alpha.exceptions import Entry
-from raddle_target_alpha.state import INDEX_KERNEL, INDEX_USER, MODE_FEN
+from raddle_target_alpha.fpcr import DNOD, DNZ, INE, INED, INV, INVD_TO_OVFD, OVF, UNDZ, UNFD
+from raddle_target_alpha.state import INDEX_KERNEL, INDEX_USER, MODE_CARE, MODE_FEN
 
-MODES = (INDEX_KERNEL | MODE_FEN, INDEX_USER | MODE_FEN, INDEX_USER)
+MODES = (INDEX_KERNEL | MODE_FEN, INDEX_USER | MODE_FEN | MODE_CARE, INDEX_USER)
 
 
 class TestAlpha(TargetContract):
@@ -22,4 +23,9 @@ class TestAlpha(TargetContract):
         *(f"f{n}" for n in range(31)),
         *("unique", "pcc_offset", "intr_flag"),
     )
-    fills: ClassVar = 6
+    small_fields: ClassVar = {
+        "fpcr_rest": (0, INED | UNFD | INVD_TO_OVFD | DNOD, INED | UNDZ | UNFD, DNZ, DNOD),
+        "fp_flags": (INE, INE | INV | OVF),
+        "dynamic_rounding": (0, 1, 2, 3),
+    }
+    fills: ClassVar = 4

@@ -44,7 +44,9 @@ class Fault(IntEnum):
 
 
 class Summary(IntFlag):
-    """a0 of entArith: the exception summary; a1 is the register write mask (bit n: Rn, bit 32 + n: Fn)."""
+    """a0 of entArith: the exception summary; a1 is the register write mask (bit n: Rn, bit 32 + n: Fn). The exceptions
+    are in the order of the status bits of FPCR, from bit 52 on, and of the common field ``fp_flags``.
+    """
 
     SWC = 1 << 0
     """Software completion: the instruction has /S."""
@@ -77,6 +79,7 @@ def floating_disabled(b: Builder) -> None:
     exception(b, Entry.IF, b.pc(), Fault.FEN)
 
 
-def arithmetic(b: Builder, summary: Operand, written: int) -> None:
-    """Emit an arithmetic trap after an instruction that has written register ``written`` (0 to 63)."""
-    exception(b, Entry.ARITH, b.pc(INSTRUCTION_BYTES), summary, 1 << written)
+def arithmetic(b: Builder, summary: Operand, written: Operand) -> None:
+    """Emit an arithmetic trap after an instruction whose result is for register ``written`` (I32, 0 to 63)."""
+    mask = b.shl(b.const(1, Type.I64), written)
+    exception(b, Entry.ARITH, b.pc(INSTRUCTION_BYTES), summary, mask)

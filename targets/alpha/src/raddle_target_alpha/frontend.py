@@ -6,9 +6,9 @@ from __future__ import annotations
 from functools import cache, cached_property
 from typing import Any
 
-from raddle.ir.types import FloatRules, Type
+from raddle.ir.types import FloatRules, NanChoice, Type
 from raddle.translate.frontend import FrontEnd, InstructionSet
-from raddle_target_alpha import system
+from raddle_target_alpha import fpcr, system, vax
 from raddle_target_alpha.cpus import MODELS, CpuModel
 from raddle_target_alpha.registers import AlphaRegisters
 from raddle_target_alpha.state import FEN, MODE_FEN, MODE_MASKS, PS, PS_IPL, PS_USER, REGISTERS, STATE, R
@@ -22,13 +22,15 @@ class AlphaFrontEnd(FrontEnd):
     page_bits = system.PAGE_BITS
     mmu_indices = 2
     fetch_index_shift = 0
-    floats = FloatRules()
+    # Architecture Reference Manual, 4.7.5, 4.7.10.4 and 4.7.10.3
+    floats = FloatRules(True, NanChoice.LAST, negative_default_nan=True)
     state = STATE
     registers = REGISTERS
     register_names = tuple(name for name in AlphaRegisters.__annotations__ if name != "pc")
     mode_masks = MODE_MASKS
-    routines = system.ROUTINES
-    python_helpers = system.PYTHON_HELPERS
+    views = fpcr.VIEWS
+    routines = fpcr.ROUTINES | system.ROUTINES
+    python_helpers = system.PYTHON_HELPERS | {"vax": vax.helper}
 
     def __init__(self, model: CpuModel) -> None:
         self.model = model
@@ -48,7 +50,7 @@ class AlphaFrontEnd(FrontEnd):
         system.connect(engine)
 
     def reset(self, cpu: Any, entry: int, argument: int) -> None:
-        """Kernel mode at IPL 0 with floating point enabled, as PALcode leaves it; r16 (a0) is ``argument``.
+        """Kernel mode at IPL 0 with floating point enabled, FPCR 0; r16 (a0) is ``argument``.
 
         On the vCPU's own thread, or before it runs. The TLB is whoever calls' to flush.
         """
@@ -61,6 +63,7 @@ class AlphaFrontEnd(FrontEnd):
         cpu[R[16].name] = argument
         cpu[FEN.name] = 1
         cpu["mode"] = MODE_FEN
+        fpcr.set_fpcr(cpu, 0)
         cpu["pc"] = entry & ~3
         system.reset(cpu)
 

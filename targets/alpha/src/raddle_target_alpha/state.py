@@ -39,8 +39,11 @@ FIRST_FLOAT: Final = 32
 REGISTERS: Final[tuple[Field | None, ...]] = (*R, None, *F, None)
 """By number: R0 … R31, and from `FIRST_FLOAT` on F0 … F31."""
 
-FPCR: Final = STATE.field("fpcr", Type.I64)
-"""The floating-point control register (4.7.8) without what its other bits are made of: see ``floats``."""
+FPCR_REST: Final = STATE.field("fpcr_rest", Type.I64)
+"""What of the floating-point control register (4.7.8) is not in the common field ``fp_flags``: see ``fpcr``."""
+DYNAMIC: Final = STATE.field("dynamic_rounding", Type.I32)
+"""The rounding mode of /D that FPCR asks for, as the common field ``fp_rounding`` has it. That field itself is 0 but
+within an instruction."""
 
 INTR_FLAG: Final = STATE.field("intr_flag", Type.I64)
 """What RC and RS read and write (4.11.7): 0 or 1. A return from an exception clears it."""
@@ -68,8 +71,11 @@ INDEX_KERNEL, INDEX_USER = 0, 1
 MODE_FEN: Final = 1 << 2
 """Floating-point instructions are enabled."""
 
+MODE_CARE: Final = 1 << 3
+"""FPCR has it that instructions with /S do more than IEEE arithmetic without traps: see ``fpcr``."""
+
 MODE_MASKS: Final = (MODE_INDEX, 0)
-"""What instructions depend on that access memory, and what integer instructions that do not depend on."""
+"""What integer instructions depend on: those that access memory, and all others."""
 
 
 def mmu_index(mode: int) -> int:
@@ -83,9 +89,11 @@ def is_user(mode: int) -> bool:
 
 
 def update_mode(b: Builder) -> None:
-    """Emit IR that makes the block mode from ``ps`` and ``fen``; the block must end after it."""
+    """Emit IR that brings the block mode up to date with ``ps`` and ``fen``; the block must end after it."""
     user = b.extract(b.get(PS), PS_USER.bit_length() - 1, 1)
-    b.set(COMMON["mode"], b.or_(user, b.shl(b.get(FEN), MODE_FEN.bit_length() - 1)))
+    enabled = b.shl(b.get(FEN), MODE_FEN.bit_length() - 1)
+    care = b.and_(b.get(COMMON["mode"]), MODE_CARE)
+    b.set(COMMON["mode"], b.or_(b.or_(user, enabled), care))
 
 
 def read(b: Builder, number: int) -> Value:

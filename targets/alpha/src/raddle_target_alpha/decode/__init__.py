@@ -17,7 +17,7 @@ from raddle_target_alpha.decode.operands import FUNCTIONS
 
 __all__ = ["alpha", "table"]
 
-_FILES: Final = ("integer.dec",)
+_FILES: Final = ("integer.dec", "float.dec")
 
 
 def _parse(text: str, name: str, trusted: bool) -> Table:

@@ -18,19 +18,20 @@ from raddle.translate.frontend import InstructionSet
 from raddle.translate.sharing import Sharing
 from raddle_target_alpha import decode, pal
 from raddle_target_alpha.cpus import CpuModel
-from raddle_target_alpha.exceptions import INSTRUCTION_BYTES, opcdec
+from raddle_target_alpha.exceptions import INSTRUCTION_BYTES, floating_disabled, opcdec
 from raddle_target_alpha.insns.common import Semantics
 from raddle_target_alpha.insns.sharing import make_sharing
-from raddle_target_alpha.state import is_user, mmu_index
+from raddle_target_alpha.state import MODE_FEN, is_user, mmu_index
 
-MODULES: Final = ("branch", "integer", "memory", "miscellaneous", "parallel")
+INTEGER: Final = ("branch", "integer", "memory", "miscellaneous", "parallel")
+FLOATING: Final = ("float_arithmetic", "float_moves", "float_vax")
 """The modules of semantics functions: each of their functions whose name starts with a capital letter is one."""
 
 
-def _semantics() -> dict[str, Semantics]:
+def _semantics(modules: tuple[str, ...]) -> dict[str, Semantics]:
     return {
         name: function
-        for module in MODULES
+        for module in modules
         for name, function in vars(import_module(f"{__name__}.{module}")).items()
         if isinstance(function, FunctionType) and name[0].isupper() and function.__module__.startswith(__name__)
     }
@@ -40,7 +41,8 @@ PAL: Final = {function.__name__: function for function in pal.TABLE.values()}
 PRIVILEGED: Final = frozenset(
     function.__name__ for number, function in pal.TABLE.items() if number < pal.PRIVILEGED_END
 )
-SEMANTICS: Final[dict[str, Semantics]] = _semantics() | PAL
+FLOATS: Final = _semantics(FLOATING)
+SEMANTICS: Final[dict[str, Semantics]] = _semantics(INTEGER) | FLOATS | PAL
 """Every semantics function by name."""
 
 
@@ -52,7 +54,7 @@ class AlphaInstructions(InstructionSet):
     def __init__(self, model: CpuModel) -> None:
         self._decoder = decode.alpha()
         self._model = model
-        self._sharing: dict[Pattern, Sharing | None] = {}
+        self._sharing: dict[Pattern, Sharing] = {}
 
     def decode(self, word: int, size: int) -> Pattern | None:
         pattern = self._decoder.decode(word)
@@ -60,11 +62,11 @@ class AlphaInstructions(InstructionSet):
             return None
         return pattern
 
-    def sharing(self, pattern: Pattern) -> Sharing | None:
+    def sharing(self, pattern: Pattern) -> Sharing:
         try:
             return self._sharing[pattern]
         except KeyError:
-            sharing = self._sharing[pattern] = make_sharing(pattern, False)
+            sharing = self._sharing[pattern] = make_sharing(pattern, pattern.name in FLOATS)
             return sharing
 
     def translate(
@@ -78,6 +80,9 @@ class AlphaInstructions(InstructionSet):
     ) -> int:
         if pattern is None or (pattern.name in PRIVILEGED and is_user(mode)):
             opcdec(b)
+            return 0
+        if pattern.name in FLOATS and not mode & MODE_FEN:
+            floating_disabled(b)
             return 0
         f = pattern.fields(word)
         f.__dict__.update(operands or {}, mode=mode, mmu=mmu_index(mode), model=self._model)

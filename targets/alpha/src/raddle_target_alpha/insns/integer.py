@@ -74,7 +74,7 @@ def _trapping(function: Checked) -> Semantics:
         result, overflow = function(b, read(b, f.a), operand(b, f))
         write(b, f.c, result)
         with b.if_(overflow):
-            arithmetic(b, Summary.IOV, f.c)
+            arithmetic(b, Summary.IOV, f.written)
 
     return semantics
 

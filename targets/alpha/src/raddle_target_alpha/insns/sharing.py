@@ -2,7 +2,7 @@
 """Which operands are registers, so that instructions that differ in them alone share templates.
 
 All operands a, b and c are numbers of `state.REGISTERS`, and semantics do nothing with them but read and write the
-register, and know 31 by its number. Those that trap use the number of the result, too.
+register, compare them, and know those that are always zero.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ from typing import Final
 from raddle.translate.pattern import Pattern
 from raddle.translate.sharing import Sharing
 
-_TRAPS: Final = "_V"
 _ACCESSES: Final = ("LD", "ST")
 
 
-def make_sharing(pattern: Pattern, floating: bool) -> Sharing | None:
-    """How the words of ``pattern`` share templates; ``floating``: it is undefined unless MODE_FEN is set."""
-    if pattern.name.endswith(_TRAPS):
-        return None
+def make_sharing(pattern: Pattern, floating: bool) -> Sharing:
+    """How the words of ``pattern`` share templates; ``floating``: they depend on more of the block mode."""
     given = pattern.operands()
     names = [name for name in "abc" if name in given]
     mode_class = -1 if floating or not names else 0 if pattern.name.startswith(_ACCESSES) else 1
