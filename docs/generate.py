@@ -61,7 +61,10 @@ LAYERS = (
     Layer(
         "guest instructions",
         "each instruction and random sequences against Unicorn and against the manual; on the host too",
-        tuple(f"tests/targets/*/test_{name}*.py" for name in ("insns", "vfp", "sharing", "families", "references")),
+        tuple(
+            f"tests/targets/*/test_{name}*.py"
+            for name in ("insns", "vfp", "integer", "float", "vax", "sharing", "families", "references")
+        ),
     ),
     Layer(
         "guest system",
@@ -76,7 +79,7 @@ LAYERS = (
         "the C code through its Python face, floating point, sanitizer builds",
         (
             "tests/native/*",
-            *core("bounds", "code_memory", "fields", "fp", "header", "helper_calls", "runtime", "timers"),
+            *core("bounds", "code_memory", "fields", "fp", "header", "helper_calls", "routines", "runtime", "timers"),
             "tests/targets/*/test_memo_budget.py",
         ),
     ),
