@@ -12,10 +12,11 @@ barrier, and that is not known here is an error.
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final, NamedTuple
 
 import capstone
@@ -55,6 +56,8 @@ RETURN: Final = FUNCTIONS + 0x800
 GUEST_PAGE: Final = 0x4000_0000
 """The guest's page that has all locations."""
 C_FUNCTIONS: Final = ("raddle_slow_load", "raddle_slow_store", "raddle_slow_atomic", "raddle_call_helper")
+FUNCTION_AT: Final = {name: FUNCTIONS + 64 * number for number, name in enumerate(C_FUNCTIONS)}
+FUNCTION_NAMES: Final = {address: name for name, address in FUNCTION_AT.items()}
 ENV: Final = ENV_BASE + (HEADER_SIZE + TLB_BYTES + 63) // 64 * 64
 SIZES: Final = {field.name: field.size for field in HEADER}
 
@@ -108,6 +111,10 @@ class Effect(NamedTuple):
     """It writes only if what it has read is what a register holds."""
 
 
+Flow = tuple[list[str], list[str], list[str], bool]
+"""Registers that an instruction's address depends on, its other sources, its destinations; is it a branch."""
+
+
 class Program(NamedTuple):
     """The host code of a thread."""
 
@@ -127,8 +134,19 @@ class Host(ABC):
     returns: bytes
     """A return instruction."""
 
+    disassembler: tuple[int, int]
+    """Capstone's name for it."""
+
     @abstractmethod
-    def start(self) -> tuple[unicorn.Uc, capstone.Cs]: ...
+    def start(self) -> unicorn.Uc: ...
+
+    @functools.cache  # noqa: B019 - hosts are constants
+    def decode(self, code: bytes) -> tuple[Any, Effect, Flow]:
+        """One instruction, and what it means wherever it is."""
+        disassembler = capstone.Cs(*self.disassembler)
+        disassembler.detail = True
+        (instruction,) = disassembler.disasm(code, 0)
+        return instruction, self.effect(instruction), self.flow(instruction)
 
     @abstractmethod
     def effect(self, instruction: Any) -> Effect: ...
@@ -154,8 +172,8 @@ class Host(ABC):
 
     tracks_dependencies = False
 
-    def flow(self, instruction: Any) -> tuple[list[str], list[str], list[str], bool]:
-        """Registers that an instruction's address depends on, its other sources, its destinations; is it a branch."""
+    def flow(self, instruction: Any) -> Flow:
+        """What carries dependencies; nothing where none are tracked."""
         return [], [], [], False
 
 
@@ -167,10 +185,10 @@ class X86(Host):
     runtime = Effect("runtime: lock", Mark.NONE, Mark.ATOMIC, Mark.ATOMIC, joined=True)
     PLAIN: Final = re.compile(r"(mov|movzx|movsx|movsxd|movabs|cmp|test|add|sub|or|and|xor|push|pop|lea|cmpxchg)$")
 
-    def start(self) -> tuple[unicorn.Uc, capstone.Cs]:
-        return unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64), capstone.Cs(
-            capstone.CS_ARCH_X86, capstone.CS_MODE_64
-        )
+    disassembler = capstone.CS_ARCH_X86, capstone.CS_MODE_64
+
+    def start(self) -> unicorn.Uc:
+        return unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
 
     def effect(self, instruction: Any) -> Effect:
         mnemonic = instruction.mnemonic
@@ -219,11 +237,13 @@ class AArch64(Host):
         "ishst": Mark.STORES,
     }  # fmt: skip
 
-    def start(self) -> tuple[unicorn.Uc, capstone.Cs]:
+    disassembler = capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN
+
+    def start(self) -> unicorn.Uc:
         uc = unicorn.Uc(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM)
         uc.ctl_set_cpu_model(arm64_const.UC_CPU_ARM64_MAX)
         uc.reg_write(arm64_const.UC_ARM64_REG_CPACR_EL1, 3 << 20)
-        return uc, capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN)
+        return uc
 
     def effect(self, instruction: Any) -> Effect:
         mnemonic = instruction.mnemonic
@@ -274,7 +294,7 @@ class AArch64(Host):
     """The first operand is read, too. Of others it is taken to be the result: what is unknown makes no dependency."""
     READ_FLAGS: Final = re.compile(r"b\..*|cs.*|cinc|cneg|cinv|ccm[np]|adcs?|sbcs?|ngcs?|fcsel|fccmpe?")
 
-    def flow(self, instruction: Any) -> tuple[list[str], list[str], list[str], bool]:
+    def flow(self, instruction: Any) -> Flow:
         mnemonic = instruction.mnemonic
 
         def names(numbers: Any) -> list[str]:
@@ -332,8 +352,14 @@ class _Run:
         self.label = ""
 
 
+Paths = dict[tuple[int, ...], "str | tuple[Trace, list[Site]]"]
+"""By the values read so far: which location is read next, or what came out."""
+PATHS: Final[dict[Hashable, Paths]] = {}
+"""By all that a thread's execution depends on: many tests have the same threads."""
+
+
 class Reader:
-    """A thread of host code, as `raddle.litmus.executions` wants it. Executes each path once."""
+    """A thread of host code, as `raddle.litmus.executions` wants it. Executes each path of the same code once."""
 
     def __init__(self, host: Host, backend: BackEnd, program: Program, locations: Mapping[str, int]) -> None:
         """`locations` has the guest address of each, in GUEST_PAGE."""
@@ -341,12 +367,18 @@ class Reader:
         self.names = {ARENA + address - GUEST_PAGE: name for name, address in locations.items()}
         self.weakened: frozenset[Site] = frozenset()
         """Orders that are left out."""
-        self._known: dict[tuple[int, ...], str | tuple[Trace, list[Site]]] = {}
-        """By the values read so far: which location is read next, or what came out."""
-        self._uc, self._cs = host.start()
-        self._cs.detail = True
+        self._thunks = backend.thunks(FUNCTION_AT)
+        blocks = [(pc, code, *parts) for pc, (code, parts) in program.blocks.items()]
+        self._known = PATHS.setdefault(
+            (
+                *(host.name, self._thunks.enter, *self._thunks.by_field.items(), *blocks, program.entry, program.end),
+                *(*program.registers.items(), *self.names.items()),
+            ),
+            {},
+        )
+        self._taken: dict[tuple[int, ...], tuple[Trace, list[Site]]] = {}
+        """The paths that came so far, by the values read."""
         self._decoded: dict[int, Any] = {}
-        self._load(backend)
 
     # --- as a thread
 
@@ -355,6 +387,7 @@ class Reader:
         while values in self._known:
             known = self._known[values]
             if not isinstance(known, str):
+                self._taken[values] = known
                 return self._without(*known)
             values += (choose(known),)
         replay = iter(values)
@@ -370,19 +403,18 @@ class Reader:
 
         taken: tuple[int, ...] = ()
         made = self._execute(recorded)
-        self._known[taken] = made
+        self._known[taken] = self._taken[taken] = made
         return self._without(*made)
 
     @property
     def sites(self) -> set[Site]:
         """The orders that any path so far has had."""
-        found = set()
-        for known in self._known.values():
-            if not isinstance(known, str):
-                found |= {
-                    site for event, site in zip(known[0].events, known[1], strict=True) if event.marks & self._removable
-                }
-        return found
+        return {
+            site
+            for trace, sites in self._taken.values()
+            for event, site in zip(trace.events, sites, strict=True)
+            if event.marks & self._removable
+        }
 
     @property
     def _removable(self) -> Mark:
@@ -402,23 +434,23 @@ class Reader:
 
     # --- executing
 
-    def _load(self, backend: BackEnd) -> None:
-        uc, host = self._uc, self.host
+    @functools.cached_property
+    def _uc(self) -> unicorn.Uc:
+        """The emulator, with the code and all that it needs."""
+        uc = self.host.start()
         for start, size in (
             (CODE, CODE_BYTES), (ENV_BASE, ENV_BYTES), (JUMPS, 32 * JUMP_CACHE_ENTRIES), (STACK, STACK_BYTES),
             (ARENA, PAGE), (FUNCTIONS, PAGE),
         ):  # fmt: skip
             uc.mem_map(start, -(-size // PAGE) * PAGE)
         uc.mem_write(JUMPS, b"\xff" * (32 * JUMP_CACHE_ENTRIES))
-        functions = {name: FUNCTIONS + 64 * number for number, name in enumerate(C_FUNCTIONS)}
-        for address in (*functions.values(), RETURN):
-            uc.mem_write(address, host.returns)
-        thunks = backend.thunks(functions)
+        for address in (*FUNCTION_AT.values(), RETURN):
+            uc.mem_write(address, self.host.returns)
         self._position = CODE
-        self._enter = self._place(thunks.enter)
+        self._enter = self._place(uc, self._thunks.enter)
         self._env = bytearray(ENV_BYTES)
-        for name, code in thunks.by_field.items():
-            self._set(name, self._place(code))
+        for name, code in self._thunks.by_field.items():
+            self._set(name, self._place(uc, code))
         self._set("jump_cache", JUMPS)
         self._set("exclusive_address", (1 << 64) - 1)
         self._fill_tlb()
@@ -426,15 +458,15 @@ class Reader:
         self._blocks: dict[int, int] = {}
         self._labels: list[tuple[int, int, str]] = []
         for pc, (code, parts) in self.program.blocks.items():
-            at = self._blocks[pc] = self._place(code)
+            at = self._blocks[pc] = self._place(uc, code)
             self._labels += [(at + start, at + end, label) for start, end, label in parts]
-        self._by_function = {address: name for name, address in functions.items()}
         uc.hook_add(unicorn.UC_HOOK_CODE, self._on_code)
         uc.hook_add(unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE, self._on_memory)
+        return uc
 
-    def _place(self, code: bytes) -> int:
+    def _place(self, uc: unicorn.Uc, code: bytes) -> int:
         at = self._position
-        self._uc.mem_write(at, code)
+        uc.mem_write(at, code)
         self._position += -(-len(code) // 64) * 64
         return at
 
@@ -467,17 +499,14 @@ class Reader:
 
     def _instruction(self, address: int, size: int) -> Any:
         if address not in self._decoded:
-            code = bytes(self._uc.mem_read(address, size))
-            (instruction,) = self._cs.disasm(code, address)
             label = next((label for start, end, label in self._labels if start <= address < end), "")
-            flow = self.host.flow(instruction) if self.host.tracks_dependencies else ([], [], [], False)
-            self._decoded[address] = instruction, self.host.effect(instruction), flow, label
+            self._decoded[address] = *self.host.decode(bytes(self._uc.mem_read(address, size))), label
         return self._decoded[address]
 
     def _on_code(self, uc: unicorn.Uc, address: int, size: int, _: object) -> None:
         self._finish_instruction()
-        if address in self._by_function:
-            self._c_function(self._by_function[address])
+        if address in FUNCTION_NAMES:
+            self._c_function(FUNCTION_NAMES[address])
             return
         if address == RETURN:
             return

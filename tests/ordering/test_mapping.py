@@ -108,8 +108,14 @@ TOGETHER: Final = {_FENCED_LOADS, _LOCKED}
 class Translated(NamedTuple):
     test: LitmusTest
     readers: list[Reader]
-    forbids: list[frozenset[Outcome]]
-    """What each of the guest's models allows."""
+    allowed: frozenset[Outcome]
+    """What all of the guest's models allow."""
+
+
+@functools.cache
+def allowed(guest: str, name: str) -> frozenset[Outcome]:
+    test = observing_everything(load(name))
+    return frozenset.intersection(*[allowed_by_guest(test, one) for one in GUESTS[guest].models])
 
 
 @functools.cache
@@ -119,15 +125,13 @@ def translated(guest: str, host: str) -> dict[str, Translated]:
     for name in names():
         test = observing_everything(load(name))
         if GUESTS[guest].runs(test):
-            allowed = [allowed_by_guest(test, one) for one in GUESTS[guest].models]
-            made[name] = Translated(test, GUESTS[guest].readers(test, HOSTS[host], True), allowed)
+            made[name] = Translated(test, GUESTS[guest].readers(test, HOSTS[host], True), allowed(guest, name))
     return made
 
 
 def broken(one: Translated, host: str) -> frozenset[Outcome]:
     """The outcomes that the translation allows and the guest forbids."""
-    found = allowed_by_host(one.test, one.readers, HOSTS[host])
-    return frozenset().union(*(found - allowed for allowed in one.forbids))
+    return allowed_by_host(one.test, one.readers, HOSTS[host], unless=one.allowed)
 
 
 def sites(guest: str, host: str) -> set[Site]:

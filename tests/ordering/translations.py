@@ -381,5 +381,9 @@ def allowed_by_guest(test: LitmusTest, name: str) -> frozenset[Outcome]:
     return outcomes(test.initial, test.programs(), model(name).allows)
 
 
-def allowed_by_host(test: LitmusTest, readers: list[Reader], host: HostLevel) -> frozenset[Outcome]:
-    return outcomes(test.initial, readers, model(host.model).allows)
+def allowed_by_host(
+    test: LitmusTest, readers: list[Reader], host: HostLevel, unless: frozenset[Outcome] = frozenset()
+) -> frozenset[Outcome]:
+    """The outcomes besides those in `unless`."""
+    allows = model(host.model).allows
+    return outcomes(test.initial, readers, lambda one: one.frame.outcome(one) not in unless and allows(one))
