@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from raddle.ir.types import ANY_LITERAL, Hole
+from raddle.ir.types import ANY_LITERAL, Hole, LiteralKind
 from raddle.translate.decode import UNDEFINED, Function, Linear, Pattern, Table, TableError, check_names
 from raddle.translate.families import Families
 from raddle.translate.sharing import Sharing
@@ -327,6 +327,40 @@ def test_the_range_of_a_literal(function: Function | Linear, expected: tuple[int
     if expected != ANY_LITERAL:
         values = [pattern.hole_values(0xF000 | a >> 4 << 8 | a & 15)[0] for a in range(256)]
         assert (min(values), max(values)) == expected
+
+
+@pytest.mark.parametrize(
+    ("function", "word", "expected"),
+    [
+        (Linear(lambda a: (a & 15) << (a >> 4), a=0xF0), 0x4000, (0, 15 << 4, 1 << 4)),
+        (Linear(lambda a: (a & 15) << (a >> 4), a=0xF0), 0x0000, (0, 15, 1)),
+        (Linear(lambda a: (a & 15) << 2 * (a >> 4), a=0xF0), 0xF000, (*ANY_LITERAL, 1 << 30)),
+        (Linear(lambda a: 8 - 2 * a), 0x0000, (-502, 8, 2)),
+        (Linear(lambda a: 0), 0x0000, (0, 0, 1 << 31)),
+    ],
+    ids=["shifted", "not shifted", "over the edge", "falling", "constant"],
+)
+def test_the_literals_of_like_words(function: Linear, word: int, expected: tuple[int, int, int]) -> None:
+    table = Table.parse("A aaaa 0000 0000 aaaa i~f(a)", "test.dec", 16, {"f": function})
+    pattern = table.compile().decode(word)
+    assert pattern is not None
+    assert pattern.literals_near("i", word) == expected
+    assert pattern.hole("i", LiteralKind(*expected)).range == expected[:2]
+    assert pattern.hole("i", LiteralKind(*expected)).step == expected[2]
+
+
+def test_families_are_told_apart_by_kinds_of_literals() -> None:
+    """The first kind that has all literals of the family; none where no kind has, and where all families are alike."""
+    text = "A 00 ssss aaaa bbbbbb i~shifted(a,s) j~value(b)"
+    shifted = Linear(lambda a, s: a << s, s=15)
+    table = Table.parse(text, "test.dec", 16, {"shifted": shifted, "value": Linear(lambda b: b)})
+    pattern = table.compile().decode(0)
+    assert pattern is not None
+    small, even, large = LiteralKind(0, 15), LiteralKind(0, 255, 4), LiteralKind(0, 255)
+    families = Families(Sharing(pattern), 8, (small, even, large))
+    kinds = [families.literal_kinds(shift << 10) for shift in range(6)]
+    assert kinds == [(("i", small),), (("i", large),), (("i", even),), (("i", even),), (("i", even),), ()]
+    assert Families(Sharing(pattern), 8).literal_kinds(0) == ()
 
 
 def test_the_range_of_a_literal_of_which_little_is_known() -> None:

@@ -18,6 +18,8 @@ from raddle.ir.builder import Builder
 from raddle.plugins import registry
 from raddle.translate import translator as translator_module
 from raddle.translate.decode import Decoder, Pattern
+from raddle.translate.families import Families
+from raddle.translate.sharing import Sharing
 from raddle.translate.translator import Translator
 from raddle_target_arm import decode
 from raddle_target_arm.frontend import FRONT_END
@@ -73,9 +75,10 @@ def alone(translator: Translator, pattern: Pattern, word: int, size: int, decode
     instructions = FRONT_END.instruction_set(mode)
     sharing = instructions.sharing(pattern)
     values = pattern.hole_values(word)
-    operands = {}
+    families = Families(sharing or Sharing(pattern), 0, translator.backend.literal_kinds)
+    operands = {name: pattern.hole(name, kind) for name, kind in families.literal_kinds(word)}
     if sharing is not None and sharing.closed(word) is not None:
-        operands = sharing.open_literal(word)
+        operands |= sharing.open_literal(word)
         values += (pattern.letter(sharing.literal, word),)
     b = Builder(FRONT_END.word, FRONT_END.state.nzcv)
     following = instructions.translate(b, pattern, word, decode_state, mode, operands)
@@ -87,8 +90,12 @@ def alone(translator: Translator, pattern: Pattern, word: int, size: int, decode
 def test_literals_are_in_their_ranges(table: str, pattern: Pattern) -> None:
     for word in words_of(DECODERS[table][0], pattern, random.Random(f"ranges {table} {pattern.index}")):
         for name, value in zip(pattern.hole_names, pattern.hole_values(word), strict=True):
+            signed = (value & 0xFFFF_FFFF ^ 1 << 31) - (1 << 31)
             low, high = pattern.literal_range(name)
-            assert low <= (value & 0xFFFF_FFFF ^ 1 << 31) - (1 << 31) <= high, f"{name} of {word:#x}"
+            assert low <= signed <= high, f"{name} of {word:#x}"
+            near = pattern.literals_near(name, word)
+            assert near.low <= signed <= near.high, f"{name} of {word:#x}"
+            assert signed % near.step == 0, f"{name} of {word:#x}"
 
 
 def test_ranges_are_as_narrow_as_the_fields() -> None:

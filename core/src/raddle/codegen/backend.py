@@ -12,7 +12,7 @@ from raddle.codegen.fields import Chaining, Reloc, Shape
 from raddle.codegen.template import Template
 from raddle.ir.builder import Callee, Instruction, Local
 from raddle.ir.header import Reaches
-from raddle.ir.types import Field, FloatRules, StateLayout, Type
+from raddle.ir.types import Field, FloatRules, LiteralKind, StateLayout, Type
 
 
 class CodegenConfig(NamedTuple):
@@ -88,6 +88,9 @@ class BackEnd(ABC):
     function: what one machine has compiled serves the next. None: it may depend on more."""
     renames = False
     """Whether templates can have open registers."""
+    literal_kinds: ClassVar[tuple[LiteralKind, ...]] = ()
+    """Kinds of literals for which the host has shorter code than for any, the shortest first. Words that differ in
+    literals of one of these kinds alone share a template of their own."""
     reaches: ClassVar[Reaches]
     """How far from ``env`` the host's loads and stores reach: the header's fields are laid out for it."""
     disassembler: tuple[str, str] | None = None

@@ -116,6 +116,18 @@ LiteralRange = tuple[int, int]
 ANY_LITERAL: LiteralRange = (-(1 << 31), (1 << 31) - 1)
 
 
+class LiteralKind(NamedTuple):
+    """Literals from ``low`` to ``high``, signed numbers of 32 bits, that are multiples of ``step``, a power of two."""
+
+    low: int
+    high: int
+    step: int = 1
+
+    def has(self, other: LiteralKind) -> bool:
+        """Whether all literals of the other kind are of this kind."""
+        return self.low <= other.low and other.high <= self.high and other.step % self.step == 0
+
+
 def _refused(operator: str) -> Callable[..., Any]:
     """A method of `Hole` that raises TypeError for Python's `operator`."""
 
@@ -137,7 +149,7 @@ class Hole:
     ``index`` is its place in the decode pattern's ``hole_values``. A hole is a 32-bit constant to the IR (sign-extended
     where a 64-bit operand is wanted). Python can neither compute with it nor ask whether it is 0 (TypeError), so no
     semantics function depends on its value. Holes are equal if they are the same literal. A host may look at its
-    ``range``, to choose a shorter form of an instruction for literals that are all small.
+    ``range`` and ``step``, to choose a shorter form of an instruction for literals that all fit there.
     """
 
     index: int
@@ -146,6 +158,8 @@ class Hole:
     """Finds ``range``; None: nothing is known of it."""
     never: frozenset[int] = field(default=frozenset(), repr=False)
     """Values that the literal has in no word that shares the template: whether it is one of them may be asked."""
+    step: int = field(default=1, repr=False)
+    """A power of two of which the literal is a multiple in every word that shares the template."""
 
     @property
     def range(self) -> LiteralRange:

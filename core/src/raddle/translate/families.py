@@ -8,11 +8,13 @@ literals are linear functions of its other bits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from math import prod
 from struct import Struct
 from typing import Final
 
+from raddle.ir.types import LiteralKind
 from raddle.runtime._native import lib
 from raddle.translate.pattern import Operand
 from raddle.translate.sharing import Sharing
@@ -26,8 +28,9 @@ in its families."""
 class Families:
     """Finds the families of the words of one pattern. Used under the translator's lock."""
 
-    def __init__(self, sharing: Sharing, registers: int) -> None:
-        """`registers` is how many registers can be renamed: 0 if the host renames none."""
+    def __init__(self, sharing: Sharing, registers: int, kinds: Sequence[LiteralKind] = ()) -> None:
+        """`registers` is how many registers can be renamed: 0 if the host renames none. `kinds` are the host's
+        `BackEnd.literal_kinds`."""
         pattern = sharing.pattern
         self.sharing = sharing
         self._pattern = pattern
@@ -40,6 +43,11 @@ class Families:
         """Bits that are the same in all words of a family."""
         for name in (*renamed, *pattern.hole_names):
             self._fixed |= pattern.selector_bits(name)
+        self._kinds = kinds
+        varying = ((name, pattern.selector_bits(name)) for name in pattern.hole_names)
+        self._varying = [(name, bits) for name, bits in varying if kinds and bits]
+        """The literals that differ in kind between families, with the bits that the kind depends on."""
+        self._known_kinds: dict[tuple[str, int], LiteralKind | None] = {}
         self._predicates = [self._parts(predicate) for predicate in pattern.predicates]
 
     def _parts(self, predicate: Operand) -> tuple[Operand, int, int]:
@@ -80,6 +88,19 @@ class Families:
             )
             self._verdicts[key] = verdict
         return verdict
+
+    def literal_kinds(self, word: int) -> tuple[tuple[str, LiteralKind], ...]:
+        """The literals that are of one of the host's kinds in all words of the family of `word`, while in other
+        families they may not be: each with the first such kind."""
+        found = ((name, self._kind(name, word, bits)) for name, bits in self._varying)
+        return tuple((name, kind) for name, kind in found if kind is not None)
+
+    def _kind(self, name: str, word: int, bits: int) -> LiteralKind | None:
+        key = name, word & bits
+        if key not in self._known_kinds:
+            literals = self._pattern.literals_near(name, word)
+            self._known_kinds[key] = next((kind for kind in self._kinds if kind.has(literals)), None)
+        return self._known_kinds[key]
 
     def describe(self, word: int, decode_state: int, fixed: int, open_literal: bool) -> bytes | None:
         """The family of `word` as a struct raddle_family; None if it does not fit into one.

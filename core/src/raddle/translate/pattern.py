@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from inspect import signature
+from operator import or_
 from typing import Any, NamedTuple
 
-from raddle.ir.types import ANY_LITERAL, Hole, LiteralRange
+from raddle.ir.types import ANY_LITERAL, Hole, LiteralKind, LiteralRange
 
 UNDEFINED = "UNDEFINED"
 """The name of lines whose words are no instruction."""
@@ -167,6 +168,10 @@ class Pattern:
             values[name] = Hole(index, name, partial(self.literal_range, name))
         return fields
 
+    def hole(self, name: str, kind: LiteralKind) -> Hole:
+        """The literal hole `name` for words in which the literal is of this kind."""
+        return Hole(self.hole_names.index(name), name, lambda: kind[:2], step=kind.step)
+
     def values(self, word: int) -> dict[str, int]:
         """All operands of `word` as integers, holes included: for disassembly and logs."""
         values = {name: value for name, value in self.fields(word).__dict__.items() if not isinstance(value, Hole)}
@@ -266,17 +271,24 @@ class Pattern:
         if selectors.bit_count() > _MOST_SELECTORS:
             return ANY_LITERAL
         word = selectors
-        ends: list[int] = []
+        ranges: list[LiteralRange] = []
         while True:  # for all subsets of the selector bits
-            base, terms = self.linear(name, word)
-            most = [_signed(factor) * mask for _, mask, factor in terms]
-            ends += [_signed(base) + sum(min(0, term) for term in most)]
-            ends += [_signed(base) + sum(max(0, term) for term in most)]
+            ranges.append(self.literals_near(name, word)[:2])
             if not word:
                 break
             word = word - 1 & selectors
-        low, high = min(ends), max(ends)
-        return (low, high) if ANY_LITERAL[0] <= low and high <= ANY_LITERAL[1] else ANY_LITERAL
+        return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+    def literals_near(self, name: str, word: int) -> LiteralKind:
+        """What the operand `name` is in the words that have the selector bits (`selector_bits`) of `word`."""
+        base, terms = self.linear(name, word)
+        most = [_signed(factor) * mask for _, mask, factor in terms]
+        low = _signed(base) + sum(min(0, term) for term in most)
+        high = _signed(base) + sum(max(0, term) for term in most)
+        if not ANY_LITERAL[0] <= low <= high <= ANY_LITERAL[1]:
+            low, high = ANY_LITERAL
+        bits = reduce(or_, (factor for _, _, factor in terms), base) or 1 << 31
+        return LiteralKind(low, high, bits & -bits)
 
     def _operand(self, name: str) -> Operand | None:
         return next((operand for operand in (*self.knowns, *self.holes) if operand.name == name), None)

@@ -66,8 +66,8 @@ class Tables:
         self.families: dict[Pattern, Families] = {}
         self.templates: dict[tuple[object, ...], Template] = {}
         """The key is the pattern or its `Sharing`, the bits of the word that the code depends on, the model's
-        registers, decode state, mode, and whether the literal of the `Sharing` is open. For an undefined word it is
-        size, decode state and mode."""
+        registers, decode state, mode, whether the literal of the `Sharing` is open, and kinds of literals. For an
+        undefined word it is size, decode state and mode."""
         self.fixed: dict[Template, int] = {}
         """The registers that a model's code uses besides those that are replaced: bit n stands for register n."""
         self.models = Models(places)

@@ -9,7 +9,7 @@ used up, everything is dropped, and made again as the guest needs it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from time import thread_time_ns
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from raddle.codegen.joiner import TOO_FAR, Joiner, allocated, block_of
 from raddle.codegen.template import Block, Template
 from raddle.errors import MachineError
 from raddle.ir.builder import Builder, Instruction
-from raddle.ir.types import Field, FieldArray, Hole
+from raddle.ir.types import Field, FieldArray, Hole, LiteralKind
 from raddle.runtime._native import ffi, lib
 from raddle.runtime.calls import require_calls
 from raddle.translate.families import Families
@@ -272,8 +272,9 @@ class Translator:
             template = self._template((size, decode_state, mode.mode), mode, None, word, size, decode_state, {}, {})
             self.joiner.enter(mode.own.table, word | decode_state << 32, template, ())
         elif not self._supply_model(mode, pattern, word, size, decode_state):
-            key = pattern, word & pattern.key_mask, decode_state, mode.mode
-            template = self._template(key, mode, pattern, word, size, decode_state, {}, {})
+            kinds = self._families_of(mode.set, pattern).literal_kinds(word)
+            key = pattern, word & pattern.key_mask, decode_state, mode.mode, kinds
+            template = self._template(key, mode, pattern, word, size, decode_state, _holes(pattern, kinds), {})
             self.joiner.enter(mode.own.table, word | decode_state << 32, template, pattern.hole_values(word))
 
     def _supply_model(self, mode: Mode, pattern: Pattern, word: int, size: int, decode_state: int) -> bool:
@@ -288,6 +289,8 @@ class Translator:
         open_literal = sharing.closed(word) is not None
         fixed = families.fixed_bits(word, open_literal)
         operands = sharing.open_literal(word) if open_literal else {}
+        kinds = families.literal_kinds(word)
+        operands |= _holes(pattern, kinds)
         # In a decode state, the code may end with a store of the next one into the block mode, so it depends on all of
         # the mode.
         mode_class = sharing.mode_class if not decode_state else -1
@@ -302,7 +305,7 @@ class Translator:
         scope = mode.shared[mode_class] if common else mode.own
         key_mode = mode.mode & self.frontend.mode_masks[mode_class] if common else mode.mode
         template = self._template(
-            (sharing, kept, model.numbers, decode_state, key_mode, open_literal),
+            (sharing, kept, model.numbers, decode_state, key_mode, open_literal, kinds),
             mode,
             pattern,
             word,
@@ -325,7 +328,7 @@ class Translator:
         if families is None:
             sharing = instructions.sharing(pattern) or Sharing(pattern)
             count = len(self.frontend.registers) if self.backend.renames else 0
-            families = known[pattern] = Families(sharing, count)
+            families = known[pattern] = Families(sharing, count, self.backend.literal_kinds)
         return families
 
     def _family(
@@ -404,6 +407,11 @@ class Translator:
         trace = BlockTrace(want.pc, want.mode, words, block)
         for listener in self._listeners:
             listener(trace)
+
+
+def _holes(pattern: Pattern, kinds: Iterable[tuple[str, LiteralKind]]) -> dict[str, int | Hole]:
+    """The literals of which more is known than what holds for all words of the pattern."""
+    return {name: pattern.hole(name, kind) for name, kind in kinds}
 
 
 def _words(instructions: InstructionSet, data: bytes) -> Iterator[tuple[int, int]]:

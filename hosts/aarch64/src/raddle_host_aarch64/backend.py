@@ -13,7 +13,7 @@ from raddle.codegen.renaming import Forms, Method
 from raddle.ir.builder import Instruction, Local
 from raddle.ir.header import OFFSET, Reaches
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Type
+from raddle.ir.types import ANY_LITERAL, LiteralKind, Type
 from raddle_host_aarch64 import emit as _emit  # registers the emission functions
 from raddle_host_aarch64.assembler import Assembler
 from raddle_host_aarch64.emitter import CALLEE_SAVED, ENV, SCRATCH, SCRATCH2, Emitter, emit_constant
@@ -40,6 +40,15 @@ class AArch64BackEnd(CompilingBackEnd):
     features: Features
     _emitter: Emitter
     disassembler = ("CS_ARCH_ARM64", "CS_MODE_LITTLE_ENDIAN")
+    literal_kinds = (
+        LiteralKind(0, 0xFFF),
+        LiteralKind(0, 0xFFFF),
+        LiteralKind(0, 0xFFF000, 0x10000),
+        LiteralKind(0, 0xFFF000, 0x1000),
+        LiteralKind(*ANY_LITERAL, 0x10000),
+        LiteralKind(0, 0xFFFF00, 0x100),
+    )
+    """Of additions, with and without a shift; of one move, likewise; of one move and an addition that shifts."""
     reaches = Reaches(short=_LDUR, long=_LDUR, pair=_LDP)
 
     def __init__(self, config: CodegenConfig, features: Features | None = None) -> None:

@@ -313,11 +313,15 @@ class Emitter(Assembler, emitter.Emitter[Label]):
         hole = value.aux
         assert isinstance(hole, Hole)
         low, high = hole.range
-        self.MOVZ_wi(register, 0)
-        self.last_field(LITERAL16[0], 0, value)
-        if low < 0 or high > 0xFFFF:
-            self.MOVK_wi_16(register, 0)
+        if hole.step >= 1 << 16:
+            self.MOVZ_wi_16(register, 0)
             self.last_field(LITERAL16[1], 0, value)
+        else:
+            self.MOVZ_wi(register, 0)
+            self.last_field(LITERAL16[0], 0, value)
+            if low < 0 or high > 0xFFFF:
+                self.MOVK_wi_16(register, 0)
+                self.last_field(LITERAL16[1], 0, value)
         if low < 0 and value.type is Type.I64:
             self.SXTW_xw(register, register)
 

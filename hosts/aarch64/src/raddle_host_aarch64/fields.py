@@ -8,7 +8,7 @@ from typing import Final
 from raddle.codegen.fields import Chaining, FieldKind, Range, Shape, Source, field_kind
 
 BRANCH26, BRANCH19, BRANCH14, ADR21, _IMM12, _IMM16 = range(6)
-_SHIFT32, _SHIFT64, _AMOUNT32, _AMOUNT64, _LOW12, _BIT12 = range(9, 15)
+_SHIFT32, _SHIFT64, _AMOUNT32, _AMOUNT64, _LOW12, _BIT12, _HIGH12, _MIDDLE16 = range(9, 17)
 SHAPES: Final[tuple[Shape, ...]] = (
     *(Shape(4, ((at, width),), Range.SIGNED, scale=2, relative=True) for at, width in ((0, 26), (5, 19), (5, 14))),
     Shape(4, ((29, 2), (5, 19)), Range.SIGNED, relative=True),
@@ -20,9 +20,15 @@ SHAPES: Final[tuple[Shape, ...]] = (
     Shape(4, ((10, 6),)),
     Shape(4, ((10, 12),)),
     Shape(4, ((10, 1),), scale=12),
+    Shape(4, ((10, 12),), Range.UNSIGNED, scale=12),
+    Shape(4, ((5, 16),), Range.UNSIGNED, scale=8),
 )
 
 LITERAL12: Final = field_kind(Source.LITERAL, _IMM12)
+HIGH12: Final = field_kind(Source.LITERAL, _HIGH12)
+"""Of an immediate that is shifted left by 12."""
+MIDDLE16: Final = field_kind(Source.LITERAL, _MIDDLE16)
+"""Of a move whose result is shifted left by 8 where it is used."""
 LITERAL16: Final[tuple[FieldKind, ...]] = tuple(field_kind(Source.LITERAL, _IMM16 + n) for n in range(2))
 PC16: Final[tuple[FieldKind, ...]] = tuple(field_kind(Source.PC, _IMM16 + n) for n in range(4))
 """Of MOVZ and MOVK: the 16 bits of a number from bit 16 * n on."""

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
+from raddle.codegen.fields import FieldKind
 from raddle.ir.builder import Instruction, Location
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Condition, Field, FlagCondition, Hole, Type
@@ -13,7 +15,7 @@ from raddle_host_aarch64 import conditions as cc
 from raddle_host_aarch64.emit.state import guest_flags, take_nz
 from raddle_host_aarch64.emitter import FUSED, IN_CARRY, SCRATCH, SCRATCH2, SCRATCH3, Emitter, emits
 from raddle_host_aarch64.encoding import is_arithmetic, is_logical
-from raddle_host_aarch64.fields import AMOUNT, BIT12, LITERAL12, LOW12, SHIFT
+from raddle_host_aarch64.fields import AMOUNT, BIT12, HIGH12, LITERAL12, LOW12, MIDDLE16, SHIFT
 from raddle_host_aarch64.registers import GENERAL, ZR
 
 _E = Emitter
@@ -33,12 +35,6 @@ def number_of(value: Instruction) -> int | None:
     return value.aux
 
 
-def literal_range(value: Instruction) -> tuple[int, int]:
-    """The least and the greatest value of a literal in the words that share the template."""
-    assert isinstance(value.aux, Hole)
-    return value.aux.range
-
-
 # -- addition and subtraction ------------------------------------------------------------------------------------------
 
 _SUMS: Final = {
@@ -49,6 +45,13 @@ _SUMS: Final = {
 }  # fmt: skip
 """By operation, whether 64 bits wide and whether flags are set: with a register and with an immediate."""
 _OPPOSITE: Final = {Op.ADD: Op.SUB, Op.SUB: Op.ADD}
+_SHIFTED_SUMS: Final = {
+    (Op.ADD, False, False): _E.ADD_www_lsl, (Op.ADD, False, True): _E.ADDS_www_lsl,
+    (Op.ADD, True, False): _E.ADD_xxx_lsl, (Op.ADD, True, True): _E.ADDS_xxx_lsl,
+    (Op.SUB, False, False): _E.SUB_www_lsl, (Op.SUB, False, True): _E.SUBS_www_lsl,
+    (Op.SUB, True, False): _E.SUB_xxx_lsl, (Op.SUB, True, True): _E.SUBS_xxx_lsl,
+}  # fmt: skip
+"""The same with a register that is shifted left."""
 
 
 class Sum(NamedTuple):
@@ -61,6 +64,8 @@ class Sum(NamedTuple):
     """A register or an immediate, as the method wants it."""
     literal: Instruction | None = None
     """What is filled in as the immediate."""
+    field: FieldKind = LITERAL12
+    """What of the literal goes into the instruction."""
     correction: _Method | None = None
     """What takes 1 << 12 back if the literal is negative, of which the immediate has the low twelve bits."""
 
@@ -78,23 +83,34 @@ def prepare_sum(e: Emitter, op: Op, wide: bool, flags: bool, a: Instruction, b: 
             # As a - b is a + (not b) + 1, its flags are those of a + -b, but for b = 0.
             return Sum(_SUMS[_OPPOSITE[op], wide, flags][1], e.use(a, SCRATCH), opposite)
     elif b.op is Op.HOLE:
-        low, high = literal_range(b)
+        assert isinstance(b.aux, Hole)
+        (low, high), step = b.aux.range, b.aux.step
         if low >= 0 and high < 1 << 12:
             return Sum(with_immediate, e.use(a, SCRATCH), 0, b)
+        if low >= 0 and high < 1 << 24 and step >= 1 << 12:
+            return Sum(with_immediate, e.use(a, SCRATCH), 1 << 12, b, HIGH12)
+        if low >= 0 and 1 << 16 <= high < 1 << 24 and step >= 1 << 8:
+            left = e.use_or_zero(a, SCRATCH)
+            e.MOVZ_wi(SCRATCH2, 0)
+            e.last_field(MIDDLE16, 0, b)
+            return Sum(partial(_shifted_by_8, _SHIFTED_SUMS[op, wide, flags]), left, SCRATCH2)
         if low >= -1 << 12 and high < 1 << 12 and not flags:
-            return Sum(with_immediate, e.use(a, SCRATCH), 0, b, _SUMS[_OPPOSITE[op], wide, False][1])
+            return Sum(with_immediate, e.use(a, SCRATCH), 0, b, LOW12, _SUMS[_OPPOSITE[op], wide, False][1])
     return Sum(with_register, e.use_or_zero(a, SCRATCH), e.use_or_zero(b, SCRATCH2))
 
 
+def _shifted_by_8(method: _Method, e: Emitter, target: int, a: int, b: int) -> None:
+    method(e, target, a, b, 8)
+
+
 def finish_sum(e: Emitter, prepared: Sum, target: int) -> None:
-    method, a, b, literal, correction = prepared
+    method, a, b, literal, field, correction = prepared
     method(e, target, a, b)
+    if literal is not None:
+        e.last_field(field, 0, literal)
     if correction is not None:
-        e.last_field(LOW12, 0, literal)
         correction(e, target, target, 1 << 12)
         e.last_field(BIT12, 0, literal)
-    elif literal is not None:
-        e.last_field(LITERAL12, 0, literal)
 
 
 @emits(Op.ADD, Op.SUB)
