@@ -253,6 +253,8 @@ def _flags_taken(e: Emitter, ins: Instruction) -> Instruction | None:
 
 @emits(Op.NOT)
 def not_(e: Emitter, ins: Instruction) -> None:
+    if ins.type is not Type.I1 and _defer(e, ins):
+        return
     source = e.use_or_zero(ins.args[0], SCRATCH)
     if ins.type is Type.I1:
         if source == ZR:
@@ -313,6 +315,15 @@ _COMBINED: Final = {
     (Op.OR, Op.SHR, False): _E.ORR_www_lsr, (Op.OR, Op.SHR, True): _E.ORR_xxx_lsr,
     (Op.XOR, Op.SHL, False): _E.EOR_www_lsl, (Op.XOR, Op.SHL, True): _E.EOR_xxx_lsl,
     (Op.XOR, Op.SHR, False): _E.EOR_www_lsr, (Op.XOR, Op.SHR, True): _E.EOR_xxx_lsr,
+    (Op.AND, Op.SAR, False): _E.AND_www_asr, (Op.AND, Op.SAR, True): _E.AND_xxx_asr,
+    (Op.OR, Op.SAR, False): _E.ORR_www_asr, (Op.OR, Op.SAR, True): _E.ORR_xxx_asr,
+    (Op.XOR, Op.SAR, False): _E.EOR_www_asr, (Op.XOR, Op.SAR, True): _E.EOR_xxx_asr,
+    (Op.AND, Op.ROR, False): _E.AND_www_ror, (Op.AND, Op.ROR, True): _E.AND_xxx_ror,
+    (Op.OR, Op.ROR, False): _E.ORR_www_ror, (Op.OR, Op.ROR, True): _E.ORR_xxx_ror,
+    (Op.XOR, Op.ROR, False): _E.EOR_www_ror, (Op.XOR, Op.ROR, True): _E.EOR_xxx_ror,
+    (Op.AND, Op.NOT, False): _E.BIC_www, (Op.AND, Op.NOT, True): _E.BIC_xxx,
+    (Op.OR, Op.NOT, False): _E.ORN_www, (Op.OR, Op.NOT, True): _E.ORN_xxx,
+    (Op.XOR, Op.NOT, False): _E.EON_www, (Op.XOR, Op.NOT, True): _E.EON_xxx,
     (Op.ADD, Op.MUL, False): _E.MADD_wwww, (Op.ADD, Op.MUL, True): _E.MADD_xxxx,
     (Op.SUB, Op.MUL, False): _E.MSUB_wwww, (Op.SUB, Op.MUL, True): _E.MSUB_xxxx,
 }  # fmt: skip
@@ -320,7 +331,7 @@ _COMBINED: Final = {
 
 
 class Deferred(Location):
-    """Nowhere: of a shift or product that only one operation uses, whose host instruction does both."""
+    """Nowhere: of a shift, complement or product that only one operation uses, whose host instruction does both."""
 
     __slots__ = ("ins",)
 
@@ -361,7 +372,9 @@ def _combine(e: Emitter, ins: Instruction) -> bool:
             wide = is_wide(ins)
             method = _COMBINED[ins.op, deferred.op, wide]
             a, b = e.use_or_zero(other, SCRATCH), e.use(deferred.args[0], SCRATCH2)
-            if deferred.op is Op.MUL:
+            if deferred.op is Op.NOT:
+                method(e, e.define(ins, ins.args), a, b)
+            elif deferred.op is Op.MUL:
                 c = e.use_or_zero(deferred.args[1], SCRATCH3)
                 method(e, e.define(ins, ins.args), b, c, a)
             else:
