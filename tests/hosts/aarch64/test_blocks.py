@@ -6,8 +6,12 @@ from __future__ import annotations
 import capstone
 import pytest
 from raddle.runtime._native import lib
+from tests.core.test_fields import Given
 
 from raddle.codegen.backend import CodegenConfig
+from raddle.codegen.fields import Source, field_kind, pack_fixups
+from raddle.codegen.joiner import Joiner
+from raddle.errors import MachineError
 from raddle.ir.builder import Builder
 from raddle.ir.types import MMU_INDICES, Align, MemOp, StateLayout, Type
 from raddle.testing.foreign_harness import ForeignHarness, Runner
@@ -86,6 +90,10 @@ class TestFlags:
             check(Program(b, bytes(state), {}, b"", (), PC), ForeignHarness(make, runner, tlb=True))
 
 
+def disassembled(code: bytes) -> list[capstone.CsInsn]:
+    return list(capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN).disasm(code, 0))
+
+
 def test_only_plain_branches_are_chained() -> None:
     """A conditional branch may not be changed while it runs: it goes to one in the cold part."""
     b = Builder(Type.I32, LAYOUT.nzcv)
@@ -101,6 +109,29 @@ def test_only_plain_branches_are_chained() -> None:
     assert rules.chaining.span == 4
     assert rules.chaining.flush
     assert len(SHAPES) <= lib.RADDLE_SHAPES
+
+
+@pytest.mark.parametrize("distance", [-(1 << 27), (1 << 27) - 4, -64, 64])
+def test_a_chained_jump_reaches_128_mib(distance: int) -> None:
+    (jump,) = disassembled(_jump(distance))
+    assert (jump.mnemonic, jump.op_str) == ("b", f"#{distance & (1 << 64) - 1:#x}")
+
+
+@pytest.mark.parametrize("distance", [-(1 << 27) - 4, 1 << 27, 1 << 31])
+def test_a_jump_that_would_reach_farther_is_not_made(distance: int) -> None:
+    """What the runtime does not chain then: it goes through its stub, as the toy host's tests show."""
+    with pytest.raises(MachineError, match="too long"):
+        _jump(distance)
+
+
+def _jump(distance: int) -> bytes:
+    """A plain branch that is aimed as chained jumps are."""
+    backend = AArch64BackEnd(CodegenConfig(LAYOUT, Type.I32, 12, lambda callee: 0), BASELINE)
+    kind = field_kind(Source.HOT, backend.rules().chaining.shape)
+    joiner = Joiner(backend)
+    template = Given(b"\0\0\0\x14", fixups=pack_fixups(0, [(kind, 0, distance)]))
+    block = joiner.join([joiner.enter(None, 0, template, ())], PC)
+    return block.code[block.hot_start : block.cold_start]
 
 
 def test_a_probe_takes_eight_instructions_at_most() -> None:
