@@ -388,6 +388,17 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def instructions(session: nox.Session) -> None:
+    """Host instructions for a guest instruction on x86-64 and AArch64, over the kernels and a boot; writes JSON."""
+    needs_host(session, "x86_64")
+    install_packages(session)
+    session.install("capstone")
+    make_payload(session)
+    arguments = ["--payload", str(PAYLOAD), "--json", "instructions.json", *session.posargs]
+    session.run("python", "tests/bench/instructions.py", *arguments)
+
+
+@nox.session
 def identical(session: nox.Session) -> None:
     """Whether this tree makes the same x86-64 code as a revision; `-- REVISION`. Boots, too, once `boot` has run."""
     if len(session.posargs) != 1:
@@ -534,7 +545,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def figures(session: nox.Session) -> None:
-    """Write the numbers in the documentation: tests by layer; `-- --bench FILE --breakdown FILE` for those of speed."""
+    """Write the numbers in the documentation: tests by layer, and with files of other sessions those of speed."""
     install_packages(session)
     session.install(*TEST_TOOLS)
     session.run("python", "docs/generate.py", *session.posargs)

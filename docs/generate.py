@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the parts of the pages that are numbers: tests by layer, the benchmark's table, where a boot's time goes.
+"""Write the parts of the pages that are numbers: tests by layer, the benchmark's table, where a boot's time goes, host
+instructions by guest.
 
 Each part stands between two comments, `<!-- generated: NAME -->` and `<!-- end -->`, and is replaced as a whole. What
 is not given is left as it is.
 
-    python docs/generate.py [--bench bench.json] [--breakdown stats.txt]
+    python docs/generate.py [--bench bench.json] [--breakdown stats.txt] [--instructions instructions.json]
 """
 
 from __future__ import annotations
@@ -217,6 +218,22 @@ def bench_table(rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def instructions_table(rows: Sequence[dict[str, Any]]) -> str:
+    """What `nox -s instructions` wrote as JSON."""
+    return table(
+        ("", "guest instructions", "x86-64", "AArch64", "ratio"),
+        [
+            (
+                row["name"],
+                f"{row['guest'] / 1e6:,.0f} million".replace(",", " "),
+                *(f"{row[host] / row['guest']:.2f}" for host in ("x86_64", "aarch64")),
+                f"{row['ratio']:.2f}",
+            )
+            for row in rows
+        ],
+    )
+
+
 # -- pages -------------------------------------------------------------------------------------------------------------
 
 
@@ -239,10 +256,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bench", type=Path, help="the JSON file of `nox -s bench`")
     parser.add_argument("--breakdown", type=Path, help="what `raddle boot -d stats -D FILE` wrote about a boot")
+    parser.add_argument("--instructions", type=Path, help="the JSON file of `nox -s instructions`")
     options = parser.parse_args()
     place(TESTING, "tests", tests_table())
     if options.bench is not None:
         place(PERFORMANCE, "bench", bench_table(json.loads(options.bench.read_text(encoding="utf-8"))))
+    if options.instructions is not None:
+        rows = json.loads(options.instructions.read_text(encoding="utf-8"))
+        place(PERFORMANCE, "instructions", instructions_table(rows))
     if options.breakdown is not None:
         text = options.breakdown.read_text(encoding="utf-8").strip("\n")
         place(PERFORMANCE, "breakdown", f"```\n{text}\n```\n")
