@@ -341,7 +341,7 @@ class Machine:
 
 boot.IMPATIENT = {patience}
 signals = boot._Signals()
-signals.machine = Machine("virt")
+signals.machine = Machine()
 device = StdioDevice()
 device.start()
 signal.raise_signal(signal.SIGTERM)
