@@ -450,8 +450,12 @@ def wheels(session: nox.Session) -> None:
 
 
 def build_package(session: nox.Session, package: str, *kinds: str, **environment: str) -> None:
-    """Build a package into dist/, from what is there now: the machines' wheels have nothing in common."""
+    """Build a package into dist/, from what is there now: the machines' wheels have nothing in common.
+
+    What setuptools warns of when it collects the files is an error.
+    """
     remove_built()
+    environment["PYTHONWARNINGS"] = "error:::setuptools.command.build_py"
     session.run("python", "-m", "build", *kinds, "--outdir", str(DIST), package, env=environment)
     remove_built()
 
