@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Translated blocks: the lock-free hash table and chains.
  *
- * A block's record has room for all its chains. So what is kept of blocks grows with installations only, and code_size
- * bounds it with their code: when both together are as much, everything is flushed.
+ * A block's record has room for all its chains. So the memory for blocks grows only when blocks are installed. When
+ * code and records together reach code_size, everything is flushed.
  *
- * Blocks are inserted, chained and killed under code_lock and looked up without it. A dead block's memory stays as it
- * is until a flush, which runs in an exclusive section, so whoever still runs or reads it is safe. */
+ * Blocks are inserted, chained and killed under code_lock, and looked up without it. A dead block's memory stays
+ * unchanged until a flush, which runs in an exclusive section. So a thread may still run or read it. */
 #include "internal.h"
 
 #include <errno.h>
@@ -13,8 +13,8 @@
 #include <string.h>
 
 #define CODE_ALIGN       16
-#define TRANSLATION_TIME 10 /* milliseconds from code_begin to install, generously */
-#define BYTES_PER_BLOCK  64 /* no block takes less of the code buffer than this, on average */
+#define TRANSLATION_TIME 10 /* milliseconds; a translation takes less from code_begin to install */
+#define BYTES_PER_BLOCK  64 /* blocks take more of the code buffer than this, on average */
 
 int blocks_init(struct raddle_context *ctx)
 {
@@ -42,7 +42,7 @@ static _Atomic(struct raddle_block *) *bucket_of(struct block_table *t, uint64_t
     return &t->buckets[(h >> 32) & t->bucket_mask];
 }
 
-/* The second page of a block that crosses one is mapped as it was when the block was made. */
+/* Whether the second page of a block that crosses a page boundary is mapped as it was when the block was made. */
 static bool second_page_holds(struct raddle_cpu *cpu, const struct raddle_block *block)
 {
     if (block->phys[1] == NONE)
@@ -63,7 +63,7 @@ struct raddle_block *block_find(struct raddle_cpu *cpu, uint64_t phys_pc, uint64
 
 /* -- installing ------------------------------------------------------------------------------------------------- */
 
-/* Offsets in page number `which` of the block that its guest bytes take: [start, end). */
+/* The offsets of the block's guest bytes in its page `which` (0 or 1): [start, end). */
 static void extent(const struct raddle_context *ctx, const struct raddle_block *b, int which, uint64_t *start,
                    uint64_t *end)
 {
@@ -86,9 +86,9 @@ static uint32_t milliseconds(void)
     return (uint32_t)(now_ns() >> 20);
 }
 
-/* Recomputes what a page's list says, after blocks died. Once the list is empty and no translation of the page can be
- * under way, it counts as holding no code: were it to count so earlier, stores beside the code could keep a translation
- * from ever being installed. Under code_lock. */
+/* Removes dead blocks from the page's list, and recomputes its lines. If the list becomes empty and no translation of
+ * the page can be under way, clears `code`. If `code` were cleared earlier, stores beside the code could prevent a
+ * translation from ever being installed. Under code_lock. */
 static void page_recount(struct raddle_context *ctx, struct page *page, uint64_t page_address)
 {
     uint64_t lines = 0;
@@ -111,7 +111,7 @@ static void page_recount(struct raddle_context *ctx, struct page *page, uint64_t
     atomic_store(&page->lines, lines);
     if (!page->blocks && milliseconds() - page->begun > TRANSLATION_TIME) {
         atomic_store(&page->code, 0);
-        /* Stores are not seen from now on: a translation that is late after all must look at the bytes again. */
+        /* Stores are not noticed any more. A translation that is late nevertheless must compare the bytes. */
         atomic_fetch_add(&page->version, 1);
     }
 }
@@ -129,7 +129,7 @@ bool block_overlaps(const struct raddle_context *ctx, const struct raddle_block 
     return false;
 }
 
-/* Whether memory has these bytes where the block was translated from. */
+/* Whether memory has these bytes at the addresses that the block was translated from. */
 bool block_holds(struct raddle_context *ctx, const struct raddle_block *b, const uint8_t *wanted)
 {
     for (int which = 0; which < 2; which++) {
@@ -146,9 +146,9 @@ bool block_holds(struct raddle_context *ctx, const struct raddle_block *b, const
     return true;
 }
 
-/* Whether the guest bytes are still those that were translated. Called once the page's lines are set: a store that
- * this does not see will find the lines and kill the block. The versions count the stores that took the slow path:
- * where others may have landed (settle.c), only the bytes tell. See raddle_code_begin for the fence. */
+/* Whether the guest bytes are still those that were translated. Called after the page's lines are set: a store that
+ * this does not see finds the lines and kills the block. The versions count only stores that took the slow path. If
+ * there may have been others (settle.c), the bytes must be compared. See raddle_code_begin for the fence. */
 static bool bytes_hold(struct raddle_context *ctx, const struct raddle_block *b, const struct raddle_block_desc *desc)
 {
     bool versions = true;
@@ -171,13 +171,13 @@ static struct raddle_block *equal_block(struct block_table *t, const struct radd
     return NULL;
 }
 
-/* Where the next block's code begins, from the end of the fixed part on. */
+/* The offset of the next block's code from the end of the fixed part. */
 static uint64_t code_start(const struct code_buffer *code)
 {
     return (code->used + CODE_ALIGN - 1) & ~(uint64_t)(CODE_ALIGN - 1);
 }
 
-/* What is kept of a block besides its code. */
+/* Bytes of a block's record, with all that lies behind it. */
 static uint64_t record_size(const struct raddle_block_desc *desc, bool settled)
 {
     return sizeof(struct raddle_block) + desc->ninsns * sizeof(struct instruction_row) +
@@ -198,7 +198,7 @@ static bool has_room(const struct raddle_context *ctx, const struct raddle_block
                ctx->config.code_size;
 }
 
-/* The block less its place in the code buffer and what is behind its record. */
+/* The block's record, without its place in the code buffer and the pointers to what lies behind it. */
 static struct raddle_block described(const struct raddle_context *ctx, const struct raddle_block_desc *desc)
 {
     return (struct raddle_block){
@@ -275,12 +275,12 @@ static int install(struct raddle_context *ctx, const struct raddle_block_desc *d
     }
     if (!has_room(ctx, desc, record_size(desc, settled)))
         return RADDLE_FULL;
-    struct raddle_block block = described(ctx, desc); /* its record is made when nothing is in the way any more */
+    struct raddle_block block = described(ctx, desc); /* memory for it is taken only after all checks */
     if (equal_block(&ctx->blocks, &block)) {
         ctx->installs_equal++;
         return RADDLE_INSTALL_OK;
     }
-    /* A page whose `code` fell since code_begin has stores that nobody would see: translate again. */
+    /* If a page's `code` was cleared since code_begin, stores to it were not noticed: translate again. */
     for (int which = 0; which < 2; which++)
         if (block.phys[which] != NONE && !atomic_load(&page_at(ctx, block.phys[which])->code))
             return RADDLE_INSTALL_RACED;
@@ -322,8 +322,8 @@ static uint32_t chain_read(struct raddle_context *ctx, const struct chain_link *
     return ctx->chain_shape.unit == 4 ? LOAD_RELAXED(*(const uint32_t *)at) : LOAD_RELAXED(*(const uint16_t *)at);
 }
 
-/* Other vCPUs may be running the jump: they fetch its field as it was or as it is now, since that lies within the span
- * that the host has named, and whatever they fetch leads to a block that is valid, or to the stub. */
+/* Other vCPUs may run the jump meanwhile. Its field lies within the span that the host's rules name, so they fetch
+ * either the old or the new field, and both lead to a valid block or to the stub. */
 static void chain_write(struct raddle_context *ctx, const struct chain_link *link, uint32_t bits)
 {
     void *at = ctx->code.rw + link->field;
@@ -337,7 +337,7 @@ static void chain_write(struct raddle_context *ctx, const struct chain_link *lin
     }
 }
 
-/* The record of the jump whose field is at `field` in the code buffer; NULL when the block has no such jump. */
+/* The record of the jump whose field is at offset `field` in the code buffer; NULL if the block has no such jump. */
 static struct chain_link *link_of(struct raddle_block *source, uint32_t field)
 {
     for (uint32_t i = 0; i < source->exit_count; i++) {
@@ -350,7 +350,7 @@ static struct chain_link *link_of(struct raddle_block *source, uint32_t field)
     return NULL;
 }
 
-/* Aim the jump at its stub again. */
+/* Aims the jump at its stub again. */
 static void unchain(struct raddle_context *ctx, struct chain_link *link)
 {
     chain_write(ctx, link, link->original);
@@ -360,7 +360,7 @@ static void unchain(struct raddle_context *ctx, struct chain_link *link)
     link->back = NULL;
 }
 
-/* Aim the jump at a place in the code buffer, if it reaches so far. */
+/* Aims the jump at the block; false if it does not reach so far. */
 static bool aim(struct raddle_context *ctx, struct chain_link *link, const struct raddle_block *target)
 {
     uint32_t original = chain_read(ctx, link);
@@ -372,8 +372,9 @@ static bool aim(struct raddle_context *ctx, struct chain_link *link, const struc
     return true;
 }
 
-/* Aim the jump that left for here at `target`. Jumps stay within their block's page, and a block that reaches into a
- * second page is no target, so a chain never outlives the mapping that it was made under. */
+/* Aims the jump through which the vCPU left its last block at `target`. Chained jumps stay within their block's page,
+ * and a block that reaches into a second page is not a target. So no chain outlives the mapping under which it was
+ * made. */
 void block_chain(struct raddle_cpu *cpu, struct raddle_block *target)
 {
     struct raddle_context *ctx = cpu->context;
@@ -388,7 +389,7 @@ void block_chain(struct raddle_cpu *cpu, struct raddle_block *target)
     if (source && !source->flags && !atomic_load(&source->dead) && !atomic_load(&target->dead) &&
         source->phys[0] == target->phys[0]) {
         struct chain_link *link = link_of(source, (uint32_t)(slot - (uint64_t)(uintptr_t)ctx->code.rx));
-        if (link && !link->back && aim(ctx, link, target)) { /* another vCPU may have been faster */
+        if (link && !link->back && aim(ctx, link, target)) { /* back: another vCPU has chained it already */
             link->next = target->incoming;
             link->back = &target->incoming;
             if (link->next)
@@ -400,7 +401,7 @@ void block_chain(struct raddle_cpu *cpu, struct raddle_block *target)
     pthread_mutex_unlock(&ctx->code_lock);
 }
 
-/* Of a block that dies: who jumps to it, and where it jumps to itself, since a vCPU may be in it still. */
+/* Unchains the jumps to a block that dies, and the block's own jumps, because a vCPU may still be in it. */
 static void block_unchain(struct raddle_context *ctx, struct raddle_block *block)
 {
     while (block->incoming)
@@ -410,10 +411,11 @@ static void block_unchain(struct raddle_context *ctx, struct raddle_block *block
             unchain(ctx, &block->exits[i]);
 }
 
-/* -- memory that is used again ------------------------------------------------------------------------------------ */
+/* -- reused memory ------------------------------------------------------------------------------------------------ */
 
-/* Some hosts may have fetched what was there before a flush, and go on with that until they are told. Flushes are done
- * in exclusive sections: no vCPU's thread is in generated code, and each comes by here before it is again. */
+/* After a flush, some hosts may still execute instructions that they fetched before it, until they are synchronised.
+ * Flushes run in exclusive sections, when no vCPU's thread is in generated code. Each thread calls this before it
+ * enters generated code again. */
 void blocks_synchronise(struct raddle_cpu *cpu)
 {
     struct raddle_context *ctx = cpu->context;
@@ -432,7 +434,7 @@ static void unhash(struct raddle_context *ctx, struct raddle_block *block)
     while ((b = atomic_load(link)) && b != block)
         link = &b->hash_next;
     if (b)
-        atomic_store(link, atomic_load(&b->hash_next)); /* block->hash_next stays: a reader may stand on it */
+        atomic_store(link, atomic_load(&b->hash_next)); /* block->hash_next stays: a reader may be at the block */
 }
 
 static void block_kill(struct raddle_context *ctx, struct raddle_block *block)
@@ -494,8 +496,8 @@ bool page_holds_code(struct raddle_context *ctx, uint64_t paddr, uint64_t size)
     return page && (atomic_load(&page->lines) & lines_of(ctx, paddr, size));
 }
 
-/* Memory [paddr, paddr + size) within one page has been stored to: what was translated from it is stale. `cpu`, if any,
- * is the vCPU that stored; its own TLB entry goes back to the fast path once the page holds no more code. */
+/* Kills blocks that were translated from [paddr, paddr + size), within one page, after a store there. `cpu` is the vCPU
+ * that stored, or NULL: its own TLB entry returns to the fast path if the page holds no code any more. */
 void page_stored(struct raddle_context *ctx, struct raddle_cpu *cpu, uint64_t paddr, uint64_t size)
 {
     uint64_t page_address = paddr & ~(ctx->page_size - 1);
@@ -514,10 +516,10 @@ void page_stored(struct raddle_context *ctx, struct raddle_cpu *cpu, uint64_t pa
     pthread_mutex_unlock(&ctx->code_lock);
 }
 
-/* A store writes the bytes, passes a fence, and then looks at `code` (slowpath.c, raddle_code_invalidate). This sets
- * `code`, passes a fence, and then its caller reads the bytes. So either the store finds `code` and kills the block, or
- * the caller reads what was stored. C promises this only with a fence on both sides, because the bytes are read by
- * plain loads. Each caller needs one of its own, also where another vCPU has set `code`. */
+/* A store writes the bytes, executes a fence, and then reads `code` (slowpath.c, raddle_code_invalidate). This function
+ * sets `code` and executes a fence, and then its caller reads the bytes. So either the store finds `code` and kills the
+ * block, or the caller reads what was stored. C promises this only with a fence on both sides, because the bytes are
+ * read by relaxed loads. Each caller needs a fence of its own, even if another vCPU has set `code` already. */
 uint32_t raddle_code_begin(raddle_context *ctx, uint64_t page_address)
 {
     struct page *page = page_at(ctx, page_address);
@@ -538,7 +540,7 @@ uint32_t raddle_code_begin(raddle_context *ctx, uint64_t page_address)
     return version;
 }
 
-/* The caller has changed the bytes, perhaps by plain stores: they come before the looks at `code`. */
+/* The caller has changed the bytes, perhaps by plain stores. The fence orders these before the loads of `code`. */
 void raddle_code_invalidate(raddle_context *ctx, uint64_t paddr, uint64_t size)
 {
     atomic_thread_fence(memory_order_seq_cst);

@@ -2,7 +2,7 @@
 /* What the runtime's own files share: the context, a vCPU's private part, and the functions that cross files. What only
  * the memo's files share is in memo.h.
  *
- * Lock order (outer first). Whoever holds one may only take those after it:
+ * Lock order (outer first). A thread that holds one may only take those after it:
  *
  *   exclusive section (begin waits until no vCPU is in raddle_run; never begun under any lock below)
  *   big_lock          devices and interrupt state; recursive
@@ -13,20 +13,20 @@
  *   cpu.queue_lock    one vCPU's flush records
  *   memo.lock, sync_lock, exclusive_lock, cpu.sleep_lock, idle_lock: leaves, held for a few instructions
  *
- * A vCPU is `running` between cpu_begin and cpu_end (exclusive sections wait for that to end) and `in_code` while it
- * may use TLB entries without looking at its flush queue first (TLB barriers wait for that to end, or for the queue to
- * be worked off). Callbacks into Python, waits for the big lock and sleep are out of code; generated code, its helpers
- * and the execution loop are in code.
+ * A vCPU is `running` between cpu_begin and cpu_end; exclusive sections wait for cpu_end. It is `in_code` while it may
+ * use TLB entries without looking at its flush queue first; TLB barriers wait until it leaves code, or has worked off
+ * the queue. Callbacks into Python, waits for the big lock, and sleep are out of code. Generated code, its helpers and
+ * the execution loop are in code.
  *
- * Files. Each calls functions only of its own line and of those below it:
+ * Files. Each calls only functions of its own line and of the lines below it:
  *
- *   context, helpers: makes all of it; what generated code calls by name
+ *   context, helpers: makes contexts and vCPUs; functions that generated code calls by name
  *   schedule: turns of vCPUs that share a thread
  *   loop, slowpath: runs blocks; serves their accesses
  *   join, rename, family, memo: blocks from templates
  *   exceptions, clock, memory: faults; time and timers; physical accesses, I/O
- *   threads, barrier, flush, settle, blocks, tlb, callees: what vCPUs ask of each other. They answer when they leave or
- *      enter code, so these files call each other
+ *   threads, barrier, flush, settle, blocks, tlb, callees: requests between vCPUs. A vCPU answers when it enters or
+ *      leaves code, so these files call each other
  *   jumps, where, regions, code: jump cache; instructions by host address; map of guest memory; code buffer
  *   fields, arena, views, fp: bits of host code; memory piece by piece; memory at two addresses; arithmetic */
 #pragma once
@@ -45,7 +45,7 @@
 #include <string.h>
 #include <time.h>
 
-_Static_assert(!(RADDLE_MMU_INDICES & (RADDLE_MMU_INDICES - 1)), "an MMU index is so many bits");
+_Static_assert(!(RADDLE_MMU_INDICES & (RADDLE_MMU_INDICES - 1)), "a field of whole bits holds any MMU index");
 
 #define NONE            UINT64_MAX
 #define ALL_INDICES     ((1u << RADDLE_MMU_INDICES) - 1)
@@ -59,12 +59,12 @@ _Static_assert(!(RADDLE_MMU_INDICES & (RADDLE_MMU_INDICES - 1)), "an MMU index i
 #define PROT_READ_BIT   1u
 #define PROT_WRITE_BIT  2u
 #define PROT_EXEC_BIT   4u
-#define PROT_LOCAL_BIT  8u /* the mapping is the current address space's alone */
+#define PROT_LOCAL_BIT  8u /* the mapping belongs only to the current address space */
 #define FLAG_EXCLUSIVE  (1u << 16) /* block flag inside the runtime: run the block in an exclusive section */
-#define PAGE_LINES      64         /* code in a page is tracked in so many parts */
+#define PAGE_LINES      64         /* parts of a page for which the runtime knows whether they hold code */
 
-/* Header fields that other threads change are plain in the structure that generated code shares, so they are reached
- * with the compiler's atomic built-ins; the runtime's own shared fields are _Atomic. */
+/* Access to header fields that several threads use: generated code shares the header, so its fields are not declared
+ * _Atomic. The runtime's own shared fields are. */
 #define LOAD(field)                 __atomic_load_n(&(field), __ATOMIC_SEQ_CST)
 #define LOAD_RELAXED(field)         __atomic_load_n(&(field), __ATOMIC_RELAXED)
 #define STORE(field, value)         __atomic_store_n(&(field), (value), __ATOMIC_SEQ_CST)
@@ -83,33 +83,33 @@ _Static_assert(offsetof(struct tlb_entry, write) == RADDLE_TLB_WRITE, "write");
 _Static_assert(offsetof(struct tlb_entry, exec) == RADDLE_TLB_EXEC, "exec");
 
 struct jump_entry {
-    uint64_t pc; /* all ones: empty. Written by the owner; emptied by whoever kills a block */
+    uint64_t pc; /* all ones: empty. Written by the owner; emptied by any thread that kills the block */
     uint32_t mode;
-    uint32_t local; /* it is listed in jump_locals */
+    uint32_t local; /* the entry is listed in jump_locals */
     uint64_t code, block;
 };
 
 /* Guest physical memory. Regions never change once vCPUs run. */
 struct page {
-    _Atomic uint64_t lines;      /* which 1/64ths hold translated code; written under code_lock */
-    _Atomic uint32_t version;    /* counts stores while `code` is set, and when it falls */
+    _Atomic uint64_t lines;      /* a bit for each 1/64 of the page: holds translated code; written under code_lock */
+    _Atomic uint32_t version;    /* counts stores while `code` is set, and how often `code` was cleared */
     _Atomic uint32_t code;       /* translations exist or are being made; written under code_lock */
-    uint32_t begun;              /* when the last translation of it began, in 2**20 ns; under code_lock */
-    uint32_t mark;               /* low half of the mark's number, since which `code` is set; under code_lock */
+    uint32_t begun;              /* when the last translation of the page began, in 2**20 ns; under code_lock */
+    uint32_t mark;               /* low half of the number of the mark that set `code`; under code_lock */
     struct raddle_block *blocks; /* list through page_next; under code_lock */
 };
 
 struct region {
     struct raddle_region r;
-    struct page *pages;           /* RAM, ROM: one a page */
+    struct page *pages;             /* RAM, ROM: one for each page */
     _Atomic bool loads_by_callback; /* ROM_DEVICE; written under the big lock, read under that or a tlb_lock */
 };
 
 /* A chainable jump of a block. All under code_lock. */
 struct chain_link {
-    struct chain_link *next, **back; /* in the list of its target; back NULL: it is aimed at its stub */
-    uint32_t field;                  /* its field's place in the code buffer; 0: this record is free */
-    uint32_t original;               /* what the field's unit was when it was aimed at the stub */
+    struct chain_link *next, **back; /* in the list of its target; back NULL: the jump leads to its stub */
+    uint32_t field;                  /* offset of its field in the code buffer; 0: this record is free */
+    uint32_t original;               /* contents of the field's unit when the jump leads to the stub */
 };
 
 struct instruction_row {
@@ -119,7 +119,7 @@ struct instruction_row {
 };
 
 struct raddle_block {
-    _Atomic(struct raddle_block *) hash_next; /* written under code_lock, read by anybody */
+    _Atomic(struct raddle_block *) hash_next; /* written under code_lock, read by any thread */
     uint64_t pc, phys_pc, phys[2];
     uint32_t mode, flags, guest_size, ninsns, exit_count;
     uint8_t *code; /* executable view */
@@ -131,11 +131,12 @@ struct raddle_block {
     struct instruction_row *table;
 };
 
-/* A block that may be stale for a moment, and what it was translated from: see settle.c. Behind the block's record. */
+/* A block that may be stale for a moment, and the bytes that it was translated from: see settle.c. It lies behind the
+ * block's record. */
 struct unsettled_block {
     struct unsettled_block *next; /* older, or of the same age */
     struct raddle_block *block;
-    uint64_t mark; /* the last one when the block was installed */
+    uint64_t mark; /* number of the last mark when the block was installed */
     uint8_t guest[];
 };
 
@@ -147,22 +148,22 @@ struct code_views {
 
 struct code_buffer {
     struct code_views views;
-    uint8_t *rw, *rx; /* of the views */
+    uint8_t *rw, *rx; /* addresses of the views */
     uint64_t size, fixed_size; /* the first fixed_size bytes are never flushed */
     uint64_t fixed_used;       /* under code_lock */
-    _Atomic uint64_t used;     /* of the block part; written under code_lock */
+    _Atomic uint64_t used;     /* bytes of the part for blocks; written under code_lock */
 };
 
-/* Memory that is taken piece by piece and given back as a whole; begins as zeros. Whoever owns one serialises its use. */
+/* Memory that is taken piece by piece, zeroed, and freed as a whole. The owner serialises its use. */
 struct arena {
     struct arena_chunk *chunks;
-    _Atomic uint64_t size; /* bytes of all chunks; read by anybody */
+    _Atomic uint64_t size; /* bytes of all chunks; read by any thread */
 };
 
 struct block_table {
     _Atomic(struct raddle_block *) *buckets;
     uint64_t bucket_mask;
-    struct raddle_block **by_address; /* in the order of allocation; [0, count) never changes until a flush */
+    struct raddle_block **by_address; /* in the order of allocation; [0, count) does not change until a flush */
     _Atomic uint64_t count;
     uint64_t limit;
     struct arena arena;          /* under code_lock */
@@ -170,29 +171,29 @@ struct block_table {
 };
 
 struct callee {
-    raddle_function function; /* or NULL, then a number */
+    raddle_function function; /* NULL: call the helper `number` */
     uint32_t number;
 };
 
 struct timer {
     uint32_t kind, value;
     struct raddle_cpu *cpu;
-    uint64_t deadline; /* NONE: it has none. All under timer_lock */
-    uint64_t sequence; /* counts settings, so that one that is firing can be seen to be stale */
+    uint64_t deadline; /* NONE: there is none. All fields under timer_lock */
+    uint64_t sequence; /* counts how often the timer was set, so that a firing of an earlier setting is recognised */
 };
 
-/* schedule.c. Only the thread that runs the turns uses what has no comment. */
+/* schedule.c. Fields without a comment are used only by the thread that runs the turns. */
 struct turns {
     pthread_t thread; /* set before the first turn */
     uint32_t timer;   /* for slices by the host's clock; likewise */
     uint32_t current, next;
-    uint32_t short_turns;             /* so many that are not given up */
-    uint32_t first_spinner;           /* since its turn every one has been given up by YIELD */
+    uint32_t short_turns;             /* how many of the next turns are short; turns that are given up do not count */
+    uint32_t first_spinner;           /* since this vCPU's turn, every turn was given up by YIELD */
     uint64_t began;                   /* instructions counted before the turn */
-    _Atomic(struct raddle_cpu *) cpu; /* whose turn it is, or NULL; others read it */
-    _Atomic uint64_t end;             /* of its slice; the timer's thread reads it */
-    _Atomic uint64_t looks;           /* when the timer looks at `end`; the timer's thread writes it, too */
-    _Atomic uint64_t idle_ns;         /* time with no vCPU to run; others read it */
+    _Atomic(struct raddle_cpu *) cpu; /* the vCPU whose turn it is, or NULL; other threads read it */
+    _Atomic uint64_t end;             /* end of its slice; the timer's thread reads it */
+    _Atomic uint64_t looks;           /* when the timer checks `end`; the timer's thread writes it, too */
+    _Atomic uint64_t idle_ns;         /* time with no vCPU to run; other threads read it */
 };
 
 struct raddle_context {
@@ -214,8 +215,8 @@ struct raddle_context {
     uint64_t instructions, installs, installs_raced, installs_equal, invalidated, flushes; /* under code_lock */
     struct raddle_memo *memo; /* set before anything runs */
 
-    _Atomic uint64_t marks;            /* counts pages that begin to hold code; with the next two: see settle.c */
-    _Atomic uint64_t marks_settled;    /* so many of them; both are written under code_lock */
+    _Atomic uint64_t marks;            /* how often a page began to hold code; this and the next two: see settle.c */
+    _Atomic uint64_t marks_settled;    /* how many of the marks are settled; both are written under code_lock */
     struct unsettled_block *unsettled; /* youngest first; under code_lock */
 
     pthread_mutex_t big_lock;
@@ -223,16 +224,16 @@ struct raddle_context {
 
     pthread_mutex_t exclusive_lock;
     pthread_cond_t exclusive_idle;                  /* a vCPU left raddle_run while exclusive_pending */
-    pthread_cond_t exclusive_resume;                /* exclusive_pending fell */
+    pthread_cond_t exclusive_resume;                /* exclusive_pending was decremented */
     _Atomic uint32_t exclusive_pending;             /* written under exclusive_lock */
     uint64_t exclusive_sections, exclusive_wait_ns; /* under exclusive_lock */
 
     pthread_mutex_t sync_lock;     /* innermost: guards only the waiting below */
-    pthread_cond_t sync_over;      /* sync_waiters fell to 0 */
+    pthread_cond_t sync_over;      /* sync_waiters became 0 */
     _Atomic uint32_t sync_waiters; /* vCPUs that sleep in tlb_synchronise; written under sync_lock */
 
     struct turns turns;
-    _Atomic bool stuck_told; /* that a vCPU takes exceptions at one place for ever */
+    _Atomic bool stuck_told; /* Python was told of a vCPU that only takes exceptions at one place */
 
     _Atomic uint32_t tracing;  /* changes in exclusive sections only */
     _Atomic uint32_t stopping; /* raddle_stop, raddle_error set it, raddle_go clears it */
@@ -241,13 +242,13 @@ struct raddle_context {
     pthread_cond_t idle;
     _Atomic uint32_t idle_kicks; /* written under idle_lock */
 
-    _Atomic uint32_t clock_changes; /* counts beginnings and ends of changes to the next three, under timer_lock */
+    _Atomic uint32_t clock_changes; /* incremented when a change of the next three begins and ends; under timer_lock */
     _Atomic uint32_t clock_stopped;
     _Atomic uint64_t clock_stopped_at; /* virtual time when it stopped */
     _Atomic int64_t clock_offset;      /* virtual = monotonic + offset while it runs */
     _Atomic uint64_t icount;           /* instructions of finished slices; written by the one thread that runs */
     _Atomic uint32_t icount_shift;
-    _Atomic uint64_t icount_bias;            /* virtual = (instructions << shift) + bias; one thread writes, as icount */
+    _Atomic uint64_t icount_bias; /* virtual = (instructions << shift) + bias; written by the same thread */
     _Atomic(struct raddle_cpu *) icount_cpu; /* the vCPU in raddle_run, with instruction counting */
 
     pthread_mutex_t timer_lock;
@@ -264,20 +265,20 @@ struct raddle_context {
 };
 
 struct tlb_side {
-    uint64_t paddr; /* physical page address; under tlb_lock, read by the owner */
-    uint64_t local; /* whether it goes with the address space; the owner's alone */
+    uint64_t paddr; /* physical page address; written under tlb_lock, also read by the owner without it */
+    uint64_t local; /* whether the mapping belongs only to the address space; used only by the owner */
 };
 
 struct large_range {
-    uint64_t base, mask; /* covers every large page of the index; mask 0 and base NONE: there is none */
+    uint64_t base, mask; /* covers all large pages of the index; mask 0 and base NONE: there is none */
 };
 
 struct flush_record {
-    uint64_t address, length; /* length 0: everything of the indices */
+    uint64_t address, length; /* length 0: all entries of the indices */
     uint32_t indices;
 };
 
-/* A vCPU's private part. What has no comment is its own thread's alone. */
+/* A vCPU's private part. Fields without a comment are used only by its own thread. */
 struct raddle_cpu {
     struct raddle_context *context;
     void *env;
@@ -297,19 +298,19 @@ struct raddle_cpu {
     uint32_t block_flags;
     bool exclusive; /* this vCPU runs in an exclusive section of its own */
     bool yielding, waiting_event;
-    bool stuck;        /* to be told: see exceptions.c */
+    bool stuck;        /* raddle_run is to return STUCK: see exceptions.c */
     uint64_t stuck_at; /* pc */
     uint32_t join_tries;
-    uint32_t spins; /* hints that it spins, one after the other at spin_pc */
+    uint32_t spins; /* how many hints in a row said, at spin_pc, that the guest spins */
     uint64_t spin_pc;
-    uint64_t spin_since; /* CPU time at the last look */
-    bool io_failed; /* by the access that a region's routine serves and has passed on to Python */
+    uint64_t spin_since; /* CPU time when it was last read */
+    bool io_failed; /* the access that a region's routine passed on to Python was a bus error */
     uint64_t event_since; /* virtual time when waiting_event was set */
-    uint64_t retaddr;     /* of the call out of a block that is being served, 0 for none; others read it (raddle_pc) */
+    uint64_t retaddr;     /* return address of the current call out of a block, or 0; others read it (raddle_pc) */
     uint64_t chain_slot;  /* jump to patch once its target is known */
     uint64_t chain_pc;
     uint32_t chain_mode, chain_generation;
-    uint32_t synchronised; /* generation of the blocks */
+    uint32_t synchronised; /* generation of the blocks at the last call of `synchronise` */
     _Atomic uint32_t icount_budget; /* own thread writes */
     pthread_t thread;               /* in raddle_run, with instruction counting; set before icount_cpu */
 
@@ -324,33 +325,33 @@ struct raddle_cpu {
     struct tlb_side side[RADDLE_MMU_INDICES][RADDLE_TLB_ENTRIES];
     struct tlb_side victim_side[RADDLE_MMU_INDICES][RADDLE_VICTIM_ENTRIES];
     uint32_t victim_next[RADDLE_MMU_INDICES];
-    _Atomic uint32_t tlb_used; /* bit an index: something was entered since its last flush; under tlb_lock */
+    _Atomic uint32_t tlb_used; /* a bit for each index with entries made since its last flush; under tlb_lock */
     uint64_t tlb_entered[RADDLE_MMU_INDICES][RADDLE_TLB_ENTRIES / 64]; /* entries that may not be empty; under tlb_lock */
     struct large_range large[RADDLE_MMU_INDICES];
     struct {
         uint64_t page;
         uint32_t access, index;
-        bool entered; /* by tlb_set, if only for a while */
-    } wanted;         /* what tlb_fill has called the target for */
-    uint64_t jump_pages[64];           /* a group of the jump cache each: the pages of which it may hold something */
-    uint64_t jump_entered[64][(1u << RADDLE_JUMP_GROUP_BITS) / 64]; /* its entries that may not be empty */
-    uint16_t jump_locals[JUMP_LOCALS]; /* entries that go with the address space */
+        bool entered; /* tlb_set made the entry; it may be gone already */
+    } wanted;         /* the page for which tlb_fill is calling the target */
+    uint64_t jump_pages[64];           /* for each group of the jump cache: the pages of which it may hold entries */
+    uint64_t jump_entered[64][(1u << RADDLE_JUMP_GROUP_BITS) / 64]; /* entries that may not be empty */
+    uint16_t jump_locals[JUMP_LOCALS]; /* entries that belong only to the current address space */
     uint32_t jump_local_count;
     pthread_mutex_t queue_lock;
     struct flush_record queue[QUEUE_RECORDS]; /* under queue_lock */
     uint32_t queue_length;                    /* under queue_lock; above QUEUE_RECORDS: flush everything */
     _Atomic uint64_t queue_pushed;            /* written under queue_lock */
-    _Atomic uint64_t queue_done;              /* own thread: pushes that have taken effect */
+    _Atomic uint64_t queue_done;              /* how many pushes have taken effect; written by its own thread */
     bool sync_wanted;
-    uint64_t *sync_tickets;       /* [ncpus]: queue_pushed of the others after our pushes; others read it under sync_lock */
+    uint64_t *sync_tickets;       /* [ncpus]: queue_pushed of others after our pushes; others read it under sync_lock */
     bool sync_sleeping;           /* in tlb_synchronise; under sync_lock */
-    pthread_cond_t sync_answered; /* with sync_lock: it sleeps, and the last of its answers has come */
+    pthread_cond_t sync_answered; /* with sync_lock: all others have answered a vCPU that sleeps in tlb_synchronise */
     _Atomic clockid_t clock;      /* CPU time of the thread that is in raddle_run; written by that thread */
 
     struct raddle_want want;
-    bool block_begun; /* something was wanted for it since its translation began: it is made, a full memo or not */
+    bool block_begun; /* the last translation lacked something: it may be finished even if the memo is full by now */
 
-    struct raddle_cpu_stats stats; /* own thread writes, any reads: changed by COUNT */
+    struct raddle_cpu_stats stats; /* its own thread writes (by COUNT), any thread reads */
 };
 
 /* fields.c */
@@ -374,7 +375,7 @@ static inline bool has_flag(const struct raddle_context *ctx, uint32_t flag)
     return (ctx->config.flags & flag) != 0;
 }
 
-/* Whether pages have been marked since the vCPU last passed their marks: it must. */
+/* Whether pages were marked since the vCPU last passed marks, so that it must pass them. */
 static inline bool has_marks_to_pass(struct raddle_cpu *cpu)
 {
     return atomic_load(&cpu->marks_passed) != atomic_load(&cpu->context->marks);
@@ -385,7 +386,7 @@ static inline bool is_tracing(struct raddle_context *ctx)
     return atomic_load_explicit(&ctx->tracing, memory_order_relaxed) != 0;
 }
 
-/* The first bit from `place` on that is set among `count`, a multiple of 64; `count` for none. */
+/* The first set bit from `place` on, among `count` bits (a multiple of 64); `count` if there is none. */
 static inline uint32_t next_bit(const uint64_t *bits, uint32_t count, uint32_t place)
 {
     while (place < count) {
@@ -407,7 +408,7 @@ static inline uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Of two times; what is beyond the last one that can be told is NONE: it never comes. */
+/* The sum of two times. A sum that overflows is NONE: it never comes. */
 static inline uint64_t time_sum(uint64_t a, uint64_t b)
 {
     return a > NONE - b ? NONE : a + b;
@@ -423,8 +424,8 @@ static inline uint64_t cpu_ns(void)
 
 void mutex_init(pthread_mutex_t *lock, bool recursive);
 void cond_init(pthread_cond_t *cond); /* timed by the monotonic clock */
-/* Waits until `deadline` on the monotonic clock (NONE: for ever); false when it passed. */
-uint64_t wait_deadline(uint64_t ns);
+uint64_t wait_deadline(uint64_t ns); /* the time on the monotonic clock `ns` from now, or in an hour; NONE: for ever */
+/* Waits until `deadline`; false when it has passed. */
 bool cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadline);
 
 /* threads.c */
@@ -432,14 +433,14 @@ void threads_init(struct raddle_context *ctx);
 void threads_free(struct raddle_context *ctx);
 void cpu_begin(struct raddle_cpu *cpu);
 void cpu_end(struct raddle_cpu *cpu);
-bool leave_code(struct raddle_cpu *cpu); /* before a wait in the middle of a block: what to give to return_to_code */
+bool leave_code(struct raddle_cpu *cpu); /* before a wait within a block; returns the argument for return_to_code */
 void return_to_code(struct raddle_cpu *cpu, bool was_in_code);
 void cpu_kick(struct raddle_cpu *cpu);
 void cpu_set_lines(struct raddle_cpu *cpu, uint32_t lines);
 void cpu_clear_lines(struct raddle_cpu *cpu, uint32_t lines);
 void cpu_set_event(struct raddle_cpu *cpu);
 void cpu_sleep(struct raddle_cpu *cpu, bool for_event);
-void cpu_spin(struct raddle_cpu *cpu); /* the guest says that it spins; vCPUs have threads of their own */
+void cpu_spin(struct raddle_cpu *cpu); /* the guest hints that it spins. Only if each vCPU has its own thread */
 void cpu_big_lock(struct raddle_cpu *cpu);
 
 /* callees.c */
@@ -460,7 +461,7 @@ int code_init(struct raddle_context *ctx); /* 0, or -1 with errno */
 void code_free(struct raddle_context *ctx);
 
 /* where.c */
-struct raddle_block *block_of_address(struct raddle_context *ctx, uint64_t address); /* NULL when in none */
+struct raddle_block *block_of_address(struct raddle_context *ctx, uint64_t address); /* NULL if in no block */
 int block_instruction(const struct raddle_block *block, uint64_t retaddr, uint64_t *pc, uint32_t *extra);
 bool in_blocks(const struct raddle_context *ctx, uint64_t address);
 
@@ -470,13 +471,13 @@ void blocks_free(struct raddle_context *ctx);
 struct raddle_block *block_find(struct raddle_cpu *cpu, uint64_t phys_pc, uint64_t pc, uint32_t mode, uint32_t flags);
 void block_chain(struct raddle_cpu *cpu, struct raddle_block *target);
 void blocks_synchronise(struct raddle_cpu *cpu); /* by the owner, when an exclusive section may have ended */
-uint64_t block_records(const struct raddle_context *ctx); /* bytes kept of blocks besides their code; under code_lock */
+uint64_t block_records(const struct raddle_context *ctx); /* bytes of the blocks' records; under code_lock */
 bool block_overlaps(const struct raddle_context *ctx, const struct raddle_block *block, uint64_t paddr, uint64_t size);
 
 /* jumps.c; by the owner unless said otherwise */
 void jumps_init(struct raddle_cpu *cpu);
 void jumps_enter(struct raddle_cpu *cpu, struct raddle_block *block, bool local);
-struct raddle_block *jumps_find(struct raddle_cpu *cpu, uint64_t pc, uint32_t mode); /* NULL if another one or none */
+struct raddle_block *jumps_find(struct raddle_cpu *cpu, uint64_t pc, uint32_t mode); /* NULL if it has no such block */
 void jumps_forget(struct raddle_cpu *cpu, const struct raddle_block *block); /* any thread, under code_lock */
 void jumps_clear(struct raddle_cpu *cpu); /* or by any thread in an exclusive section */
 void jumps_clear_page(struct raddle_cpu *cpu, uint64_t page);
@@ -484,7 +485,7 @@ void jumps_clear_local(struct raddle_cpu *cpu); /* at least those of pages that 
 
 /* arena.c */
 void *arena_take(struct arena *arena, size_t size); /* aligned to 16 bytes; NULL when out of memory */
-size_t arena_grows(const struct arena *arena, size_t size); /* by how many bytes, if so much is taken next */
+size_t arena_grows(const struct arena *arena, size_t size); /* by how many bytes the next arena_take would grow it */
 void arena_clear(struct arena *arena);
 void *map_new(size_t size); /* zeroed; NULL when out of memory */
 void map_free(void *memory, size_t size); /* NULL: does nothing */
@@ -496,24 +497,24 @@ bool translate_from_memo(struct raddle_cpu *cpu);
 bool block_holds(struct raddle_context *ctx, const struct raddle_block *block, const uint8_t *wanted);
 void block_discard(struct raddle_context *ctx, struct raddle_block *block); /* under code_lock */
 
-/* settle.c; all but marks_pass and stores_may_be_unseen under code_lock */
+/* settle.c; all under code_lock, except marks_pass and stores_may_be_unseen */
 bool stores_may_be_unseen(const struct raddle_context *ctx); /* for a moment after a page was marked */
 void marks_add(struct raddle_context *ctx, struct page *page); /* the page has just been marked */
 void marks_pass(struct raddle_cpu *cpu); /* by the vCPU's thread, between blocks or out of code */
 bool mark_is_settled(const struct raddle_context *ctx, const struct page *page);
-uint64_t unsettled_size(uint64_t guest_size); /* bytes of the place that unsettled_add wants */
+uint64_t unsettled_size(uint64_t guest_size); /* bytes that unsettled_add needs at `place` */
 void unsettled_add(struct raddle_context *ctx, void *place, struct raddle_block *block, const void *guest);
 
 /* blocks.c: stores to pages with code */
-bool page_holds_code(struct raddle_context *ctx, uint64_t paddr, uint64_t size); /* near the range, in its page */
-bool page_is_translated(struct raddle_context *ctx, uint64_t paddr);              /* or is about to be */
+bool page_holds_code(struct raddle_context *ctx, uint64_t paddr, uint64_t size); /* in a line that the range touches */
+bool page_is_translated(struct raddle_context *ctx, uint64_t paddr);              /* or is being translated */
 void page_stored(struct raddle_context *ctx, struct raddle_cpu *cpu, uint64_t paddr, uint64_t size);
 
 /* tlb.c */
 void tlb_init(struct raddle_cpu *cpu);
 struct probe {
     uint64_t comparator, addend, paddr; /* paddr: of the page */
-    bool local;                         /* the mapping is the current address space's alone */
+    bool local;                         /* the mapping belongs only to the current address space */
 };
 bool tlb_probe(struct raddle_cpu *cpu, uint64_t address, uint32_t access, uint32_t index, struct probe *out);
 uint32_t tlb_fill(struct raddle_cpu *cpu, uint64_t address, uint32_t size, uint32_t access, uint32_t index,
@@ -533,7 +534,7 @@ static inline uint32_t fetch_index(const struct raddle_cpu *cpu)
     return (cpu->header->mode >> cpu->context->config.fetch_index_shift) & (RADDLE_MMU_INDICES - 1);
 }
 
-/* Where an instruction address is mapped: 0, or the fault that a fetch meets. */
+/* Finds where an instruction address is mapped: 0, or the code of the fault that a fetch takes. */
 static inline uint32_t fetch_probe(struct raddle_cpu *cpu, uint64_t address, struct probe *probe)
 {
     uint32_t code = tlb_fill(cpu, address, 1, ACCESS_FETCH, fetch_index(cpu), probe);
@@ -546,11 +547,11 @@ void queue_drain(struct raddle_cpu *cpu);
 /* barrier.c */
 void barrier_enter(struct raddle_cpu *cpu); /* before the vCPU runs on this thread */
 void tlb_synchronise(struct raddle_cpu *cpu);
-void tlb_answer(struct raddle_cpu *cpu);   /* after its queue was worked off, or it left code */
-void tlb_give_way(struct raddle_cpu *cpu); /* after queue_drain, in code: let those run whom a barrier waits for */
+void tlb_answer(struct raddle_cpu *cpu);   /* after its queue was worked off, or after it left code */
+void tlb_give_way(struct raddle_cpu *cpu); /* after queue_drain, in code: leave the core to vCPUs a barrier waits for */
 
 /* regions.c */
-struct region *region_at(struct raddle_context *ctx, uint64_t paddr); /* NULL when none answers there */
+struct region *region_at(struct raddle_context *ctx, uint64_t paddr); /* NULL when there is none */
 struct page *page_at(struct raddle_context *ctx, uint64_t paddr);     /* NULL when not RAM or ROM */
 bool is_memory(const struct region *region);
 bool loads_by_callback(const struct region *region);
@@ -564,7 +565,7 @@ int clock_init(struct raddle_context *ctx);
 void clock_free(struct raddle_context *ctx);
 uint64_t clock_now(struct raddle_context *ctx);
 bool event_wait_over(struct raddle_cpu *cpu);
-void slice_begin(struct raddle_context *ctx, uint64_t ns); /* the turn that begins ends so much later */
+void slice_begin(struct raddle_context *ctx, uint64_t ns); /* a turn begins, which ends so much later */
 void icount_enter(struct raddle_cpu *cpu);
 void icount_commit(struct raddle_cpu *cpu);
 uint64_t icount_retired(struct raddle_cpu *cpu); /* on its own thread; 0 without counting */

@@ -7,25 +7,26 @@
 
 #define MEMO_VARIANTS        (2 * RADDLE_HOST_FLAGS)
 #define MEMO_TEMPLATE_CHUNKS 4096
-#define MEMO_PART            (UINT16_MAX - RADDLE_MOST_SPAN) /* bytes of a part: padded, it fits a row of a table */
-#define MEMO_REGISTERS       16 /* room for RADDLE_FAMILY_REGISTERS, in whole words */
+#define MEMO_PART            (UINT16_MAX - RADDLE_MOST_SPAN) /* most bytes of a part: with padding, they fit a row */
+#define MEMO_REGISTERS       16 /* at least RADDLE_FAMILY_REGISTERS, in whole words */
 #define RADDLE_EPILOGUE      ((uint64_t)1 << 63)
 
-/* The memo. What hangs below it is written under its lock, before a store-release publishes it, and never again, but
- * for what is said to be used under the lock; two threads that supply the same variant leave one of two equal ones.
+/* The structures of the memo are written under its lock before a store-release publishes them, and do not change after
+ * that; fields that do change are used only under the lock. If two threads supply the same variant, one of two equal
+ * ones stays.
  *
- * It is emptied in an exclusive section. So what is found in it may be used while the vCPU is `running`, or while the
- * lock of Python's translator is held; whoever keeps a number or a pointer any longer looks at `generation` first. */
+ * The memo is emptied in an exclusive section. So numbers and pointers from it may be used while the vCPU is `running`,
+ * or while the lock of Python's translator is held. A thread that keeps one longer must check `generation` first. */
 struct variant {
     const uint8_t *hot, *cold;
     const struct raddle_fixup *fixups;
-    const struct raddle_cut *cuts; /* what renaming needs; the renamed have none */
+    const struct raddle_cut *cuts; /* and jumps: for renaming; a renamed variant has none */
     const struct raddle_jump *jumps;
     uint32_t hot_size, cold_size, fixup_count, cut_count, jump_count;
     uint32_t traits;
-    uint32_t exits;           /* jumps that leave */
-    uint8_t padded;           /* how many of chain_offsets there are */
-    uint8_t chain_offsets[2]; /* of the first chainable fields in the hot part, modulo the span of a chain */
+    uint32_t exits;           /* jumps that leave the block */
+    uint8_t padded;           /* length of chain_offsets */
+    uint8_t chain_offsets[2]; /* offsets of the first chainable fields in the hot part, modulo the span of a chain */
     uint8_t flag_defs, flag_uses;
     int8_t host_flags;
     bool by_kind;
@@ -35,17 +36,17 @@ struct template {
     uint32_t number, size, extra, next_decode_state;
     bool ends;                                         /* control never falls through; known with variant 0 */
     _Atomic(struct variant *) variants[MEMO_VARIANTS]; /* by host flags << 1 | dead */
-    struct template *model;                            /* what it is renamed from, or NULL */
-    uint8_t registers[MEMO_REGISTERS];                 /* of a model and of what is renamed from it, then zeros */
+    struct template *model;                            /* the template that this one is renamed from, or NULL */
+    uint8_t registers[MEMO_REGISTERS];                 /* of a model or a renamed template; zeros after the last one */
     uint32_t register_count;
-    uint64_t fixed;             /* of a model: registers that it uses besides */
-    struct template *renamings; /* of a model, linked by `next`; under the lock */
+    uint64_t fixed;             /* of a model: a bit for each register that it uses besides `registers` */
+    struct template *renamings; /* of a model: templates renamed from it, linked by `next`; under the lock */
     struct template *next;
 };
 
 struct raddle_entry {
     uint64_t key;
-    struct template *template; /* NULL: nothing is to be emitted */
+    struct template *template; /* NULL: an entry without code */
     uint32_t values[];
 };
 
@@ -62,23 +63,23 @@ struct memo_table {
 struct raddle_memo {
     pthread_mutex_t lock; /* a leaf */
     struct raddle_rules rules;
-    uint32_t words; /* a bit each: shapes of the rules that field_is_word holds for */
-    uint32_t chain_unit; /* bytes of a field that is chained */
+    uint32_t words;      /* a bit for each shape of the rules for which field_is_word holds */
+    uint32_t chain_unit; /* bytes of a chainable field */
     uint64_t page_mask, word_mask;
     struct raddle_entry *falls_through;
     struct template *templates[MEMO_TEMPLATE_CHUNKS];
     _Atomic uint32_t template_count; /* written under the lock */
-    struct memo_table *encodings;    /* of host instructions: size, then the bytes */
+    struct memo_table *encodings;    /* of host instructions; values: size, then the bytes */
     _Atomic(struct raddle_mode *) *modes;
     _Atomic uint32_t mode_count; /* written under the lock */
-    struct arena arena;          /* under the lock: of all that is emptied */
-    struct arena fixed;          /* what the rules name; written before anything runs */
+    struct arena arena;          /* all that is freed when the memo is emptied; under the lock */
+    struct arena fixed;          /* the code that the rules point to; written before anything runs */
     _Atomic uint32_t listened;
     _Atomic uint64_t limit;          /* bytes: raddle_memo_limit */
     _Atomic uint64_t outside;        /* bytes: raddle_memo_outside */
-    _Atomic uint32_t crowded;        /* a table needs more room than there is left; written under the lock */
-    _Atomic uint32_t generation;     /* counts how often it was emptied; changes in exclusive sections only */
-    uint64_t entries, templates_all; /* made since the beginning, under the lock */
+    _Atomic uint32_t crowded;        /* a table needs more room than is left; written under the lock */
+    _Atomic uint32_t generation;     /* how often the memo was emptied; changes in exclusive sections only */
+    uint64_t entries, templates_all; /* how many were ever made; under the lock */
 };
 
 /* Put the value into the field at offset `at` of `code`; false when it does not fit. */
@@ -94,7 +95,7 @@ static inline bool field_fill(const struct raddle_memo *memo, uint32_t number, u
     return !shape->range || (int64_t)value == (int32_t)word;
 }
 
-/* memo.c; what is said to be under the lock needs the memo's */
+/* memo.c; "under the lock" means the memo's */
 struct template *memo_template(struct raddle_memo *memo, uint32_t number);
 struct template *template_new(struct raddle_memo *memo, uint32_t size, uint32_t extra, uint32_t next_decode_state);
 struct variant *variant_new(struct raddle_memo *memo, const struct variant *code); /* with copies; under the lock */

@@ -1,29 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stores that are on their way when their page is marked as holding code.
+/* Stores that are in progress while their page is marked as holding code.
  *
- * Generated code compares a TLB entry, and stores a few instructions later. When another vCPU marks the page in
- * between (raddle_code_begin) and installs a block of its bytes, the store lands and nobody sees it: the block would
- * be stale for ever. Only the first mark of a page leaves room for this: a store that compares after it takes the slow
- * path.
+ * Generated code checks a TLB entry, and stores a few instructions later. Between the two, another vCPU may mark the
+ * page (raddle_code_begin) and install a block made of its bytes. Then the store is not noticed, and the block would be
+ * stale for ever. This can happen only at the first mark of a page: a store that checks its entry after the mark takes
+ * the slow path.
  *
- * So marks are numbered. A vCPU passes a mark when it is seen outside generated code after it: then none of its stores
- * that compared before the mark is still on its way. A mark is settled once all vCPUs have passed it. A block that is
- * installed before its pages' marks are settled is kept in a list, with the bytes that it was translated from.
- * Whenever a vCPU passes marks, the blocks that are as young as these are compared with memory, and those that differ
- * die. After the last vCPU has passed, no stale block is left.
+ * So marks are numbered. A vCPU has passed a mark when it was outside generated code at some time after it: then none
+ * of its stores that checked before the mark is still in progress. A mark is settled when all vCPUs have passed it. A
+ * block that is installed before its pages' marks are settled is put into a list, with the bytes that it was translated
+ * from. Whenever a vCPU passes marks, the blocks that were installed since these marks are compared with memory, and
+ * those that differ are killed. When the last vCPU has passed, no stale block is left.
  *
- * No vCPU waits for another. One that is in generated code when a page is marked finds exit_request set, and passes
+ * No vCPU waits for another. A vCPU that is in generated code when a page is marked gets an exit_request, and passes
  * the mark at its next block entry, before it can run a block that was installed since. So it never runs code that is
- * older than its own stores. A vCPU that wants to see the stores of others synchronises its instruction fetches, or
- * the other one does, as the guest's architecture has it: both call the helper icache_sync, which compares all blocks
- * in the list.
+ * older than its own stores. To see the stores of another vCPU, a guest must synchronise instruction fetches, on one of
+ * the two vCPUs or on both, as its architecture says. This calls the helper icache_sync, which compares all blocks in
+ * the list.
  *
- * One thread that runs all vCPUs has no such window: it translates when no store is on its way. No marks are counted
- * then.
+ * If one thread runs all vCPUs, no store can be in progress during a translation, and no marks are counted.
  *
- * Order: the marker stores the marks in the TLBs and then loads `in_code`; a vCPU stores `in_code`, loads the state of
- * its flush queue, and then uses TLB entries (threads.c). All but the last are sequentially consistent, and no load is
- * done before one that is: so either the marker sees the vCPU in code, or the vCPU sees the marks. */
+ * Order: a thread that marks a page stores the marks in the TLBs and then loads `in_code`. A vCPU stores `in_code`,
+ * loads the state of its flush queue, and then uses TLB entries (threads.c). All these accesses except the last are
+ * sequentially consistent, and the last one comes after a sequentially consistent load. So either the marking thread
+ * sees the vCPU in code, or the vCPU sees the marks. */
 #include "internal.h"
 
 #include <string.h>
@@ -33,8 +33,9 @@ bool stores_may_be_unseen(const struct raddle_context *ctx)
     return has_flag(ctx, RADDLE_FLAG_PARALLEL) && ctx->config.ncpus > 1;
 }
 
-/* Under code_lock: takes note of who has passed the last mark, `self` among them (NULL: nobody in particular), and asks
- * the others to. Compares the blocks that are younger than what any of them had passed before; `all`: every one. */
+/* Records which vCPUs have passed the last mark, and requests that the others pass it. `self` has passed it (NULL: no
+ * vCPU in particular). Compares the blocks that were installed after the oldest mark that one of these vCPUs has newly
+ * passed; with `all`, every block in the list. Under code_lock. */
 static void review(struct raddle_context *ctx, const struct raddle_cpu *self, bool all)
 {
     uint64_t marks = atomic_load(&ctx->marks), settled = marks, since = all ? 0 : marks;
@@ -77,8 +78,8 @@ void marks_pass(struct raddle_cpu *cpu)
     pthread_mutex_unlock(&ctx->code_lock);
 }
 
-/* Of a page's mark only the low half is kept. A page that was marked 2**31 marks ago may count as unsettled again,
- * which costs a place in the list; the other way round it cannot be mistaken. */
+/* A page has only the low half of its mark's number. So a page that was marked 2**31 marks ago may count as unsettled
+ * again. That only puts its block into the list. An unsettled page never counts as settled. */
 bool mark_is_settled(const struct raddle_context *ctx, const struct page *page)
 {
     return (int32_t)(page->mark - (uint32_t)atomic_load(&ctx->marks_settled)) <= 0;
@@ -89,7 +90,7 @@ uint64_t unsettled_size(uint64_t guest_size)
     return sizeof(struct unsettled_block) + guest_size;
 }
 
-/* The list's first block is its youngest. */
+/* Blocks are added at the head of the list, so its first block is the youngest. */
 void unsettled_add(struct raddle_context *ctx, void *place, struct raddle_block *block, const void *guest)
 {
     struct unsettled_block *u = place;
@@ -98,8 +99,8 @@ void unsettled_add(struct raddle_context *ctx, void *place, struct raddle_block 
     ctx->unsettled = u;
 }
 
-/* The vCPU's earlier stores, and those of others that it has seen, come before the look at the marks. A mark that it
- * does not see was made by a vCPU that reads the bytes after a fence of its own (raddle_code_begin), and sees the
+/* The fence orders the vCPU's earlier stores, and those of others that it has seen, before the load of `marks`. If this
+ * misses a mark, the vCPU that made it reads the bytes after a fence of its own (raddle_code_begin), and sees these
  * stores. */
 uint64_t raddle_helper_icache_sync(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
 {
