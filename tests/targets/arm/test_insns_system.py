@@ -316,6 +316,11 @@ def test_store_exclusive_fails_without_reservation(name: str) -> None:
     assert exclusives([load, 0xE5816000, store]).registers[7] == 1  # str r6, [r1]
 
 
+@pytest.mark.parametrize("text", ["movs pc, lr", "ldm r0, {r1, pc}^", "rfeia r0", "eret", "subs pc, lr, #4"])
+def test_a_return_from_an_exception_ends_the_reservation(text: str) -> None:
+    assert Op.CLEAR_EXCLUSIVE in operations(code_of(*PRIVILEGED_ONLY[text]))
+
+
 @pytest.mark.parametrize("big_endian", [False, True])
 def test_doublewords_lie_in_memory_first_register_first(big_endian: bool) -> None:
     cpsr = SVC | (CPSR_E if big_endian else 0)

@@ -386,8 +386,12 @@ def write_cpsr(b: Builder, value: Value, mask: int) -> None:
 
 
 def exception_return(b: Builder, address: Value, cpsr: Value) -> None:
-    """Emit a return to ``address`` with the whole CPSR written (SUBS pc, LDM with pc and ^, RFE); ends the block."""
+    """Emit a return to ``address`` with the whole CPSR written (SUBS pc, LDM with pc and ^, RFE); ends the block.
+
+    A reservation of the handler's is no reservation of what it returns to.
+    """
     write_cpsr(b, cpsr, CPSR_ALL)
+    b.clear_exclusive()
     thumb = b.and_(b.get(COMMON["mode"]), MODE_T)
     # A32 ignores address bits 1:0, T32 bit 0
     align = b.or_(b.shl(thumb, 1), ~3 & 0xFFFF_FFFF)
