@@ -10,7 +10,8 @@ from raddle.runtime._native import ffi
 from tests.core.hand_clock import HandClock
 
 from raddle.devices import Device, Register
-from raddle.devices.pl011 import HOLD_NS, PL011
+from raddle.devices.held_output import HOLD_NS
+from raddle.devices.pl011 import PL011
 from raddle.devices.pl031 import PL031
 from raddle.errors import RaddleError
 from raddle.ir.builder import Builder
@@ -329,7 +330,7 @@ def test_pl011_prints(uart, size):
 
 def hold(uart, data):
     """What native code does with bytes that are sent while it may hold them."""
-    held = uart.device._held
+    held = uart.device._output._held
     end, limit = held.words[:2]
     assert end + len(data) <= limit
     held.bytes[end : end + len(data)] = data
@@ -384,7 +385,7 @@ def test_pl011_goes_on_as_if_it_had_not_been_settled():
         uart, history = Uart(), []
         uart.write(DR, 4, ord("a"))
         for data in (b"bc", b"d", b"", b"ef"):
-            if uart.device._held.words[1]:
+            if uart.device._output._held.words[1]:
                 hold(uart, data)
             else:
                 for byte in data:
@@ -392,7 +393,7 @@ def test_pl011_goes_on_as_if_it_had_not_been_settled():
             if pauses:
                 uart.device.settle()
             uart.clock.move(HOLD_NS / 1e9)
-            history.append((list(uart.device._held.words[:2]), uart.clock.timers[0].deadline))
+            history.append((list(uart.device._output._held.words[:2]), uart.clock.timers[0].deadline))
         histories.append((history, uart.console.text))
     assert histories[0] == histories[1]
     assert histories[0][1] == "abcdef"

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from raddle import Machine
-from raddle.devices import pl011
+from raddle.devices import held_output
 from raddle.errors import MachineError
 from raddle.machine.chardev import CharDevice
 from raddle.machine.machine import State
@@ -84,7 +84,7 @@ def guest(tmp_path: Path) -> Guest:
 @pytest.fixture
 def for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is held is held until something else brings it out."""
-    monkeypatch.setattr(pl011, "HOLD_NS", 1 << 50)
+    monkeypatch.setattr(held_output, "HOLD_NS", 1 << 50)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -143,7 +143,7 @@ def test_a_line_takes_python_twice(guest: Guest) -> None:
 def test_more_than_there_is_room_for(guest: Guest) -> None:
     with guest(send("z" * 10_000)) as machine:
         sent = len(machine.console.text)
-        assert 10_000 - pl011.HELD_SIZE <= sent < 10_000
+        assert 10_000 - held_output.HELD_SIZE <= sent < 10_000
         machine.pause()
         assert machine.console.text == "z" * 10_000
 

@@ -185,7 +185,13 @@ class Device:
     def routine(self, b: Builder) -> None:
         """Build the routine of the device's region: it serves reads of hot registers, and passes everything else on."""
         arguments = [b.get(COMMON[f"arg{n}"]) for n in range(4)]
-        offset, how, value = arguments[:3]
+        self.serve_natively(b, *arguments[:3])
+        b.ret(b.call(native("io_python"), *arguments, type=Type.I64))
+
+    def serve_natively(self, b: Builder, offset: Value, how: Value, value: Value) -> None:
+        """Emit all that the routine does without Python, for whoever puts several devices into one region; the
+        arguments are those of `serve`.
+        """
         self.serve(b, offset, how, value)
         hot = [register for register in self.REGISTERS if register.hot]
         with b.if_(b.and_(b.icmp(Condition.ULE, how, WORD), b.eq(b.and_(offset, WORD - 1), 0))):
@@ -200,7 +206,6 @@ class Device:
                 self._read_long(b, register, offset, how)
             elif register.size < WORD:
                 self._read_short(b, register, offset, how)
-        b.ret(b.call(native("io_python"), *arguments, type=Type.I64))
 
     def _read_long(self, b: Builder, register: Register, offset: Value, how: Value) -> None:
         """Reads of a hot row of 64 bits: whole registers, and their halves."""

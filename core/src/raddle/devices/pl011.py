@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections import deque
 from typing import ClassVar, Final
 
-from raddle.devices.base import WORD, WRITE, Device, Register
+from raddle.devices.base import WRITE, Device, Register
+from raddle.devices.held_output import HeldOutput
 from raddle.ir.builder import Builder, Value, native
-from raddle.ir.types import Condition, Type
+from raddle.ir.types import Type
 from raddle.machine.chardev import CharDevice
 from raddle.machine.clock import END_OF_TIME, Clock
 from raddle.machine.lines import Line
-from raddle.memory import HostMemory
 
 __all__ = ["PL011"]
 
@@ -39,13 +39,6 @@ RECEIVE_LEVELS: Final = (2, 4, 8, 12, 14, 14, 14, 14)
 RECEIVE_TIMEOUT_NS: Final = 32 * 1_000_000_000 // 115_200
 """Nanoseconds (32 bits at a common speed) after which a cleared interrupt comes again if its condition still holds."""
 
-HOLD_NS: Final = 2_000_000
-"""The longest time for which a byte is held, in nanoseconds of the machine's clock."""
-HELD_SIZE: Final = 4096
-HELD_END, HELD_LIMIT, HELD_START = 0, 1, 8
-"""In the memory of held bytes: words with the offset after the last byte and the offset of the end of the room (0:
-nothing may be held), and the offset of the first byte."""
-
 
 class PL011(Device):
     """A UART on a character device.
@@ -58,9 +51,8 @@ class PL011(Device):
     Input waits in the character device until there is room, so nothing is lost. The receiver can be overrun only by the
     guest's own sending, in loopback mode.
 
-    A byte that the guest sends goes to the character device at once if nothing was sent for a while. Native code holds
-    the following bytes, without Python, to the end of the line, or for at most HOLD_NS. After the vCPUs were stopped,
-    the machine calls `settle`.
+    Native code holds bytes that the guest sends, without Python, to the end of the line or for a while. After the vCPUs
+    were stopped, the machine calls `settle`.
     """
 
     NAME = "pl011"
@@ -88,21 +80,15 @@ class PL011(Device):
         self._line = line
         self._clock = clock
         self._received: deque[int] = deque()
-        self._held = HostMemory(HELD_SIZE, self.NAME)
-        self._held.words[HELD_END] = HELD_START
-        self._settled = HELD_START
-        """The offset of the first held byte."""
-        self._hold_timer = clock.timer(self._held_long_enough)
+        self._output = HeldOutput(console, clock, self.NAME)
         self._overrun = False
         """A byte was lost; the next received byte will say so."""
         self._again_timer = clock.timer(self._look_again)
 
     def reset(self) -> None:
         super().reset()
-        self._hold_timer.cancel()
         self._again_timer.cancel()
-        self._held.words[HELD_LIMIT] = 0
-        self._send()
+        self._output.reset()
         self._received.clear()
         self._overrun = False
         self._update()
@@ -110,10 +96,7 @@ class PL011(Device):
 
     def settle(self) -> None:
         """Send held bytes. It changes nothing else, so that a pause does not change a run."""
-        data = self._unsent()
-        self._settled = self._held.words[HELD_END]
-        if data:
-            self._console.write(data)
+        self._output.settle()
 
     def receive(self) -> None:
         """Take input that waits in the character device, as far as there is room. Called when there is new input."""
@@ -175,8 +158,7 @@ class PL011(Device):
                 self.store("RSR", STATUS_OVERRUN)
                 self._raise(INTERRUPT_OVERRUN)
         else:
-            self._send(value)
-            self._hold()
+            self._output.send(value)
         self._raise(INTERRUPT_TRANSMIT)
 
     def write_RSR(self, _: int, value: int, mask: int) -> None:
@@ -215,49 +197,19 @@ class PL011(Device):
 
     # --- sending
 
-    def _unsent(self) -> bytes:
-        return bytes(self._held.bytes[self._settled : self._held.words[HELD_END]])
-
-    def _send(self, *last: int) -> None:
-        """Send held bytes, and one more byte; then nothing is held."""
-        data = self._unsent() + bytes(last)
-        self._held.words[HELD_END] = self._settled = HELD_START
-        if data:
-            self._console.write(data)
-
-    def _hold(self) -> None:
-        """The following bytes may be held for a while."""
-        until = self._clock.clock_ns() + HOLD_NS
-        self._held.words[HELD_LIMIT] = HELD_SIZE if until <= END_OF_TIME else 0
-        self._hold_timer.set(until)
-
-    def _held_long_enough(self) -> None:
-        if self._held.words[HELD_END] == HELD_START:
-            self._held.words[HELD_LIMIT] = 0
-        else:
-            self._send()
-            self._hold()
-
     def serve(self, b: Builder, offset: Value, how: Value, value: Value) -> None:
         """Hold bytes that do not end a line, and for which `write_DR` would only send them, because the transmit
         interrupt is already pending.
         """
-        byte = b.and_(value, 0xFF)
-        held = self._held.address
 
-        def load(address: int) -> Value:
-            return b.call(native("host_load32"), b.const(address, Type.I64), type=Type.I64)
+        def stored(name: str) -> Value:
+            return b.call(native("host_load32"), b.const(self._address(name), Type.I64), type=Type.I64)
 
         with b.if_(b.and_(b.eq(offset, 0), b.and_(b.ne(b.and_(how, WRITE), 0), b.ne(how, WRITE | 8)))):
-            end = load(held + WORD * HELD_END)
-            room = b.icmp(Condition.ULT, end, load(held + WORD * HELD_LIMIT))
-            with b.if_(b.and_(room, b.ne(byte, ord("\n")))):
-                pending = b.ne(b.and_(load(self._address("RIS")), INTERRUPT_TRANSMIT), 0)
-                sends = b.eq(b.and_(load(self._address("CR")), CR_LOOPBACK), 0)
-                with b.if_(b.and_(pending, sends)):
-                    b.call(native("host_store8"), b.add(end, held), byte)
-                    b.call(native("host_store32"), b.const(held + WORD * HELD_END, Type.I64), b.add(end, 1))
-                    b.ret(b.const(0, Type.I64))
+            pending = b.ne(b.and_(stored("RIS"), INTERRUPT_TRANSMIT), 0)
+            sends = b.eq(b.and_(stored("CR"), CR_LOOPBACK), 0)
+            with b.if_(b.and_(pending, sends)):
+                self._output.hold(b, value)
 
     # --- interrupts
 
