@@ -8,8 +8,8 @@ import pytest
 from raddle.ir.builder import Builder
 from raddle.ir.interpreter import Leave
 from raddle.ir.types import Type
+from raddle.machine.board import attach
 from raddle_target_arm import psci, sysregs, timers
-from raddle_target_arm.attach import attach
 from raddle_target_arm.state import MODE_DOMAIN_SLOT, MODE_PRIVILEGED, MODE_T, MODE_VFP, STATE
 from raddle_target_arm.sysregs import TABLE, End
 

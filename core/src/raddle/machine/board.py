@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
+from weakref import WeakKeyDictionary, ref
 
 from raddle.machine.chardev import CharDevice
 from raddle.machine.clock import MachineClock
@@ -18,7 +19,7 @@ from raddle.machine.time_of_day import RtcOptions
 from raddle.memory import SMALLEST_PAGE, AddressSpace
 from raddle.plugins import Target
 
-__all__ = ["Board", "BoardCpu", "BoardOptions", "Power"]
+__all__ = ["Board", "BoardCpu", "BoardOptions", "Power", "attach", "board_of"]
 
 
 class BoardOptions(NamedTuple):
@@ -132,3 +133,19 @@ class Board(ABC):
 
     def close(self) -> None:
         """Release the host's resources, except the memory. Everything has ended, or has not begun."""
+
+
+_boards: WeakKeyDictionary[Any, ref[Any]] = WeakKeyDictionary()
+"""Both sides are weak: a board knows its CPUs, and would keep them and itself for ever. Its machine holds it."""
+
+
+def attach(board: Any, cpus: Sequence[Any]) -> None:
+    """Put vCPUs on a board, where `board_of` finds it; for the board's `connect`. Before the machine runs."""
+    for cpu in cpus:
+        _boards[cpu] = ref(board)
+
+
+def board_of(cpu: Any) -> Any:
+    """The vCPU's board; None for a machine without one. Any thread."""
+    board = _boards.get(cpu)
+    return None if board is None else board()

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way from a vCPU to the board that it sits on, for PSCI and the generic timers."""
+"""What an ARM CPU asks of the board that it sits on, for PSCI and the generic timers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary, ref
 
 
 class Line(Protocol):
@@ -39,19 +38,3 @@ class Board(Protocol):
 
         Running CPUs do not ask a board whose memory has its own routine ``timer_line``: see raddle_target_arm.timers.
         """
-
-
-_boards: WeakKeyDictionary[Any, ref[Board]] = WeakKeyDictionary()
-"""Both sides are weak: a board knows its CPUs, and would keep them and itself for ever. Its machine holds it."""
-
-
-def attach(board: Board, cpus: Sequence[Any]) -> None:
-    """Put vCPUs on a board; for the board's ``connect``. Before the machine runs."""
-    for cpu in cpus:
-        _boards[cpu] = ref(board)
-
-
-def board_of(cpu: Any) -> Board | None:
-    """The vCPU's board; None for a machine without one."""
-    board = _boards.get(cpu)
-    return None if board is None else board()

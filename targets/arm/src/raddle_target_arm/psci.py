@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from raddle_target_arm.attach import Board, board_of
+from raddle.machine.board import board_of
+from raddle_target_arm.attach import Board
 
 SUCCESS, NOT_SUPPORTED, INVALID_PARAMETERS, ALREADY_ON, INVALID_ADDRESS = 0, -1, -2, -4, -9
 

@@ -21,8 +21,8 @@ from typing import Any, Final
 from raddle.ir.builder import Builder, Value, native, python, routine
 from raddle.ir.header import COMMON
 from raddle.ir.types import Condition, Field, Type
+from raddle.machine.board import board_of
 from raddle.translate.frontend import RoutineBuilder
-from raddle_target_arm.attach import board_of
 from raddle_target_arm.state import EVENT_TIMER, EVENTS_SEEN, SYSTEM, TIMER_LINES, TIMER_NUMBERS, argument
 
 FREQUENCY: Final = 62_500_000

@@ -19,14 +19,13 @@ from raddle.devices.pl031 import PL031
 from raddle.devices.virtio_mmio import SLOT_SIZE, SLOTS, VirtioSlots
 from raddle.errors import UsageError
 from raddle.layout import Area
-from raddle.machine.board import Board, BoardCpu, BoardOptions, Power
+from raddle.machine.board import Board, BoardCpu, BoardOptions, Power, attach
 from raddle.machine.chardev import CharDevice
 from raddle.machine.clock import MachineClock
 from raddle.machine.devicetree import Tree, cells, make_tree
 from raddle.machine.lines import Line
 from raddle.machine.time_of_day import TimeOfDay
 from raddle.sizes import size_text
-from raddle_target_arm.attach import attach
 from raddle_target_arm.boot import for_firmware, plan, plan_firmware
 from raddle_target_arm.devices import gic_routines
 from raddle_target_arm.devices.gic import Gic
