@@ -289,6 +289,21 @@ def test_position_independent_programs_run_where_they_are_linked(tmp_path):
     assert load(tmp_path, elf(kind=3)).entry == 0x4010_0000
 
 
+def test_addresses_of_a_direct_map_become_physical(tmp_path):
+    """Kernels that are linked where the memory is mapped as it is have no other addresses in their files."""
+    start = 0xFFFF_FC00_0000_0000
+    segments = (
+        (start + 0x4010_0000, b"code", 0x1000),
+        (0x4020_0000, b"else", 0x1000),
+    )
+    path = tmp_path / "kernel"
+    path.write_bytes(elf(bits=2, entry=start + 0x4010_0004, segments=segments))
+    guest = target(elf_formats=(ElfFormat(64, "little"),), direct_map=(start, 1 << 40))
+    image = load_image(path, guest, Layout(Area("RAM", 0x4000_0000, 128 << 20)))
+    assert [one.address for one in image.segments] == [0x4010_0000, 0x4020_0000]
+    assert image.entry == 0x4010_0004
+
+
 def test_uimage(tmp_path):
     image = load(tmp_path, uimage(b"code" * 8, entry=0x4000_8004) + b"trailing")
     assert (image.kind, image.entry, image.has_addresses) == (UIMAGE, 0x4000_8004, True)

@@ -152,6 +152,9 @@ class Target(NamedTuple):
     foreign_files: tuple[Magic, ...] = ()
     """Kinds of files that are refused, because they would be taken for raw images: kernels of related architectures,
     for example."""
+    direct_map: tuple[int, int] = (0, 0)
+    """First address and size of the virtual addresses that are physical ones + the first, with or without page tables,
+    for a guest whose kernels are linked there: their ELF files have them for physical addresses."""
     litmus: Callable[[], Any] | None = None
     """Imports the guest's raddle.litmus.guest.LitmusGuest and returns it; None for a guest that runs no litmus tests.
     """

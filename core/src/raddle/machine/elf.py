@@ -119,7 +119,7 @@ def load_elf(contents: Contents, name: str, target: Target, layout: Layout) -> t
     if not 0 < header.entries <= SEGMENT_LIMIT:
         raise UsageError(f"cannot use {name}: it has {header.entries} program headers (1 to {SEGMENT_LIMIT} can be)")
     (table,) = contents.parts([(header.table, header.entries * header.entry_size)], checked=False)
-    loaded = _loaded(_program_headers(table, header, form, name), name)
+    loaded = _loaded(_program_headers(table, header, form, name), name, target.direct_map)
     for one in loaded:
         layout.check(name, one.physical, one.in_memory)
         if header.kind == DYNAMIC and not layout.in_ram(one.physical, one.in_memory):
@@ -170,14 +170,19 @@ def _program_headers(table: bytes, header: _Header, form: ElfFormat, name: str) 
     return rows if form.bits == 32 else [(kind, *others, flags, align) for kind, flags, *others, align in rows]
 
 
-def _loaded(headers: Sequence[tuple[int, ...]], name: str) -> list[_Loaded]:
-    """The segments to load, by ascending physical addresses; no two overlap."""
+def _loaded(headers: Sequence[tuple[int, ...]], name: str, direct_map: tuple[int, int]) -> list[_Loaded]:
+    """The segments to load, by ascending physical addresses; no two overlap. Addresses in `direct_map` (first address,
+    size) become physical.
+    """
     loaded = []
+    first, size = direct_map
     for kind, offset, virtual, physical, in_file, in_memory, flags, _ in headers:
         if kind != PT_LOAD or not in_memory:
             continue
         if in_file > in_memory:
             raise UsageError(f"cannot use {name}: a segment has more bytes in the file than in memory")
+        if first <= physical < first + size:
+            physical -= first
         loaded.append(_Loaded(offset, virtual, physical, in_file, in_memory, bool(flags & PF_X)))
     if not loaded:
         raise UsageError(f"cannot use {name}: it has no segment to load")
