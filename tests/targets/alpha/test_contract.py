@@ -9,9 +9,9 @@ from raddle.testing.target_contract import Encodings, TargetContract
 from raddle_target_alpha import decode
 from raddle_target_alpha.exceptions import Entry
 from raddle_target_alpha.fpcr import DNOD, DNZ, INE, INED, INV, INVD_TO_OVFD, OVF, UNDZ, UNFD
-from raddle_target_alpha.state import INDEX_KERNEL, INDEX_USER, MODE_CARE, MODE_FEN
+from raddle_target_alpha.state import INDEX_KERNEL, MODE_CARE, MODE_FEN, USER_INDICES
 
-MODES = (INDEX_KERNEL | MODE_FEN, INDEX_USER | MODE_FEN | MODE_CARE, INDEX_USER)
+MODES = (INDEX_KERNEL | MODE_FEN, USER_INDICES[0] | MODE_FEN | MODE_CARE, USER_INDICES[1])
 
 
 class TestAlpha(TargetContract):

@@ -16,7 +16,7 @@ from raddle_target_alpha import decode, insns
 from raddle_target_alpha.cpus import MODELS
 from raddle_target_alpha.exceptions import Entry
 from raddle_target_alpha.frontend import front_end
-from raddle_target_alpha.state import INDEX_KERNEL, INDEX_USER
+from raddle_target_alpha.state import INDEX_KERNEL, USER_INDICES
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -167,5 +167,5 @@ def test_an_undefined_word_and_privileged_palcode_in_user_mode_are_faults(monkey
     assert interpreted().run(Case(words(0x0400_0000), CODE)).event == UNDEFINED
     monkeypatch.setattr(insns, "PRIVILEGED", frozenset({"RDUNIQUE"}))
     case = Case(words(0x9E), CODE)
-    for mode, event in ((INDEX_KERNEL, ""), (INDEX_USER, UNDEFINED)):
+    for mode, event in ((INDEX_KERNEL, ""), (USER_INDICES[0], UNDEFINED)):
         assert Interpreted(front_end("ev67"), REGISTERS, mode=mode, events=EVENTS).run(case).event == event

@@ -20,7 +20,7 @@ class AlphaFrontEnd(FrontEnd):
     name = "alpha"
     word = Type.I64
     page_bits = system.PAGE_BITS
-    mmu_indices = 2
+    mmu_indices = system.MMU_INDICES
     fetch_index_shift = 0
     # Architecture Reference Manual, 4.7.5, 4.7.10.4 and 4.7.10.3
     floats = FloatRules(True, NanChoice.LAST, negative_default_nan=True)
@@ -50,7 +50,7 @@ class AlphaFrontEnd(FrontEnd):
         system.connect(engine)
 
     def reset(self, cpu: Any, entry: int, argument: int) -> None:
-        """Kernel mode at IPL 0 with floating point enabled, FPCR 0; r16 (a0) is ``argument``.
+        """Kernel mode at IPL 7 with floating point enabled, FPCR 0; r16 (a0) is ``argument``.
 
         On the vCPU's own thread, or before it runs. The TLB is whoever calls' to flush.
         """

@@ -65,9 +65,14 @@ FEN: Final = STATE.field("fen", Type.I32)
 
 # -- block mode --------------------------------------------------------------------------------------------------------
 
+USER_INDEX: Final = STATE.field("user_index", Type.I32)
+"""The MMU index of user mode, one of `USER_INDICES`: that of the current address space (``mmu``). Call ``update_mode``
+after a write."""
+
 MODE_INDEX: Final = 3
 """Bits 1:0: the MMU index of all accesses of this mode."""
-INDEX_KERNEL, INDEX_USER = 0, 1
+INDEX_KERNEL: Final = 0
+USER_INDICES: Final = (1, 2, 3)
 MODE_FEN: Final = 1 << 2
 """Floating-point instructions are enabled."""
 
@@ -85,15 +90,16 @@ def mmu_index(mode: int) -> int:
 
 def is_user(mode: int) -> bool:
     """Whether this block mode is user mode."""
-    return mode & MODE_INDEX == INDEX_USER
+    return mode & MODE_INDEX != INDEX_KERNEL
 
 
 def update_mode(b: Builder) -> None:
-    """Emit IR that brings the block mode up to date with ``ps`` and ``fen``; the block must end after it."""
-    user = b.extract(b.get(PS), PS_USER.bit_length() - 1, 1)
+    """Emit IR that brings the block mode up to date with its parts in the state; the block must end after it."""
+    user = b.bit(b.get(PS), PS_USER.bit_length() - 1)
+    index = b.select(user, b.get(USER_INDEX), INDEX_KERNEL)
     enabled = b.shl(b.get(FEN), MODE_FEN.bit_length() - 1)
     care = b.and_(b.get(COMMON["mode"]), MODE_CARE)
-    b.set(COMMON["mode"], b.or_(b.or_(user, enabled), care))
+    b.set(COMMON["mode"], b.or_(b.or_(index, enabled), care))
 
 
 def read(b: Builder, number: int) -> Value:

@@ -36,6 +36,18 @@ MCES: Final = _field("mces")
 """Machine check error summary."""
 WHAMI: Final = _field("whami")
 """Number of this CPU; set by whoever builds the machine, not by reset."""
+ALARM_TIMER: Final = STATE.field("alarm_timer", Type.I32)
+"""Number of the runtime's timer for the CPU's alarm; set once by whoever builds the machine."""
+ALARM: Final = _field("alarm")
+"""When the alarm comes, in nanoseconds of the machine's clock; 0 for never."""
+
+ADDRESS_SPACES: Final = STATE.array("address_space", Type.I64, 4)
+"""By MMU index of user mode: whose translations it has (``mmu``); 0 for none."""
+LAST_USER_INDEX: Final = STATE.field("last_user_index", Type.I32)
+"""The MMU index that was last given to an address space."""
+KERNEL_LOCAL: Final = STATE.field("kernel_local", Type.I32)
+"""1 when kernel mode's MMU index may have translations that belong to one address space."""
+
 ENTRY_POINTS: Final = STATE.array(
     "entry", Type.I64, 6, ("ent_int", "ent_arith", "ent_mm", "ent_if", "ent_una", "ent_sys")
 )
