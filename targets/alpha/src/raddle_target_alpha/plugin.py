@@ -11,6 +11,7 @@ from raddle.plugins import Board, ElfFormat, Target, hookimpl
 
 if TYPE_CHECKING:
     from raddle.translate.frontend import FrontEnd
+    from raddle_target_alpha.boards.clipper import Clipper
 
 RADDLE_API_VERSION: Final = 1
 
@@ -19,6 +20,8 @@ TCG_GUEST_DEFAULT_MO: Final = MemoryOrder.NONE
 """Alpha orders plain accesses only by barriers: not even by dependencies (Architecture Reference Manual, 5.6.1)."""
 
 EM_ALPHA: Final = 0x9026
+KSEG: Final = (0xFFFF_FC00_0000_0000, 1 << 40)
+"""Kernels are linked in this part of KSEG, which is memory (21264 Hardware Reference Manual, 5.3.5)."""
 
 CPUS: Final = ("ev67", "ev4", "ev45", "ev5", "ev56", "pca56", "ev6", "ev68")
 """The default first; raddle_target_alpha.cpus says what each has."""
@@ -33,6 +36,13 @@ def load(cpu: str) -> FrontEnd:
     return made
 
 
+def load_clipper() -> type[Clipper]:
+    """The board's class, with its devices."""
+    from raddle_target_alpha.boards.clipper import Clipper
+
+    return Clipper
+
+
 @hookimpl
 def raddle_target() -> Target:
     return Target(
@@ -44,9 +54,11 @@ def raddle_target() -> Target:
         cpus=CPUS,
         load=load,
         elf_formats=(ElfFormat(64, "little"),),
+        direct_map=KSEG,
     )
 
 
 @hookimpl
 def raddle_boards() -> Iterable[Board]:
-    return []
+    described = "DP264 with the 21272 chipset: 8259s, 8254, MC146818, 16550, empty PCI bus"
+    return [Board("clipper", "alpha", described, 4, load_clipper)]
