@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
 import termios
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pexpect
 import pytest
-from tests.host_warnings import host_warnings
+from tests.system.boots import CRY, LIMIT, Boot, run
 
 from raddle.machine.machine import Machine
 
@@ -31,12 +29,8 @@ pytestmark = [
     pytest.mark.host,
 ]
 
-LIMIT = 280.0
-"""Seconds for a boot; on a free machine it takes a twentieth of that."""
 MEMORY_LIMIT_KIB = 700 << 10
 """Peak of a boot with 512 MiB of guest memory, of which it touches some 150."""
-CRY = re.compile(r"Oops|BUG:|WARNING:|Unable to handle|rcu: INFO|Internal error|undefined instruction|Call trace", re.I)
-"""What a kernel says when something is wrong with it or its machine."""
 
 
 def command(payload: Path, cpus: int, *options: str, append: str = "") -> list[str]:
@@ -55,31 +49,8 @@ def command(payload: Path, cpus: int, *options: str, append: str = "") -> list[s
     ]
 
 
-@dataclass(frozen=True)
-class Boot:
-    """A boot that has ended by itself."""
-
-    text: str
-    status: int
-    errors: str
-    """What is said beyond the host's warnings."""
-    peak_kib: int
-    """Resident memory at its most."""
-
-
 def boot(payload: Path, cpus: int, *options: str, append: str = "") -> Boot:
-    words = command(payload, cpus, *options, append=append)
-    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        output, errors = process.communicate(timeout=LIMIT)
-    except subprocess.TimeoutExpired as error:
-        process.kill()
-        process.communicate()
-        said = (error.stdout or b"").decode(errors="replace")
-        pytest.fail(f"no end after {LIMIT} s; the last it said:\n{said[-3000:]}", pytrace=False)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of the largest child so far
-    beyond = errors.decode(errors="replace").removeprefix(host_warnings())
-    return Boot(output.decode(errors="replace"), process.returncode, beyond, peak)
+    return run(command(payload, cpus, *options, append=append))
 
 
 def check(done: Boot, cpus: int) -> None:
