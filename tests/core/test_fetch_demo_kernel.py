@@ -160,7 +160,7 @@ def empty_index(mirror):
     ("damage", "said"),
     [
         (damage_index, "Packages.xz is truncated"),
-        (damage_package, "is not what the mirror's index says"),
+        (damage_package, "does not match the mirror's index"),
         (take_package_away, f"{REAL}.deb: [Errno 2] No such file or directory"),
         (take_index_away, "cannot fetch file:"),
         (empty_index, "has no package linux-image-armmp"),
@@ -213,7 +213,7 @@ def test_packages_of_each_compression(tmp_path, kind):
     ("contents", "said"),
     [
         (b"", "no Debian package"),
-        (b"!<arch>\n", "no files in a format that is known"),
+        (b"!<arch>\n", "no archive in a known format"),
         (b"!<arch>\n" + b"x" * 60, "cannot read package"),
         (package({"./boot/vmlinuz-1": KERNEL})[:200], "cannot read package"),
         (package({"./other": KERNEL}), "has 0 files"),

@@ -94,7 +94,7 @@ def test_last_values_of_locations_and_initial_ones_are_those_of_memory(tmp_path:
 
 @pytest.mark.host
 def test_a_test_needs_as_many_cpus_as_threads() -> None:
-    with pytest.raises(UsageError, match="has 4 threads, and so needs as many CPUs; 2 are asked for"):
+    with pytest.raises(UsageError, match="has 4 threads and needs as many CPUs, but there are 2"):
         run(load("IRIW"), GUEST, "arm", "cortex-a15", cpus=2, iterations=1)
 
 
@@ -168,10 +168,10 @@ def test_a_mistake_in_a_file_has_its_place(tmp_path: Path, capsys: pytest.Captur
     assert f"{file}:4:8: expected a register, r0 to r99, not the end" in capsys.readouterr().err
     file.write_bytes(b"\xff\xfe")
     assert main(["litmus", str(file)]) == 2
-    assert f"{file}:1:1: byte 0xff is no UTF-8 text" in capsys.readouterr().err
+    assert f"{file}:1:1: byte 0xff is not UTF-8" in capsys.readouterr().err
     file.write_bytes("Raddle T\n(* ä \udcff *)".encode("utf-8", "surrogateescape"))
     assert main(["litmus", str(file)]) == 2
-    assert f"{file}:2:6: byte 0xff is no UTF-8 text" in capsys.readouterr().err
+    assert f"{file}:2:6: byte 0xff is not UTF-8" in capsys.readouterr().err
 
 
 def test_a_file_without_end_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

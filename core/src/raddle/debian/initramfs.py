@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Initial RAM disks: an archive of the kind that cpio calls newc, compressed. The same files give the same bytes.
+"""Initial RAM disks: compressed archives in cpio's newc format. The same files give the same bytes.
 
 See the kernel's Documentation/driver-api/early-userspace/buffer-format.rst.
 """
@@ -18,7 +18,7 @@ TRAILER: Final = "TRAILER!!!"
 
 
 def initramfs(directories: tuple[str, ...], programs: Mapping[str, bytes]) -> bytes:
-    """Directories, and programs by their names; all of it is root's."""
+    """The archive of these directories, and of programs (contents by path). Everything belongs to root."""
     entries = [(name, stat.S_IFDIR | 0o755, b"") for name in directories]
     entries += [(name, stat.S_IFREG | 0o755, contents) for name, contents in programs.items()]
     archive = b"".join(_entry(number, *entry) for number, entry in enumerate(entries, 1))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading files out of a Debian package, without unpacking it: see deb(5)."""
+"""Reads a file from a Debian package without unpacking the package: see deb(5)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AR_MAGIC: Final = b"!<arch>\n"
 AR_HEADER: Final = 60
 COMPRESSED: Final = ("data.tar", "data.tar.gz", "data.tar.xz", "data.tar.bz2")
 SIZE_LIMIT: Final = 256 << 20
-"""Bytes of the largest file that is read."""
+"""Larger files, in bytes, are refused."""
 
 
 def read_member(package: Path, pattern: str) -> bytes:
@@ -31,7 +31,7 @@ def read_member(package: Path, pattern: str) -> bytes:
                 if member.isfile() and fnmatch.fnmatchcase(member.name.removeprefix("./"), pattern)
             ]
             if len(found) != 1 or found[0].size > SIZE_LIMIT:
-                raise MachineError(f"package {package.name} has {len(found)} files {pattern} of a usual size, not one")
+                raise MachineError(f"package {package.name} has {len(found)} files {pattern}, not one of a usual size")
             file = archive.extractfile(found[0])
             assert file is not None
             return file.read()
@@ -40,10 +40,10 @@ def read_member(package: Path, pattern: str) -> bytes:
 
 
 def _data(package: Path) -> bytes:
-    """The archive of its files: a member of the outer archive, which is an ar(5) file."""
+    """The archive with the package's files. It is a member of the package, which is an ar(5) archive."""
     contents = package.read_bytes()
     if not contents.startswith(AR_MAGIC):
-        raise MachineError(f"{package.name} is no Debian package")
+        raise MachineError(f"{package.name} is not a Debian package")
     position, names = len(AR_MAGIC), []
     while position + AR_HEADER <= len(contents):
         header = contents[position : position + AR_HEADER]
@@ -53,4 +53,4 @@ def _data(package: Path) -> bytes:
             return contents[position : position + size]
         names.append(name)
         position += size + size % 2
-    raise MachineError(f"package {package.name} has no files in a format that is known: {', '.join(names)}")
+    raise MachineError(f"package {package.name} has no archive in a known format: it has {', '.join(names)}")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where packages of another architecture come from: the machine's own sources, by apt, or a mirror that is named.
+"""Sources of packages for another architecture: this machine's own package sources, through apt, or a mirror.
 
-apt checks the archive's signature with the keys that the machine trusts. A mirror that is named is trusted as it is:
-what it sends is compared with its own index alone.
+apt checks signatures with the keys that the machine trusts. A mirror is trusted as it is: its packages are compared
+only with its own index.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ __all__ = ["Apt", "Mirror", "Source", "find_source"]
 
 SCHEMES: Final = ("https", "http", "file")
 PATIENCE: Final = 60.0
-"""Seconds without an answer after which a mirror is given up."""
+"""Seconds to wait for a mirror's answer."""
 INDEX_LIMIT: Final = 512 << 20
 PACKAGE_LIMIT: Final = 256 << 20
 
 
 class Source(Protocol):
     def dependency(self, package: str, prefix: str) -> str:
-        """The first package that `package` depends on and whose name begins so. Raises RaddleError."""
+        """The first package that `package` depends on and whose name begins with `prefix`. Raises RaddleError."""
 
     def fetch(self, package: str) -> Path:
-        """The package's file. Raises RaddleError."""
+        """Fetch the package, and return its file. Raises RaddleError."""
 
 
 def find_source(mirror: str | None, suite: str, architecture: str, directory: Path) -> Source:
-    """The mirror, or what the machine has; `directory` is for what is fetched. Raises UsageError if there is none."""
+    """The mirror; if that is None, the machine's own sources. Files go into `directory`. Raises UsageError if there is
+    no source.
+    """
     if mirror is not None:
         return Mirror(mirror, suite, architecture, directory)
     if shutil.which("apt-get") is None or shutil.which("apt-cache") is None:
-        raise UsageError(
-            "this machine has no apt that packages could be asked of: name a Debian mirror by --mirror URL"
-        )
+        raise UsageError("this machine has no apt to fetch packages with: name a Debian mirror by --mirror URL")
     return Apt(architecture, directory)
 
 
 class Apt:
-    """The machine's package sources, with a state of our own: the system's architectures and lists stay as they are."""
+    """The machine's package sources, with apt's state in a directory of our own. The system's state does not change."""
 
     def __init__(self, architecture: str, directory: Path) -> None:
         self._directory = directory
@@ -66,7 +66,7 @@ class Apt:
             "Dir::State::status": state / "status",
         }
         self._settings = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-        # Sources without packages of this architecture make it fail, and the others are enough.
+        # This fails if one of the sources has no packages for the architecture. The other sources are enough.
         self._run("apt-get", "-qq", "update", fails=True)
 
     def dependency(self, package: str, prefix: str) -> str:
@@ -103,7 +103,7 @@ class Apt:
 
 
 class Mirror:
-    """A directory of the network, or of this machine, in the form of Debian's archive."""
+    """A Debian archive at a URL."""
 
     def __init__(self, url: str, suite: str, architecture: str, directory: Path) -> None:
         try:
@@ -111,7 +111,7 @@ class Mirror:
         except ValueError:
             scheme = ""
         if scheme not in SCHEMES:
-            raise UsageError(f"--mirror {url!r} is no URL that begins with {', '.join(SCHEMES)}")
+            raise UsageError(f"--mirror {url!r} is not a URL that begins with {', '.join(SCHEMES)}")
         self._url = url.rstrip("/")
         self._directory = directory
         index = f"dists/{suite}/main/binary-{architecture}/Packages.xz"
@@ -134,13 +134,13 @@ class Mirror:
             name = one.split("|")[0].split("(")[0].strip()
             if name.startswith(prefix):
                 return name
-        raise MachineError(f"package {package} of {self._url} depends on no {prefix}*")
+        raise MachineError(f"package {package} of {self._url} does not depend on a package {prefix}*")
 
     def fetch(self, package: str) -> Path:
         fields = self._fields(package)
         contents = self._get(fields.get("Filename", ""), PACKAGE_LIMIT)
         if hashlib.sha256(contents).hexdigest() != fields.get("SHA256"):
-            raise MachineError(f"package {package} of {self._url} is not what the mirror's index says: fetch it again")
+            raise MachineError(f"package {package} of {self._url} does not match the mirror's index: fetch it again")
         path = self._directory / f"{package}.deb"
         path.write_bytes(contents)
         return path

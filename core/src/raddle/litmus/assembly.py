@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Machine code of litmus tests: each thread runs its part of the test again and again, on new memory each time.
 
-A batch is a number of rounds, which all threads begin together. In each round, a thread says that it has arrived,
-waits for the others to arrive, waits a few steps more, which differ from round to round and from thread to thread, runs
-its part of the test, and writes down what the test left in registers. Each round has its own words, in cache lines of
-their own. If another thread has no core at the moment, it is waited for until it has one again; but all such waits of a
-batch together are bounded, so that a batch ends soon where there are fewer cores than threads. The threads then meet
-less often. Between batches, threads wait for the word `go`; raddle.litmus.run reads the results meanwhile.
+A batch is a number of rounds, which all threads begin together. In each round, a thread says that it has arrived, waits
+until the others have arrived, waits a few more steps, runs its part of the test, and stores the observed registers. The
+number of steps differs from round to round and from thread to thread. Each round has its own words, in their own cache
+lines.
+
+If another thread has no core at the moment, a thread waits until it has one again. But all such waits of a batch
+together are bounded, so that a batch ends soon even if there are fewer cores than threads; the threads then meet less
+often. Between batches, threads wait for the word `go`, and raddle.litmus.run reads the results.
 """
 
 from __future__ import annotations
@@ -31,13 +33,14 @@ from raddle.litmus.program import (
 __all__ = ["LINE", "Assembler", "ThreadCode", "ThreadLayout", "lacking", "observed", "thread_code"]
 
 LINE: Final = 64
-"""Bytes from one round's word to the next's, and between words that different threads write: a cache line."""
+"""Bytes of a cache line: the distance between the words of successive rounds, and between words that different threads
+write."""
 SPINS: Final = 1000
-"""How often a thread looks whether another one has arrived, before it looks at its patience: some microseconds. It
-waits as many times again in a batch as the batch has rounds, which is some hundredths of a second in all."""
+"""How often a thread checks whether another one has arrived before it uses up one unit of its patience; this takes some
+microseconds. In a batch its patience is the number of rounds, which is some hundredths of a second in all."""
 PERIODS: Final = (67, 61, 71, 59)
-"""A thread waits one step more in each round, and none after so many rounds. Numbers without a common factor: so all
-combinations come, and the longest is about as long as a thread takes to see that another one has arrived."""
+"""A thread waits one step more in each round, and none again after so many rounds. The periods have no common factor,
+so all combinations occur. The longest wait is about as long as a thread takes to see that another one has arrived."""
 
 
 class Label:
@@ -76,23 +79,24 @@ class Assembler:
 
 
 class ThreadLayout(NamedTuple):
-    """Guest-physical addresses of what a thread uses."""
+    """The guest-physical addresses of the words that a thread uses."""
 
     number: int
-    """Of the thread in its test."""
+    """The number of the thread in its test; not an address."""
     arrivals: tuple[int, ...]
-    """Of each thread of the test: the word that says which round it has come to."""
+    """For each thread of the test, the word with the round that it has reached."""
     go: int
     """Not 0: begin a batch."""
     done: int
     """Not 0: the batch has ended."""
     patience: int
-    """How often the thread will wait once more for another one that has not arrived."""
+    """How many more times the thread waits SPINS checks for another one that has not arrived."""
     locations: dict[str, int]
-    """Of each location's word of the first round; the next are a LINE further on each."""
+    """For each location, its word of the first round. Each next round's word is a LINE further."""
     results: int
-    """What is observed of its registers, in the order of LitmusTest.observed, a word each."""
+    """The observed registers of all rounds, in the order of LitmusTest.observed, a word each."""
     rounds: int
+    """The number of rounds in a batch; not an address."""
 
 
 def observed(test: LitmusTest, thread: int) -> list[str]:
@@ -108,7 +112,7 @@ OPERATION_OF: Final[dict[type, str]] = {
 
 
 def operation_of(instruction: Instruction) -> str:
-    """The operation that an instruction needs of its guest, besides those that all have."""
+    """The operation, other than those of NEEDED, that an instruction needs; empty if it needs none."""
     match instruction:
         case Load(_, _, order, _) | LoadLinked(_, _, order) if order:
             return f"load_{order}" if isinstance(instruction, Load) else f"load_linked_{order}"
@@ -129,7 +133,7 @@ def operation_of(instruction: Instruction) -> str:
 
 
 def lacking(test: LitmusTest, guest: LitmusGuest) -> list[str]:
-    """The operations that a test needs and the guest has not."""
+    """The operations that a test needs and the guest lacks."""
     needed = {operation_of(one) for code in test.threads for one in code} - {""}
     return sorted(needed - guest.operations.keys())
 
@@ -158,7 +162,8 @@ class ThreadCode:
                 f"and the guest's litmus operations have {guest.registers}"
             )
         self.where = {name: number for number, name in enumerate(wanted)}
-        """The guest's register for each of the test's, for the address of each location (`@x`) and for what is kept."""
+        """The guest's register for each of the test's registers, for the address of each location (`@x`), and for the
+        loop's own values."""
         self.locations = names
 
     def code(self) -> bytes:
@@ -209,7 +214,7 @@ class ThreadCode:
             self.a.emit("pause")
 
     def begin(self, first: int, second: int, round_: int) -> None:
-        """Say that the batch has begun, and wait until all others say the same."""
+        """Announce that the thread has begun the batch, and wait until all others have."""
         a, layout = self.a, self.layout
         a.emit("constant", first, layout.arrivals[layout.number])
         a.emit("store", round_, first, 0)
@@ -228,7 +233,7 @@ class ThreadCode:
         return [arrival for number, arrival in enumerate(self.layout.arrivals) if number != self.layout.number]
 
     def meet(self, first: int, second: int, third: int, round_: int) -> None:
-        """Say that this round has begun, and wait until all others say the same, or patience has run out."""
+        """Announce that the thread has begun this round, and wait until all others have, or until patience runs out."""
         a, layout = self.a, self.layout
         a.emit("constant", first, layout.arrivals[layout.number])
         a.emit("store", round_, first, 0)
@@ -244,7 +249,7 @@ class ThreadCode:
             a.bind(late)
             a.emit("add_immediate", third, third, -1)
             a.branch("branch_if_not_zero", third, to=look)
-            self.pause()  # where one thread runs all CPUs, it turns to another
+            self.pause()  # if one thread runs all CPUs, it switches to another one
             a.emit("constant", first, layout.patience)
             a.emit("load", second, first, 0)
             a.branch("branch_if_zero", second, to=there)
@@ -254,7 +259,7 @@ class ThreadCode:
             a.bind(there)
 
     def delay(self, first: int) -> None:
-        """Wait as many steps as a counter says, which each thread has of another period."""
+        """Wait as many steps as a counter says. Each thread's counter has another period."""
         a, counter = self.a, self.where["delay"]
         below, again, over = Label(), Label(), Label()
         a.emit("add_immediate", counter, counter, 1)
@@ -270,7 +275,7 @@ class ThreadCode:
         a.bind(over)
 
     def body(self, first: int, second: int) -> list[tuple[int, Instruction]]:
-        """The test's own instructions; returns where the code of each begins. The two registers are free."""
+        """Emit the test's own instructions; returns where the code of each begins. The two registers are free."""
         a = self.a
         for name in observed(self.test, self.layout.number):
             a.emit("constant", self.where[name], 0)
@@ -284,7 +289,7 @@ class ThreadCode:
         return starts
 
     def value(self, operand: int | str, scratch: int) -> int:
-        """The register that has an operand."""
+        """The register that holds an operand; a number is put into `scratch`."""
         if isinstance(operand, str):
             return self.where[operand]
         self.a.emit("constant", scratch, operand)
@@ -326,7 +331,7 @@ class ThreadCode:
             case LoadLinked(register, location, _):
                 a.emit(operation, where[register], self.address(location, None, first))
             case StoreConditional(status, location, value, _):
-                # Through another register: what the guest says of its operands does not hold of the test's.
+                # Through another register: the operation's operands must differ, and the test's may be equal.
                 a.emit(operation, first, self.value(value, second), self.address(location, None, first))
                 a.emit("add_immediate", where[status], first, 0)
             case Atomic(register, location, _, operands, _):
@@ -336,7 +341,7 @@ class ThreadCode:
 
 
 def _flattened(instruction: Instruction) -> list[str]:
-    """The words among an instruction's fields."""
+    """The strings among an instruction's fields."""
     found: list[str] = []
     for value in instruction:
         if isinstance(value, str):
@@ -347,6 +352,6 @@ def _flattened(instruction: Instruction) -> list[str]:
 
 
 def thread_code(test: LitmusTest, guest: LitmusGuest, layout: ThreadLayout) -> bytes:
-    """The machine code of one thread, which runs at any address; it never ends. Raises UsageError for a test that needs
+    """The machine code of one thread, which runs at any address and never ends. Raises UsageError if the test needs
     more registers than the guest has."""
     return ThreadCode(test, guest, layout).code()

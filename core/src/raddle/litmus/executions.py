@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Executions of small multi-threaded programs, as axiomatic models of memory see them.
+"""Executions of small multi-threaded programs, for axiomatic models of memory.
 
-A candidate execution is one path through each thread, with a write for each read to read from (rf) and an order of the
+A candidate execution is one path through each thread, with the write that each read reads from (rf) and an order of the
 writes to each location (co). `outcomes` enumerates all candidates and keeps the results of those that a model allows.
-Words and relations are those of Alglave, Maranget and Tautschnig, "Herding Cats" (TOPLAS 2014).
+Terms and relations are those of Alglave, Maranget and Tautschnig, "Herding Cats" (TOPLAS 2014).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Kind(Enum):
 
 
 class Mark(IntFlag):
-    """What an event orders besides being one."""
+    """The ordering properties of an event."""
 
     NONE = 0
     ACQUIRE = 1
@@ -47,7 +47,7 @@ class Mark(IntFlag):
     """A read: DDI 0487's AcquirePC (LDAPR)."""
     RELEASE = 4
     ATOMIC = 8
-    """A read or a write of one instruction that does both: x86's locked ones, Arm's LSE atomics."""
+    """A read or a write of an instruction that does both: x86's locked instructions, Arm's LSE atomics."""
     FULL = 16
     """A fence: orders everything before with everything after it. MFENCE, DMB, MB."""
     LOADS = 32
@@ -55,11 +55,11 @@ class Mark(IntFlag):
     STORES = 64
     """A fence: orders earlier writes with later writes. DMB ST, WMB."""
     INSTRUCTIONS = 128
-    """A fence: what follows is fetched after what was before has taken its branches. ISB."""
+    """A fence: what follows it is fetched after all earlier branches are resolved. ISB."""
 
 
 class Event(NamedTuple):
-    """One memory access or fence. Dependencies are numbers of earlier reads of its thread's trace."""
+    """One memory access or fence. Dependencies are given by the numbers of earlier reads in the thread's trace."""
 
     kind: Kind
     location: str = ""
@@ -72,40 +72,41 @@ class Event(NamedTuple):
     control: tuple[int, ...] = ()
     """Reads that an earlier branch depends on."""
     read: int = -1
-    """Of a write that ends a read-modify-write: the number of its read."""
+    """For the write of a read-modify-write, the number of its read; else -1."""
 
 
 class Trace(NamedTuple):
-    """One path through a thread: its events in program order, and what is left in registers that a test looks at."""
+    """One path through a thread: its events in program order, and the last values of the observed registers."""
 
     events: tuple[Event, ...]
     registers: Mapping[str, int]
 
 
 Choose = Callable[[str], int]
-"""Called with a location: the value that a read of it returns. With "": 1 or 0, whether a store-conditional that could
-succeed does."""
+"""Called with a location: returns the value that a read of it gets. Called with "": returns 1 or 0, whether a
+store-conditional with a reservation succeeds."""
 
 
 class Thread(Protocol):
     """A thread of a program."""
 
     def run(self, choose: Choose) -> Trace:
-        """Execute it once. The same choices give the same trace."""
+        """Execute the thread once. The same choices give the same trace."""
         ...
 
 
 T = TypeVar("T")
 
 Outcome = tuple[tuple[str, int], ...]
-"""What is observed: names and values, sorted by name. `1:r0` is a register of thread 1, `x` the last value of x."""
+"""Observed names and their values, sorted by name. `1:r0` is a register of thread 1, `x` the last value of x."""
 
 INITIAL: Final = -1
 """The thread of the initial writes."""
 
 
 class Execution:
-    """A candidate execution. Events are numbered: the initial writes first, then each thread's in program order."""
+    """A candidate execution. Events are numbered: first the initial writes, then the events of each thread in program
+    order."""
 
     def __init__(self, frame: Frame, rf: Relation, co: Relation) -> None:
         self.frame = frame
@@ -116,7 +117,7 @@ class Execution:
 
     @cached_property
     def fr(self) -> Relation:
-        """From-reads: each read before the writes that overwrite what it has read."""
+        """From-reads: from each read to the writes that overwrite the value it has read."""
         return compose(inverse(self.rf), self.co)
 
     @cached_property
@@ -141,7 +142,7 @@ class Execution:
 
 
 class Frame:
-    """What all candidates with the same paths through the threads have in common: events, program order, dependencies.
+    """What is the same in all candidates with the same paths through the threads: events, program order, dependencies.
 
     Sets and relations are those of `raddle.litmus.relations`.
     """
@@ -192,7 +193,7 @@ class Frame:
 
     @cached_property
     def fences(self) -> Mapping[Mark, Relation]:
-        """For each kind of fence, the accesses before one with those after it."""
+        """For each kind of fence, the pairs of an access before such a fence and an access after it."""
         made = {}
         for mark in (Mark.FULL, Mark.LOADS, Mark.STORES, Mark.INSTRUCTIONS):
             between = restricted(self.po, self.memory, self.marked(mark))
@@ -200,7 +201,7 @@ class Frame:
         return made
 
     def candidates(self) -> Iterator[Execution]:
-        """All ways to read and to order the writes that give each read its value."""
+        """All executions with these paths: all choices of rf and co that give each read its value."""
         by_location: dict[str, list[int]] = {}
         for number in elements(self.writes):
             by_location.setdefault(self.events[number].location, []).append(number)
@@ -240,7 +241,7 @@ class _Choices:
         self.values = values
         self.taken: list[int] = []
         self.options: list[int] = []
-        """How many there were of each choice."""
+        """The number of options of each choice."""
 
     def __call__(self, location: str) -> int:
         options = self.values[location] if location else (1, 0)
@@ -284,7 +285,7 @@ def _traces(initial: Mapping[str, int], threads: Sequence[Thread]) -> list[list[
             if event.kind is Kind.WRITE
         }
         new = {(location, value) for location, value in written if value not in values[location]}
-        # A value is made of values that were written before it, by as many writes at the most as there are.
+        # A value is computed from values written before it, so it takes at most as many steps as there are writes.
         writes = sum(max(map(_writes, paths_of)) for paths_of in traces)
         if not new or depth > writes:
             return traces
@@ -300,13 +301,13 @@ def _writes(trace: Trace) -> int:
 
 
 MOST_VALUES: Final = 16
-"""Of one location. More come from threads that add to what others have added."""
+"""Values of one location. Only threads that add to each other's values make more."""
 MOST_CANDIDATES: Final = 200_000
-"""Paths through a thread, and candidate executions: some seconds of work."""
+"""The most paths through a thread, and candidate executions, that are enumerated. They take some seconds."""
 
 
 def bounded(things: Iterable[T], what: str) -> Iterator[T]:
-    """The same, unless there are too many. Raises UsageError."""
+    """Yields the same things. Raises UsageError if there are too many; `what` names them."""
     for number, thing in enumerate(things):
         if number >= MOST_CANDIDATES:
             raise _too_many(what)
@@ -330,5 +331,5 @@ def outcomes(
 
 
 def location_order(execution: Execution) -> Relation:
-    """Program order at each location with communication: acyclic in every coherent memory."""
+    """Program order at each location, and communication. It is acyclic in every coherent memory."""
     return union(execution.frame.po_loc, execution.rf, execution.co, execution.fr)

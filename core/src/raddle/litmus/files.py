@@ -15,7 +15,7 @@ __all__ = ["load", "names"]
 
 SUFFIX: Final = ".litmus"
 MOST_UTF8: Final = 4
-"""Bytes of a character."""
+"""The most bytes of a character."""
 
 
 def names() -> list[str]:
@@ -25,11 +25,11 @@ def names() -> list[str]:
 
 
 def load(name: str) -> LitmusTest:
-    """A test of the suite, or of a file, whose name ends in .litmus or has a directory. Raises UsageError."""
+    """A test of the suite, by its name, or of a file, whose name ends in .litmus or has a slash. Raises UsageError."""
     if name.endswith(SUFFIX) or "/" in name:
         try:
             with Path(name).open("rb") as file:
-                data = file.read(MOST_CHARACTERS * MOST_UTF8 + 1)  # no more: the file may be endless
+                data = file.read(MOST_CHARACTERS * MOST_UTF8 + 1)  # not all: a device has no end
         except OSError as error:
             raise UsageError(f"cannot read litmus test {name}: {error.strerror}") from None
         return parse(_text(data, name), name)
@@ -45,4 +45,4 @@ def _text(data: bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         good = data[: error.start].decode("utf-8")
         line, column = good.count("\n") + 1, len(good) - good.rfind("\n")
-        raise UsageError(f"{printable(name)}:{line}:{column}: byte {data[error.start]:#04x} is no UTF-8 text") from None
+        raise UsageError(f"{printable(name)}:{line}:{column}: byte {data[error.start]:#04x} is not UTF-8") from None

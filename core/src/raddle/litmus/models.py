@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Axiomatic models of memory: which candidate executions an architecture allows.
 
-Each model is a function of an `Execution`; its comment gives its source. Names are those of the sources: po is program
-order, rf reads-from, co coherence, fr from-reads, a final e or i means between threads or within one. All models have
-coherence at each location and the atomicity of read-modify-writes in common.
+Each model is a function of an `Execution`; the table at the end gives its source. Names are those of the sources: po is
+program order, rf reads-from, co coherence, fr from-reads. A final e means between threads, a final i within one thread.
+All models have coherence at each location and atomicity of read-modify-writes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Model(NamedTuple):
     source: str
     """The document that defines it."""
     consistent: Callable[[Execution], bool]
-    """Its own axioms, beyond coherence and atomicity."""
+    """Checks its own axioms, in addition to coherence and atomicity."""
 
     def allows(self, execution: Execution) -> bool:
         return coherent(execution) and self.consistent(execution)
@@ -55,8 +55,8 @@ def sequentially_consistent(x: Execution) -> bool:
 
 
 def total_store_order(x: Execution) -> bool:
-    """All of program order but a write before a later read, unless a fence or an atomic operation is between them, or
-    one of the two is part of an atomic operation."""
+    """Keeps all of program order, except from a write to a later read. That is kept, too, if a fence or an atomic
+    operation is between the two, or if one of the two is part of an atomic operation."""
     f = x.frame
     atomic = f.marked(Mark.ATOMIC)
     ordered = union(restricted(f.po, f.reads, f.memory), restricted(f.po, f.memory, f.writes))
@@ -84,7 +84,7 @@ def armv8(x: Execution) -> bool:
     for row in f.rmw:
         written |= row
     aob = union(f.rmw, restricted(x.rfi, written, acquire | acquire_pc))
-    # An instruction that is acquire and release is a barrier. Its read is the acquire, its write the release.
+    # An atomic instruction with acquire and release is a barrier. Its read is the acquire, its write the release.
     amo = restricted(f.rmw, acquire & f.marked(Mark.ATOMIC), release)
     around = compose(restricted(po, memory, memory), amo, restricted(po, memory, memory)) if any(amo) else amo
     to_release = restricted(po, memory, release)
@@ -139,7 +139,8 @@ def armv7(x: Execution) -> bool:
 
 
 def alpha(x: Execution) -> bool:
-    """Accesses to one location, MB and WMB order; dependencies do not, but no value may come from itself."""
+    """Accesses to one location are ordered, and those around MB and WMB. Dependencies do not order accesses, but no
+    value may depend on itself."""
     f = x.frame
     reads, writes = f.reads, f.writes
     issue = union(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads litmus tests from text. The format is close to that of the herd and litmus tools of diy.inria.fr:
+"""Parses litmus tests. The format is similar to that of the herd and litmus tools of diy.inria.fr:
 
     Raddle SB
     "Store buffering"
@@ -9,8 +9,8 @@
      r[] r0 y | r[] r0 x ;
     exists (0:r0=0 /\\ 1:r0=0)
 
-Instructions are those of `raddle.litmus.program`, one a cell; `END:` before one, or at the end of a thread, is a label.
-Locations that are not named in braces are 0 at the start. Comments stand in (* *).
+Each cell has one instruction of `raddle.litmus.program`. `END:` before an instruction, or at the end of a thread, is a
+label. Locations that are not named in braces are 0 at the start. Comments are written (* so *).
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from raddle.litmus.program import (
 __all__ = ["parse"]
 
 WORD: Final = "Raddle"
-"""Where other tools' files name an architecture."""
+"""A test begins with this word; tests of the other tools begin with the name of an architecture."""
 MOST_CHARACTERS: Final = 1 << 16
 MOST_THREADS: Final = 4
 MOST_INSTRUCTIONS: Final = 16
 """In one thread."""
 MOST_LOCATIONS: Final = 6
 MOST_NESTED: Final = 32
-"""Parentheses within each other."""
+"""Levels of parentheses."""
 
 TOKEN: Final = re.compile(r"\s*(?:(/\\|\\/|[A-Za-z_][A-Za-z0-9_]*|0x[0-9a-fA-F]+|[0-9]+|\S))")
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -76,11 +76,11 @@ class _Source:
         self.lines = blanked.split("\n")
 
     def fail(self, line: int, column: int, message: str) -> NoReturn:
-        """Lines and columns are counted from 1."""
+        """Raise UsageError. Lines and columns are counted from 1."""
         raise UsageError(f"{self.name}:{line}:{column}: {message}")
 
     def tokens(self, line: int, start: int = 0, end: int | None = None) -> list[Token]:
-        """Those of a part of a line; `line` is counted from 1, the others from 0."""
+        """The tokens of a part of a line. `line` is counted from 1, the columns `start` and `end` from 0."""
         text = self.lines[line - 1]
         end = len(text) if end is None else end
         found, at = [], start
@@ -97,7 +97,7 @@ class _Reader:
         self.source = source
         self.tokens = tokens
         self.end = end
-        """Where something is missing if there are no more."""
+        """Stands for the end of the text, with its position."""
         self.position = 0
 
     @property
@@ -138,7 +138,7 @@ class _Reader:
         token = self.next
         name = self.name("a location")
         if REGISTER.fullmatch(name):
-            self.fail("expected a location, which is no register", token)
+            self.fail("expected a location, not a register", token)
         return name
 
     def register(self) -> str:
@@ -172,7 +172,7 @@ class _Reader:
         return order
 
     def place(self) -> tuple[str, str | None]:
-        """A location, perhaps with a register that is added to its address."""
+        """A location, and the register that is added to its address, or None."""
         location = self.location()
         return location, self.register() if self.accept("+") else None
 
@@ -265,7 +265,9 @@ class _Thread:
             if label.text not in self.labels:
                 source.fail(label.line, label.column, f"there is no label {label.text!r} in this thread")
             if self.labels[label.text] <= at:
-                source.fail(label.line, label.column, f"label {label.text!r} stands before its branch: no loops")
+                source.fail(
+                    label.line, label.column, f"label {label.text!r} is before its branch; there may be no loops"
+                )
             made.append(Branch(one.register, self.labels[label.text]))
         return tuple(made)
 
@@ -274,7 +276,7 @@ def _read_cell(source: _Source, thread: _Thread, line: int, start: int, end: int
     text = source.lines[line - 1]
     if label := LABEL.match(text, start, end):
         if label.group(1) in thread.labels:
-            source.fail(line, label.start(1) + 1, f"label {label.group(1)!r} is there twice")
+            source.fail(line, label.start(1) + 1, f"label {label.group(1)!r} is defined twice")
         thread.labels[label.group(1)] = len(thread.code)
         start = label.end()
     tokens = source.tokens(line, start, end)
@@ -308,7 +310,7 @@ class _ConditionReader:
         self.read = read
         self.threads = threads
         self.names: dict[str, Token] = {}
-        """What it asks for, and where."""
+        """The registers and locations in the condition, with their first use."""
         self.depth = 0
 
     def disjunction(self) -> Condition:
@@ -326,7 +328,7 @@ class _ConditionReader:
     def term(self) -> Condition:
         self.depth += 1
         if self.depth > MOST_NESTED:
-            self.read.fail(f"expected at most {MOST_NESTED} parentheses within each other")
+            self.read.fail(f"expected at most {MOST_NESTED} levels of parentheses")
         made = self._term()
         self.depth -= 1
         return made
@@ -359,7 +361,7 @@ class _ConditionReader:
 
 
 def parse(text: str, name: str = "litmus test") -> LitmusTest:
-    """Read one test. `name` is the file's, for messages. Raises UsageError with line and column."""
+    """Parse one test. `name` is the file's name in messages. Raises UsageError with line and column."""
     source = _Source(name, text)
     rows = iter(number for number, row in enumerate(source.lines, 1) if row.strip())
 
@@ -400,7 +402,7 @@ def _initial(source: _Source, line: int, next_line: Callable[[str], int]) -> tup
         at = read.next
         location = read.location()
         if location in initial:
-            source.fail(at.line, at.column, f"location {location!r} is there twice")
+            source.fail(at.line, at.column, f"location {location!r} is given twice")
         read.expect("=")
         initial[location] = read.number()
         if read.next.text != "}":
@@ -413,7 +415,7 @@ def _initial(source: _Source, line: int, next_line: Callable[[str], int]) -> tup
 class _Program(NamedTuple):
     codes: list[tuple[Instruction, ...]]
     end: int
-    """Number of the line after them."""
+    """Number of the line after the threads."""
 
 
 def _program(source: _Source, line: int, next_line: Callable[[str], int]) -> _Program:
@@ -452,7 +454,7 @@ def _cells(source: _Source, line: int) -> list[tuple[int, int]]:
 def _finish(
     source: _Source, line: int, title: str, comment: str, initial: dict[str, int], codes: list[tuple[Instruction, ...]]
 ) -> LitmusTest:
-    """The condition, and what follows from all."""
+    """Parse the condition, check the test as a whole, and make it."""
     tokens = [token for number in range(line, len(source.lines) + 1) for token in source.tokens(number)]
     read = _Reader(source, tokens, Token("", len(source.lines), len(source.lines[-1]) + 1))
     negated = read.accept("~")
@@ -520,7 +522,7 @@ def used(one: Instruction) -> set[str]:
 
 
 def _check_registers(source: _Source, line: int, number: int, code: tuple[Instruction, ...]) -> None:
-    """Guests leave in a register what was there before the test."""
+    """Refuse registers that are read before they are written: on a guest, they would have any value."""
     known: set[str] = set()
     for one in code:
         missing = sorted(used(one) - known)

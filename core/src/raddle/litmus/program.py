@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Litmus tests: threads of a few instructions that every guest has in some form, and what is asked of their outcome.
+"""Litmus tests: threads of a few instructions that every guest has in some form, and a condition on their outcome.
 
 Instructions work on registers r0, r1 ... of their thread and on named locations, words of 32 bits.
-`raddle.litmus.parser` reads tests, and `raddle.litmus.assembly` makes machine code of them; here they are run for the
-models.
+`raddle.litmus.parser` parses tests, and `raddle.litmus.assembly` makes machine code of them. This module executes them
+for the models.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ MASK: Final = 0xFFFF_FFFF
 
 
 class Load(NamedTuple):
-    """`r[acquire] r0 x` or `r[] r0 x+r1`: load from a location. Adding a register makes an address dependency; what it
-    holds must be 0."""
+    """`r[acquire] r0 x` or `r[] r0 x+r1`: load from a location. Adding a register, whose value must be 0, makes an
+    address dependency."""
 
     register: str
     location: str
@@ -54,14 +54,14 @@ class Store(NamedTuple):
 
 
 class Fence(NamedTuple):
-    """`f[mb]`: a barrier. `mb` orders everything, `rmb` earlier loads, `wmb` stores; `isb` makes branches count."""
+    """`f[mb]`: a barrier. `mb` orders all accesses, `rmb` earlier loads, `wmb` stores. `isb` orders what follows after
+    earlier branches."""
 
     kind: str
 
 
 class Compute(NamedTuple):
-    """`mov r0 1` or `mov r0 (xor r1 r2)`: a register becomes a number, or what `add`, `and` or `xor` makes of two
-    operands."""
+    """`mov r0 1` or `mov r0 (xor r1 r2)`: set a register to an operand, or to the result of `add`, `and` or `xor`."""
 
     register: str
     operation: str
@@ -70,11 +70,11 @@ class Compute(NamedTuple):
 
 
 class Branch(NamedTuple):
-    """`b[] r0 END`: go to a label further on if the register is not 0."""
+    """`b[] r0 END`: go to a later label if the register is not 0."""
 
     register: str
     target: int
-    """Number of the instruction that it goes to: that of the end is the number of instructions."""
+    """The number of the instruction to go to; the number of all instructions stands for the end."""
 
 
 class LoadLinked(NamedTuple):
@@ -86,7 +86,7 @@ class LoadLinked(NamedTuple):
 
 
 class StoreConditional(NamedTuple):
-    """`sc[] r1 x 2`: store if the reservation holds; r1 is 0 if it did, and 1 if not."""
+    """`sc[] r1 x 2`: store if the reservation holds. r1 becomes 0 if it stored, else 1."""
 
     status: str
     location: str
@@ -110,18 +110,18 @@ Instruction = Load | Store | Fence | Compute | Branch | LoadLinked | StoreCondit
 
 
 class Quantifier(NamedTuple):
-    """How a test's condition is meant."""
+    """What a test claims of its condition."""
 
     word: str
     """`exists`, `~exists` or `forall`."""
 
     def holds(self, seen: int, all_of_them: bool) -> bool:
-        """Whether it holds where the condition did of `seen` outcomes, perhaps of `all_of_them`."""
+        """Whether the claim is true, if the condition held for `seen` outcomes, or for `all_of_them`."""
         return {"exists": seen > 0, "~exists": seen == 0, "forall": all_of_them}[self.word]
 
 
 Condition = Callable[[Mapping[str, int]], bool]
-"""Whether it holds of an outcome."""
+"""Called with an outcome; returns whether the condition holds."""
 
 
 class LitmusTest(NamedTuple):
@@ -130,24 +130,24 @@ class LitmusTest(NamedTuple):
     name: str
     comment: str
     initial: Mapping[str, int]
-    """Every location that the test has, with its value at the start."""
+    """All locations of the test, with their values at the start."""
     threads: tuple[tuple[Instruction, ...], ...]
     quantifier: Quantifier
     condition: Condition
     text: str
     """The condition, as it was written."""
     observed: tuple[str, ...]
-    """What outcomes are shown of: `1:r0` is a register of thread 1, `x` the last value of x."""
+    """The names whose values make an outcome: `1:r0` is a register of thread 1, `x` the last value of x."""
 
     def programs(self) -> list[LitmusThread]:
-        """The threads, for a model."""
+        """The threads as models execute them."""
         return [
             LitmusThread(code, tuple(one.partition(":")[2] for one in self.observed if one.startswith(f"{number}:")))
             for number, code in enumerate(self.threads)
         ]
 
     def project(self, outcome: Outcome) -> Outcome:
-        """What of an outcome is observed."""
+        """The observed part of an outcome."""
         return tuple(pair for pair in outcome if pair[0] in self.observed)
 
 
@@ -167,11 +167,11 @@ OPERATIONS: Final[Mapping[str, Callable[[int, int], int]]] = {
 }
 
 Tainted = tuple[int, tuple[int, ...]]
-"""A value, and the reads that it comes from."""
+"""A value, and the numbers of the reads that it depends on."""
 
 
 class LitmusThread:
-    """A thread of a test, as `raddle.litmus.executions` wants it."""
+    """A thread of a test, as a `raddle.litmus.executions.Thread`."""
 
     def __init__(self, code: tuple[Instruction, ...], observed: tuple[str, ...]) -> None:
         self.code = code
@@ -249,7 +249,7 @@ class _Path:
         self.write(location, (number, more), marks & ~READ_MARKS, read=taint[0])
 
     def _store_conditional(self, status: str, location: str, value: int | str, order: str) -> None:
-        """It may fail without a reason, and fails without a reservation of the location."""
+        """A store-conditional fails without a reservation of the location, and may fail with one."""
         held, self.reserved = self.reserved, None
         if held is None or held[0] != location or not self.choose(""):
             self.registers[status] = 1, ()

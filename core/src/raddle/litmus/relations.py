@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sets of events and relations between them, as bits: events are numbered from 0.
+"""Sets of events and relations between them, as bits. Events are numbered from 0.
 
-A set is a number with a bit for each event. A relation is a list with, for each event, the set of those it leads to.
-Operations return new lists; relations of one execution have the same length.
+A set is a number with a bit for each event. A relation is a list: for each event, the set of events that it is related
+to. Operations return new lists. All relations of an execution have the same length.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def intersection(first: Relation, second: Relation) -> Relation:
 
 
 def restricted(relation: Relation, domain: int, codomain: int) -> Relation:
-    """The pairs that lead from `domain` to `codomain`: [domain]; relation; [codomain]."""
+    """The pairs from `domain` to `codomain`: [domain]; relation; [codomain]."""
     return [row & codomain if domain >> number & 1 else 0 for number, row in enumerate(relation)]
 
 
@@ -74,7 +74,7 @@ def inverse(relation: Relation) -> Relation:
 
 
 def compose(first: Relation, *others: Relation) -> Relation:
-    """first; second; ...: the pairs that lead along one pair of each."""
+    """first; second; ...: the pairs that are connected by one pair of each relation in turn."""
     rows = first
     for relation in others:
         made = []
@@ -108,7 +108,7 @@ def irreflexive(relation: Relation) -> bool:
 
 
 def acyclic(relation: Relation) -> bool:
-    """Whether no event leads back to itself. Events that lead nowhere are taken away until none is left."""
+    """Whether no path leads from an event back to itself. Removes events without successors until none is left."""
     left = set_of(number for number, row in enumerate(relation) if row)
     while left:
         ends = set_of(number for number in elements(left) if not relation[number] & left)

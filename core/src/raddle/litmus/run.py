@@ -22,9 +22,9 @@ __all__ = ["Result", "run"]
 
 ALIGNMENT: Final = 1 << 16
 CODE_ROOM: Final = 1 << 14
-"""For the code of each thread."""
+"""Bytes for the code of each thread."""
 ROUNDS: Final = 10_000
-"""In a batch."""
+"""Rounds in a batch."""
 POLL_SECONDS: Final = 0.001
 PATIENCE: Final = 120.0
 """Seconds that a batch may take."""
@@ -32,22 +32,23 @@ WORD: Final = 4
 
 
 class Result(NamedTuple):
-    """What a test has shown in one mode."""
+    """The result of a test in one mode."""
 
     decision: Decision
     cpus: int
     counts: Counter[Outcome]
-    """How often each outcome came; an outcome has what LitmusTest.observed names."""
+    """How often each outcome occurred. Outcomes have the names of LitmusTest.observed."""
     seconds: float
-    """That the guest took, without looking at results."""
+    """The time that the guest ran, without the time for evaluating results."""
 
 
 class _Copy(NamedTuple):
-    """One of the copies of a test that run side by side."""
+    """One of the copies of a test that run at the same time."""
 
     locations: dict[str, int]
+    """The address of each location's word of the first round."""
     results: list[int]
-    """Addresses, by thread."""
+    """The address of each thread's results."""
 
 
 class _Image:
@@ -101,7 +102,7 @@ class _Image:
             memory.write(address, data)
 
     def begin(self, memory: Any) -> None:
-        """Make everything ready for a batch."""
+        """Prepare memory for a batch, and set `go`."""
         for copy in self.copies:
             for name, address in copy.locations.items():
                 initial = self.test.initial[name]
@@ -152,14 +153,15 @@ def run(
     rounds: int = ROUNDS,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Result:
-    """Run a test at least `iterations` times on a machine of at most `cpus` vCPUs: as many copies of it side by side as
-    they have room for. `target` and `cpu` name the guest and its CPU model; `accelerator` and `icount` are as for
-    Machine. `progress` is called with the iterations so far. Raises UsageError if the test has more threads.
+    """Run a test at least `iterations` times on a machine of at most `cpus` vCPUs. As many copies of it run at the same
+    time as there are vCPUs for. `target` and `cpu` name the guest and its CPU model; `accelerator` and `icount` are the
+    arguments of Machine. `progress` is called with the iterations so far. Raises UsageError if the test has more than
+    `cpus` threads.
     """
     threads = len(test.threads)
     copies = cpus // threads
     if not copies:
-        raise UsageError(f"test {test.name} has {threads} threads, and so needs as many CPUs; {cpus} are asked for")
+        raise UsageError(f"test {test.name} has {threads} threads and needs as many CPUs, but there are {cpus}")
     rounds = max(1, min(rounds, -(-iterations // copies)))
     image = _Image(test, guest, copies, rounds)
     counts: Counter[Outcome] = Counter()
