@@ -259,6 +259,17 @@ def both_orders(source: str) -> str:
 packed = pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 
 
+def test_a_file_that_cannot_be_read_is_told_of_before_guests_are(install: Installed, tmp_path: Path) -> None:
+    registry, _ = install(target__good=TARGET, target__fine=FINE, board__desk=BOARD, board__more=MORE)
+    for kernel, fault in ((tmp_path / "none", "No such file"), (tmp_path, "it is a directory, not a file")):
+        with pytest.raises(UsageError, match=f"cannot read kernel {kernel}: {fault}"):
+            choose_board(registry, "", "", kernel)
+        assert choose_board(registry, "", "fine", kernel).target == "fine"
+    (tmp_path / "empty").write_bytes(b"")
+    with pytest.raises(UsageError, match="it is empty"):
+        choose_board(registry, "desk", "", tmp_path / "empty")
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @packed
 def test_an_elf_kernel_says_which_guest_it_is_for(
@@ -281,7 +292,7 @@ def test_an_elf_kernel_says_which_guest_it_is_for(
     for name, target in (("", ""), ("desk", ""), ("desk", "good"), ("fine/desk", "")):
         with pytest.raises(UsageError, match=r"for MIPS, and no installed guest runs those \(installed: fine, good\)"):
             choose_board(registry, name, target, kernel)
-    for contents in (elf(4242, order)[:19], b"\x7fELF", b"", b"\x1f\x8b\x08", b"raw" * 100):
+    for contents in (elf(4242, order)[:19], b"\x7fELF", b"\x1f\x8b\x08", b"raw" * 100):
         kernel.write_bytes(pack(contents))
         with pytest.raises(UsageError, match=ASKED):
             choose_board(registry, "desk", "", kernel)
@@ -335,7 +346,7 @@ def test_names_of_boards_that_are_none(install: Installed, tmp_path: Path) -> No
     with pytest.raises(UsageError, match=r"unknown machine 'disk'; did you mean desk\? \(known: desk\)"):
         choose_board(registry, "disk", "", None)
     for path in (tmp_path, tmp_path / "nothing", "a\0b", "/dev/zero"):
-        with pytest.raises(UsageError, match="say which one"):
+        with pytest.raises(UsageError, match="cannot read kernel "):
             choose_board(registry, "desk", "", path)
 
 

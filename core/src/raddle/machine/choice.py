@@ -13,7 +13,7 @@ from typing import Final
 
 from raddle.errors import RaddleError, UsageError
 from raddle.machine.elf import identify, machine_name
-from raddle.machine.files import GZIP_MAGIC
+from raddle.machine.files import GZIP_MAGIC, read_file
 from raddle.machine.loaders import uimage_architecture
 from raddle.plugins import GUEST_REMEDY, KERNEL_HEAD, Board, Registry, Target
 
@@ -29,7 +29,7 @@ def choose_board(
 
     If that leaves boards of several guests, the file `kernel` decides, if it is an ELF program, a uImage or of a kind
     that only one guest has. An ELF program for a guest without such a board is an error, unless `firmware` is started,
-    which loads the kernel itself. Raises UsageError.
+    which loads the kernel itself. Raises UsageError, for a file that cannot be read, too, if the choice is left to it.
     """
     found = plugins.boards_named(name, target) if name else plugins.boards(target)
     if not found:
@@ -48,6 +48,8 @@ def choose_board(
             firsts.setdefault(board.target, board)
         found = tuple(firsts.values())
     if len(found) > 1:
+        if kernel is not None:
+            read_file(kernel, "kernel")  # what is wrong with the file itself is the better message
         listed = ", ".join(f"{board.target}/{board.name}" for board in found)
         what = f"machine {name!r} exists for several guests" if name else "there are several guests"
         raise UsageError(f"{what}: {GUEST_SAID} ({listed})")
