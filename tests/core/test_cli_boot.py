@@ -561,7 +561,7 @@ def test_a_pipe_is_not_waited_for(option, tmp_path, capsys):
     os.mkfifo(tmp_path / "fifo")
     guest = Path(__file__).parents[1] / "guests/arm/prebuilt/hello.elf"
     kernel = [] if option in ("-kernel", "-bios") else ["-kernel", str(guest)]
-    assert main(["boot", *kernel, option, str(tmp_path / "fifo")]) == 2
+    assert main(["boot", "-M", "virt", *kernel, option, str(tmp_path / "fifo")]) == 2
     assert capsys.readouterr().err.endswith("fifo: it is a pipe, not a file\n")
 
 

@@ -67,7 +67,7 @@ def test_it_is_told_of_once_and_goes_on(
 def test_a_guest_without_vectors_is_told_of(mode: str, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     """An undefined instruction, and flash with nothing in it where the vectors are."""
     (tmp_path / "kernel").write_bytes(bytes.fromhex("f000f0e7") * 4)
-    with Machine(kernel=tmp_path / "kernel", **MODES[mode]) as machine:
+    with Machine("virt", kernel=tmp_path / "kernel", **MODES[mode]) as machine:
         machine.start()
         until(lambda: len(told(caplog)) == 1)
         assert machine.state is State.RUNNING

@@ -30,12 +30,12 @@ sys.exit(main(["boot", "-nographic", "-kernel", {kernel!r}, "-pidfile", {pid_fil
 """
 
 DEVICE = """
-from raddle.devices.pl011 import PL011
+from raddle.devices import held_output, pl011
 def send(self, *_):
     say()
     while True:
         pass
-PL011.{method} = send
+{method} = send
 """
 TIMER = """
 from raddle.machine.machine import Machine
@@ -71,8 +71,12 @@ Registry.front_end = lambda *_: front_end
 @pytest.mark.parametrize(
     ("stuck", "where"),
     [
-        pytest.param(DEVICE.format(method="write"), "is in send (<string>, line ", id="device"),
-        pytest.param(DEVICE.format(method="_send"), "is in send (<string>, line ", id="settling"),
+        pytest.param(DEVICE.format(method="pl011.PL011.write"), "is in send (<string>, line ", id="device"),
+        pytest.param(
+            DEVICE.format(method="held_output.HeldOutput._flush"),
+            "is in send (<string>, line ",
+            id="settling",
+        ),
         pytest.param(TIMER, "is in starts.<locals>.expired (<string>, line ", id="timer"),
         pytest.param(ROUTINE, "is in translated code or the runtime", id="native"),
     ],

@@ -107,7 +107,7 @@ def test_what_is_refused(text, counted, fault):
 
 @pytest.mark.parametrize("words", [["-rtc", "clock=sun"], ["-rtc", "clock=host", "-icount", "shift=1"]])
 def test_the_command_refuses_with_one_line(words, capsys):
-    assert main(["boot", *words, "-kernel", "/nonexistent"]) != 0
+    assert main(["boot", "-M", "virt", *words, "-kernel", "/nonexistent"]) != 0
     shown = capsys.readouterr().err
     assert "-rtc clock" in shown
     assert shown.count("\n") == 1

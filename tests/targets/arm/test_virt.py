@@ -379,7 +379,8 @@ WRITES_ON_BOTH = (
 @pytest.mark.parametrize("mode", ["multi", "single"])
 def test_a_guest_writes_on_two_serial_ports(file, mode):
     kernel = file("raw", struct.pack("<9I", *WRITES_ON_BOTH))
-    with Machine(kernel=kernel, serial=[MemoryConsole(), MemoryConsole()], accelerator=f"tcg,thread={mode}") as machine:
+    serial = [MemoryConsole(), MemoryConsole()]
+    with Machine("virt", kernel=kernel, serial=serial, accelerator=f"tcg,thread={mode}") as machine:
         machine.start()
         assert machine.wait(60) == 0
         assert [console.text for console in machine.consoles] == ["A", "B"]
