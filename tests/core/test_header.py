@@ -35,8 +35,8 @@ def test_the_header_is_within_reach(reaches: Reaches) -> None:
 def test_what_is_out_of_reach_is_named() -> None:
     """The controls."""
     assert Reaches((-120, 120), LDUR, LDP).beyond() == ["thunk_atomic"]
-    assert "context" in Reaches((-128, 127), (-240, 240), LDP).beyond()
-    assert Reaches(LDUR, LDUR, (-296, 296)).beyond() == ["tlb0_mask"]
+    assert "granules" in Reaches((-128, 127), (-240, 240), LDP).beyond()
+    assert Reaches(LDUR, LDUR, (-304, 304)).beyond() == ["tlb0_mask"]
 
 
 def test_the_fields_of_a_pair_are_neighbours() -> None:

@@ -108,6 +108,12 @@ void test_store_on_its_way_is_fetched(bool mechanism);
 void test_store_on_its_way_before_the_block(bool mechanism);
 void test_settled_blocks(bool mechanism);
 
+/* granule_tests.c */
+void test_what_ends_reservations(bool mechanism);
+void test_a_reservation_stays_where_it_is(bool mechanism);
+void test_reservations_of_many(bool mechanism);
+void test_one_of_many_stores(bool mechanism);
+
 /* rom_device_tests.c */
 void test_rom_device(bool mechanism);
 

@@ -12,6 +12,7 @@ from raddle.ir.builder import Instruction
 from raddle.ir.opcodes import Op
 from raddle.testing.foreign_harness import ForeignHarness, Runner
 from raddle.testing.host_contract import Backend, HostContract
+from raddle.testing.ir_programs import Case, shipped_cases
 from raddle_host_aarch64.backend import AArch64BackEnd
 from raddle_host_aarch64.emit.integer import is_wide
 from raddle_host_aarch64.emitter import HANDLERS, Emitter
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.peer("qemu-aarch64"), pytest.mark.cross("aarch64-linux
 
 ALL = Features(*[True] * len(BASELINE))
 ATOMICS = [op for op in Op if op.name.startswith("ATOMIC_") or op.name.endswith("_EXCLUSIVE")]
+MEMORY_CASES = [case for case in shipped_cases() if case.name.startswith("memory-")]
 
 
 class TestHits(HostContract):
@@ -33,6 +35,32 @@ class TestMisses(HostContract):
     @pytest.fixture
     def backend(self, runner: Runner) -> Backend:
         return ForeignHarness(lambda config: AArch64BackEnd(config, ALL), runner, tlb=False)
+
+
+class Strict(HostContract):
+    strict = True
+
+
+@pytest.mark.parametrize("features", [BASELINE, ALL], ids=["baseline", "all"])
+@pytest.mark.parametrize("tlb", [True, False], ids=["hits", "misses"])
+class TestStrict:
+    """Exact reservations."""
+
+    @pytest.fixture
+    def backend(self, runner: Runner, features: Features, tlb: bool) -> Backend:
+        return ForeignHarness(lambda config: AArch64BackEnd(config, features), runner, tlb)
+
+    @pytest.mark.parametrize("op", [Op.STORE, *ATOMICS], ids=lambda op: op.name.lower())
+    def test_operation(self, backend: Backend, op: Op) -> None:
+        Strict().test_operation(backend, op)
+
+    @pytest.mark.parametrize("case", MEMORY_CASES, ids=lambda case: case.name)
+    def test_shipped_program(self, backend: Backend, case: Case) -> None:
+        Strict().test_shipped_program(backend, case)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_random_programs(self, backend: Backend, seed: int) -> None:
+        Strict().test_random_programs(backend, seed)
 
 
 @pytest.mark.parametrize("parallel", [True, False])

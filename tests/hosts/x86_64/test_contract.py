@@ -13,6 +13,7 @@ from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
 from raddle.testing.host_contract import Backend, HostContract
 from raddle.testing.host_harness import Harness
+from raddle.testing.ir_programs import Case, shipped_cases
 from raddle_host_x86_64.backend import X86BackEnd
 from raddle_host_x86_64.emit.integer import apply
 from raddle_host_x86_64.emitter import HANDLERS, Emitter
@@ -29,6 +30,11 @@ IN_THE_RUNTIME = frozenset(
     }
 )  # fmt: skip
 """Operations that generated code leaves to the native runtime; they are tested with it."""
+MEMORY_CASES = [
+    case
+    for case in shipped_cases()
+    if case.name.startswith("memory-") and not IN_THE_RUNTIME.intersection(i.op for i in case.program.function.code)
+]
 
 
 class TestHits(HostContract):
@@ -65,6 +71,30 @@ def test_an_emitter_that_is_wrong_about_its_operands_fails(
     contract, harness = HostContract(), Harness(X86BackEnd, tlb=True)
     with pytest.raises(pytest.fail.Exception, match="sub"):
         contract.test_operation(harness, Op.SUB)
+
+
+class Strict(HostContract):
+    unsupported: ClassVar[frozenset[Op]] = IN_THE_RUNTIME
+    strict = True
+
+
+class TestStrict:
+    """Exact reservations; exclusives are tested with the runtime."""
+
+    @pytest.fixture
+    def backend(self) -> Backend:
+        return Harness(X86BackEnd, tlb=True)
+
+    def test_stores(self, backend: Backend) -> None:
+        Strict().test_operation(backend, Op.STORE)
+
+    @pytest.mark.parametrize("case", MEMORY_CASES, ids=lambda case: case.name)
+    def test_shipped_program(self, backend: Backend, case: Case) -> None:
+        Strict().test_shipped_program(backend, case)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_random_programs(self, backend: Backend, seed: int) -> None:
+        Strict().test_random_programs(backend, seed)
 
 
 class TestMisses(HostContract):

@@ -38,6 +38,8 @@ class CodegenConfig(NamedTuple):
     """How registers are chosen; another choice is for tests."""
     floats: FloatRules = FloatRules()
     """The guest's choices in IEEE 754; the header's ``fp_rules`` says the same."""
+    strict: bool = False
+    """Whether reservations are exact: stores and exclusives keep the words of granules (runtime/native/granules.c)."""
 
 
 class Thunks(NamedTuple):
@@ -91,6 +93,8 @@ class BackEnd(ABC):
     literal_kinds: ClassVar[tuple[LiteralKind, ...]] = ()
     """Kinds of literals for which the host has shorter code than for any, the shortest first. Words that differ in
     literals of one of these kinds alone share a template of their own."""
+    strict: ClassVar[bool] = False
+    """Whether it heeds `CodegenConfig.strict`; otherwise there are no exact reservations."""
     reaches: ClassVar[Reaches]
     """How far from ``env`` the host's loads and stores reach: the header's fields are laid out for it."""
     disassembler: tuple[str, str] | None = None

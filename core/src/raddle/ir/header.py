@@ -53,7 +53,6 @@ _COLD: tuple[HeaderField, ...] = (
     _f("count_exception", _U64, "own", "exceptions and interrupts delivered"),
     _f("count_python", _U64, "own", "calls into Python made by native code (MMIO, helpers)"),
     _f("count_instructions", _U64, "own", "guest instructions retired, up to the end of the vCPU's last turn (kept only with instruction counting); for IR there is the helper instructions"),
-    _f("exceptions_there", _U64, "own", "exceptions taken at that place and nowhere else, without a return"),
 )
 """What generated code does not use."""
 _PAIRS = tuple(
@@ -66,7 +65,8 @@ _PAIRS = tuple(
 )
 """A load of a pair of registers gets all that a probe wants to know of its TLB."""
 _IN_CODE: tuple[HeaderField, ...] = (
-    _f("context", _PTR, "init", "the struct raddle_context that the vCPU belongs to"),
+    _f("reservation", _U64, "init", "with exact reservations: this vCPU's bit in the words of granules"),
+    _f("granules", _U64, "init", "with exact reservations: host address at which the word of the granule at host address 0 would be, if it had one"),
     _f("private_data", _PTR, "init", "the runtime's own per-vCPU data (victim TLB, queues, sleep condition, statistics)"),
     _f("helpers", _PTR, "init", "table of call targets, indexed by helper number: void *[]"),
     _f("saved_sp", _U64, "own", "host stack pointer while generated code runs"),
@@ -74,7 +74,7 @@ _IN_CODE: tuple[HeaderField, ...] = (
     _f("trace_hash", _U64, "own", "hash over the addresses of all executed blocks, kept by generated code with instruction counting"),
     _f("exception_place", _U64, "own", "where the last exception was taken; all ones since a return from one, which sets it so"),
     _f("exclusive_address", _U64, "own", "guest address reserved by load_exclusive; all ones for none"),
-    _f("exclusive_value", _U64, "own", "value that load_exclusive read"),
+    _f("exclusive_value", _U64, "own", "value that load_exclusive read; with exact reservations, host address of its granule's word"),
     _f("exclusive_size", _U32, "own", "bytes reserved"),
     _f("interrupt_request", _U32, "any", "pending interrupt lines, one bit each; changed atomically"),
     _f("interrupt_mask", _U32, "own", "interrupt lines that wake a halted vCPU"),

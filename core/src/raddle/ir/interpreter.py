@@ -119,14 +119,17 @@ def interpret(
     callees: Mapping[str, Builder | PlainCallee] | None = None,
     steps: int = 100_000,
     values: dict[Instruction, int] | None = None,
+    strict: bool = False,
 ) -> Outcome:
     """Run ``function``; ``cpu`` and ``memory`` are changed in place.
 
     ``holes``: values of the literals by index. ``pc``: address of the guest instruction. ``callees``: what CALL
     reaches by name, a routine's function or a Python callable. Raises InterpreterError after ``steps`` instructions.
-    ``values``, if given, is filled with what each instruction of ``function`` yielded last.
+    ``values``, if given, is filled with what each instruction of ``function`` yielded last. ``strict``: reservations
+    are exact, and no other observer writes.
     """
     frame = _Frame(function, cpu, memory, holes, pc, callees or {}, [steps])
+    frame.strict = strict
     if values is not None:
         frame.values = values
     try:
@@ -157,6 +160,7 @@ class _Frame:
         self.pc = pc
         self.callees = callees
         self.steps = steps
+        self.strict = False
         self.values: dict[Instruction, int] = {}
         self.flags: dict[Instruction, tuple[int, int]] = {}
         self.locals: dict[Local, int] = {}
@@ -458,7 +462,7 @@ def _store_exclusive(f: _Frame, i: Instruction) -> int:
     stands = reserved == (address, access.memop.size)
     if stands:
         try:
-            stands = _load_raw(f, address, access) == header.get("exclusive_value", 0)
+            stands = _load_raw(f, address, access) == header.get("exclusive_value", 0) or f.strict
         except MemoryFault as fault:
             raise MemoryFault(fault.address, WRITE) from None
     if stands:

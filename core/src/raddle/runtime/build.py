@@ -41,6 +41,8 @@ CONSTANTS = (
     "TLB_WATCH",
     "JUMP_CACHE_ENTRIES",
     "JUMP_GROUP_BITS",
+    "GRANULE_BITS",
+    "GRANULE_LOCK",
 )
 """Constants of ``layout`` that C gets as RADDLE_<name>."""
 

@@ -30,6 +30,12 @@ JUMP_CACHE_ENTRIES = 64 << JUMP_GROUP_BITS
 a pc is ``((pc >> 12) & 63) << 8 | ((pc >> 1) ^ (pc >> 9)) & 255``, so that the entries of one 4 KiB are in a group of
 ``1 << JUMP_GROUP_BITS`` neighbours."""
 
+GRANULE_BITS = 6
+"""A reservation is of ``1 << GRANULE_BITS`` bytes. No aligned access is in two granules. Arm's guests find the number
+in CTR.ERG."""
+GRANULE_LOCK = 31
+"""The bit of a granule's word that locks it (granules.c); bits below are vCPUs'."""
+
 TLB_BYTES = MMU_INDICES * TLB_ENTRIES * TLB_ENTRY_SIZE
 TLB_OFFSET = -HEADER_SIZE - TLB_BYTES
 """Offset from ``env`` of MMU index 0's TLB; the others follow."""

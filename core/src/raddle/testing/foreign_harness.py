@@ -27,7 +27,7 @@ from raddle.ir.opcodes import Op
 from raddle.ir.types import FloatRules
 from raddle.runtime import helpers
 from raddle.testing.generate import ARENA_BASE, Program
-from raddle.testing.host_harness import GUEST_BYTES, outcome_of, returned
+from raddle.testing.host_harness import GUEST_BYTES, RESERVATION, outcome_of, returned
 from raddle.testing.ir_programs import LAYOUT, Execution
 
 PAGE_BITS: Final = 12
@@ -168,7 +168,9 @@ class _Image:
         self.template: Template | None = None
         function = program.function
         rules = FloatRules.from_bits(program.header.get("fp_rules", 0))
-        config = CodegenConfig(LAYOUT, function.word, PAGE_BITS, self._number, allocation=allocation, floats=rules)
+        config = CodegenConfig(
+            LAYOUT, function.word, PAGE_BITS, self._number, allocation=allocation, floats=rules, strict=program.strict
+        )
         made = backend(config)
         self._fill_header()
         thunks = made.thunks({name: value for name, value in addresses.items() if name.startswith("raddle_")})
@@ -200,6 +202,9 @@ class _Image:
         self._set("exclusive_address", NO_RESERVATION)
         self._set("helpers", self.addresses["helpers"])
         self._set("jump_cache", self.addresses["jump_cache"])
+        if self.program.strict:
+            self._set("granules", self.addresses["granules"])
+            self._set("reservation", RESERVATION)
         for name, value in self.program.header.items():
             self._set(name, value)
 

@@ -24,6 +24,7 @@
 #define ENV_ADDRESS 0x20080000ul
 #define ARENA_ADDRESS 0x30000000ul
 #define ARENA_SIZE 0x100000ul
+#define GRANULES (ARENA_SIZE >> RADDLE_GRANULE_BITS)
 #define SECONDS 10
 
 enum kind { INSTRUCTION, ROUTINE };
@@ -42,7 +43,8 @@ struct answer {
     uint32_t outcome;
     uint32_t write, misaligned; /* FAULTED */
     uint32_t signal;            /* CRASHED */
-    uint64_t address;           /* FAULTED: the guest's; CRASHED: what was accessed; or a wrong return address, signal 0 */
+    uint64_t address;           /* FAULTED: the guest's; CRASHED: what was accessed; with signal 0 a wrong return
+                                 * address, or a granule's word that is left locked */
     uint64_t result;            /* DONE: of the routine; CRASHED: pc */
 };
 
@@ -57,6 +59,7 @@ static sigjmp_buf crashed;
 static uint8_t *const env = (uint8_t *)ENV_ADDRESS;
 static uint8_t *const arena = (uint8_t *)ARENA_ADDRESS;
 static uint64_t helpers[4096];
+static uint32_t granules[GRANULES]; /* of the arena: see granules.c */
 static uint8_t jump_cache[32 * RADDLE_JUMP_CACHE_ENTRIES];
 
 static struct raddle_cpu_header *header(void)
@@ -86,6 +89,12 @@ static uint32_t not_from_block(uint64_t retaddr)
     answer.outcome = CRASHED;
     answer.address = retaddr;
     return 1;
+}
+
+static void left_locked(const uint32_t *word)
+{
+    answer.outcome = CRASHED;
+    answer.address = (uint64_t)word;
 }
 
 static uint32_t size_of(uint32_t oi)
@@ -135,6 +144,12 @@ static uint64_t extended(uint64_t value, uint32_t oi)
     return oi & 8 ? (uint64_t)as_signed(value, oi) : value;
 }
 
+/* The word of a granule; an access that is aligned is in one. */
+static uint32_t *granule_of(const uint8_t *where)
+{
+    return granules + ((where - arena) >> RADDLE_GRANULE_BITS);
+}
+
 static uint32_t slow_load(void *unused, uint64_t retaddr, uint32_t oi)
 {
     uint8_t *where;
@@ -156,6 +171,7 @@ static uint32_t slow_store(void *unused, uint64_t retaddr, uint32_t oi)
     if (!place(header()->arg0, oi, true, &where))
         return 1;
     write_bytes(where, header()->arg1, oi);
+    *granule_of(where) &= (uint32_t)header()->reservation;
     return 0;
 }
 
@@ -195,6 +211,10 @@ static uint32_t load_exclusive(uint32_t oi)
     h->exclusive_value = read_bytes(where, oi);
     h->exclusive_size = size_of(oi);
     h->result = extended(h->exclusive_value, oi);
+    if (h->granules) {
+        *granule_of(where) |= (uint32_t)h->reservation;
+        h->exclusive_value = (uint64_t)granule_of(where);
+    }
     return 0;
 }
 
@@ -208,9 +228,13 @@ static uint32_t store_exclusive(uint32_t oi)
     if (h->exclusive_address == h->arg0 && h->exclusive_size == size_of(oi)) {
         if (!place(h->arg0, oi, true, &where))
             return 1;
-        h->result = read_bytes(where, oi) != h->exclusive_value;
-        if (!h->result)
+        h->result = h->granules ? h->exclusive_value != (uint64_t)granule_of(where) ||
+                                      !(*granule_of(where) & (uint32_t)h->reservation)
+                                : read_bytes(where, oi) != h->exclusive_value;
+        if (!h->result) {
             write_bytes(where, h->arg1, oi);
+            *granule_of(where) = 0;
+        }
     }
     h->exclusive_address = ~0ull;
     return 0;
@@ -302,6 +326,7 @@ static void run(void)
 {
     memset(&answer, 0, sizeof answer);
     memset(jump_cache, 0xff, sizeof jump_cache);
+    memset(granules, 0, sizeof granules);
     fill_tlb();
     __builtin___clear_cache((char *)CODE_ADDRESS, (char *)CODE_ADDRESS + request.code_size);
     if (sigsetjmp(crashed, 1))
@@ -312,6 +337,9 @@ static void run(void)
     else
         ((uint64_t(*)(void *, uint64_t))request.enter)(env, request.entry);
     alarm(0);
+    for (size_t i = 0; i < GRANULES; i++)
+        if (granules[i] >> RADDLE_GRANULE_LOCK)
+            left_locked(&granules[i]);
 }
 
 static void *map(uint64_t address, size_t size)
@@ -338,6 +366,7 @@ int main(void)
     TELL("code_size", CODE_SIZE);
     TELL("helpers", helpers);
     TELL("jump_cache", jump_cache);
+    TELL("granules", (uint64_t)granules - (ARENA_ADDRESS >> RADDLE_GRANULE_BITS) * sizeof *granules);
     TELL("raddle_slow_load", slow_load);
     TELL("raddle_slow_store", slow_store);
     TELL("raddle_slow_atomic", slow_atomic);

@@ -90,7 +90,7 @@ class Program:
 
     ``state`` is the guest state, ``header`` the common header's fields that matter (absent ones are 0, but
     ``exclusive_address`` is all ones), ``memory`` the arena; ``holes`` are 32-bit numbers; ``routines`` the IR routines
-    that it calls.
+    that it calls. ``strict`` is the `CodegenConfig`'s.
     """
 
     function: Builder
@@ -100,6 +100,7 @@ class Program:
     holes: tuple[int, ...] = ()
     pc: int = 0
     routines: Mapping[str, Builder] = field(default_factory=dict)
+    strict: bool = False
 
     def describe(self, layout: StateLayout) -> str:
         """Text of the function and of all that is not zero at its start; for messages."""

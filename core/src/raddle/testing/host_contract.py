@@ -103,6 +103,8 @@ class HostContract:
     unsupported: ClassVar[frozenset[Op]] = frozenset()
     """Operations that the host does not have (yet); tests of them are skipped."""
     programs_per_seed: ClassVar[int] = 10
+    strict: ClassVar[bool] = False
+    """Whether reservations are exact: `CodegenConfig.strict`."""
 
     @pytest.fixture
     def backend(self) -> Backend:
@@ -119,13 +121,15 @@ class HostContract:
     def _rounds(self, seed: int, make: Callable[[Random, Type], Program], backend: Backend) -> None:
         for number in range(self.programs_per_seed):
             random = Random(f"{seed}.{number}")
-            check(make(random, self.words[number % len(self.words)]), backend)
+            check(replace(make(random, self.words[number % len(self.words)]), strict=self.strict), backend)
 
     @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
     def test_shipped_program(self, backend: Backend, case: Case) -> None:
         self._skip_unsupported(case.program)
-        lines = compare(case.expected, backend.run(case.program))
-        assert not lines, "\n".join([case.program.describe(LAYOUT), *lines])
+        program = replace(case.program, strict=self.strict)
+        expected = interpreted(program) if self.strict else case.expected
+        lines = compare(expected, backend.run(program))
+        assert not lines, "\n".join([program.describe(LAYOUT), *lines])
 
     @pytest.mark.parametrize("op", GENERATED, ids=lambda op: op.name.lower())
     def test_operation(self, backend: Backend, op: Op) -> None:

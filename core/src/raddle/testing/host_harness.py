@@ -16,11 +16,13 @@ from raddle.codegen.joiner import Joiner
 from raddle.codegen.template import Template
 from raddle.ir.builder import Callee
 from raddle.ir.header import COMMON, HEADER, HEADER_SIZE, OFFSET, TLB_PAIRS
-from raddle.ir.interpreter import READ, WRITE, CpuState, Leave, MemoryFault, Outcome, interpret
+from raddle.ir.interpreter import READ, WRITE, Leave, MemoryFault, Outcome
 from raddle.ir.opcodes import Op
 from raddle.ir.types import MMU_INDICES, Align, MemOp, Type
 from raddle.runtime._native import ffi
 from raddle.runtime.layout import (
+    GRANULE_BITS,
+    GRANULE_LOCK,
     JUMP_CACHE_ENTRIES,
     TLB_ADDEND,
     TLB_BYTES,
@@ -33,12 +35,15 @@ from raddle.runtime.layout import (
     TLB_WRITE,
 )
 from raddle.testing.generate import ARENA_BASE, Program
-from raddle.testing.ir_programs import LAYOUT, ArenaMemory, Execution
+from raddle.testing.ir_programs import LAYOUT, ArenaMemory, Execution, interpreted
 
 PAGE = 4096
 GUEST_BYTES = 4
 """Of the guest instruction that a program stands for."""
 CODE_BYTES = 1 << 20
+ARENA_BYTES = 1 << 20
+RESERVATION = 1 << 5
+"""The vCPU's bit in the words of granules."""
 CUSHION = 4096
 _COMPARATORS = (TLB_READ // 8, TLB_WRITE // 8, TLB_EXEC // 8)
 ENV = HEADER_SIZE + TLB_BYTES + CUSHION
@@ -60,11 +65,7 @@ def outcome_of(program: Program, template: Template, pc: int) -> Outcome:
 
 
 def _interpreted(program: Program) -> Leave:
-    memory = ArenaMemory(program.memory)
-    cpu = CpuState(bytearray(program.state), dict(program.header))
-    return interpret(
-        program.function, cpu, memory, holes=program.holes, pc=program.pc, callees=dict(program.routines)
-    ).how
+    return interpreted(program).outcome.how
 
 
 def returned(program: Program, result: int) -> Outcome:
@@ -95,7 +96,9 @@ class Harness:
         self.base = int(ffi.cast("uintptr_t", ffi.from_buffer(self.code)))
         self.block = ffi.new("char[]", ENV + CUSHION)
         self.env = self.block + ENV
-        self.arena = ffi.new("char[]", 1 << 20)
+        self.arena = ffi.new("char[]", ARENA_BYTES)
+        self.granules = ffi.new("uint32_t[]", (ARENA_BYTES >> GRANULE_BITS) + 2)
+        """Words of granules from the arena's first one on."""
         signature = "uint32_t(void *, uint64_t, uint32_t)"
         self.slow_load = ffi.callback(signature, self._slow_load)
         self.slow_store = ffi.callback(signature, self._slow_store)
@@ -135,12 +138,13 @@ class Harness:
         self.fault: MemoryFault | None = None
         self.error: BaseException | None = None
         function = program.function
-        config = CodegenConfig(LAYOUT, function.word, 12, self.number, allocation=allocation)
+        config = CodegenConfig(LAYOUT, function.word, 12, self.number, allocation=allocation, strict=program.strict)
         backend = self.backend(config)
         ffi.memmove(self.arena, program.memory, len(program.memory))
         ffi.buffer(self.block, ENV + CUSHION)[:] = bytes(ENV + CUSHION)
         ffi.memmove(self.env, program.state, len(program.state))
         self.set("exclusive_address", (1 << 64) - 1)
+        self._reserve_nothing()
         for name, value in program.header.items():
             self.set(name, value)
         self._fill_tlb(len(program.memory))
@@ -164,12 +168,19 @@ class Harness:
             outcome = self._run_instruction(backend, program, enter)
         if self.error is not None:
             raise self.error
+        assert not any(word >> GRANULE_LOCK for word in self.granules), "a granule has been left locked"
         header = {name: self.get(name) for name in COMMON}
         state = bytes(ffi.buffer(self.env, LAYOUT.size))
         return Execution(outcome, state, header, bytes(ffi.buffer(self.arena, len(program.memory))))
 
     def _set_pointer(self, name: str, pointer: Any) -> None:
         ffi.cast("void **", self.env + OFFSET[name])[0] = ffi.cast("void *", pointer)
+
+    def _reserve_nothing(self) -> None:
+        ffi.buffer(self.granules)[:] = bytes(ffi.sizeof(self.granules))
+        arena, words = (int(ffi.cast("uintptr_t", one)) for one in (self.arena, self.granules))
+        self.set("granules", words - (arena >> GRANULE_BITS) * ffi.sizeof("uint32_t") & (1 << 64) - 1)
+        self.set("reservation", RESERVATION)
 
     def _fill_tlb(self, size: int) -> None:
         entries = ffi.cast("uint64_t *", self.env + TLB_OFFSET)

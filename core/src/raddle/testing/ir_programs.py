@@ -88,8 +88,9 @@ def interpreted(program: Program, values: dict[Instruction, int] | None = None) 
     """The interpreter's run of ``program``; ``values`` as in ``interpret``."""
     cpu, memory = CpuState(bytearray(program.state), dict(program.header)), ArenaMemory(program.memory)
     outcome = interpret(
-        program.function, cpu, memory, holes=program.holes, pc=program.pc, callees=dict(program.routines), values=values
-    )
+        program.function, cpu, memory, holes=program.holes, pc=program.pc, callees=dict(program.routines),
+        values=values, strict=program.strict,
+    )  # fmt: skip
     return Execution(outcome, bytes(cpu.state), cpu.header, bytes(memory.content))
 
 

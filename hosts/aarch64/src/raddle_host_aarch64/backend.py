@@ -49,6 +49,7 @@ class AArch64BackEnd(CompilingBackEnd):
         LiteralKind(0, 0xFFFF00, 0x100),
     )
     """Of additions, with and without a shift; of one move, likewise; of one move and an addition that shifts."""
+    strict = True
     reaches = Reaches(short=_LDUR, long=_LDUR, pair=_LDP)
 
     def __init__(self, config: CodegenConfig, features: Features | None = None) -> None:

@@ -189,6 +189,8 @@ class Assembler(CodeBuffer):
     AND_rm = rm("23 /r")
     AND_ri = ri("83 /4", "81 /4")
     AND_rI = rI("81 /4")
+    AND_mr = mr("21 /r")
+    AND_mi = mi("83 /4", "81 /4")
     ANDQ_rr = rr_mr("REX.W 21 /r")
     ANDQ_rm = rm("REX.W 23 /r")
     ANDQ_ri = riq("REX.W 83 /4", "REX.W 81 /4")
@@ -313,6 +315,7 @@ class Assembler(CodeBuffer):
     LOCK_CMPXCHG_mr = mr("F0 0F B1 /r")
     LOCK_CMPXCHGQ_mr = mr("F0 REX.W 0F B1 /r")
     LOCK_OR_mi = mi("F0 83 /1", "F0 81 /1")
+    LOCK_BTS_mi = mi8("F0 0F BA /5")
 
     # --- Flags ---
 

@@ -12,6 +12,8 @@ enum raddle_constants {
     RADDLE_FLAG_TRACE = 8,    /* every block passes the execution loop (no chaining, no jump cache): see raddle_trace */
     RADDLE_FLAG_DUAL_ONLY = 16, /* with DUAL_MAP, or not at all: never writable and executable at one address */
     RADDLE_FLAG_SLEEP = 32,   /* sleep through idle virtual time instead of skipping it; with ICOUNT */
+    RADDLE_FLAG_RESERVE = 64, /* exact reservations: generated code must keep them, see granules.c */
+    RADDLE_MOST_RESERVING = 31, /* vCPUs of a context with RESERVE */
 
     RADDLE_MISS = 0, /* reasons of raddle_run */
     RADDLE_WORK = 1,

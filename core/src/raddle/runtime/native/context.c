@@ -16,7 +16,7 @@ static int config_check(const struct raddle_config *c)
 {
     uint32_t modes = c->flags & (RADDLE_FLAG_PARALLEL | RADDLE_FLAG_ICOUNT);
     bool ok = c->page_bits >= 12 && c->page_bits < 32 && (c->word_bits == 32 || c->word_bits == 64) && c->ncpus >= 1 &&
-              c->ncpus <= 4096 && c->code_size >= 65536 && c->code_size <= (1u << 30) && c->fetch_index_shift < 32 &&
+              c->ncpus <= (c->flags & RADDLE_FLAG_RESERVE ? RADDLE_MOST_RESERVING : 4096) && c->code_size >= 65536 && c->code_size <= (1u << 30) && c->fetch_index_shift < 32 &&
               (uint64_t)(RADDLE_MMU_INDICES - 1) << c->fetch_index_shift <= UINT32_MAX &&
               modes != (RADDLE_FLAG_PARALLEL | RADDLE_FLAG_ICOUNT);
     return ok ? 0 : -1;
@@ -128,10 +128,10 @@ void *raddle_cpu_new(raddle_context *ctx, uint32_t index, uint32_t state_size)
     cpu->env = (char *)cpu->allocation + before;
     cpu->tlb = (struct tlb_entry *)((char *)cpu->env + RADDLE_TLB_OFFSET);
     struct raddle_cpu_header *h = cpu->header = header_of(cpu->env);
-    h->context = ctx;
     h->private_data = cpu;
     h->jump_cache = cpu->jumps;
     h->cpu_index = index;
+    granules_connect(cpu);
     pairs_init(cpu);
     h->interrupt_mask = UINT32_MAX;
     h->exclusive_address = NONE;

@@ -13,9 +13,9 @@ void exception_count(struct raddle_cpu *cpu, uint64_t place)
     h->count_exception++;
     if (place != h->exception_place) {
         h->exception_place = place;
-        h->exceptions_there = 0;
+        cpu->exceptions_there = 0;
     }
-    if (++h->exceptions_there != TOO_MANY || atomic_exchange(&cpu->context->stuck_told, true))
+    if (++cpu->exceptions_there != TOO_MANY || atomic_exchange(&cpu->context->stuck_told, true))
         return;
     cpu->stuck = true;
     cpu->stuck_at = raddle_pc(cpu->env);

@@ -12,6 +12,7 @@
  *   cpu.tlb_lock      one vCPU's TLB entries
  *   cpu.queue_lock    one vCPU's flush records
  *   memo.lock, sync_lock, exclusive_lock, cpu.sleep_lock, idle_lock: leaves, held for a few instructions
+ *   a granule's lock  one access to guest memory (granules.c); generated code takes it, too
  *
  * A vCPU is `running` between cpu_begin and cpu_end; exclusive sections wait for cpu_end. It is `in_code` while it may
  * use TLB entries without looking at its flush queue first; TLB barriers wait until it leaves code, or has worked off
@@ -27,7 +28,8 @@
  *   exceptions, clock, memory: faults; time and timers; physical accesses, I/O
  *   threads, barrier, flush, settle, blocks, tlb, callees: requests between vCPUs. A vCPU answers when it enters or
  *      leaves code, so these files call each other
- *   jumps, where, regions, code: jump cache; instructions by host address; map of guest memory; code buffer
+ *   jumps, where, regions, granules, code: jump cache; instructions by host address; map of guest memory; exact
+ *      reservations; code buffer
  *   fields, arena, views, fp: bits of host code; memory piece by piece; memory at two addresses; arithmetic */
 #pragma once
 
@@ -62,6 +64,8 @@ _Static_assert(!(RADDLE_MMU_INDICES & (RADDLE_MMU_INDICES - 1)), "a field of who
 #define PROT_LOCAL_BIT  8u /* the mapping belongs only to the current address space */
 #define FLAG_EXCLUSIVE  (1u << 16) /* block flag inside the runtime: run the block in an exclusive section */
 #define PAGE_LINES      64         /* parts of a page for which the runtime knows whether they hold code */
+#define GRANULE_SIZE     (1u << RADDLE_GRANULE_BITS)
+#define ALL_RESERVATIONS (~(1u << RADDLE_GRANULE_LOCK))
 
 /* Access to header fields that several threads use: generated code shares the header, so its fields are not declared
  * _Atomic. The runtime's own shared fields are. */
@@ -206,6 +210,9 @@ struct raddle_context {
     struct callee callees[3];
     struct region *regions; /* sorted by base; fixed before anything runs */
     uint32_t region_count;
+    void *granule_map; /* granules.c: NULL without exact reservations; fixed before anything runs, as the next two */
+    size_t granule_map_size;
+    uint64_t granules; /* as in the header */
 
     pthread_mutex_t code_lock;
     struct code_buffer code;
@@ -300,6 +307,7 @@ struct raddle_cpu {
     bool yielding, waiting_event;
     bool stuck;        /* raddle_run is to return STUCK: see exceptions.c */
     uint64_t stuck_at; /* pc */
+    uint64_t exceptions_there; /* at exception_place and nowhere else, without a return */
     uint32_t join_tries;
     uint32_t spins; /* how many hints in a row said, at spin_pc, that the guest spins */
     uint64_t spin_pc;
@@ -549,6 +557,14 @@ void barrier_enter(struct raddle_cpu *cpu); /* before the vCPU runs on this thre
 void tlb_synchronise(struct raddle_cpu *cpu);
 void tlb_answer(struct raddle_cpu *cpu);   /* after its queue was worked off, or after it left code */
 void tlb_give_way(struct raddle_cpu *cpu); /* after queue_drain, in code: leave the core to vCPUs a barrier waits for */
+
+/* granules.c; without exact reservations locking does nothing */
+int granules_init(struct raddle_context *ctx); /* once the regions are known: 0, or -1 with errno */
+void granules_free(struct raddle_context *ctx);
+void granules_connect(struct raddle_cpu *cpu); /* tells its header */
+uint32_t *granule_word(const struct raddle_context *ctx, const void *p);
+void granules_lock(struct raddle_context *ctx, const void *p, uint32_t size); /* at most two granules */
+void granules_unlock(struct raddle_context *ctx, const void *p, uint32_t size, uint32_t left); /* but for these, no bits */
 
 /* regions.c */
 struct region *region_at(struct raddle_context *ctx, uint64_t paddr); /* NULL when there is none */

@@ -5,6 +5,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Neither in any order nor atomically, but a granule with its reservations. */
+static void write_memory(struct raddle_context *ctx, char *to, const uint8_t *from, uint64_t size)
+{
+    while (size) {
+        uint64_t rest = GRANULE_SIZE - (uintptr_t)to % GRANULE_SIZE;
+        uint64_t here = ctx->granule_map && rest < size ? rest : size;
+        granules_lock(ctx, to, (uint32_t)here);
+        memcpy(to, from, here);
+        granules_unlock(ctx, to, (uint32_t)here, 0);
+        to += here;
+        from += here;
+        size -= here;
+    }
+}
+
 int raddle_phys_write(raddle_context *ctx, uint64_t paddr, const void *buffer, uint64_t size)
 {
     const uint8_t *in = buffer;
@@ -14,7 +29,7 @@ int raddle_phys_write(raddle_context *ctx, uint64_t paddr, const void *buffer, u
             return -1;
         uint64_t here = region->r.base + region->r.size - paddr;
         here = here < size ? here : size;
-        memcpy((char *)region->r.memory + (paddr - region->r.base), in, here);
+        write_memory(ctx, (char *)region->r.memory + (paddr - region->r.base), in, here);
         raddle_code_invalidate(ctx, paddr, here);
         in += here;
         paddr += here;
@@ -139,10 +154,12 @@ static void *memory_to_store(struct raddle_context *ctx, uint64_t paddr, uint64_
             io_access(cpu_of(env), a0, bits / 8, true, &a1);                                               \
             return 0;                                                                                      \
         }                                                                                                  \
+        granules_lock(ctx, p, bits / 8);                                                                   \
         if (a0 & (bits / 8 - 1))                                                                           \
             memcpy(p, &value, bits / 8);                                                                   \
         else                                                                                               \
             __atomic_store_n(p, value, __ATOMIC_RELEASE);                                                  \
+        granules_unlock(ctx, p, bits / 8, 0);                                                              \
         raddle_code_invalidate(ctx, a0, bits / 8);                                                         \
         return 0;                                                                                          \
     }
@@ -160,7 +177,11 @@ PHYSICAL(64)
         uint##bits##_t *p = memory_to_store(ctx, a0, bits / 8), old = (uint##bits##_t)a1;                        \
         if (!p || (a0 & (bits / 8 - 1)))                                                                         \
             return ~a1;                                                                                          \
-        if (__atomic_compare_exchange_n(p, &old, (uint##bits##_t)a2, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) \
+        granules_lock(ctx, p, bits / 8);                                                                         \
+        bool same =                                                                                              \
+            __atomic_compare_exchange_n(p, &old, (uint##bits##_t)a2, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); \
+        granules_unlock(ctx, p, bits / 8, same ? 0 : ALL_RESERVATIONS);                                          \
+        if (same)                                                                                                \
             raddle_code_invalidate(ctx, a0, bits / 8);                                                           \
         return old;                                                                                              \
     }

@@ -61,7 +61,7 @@ int raddle_memory_set(raddle_context *ctx, const struct raddle_region *regions, 
             sound = ctx->regions[i].pages != NULL;
         }
     ctx->region_count = count;
-    if (sound)
+    if (sound && !granules_init(ctx))
         return 0;
     memory_free(ctx);
     return -1;
@@ -69,6 +69,7 @@ int raddle_memory_set(raddle_context *ctx, const struct raddle_region *regions, 
 
 void memory_free(struct raddle_context *ctx)
 {
+    granules_free(ctx);
     for (uint32_t i = 0; i < ctx->region_count; i++)
         map_free(ctx->regions[i].pages, pages_size(ctx, &ctx->regions[i]));
     free(ctx->regions);

@@ -13,6 +13,8 @@ struct access {
     uint64_t address, retaddr, outer;
     uint32_t size, index, kind;
     bool is_signed, big_endian;
+    bool reserves;     /* a load-exclusive whose reservation is exact */
+    uint32_t *granule; /* its word; NULL for I/O */
 };
 
 static struct access begin(void *env, uint64_t retaddr, uint32_t oi, uint32_t kind)
@@ -131,6 +133,11 @@ static void ram_store(void *p, uint64_t value, uint32_t size)
     }
 }
 
+static uint32_t own_bit(const struct raddle_cpu *cpu)
+{
+    return (uint32_t)cpu->header->reservation;
+}
+
 static void *host_pointer(const struct probe *probe, uint64_t address)
 {
     return (void *)(uintptr_t)(probe->addend + address);
@@ -155,6 +162,18 @@ static bool watch(const struct access *a, const struct probe *probe, bool is_wri
 
 /* -- loads ------------------------------------------------------------------------------------------------------ */
 
+/* A load that sets the vCPU's reservation, an exact one: see granules.c. */
+static uint64_t reserving_load(struct access *a, const void *p, uint32_t size)
+{
+    struct raddle_context *ctx = a->cpu->context;
+    a->granule = granule_word(ctx, p);
+    granules_lock(ctx, p, size);
+    uint64_t value = ram_load(p, size);
+    STORE_RELAXED(*a->granule, LOAD_RELAXED(*a->granule) | own_bit(a->cpu));
+    granules_unlock(ctx, p, size, ALL_RESERVATIONS);
+    return value;
+}
+
 /* `size` bytes within one page, in memory order as a little-endian number: 0 or a fault's code. */
 static uint32_t load_part(struct access *a, uint64_t address, uint32_t size, uint64_t *value)
 {
@@ -164,7 +183,8 @@ static uint32_t load_part(struct access *a, uint64_t address, uint32_t size, uin
         return code;
     if (probe.comparator & RADDLE_TLB_MMIO)
         return io_access(a->cpu, paddr_of(a, &probe, address), size, false, value) ? FAULT_BUS : 0;
-    *value = ram_load(host_pointer(&probe, address), size);
+    const void *p = host_pointer(&probe, address);
+    *value = a->reserves ? reserving_load(a, p, size) : ram_load(p, size);
     return 0;
 }
 
@@ -248,7 +268,10 @@ static uint32_t store_part(struct access *a, const struct probe *probe, uint64_t
 {
     if (probe->comparator & RADDLE_TLB_MMIO)
         return io_access(a->cpu, paddr_of(a, probe, address), size, true, &value) ? FAULT_BUS : 0;
-    ram_store(host_pointer(probe, address), value, size);
+    void *p = host_pointer(probe, address);
+    granules_lock(a->cpu->context, p, size);
+    ram_store(p, value, size);
+    granules_unlock(a->cpu->context, p, size, own_bit(a->cpu));
     stored(a, probe, address, size);
     return 0;
 }
@@ -377,11 +400,13 @@ static uint32_t load_exclusive(struct access *a, uint32_t oi)
 {
     struct raddle_cpu_header *h = a->cpu->header;
     uint64_t value;
+    a->reserves = has_flag(a->cpu->context, RADDLE_FLAG_RESERVE);
     uint32_t code = load(a, oi, &value);
     if (code)
         return fault(a, a->address, code);
     h->exclusive_address = a->address;
-    h->exclusive_value = extended(&(struct access){.size = a->size}, swapped(a, value));
+    h->exclusive_value = a->reserves ? (uintptr_t)a->granule
+                                     : extended(&(struct access){.size = a->size}, swapped(a, value));
     h->exclusive_size = a->size;
     h->result = extended(a, swapped(a, value));
     return finish(a, 0);
@@ -409,6 +434,33 @@ static uint32_t io_atomic(struct access *a, uint64_t paddr, uint32_t op, uint64_
     return finish(a, 0);
 }
 
+/* Stores if the vCPU's exact reservation, which is of this place, still stands. */
+static bool reserved_store(struct raddle_cpu *cpu, void *p, uint32_t size, uint64_t value)
+{
+    const uint32_t *word = granule_word(cpu->context, p);
+    granules_lock(cpu->context, p, size);
+    /* The address may have been mapped elsewhere since the load. */
+    bool stands = cpu->header->exclusive_value == (uintptr_t)word && LOAD_RELAXED(*word) & own_bit(cpu);
+    if (stands)
+        ram_store(p, value, size);
+    granules_unlock(cpu->context, p, size, stands ? 0 : ALL_RESERVATIONS);
+    return stands;
+}
+
+/* The value before the operation; *wanted is the one after it. A comparison that fails writes nothing. */
+static uint64_t ram_operate(const struct access *a, void *p, uint32_t op, uint64_t a1, uint64_t a2, uint64_t *wanted)
+{
+    uint64_t mask = a->size == 8 ? UINT64_MAX : ((uint64_t)1 << (8 * a->size)) - 1, old;
+    granules_lock(a->cpu->context, p, a->size);
+    do {
+        old = swapped(a, ram_load(p, a->size));
+        *wanted = operated(op, old, a1, a2, mask);
+    } while (!ram_exchange(p, a->size, swapped(a, old), swapped(a, *wanted)));
+    bool fails = op == RADDLE_OP_CMPXCHG && old != (a1 & mask);
+    granules_unlock(a->cpu->context, p, a->size, fails ? ALL_RESERVATIONS : own_bit(a->cpu));
+    return old;
+}
+
 static uint32_t do_atomic(struct access *a, uint32_t op, uint64_t a1, uint64_t a2)
 {
     struct raddle_cpu *cpu = a->cpu;
@@ -426,18 +478,13 @@ static uint32_t do_atomic(struct access *a, uint32_t op, uint64_t a1, uint64_t a
     if ((a->address & (a->size - 1)) && has_flag(cpu->context, RADDLE_FLAG_PARALLEL) && !cpu->exclusive)
         return run_alone(a, FLAG_EXCLUSIVE);
     void *p = host_pointer(&probe, a->address);
-    uint64_t old, wanted;
-    if (op == RADDLE_OP_STORE_EXCLUSIVE) {
-        wanted = a1 & mask;
-        old = h->exclusive_value;
-        h->result = !ram_exchange(p, a->size, swapped(a, old & mask), swapped(a, wanted));
-    } else {
-        do {
-            old = swapped(a, ram_load(p, a->size));
-            wanted = operated(op, old, a1, a2, mask);
-        } while (!ram_exchange(p, a->size, swapped(a, old), swapped(a, wanted)));
-        h->result = extended(a, old);
-    }
+    uint64_t wanted = op == RADDLE_OP_STORE_EXCLUSIVE ? a1 & mask : 0;
+    if (op == RADDLE_OP_STORE_EXCLUSIVE)
+        h->result = !(has_flag(cpu->context, RADDLE_FLAG_RESERVE)
+                          ? reserved_store(cpu, p, a->size, swapped(a, wanted))
+                          : ram_exchange(p, a->size, swapped(a, h->exclusive_value & mask), swapped(a, wanted)));
+    else
+        h->result = extended(a, ram_operate(a, p, op, a1, a2, &wanted));
     watch(a, &probe, true, wanted);
     stored(a, &probe, a->address, a->size);
     if (cpu->exclusive)

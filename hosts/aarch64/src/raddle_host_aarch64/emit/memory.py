@@ -19,7 +19,15 @@ from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import MemOp
 from raddle.ordering import MemoryOrder
-from raddle.runtime.layout import TLB_ADDEND, TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_READ, TLB_WRITE
+from raddle.runtime.layout import (
+    GRANULE_BITS,
+    GRANULE_LOCK,
+    TLB_ADDEND,
+    TLB_ENTRIES,
+    TLB_ENTRY_SIZE,
+    TLB_READ,
+    TLB_WRITE,
+)
 from raddle_host_aarch64.code_buffer import BRANCH19, BRANCH26, Label
 from raddle_host_aarch64.emit.integer import is_wide
 from raddle_host_aarch64.emitter import (
@@ -34,6 +42,7 @@ from raddle_host_aarch64.emitter import (
     emits,
 )
 from raddle_host_aarch64.fields import COLD19, HOT26
+from raddle_host_aarch64.registers import ZR
 
 _ENTRY_SHIFT: Final = TLB_ENTRY_SIZE.bit_length() - 1
 _INDEX_BITS: Final = TLB_ENTRIES.bit_length() - 1
@@ -218,6 +227,9 @@ def store(e: Emitter, op: Instruction) -> None:
     ordered = release and memop.align_bytes >= memop.size
     if release and not ordered:
         e.DMB_i(_ISH if orders & MemoryOrder.LD_ST else _ISHST)
+    if e.config.strict:
+        _strict_store(e, op, access, ordered)
+        return
     _probe(e, op, access, TLB_WRITE, memop.align_bytes)
     address, value = op.args
     register = e.use(address, SCRATCH2)
@@ -231,6 +243,10 @@ def store(e: Emitter, op: Instruction) -> None:
         _STORE_RELEASE[memop.size](e, source, SCRATCH)
     else:
         _STORES[memop.size](e, source, SCRATCH, register)
+    _cold_store(e, op)
+
+
+def _cold_store(e: Emitter, op: Instruction) -> None:
     hot = e.code
     e.code = e.cold
     _slow_call(e, op, "thunk_store")
@@ -370,6 +386,9 @@ def atomic(e: Emitter, op: Instruction) -> None:
         _in_runtime(e, op)
         return
     acquires, releases = _orders_of_both(e, memop)
+    if e.config.strict:
+        _in_runtime(e, op)
+        return
     _host_address(e, op, access)
     if not has_instruction:
         _loop(e, op, memop.size, acquires, releases)
@@ -422,7 +441,7 @@ def _loop(e: Emitter, op: Instruction, size: int, acquires: bool, releases: bool
 
 @emits(Op.LOAD_EXCLUSIVE)
 def load_exclusive(e: Emitter, op: Instruction) -> None:
-    """A load, and the reservation: address, value and size, which the store compares with (fast mode)."""
+    """A load, and the reservation: address, size and the value, which a store that is not exact compares with."""
     access = _access(e, op)
     memop = access.memop
     orders = _orders_of(e, memop)
@@ -430,6 +449,9 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
         e.DMB_i(_ISH)
     if (memop.big_endian and memop.size > 1) or op.last_use < 0:
         _in_runtime(e, op)
+        return
+    if e.config.strict:
+        _strict_load_exclusive(e, op, access, bool(orders & _ACQUIRE))
         return
     _probe(e, op, access, TLB_READ, memop.size)
     address = e.use(op.args[0], SCRATCH2)
@@ -450,7 +472,7 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
 
 @emits(Op.STORE_EXCLUSIVE)
 def store_exclusive(e: Emitter, op: Instruction) -> None:
-    """Fast mode: store if address and size are those reserved and memory still holds the value that was read."""
+    """If not exact: store if address and size are those reserved and memory still holds the value that was read."""
     access = _access(e, op)
     memop = access.memop
     if memop.big_endian and memop.size > 1:
@@ -458,6 +480,9 @@ def store_exclusive(e: Emitter, op: Instruction) -> None:
         return
     _, releases = _orders_of_both(e, memop)
     _host_address(e, op, access)
+    if e.config.strict:
+        _strict_store_exclusive(e, op, memop, releases)
+        return
     address = e.use(op.args[0], SCRATCH2)
     e.GET_xxi(SCRATCH, ENV, OFFSET["exclusive_address"])
     e.EOR_xxx(SCRATCH, SCRATCH, address)
@@ -514,3 +539,117 @@ def _store_if_same(e: Emitter, size: int, value: int, releases: bool, fails: Lab
 def clear_exclusive(e: Emitter, op: Instruction) -> None:
     e.MOVN_xi(SCRATCH, 0)
     e.PUT_xxi(SCRATCH, ENV, OFFSET["exclusive_address"])
+
+
+# -- exact reservations: who does what with a granule's word is in the runtime's granules.c ----------------------------
+
+_WORD, _HELD = FLAG_WORDS[1], SCRATCH2
+"""The address of a granule's word, and what that held when it was locked: reservations."""
+
+
+def _lock_granule(e: Emitter) -> None:
+    """Lock the granule of the host address in `_BASE`, or branch to the cold part if the lock is taken."""
+    e.LSR_xxi(SCRATCH, _BASE, GRANULE_BITS)
+    e.GET_xxi(_WORD, ENV, OFFSET["granules"])
+    e.ADD_xxx_lsl(_WORD, _WORD, SCRATCH, 2)
+    if e.features.lse:
+        e.MOVZ_wi_16(SCRATCH, 1 << GRANULE_LOCK - 16)
+        e.LDSETA_wwx(SCRATCH, _HELD, _WORD)
+    retry = e.label()
+    e.bind(retry)
+    if not e.features.lse:
+        e.LDAXR_wx(_HELD, _WORD)
+    e.LSR_wwi(SCRATCH, _HELD, GRANULE_LOCK)
+    e.CBNZ_wi(SCRATCH, 0)
+    e.last_field(COLD19, len(e.cold))
+    if not e.features.lse:
+        e.ORR_wwi(SCRATCH, _HELD, 1 << GRANULE_LOCK)
+        e.STXR_wwx(_OPERAND, SCRATCH, _WORD)
+        e.CBNZ_wi(_OPERAND, 0)
+        e.refer(retry, BRANCH19)
+
+
+def _store_at_base(e: Emitter, memop: MemOp, value: Instruction, releases: bool) -> None:
+    source = e.use_or_zero(value, _OPERAND)
+    if memop.big_endian and memop.size > 1:
+        _reverse(e, _OPERAND, source, memop.size)
+        source = _OPERAND
+    if releases:
+        _STORE_RELEASE[memop.size](e, source, _BASE)
+    else:
+        _PLAIN_STORES[memop.size](e, source, _BASE, 0)
+
+
+def _strict_store(e: Emitter, op: Instruction, access: MemAccess, releases: bool) -> None:
+    """A store that ends all reservations of its granule but the vCPU's own. One that is not aligned misses."""
+    memop = access.memop
+    _probe(e, op, access, TLB_WRITE, max(memop.size, memop.align_bytes))
+    e.ADD_xxx(_BASE, SCRATCH, e.use(op.args[0], SCRATCH2))
+    _lock_granule(e)
+    _store_at_base(e, memop, op.args[1], releases)
+    e.GET_wxi(SCRATCH, ENV, OFFSET["reservation"])
+    e.AND_www(SCRATCH, SCRATCH, _HELD)
+    e.STLR_wx(SCRATCH, _WORD)
+    _cold_store(e, op)
+
+
+def _strict_load_exclusive(e: Emitter, op: Instruction, access: MemAccess, acquires: bool) -> None:
+    memop = access.memop
+    _probe(e, op, access, TLB_READ, memop.size)
+    e.ADD_xxx(_BASE, SCRATCH, e.use(op.args[0], SCRATCH2))
+    _lock_granule(e)
+    if acquires:
+        (_LOAD_ACQUIRE_PC if e.features.lrcpc else _LOAD_ACQUIRE)[memop.size](e, SCRATCH, _BASE)
+    else:
+        _PLAIN_LOADS[memop.size](e, SCRATCH, _BASE, 0)
+    e.GET_wxi(_BASE, ENV, OFFSET["reservation"])
+    e.ORR_www(_HELD, _HELD, _BASE)
+    e.STLR_wx(_HELD, _WORD)
+    e.PUT_xxi(_WORD, ENV, OFFSET["exclusive_value"])
+    e.PUT_xxi(e.use(op.args[0], SCRATCH2), ENV, OFFSET["exclusive_address"])
+    e.MOVZ_wi(_BASE, memop.size)
+    e.PUT_wxi(_BASE, ENV, OFFSET["exclusive_size"])
+    _extend(e, SCRATCH, SCRATCH, memop, is_wide(op))
+    _cold_atomic(e, op, SCRATCH)
+    (e.copy if is_wide(op) else e.MOV_ww)(e.define(op, op.args), SCRATCH)
+
+
+def _strict_store_exclusive(e: Emitter, op: Instruction, memop: MemOp, releases: bool) -> None:
+    """Store if address, size and granule are those reserved and nobody else has written to the granule since.
+
+    `_BASE` is the host address.
+    """
+    fails, lost, ends = e.label(), e.label(), e.label()
+    address = e.use(op.args[0], SCRATCH2)
+    e.GET_xxi(SCRATCH, ENV, OFFSET["exclusive_address"])
+    e.EOR_xxx(SCRATCH, SCRATCH, address)
+    e.CBNZ_xi(SCRATCH, 0)
+    e.refer(fails, BRANCH19)
+    e.GET_wxi(SCRATCH, ENV, OFFSET["exclusive_size"])
+    e.SUB_wwi(SCRATCH, SCRATCH, memop.size)
+    e.CBNZ_wi(SCRATCH, 0)
+    e.refer(fails, BRANCH19)
+    _lock_granule(e)
+    e.GET_xxi(SCRATCH, ENV, OFFSET["exclusive_value"])
+    e.EOR_xxx(SCRATCH, SCRATCH, _WORD)
+    e.CBNZ_xi(SCRATCH, 0)
+    e.refer(lost, BRANCH19)
+    e.GET_wxi(SCRATCH, ENV, OFFSET["reservation"])
+    e.AND_www(SCRATCH, SCRATCH, _HELD)
+    e.CBZ_wi(SCRATCH, 0)
+    e.refer(lost, BRANCH19)
+    _store_at_base(e, memop, op.args[1], releases)
+    e.STLR_wx(ZR, _WORD)
+    e.MOVZ_wi(SCRATCH, 0)
+    e.B_i(0)
+    e.refer(ends, BRANCH26)
+    e.bind(lost)
+    e.STLR_wx(_HELD, _WORD)
+    e.bind(fails)
+    e.MOVZ_wi(SCRATCH, 1)
+    e.bind(ends)
+    e.MOVN_xi(SCRATCH2, 0)
+    e.PUT_xxi(SCRATCH2, ENV, OFFSET["exclusive_address"])
+    _cold_atomic(e, op, SCRATCH)
+    if op.last_use >= 0:
+        e.MOV_ww(e.define(op, op.args), SCRATCH)

@@ -15,9 +15,18 @@ from raddle.codegen.runtime_calls import ATOMIC_OPS
 from raddle.ir.builder import Instruction, MemAccess
 from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Type
+from raddle.ir.types import MemOp, Type
 from raddle.ordering import MemoryOrder
-from raddle.runtime.layout import TLB_ADDEND, TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_OFFSET, TLB_READ, TLB_WRITE
+from raddle.runtime.layout import (
+    GRANULE_BITS,
+    GRANULE_LOCK,
+    TLB_ADDEND,
+    TLB_ENTRIES,
+    TLB_ENTRY_SIZE,
+    TLB_OFFSET,
+    TLB_READ,
+    TLB_WRITE,
+)
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits, register_of
 from raddle_host_x86_64.fields import COLD, HOT
@@ -27,13 +36,11 @@ _ENTRY_SHIFT: Final = TLB_ENTRY_SIZE.bit_length() - 1
 _INDEX_MASK: Final = (TLB_ENTRIES - 1) << _ENTRY_SHIFT
 
 
-def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int) -> int:
+def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, align: int) -> int:
     """Emit the probe; returns the offset of the jump to the cold part. On a hit rcx holds the addend."""
     address = op.args[0]
-    memop = access.memop
     page_mask = -(1 << e.config.page_bits)
-    align = memop.align_bytes
-    reach = memop.size - align
+    reach = access.memop.size - align
     tlb = TLB_OFFSET + access.mmu_index * TLB_ENTRIES * TLB_ENTRY_SIZE
     shift = e.config.page_bits - _ENTRY_SHIFT
     if e.features.bmi2 and register_of(address) >= 0:
@@ -122,7 +129,7 @@ def load(e: Emitter, op: Instruction) -> None:
     wide = op.type is Type.I64
     if e.config.fences:
         _fence(e, MemoryOrder(e.config.fences))
-    miss = _probe(e, op, access, TLB_READ)
+    miss = _probe(e, op, access, TLB_READ, memop.align_bytes)
     address = op.args[0]
     index = _host_address(e, address)
     hot = e.code
@@ -168,26 +175,34 @@ def _swap(e: Emitter, register: int, size: int, signed: bool, wide: bool) -> Non
         (e.MOVSXBQ_rr if wide else e.MOVSXB_rr)(register, register)
 
 
+def _store_constant(e: Emitter, value: Instruction, size: int) -> None:
+    """Store the low bytes of a constant, at most 4, at the host address in rcx."""
+    number = value.aux
+    assert isinstance(number, int)
+    number &= (1 << 8 * size) - 1
+    if size == 1:
+        e.MOVB_mi(RCX, 0, number)
+    elif size == 2:
+        e.MOVW_mi(RCX, 0, number)
+    else:
+        e.MOV_mi(RCX, 0, number)
+
+
 @emits(Op.STORE)
 def store(e: Emitter, op: Instruction) -> None:
     access = e.access(op)
     memop = access.memop
-    miss = _probe(e, op, access, TLB_WRITE)
+    if e.config.strict:
+        _strict_store(e, op, access)
+        return
+    miss = _probe(e, op, access, TLB_WRITE, memop.align_bytes)
     address, value = op.args
     index = _host_address(e, address)
     size = memop.size
     if value.op is Op.CONST and size <= 4 and not memop.big_endian:
         if index >= 0:
             e.ADDQ_rr(RCX, index)
-        number = value.aux
-        assert isinstance(number, int)
-        number &= (1 << 8 * size) - 1
-        if size == 1:
-            e.MOVB_mi(RCX, 0, number)
-        elif size == 2:
-            e.MOVW_mi(RCX, 0, number)
-        else:
-            e.MOV_mi(RCX, 0, number)
+        _store_constant(e, value, size)
     else:
         if memop.big_endian and size > 1:
             e.move(RDX, value)
@@ -199,13 +214,17 @@ def store(e: Emitter, op: Instruction) -> None:
             (e.MOVB_xr, e.MOVW_xr, e.MOV_xr, e.MOVQ_xr)[size.bit_length() - 1](RCX, index, 1, 0, source)
         else:
             (e.MOVB_mr, e.MOVW_mr, e.MOV_mr, e.MOVQ_mr)[size.bit_length() - 1](RCX, 0, source)
+    _cold_store(e, op, miss)
+    e.clobber()
+
+
+def _cold_store(e: Emitter, op: Instruction, *misses: int) -> None:
     hot = e.code
     e.code = e.cold
-    e.hot_relocs.append((COLD, miss, len(e.cold)))
+    e.hot_relocs += [(COLD, miss, len(e.cold)) for miss in misses]
     _slow_call(e, op, "thunk_store")
     _return_to(e, len(hot))
     e.code = hot
-    e.clobber()
 
 
 def _in_runtime(e: Emitter, op: Instruction) -> None:
@@ -223,11 +242,11 @@ def atomic(e: Emitter, op: Instruction) -> None:
     _in_runtime(e, op)
 
 
-def _cold_exclusive(e: Emitter, op: Instruction, miss: int) -> None:
+def _cold_exclusive(e: Emitter, op: Instruction, *misses: int) -> None:
     """The cold part of an exclusive access: it comes back to the end of the hot one with the result in rcx."""
     hot = e.code
     e.code = e.cold
-    e.hot_relocs.append((COLD, miss, len(e.cold)))
+    e.hot_relocs += [(COLD, miss, len(e.cold)) for miss in misses]
     _slow_call(e, op, "thunk_atomic", ATOMIC_OPS[op.op])
     e.MOVQ_rm(RCX, RBP, OFFSET["result"])
     _return_to(e, len(hot))
@@ -236,7 +255,7 @@ def _cold_exclusive(e: Emitter, op: Instruction, miss: int) -> None:
 
 @emits(Op.LOAD_EXCLUSIVE)
 def load_exclusive(e: Emitter, op: Instruction) -> None:
-    """A load, and the reservation: address, value and size, which the store compares with (fast mode)."""
+    """A load, and the reservation: address, size and the value, which a store that is not exact compares with."""
     access = e.access(op)
     memop = access.memop
     if e.config.fences:
@@ -244,7 +263,10 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
     if (memop.big_endian and memop.size > 1) or memop.signed or op.last_use < 0:
         _in_runtime(e, op)
         return
-    miss = _probe(e, op, access, TLB_READ)
+    if e.config.strict:
+        _strict_load_exclusive(e, op, access)
+        return
+    miss = _probe(e, op, access, TLB_READ, memop.align_bytes)
     address = op.args[0]
     e.move(RDX, address)
     wide = op.type is Type.I64
@@ -273,13 +295,16 @@ _COMPARE_EXCHANGE: Final = {
 
 @emits(Op.STORE_EXCLUSIVE)
 def store_exclusive(e: Emitter, op: Instruction) -> None:
-    """Fast mode: store if address and size are those reserved and memory still holds the value that was read."""
+    """If not exact: store if address and size are those reserved and memory still holds the value that was read."""
     access = e.access(op)
     memop = access.memop
     if memop.big_endian and memop.size > 1:
         _in_runtime(e, op)
         return
-    miss = _probe(e, op, access, TLB_WRITE)
+    if e.config.strict:
+        _strict_store_exclusive(e, op, access)
+        return
+    miss = _probe(e, op, access, TLB_WRITE, memop.align_bytes)
     address, value = op.args
     e.move(RDX, address)
     e.ADDQ_rr(RCX, RDX)
@@ -312,3 +337,123 @@ def store_exclusive(e: Emitter, op: Instruction) -> None:
 @emits(Op.CLEAR_EXCLUSIVE)
 def clear_exclusive(e: Emitter, op: Instruction) -> None:
     e.MOVQ_mi(RBP, OFFSET["exclusive_address"], -1)
+
+
+# -- exact reservations: who does what with a granule's word is in the runtime's granules.c ----------------------------
+
+
+def _lock_granule(e: Emitter) -> int:
+    """Lock the granule of the host address in rcx, whose word's address is then in rdx. Returns the offset of the jump
+    to the cold part, which is for a lock that is taken.
+    """
+    e.MOVQ_rr(RDX, RCX)
+    e.SHRQ_ri(RDX, GRANULE_BITS)
+    e.SHLQ_ri(RDX, 2)
+    e.ADDQ_rm(RDX, RBP, OFFSET["granules"])
+    e.LOCK_BTS_mi(RDX, 0, GRANULE_LOCK)
+    e.Jcc_rel32(cc.B, 0)
+    return len(e.code) - 4
+
+
+def _unlock_granule(e: Emitter) -> None:
+    """With all reservations as they are. Stores are not reordered, so that a plain one gives the lock back."""
+    e.AND_mi(RDX, 0, (1 << GRANULE_LOCK) - 1)
+
+
+def _store_at_rcx(e: Emitter, memop: MemOp, value: Instruction) -> None:
+    """Store the value there; rcx and rdx stay what they are."""
+    size = memop.size
+    swaps = memop.big_endian and size > 1
+    if value.op is Op.CONST and size <= 4 and not swaps:
+        _store_constant(e, value, size)
+        return
+    store_register = (Emitter.MOVB_mr, Emitter.MOVW_mr, Emitter.MOV_mr, Emitter.MOVQ_mr)[size.bit_length() - 1]
+    if register_of(value) >= 0 and not swaps:
+        store_register(e, RCX, 0, register_of(value))
+        return
+    busy = not e.general.is_free(RAX)
+    if busy:
+        e.MOVQ_mr(RSP, 8 * SAVE_SLOT, RAX)
+    e.move(RAX, value)
+    if swaps:
+        _swap(e, RAX, size, False, True)
+    store_register(e, RCX, 0, RAX)
+    if busy:
+        e.MOVQ_rm(RAX, RSP, 8 * SAVE_SLOT)
+
+
+def _strict_store(e: Emitter, op: Instruction, access: MemAccess) -> None:
+    """A store that ends all reservations of its granule but the vCPU's own. One that is not aligned misses."""
+    memop = access.memop
+    address, value = op.args
+    miss = _probe(e, op, access, TLB_WRITE, max(memop.size, memop.align_bytes))
+    index = _host_address(e, address)
+    if index >= 0:
+        e.ADDQ_rr(RCX, index)
+    taken = _lock_granule(e)
+    _store_at_rcx(e, memop, value)
+    e.MOV_rm(RCX, RBP, OFFSET["reservation"])
+    e.AND_mr(RDX, 0, RCX)
+    _cold_store(e, op, miss, taken)
+    e.clobber()
+
+
+def _strict_load_exclusive(e: Emitter, op: Instruction, access: MemAccess) -> None:
+    size, wide = access.memop.size, op.type is Type.I64
+    address = op.args[0]
+    miss = _probe(e, op, access, TLB_READ, access.memop.align_bytes)
+    e.move(RDX, address)
+    e.ADDQ_rr(RCX, RDX)
+    taken = _lock_granule(e)
+    _LOADS[size, False, wide][1](e, RCX, RCX, 0)
+    e.MOVQ_mr(RBP, OFFSET["exclusive_value"], RDX)
+    e.MOVQ_mr(RBP, OFFSET["result"], RCX)
+    e.MOV_rm(RCX, RBP, OFFSET["reservation"])
+    e.OR_mr(RDX, 0, RCX)
+    _unlock_granule(e)
+    e.move(RDX, address)
+    e.MOVQ_mr(RBP, OFFSET["exclusive_address"], RDX)
+    e.MOV_mi(RBP, OFFSET["exclusive_size"], size)
+    e.MOVQ_rm(RCX, RBP, OFFSET["result"])
+    _cold_exclusive(e, op, miss, taken)
+    (e.MOVQ_rr if wide else e.MOV_rr)(e.define(op, op.args), RCX)
+    e.clobber()
+
+
+def _strict_store_exclusive(e: Emitter, op: Instruction, access: MemAccess) -> None:
+    """Store if address, size and granule are those reserved and nobody else has written to the granule since."""
+    memop = access.memop
+    address, value = op.args
+    miss = _probe(e, op, access, TLB_WRITE, memop.align_bytes)
+    e.move(RDX, address)
+    e.ADDQ_rr(RCX, RDX)
+    fails, lost, ends = e.label(), e.label(), e.label()
+    e.CMPQ_rm(RDX, RBP, OFFSET["exclusive_address"])
+    e.Jcc_near(cc.NE, fails)
+    e.CMP_mi(RBP, OFFSET["exclusive_size"], memop.size)
+    e.Jcc_near(cc.NE, fails)
+    taken = _lock_granule(e)
+    e.CMPQ_rm(RDX, RBP, OFFSET["exclusive_value"])
+    e.Jcc_near(cc.NE, lost)
+    busy = not e.general.is_free(RAX)
+    if busy:
+        e.MOVQ_mr(RSP, 8 * SAVE_SLOT, RAX)
+    e.MOV_rm(RAX, RBP, OFFSET["reservation"])
+    e.AND_rm(RAX, RDX, 0)
+    if busy:
+        e.MOVQ_rm(RAX, RSP, 8 * SAVE_SLOT)
+    e.Jcc_near(cc.E, lost)
+    _store_at_rcx(e, memop, value)
+    e.MOV_mi(RDX, 0, 0)
+    e.MOV_ri(RCX, 0)
+    e.JMP_near(ends)
+    e.bind(lost)
+    _unlock_granule(e)
+    e.bind(fails)
+    e.MOV_ri(RCX, 1)
+    e.bind(ends)
+    e.MOVQ_mi(RBP, OFFSET["exclusive_address"], -1)
+    _cold_exclusive(e, op, miss, taken)
+    if op.last_use >= 0:
+        e.MOV_rr(e.define(op, op.args), RCX)
+    e.clobber()
