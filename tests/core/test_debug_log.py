@@ -162,6 +162,7 @@ def test_log_file(tmp_path):
     assert done.stderr == ""
     text = path.read_text()
     assert text.startswith("accel: multi: ")
+    assert "\naccel: llsc=fast: " in text
     for head in ("in_asm: ", "op: ", "out_asm: ", "exec: vCPU 0: ", "mmu: vCPU 0: ", "Time of threads"):
         assert re.search(f"^{head}", text, re.MULTILINE), head
 

@@ -155,7 +155,7 @@ def test_matrix_of_what_is_installed(tmp_path: Path) -> None:
         (["--verison"], "raddle: "),
         (["info", "--accel"], "raddle: argument -accel/--accel: expected one argument"),
         (["info", "--accel", "kvm"], "raddle: accelerator kvm is not available (known: tcg); kvm:tcg would fall back"),
-        (["info", "--accel", "tcg,llsc=strict"], "raddle: --accel llsc=strict is not supported yet"),
+        (["info", "--accel", "tcg,llsc=exact"], "raddle: unknown --accel llsc value 'exact' (known: fast, strict)"),
         (["info", "-icount", "often"], "raddle: -icount shift must be auto or a number"),
     ],
 )

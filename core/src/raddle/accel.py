@@ -16,6 +16,7 @@ __all__ = [
     "AccelOptions",
     "Decision",
     "IcountOptions",
+    "Llsc",
     "Mode",
     "Order",
     "Thread",
@@ -49,6 +50,24 @@ class Order(Enum):
     """Nothing: such a guest runs single-threaded, unless the user requests threads."""
     FENCED = "fenced"
     """Add a barrier for each missing order before each access."""
+
+
+class Llsc(Enum):
+    """How long a reservation of a load-exclusive stands: `llsc=`."""
+
+    FAST = "fast"
+    """While memory holds the value that was read: a store-exclusive compares."""
+    STRICT = "strict"
+    """Until another observer writes to its granule. Stores cost more."""
+
+    @property
+    def description(self) -> str:
+        """What it means, for the user."""
+        meaning = {
+            Llsc.FAST: "a store-exclusive compares the value that was read with memory",
+            Llsc.STRICT: "a reservation is lost when another observer writes to its 64 bytes",
+        }
+        return f"llsc={self.value}: {meaning[self]}"
 
 
 class Decision(NamedTuple):
@@ -116,7 +135,7 @@ def decide(
 
 
 class AccelOptions(NamedTuple):
-    """`--accel tcg[,thread=multi|single][,order=native|fenced][,llsc=fast][,tb-size=MIB][,memo-size=SIZE]
+    """`--accel tcg[,thread=multi|single][,order=native|fenced][,llsc=fast|strict][,tb-size=MIB][,memo-size=SIZE]
     [,split-wx=on|off]`.
     """
 
@@ -130,6 +149,7 @@ class AccelOptions(NamedTuple):
     """About accelerators that were named before this one, and are not available."""
     split_wx: bool | None = None
     """Whether code is written at one address and executed at another; None: if the host can."""
+    llsc: Llsc = Llsc.FAST
 
 
 class IcountOptions(NamedTuple):
@@ -165,7 +185,7 @@ def parse_accel(text: str) -> AccelOptions:
     """Parse the value of `--accel`. Raises UsageError, which lists the known names and values."""
     accelerators, *settings = text.split(",")
     warnings = _fall_back(accelerators)
-    thread, order = Thread.AUTO, Order.NATIVE
+    thread, order, llsc = Thread.AUTO, Order.NATIVE, Llsc.FAST
     code_size: int | None = None
     memo_size: int | None = None
     split_wx: bool | None = None
@@ -176,16 +196,14 @@ def parse_accel(text: str) -> AccelOptions:
             case "order":
                 order = _choice("--accel order", value, {one.value: one for one in Order})
             case "llsc":
-                if value == "strict":
-                    raise UsageError("--accel llsc=strict is not supported yet; the nearest that is: llsc=fast")
-                _choice("--accel llsc", value, {"fast": True})
+                llsc = _choice("--accel llsc", value, {one.value: one for one in Llsc})
             case "tb-size":
                 code_size = _code_size(value)
             case "memo-size":
                 memo_size = _memo_size(value)
             case "split-wx":
                 split_wx = _choice("--accel split-wx", value, {"on": True, "off": False})
-    return AccelOptions(thread, order, code_size, memo_size, warnings, split_wx)
+    return AccelOptions(thread, order, code_size, memo_size, warnings, split_wx, llsc)
 
 
 def _memo_size(value: str) -> int:

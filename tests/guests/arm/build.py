@@ -101,6 +101,7 @@ GUESTS = {
     **stress("sleep", "sleep", "-DROUNDS=50u"),
     **stress("timer", "timer", "-DTICKS=300u"),
     **stress("aba", "aba", "-DROUNDS=1000u", control=False),
+    **stress("aba-stack", "aba_stack", "-DROUNDS=3000u", control=False),
     "storm-remap": Guest(("stress/remap.c",), ("-DSHOOT_DOWN=0u", "-DROUNDS=5000u")),
     "storm-remap-all": Guest(("stress/remap.c",), ("-DSHOOT_DOWN=2u", "-DROUNDS=5000u")),
     "storm-pingpong": Guest(("storm/pingpong.c",), ("-DROUNDS=30000u",)),

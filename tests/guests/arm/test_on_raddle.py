@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from tests.guests.arm.prebuilt_guests import CONTROLS, ENDLESS, PREBUILT, STORMS, STRESS
+from tests.guests.arm.prebuilt_guests import CONTROLS, ENDLESS, EXACT, PREBUILT, STORMS, STRESS
 from tests.host_warnings import host_warnings
 
 from raddle import Machine
@@ -165,9 +165,49 @@ def test_controls_fail(name: str, cpus: int, mode: str) -> None:
     pytest.fail("\n".join(verdicts), pytrace=False)
 
 
-def test_aba_shows_that_store_exclusive_compares_values() -> None:
-    assert run("aba", 2)[-1].startswith("FAIL aba: ")
-    assert run("aba", 1)[-1].startswith("PASS aba ")
+EXACT_CPUS = {"aba": 2, "aba-stack": 4}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_store_exclusive_compares_values(name: str) -> None:
+    """The control of the next two tests."""
+    assert run(name, EXACT_CPUS[name])[-1].startswith(f"FAIL {name}: ")
+    assert run(name, 1)[-1].startswith(f"PASS {name} ")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", EXACT)
+def test_strict_reservations_are_exact(name: str, mode: str) -> None:
+    assert run(name, EXACT_CPUS[name], mode, *accelerated(mode))[-1].startswith(f"PASS {name} ")
+
+
+def accelerated(mode: str) -> tuple[str, ...]:
+    """What makes reservations exact in a mode; the last -accel counts."""
+    return "--accel", "tcg,llsc=strict" + ("" if mode == "icount" else f",thread={mode}")
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_reservations_make_the_difference_every_time(name: str, strict: bool) -> None:
+    options = accelerated("multi") if strict else ()
+    verdicts = [run(name, EXACT_CPUS[name], "multi", *options)[-1] for _ in range(20)]
+    assert {verdict[:4] for verdict in verdicts} == {"PASS" if strict else "FAIL"}
+
+
+@pytest.mark.parametrize(
+    ("name", "cpus", "mode"),
+    each(("aba-stack", "atomics", "spinlock"), lambda mode, cpus: (mode, cpus) == ("multi", 8)),
+)
+def test_strict_exclusives_get_on(name: str, cpus: int, mode: str) -> None:
+    """None holds up the others for ever: eight vCPUs on however many cores."""
+    assert run(name, cpus, mode, *accelerated(mode))[-1].startswith(f"PASS {name} cpus={cpus}")
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("name", STRESS)
+def test_stress_guests_pass_with_strict_reservations(name: str) -> None:
+    assert run(name, QUICK_CPUS, "multi", *accelerated("multi"))[-1].startswith(f"PASS {name} cpus={QUICK_CPUS}")
 
 
 def counted(icount: str) -> tuple[list[int], int, int]:

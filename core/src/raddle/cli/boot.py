@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, Final, TextIO
 
 from raddle import workers
+from raddle.accel import Llsc
 from raddle.cli.drives import LoaderDevice
 from raddle.cli.monitor import Monitor, show_stats
 from raddle.cli.options import BootOptions, configure, parse
@@ -106,6 +107,8 @@ def _build(options: BootOptions, serial: list[CharDevice], log: TextIO) -> Machi
     if "accel" in options.log:
         print(f"accel: {machine.accel.mode.value}: {'; '.join(machine.accel.reasons)}", file=log)
         print(f"accel: {getattr(machine.engine, 'code_memory', 'another engine')}", file=log)
+        llsc: Llsc = getattr(machine.engine, "llsc", Llsc.FAST)
+        print(f"accel: {llsc.description}", file=log)
     if "stats" in options.log:
         machine.profile()
     items = tuple(item for item in options.log if item not in INSIDE)

@@ -58,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         here = next((found.load(host) for host in hosts if platform.machine() in host.machine_names), None)
         chosen = code_memory.choose(options.split_wx, here.constant if here else None)
         console.print(chosen.description, soft_wrap=True)
+        console.print(options.llsc.description, soft_wrap=True)
         _print_names(console, "devices", _loadable(found, found.devices()))
         _print_names(console, "helper packages", _loadable(found, found.helpers()))
     for problem in found.problems():

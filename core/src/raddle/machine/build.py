@@ -100,7 +100,7 @@ def default_engine(
     # Imported late, because it loads the native runtime, which checks of options and files do not need.
     from raddle.threads.engine import Engine as NativeEngine
 
-    options: dict[str, Any] = {"split_wx": settings.split_wx}
+    options: dict[str, Any] = {"split_wx": settings.split_wx, "llsc": settings.llsc}
     if icount is not None:
         options["icount_shift"] = AUTO_ICOUNT_SHIFT if icount.shift is None else icount.shift
         options["icount_sleep"] = icount.sleep

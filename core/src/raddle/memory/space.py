@@ -27,6 +27,10 @@ SMALLEST_PAGE: Final = 1 << 12
 """Bytes of the smallest page that a guest can have: the software TLB keeps flags in the address bits below it."""
 
 
+CLEARED_AT_ONCE: Final = 1 << 20
+"""Bytes, where a runtime writes."""
+
+
 class MemoryAccessError(RaddleError, IndexError):
     """Python code accessed guest-physical addresses that are not RAM or ROM."""
 
@@ -76,6 +80,8 @@ class Region:
         return f"{self.name} ({self.kind.value}, {self.start:#x}-{self.end - 1:#x})"
 
 
+Writer = Callable[[int, "bytes | memoryview"], None]
+"""Called as `writer(start, data)` to write guest memory."""
 WriteListener = Callable[[int, int], None]
 """Called as `listener(start, size)` after Python has written guest memory."""
 LoadsListener = Callable[[Region, bool], None]
@@ -106,6 +112,7 @@ class AddressSpace(Unique):
         self._fixed = False
         """A runtime knows the regions, which must not change from now on."""
         self._closed = False
+        self._writer: Writer | None = None
         self._listeners: list[WriteListener] = []
         self._loads_listeners: list[LoadsListener] = []
         self._loads_by_handler: set[int] = set()
@@ -239,10 +246,13 @@ class AddressSpace(Unique):
         """Write `data` to RAM or ROM: all of it, or nothing if part of the range is neither."""
         source = kinds.octets("what is written to guest memory", data)
         parts = list(self._parts(address, len(source)))
-        position = 0
-        for part in parts:
-            part[:] = source[position : position + len(part)]
-            position += len(part)
+        if self._writer is not None:
+            self._writer(address, source)
+        else:
+            position = 0
+            for part in parts:
+                part[:] = source[position : position + len(part)]
+                position += len(part)
         for listener in self._listeners:
             listener(address, len(source))
 
@@ -255,9 +265,17 @@ class AddressSpace(Unique):
         region = self.find(address)
         if size < 0 or region is None or region.memory is None or address + size > region.end:
             raise MemoryAccessError(f"there are no {size} bytes of guest memory at {address:#x}")
-        region.memory.clear(address - region.start, size)
+        if self._writer is not None:
+            for start in range(0, size, CLEARED_AT_ONCE):
+                self._writer(address + start, bytes(min(CLEARED_AT_ONCE, size - start)))
+        else:
+            region.memory.clear(address - region.start, size)
         for listener in self._listeners:
             listener(address, size)
+
+    def write_by(self, writer: Writer) -> None:
+        """Let `writer(start, data)` write RAM and ROM: the runtime, where writes must go by its rules."""
+        self._writer = writer
 
     def on_write(self, listener: WriteListener) -> None:
         """Call `listener(start, size)` after each write from Python: translations of the old bytes are stale."""
@@ -272,7 +290,8 @@ class AddressSpace(Unique):
         self._loads_listeners.append(listener)
 
     def disconnect(self) -> None:
-        """Drop all listeners, because their runtime is closed."""
+        """Drop the writer and all listeners, because their runtime is closed."""
+        self._writer = None
         self._listeners.clear()
         self._loads_listeners.clear()
 

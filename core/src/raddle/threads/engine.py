@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from raddle import kinds, workers
-from raddle.accel import Decision, Mode
+from raddle.accel import Decision, Llsc, Mode
 from raddle.codegen.backend import BackEnd, CodegenConfig
 from raddle.codegen.faults import of_the_host
 from raddle.errors import MachineError, UsageError, machine_closed
@@ -68,16 +68,20 @@ class Engine(Lifecycle):
         icount_shift: int | None = None,
         icount_sleep: bool = False,
         split_wx: bool | None = None,
+        llsc: Llsc = Llsc.FAST,
         memo_size: int = MEMO_SIZE,
         code_size: int = CODE_SIZE,
     ) -> None:
-        """`split_wx`: see `raddle.runtime.code_memory`."""
+        """`split_wx`: see `raddle.runtime.code_memory`. Raises UsageError where there is no such `llsc`."""
         super().__init__()
         self.frontend = frontend
         self.decision = decision
         self.memory = memory
         self.parallel = decision.mode is Mode.MULTI
         self.icount = icount_shift is not None
+        self.llsc = llsc
+        if llsc is Llsc.STRICT:
+            _check_reservations(backend, ncpus)
         self.block_hooks: tuple[BlockHook, ...] = ()
         self.watch_hooks: tuple[WatchHook, ...] = ()
         self.observer = Observer()
@@ -95,6 +99,8 @@ class Engine(Lifecycle):
         flags = chosen.flags
         if self.parallel:
             flags |= lib.RADDLE_FLAG_PARALLEL
+        if llsc is Llsc.STRICT:
+            flags |= lib.RADDLE_FLAG_RESERVE
         if self.icount:
             flags |= lib.RADDLE_FLAG_ICOUNT
             flags |= lib.RADDLE_FLAG_SLEEP if icount_sleep else 0
@@ -136,6 +142,7 @@ class Engine(Lifecycle):
             call_helper=_address_of("raddle_call_helper"),
             first_python=helpers.FIRST_PYTHON,
             floats=frontend.floats,
+            strict=self.llsc is Llsc.STRICT,
         )
         with of_the_host(backend, "set its back end up"):
             self.backend = backend(config)
@@ -168,10 +175,16 @@ class Engine(Lifecycle):
         if lib.raddle_memory_set(self.context, regions, len(self.memory.regions)):
             raise MachineError(f"the runtime refuses the memory map: {os.strerror(ffi.errno)}")
         self.memory.fix()
+        if self.llsc is Llsc.STRICT:
+            self.memory.write_by(self._write_memory)
         self.memory.on_write(lambda start, size: lib.raddle_code_invalidate(self.context, start, size))
         self.memory.on_serve_loads(
             lambda region, by_handler: lib.raddle_rom_device_loads(self.context, region.start, by_handler)
         )
+
+    def _write_memory(self, address: int, data: bytes | memoryview) -> None:
+        """As one of the observers that reservations are lost to."""
+        lib.raddle_phys_write(self.context, address, ffi.from_buffer(data), len(data))
 
     def flush_tlb(self, cpu: VCpu) -> None:
         """Empty a vCPU's software TLB. Call it on the vCPU's own thread outside generated code, or before the vCPU
@@ -313,6 +326,14 @@ class Engine(Lifecycle):
         ]
         result["paths"] = self.observer.paths()
         return result
+
+
+def _check_reservations(backend: type[BackEnd], ncpus: int) -> None:
+    """Raise UsageError unless reservations can be exact."""
+    if not backend.strict:
+        raise UsageError("llsc=strict is not possible: this host has no exact reservations")
+    if ncpus > lib.RADDLE_MOST_RESERVING:
+        raise UsageError(f"llsc=strict has room for {lib.RADDLE_MOST_RESERVING} vCPUs, not {ncpus}")
 
 
 def _address_of(name: str) -> int:
