@@ -30,6 +30,7 @@ from raddle.ir.opcodes import Op
 from raddle.ir.types import MMU_INDICES, Field
 from raddle.litmus.executions import Choose, Event, Kind, Mark, Trace
 from raddle.runtime.layout import (
+    GRANULE_BITS,
     JUMP_CACHE_ENTRIES,
     TLB_ADDEND,
     TLB_BYTES,
@@ -44,12 +45,16 @@ from raddle.runtime.layout import (
 
 PAGE: Final = 0x1000
 WORD: Final = 4
+RESERVATION: Final = 1
+"""The vCPU's bit in the words of granules."""
 CODE, CODE_BYTES = 0x10_0000, 0x10_0000
 ENV_BASE, ENV_BYTES = 0x100_0000, -(-(HEADER_SIZE + TLB_BYTES + 0x8000) // 0x1000) * 0x1000
 JUMPS = 0x200_0000
 STACK, STACK_BYTES = 0x300_0000, 0x1_0000
 ARENA: Final = 0x400_0000
 """Where the host has the guest's page."""
+GRANULES: Final = 0x600_0000
+"""Words of the granules of the guest's page."""
 FUNCTIONS: Final = 0x500_0000
 """The runtime's C functions: a return instruction each, and what `Reader` does for it."""
 RETURN: Final = FUNCTIONS + 0x800
@@ -347,6 +352,10 @@ class _Run:
         self.control: frozenset[int] = frozenset()
         self.exclusive = -1
         """The number of the last exclusive load's read."""
+        self.reserved: int | None = None
+        """The number of a load-exclusive's read, before a store-exclusive."""
+        self.linked = -1
+        """The same, of the exact store-exclusive that is executed: its write belongs to that read."""
         self.current: Any = None
         """The instruction that is executed: a `_Current`."""
         self.label = ""
@@ -440,7 +449,7 @@ class Reader:
         uc = self.host.start()
         for start, size in (
             (CODE, CODE_BYTES), (ENV_BASE, ENV_BYTES), (JUMPS, 32 * JUMP_CACHE_ENTRIES), (STACK, STACK_BYTES),
-            (ARENA, PAGE), (FUNCTIONS, PAGE),
+            (ARENA, PAGE), (FUNCTIONS, PAGE), (GRANULES, PAGE),
         ):  # fmt: skip
             uc.mem_map(start, -(-size // PAGE) * PAGE)
         uc.mem_write(JUMPS, b"\xff" * (32 * JUMP_CACHE_ENTRIES))
@@ -453,6 +462,8 @@ class Reader:
             self._set(name, self._place(uc, code))
         self._set("jump_cache", JUMPS)
         self._set("exclusive_address", (1 << 64) - 1)
+        self._set("granules", GRANULES - (ARENA >> GRANULE_BITS) * WORD)
+        self._set("reservation", RESERVATION)
         self._fill_tlb()
         uc.mem_write(ENV_BASE, bytes(self._env))
         self._blocks: dict[int, int] = {}
@@ -485,6 +496,7 @@ class Reader:
         uc = self._uc
         self._run = _Run(choose)
         uc.mem_write(ENV_BASE + CHANGING.start, bytes(self._env[CHANGING]))
+        uc.mem_write(GRANULES, bytes(PAGE))
         pc = self.program.entry
         while pc != self.program.end:
             self.host.call(uc, ENV, self._blocks[pc])
@@ -553,6 +565,7 @@ class Reader:
     def _on_memory(self, uc: unicorn.Uc, kind: int, address: int, size: int, value: int, _: object) -> None:
         run, current = self._run, self._run.current
         if not ARENA <= address < ARENA + PAGE:
+            self._lose_reservation(address)
             if self.host.tracks_dependencies and current is not None:
                 self._private(kind == unicorn.UC_MEM_READ, address, size, current)
             return
@@ -573,14 +586,26 @@ class Reader:
             current.read = number
             if current.instruction.mnemonic in ("ldxr", "ldaxr"):
                 run.exclusive = number
+            if run.label.startswith("ll["):
+                run.reserved = number
         elif not current.fails:
-            read = current.read if effect.joined else run.exclusive if effect.conditional else -1
+            read = current.read if effect.joined else run.exclusive if effect.conditional else run.linked
+            run.linked = -1
             value &= 0xFFFF_FFFF
             event = self._access(Kind.WRITE, name, value, effect.write, current)
             data = current.sources | current.result if effect.joined and not effect.compares else current.sources
             self._event(event._replace(data=tuple(sorted(data)), read=read), current)
             if effect.conditional:
                 current.result = frozenset()
+
+    def _lose_reservation(self, address: int) -> None:
+        """An exact store-exclusive is about to look at its granule's word: it may find that its reservation is lost."""
+        run = self._run
+        if not GRANULES <= address < GRANULES + PAGE or not run.label.startswith("sc[") or run.reserved is None:
+            return
+        run.linked, run.reserved = run.reserved, None
+        if not run.choose(""):
+            self._uc.mem_write(address, bytes(WORD))
 
     def _access(self, kind: Kind, name: str, value: int, marks: Mark, current: _Current) -> Event:
         return Event(kind, name, value, marks, tuple(sorted(current.address)), (), tuple(sorted(self._run.control)))

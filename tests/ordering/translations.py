@@ -53,6 +53,8 @@ class HostLevel(NamedTuple):
     default_mo: MemoryOrder
     make: Callable[[CodegenConfig], BackEnd]
     model: str
+    strict: bool = False
+    """With exact reservations."""
 
     @property
     def architecture(self) -> str:
@@ -60,7 +62,7 @@ class HostLevel(NamedTuple):
 
 
 def spelled(instruction: Instruction) -> str:
-    """The kind of an instruction, as litmus tests spell it."""
+    """The kind of an instruction, as litmus tests spell it; the reader knows exclusives by it."""
     match instruction:
         case Load(_, _, order, _):
             return f"r[{order}]"
@@ -110,7 +112,13 @@ class Guest(ABC):
         fences = missing(self.default_mo, host.default_mo) if fenced else MemoryOrder.NONE
         return host.make(
             CodegenConfig(
-                self.state, self.word, self.page_bits, lambda callee: 7, first_python=FIRST_PYTHON, fences=int(fences)
+                self.state,
+                self.word,
+                self.page_bits,
+                lambda callee: 7,
+                first_python=FIRST_PYTHON,
+                fences=int(fences),
+                strict=host.strict,
             )
         )
 
