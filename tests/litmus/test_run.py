@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from raddle.accel import Mode
 from raddle.cli.litmus import allowed_outcomes
 from raddle.cli.main import main
 from raddle.errors import PluginError, UsageError
-from raddle.litmus.assembly import ThreadLayout, lacking, thread_code
+from raddle.litmus.assembly import SPINS, SPINS_IN_TURN, ThreadLayout, lacking, thread_code
 from raddle.litmus.files import load, names
+from raddle.litmus.guest import LitmusGuest
 from raddle.litmus.models import MODELS, Model, model
+from raddle.litmus.program import LitmusTest
 from raddle.litmus.run import run
 from raddle_target_arm.frontend import FRONT_END
 from raddle_target_arm.litmus import GUEST
@@ -82,6 +85,21 @@ def test_the_relaxed_outcome_of_store_buffering_comes() -> None:
 
 
 @pytest.mark.host
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cpu_looks_for_another_one_only_while_that_may_arrive(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spins: set[int] = set()
+
+    def noted(test: LitmusTest, guest: LitmusGuest, where: ThreadLayout) -> bytes:
+        spins.add(where.spins)
+        return thread_code(test, guest, where)
+
+    monkeypatch.setattr("raddle.litmus.run.thread_code", noted)
+    options, expected = MODES[mode]
+    run(load("SB"), GUEST, "arm", "cortex-a15", cpus=2, iterations=10, **options)  # type: ignore[arg-type]
+    assert spins == {SPINS if expected is Mode.MULTI else SPINS_IN_TURN}
+
+
+@pytest.mark.host
 def test_last_values_of_locations_and_initial_ones_are_those_of_memory(tmp_path: Path) -> None:
     text = (
         "Raddle T\n{ x=7; y=5; }\n P0 | P1 ;\n r[] r0 x | r[] r0 y ;\n w[] y 9 | ;\nexists (0:r0=7 /\\ x=7 /\\ y=9)\n"
@@ -109,7 +127,7 @@ def test_the_command_shows_outcomes_and_ends_with_0(capsys: pytest.CaptureFixtur
     assert [word for word in ("multi", "single", "icount", "armv7") if word not in shown] == []
     assert "armv7 allows it" in shown
     assert "not run: MP+rel+acq (no load_acquire, store_release)" in shown
-    assert shown.endswith("1 tests, 1000 iterations in each mode; forbidden outcomes: 0\n")
+    assert re.search(r"\n1 tests, 1000 iterations in each mode, \d+ a second; forbidden outcomes: 0\n$", shown)
 
 
 @pytest.mark.host

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -89,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     cpus = None if arguments.smp is None else _number("-smp", arguments.smp, CPUS)
     modes = _modes(found, target, arguments.accel, arguments.icount)
     forbidden = ran = 0
+    began = time.monotonic()
     left_out = []
     for test in tests:
         from raddle.litmus.assembly import lacking
@@ -106,7 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"not run: {', '.join(left_out)}")
     if not ran:
         raise UsageError(f"none of these tests can run on the {target.name} guest: {', '.join(left_out)}")
-    print(f"{ran} tests, {iterations} iterations in each mode; forbidden outcomes: {forbidden}")
+    rate = ran * len(modes) * iterations / (time.monotonic() - began)
+    print(f"{ran} tests, {iterations} iterations in each mode, {rate:.0f} a second; forbidden outcomes: {forbidden}")
     return 1 if forbidden else 0
 
 

@@ -38,6 +38,8 @@ write."""
 SPINS: Final = 1000
 """How often a thread checks whether another one has arrived before it uses up one unit of its patience; this takes some
 microseconds. In a batch its patience is the number of rounds, which is some hundredths of a second in all."""
+SPINS_IN_TURN: Final = 1
+"""The same where one host thread runs all CPUs: another one arrives only while this one pauses."""
 PERIODS: Final = (67, 61, 71, 59)
 """A thread waits one step more in each round, and none again after so many rounds. The periods have no common factor,
 so all combinations occur. The longest wait is about as long as a thread takes to see that another one has arrived."""
@@ -97,6 +99,8 @@ class ThreadLayout(NamedTuple):
     """The observed registers of all rounds, in the order of LitmusTest.observed, a word each."""
     rounds: int
     """The number of rounds in a batch; not an address."""
+    spins: int = SPINS
+    """How often the thread checks for another one before it uses up one unit of its patience; not an address."""
 
 
 def observed(test: LitmusTest, thread: int) -> list[str]:
@@ -240,7 +244,7 @@ class ThreadCode:
         for arrival in self.others():
             wait, look, late, there = Label(), Label(), Label(), Label()
             a.bind(wait)
-            a.emit("constant", third, SPINS)
+            a.emit("constant", third, layout.spins)
             a.emit("constant", first, arrival)
             a.bind(look)
             a.emit("load", second, first, 0)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from raddle.accel import Decision
+from raddle.accel import Decision, Mode
 from raddle.errors import MachineError, UsageError
-from raddle.litmus.assembly import LINE, ThreadLayout, observed, thread_code
+from raddle.litmus.assembly import LINE, SPINS, SPINS_IN_TURN, ThreadLayout, observed, thread_code
 from raddle.litmus.executions import Outcome
 from raddle.litmus.guest import LitmusGuest
 from raddle.litmus.program import LitmusTest
@@ -55,18 +55,17 @@ class _Image:
     """The memory of a machine that runs copies of a test."""
 
     def __init__(self, test: LitmusTest, guest: LitmusGuest, copies: int, rounds: int) -> None:
-        self.test, self.rounds = test, rounds
+        self.test, self.guest, self.rounds = test, guest, rounds
         threads = len(test.threads)
         self._next = guest.base
-        setup_data = self._take(ALIGNMENT)
-        setup = guest.setup(setup_data)
+        self._setup_data = self._take(ALIGNMENT)
         codes = [self._take(CODE_ROOM) for _ in range(copies * threads)]
         self.entries = codes
         self.go = [self._take(LINE) for _ in codes]
         self.done = [self._take(LINE) for _ in codes]
         patience = [self._take(LINE) for _ in codes]
         arrivals = [self._take(LINE) for _ in codes]
-        self.parts: list[tuple[int, bytes]] = [(setup_data, setup.data)]
+        self._layouts: list[ThreadLayout] = []
         self.copies: list[_Copy] = []
         self.arrivals = arrivals
         for copy in range(copies):
@@ -86,10 +85,7 @@ class _Image:
                     results[number],
                     rounds,
                 )
-                code = setup.code + thread_code(test, guest, layout)
-                if len(code) > CODE_ROOM:
-                    raise UsageError(f"the machine code of test {test.name} is larger than {CODE_ROOM} bytes")
-                self.parts.append((codes[cpu], code))
+                self._layouts.append(layout)
         self.end = -(-self._next // ALIGNMENT) * ALIGNMENT
 
     def _take(self, size: int) -> int:
@@ -97,9 +93,15 @@ class _Image:
         self._next += -(-size // ALIGNMENT) * ALIGNMENT if size >= ALIGNMENT else -(-size // LINE) * LINE
         return address
 
-    def write(self, memory: Any) -> None:
-        for address, data in self.parts:
-            memory.write(address, data)
+    def write(self, memory: Any, spins: int) -> None:
+        """Write the code, in which a thread looks so often whether another one has arrived. Raises UsageError."""
+        setup = self.guest.setup(self._setup_data)
+        memory.write(self._setup_data, setup.data)
+        for entry, layout in zip(self.entries, self._layouts, strict=True):
+            code = setup.code + thread_code(self.test, self.guest, layout._replace(spins=spins))
+            if len(code) > CODE_ROOM:
+                raise UsageError(f"the machine code of test {self.test.name} is larger than {CODE_ROOM} bytes")
+            memory.write(entry, code)
 
     def begin(self, memory: Any) -> None:
         """Prepare memory for a batch, and set `go`."""
@@ -180,7 +182,7 @@ def run(
         with machine:
             machine.start(paused=True)
             machine.spread()
-            image.write(machine.memory)
+            image.write(machine.memory, SPINS if machine.accel.mode is Mode.MULTI else SPINS_IN_TURN)
             for vcpu, entry in zip(machine.cpus, image.entries, strict=True):
                 vcpu.power_on(entry, 0)
             seconds, total = 0.0, 0
