@@ -25,6 +25,7 @@ reference's exceptions are mapped to them: for RISC-V ``UnicornReference(..., in
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -189,6 +190,16 @@ class _Memory:
         data[at : at + memop.size] = value.to_bytes(memop.size, "big" if memop.big_endian else "little")
 
 
+@functools.cache
+def _routines(front_end: FrontEnd) -> Mapping[str, Builder]:
+    """The IR of a front end's routines, which is only read."""
+    made = {}
+    for name, build in front_end.routines.items():
+        made[name] = b = Builder(front_end.word, front_end.state.nzcv)
+        build(b)
+    return made
+
+
 class Interpreted:
     """Runs cases by the IR interpreter, each instruction verified, as a block of its own.
 
@@ -213,9 +224,7 @@ class Interpreted:
         self._mode = mode
         self._event = ""
         self._callees: dict[str, Builder | PlainCallee] = dict.fromkeys(helpers.NUMBER, _nothing)
-        for name, build in front_end.routines.items():
-            self._callees[name] = b = Builder(front_end.word, front_end.state.nzcv)
-            build(b)
+        self._callees |= _routines(front_end)
         noted = {name: name for name in front_end.python_helpers} | dict(events or {})
         self._callees |= {name: self._note(event) for name, event in noted.items()}
         self._callees |= dict(callees or {})
