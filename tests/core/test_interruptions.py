@@ -27,6 +27,8 @@ pytestmark = pytest.mark.host
 
 GUESTS = Path(__file__).parents[1] / "guests/arm/prebuilt"
 ENDLESS = GUESTS / "endless-loop.elf"
+ASLEEP = GUESTS / "endless-sleep.elf"
+"""vCPUs that ran would take the cores from the thread that is interrupted, whose bytecodes are the same."""
 LIMIT = 30
 GRACE = 0.5
 """Seconds after which something is taken for lost."""
@@ -133,8 +135,9 @@ CALLS: dict[str, Callable[[Any], object]] = {
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Machine]:
-    with Machine(kernel=ENDLESS, cpus=2) as machine:
+    with Machine(kernel=ASLEEP, cpus=2) as machine:
         machine.start()
+        machine.console.expect("ready", timeout=LIMIT)
         yield machine
 
 
