@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import os
+import re
 import shutil
 import signal
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -30,6 +34,26 @@ for number, handler in (
 ):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
+
+MARKER_NAMES = re.compile(r"\b(?!(?:not|and|or)\b)\w+\b")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m`, a file is not imported if no choice of the markers that it names is what is asked for: importing all
+    takes longer than the few tests that want the machine for themselves. A test's markers are named in its own file.
+    """
+    asked = str(config.option.markexpr)
+    if not re.fullmatch(r"[\w() ]+", asked) or not collection_path.match("test_*.py"):
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    names = set(MARKER_NAMES.findall(asked))
+    choices = [(False, True) if f"mark.{name}" in text else (False,) for name in names]
+    with suppress(SyntaxError):  # pytest says so
+        code = compile(asked, "-m", "eval")
+        if not any(eval(code, {}, dict(zip(names, chosen, strict=True))) for chosen in itertools.product(*choices)):
+            return True
+    return None
+
 
 REQUIRED = bool(os.environ.get("RADDLE_REQUIRE_PEERS"))
 
