@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a board must pass: it can be made, its regions and declarations fit, a reset powers a CPU on, and the machine
-can be ended in every mode, though its guest waits for ever.
+"""The tests that every board must pass: it can be made, its regions and declarations are valid, a reset powers a CPU
+on, and the machine can be ended in every mode, even if its guest waits for ever.
 
-The tests of a board inherit it and say what it boots::
+The tests of a board inherit them and say what it boots::
 
     class TestMyBoard(BoardContract):
         target = "mine"
@@ -10,9 +10,9 @@ The tests of a board inherit it and say what it boots::
 
         @pytest.fixture
         def kernel(self, tmp_path):
-            return program_that_sleeps(tmp_path)  # it powers nothing off, so that the machine does not end by itself
+            return program_that_sleeps(tmp_path)  # it must not power the machine off
 
-The package must be installed, as `raddle info` finds it, and so must the host package of this machine.
+The package must be installed, so that `raddle info` lists it, and so must the host package of this machine.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MODES: Final[dict[str, dict[str, str]]] = {
 
 
 class BoardContract:
-    """Inherit, and say the facts."""
+    """Inherit this, and set the attributes."""
 
     target: ClassVar[str]
     """Name of the target plug-in."""
@@ -50,15 +50,15 @@ class BoardContract:
     """Name of the board."""
     memory: ClassVar[str] = "16M"
     options: ClassVar[dict[str, Any]] = {}
-    """What else `raddle.Machine` is given."""
+    """Further arguments for `raddle.Machine`."""
     run_seconds: ClassVar[float] = 0.5
-    """How long a machine runs, by the host's clock, before it is looked at."""
+    """How long, by the host's clock, a machine runs before it is checked."""
     limit_seconds: ClassVar[float] = 60
     """How long each step may take on a busy host."""
 
     @pytest.fixture
     def kernel(self, tmp_path: Path) -> Path | None:
-        """A program that runs, or sleeps, until the machine is ended; None for a board that needs none."""
+        """A program that runs or sleeps until the machine is ended; None for a board that needs no program."""
         return None
 
     @pytest.fixture
@@ -85,7 +85,7 @@ class BoardContract:
             self._in_time("close the machine", one.close)
 
     def _in_time(self, what: str, do: Callable[[], object]) -> None:
-        """Do it on a thread that the test outlives."""
+        """Call `do` on another thread, so that the test fails, and does not hang, if it never returns."""
         errors: list[BaseException] = []
 
         def run() -> None:
@@ -109,7 +109,7 @@ class BoardContract:
         assert not unknown, f"TAKES has {sorted(unknown)}; it may have {', '.join(BOOT_OPTIONS)}"
 
     def test_regions_are_apart(self, make: Callable[..., Machine], descriptor: Board) -> None:
-        """With as few and as many CPUs as there may be. Making the machine refuses what overlaps."""
+        """With the least and the greatest number of CPUs. A machine whose regions overlap cannot be made."""
         for cpus in {1, descriptor.max_cpus}:
             regions = sorted(make(cpus=cpus).memory.regions, key=lambda region: region.start)
             for one, other in pairwise(regions):
@@ -130,7 +130,7 @@ class BoardContract:
 
     @pytest.mark.parametrize("mode", MODES)
     def test_it_can_be_paused_reset_and_ended(self, make: Callable[..., Machine], mode: str) -> None:
-        """In particular while the guest sleeps with counted instructions: then time jumps from deadline to deadline."""
+        """Above all while the guest sleeps with counted instructions, when time jumps from deadline to deadline."""
         machine = make(**MODES[mode])
         machine.start()
         for _ in range(2):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares what a guest's instructions do with a reference: what the target contract cannot know.
+"""Compares what a guest's instructions do with a reference, which the target contract cannot do.
 
-A `Case` is code with the state that it begins in, an `Outcome` what became of that state. Whoever runs a case has a
-method ``run(case) -> Outcome``:
+A `Case` is code and the state before it; an `Outcome` is the state after it. A class that runs cases has a method
+``run(case) -> Outcome``:
 
 - `Interpreted`: Raddle's IR interpreter, which the target contract compares with the host;
-- `raddle.testing.unicorn_reference.UnicornReference`: Unicorn, where it is installed (``pip install unicorn``);
+- `raddle.testing.unicorn_reference.UnicornReference`: Unicorn, if it is installed (``pip install unicorn``);
 - `raddle.testing.gdb.GdbReference`: QEMU, or another emulator with a GDB port;
 - `Recorded`: outcomes in a file, written by hand from a manual, or by `record` from one of the others.
 
@@ -13,13 +13,13 @@ A test makes cases and checks them::
 
     check(Interpreted(front_end, registers), UnicornReference("riscv", "UC_MODE_RISCV32", registers), cases)
 
-Registers are called as ``machine.cpus[0].regs`` calls them; "pc" is among those of each outcome. Those that are not
-compared begin each case as after a reset in `Interpreted`, and in Unicorn as the case before has left them: compare
-all that the code can change, or choose code that does not.
+Registers have their names in ``machine.cpus[0].regs``; each outcome includes "pc". Registers that are not compared have
+their values after reset at the start of each case in `Interpreted`, but in Unicorn their values from the case before.
+So compare all registers that the code can change, or choose code that does not change others.
 
-An outcome has an event where something happened instead of going on: ``FAULT`` ("fault", an access to memory that is
-not there), ``MISALIGNED`` ("misaligned"), ``UNDEFINED`` ("undefined", no instruction), or a name of the guest's own. A
-reference's exceptions are mapped to them: for RISC-V ``UnicornReference(..., interrupts={2: UNDEFINED, 4: MISALIGNED,
+If an instruction does not complete, the outcome has an event: ``FAULT`` ("fault", an access to an address without
+memory), ``MISALIGNED`` ("misaligned"), ``UNDEFINED`` ("undefined", no instruction), or a name that the guest chooses. A
+reference's exceptions are mapped to events: for RISC-V ``UnicornReference(..., interrupts={2: UNDEFINED, 4: MISALIGNED,
 6: MISALIGNED})``.
 """
 
@@ -62,7 +62,7 @@ __all__ = [
 ]
 
 FAULT: Final = "fault"
-"""Event: an access to memory that is not there."""
+"""Event: an access to an address without memory."""
 MISALIGNED: Final = "misaligned"
 """Event: an access whose alignment the guest does not allow."""
 UNDEFINED: Final = "undefined"
@@ -71,39 +71,39 @@ UNDEFINED: Final = "undefined"
 
 @dataclass(frozen=True)
 class Case:
-    """Code, and the state that it begins in."""
+    """Code, and the state before it."""
 
     code: bytes
-    """The instructions as they lie in memory."""
+    """The bytes of the instructions in memory."""
     pc: int
-    """The address of the first one."""
+    """The address of the first instruction."""
     registers: Mapping[str, int] = field(default_factory=dict)
-    """Those that matter. The others are as after a reset, which need not be the same everywhere."""
+    """Registers that matter. The others have their values after reset, which may differ between references."""
     memory: Mapping[int, bytes] = field(default_factory=dict)
-    """All memory besides the code: the bytes from each address on. What lies elsewhere faults."""
+    """All memory except the code: bytes by the address of the first. Other addresses fault."""
     steps: int = 1
-    """How many instructions are run, unless an event comes before."""
+    """How many instructions are executed. An event ends the case earlier."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the state of a case."""
+    """The state after a case."""
 
     event: str
-    """What happened instead of going on: "fault", "misaligned", "undefined", or a name of the guest's; empty for
-    nothing."""
+    """Why an instruction did not complete: "fault", "misaligned", "undefined", or a name that the guest chooses. Empty
+    if all did."""
     registers: Mapping[str, int]
     memory: Mapping[int, bytes]
     """The memory of the case."""
 
 
 DRAWS: Final = 3000
-"""Random words that are tried before a line of a table counts as out of reach."""
+"""How many random words are tried to find one for a line of a table."""
 
 
 def random_word(decoder: Decoder, pattern: Pattern, random: Random, like: int | None = None) -> int | None:
-    """A random word of one line of a table, defined as its conditions ask; if ``like`` is given, one with that word's
-    key. None where none was found: other lines win over this one almost everywhere.
+    """A random word of one line of a table, for which the line is defined. If ``like`` is given, the word has its key.
+    None if none was found, because other lines win over this one for almost all words.
     """
     fixed = pattern.mask if like is None else pattern.mask | pattern.key_mask
     value = pattern.value if like is None else like
@@ -115,8 +115,8 @@ def random_word(decoder: Decoder, pattern: Pattern, random: Random, like: int | 
 
 
 def words(decoder: Decoder, random: Random, each: int = 1) -> Iterator[tuple[Pattern, int]]:
-    """``each`` random words of every line of a decode table, with the line: code for cases. `InstructionSet.encoded`
-    gives a word's bytes, and `Pattern.values` its operands, to choose registers that are addresses.
+    """``each`` random words of every line of a decode table, with the line, as code for cases. `InstructionSet.encoded`
+    returns a word's bytes. `Pattern.values` returns its operands: for example, to put addresses into its registers.
     """
     for pattern in decoder.patterns:
         for _ in range(each if pattern.name != NO_INSTRUCTION else 0):
@@ -132,10 +132,10 @@ class Runner(Protocol):
 
 
 def differences(ours: Outcome, theirs: Outcome, ignored: Mapping[str, int] | None = None) -> list[str]:
-    """In what two outcomes of one case differ, a line each; empty for nothing.
+    """The differences between two outcomes of one case, one line for each; empty if there are none.
 
-    Registers are compared that both have, but for the bits that ``ignored`` names of each. After an event, only that
-    and memory are compared: where it leaves the registers differs between references.
+    Registers that both have are compared, without the bits that ``ignored`` has for a register's name. After an event,
+    only the event and memory are compared, because references differ in the registers after an event.
     """
     if ours.event != theirs.event:
         return [f"event {ours.event!r}, not {theirs.event!r}"]
@@ -169,7 +169,7 @@ def check(ours: Runner, theirs: Runner, cases: Iterable[Case], ignored: Mapping[
 
 
 class _Memory:
-    """The memory of a case, as the interpreter wants it."""
+    """The memory of a case, as the interpreter's memory."""
 
     def __init__(self, case: Case) -> None:
         self.parts = {address: bytearray(data) for address, data in case.memory.items()}
@@ -201,11 +201,12 @@ def _routines(front_end: FrontEnd) -> Mapping[str, Builder]:
 
 
 class Interpreted:
-    """Runs cases by the IR interpreter, each instruction verified, as a block of its own.
+    """Runs cases with the IR interpreter. The IR of each instruction is verified, and is a block of its own.
 
-    Routines of the front end that an instruction calls are run. A call of a Python helper is an event of its name and
-    ends the case; so is one of a routine or native helper that ``events`` names, which gives the events' names. Other
-    native helpers do nothing and return 0, unless ``callees`` has a function ``f(cpu, *arguments)`` for them.
+    Routines of the front end that an instruction calls are executed. A call of a Python helper is an event with the
+    helper's name, and ends the case. So is a call of a routine or native helper in ``events``, which maps its name to
+    the event's. Other native helpers do nothing and return 0, unless ``callees`` has a function ``f(cpu, *arguments)``
+    for them.
     """
 
     def __init__(
@@ -217,8 +218,8 @@ class Interpreted:
         events: Mapping[str, str] | None = None,
         callees: Mapping[str, PlainCallee] | None = None,
     ) -> None:
-        """``registers`` are the ones that outcomes have, besides the pc. ``mode`` is the block mode; without it, that
-        of a reset."""
+        """``registers`` are those that outcomes have, in addition to the pc. ``mode`` is the block mode; by default,
+        the one after reset."""
         self._front_end = front_end
         self._registers = tuple(registers)
         self._mode = mode
@@ -258,7 +259,7 @@ class Interpreted:
         instructions = front_end.instruction_set(mode)
         found = instructions.word_at(case.code, pc - case.pc) if pc >= case.pc else None
         if found is None:
-            raise UsageError(f"the case goes on at {pc:#x}, where it has no code: it has too many steps")
+            raise UsageError(f"the case has no code at {pc:#x}, where it continues: give it more code or fewer steps")
         word, size = found
         pattern = instructions.decode(word, size)
         following = 0
@@ -309,15 +310,15 @@ def _nothing(*_: object) -> int:
 
 
 class Recorded:
-    """Outcomes of cases that a JSON file has.
+    """Outcomes of cases in a JSON file.
 
-    The file is a list of objects with "code" (hexadecimal, as it lies in memory), "pc", and, where they are not empty,
-    "registers", "memory" (hexadecimal by address), "steps", "event", and what became of registers and memory:
-    "registers_after" and "memory_after", which have those that are compared. Numbers may be texts like "0x10".
+    The file is a list of objects. Each has "code" (its bytes in memory, hexadecimal) and "pc", and, if they are not
+    empty, "registers", "memory" (hexadecimal, by address), "steps", "event", "registers_after" and "memory_after". Only
+    the registers and memory in the last two are compared. Numbers may be strings like "0x10".
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises UsageError for a file that cannot be read."""
+        """Raises UsageError if the file cannot be read."""
         self._path = path
         try:
             entries = json.loads(path.read_text(encoding="utf-8"))
@@ -328,7 +329,7 @@ class Recorded:
         self._outcomes = {_key(case): outcome for case, outcome in read}
 
     def run(self, case: Case) -> Outcome:
-        """The outcome that the file has. Raises UsageError where it has not the case."""
+        """The case's outcome in the file. Raises UsageError if the file does not have the case."""
         outcome = self._outcomes.get(_key(case))
         if outcome is None:
             raise UsageError(f"{self._path} has no outcome of {case.code.hex(' ')} in this state; record it again")
@@ -336,7 +337,7 @@ class Recorded:
 
 
 def record(runner: Runner, cases: Iterable[Case], path: Path) -> None:
-    """Write what ``runner`` makes of the cases to a file for `Recorded`."""
+    """Run the cases with ``runner``, and write the outcomes to a file for `Recorded`."""
     entries = []
     for case in cases:
         outcome = runner.run(case)

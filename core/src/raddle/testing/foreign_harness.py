@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs IR programs on the back end of a host that this machine is not, as the host contract wants it.
+"""Runs IR programs for the host contract, with the back end of another machine than this one.
 
-The back end compiles here; a small static program for the other machine, ``foreign_runner.c``, runs what comes out,
-under an emulator of that machine's user programs. One process serves many programs, one after the other. What the code
-calls is in that program: accesses that miss, and the runtime's floating point.
+The back end compiles them here. ``foreign_runner.c``, a small static program for the other machine, executes the code
+under an emulator of that machine's user programs. One process serves many programs, one after the other. It also has
+the functions that the code calls: accesses that miss the TLB, and the runtime's floating point.
 """
 
 from __future__ import annotations
@@ -38,9 +38,8 @@ _SIZES: Final = {field.name: field.size for field in HEADER}
 
 
 def build_runner(compiler: Sequence[str | Path], directory: Path) -> Path:
-    """Build the program that runs the code with a compiler for the other machine, in ``directory``; where it is.
-
-    Raises CalledProcessError.
+    """Build the runner in ``directory`` with a compiler for the other machine. Returns its path. Raises
+    CalledProcessError.
     """
     native = helpers.NATIVE
     subprocess.run([sys.executable, native.parent / "build.py", "--generate", directory], check=True)
@@ -52,11 +51,11 @@ def build_runner(compiler: Sequence[str | Path], directory: Path) -> Path:
 
 
 class RunnerError(Exception):
-    """The code crashed, or did not end: says where."""
+    """The code crashed or did not end; the message says where."""
 
 
 class Runner:
-    """The process that runs the code. One thread at a time; started when it is first wanted."""
+    """The process that runs the code, started at its first use. Not thread-safe."""
 
     def __init__(self, command: Sequence[str | Path]) -> None:
         """``command`` starts the program of `build_runner`: an emulator and its path."""
@@ -66,7 +65,7 @@ class Runner:
 
     @property
     def addresses(self) -> dict[str, int]:
-        """What the code needs to know, by name: C functions, `code` and `code_size`, `jump_cache`."""
+        """Addresses and sizes that the code needs, by name: C functions, `code` and `code_size`, `jump_cache`."""
         self._pipes()
         return self._addresses
 
@@ -84,7 +83,7 @@ class Runner:
         return self._process.stdin, self._process.stdout
 
     def close(self) -> None:
-        """End the process. A later request starts another."""
+        """End the process. A later request starts another one."""
         if self._process is not None:
             assert self._process.stdin is not None
             assert self._process.stdout is not None
@@ -94,7 +93,7 @@ class Runner:
             self._process = None
 
     def run(self, request: bytes, answer_size: int) -> bytes:
-        """Send one request and wait for its answer. Raises RunnerError when the process has ended."""
+        """Send one request and return the answer. Raises RunnerError if the process has ended."""
         stdin, stdout = self._pipes()
         try:
             stdin.write(request)
@@ -111,17 +110,17 @@ class Runner:
 
 
 class ForeignHarness:
-    """A `raddle.testing.host_contract.Backend` whose programs run in a `Runner`. One thread at a time."""
+    """A `raddle.testing.host_contract.Backend` whose programs run in a `Runner`. Not thread-safe."""
 
     def __init__(self, backend: Callable[[CodegenConfig], BackEnd], runner: Runner, tlb: bool) -> None:
-        """`backend` makes the host's back end, for each program. `tlb`: whether the arena's pages are in the software
-        TLB, or every access misses.
+        """`backend` is called for each program, and makes the host's back end. With `tlb`, the arena's pages are in the
+        software TLB; without, every access misses.
         """
         self.backend = backend
         self.runner = runner
         self.tlb = tlb
         self.called: list[str] = []
-        """Names of the C functions for floating point that the program's code names."""
+        """The names of the C floating-point functions that the program's code calls."""
 
     def run(self, program: Program, allocation: Allocation = Allocation.USUAL) -> Execution:
         image = _Image(program, self.backend, self.runner.addresses, allocation)
@@ -151,7 +150,7 @@ _FAULTED, _CRASHED = 1, 2
 
 
 class _Image:
-    """One program as the runner gets it: thunks, block or routine, and routines that it calls, at fixed addresses."""
+    """One program for the runner: thunks, its block or routine, and the routines that it calls, at fixed addresses."""
 
     def __init__(
         self,
@@ -184,7 +183,7 @@ class _Image:
             self.template = made.template(function.code, function.locals, GUEST_BYTES, 0, 0)
             joiner = Joiner(made)
             entry = joiner.enter(None, 0, self.template, program.holes + (0,) * 16)
-            # The variants are compiled now, and with them it is known what they call.
+            # Only now, after the variants are compiled, their callees are known.
             block = joiner.join([entry], program.pc)
             self.table = self._routines(made)
             self.entry = self._place(block.code)
@@ -215,7 +214,7 @@ class _Image:
         return address
 
     def _routines(self, backend: BackEnd) -> list[int]:
-        """Addresses of all callees, by number; routines may call further ones."""
+        """The addresses of all callees, by number. Routines may add callees when they are compiled."""
         table: list[int] = []
         while len(table) < len(self.callees):
             name = self.callees[len(table)].name
@@ -243,5 +242,5 @@ def _header_field(header: bytes, name: str) -> int:
 
 
 def emulator(name: str, machine: str) -> tuple[str, ...]:
-    """The command that runs a static program for ``machine``: none on that machine itself, else the emulator."""
+    """The command that runs a static program for ``machine``: empty on such a machine, else the emulator."""
     return () if os.uname().machine == machine else (name,)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs IR programs that another machine has compiled for this one: see foreign_harness.py, which builds and feeds it.
+/* Runs IR programs that were compiled on another machine for this one. foreign_harness.py builds this program and sends
+ * it requests.
  *
- * First it writes the addresses that generated code needs, a line each, and "end". Then it reads requests and answers
- * each, until its input ends. Memory is at fixed addresses. What the code calls does to the arena what the IR
- * interpreter does (raddle/ir/interpreter.py); floating point is the runtime's own (fp.c). */
+ * First it writes the addresses that generated code needs, one per line, and "end". Then it reads requests and answers
+ * each, until its input ends. Memory is at fixed addresses. The functions that the code calls do to the arena what the
+ * IR interpreter does (raddle/ir/interpreter.py). Floating point is the runtime's own (fp.c). */
 #define _GNU_SOURCE
 #include "fp.h"
 #include "generated.h"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Emulators with a GDB port, of which QEMU is the one that tests use, as a reference for `raddle.testing.differential`.
+"""Emulators with a GDB port, such as QEMU, as references for `raddle.testing.differential`.
 
-The protocol is GDB's remote serial protocol (GDB manual, appendix E), as far as stepping, registers and memory need it.
+The protocol is GDB's remote serial protocol (GDB manual, appendix E). Only the part for stepping, registers and memory
+is implemented.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ from raddle.testing.differential import Case, Outcome
 __all__ = ["Ended", "GdbPort", "GdbReference", "Qemu"]
 
 PIECE: Final = 1024
-"""Bytes of memory that one packet carries."""
+"""The most bytes of memory in one packet."""
 CONNECTING: Final = 200
-"""Times that a new emulator's socket is tried, 50 ms apart."""
+"""How often to try to connect to a new emulator's socket, every 50 ms."""
 
 
 class Ended(Exception):
-    """The emulator has ended, or its machine has been powered off."""
+    """The emulator has ended, or its machine was powered off."""
 
 
 class GdbPort:
-    """A client at an emulator's GDB port. Registers are called as its target description calls them. One thread."""
+    """A client of an emulator's GDB port. Registers have the names of its target description. Not thread-safe."""
 
     def __init__(self, path: Path, features: str = "") -> None:
-        """Connect to a Unix socket. ``features`` are those that qSupported announces. Raises MachineError."""
+        """Connect to a Unix socket. ``features`` are sent with qSupported. Raises MachineError."""
         self._socket = socket.socket(socket.AF_UNIX)
         self._received = b""
         try:
@@ -70,7 +71,7 @@ class GdbPort:
             raise Ended
 
     def run_to(self, pc: int, kind: int = 2) -> None:
-        """Run until an instruction address is reached, by a breakpoint of that kind. Raises Ended."""
+        """Run to an instruction's address, with a breakpoint of GDB's ``kind`` there. Raises Ended."""
         self.ask(f"Z0,{pc:x},{kind}")
         if self.ask("c")[:1] in (b"W", b"X"):
             raise Ended
@@ -80,21 +81,21 @@ class GdbPort:
 
     @property
     def names(self) -> Iterable[str]:
-        """The registers that there are."""
+        """The names of all registers."""
         return self._numbers.keys()
 
     def read(self, name: str) -> int:
-        """A register."""
+        """The value of a register."""
         return int.from_bytes(bytes.fromhex(self.ask(f"p{self._number(name):x}").decode()), "little")
 
     def write(self, name: str, value: int) -> None:
-        """Change a register. Raises UsageError for one that cannot be."""
+        """Write a register. Raises UsageError if it cannot be written."""
         size = self._sizes[name] // 8
         if self.ask(f"P{self._number(name):x}={value.to_bytes(size, 'little').hex()}") != b"OK":
-            raise UsageError(f"the emulator lets register {name} not be changed")
+            raise UsageError(f"the emulator does not let register {name} be changed")
 
     def read_memory(self, address: int, size: int) -> bytes:
-        """Virtual memory; what is not mapped cuts it short."""
+        """Read virtual memory. The result ends early where memory is not mapped."""
         data = b""
         while len(data) < size:
             answer = self.ask(f"m{address + len(data):x},{min(size - len(data), PIECE):x}")
@@ -104,7 +105,7 @@ class GdbPort:
         return data
 
     def write_memory(self, address: int, data: bytes) -> None:
-        """Change virtual memory. Raises UsageError where there is none."""
+        """Write virtual memory. Raises UsageError where it is not mapped."""
         for offset in range(0, len(data), PIECE):
             piece = data[offset : offset + PIECE]
             if self.ask(f"M{address + offset:x},{len(piece):x}:{piece.hex()}") != b"OK":
@@ -118,7 +119,7 @@ class GdbPort:
     # -- the protocol
 
     def ask(self, command: str) -> bytes:
-        """Send one packet; its answer. Raises Ended when the emulator is gone."""
+        """Send one packet and return the answer. Raises Ended if the emulator has ended."""
         text = command.encode()
         try:
             self._socket.sendall(b"$%s#%02x" % (text, sum(text) & 0xFF))
@@ -142,8 +143,8 @@ class GdbPort:
         raise MachineError(f"the emulator does not open its GDB socket {path}")
 
     def _register_numbers(self) -> dict[str, int]:
-        """Numbers of all registers, as the target description gives them: they count up from the last one given. Of two
-        of one name the wider one counts."""
+        """The numbers of all registers in the target description. A register without a number has the one after the
+        register before it. If two have the same name, the wider one counts."""
         numbers: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
         number = 0
@@ -168,11 +169,11 @@ class GdbPort:
 
 
 class Qemu(GdbPort):
-    """A QEMU with one CPU that stands before its first instruction, and its GDB port."""
+    """A QEMU with one CPU, which is stopped before its first instruction, and its GDB port."""
 
     def __init__(self, command: Sequence[str], directory: Path, features: str = "") -> None:
-        """``command`` is the program with its options, without those for display, serial ports and GDB. The socket is
-        made in ``directory``. Raises UsageError without the program."""
+        """``command`` is the program with its options, except those for display, serial ports and GDB. The socket is
+        made in ``directory``. Raises UsageError if the program is not installed."""
         if shutil.which(command[0]) is None:
             raise UsageError(f"comparing with QEMU needs {command[0]}, which is not installed")
         path = directory / "gdb"
@@ -196,7 +197,9 @@ class Qemu(GdbPort):
 
 
 class GdbReference:
-    """Runs cases by QEMU: within its machine's RAM, in the state that its CPU has after reset. One thread; close it."""
+    """Runs cases with QEMU, in its machine's RAM, from the state that its CPU has after reset. Not thread-safe. Must be
+    closed.
+    """
 
     def __init__(
         self,
@@ -206,8 +209,8 @@ class GdbReference:
         vectors: Mapping[int, str] | None = None,
         features: str = "",
     ) -> None:
-        """``command``: see `Qemu`. ``registers`` has the emulator's name of each register, "pc" among them. ``vectors``
-        has the events by the addresses that exceptions go to: QEMU enters one as a step of its own."""
+        """``command``: see `Qemu`. ``registers`` has the emulator's name for each register, including "pc". ``vectors``
+        maps the addresses of exception vectors to events: QEMU enters an exception as a step of its own."""
         self._registers = dict(registers)
         self._vectors = dict(vectors or {})
         self._directory = tempfile.TemporaryDirectory()

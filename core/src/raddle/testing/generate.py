@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random valid programs, from a seed, to hold a host's code to the interpreter; and their reduction to what matters.
+"""Random valid programs, for comparing a host's code with the interpreter; and the reduction of programs that fail.
 
-A program computes on the fields of a guest state, on literals (holes), on locals and in a small arena of memory. Loops
-are bounded, so that every program ends; accesses fault now and then.
+A program computes on fields of a guest state, on literals (holes), on locals and in a small arena of memory. Loops are
+bounded, so that every program ends. A few accesses fault. The same seed gives the same program.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from raddle.ordering import MemoryOrder
 
 ARENA_BASE = 0x4000_0000
 ARENA_SIZE = 3 * 4096
-"""Guest addresses ARENA_BASE … ARENA_BASE + ARENA_SIZE - 1 are memory; all others fault."""
+"""The guest's memory is at addresses ARENA_BASE … ARENA_BASE + ARENA_SIZE - 1; all others fault."""
 
 _PAGE = 4096
 _HOLES = 3
@@ -86,11 +86,11 @@ _EDGES = {
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A function with everything that it starts from.
+    """A function and the state that it starts from.
 
-    ``state`` is the guest state, ``header`` the common header's fields that matter (absent ones are 0, but
-    ``exclusive_address`` is all ones), ``memory`` the arena; ``holes`` are 32-bit numbers; ``routines`` the IR routines
-    that it calls. ``strict`` is the `CodegenConfig`'s.
+    ``state`` is the guest state; ``header`` has fields of the common header (absent ones are 0, but
+    ``exclusive_address`` is all ones); ``memory`` is the arena; ``holes`` are 32-bit numbers; ``routines`` are the IR
+    routines that it calls. ``strict`` is the `CodegenConfig`'s.
     """
 
     function: Builder
@@ -103,7 +103,7 @@ class Program:
     strict: bool = False
 
     def describe(self, layout: StateLayout) -> str:
-        """Text of the function and of all that is not zero at its start; for messages."""
+        """The text of the function, and all values that are not zero at its start; for messages."""
         values = [
             f"{f.name}={int.from_bytes(self.state[f.offset : f.offset + f.type.size], 'little'):#x}"
             for f in layout.fields.values()
@@ -116,7 +116,7 @@ class Program:
 
 
 def random_value(random: Random, type: Type) -> int:
-    """A number below 2**bits: an edge value as likely as not."""
+    """A random number of ``type``'s width. About half of the results are edge values."""
     if type in _EDGES and random.random() < 0.6:
         value = random.choice(_EDGES[type])
         return value | 1 << (type.bits - 1) if type in _FLOATS and random.random() < 0.5 else value
@@ -161,7 +161,7 @@ def random_program(
 
 
 def focused_program(random: Random, layout: StateLayout, op: Op, *, word: Type = Type.I32) -> Program:
-    """A program that is little more than one ``op`` with random operands. ``op`` must be in GENERATED."""
+    """A small program around one ``op`` with random operands. ``op`` must be in GENERATED."""
     generator = Generator(random, layout, word)
     for type in (*_INTEGERS, *_FLOATS):
         for _ in range(random.randrange(3)):
@@ -172,13 +172,13 @@ def focused_program(random: Random, layout: StateLayout, op: Op, *, word: Type =
 
 
 _OF_ANOTHER_OPERATION: Final = frozenset({Op.CARRY_OF, Op.OVERFLOW_OF, Op.SET_NZCV})
-"""What asks for the flags of the operation that yields its operand, which must be that itself."""
+"""Operations that use the flags of the operation that defines their operand: the operand cannot be replaced."""
 _BITS_OF: Final = {Type.F32: Type.I32, Type.F64: Type.I64}
 
 
 def let_operands_die(function: Builder, op: Op) -> None:
-    """Let each ``op`` of the function have operands, besides literals, that are computed for it and that only it uses:
-    the host can put the result into the register of one.
+    """Give each ``op`` of the function operands, except literals, that are computed just for it. So the host may put
+    the result into an operand's register.
     """
     if op in _OF_ANOTHER_OPERATION:
         return
@@ -191,7 +191,7 @@ def let_operands_die(function: Builder, op: Op) -> None:
 
 
 def _copied(code: list[Instruction], value: Instruction) -> Instruction:
-    """Append what computes the value once more."""
+    """Append instructions that compute the value again."""
     bits = _BITS_OF.get(value.type)
     if bits is not None:
         copy = Instruction(Op.BITCAST, value.type, (_copied(code, _bitcast(code, value, bits)),))
@@ -207,7 +207,7 @@ def _bitcast(code: list[Instruction], value: Instruction, type: Type) -> Instruc
 
 
 class Generator:
-    """Emits random operations into ``b``. ``values`` holds what may be used here, by type."""
+    """Emits random operations into ``b``. ``values`` has the values that may be used, by type."""
 
     def __init__(
         self, random: Random, layout: StateLayout, word: Type = Type.I32, without: frozenset[Op] = frozenset()
@@ -245,12 +245,12 @@ class Generator:
         return self.emit(Op.GET, type, aux=self.random.choice(self.fields[type]))
 
     def operand(self, type: Type) -> Instruction:
-        """A value of ``type``: one at hand, a field's, or a literal."""
+        """A value of ``type``: an earlier one, a field's, or a literal."""
         chance = self.random.random()
         if chance < 0.6:
             at_hand = [value for value in self.values if value.type is type]
             if at_hand:
-                # Late values more often, so that chains grow.
+                # Choose late values more often, so that chains of operations get long.
                 return at_hand[max(self.random.randrange(len(at_hand)), self.random.randrange(len(at_hand)))]
         return self.from_state(type) if chance < 0.8 else self.literal(type)
 
@@ -268,7 +268,7 @@ class Generator:
         return self.by_table(op)
 
     def by_table(self, op: Op) -> Instruction:
-        """``op`` in one of its types, with the operands that the table asks for, all of them fixed by it."""
+        """``op`` in one of its types, with operands of the kinds in the table. Only for ops that need nothing else."""
         info = TABLE[op]
         type = self.random.choice(sorted(info.types))
         kinds = {"v": type, "i": Type.I32, "l": Type.I64, "b": Type.I1, "a": self.word}
@@ -283,7 +283,7 @@ class Generator:
         return MemAccess(memop, self.random.randrange(2))
 
     def address(self, access: MemAccess) -> Instruction:
-        """An address in the arena, suitably aligned; seldom one that faults."""
+        """An address in the arena, suitably aligned; rarely one that faults."""
         if self.random.random() < 0.03:
             return self.operand(self.word)
         start, span = self.random.choice(((0, 32), (0, 32), (_PAGE - 16, 32), (0, 2 * _PAGE)))
@@ -316,7 +316,7 @@ class Generator:
                 left -= 1
 
     def scoped(self, size: int, leave: float = 0) -> bool:
-        """A body whose values and locals are not to be used after it; whether it ends with an exit."""
+        """Emit a body whose values and locals cannot be used after it. Returns whether it ends with an exit."""
         values, known = len(self.values), len(self.locals)
         self.depth += 1
         self.body(size)
@@ -353,7 +353,7 @@ class Generator:
         self.b.bind(end)
 
     def leave(self, chance: float) -> bool:
-        """Perhaps an exit from the function; whether one was emitted."""
+        """Emit an exit from the function, or not. Returns whether it did."""
         if self.random.random() >= chance:
             return False
         exits: list[Callable[[], None]] = []
@@ -373,7 +373,7 @@ class Generator:
         self.b.exit_main()
 
     def keep_results(self) -> None:
-        """Store some of the values at hand, that a wrong one is seen."""
+        """Store some of the values, so that a wrong one is noticed."""
         for value in self.values[-8:]:
             if value.type in self.fields:
                 self.b.set(self.random.choice(self.fields[value.type]), value)
@@ -538,7 +538,7 @@ _EMIT |= {
 }
 
 GENERATED = tuple(sorted(_EMIT))
-"""Operations that ``focused_program`` takes; control flow comes with ``random_program``."""
+"""Operations that ``focused_program`` takes. Only ``random_program`` has control flow."""
 
 
 # -- reduction ---------------------------------------------------------------------------------------------------------
@@ -549,10 +549,10 @@ def reduced(
     still_fails: Callable[[Builder], bool],
     values_of: Callable[[Builder], Mapping[Instruction, int]] = lambda function: {},
 ) -> Builder:
-    """The smallest function that could be made of ``function`` by leaving instructions out, for which ``still_fails``.
+    """The smallest function found, by leaving out instructions of ``function``, for which ``still_fails`` is true.
 
-    ``still_fails`` gets verified functions only, which may not end, however. ``values_of`` says by what constants the
-    results of a function's instructions may be replaced (absent ones are replaced by 0).
+    ``still_fails`` gets only verified functions, but some may not end. ``values_of`` returns constants that may replace
+    the results of a function's instructions; results without one are replaced by 0.
     """
     values = values_of(function)
     length = len(function.code)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs single guest instructions and routines twice: in the IR interpreter, and as host code on the real runtime.
 
-Both sides get the same start and the same surroundings, in which only the guest's own semantics are under test: the
-guest sees ``ARENA`` and nothing else, through an identity mapping; a fault is noted and ends the run; whatever the IR
-calls (native helpers, routines, Python helpers) is replaced by a stand-in, which notes the call and answers with a
-number that depends on its name and on how many calls came before.
+Both runs have the same start and the same surroundings, so that they test only the guest's semantics. The guest's only
+memory is ``ARENA``, through an identity mapping. A fault is recorded and ends the run. All callees of the IR (native
+helpers, routines, Python helpers) are replaced by stubs. A stub records the call and returns a number that depends on
+its name and on how many calls came before.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from raddle.translate.frontend import ACCESS_FETCH, FAULT_ALIGNMENT, FrontEnd, I
 from raddle.translate.sharing import Sharing
 
 ARENA: Final = ARENA_BASE
-"""Address of the memory that the guest sees: ``ARENA_PAGES`` of its pages."""
+"""The address of the guest's memory, which has ``ARENA_PAGES`` of the guest's pages."""
 ARENA_PAGES: Final = 3
 CODE: Final = 0x1000_0000
-"""Address of the page at whose end the instruction stands, so that its block has no other."""
+"""The address of the page with the instruction, which is at the page's end, so that its block has no other one."""
 
 READ_WRITE, EXECUTE = 3, 4
 NO_TRANSLATION: Final = 1
@@ -52,12 +52,12 @@ CLEARED_FIELDS: Final = (
     "interrupt_mask",
     "powered_off",
 )
-"""Fields that are 0 at the start, like those of RESULT_FIELDS, unless the start says otherwise."""
+"""Fields that are 0 at the start, like those of RESULT_FIELDS, unless the `Start` has another value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a run finds: the guest's state, fields of the common header, and the arena's content."""
+    """The state before a run: the guest's state, fields of the common header, and the arena's content."""
 
     state: bytes
     header: Mapping[str, int]
@@ -66,10 +66,10 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """What a run left behind. ``pc`` is where it goes on; after a fault, the instruction's address.
+    """The state after a run. ``pc`` is the address of the next instruction; after a fault, of the instruction itself.
 
-    ``calls`` have their callees' names and arguments; the host's have whatever the call left over after its own ones.
-    ``fault`` is the access (0 read, 1 write) and whether it was misaligned.
+    ``calls`` has the callees' names and arguments. On the host, further values may follow the arguments, which the call
+    does not use. ``fault`` is the access (0 read, 1 write) and whether it was misaligned.
     """
 
     pc: int
@@ -80,19 +80,19 @@ class Finish:
     calls: tuple[tuple[str, tuple[int, ...]], ...]
     result: int | None = None
     endless: bool = False
-    """The instruction goes on at itself, or halts the vCPU: not to be run on the host."""
+    """The instruction jumps to itself, or halts the vCPU, so it cannot be run on the host."""
 
 
-# -- stand-ins ---------------------------------------------------------------------------------------------------------
+# -- stubs -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class _Calls:
-    """Notes calls, and answers them."""
+    """Records calls, and returns their results."""
 
     made: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
 
-    def stand_in(self, name: str) -> Callable[..., int]:
+    def stub(self, name: str) -> Callable[..., int]:
         # The engine asks the signature how many values to pass, and always passes that many.
         def call(
             cpu: Any, a0: int | None = None, a1: int | None = None, a2: int | None = None, a3: int | None = None
@@ -108,7 +108,7 @@ def _replaced(callee: Callee) -> Callee:
 
 
 def replace_callees(function: Builder, start: int = 0) -> None:
-    """Let the calls from instruction number ``start`` on reach stand-ins."""
+    """Replace the callees of calls, from instruction number ``start`` on, by stubs."""
     for instruction in function.code[start:]:
         if instruction.op is Op.CALL:
             assert isinstance(instruction.aux, Callee)
@@ -116,7 +116,7 @@ def replace_callees(function: Builder, start: int = 0) -> None:
 
 
 def callees(guest: FrontEnd) -> list[Callee]:
-    """Everything that the IR of ``guest`` may call."""
+    """All callees that the IR of ``guest`` may have."""
     tables = (
         (CalleeKind.NATIVE, helpers.NUMBER),
         (CalleeKind.ROUTINE, guest.routines),
@@ -126,7 +126,7 @@ def callees(guest: FrontEnd) -> list[Callee]:
 
 
 class _Instructions(InstructionSet):
-    """A guest's instruction set with stand-ins for what its instructions call."""
+    """A guest's instruction set, with stubs for the callees of its instructions."""
 
     def __init__(self, guest: InstructionSet) -> None:
         self._guest = guest
@@ -155,7 +155,7 @@ class _Instructions(InstructionSet):
 
 
 class Surroundings(FrontEnd):
-    """``guest`` as a front end whose only surroundings are the arena, the code and stand-ins."""
+    """``guest`` as a front end that reaches only the arena, the code and stubs."""
 
     def __init__(self, guest: FrontEnd) -> None:
         self.guest = guest
@@ -172,13 +172,13 @@ class Surroundings(FrontEnd):
         self.calls = _Calls()
         self.fault: tuple[int, bool] | None = None
         self.fetched: int | None = None
-        """Where the guest wanted to go on, where that is no memory."""
+        """The address at which the guest wanted to continue, if there is no memory."""
         self.stop = CODE + 2 * self.page
-        """Address of the page in which a run ends that has no place to go on."""
+        """The address of the page in which a run ends if the guest's next instruction is not in memory."""
         self.python_helpers = {
             "fault": self._fault,
             "interrupt": lambda cpu, pending: 0,
-            **{name: self.calls.stand_in(name) for name in (_replaced(callee).name for callee in callees(guest))},
+            **{name: self.calls.stub(name) for name in (_replaced(callee).name for callee in callees(guest))},
         }
         self.routines = {
             "tlb_fill": self._tlb_fill,
@@ -236,7 +236,7 @@ class Surroundings(FrontEnd):
 
 
 def outline(code: Sequence[Instruction], other: Mapping[Field, Field]) -> list[tuple[object, ...]]:
-    """IR in a form that can be compared, with the fields in ``other`` replaced."""
+    """IR in a form that can be compared. Fields in ``other`` are replaced by their values there."""
     number = {id(instruction): index for index, instruction in enumerate(code)}
     variables: dict[int, int] = {}
 
@@ -259,7 +259,7 @@ def outline(code: Sequence[Instruction], other: Mapping[Field, Field]) -> list[t
 
 
 class PlainCpu:
-    """A vCPU as ``FrontEnd.reset`` sees it, which is nothing but its fields."""
+    """A vCPU for ``FrontEnd.reset``, with nothing but fields."""
 
     def __init__(self, guest: FrontEnd) -> None:
         self.guest = guest
@@ -286,7 +286,7 @@ def interpreted(surroundings: Surroundings, start: Start, mode: int, word: int, 
     decode_state = guest.initial_decode_state(mode)
     cpu, memory, calls = CpuState(bytearray(start.state), dict(start.header)), ArenaMemory(start.memory), _Calls()
     cpu.header.update(pc=pc, mode=mode, fp_rules=guest.floats.bits)
-    plain = {name: calls.stand_in(name) for name in (_replaced(callee).name for callee in callees(guest.guest))}
+    plain = {name: calls.stub(name) for name in (_replaced(callee).name for callee in callees(guest.guest))}
 
     def run(build: Callable[[Builder], object], holes: tuple[int, ...] = ()) -> Outcome:
         b = Builder(guest.word, guest.state.nzcv)
@@ -329,7 +329,7 @@ def interpreted_routine(guest: FrontEnd, start: Start, name: str, arguments: tup
     replace_callees(b)
     cpu, memory, calls = CpuState(bytearray(start.state), dict(start.header)), ArenaMemory(start.memory), _Calls()
     cpu.header.update({f"arg{n}": value for n, value in enumerate(arguments)}, fp_rules=guest.floats.bits)
-    plain = {name: calls.stand_in(name) for name in (_replaced(callee).name for callee in callees(guest))}
+    plain = {name: calls.stub(name) for name in (_replaced(callee).name for callee in callees(guest))}
     outcome = interpret(b, cpu, memory, callees=plain)
     pc = cpu.header.get("pc", 0)
     return Finish(pc, None, bytes(cpu.state), cpu.header, bytes(memory.content), tuple(calls.made), outcome.value)
@@ -339,7 +339,7 @@ def interpreted_routine(guest: FrontEnd, start: Start, name: str, arguments: tup
 
 
 class HostRunner:
-    """One vCPU of the guest in its ``Surroundings``, on the host. One thread at a time; close it in the end."""
+    """One vCPU of the guest in its ``Surroundings``, on the host. Not thread-safe. Must be closed."""
 
     def __init__(self, guest: FrontEnd, backend: type[BackEnd]) -> None:
         self.surroundings = Surroundings(guest)
@@ -349,7 +349,7 @@ class HostRunner:
         self.memory.add_ram("arena", ARENA, ARENA_PAGES * page)
         decision = Decision(Mode.MULTI, ("a test",))
         self.engine = Engine(self.surroundings, backend, decision, self.memory, 1)
-        # The block after the instruction is to be seen, not run.
+        # The run must end before the block after the instruction.
         lib.raddle_memo_listen(self.engine.translator.joiner.memo, 1)
         self.cpu = self.engine.cpus[0]
         self._state = ffi.buffer(ffi.cast("char *", self.cpu.env), guest.state.size)
@@ -383,7 +383,7 @@ class HostRunner:
         return Finish(pc, guest.fault, bytes(self._state), header, memory, tuple(guest.calls.made), result)
 
     def run(self, start: Start, mode: int, word: int, size: int) -> Finish:
-        """Run the instruction ``word``, whose run in the interpreter was not ``endless``."""
+        """Run the instruction ``word``. In the interpreter, its run must not have been ``endless``."""
         guest, cpu = self.surroundings, self.cpu
         pc = CODE + guest.page - size
         self._load(start)
@@ -412,7 +412,7 @@ class HostRunner:
 
 
 def differences(guest: FrontEnd, expected: Finish, found: Finish) -> list[str]:
-    """In what ``found`` differs from ``expected``, a line each."""
+    """The differences of ``found`` from ``expected``, one line for each."""
     lines = []
     if expected.fault != found.fault:
         lines.append(f"fault (access, misaligned) is {found.fault}, not {expected.fault}")

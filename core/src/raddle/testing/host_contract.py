@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every host back end must pass: its code does to state, memory and control flow what the IR interpreter does.
+"""The tests that every host back end must pass: its code does to state, memory and control flow what the IR
+interpreter does.
 
-A host's tests inherit it and say how their code is run::
+A host's tests inherit them and say how code is run::
 
     class TestMyHost(HostContract):
         @pytest.fixture
         def backend(self) -> Backend:
             return MyBackend()
 
-The suite runs every shipped program (``raddle.testing.programs``) and random ones. A random program that fails is
-reduced before it is shown; the seed in the test's name brings it back.
+The suite runs all shipped programs (``raddle.testing.programs``) and random ones. A random program that fails is
+reduced before it is shown. The seed in the test's name makes it again.
 """
 
 from __future__ import annotations
@@ -47,15 +48,15 @@ class Backend(Protocol):
     def run(self, program: Program, allocation: Allocation = Allocation.USUAL) -> Execution:
         """Compile ``program.function`` as a guest instruction at ``program.pc`` and run it from the given start.
 
-        The guest state is ``raddle.testing.ir_programs.LAYOUT``; addresses are ``function.word``. ``program.memory`` is
-        mapped at ARENA_BASE under MMU indices 0 and 1, and nothing else is. A function with ``ret`` is compiled as a
-        routine. A memory fault ends the run. GOTO may be reported as GOTO_INDIRECT and the reverse. `allocation` is
-        the `CodegenConfig`'s.
+        The guest state is ``raddle.testing.ir_programs.LAYOUT``, and addresses have the type ``function.word``.
+        ``program.memory`` is mapped at ARENA_BASE under MMU indices 0 and 1; all other addresses fault. A function with
+        ``ret`` is compiled as a routine. A memory fault ends the run. GOTO may be reported as GOTO_INDIRECT, and the
+        other way round. `allocation` is the one of `CodegenConfig`.
         """
 
 
 class _Choosing:
-    """A host whose allocator chooses registers in this way."""
+    """A host whose allocator chooses registers as `choice` says."""
 
     def __init__(self, backend: Backend, choice: Allocation) -> None:
         self._backend = backend
@@ -66,14 +67,14 @@ class _Choosing:
 
 
 def check(program: Program, backend: Backend) -> None:
-    """Fail with a reduced program unless ``backend`` does with ``program`` what the interpreter does."""
+    """Fail, and show a reduced program, unless ``backend`` and the interpreter give the same result."""
     if differing(program, backend):
         small = smallest(program, backend)
         pytest.fail("\n".join([small.describe(LAYOUT), *differing(small, backend)]), pytrace=False)
 
 
 def smallest(program: Program, backend: Backend, allocation: Allocation = Allocation.USUAL) -> Program:
-    """The smallest program that could be made of one that differs, and differs still."""
+    """The smallest program found that still differs, made by reducing ``program``, which differs."""
 
     def fails(function: Builder) -> bool:
         return bool(differing(replace(program, function=function), backend, allocation))
@@ -91,17 +92,17 @@ def differing(program: Program, backend: Backend, allocation: Allocation = Alloc
     try:
         expected = interpreted(program)
     except InterpreterError:
-        return []  # reduced to a program that does not end: nothing can be said
+        return []  # a reduced program that does not end: its results cannot be compared
     return compare(expected, backend.run(program, allocation))
 
 
 class HostContract:
-    """Inherit, and supply the fixture ``backend``."""
+    """Inherit this, and supply the fixture ``backend``."""
 
     words: ClassVar[tuple[Type, ...]] = (Type.I32, Type.I64)
     """Guest address types that the host supports."""
     unsupported: ClassVar[frozenset[Op]] = frozenset()
-    """Operations that the host does not have (yet); tests of them are skipped."""
+    """Operations that the host does not have yet. Their tests are skipped."""
     programs_per_seed: ClassVar[int] = 10
     strict: ClassVar[bool] = False
     """Whether reservations are exact: `CodegenConfig.strict`."""
@@ -148,7 +149,7 @@ class HostContract:
             return program
 
         self._rounds(0, make, backend)
-        # An emitter that reads an operand too late, or that counts on where it is, must not get away with it by chance.
+        # These choices find emitters that read an operand too late, or that rely on the register it is in.
         for choice in CHOICES:
             self._rounds(1, dying, _Choosing(backend, choice))
 

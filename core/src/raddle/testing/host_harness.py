@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs single IR programs on a host's back end as the host contract wants it, on the machine that this is.
+"""Runs single IR programs for the host contract, with the back end of this machine.
 
-Nothing of the runtime runs but the joiner: the C functions that generated code calls are Python callbacks.
+Only the joiner of the runtime is used. The C functions that generated code calls are replaced by Python callbacks.
 """
 
 from __future__ import annotations

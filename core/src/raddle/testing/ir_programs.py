@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IR programs with their expected effects, as text, and what it takes to run and compare them.
+"""IR programs with their expected effects, as text; how to run them and compare the effects.
 
-The files in ``programs/`` hold tests of this form; what ``run`` does not name is 0 before, and unchanged after::
+The files in ``programs/`` have tests of this form. Values that ``run`` does not name are 0 before, and do not change::
 
     test subtracts_with_borrow           ; begins a test; `word i64` next line: guest addresses are 64 bits wide
       v0 = get.i32 r0                    ; the function, as raddle.ir.parser reads it
@@ -49,11 +49,11 @@ def _layout() -> StateLayout:
 
 
 LAYOUT = _layout()
-"""The guest state of all programs here: r0 … r7 are I32, n, z, c, v and b0 … b3 I1, q0 … q3 I64, s0 … F32, d0 … F64."""
+"""The guest state of all programs: r0 … r7 are I32, n, z, c, v and b0 … b3 I1, q0 … q3 I64, s0 … F32, d0 … F64."""
 
 
 class ArenaMemory:
-    """The arena, as the interpreter wants memory. Every MMU index sees the same."""
+    """The arena, as the interpreter's memory. It is the same for all MMU indices."""
 
     def __init__(self, content: bytes) -> None:
         self.content = bytearray(content)
@@ -76,7 +76,7 @@ class ArenaMemory:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What a run left behind. Of ``header``, ``compare`` looks at fp_flags, exclusive_address and, after EXIT, pc."""
+    """The state after a run. Of ``header``, ``compare`` uses fp_flags, exclusive_address and, after EXIT, pc."""
 
     outcome: Outcome
     state: bytes
@@ -85,7 +85,7 @@ class Execution:
 
 
 def interpreted(program: Program, values: dict[Instruction, int] | None = None) -> Execution:
-    """The interpreter's run of ``program``; ``values`` as in ``interpret``."""
+    """Run ``program`` in the interpreter; ``values`` is an argument of ``interpret``."""
     cpu, memory = CpuState(bytearray(program.state), dict(program.header)), ArenaMemory(program.memory)
     outcome = interpret(
         program.function, cpu, memory, holes=program.holes, pc=program.pc, callees=dict(program.routines),
@@ -95,7 +95,7 @@ def interpreted(program: Program, values: dict[Instruction, int] | None = None) 
 
 
 def compare(expected: Execution, found: Execution, layout: StateLayout = LAYOUT) -> list[str]:
-    """The differences, a line each. GOTO and GOTO_INDIRECT to one address count as the same."""
+    """The differences, one line for each. GOTO and GOTO_INDIRECT to the same address count as equal."""
     lines = []
     if _plain(expected.outcome) != _plain(found.outcome):
         lines.append(f"ends with {found.outcome}, not {expected.outcome}")
@@ -124,7 +124,7 @@ def _plain(outcome: Outcome) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One ``run`` line: a program and what it must leave behind."""
+    """One ``run`` line: a program, and the state that it must end in."""
 
     name: str
     program: Program
@@ -141,7 +141,7 @@ def shipped_cases() -> list[Case]:
 
 
 class CaseError(ValueError):
-    """A file of programs that cannot be read; names the line."""
+    """A mistake in a file of programs; the message names the line."""
 
 
 def parse_cases(text: str, file: str, layout: StateLayout = LAYOUT) -> list[Case]:
@@ -159,7 +159,7 @@ class _Test:
     def cases(self, layout: StateLayout) -> Iterator[Case]:
         functions = {}
         for name, lines in self.bodies.items():
-            # Blank lines in front make the line numbers of errors those of the file.
+            # Blank lines in front give errors the line numbers of the file.
             first = lines[0][0] if lines else 1
             text = "\n" * (first - 1) + "\n".join(line for _, line in lines)
             functions[name] = parse_function(text, layout, self.word)
@@ -206,7 +206,7 @@ _PLACE = re.compile(r"\[(0x[0-9a-fA-F]+)\]\.([0-9]+)")
 
 
 class _Image:
-    """State, header and memory under construction."""
+    """State, header and memory while a line is parsed."""
 
     def __init__(self, layout: StateLayout) -> None:
         self.layout = layout

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pytest plug-in: machines for tests of guest code, in every mode that a test names.
+"""The pytest plug-in: machines for tests of guest code, in each mode that a test names.
 
     @pytest.mark.guest_modes("multi", "single", "icount")
     def test_it_starts(guest):
         machine = guest("virt", cpus=4, kernel="hello.elf")
         machine.console.expect("ready", timeout=60)
 
-``guest`` takes what ``raddle.Machine`` takes, starts the machine and gives it back. A test without the marker runs
-once, in the mode that is the default for its guest. Machines are closed when the test ends; what the guests of a test
-that failed had printed is shown with its report.
+``guest`` takes the arguments of ``raddle.Machine``, starts the machine and returns it. A test without the marker runs
+once, in the default mode of its guest. Machines are closed when the test ends. If the test fails, its report shows what
+the guests had printed.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ MODES: Final[dict[str, dict[str, str]]] = {
     "single": {"accelerator": "tcg,thread=single"},
     "icount": {"icount": "shift=auto"},
 }
-"""By the name in the marker: what it sets of a machine."""
+"""The arguments of `raddle.Machine` for each mode, by the mode's name in the marker."""
 
 
 class Guests:
-    """Makes and starts machines in one mode, and closes them in the end. On the test's thread."""
+    """Makes and starts machines in one mode, and closes them at the end. Only for the test's thread."""
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
-        """The mode's name, as the marker has it; "default" without one."""
+        """The mode's name in the marker; "default" if there is none."""
         self.machines: list[Machine] = []
 
     def __call__(self, board: str = "", *, start: bool = True, **options: Any) -> Machine:
-        """A machine made with ``options``, which win over the mode's; not started with ``start=False``."""
-        # Late: most runs of pytest have no use for machines.
+        """Make a machine with ``options``, which override the mode's. With ``start=False`` it is not started."""
+        # Imported late, because most runs of pytest make no machines.
         from raddle.machine.machine import Machine
 
         machine = Machine(board, **{**MODES[self.mode], **options})
@@ -65,7 +65,7 @@ def guest(request: pytest.FixtureRequest) -> Iterator[Guests]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Shows what the machines of a test that failed had printed."""
+    """Adds what the machines of a failed test had printed to its report."""
     report = yield
     guests = getattr(item, "funcargs", {}).get("guest")
     if report.failed and isinstance(guests, Guests):

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every guest must pass: its declarations, its state, its tables, its semantics and its routines.
+"""The tests that every guest must pass, of its declarations, its state, its tables, its semantics and its routines.
 
-A guest's tests inherit it and give a few facts::
+A guest's tests inherit them and set a few attributes::
 
     class TestMyGuest(TargetContract):
         target = "mine"
         encodings = (Encodings("mine", load_table().compile(), 4, modes=(0,)),)
         undefined_callees = frozenset({"undefined"})
 
-The package must be installed, as `raddle info` finds it. What runs on the host needs the host package of this machine,
-and is skipped without one. Random choices come from the test's name: a failure comes back.
+The package must be installed, so that `raddle info` lists it. Tests that run code on the host need the host package of
+this machine, and are skipped without it. The test's name is the seed of random choices, so a failure can be repeated.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ CALLED_BY_RUNTIME: Final = ("tlb_fill", "fault", "interrupt")
 
 @dataclass(frozen=True)
 class Encodings:
-    """One decode table of a guest, and when it applies.
+    """One decode table of a guest, and the block modes in which it is used.
 
-    Instructions are ``size`` bytes long. ``modes`` are block modes in which the table is the one that decodes; give
-    those that make a difference to translations. ``decode_states`` are decode states that instructions may meet.
+    Instructions are ``size`` bytes long. ``modes`` are block modes in which this table decodes; give modes for which
+    translations differ. ``decode_states`` are decode states in which instructions may be translated.
     """
 
     name: str
@@ -77,26 +77,26 @@ class Encodings:
 
 
 class TargetContract:
-    """Inherit, and say the facts."""
+    """Inherit this, and set the attributes."""
 
     target: ClassVar[str]
     """Name of the target plug-in."""
     cpu: ClassVar[str] = ""
-    """CPU model; empty for the default. A guest of several inherits once for each that makes a difference."""
+    """CPU model; empty for the default. Inherit once for each model whose translations differ."""
     encodings: ClassVar[tuple[Encodings, ...]]
     undefined_callees: ClassVar[frozenset[str]]
     """Routines or helpers that enter the exception for undefined instructions."""
     random_fields: ClassVar[tuple[str, ...]] = ()
-    """State fields that may hold anything, beside hot integer fields and the flags."""
+    """State fields that may have any value, in addition to hot integer fields and the flags."""
     small_fields: ClassVar[dict[str, tuple[int, ...]]] = {}
-    """State and header fields that may hold these values."""
+    """State and header fields that may have only these values."""
     fills: ClassVar[int] = 3
-    """Words that are tried of each line of a table, in each mode."""
+    """How many words of each line of a table are tried in each mode."""
 
     def may_change_before_fault(self, pattern: Pattern, word: int, field: Field) -> bool:
-        """Whether the architecture lets ``field`` be changed though an access of ``word`` faults.
+        """Whether the architecture allows ``field`` to change although an access of ``word`` faults.
 
-        Override it for instructions with many accesses that are done again as a whole.
+        Override it for instructions with several accesses that are executed again as a whole.
         """
         return False
 
@@ -145,7 +145,7 @@ class TargetContract:
     @pytest.fixture(scope="class")
     @classmethod
     def engine(cls, front_end: FrontEnd, back_end: type[BackEnd]) -> Iterator[Engine]:
-        """One vCPU of the guest itself; making it compiles all routines."""
+        """An engine with one vCPU of the guest. Making it compiles all routines."""
         memory = AddressSpace()
         engine = Engine(front_end, back_end, Decision(Mode.MULTI, ("a test",)), memory, 1)
         yield engine
@@ -185,7 +185,7 @@ class TargetContract:
         assert not [problem for problem in registry().problems() if problem.plugin == f"target.{self.target}"]
 
     def test_the_plug_in_module_is_light(self, plugin: ModuleType) -> None:
-        """`raddle info` imports it: neither the front end nor the native runtime may come with it."""
+        """`raddle info` imports the module, so it must import neither the front end nor the native runtime."""
         heavy = "[m for m in sys.modules if m.startswith(('raddle.runtime', 'raddle.translate', 'raddle.ir'))]"
         code = f"import sys, {plugin.__name__}; print(*{heavy})"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -220,7 +220,7 @@ class TargetContract:
         assert not unknown, f"registers that are neither fields nor views: {sorted(unknown)}"
 
     def test_limits(self, front_end: FrontEnd) -> None:
-        """What the runtime has room for, and what it takes for granted."""
+        """Limits and assumptions of the runtime."""
         assert front_end.word in (Type.I32, Type.I64), f"word is {front_end.word!r}: addresses are I32 or I64"
         limits = (
             ("page_bits", front_end.page_bits, 12, 31),
@@ -265,7 +265,7 @@ class TargetContract:
             assert not lines, "\n".join([f"{routine}{arguments}", *self._described(start, front_end), *lines])
 
     def _check_function(self, b: Builder, front_end: FrontEnd, *, routine: bool = False) -> None:
-        """Valid, the same after printing and parsing, and calling and accessing only what there is."""
+        """The IR must be valid, the same after printing and parsing, and have only known callees and MMU indices."""
         verify(b, routine=routine, layout=front_end.state)
         verify_calls(b, instruction=not routine)
         text = print_function(b)
@@ -307,9 +307,9 @@ class TargetContract:
             assert table.decoder.width == 8 * table.size
 
     def test_the_first_unit_tells_the_length(self, table: Encodings, front_end: FrontEnd) -> None:
-        """Every word of a table has a first unit for which `InstructionSet.wide` says the length of the table's words.
+        """For the first unit of every word of a table, `InstructionSet.wide` must give the length of the table's words.
 
-        A table whose pictures have their halves in another order than `wide` says is found here.
+        This also finds a table whose pictures have their halves in another order than `wide` says.
         """
         for mode in table.modes:
             instructions = front_end.instruction_set(mode)
@@ -340,7 +340,7 @@ class TargetContract:
                 assert finish.fault is None
 
     def test_translation(self, table: Encodings, pattern: Pattern, front_end: FrontEnd) -> None:
-        """Every word of a line has valid IR that depends on nothing but the key under which it is kept."""
+        """Every word of a line has valid IR, which depends only on the key of the translation."""
         random = Random(f"{table.name} {pattern.where}")
         for mode in table.modes:
             instructions = front_end.instruction_set(mode)
@@ -374,7 +374,7 @@ class TargetContract:
                     self._check_function(b, front_end)
 
     def _check_linear(self, pattern: Pattern, word: int, other: int) -> None:
-        """What a `Linear` function computes is linear, as the runtime takes it to be."""
+        """Functions that are declared `Linear` must be linear, because the runtime computes them so."""
         values = pattern.values(word)
         for operand in (*pattern.knowns, *pattern.holes):
             selected = pattern.selector_bits(operand.name)
@@ -385,7 +385,7 @@ class TargetContract:
     def _check_sharing(
         self, front_end: FrontEnd, table: Encodings, pattern: Pattern, word: int, decode_state: int, mode: int
     ) -> None:
-        """What shares templates depends on the declared bits of the block mode only, and on no register's number."""
+        """Words that share templates depend only on declared bits of the block mode, and not on register numbers."""
         instructions = front_end.instruction_set(mode)
         sharing = instructions.sharing(pattern)
         if sharing is None:
@@ -420,7 +420,7 @@ class TargetContract:
         sharing: Sharing,
         plain: Builder,
     ) -> None:
-        """The IR of the model of a word's registers is the word's own with other registers."""
+        """The IR of the model of a word's registers must be the word's own IR with other registers."""
         registers = front_end.registers
         places = [None if field is None else number * 2 // len(registers) for number, field in enumerate(registers)]
         numbers = sharing.numbers(word)
@@ -433,7 +433,7 @@ class TargetContract:
         fields = {one: other for one, other in renamed.items() if one is not None and other is not None}
         used = {instruction.aux for instruction in shared.code if isinstance(instruction.aux, Field)}
         if any(other in used and other not in fields for other in fields.values()):
-            return  # the runtime does not rename to a register that the code uses otherwise
+            return  # the runtime does not rename to a register that the code uses in another way
         assert outline(plain.code, {}) == outline(shared.code, fields), (
             f"{pattern.where}: {pattern.name} does more with the numbers of its registers than `sharing` says: the IR "
             f"of {word:#x}, registers {numbers}, is not that of registers {model.numbers} with others in their place"
@@ -454,7 +454,7 @@ class TargetContract:
             assert block.table[4] == table.size
 
     def test_execution(self, table: Encodings, pattern: Pattern, host: HostRunner) -> None:
-        """Interpreter and host do the same, and an access that faults changes nothing of the state."""
+        """Interpreter and host must do the same, and an access that faults must not change the state."""
         surroundings = host.surroundings
         guest = surroundings.guest
         random = Random(f"runs {table.name} {pattern.where}")
@@ -484,7 +484,7 @@ class TargetContract:
         return tuple(dict.fromkeys(mode for table in self.encodings for mode in table.modes))
 
     def _random_word(self, random: Random, table: Encodings, pattern: Pattern, like: int | None = None) -> int:
-        """A word of the pattern; with the key of ``like`` if that is given."""
+        """A random word of the pattern. If ``like`` is given, the word has its key."""
         word = random_word(table.decoder, pattern, random, like)
         assert word is not None, f"{pattern.where}: no word of {pattern.name} could be found"
         return word
@@ -495,7 +495,7 @@ class TargetContract:
         return list(dict.fromkeys(fields))
 
     def random_start(self, random: Random, front_end: FrontEnd, mode: int) -> Start:
-        """Reset state with random registers, flags and memory, and ``mode`` as the block mode."""
+        """The reset state, but with random registers, flags and memory, and with ``mode`` as the block mode."""
         plain = PlainCpu(front_end)
         front_end.reset(plain, 0, 0)
         for field in self._random_fields(front_end):
@@ -516,7 +516,8 @@ _M32 = 0xFFFF_FFFF
 
 
 def _wrong_length(instructions: InstructionSet, pattern: Pattern) -> str | None:
-    """The first unit of a word of ``pattern`` for which the instruction set tells another length, in words."""
+    """Describes a first unit of words of ``pattern`` for which the instruction set gives another length; None if there
+    is none."""
     wide, long = instructions.wide, pattern.width == 32
     if instructions.unit == 4:
         return None
@@ -541,7 +542,7 @@ def _changed(guest: FrontEnd, before: bytes, after: bytes) -> list[Field]:
 
 
 def _random_value(random: Random, bits: int, front_end: FrontEnd) -> int:
-    """A number that is often an address in memory or at its edges, or an edge of the type."""
+    """A random number, often an address in the arena or near its edges, or an edge value of the type."""
     size = ARENA_PAGES << front_end.page_bits
     choice = random.randrange(8)
     if bits < 32 or choice == 0:

@@ -18,14 +18,14 @@ _EVENTS: Final = {
     "UC_ERR_INSN_INVALID": UNDEFINED,
     **dict.fromkeys(("UC_ERR_READ_UNMAPPED", "UC_ERR_WRITE_UNMAPPED", "UC_ERR_READ_PROT", "UC_ERR_WRITE_PROT"), FAULT),
     **dict.fromkeys(("UC_ERR_READ_UNALIGNED", "UC_ERR_WRITE_UNALIGNED"), MISALIGNED),
-    **dict.fromkeys(("UC_ERR_FETCH_UNMAPPED", "UC_ERR_FETCH_PROT"), ""),  # it goes on elsewhere
+    **dict.fromkeys(("UC_ERR_FETCH_UNMAPPED", "UC_ERR_FETCH_PROT"), ""),  # a jump to an address outside the case
 }
 
 
 class UnicornReference:
-    """Runs cases by Unicorn. One thread.
+    """Runs cases with Unicorn. Not thread-safe.
 
-    Unicorn's memory is pages: an access beyond the memory of a case, but in its last page, does not fault there.
+    Unicorn maps whole pages: an access beyond the memory of a case, but within its last page, does not fault.
     """
 
     def __init__(
@@ -37,15 +37,15 @@ class UnicornReference:
         model: str = "",
         interrupts: Mapping[int, str] | None = None,
     ) -> None:
-        """``architecture`` and ``registers`` are as in the names of Unicorn's constants ("riscv"; "x10"), ``mode`` and
-        ``model`` such names ("UC_MODE_RISCV32"). ``interrupts`` has the events of Unicorn's interrupts by number.
-        Raises UsageError without Unicorn, and for names that it does not know.
+        """``architecture`` and ``registers`` are parts of names of Unicorn's constants ("riscv"; "x10"). ``mode`` and
+        ``model`` are whole names ("UC_MODE_RISCV32"). ``interrupts`` maps Unicorn's interrupt numbers to events. Raises
+        UsageError if Unicorn is not installed, and for names that it does not know.
         """
         try:
             self.unicorn: Any = import_module("unicorn")
             self.constants: Any = import_module(f"unicorn.{architecture}_const")
         except ImportError as error:
-            raise UsageError(f"comparing with Unicorn needs it ({error}): pip install unicorn") from None
+            raise UsageError(f"Unicorn is not installed ({error}): pip install unicorn") from None
         self.event = ""
         self._interrupts = dict(interrupts or {})
         self._mapped: tuple[tuple[int, int], ...] = ()
@@ -58,7 +58,7 @@ class UnicornReference:
             if model:
                 self.uc.ctl_set_cpu_model(getattr(self.constants, model))
         except AttributeError as error:
-            raise UsageError(f"Unicorn does not know what it is asked for: {error}") from None
+            raise UsageError(f"Unicorn does not know one of these names: {error}") from None
         self._errors = {getattr(self.unicorn, name): event for name, event in _EVENTS.items()}
         self.uc.hook_add(self.unicorn.UC_HOOK_INTR, self._interrupt)
         self._reset = {name: self.uc.reg_read(number) for name, number in self._numbers.items()}
@@ -72,7 +72,7 @@ class UnicornReference:
         uc.emu_stop()
 
     def execute(self, begin: int, until: int, count: int) -> str:
-        """Run from ``begin``, ``count`` instructions at the most; the event."""
+        """Run from ``begin`` to ``until``, at most ``count`` instructions. Returns the event, or an empty string."""
         self.event = ""
         try:
             self.uc.emu_start(begin, until, count=count)
@@ -81,7 +81,7 @@ class UnicornReference:
         return self.event
 
     def entry(self, case: Case) -> int:
-        """The address to begin at, as Unicorn wants it. To be overridden where it tells the instruction set, too."""
+        """The address to begin at. Override this where Unicorn takes the instruction set from it, too."""
         return case.pc
 
     def run(self, case: Case) -> Outcome:
@@ -99,7 +99,7 @@ class UnicornReference:
         return Outcome(event, registers, memory)
 
     def _map(self, parts: Iterable[tuple[int, int]]) -> None:
-        """Let the pages that ``parts``, addresses and sizes, lie in be all memory that there is."""
+        """Map the pages of ``parts``, pairs of address and size, and no others."""
         pages = {page for start, size in parts for page in range(start & -PAGE, start + max(size, 1), PAGE)}
         wanted = tuple((page, PAGE) for page in sorted(pages))
         if wanted != self._mapped:
