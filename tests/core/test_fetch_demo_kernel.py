@@ -212,13 +212,13 @@ def test_packages_of_each_compression(tmp_path, kind):
 @pytest.mark.parametrize(
     ("contents", "said"),
     [
-        (b"", "no Debian package"),
+        (b"", "not a Debian package"),
         (b"!<arch>\n", "no archive in a known format"),
         (b"!<arch>\n" + b"x" * 60, "cannot read package"),
         (package({"./boot/vmlinuz-1": KERNEL})[:200], "cannot read package"),
         (package({"./other": KERNEL}), "has 0 files"),
         (package({"./boot/vmlinuz-1": KERNEL, "./boot/vmlinuz-2": KERNEL}), "has 2 files"),
-        (package({}).replace(b"data.tar.xz ", b"data.tar.zst"), "known: debian-binary, data.tar.zst"),
+        (package({}).replace(b"data.tar.xz ", b"data.tar.zst"), "it has debian-binary, data.tar.zst"),
     ],
 )
 def test_packages_that_cannot_be_read(tmp_path, contents, said):
