@@ -61,7 +61,7 @@ LAYERS = (
     Layer("IR", "semantics of operations, what the verifier refuses, text round trip", ("tests/core/test_ir_*.py",)),
     Layer(
         "guest instructions",
-        "each instruction and random sequences against Unicorn and against the manual; on the host too",
+        "each instruction and random sequences against Unicorn or QEMU and against the manual; on the host too",
         tuple(
             f"tests/targets/*/test_{name}*.py"
             for name in ("insns", "vfp", "integer", "float", "vax", "sharing", "families", "references")
@@ -72,7 +72,7 @@ LAYERS = (
         "exceptions, page tables, system registers, state; against QEMU in lock-step",
         tuple(
             f"tests/targets/*/test_{name}*.py"
-            for name in ("exceptions", "mmu", "sysregs", "state", "lockstep", "regressions", "fuzz")
+            for name in ("exceptions", "mmu", "pal", "sysregs", "state", "lockstep", "regressions", "fuzz")
         ),
     ),
     Layer(
@@ -80,7 +80,8 @@ LAYERS = (
         "the C code through its Python face, floating point, sanitizer builds",
         (
             "tests/native/*",
-            *core("bounds", "code_memory", "fields", "fp", "header", "helper_calls", "routines", "runtime", "timers"),
+            *core("bounds", "code_memory", "fields", "fp", "header", "helper_calls", "reservations", "routines"),
+            *core("runtime", "timers"),
             "tests/targets/*/test_memo_budget.py",
         ),
     ),
@@ -110,8 +111,10 @@ LAYERS = (
             *core(
                 "cfi_flash", "chardev", "devices", "devicetree", "files", "flash_file", "fw_cfg", "layout", "loaders"
             ),
-            *core("memory", "pl011_receive", "time_of_day", "virtio_mmio"),
-            *(f"tests/targets/*/test_{name}*.py" for name in ("board_contract", "gic", "kernel_files", "uart", "virt")),
+            *core("i8254", "i8259", "mc146818", "memory", "pl011_receive", "ports", "time_of_day", "uart16550"),
+            *core("virtio_mmio"),
+            *(f"tests/targets/*/test_{name}*.py" for name in ("board_contract", "clipper", "gic", "hwrpb")),
+            *(f"tests/targets/*/test_{name}*.py" for name in ("kernel_files", "uart", "virt")),
         ),
     ),
     Layer(
