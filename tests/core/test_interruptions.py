@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import _thread
 import io
+import operator
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +265,36 @@ def test_control_a_lock_that_a_users_thread_takes_is_left() -> None:
         return not taker.is_alive()
 
     assert not all(is_free() for _ in everywhere(lambda: feed(device, b"x", wait=False)))
+
+
+def test_a_signal_that_comes_just_before_the_wait_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has looked for signals and acquires the lock: no bytecode is between that and the signal."""
+    seen, latch, late = threading.Event(), workers.Latch(), []
+    allocate = _thread.allocate_lock
+
+    class Lock:
+        def __init__(self) -> None:
+            self.lock = allocate()
+            self.release = self.lock.release
+
+        def acquire(self, timeout: float | None = None) -> bool:
+            if timeout is None:
+                return self.lock.acquire()
+            first = () if seen.is_set() else (partial(_thread.interrupt_main, signal.SIGUSR1),)
+            return bool(list(map(operator.call, (*first, partial(self.lock.acquire, True, timeout))))[-1])
+
+    def give_up() -> None:
+        late.append(not seen.wait(LIMIT))
+        latch.set()
+
+    monkeypatch.setattr(_thread, "allocate_lock", Lock)
+    before = signal.signal(signal.SIGUSR1, lambda *_: seen.set())
+    try:
+        threading.Thread(target=give_up, daemon=True).start()
+        assert latch.wait()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert late == [False]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=repr)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import _thread
 import os
 import threading
+import time
 from _queue import SimpleQueue
 from collections.abc import Callable
 from contextlib import suppress
@@ -43,6 +44,10 @@ IDLE: Final = 2
 PATIENCE: Final = 20.0
 """Seconds between checks that any thread exists. A new thread is counted only after it has had a core, which takes a
 while on a busy machine."""
+
+SIGNAL_SECONDS: Final = 0.5
+"""How long the main thread waits at once. A signal wakes it; but one that comes after Python has looked for signals for
+the last time and before the thread sleeps is seen when the thread has slept."""
 
 _own: set[int] = set()
 """Idents of Raddle's own threads. Each thread adds and removes its own."""
@@ -123,13 +128,23 @@ class Latch:
         self._waiting.append(lock)
         # `set` sets the flag before it looks at the list. So either this thread sees the flag, or `set` sees the lock.
         if not self._happened:
-            lock.acquire(timeout=-1 if timeout is None else min(max(0, timeout), threading.TIMEOUT_MAX))
+            _acquire(lock, threading.TIMEOUT_MAX if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX))
         if not self._happened:
             try:
                 self._waiting.remove(lock)
             except ValueError:  # `set` has removed it meanwhile
                 return True
         return self._happened
+
+
+def _acquire(lock: _thread.LockType, timeout: float) -> None:
+    """Acquire the lock, if that takes `timeout` seconds at most. The main thread looks for signals meanwhile."""
+    if get_ident() != threading.main_thread().ident:
+        lock.acquire(timeout=timeout)
+        return
+    deadline = time.monotonic() + timeout
+    while not lock.acquire(timeout=min(timeout, SIGNAL_SECONDS)) and timeout > 0:
+        timeout = max(0.0, deadline - time.monotonic())
 
 
 # --- workers ----------------------------------------------------------------------------------------------------
