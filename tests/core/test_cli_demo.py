@@ -125,6 +125,7 @@ def shown() -> tuple[str, list[int]]:
 
 
 @pytest.mark.host
+@pytest.mark.slow
 def test_the_host_is_measured_beside_the_runs(shown):
     output, measured = shown
     assert measured == [2, 2, 2]
@@ -132,6 +133,7 @@ def test_the_host_is_measured_beside_the_runs(shown):
 
 
 @pytest.mark.host
+@pytest.mark.slow
 def test_the_picture_is_the_same_on_every_host(shown):
     picture = PICTURE.read_text().splitlines()
     lines = shown[0].splitlines()

@@ -22,7 +22,7 @@ BOOT = """
 import os, sys
 from raddle.cli import boot
 from raddle.cli.main import main
-boot.ABANDONED = 1.0
+boot.ABANDONED = 0.25
 def say():
     os.write(1, b"stuck")
 {stuck}
@@ -102,6 +102,6 @@ def test_one_signal_ends_it(stuck: str, where: str, options: list[str], tmp_path
         child.kill()
         child.communicate()
     assert child.returncode == 128 + signal.SIGTERM
-    assert "the machine has not ended 1 seconds after the signal; exiting without it: " in errors
+    assert "the machine has not ended 0.25 seconds after the signal; exiting without it: " in errors
     assert where in errors
     assert not pid_file.exists()
