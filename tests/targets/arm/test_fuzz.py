@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -247,19 +248,18 @@ def test_programs_of_ir_show_a_wrong_operation_and_shorten_it(
     if wrong:
         monkeypatch.setitem(HANDLERS, Op.XOR, ors_instead)
     monkeypatch.setattr(fuzz, "IR_PROGRAMS_A_ROUND", 60)
-    layer = fuzz.IrPrograms(fuzz.build_runners(["aarch64"], tmp_path))
-    found: list[fuzz.Finding] = []
-    done = fuzz.Round(found.append)
-    layer.round(Random("a test"), done)
-    assert done.compared["programs of IR"] == 60
-    assert bool(found) == wrong
-    for finding in found:
-        assert finding.text.startswith("aarch64: ")
-        assert len(finding.text.splitlines()) < 20
-        assert "xor." in finding.text
-    if found:
-        assert layer.replay(found[0].stored) == [found[0].text]
-    layer.close()
+    with contextlib.closing(fuzz.IrPrograms(fuzz.build_runners(["aarch64"], tmp_path))) as layer:
+        found: list[fuzz.Finding] = []
+        done = fuzz.Round(found.append)
+        layer.round(Random("a test"), done)
+        assert done.compared["programs of IR"] == 60
+        assert bool(found) == wrong
+        for finding in found:
+            assert finding.text.startswith("aarch64: ")
+            assert len(finding.text.splitlines()) < 20
+            assert "xor." in finding.text
+        if found:
+            assert layer.replay(found[0].stored) == [found[0].text]
 
 
 @pytest.mark.parametrize(
