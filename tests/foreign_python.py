@@ -83,7 +83,7 @@ def make_tool(name: str, package: str, unpacked_name: str, directory: Path) -> P
         return command
     here = directory / "tools" / package
     if not here.exists():
-        here.parent.mkdir(exist_ok=True)
+        here.parent.mkdir(parents=True, exist_ok=True)
         unpack(ARCHITECTURES[platform.machine()], package, here)
     libraries = here / "usr" / "lib" / f"{platform.machine()}-linux-gnu"
     write_script(command, [str(here / "usr" / "bin" / unpacked_name)], libraries=libraries)
