@@ -118,8 +118,9 @@ def main() -> int:
     directory, machine = options.directory.absolute(), options.machine
     try:
         emulator = make_tool(f"qemu-{machine}", "qemu-user-static", f"qemu-{machine}-static", directory)
-        assembler = f"{machine}-linux-gnu-as"
-        make_tool(assembler, f"binutils-{machine.replace('_', '-')}-linux-gnu", assembler, directory)
+        for tool in ("as", "objcopy"):
+            name = f"{machine}-linux-gnu-{tool}"
+            make_tool(name, f"binutils-{machine.replace('_', '-')}-linux-gnu", name, directory)
         if not options.tools_only:
             root = make_root(machine, directory)
             make_environment(emulator, root, directory / "python")
