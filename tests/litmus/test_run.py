@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import pytest
 
@@ -19,11 +20,34 @@ from raddle.litmus.guest import LitmusGuest
 from raddle.litmus.models import MODELS, Model, model
 from raddle.litmus.program import LitmusTest
 from raddle.litmus.run import run
+from raddle.translate.frontend import FrontEnd
+from raddle_target_alpha.frontend import front_end as alpha_front_end
+from raddle_target_alpha.litmus import GUEST as ALPHA
+from raddle_target_alpha.state import MODE_FEN
 from raddle_target_arm.frontend import FRONT_END
 from raddle_target_arm.litmus import GUEST
 from raddle_target_arm.state import MODE_PRIVILEGED
 
 ADDRESS = 0x4020_0000
+
+
+class Guest(NamedTuple):
+    """A guest that is installed."""
+
+    litmus: LitmusGuest
+    target: str
+    cpu: str
+    front_end: FrontEnd
+    mode: int
+
+
+GUESTS: Final = {
+    one.target: one
+    for one in (
+        Guest(GUEST, "arm", "cortex-a15", FRONT_END, MODE_PRIVILEGED),
+        Guest(ALPHA, "alpha", "ev67", alpha_front_end("ev67"), MODE_FEN),
+    )
+}
 MODES = {
     "multi": ({"accelerator": "tcg,thread=multi"}, Mode.MULTI),
     "single": ({"accelerator": "tcg,thread=single"}, Mode.SINGLE),
@@ -31,19 +55,23 @@ MODES = {
 }
 
 
-def layout(name: str, thread: int) -> ThreadLayout:
-    test = load(name)
-    places = {location: ADDRESS + 0x1000 * number for number, location in enumerate(test.initial)}
-    arrivals = tuple(ADDRESS + 64 * number for number in range(len(test.threads)))
-    return ThreadLayout(thread, arrivals, ADDRESS, ADDRESS + 64, ADDRESS + 128, places, ADDRESS, 1000)
+def layout(name: str, thread: int, direct_map: int = 0) -> ThreadLayout:
+    test, start = load(name), direct_map + ADDRESS
+    places = {location: start + 0x1000 * number for number, location in enumerate(test.initial)}
+    arrivals = tuple(start + 64 * number for number in range(len(test.threads)))
+    return ThreadLayout(thread, arrivals, start, start + 64, start + 128, places, start, 1000)
 
 
-@pytest.mark.parametrize("name", [name for name in names() if not lacking(load(name), GUEST)])
-def test_arm_has_machine_code_for_the_suite(name: str) -> None:
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [(one, name) for one in GUESTS for name in names() if not lacking(load(name), GUESTS[one].litmus)],
+)
+def test_a_guest_has_machine_code_for_the_suite(target: str, name: str) -> None:
     """Each word is an instruction."""
-    instructions = FRONT_END.instruction_set(MODE_PRIVILEGED)
+    guest = GUESTS[target]
+    instructions = guest.front_end.instruction_set(guest.mode)
     for thread in range(len(load(name).threads)):
-        code = thread_code(load(name), GUEST, layout(name, thread))
+        code = thread_code(load(name), guest.litmus, layout(name, thread, guest.litmus.direct_map))
         words = [int.from_bytes(code[at : at + 4], "little") for at in range(0, len(code), 4)]
         assert all(instructions.decode(word, 4) for word in words)
 
@@ -61,25 +89,29 @@ def test_what_a_guest_lacks_is_named() -> None:
 @pytest.mark.host
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("name", "cpus"), [("MP+mb+addr", 4), ("SB+mbs", 2), ("LLSC+LLSC", 2), ("ISA2+mbs", 3)])
-def test_a_guest_shows_only_what_its_architecture_allows(name: str, cpus: int, mode: str) -> None:
+@pytest.mark.parametrize("target", GUESTS)
+def test_a_guest_shows_only_what_its_architecture_allows(target: str, name: str, cpus: int, mode: str) -> None:
     options, expected = MODES[mode]
     test = load(name)
-    result = run(test, GUEST, "arm", "cortex-a15", cpus=cpus, iterations=3000, rounds=1000, **options)  # type: ignore[arg-type]
+    litmus, cpu = GUESTS[target].litmus, GUESTS[target].cpu
+    result = run(test, litmus, target, cpu, cpus=cpus, iterations=3000, rounds=1000, **options)  # type: ignore[arg-type]
     assert result.decision.mode is expected
     assert result.cpus == cpus
     assert result.counts.total() >= 3000
-    assert result.counts.keys() <= allowed_outcomes(test, model("armv7"))
+    assert result.counts.keys() <= allowed_outcomes(test, model(litmus.models[cpu]))
 
 
 @pytest.mark.alone
 @pytest.mark.host("x86_64")
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
-def test_the_relaxed_outcome_of_store_buffering_comes() -> None:
+@pytest.mark.parametrize("target", GUESTS)
+def test_the_relaxed_outcome_of_store_buffering_comes(target: str) -> None:
     """Threads do meet: a store waits in one core's buffer while the other core loads."""
     relaxed = (("0:r0", 0), ("1:r0", 0))
     options = MODES["multi"][0]
+    litmus, cpu = GUESTS[target].litmus, GUESTS[target].cpu
     assert any(
-        run(load("SB"), GUEST, "arm", "cortex-a15", cpus=2, iterations=100_000, **options).counts[relaxed]  # type: ignore[arg-type]
+        run(load("SB"), litmus, target, cpu, cpus=2, iterations=100_000, **options).counts[relaxed]  # type: ignore[arg-type]
         for _ in range(50)
     )
 
@@ -100,14 +132,33 @@ def test_a_cpu_looks_for_another_one_only_while_that_may_arrive(mode: str, monke
 
 
 @pytest.mark.host
-def test_last_values_of_locations_and_initial_ones_are_those_of_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", GUESTS)
+def test_last_values_of_locations_and_initial_ones_are_those_of_memory(target: str, tmp_path: Path) -> None:
     text = (
         "Raddle T\n{ x=7; y=5; }\n P0 | P1 ;\n r[] r0 x | r[] r0 y ;\n w[] y 9 | ;\nexists (0:r0=7 /\\ x=7 /\\ y=9)\n"
     )
     (tmp_path / "t.litmus").write_text(text)
     test = load(str(tmp_path / "t.litmus"))
-    result = run(test, GUEST, "arm", "cortex-a15", cpus=2, iterations=500, rounds=250)
+    result = run(test, GUESTS[target].litmus, target, GUESTS[target].cpu, cpus=2, iterations=500, rounds=250)
     assert result.counts == {(("0:r0", 7), ("x", 7), ("y", 9)): 500}
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("target", GUESTS)
+@pytest.mark.parametrize(
+    "value", [0, 1, 0x7FFF, 0x8000, 0x7FFF_7FFF, 0x7FFF_8000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF]
+)
+def test_words_have_32_bits(target: str, value: int, tmp_path: Path) -> None:
+    """Whatever a guest's registers have: twice 2**31 is 0, for branches too."""
+    twice = value * 2 % 2**32
+    text = (
+        f"Raddle T\n{{ }}\n P0 | P1 ;\n mov r0 {value} | r[] r1 y ;\n mov r1 (add r0 r0) | ;\n b[] r1 END | ;\n"
+        f" w[] x 1 | ;\n END: | ;\nexists (0:r0={value} /\\ 0:r1={twice} /\\ x={int(not twice)})\n"
+    )
+    (tmp_path / "t.litmus").write_text(text)
+    test = load(str(tmp_path / "t.litmus"))
+    result = run(test, GUESTS[target].litmus, target, GUESTS[target].cpu, cpus=2, iterations=10, rounds=10)
+    assert result.counts == {(("0:r0", value), ("0:r1", twice), ("x", int(not twice))): 10}
 
 
 @pytest.mark.host

@@ -81,7 +81,7 @@ class Assembler:
 
 
 class ThreadLayout(NamedTuple):
-    """The guest-physical addresses of the words that a thread uses."""
+    """The addresses of the words that a thread uses, as the guest's code sees them."""
 
     number: int
     """The number of the thread in its test; not an address."""

@@ -16,12 +16,12 @@ Encode = Callable[..., bytes]
 The code's length does not depend on distances. The code may change only its destination register, and flags."""
 
 NEEDED: Final[Mapping[str, str]] = {
-    "constant": "d, value: register d = a number of 32 bits",
+    "constant": "d, value: register d = a number of 32 bits, or an address",
     "load": "d, a, offset: d = the word at a + offset, 0 to 255",
     "store": "s, a, offset: the word at a + offset = s",
-    "add": "d, a, b",
+    "add": "d, a, b; a may be an address",
     "xor": "d, a, b",
-    "add_immediate": "d, a, number: -255 to 255",
+    "add_immediate": "d, a, number: -255 to 255; a may be an address",
     "branch_if_zero": "a, distance: branch if a is 0; the distance is in bytes from the operation's first byte",
     "branch_if_not_zero": "a, distance",
     "branch_if_less": "a, b, distance: branch if a is less than b; both are 0 to 2**31 - 1",
@@ -71,3 +71,5 @@ class LitmusGuest(NamedTuple):
     """Operations by name: all of `NEEDED`, and any of `OPTIONAL`."""
     setup: Callable[[int], Setup] = lambda address: Setup(b"")
     """Called with the physical address of the setup's data, a multiple of 64 KiB."""
+    direct_map: int = 0
+    """The difference between the addresses that the guest's code uses, and begins at, and physical addresses."""

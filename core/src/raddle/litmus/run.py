@@ -58,9 +58,12 @@ class _Image:
         self.test, self.guest, self.rounds = test, guest, rounds
         threads = len(test.threads)
         self._next = guest.base
+        mapped = guest.direct_map
         self._setup_data = self._take(ALIGNMENT)
         codes = [self._take(CODE_ROOM) for _ in range(copies * threads)]
-        self.entries = codes
+        self._codes = codes
+        self.entries = [mapped + code for code in codes]
+        """As the CPUs see them; all other addresses here are physical."""
         self.go = [self._take(LINE) for _ in codes]
         self.done = [self._take(LINE) for _ in codes]
         patience = [self._take(LINE) for _ in codes]
@@ -77,12 +80,12 @@ class _Image:
                 cpu = copy * threads + number
                 layout = ThreadLayout(
                     number,
-                    tuple(mine),
-                    self.go[cpu],
-                    self.done[cpu],
-                    patience[cpu],
-                    locations,
-                    results[number],
+                    tuple(mapped + address for address in mine),
+                    mapped + self.go[cpu],
+                    mapped + self.done[cpu],
+                    mapped + patience[cpu],
+                    {name: mapped + address for name, address in locations.items()},
+                    mapped + results[number],
                     rounds,
                 )
                 self._layouts.append(layout)
@@ -97,11 +100,11 @@ class _Image:
         """Write the code, in which a thread looks so often whether another one has arrived. Raises UsageError."""
         setup = self.guest.setup(self._setup_data)
         memory.write(self._setup_data, setup.data)
-        for entry, layout in zip(self.entries, self._layouts, strict=True):
+        for address, layout in zip(self._codes, self._layouts, strict=True):
             code = setup.code + thread_code(self.test, self.guest, layout._replace(spins=spins))
             if len(code) > CODE_ROOM:
                 raise UsageError(f"the machine code of test {self.test.name} is larger than {CODE_ROOM} bytes")
-            memory.write(entry, code)
+            memory.write(address, code)
 
     def begin(self, memory: Any) -> None:
         """Prepare memory for a batch, and set `go`."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instruction words, for the console's code (Architecture Reference Manual, 3.3: instruction formats)."""
+"""Instruction words, for the console's code and litmus tests (Architecture Reference Manual, 3.3)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Final, NamedTuple
 from raddle_target_alpha.pal import TABLE
 
 # Opcodes of the memory format
-LDA, LDAH, STB, LDL, LDQ, LDQ_L, STQ, STQ_C = 0x08, 0x09, 0x0E, 0x28, 0x29, 0x2B, 0x2D, 0x2F
+LDA, LDAH, STB, LDL, LDQ, LDL_L, LDQ_L = 0x08, 0x09, 0x0E, 0x28, 0x29, 0x2A, 0x2B
+STL, STQ, STL_C, STQ_C = 0x2C, 0x2D, 0x2E, 0x2F
 # Opcodes of branches
-BR, BEQ = 0x30, 0x39
+BR, BEQ, BNE = 0x30, 0x39, 0x3D
 
 MB: Final = 0x6000_4000
+WMB: Final = 0x6000_4400
 RET: Final = 0x6BFA_8001
 """By r26."""
 
@@ -27,8 +29,9 @@ class Operation(NamedTuple):
     function: int
 
 
-ADDQ, SUBQ, CMPEQ = Operation(0x10, 0x20), Operation(0x10, 0x29), Operation(0x10, 0x2D)
-AND, BIC, BIS = Operation(0x11, 0x00), Operation(0x11, 0x08), Operation(0x11, 0x20)
+ADDL, ADDQ, SUBQ = Operation(0x10, 0x00), Operation(0x10, 0x20), Operation(0x10, 0x29)
+CMPEQ, CMPLT = Operation(0x10, 0x2D), Operation(0x10, 0x4D)
+AND, BIC, BIS, XOR = Operation(0x11, 0x00), Operation(0x11, 0x08), Operation(0x11, 0x20), Operation(0x11, 0x40)
 SRL, SLL = Operation(0x12, 0x34), Operation(0x12, 0x39)
 
 

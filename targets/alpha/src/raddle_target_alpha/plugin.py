@@ -10,6 +10,7 @@ from raddle.ordering import MemoryOrder
 from raddle.plugins import Board, ElfFormat, Target, hookimpl
 
 if TYPE_CHECKING:
+    from raddle.litmus.guest import LitmusGuest
     from raddle.translate.frontend import FrontEnd
     from raddle_target_alpha.boards.clipper import Clipper
 
@@ -43,6 +44,13 @@ def load_clipper() -> type[Clipper]:
     return Clipper
 
 
+def load_litmus() -> LitmusGuest:
+    """Machine code for litmus tests."""
+    from raddle_target_alpha.litmus import GUEST
+
+    return GUEST
+
+
 @hookimpl
 def raddle_target() -> Target:
     return Target(
@@ -55,6 +63,7 @@ def raddle_target() -> Target:
         load=load,
         elf_formats=(ElfFormat(64, "little"),),
         direct_map=KSEG,
+        litmus=load_litmus,
     )
 
 
