@@ -225,6 +225,20 @@ def test_parallel_phase_uses_all_cores(payload: Path) -> None:
         process.communicate()
 
 
+USUAL_WAKE = 1e-5
+"""CPU seconds. An idle guest does little but wake up and sleep again. On some virtual machines that takes ten times as
+long for every process, the peer included, whose idle guest takes 0.05 cores there.
+"""
+
+
+def wake_seconds() -> float:
+    """CPU seconds that a thread takes on this machine to wake up from a short sleep and sleep again."""
+    before, times = time.process_time(), 500
+    for _ in range(times):
+        time.sleep(0.002)
+    return (time.process_time() - before) / times
+
+
 @pytest.mark.alone
 @pytest.mark.parametrize("accelerator", ["tcg,thread=multi", "tcg,thread=single"])
 def test_idle_guest_uses_hardly_anything(payload: Path, accelerator: str) -> None:
@@ -235,7 +249,7 @@ def test_idle_guest_uses_hardly_anything(payload: Path, accelerator: str) -> Non
         child.expect_exact("# ")
         time.sleep(3)
         used = min(used_cores(child.pid, 5) for _ in range(3))
-        assert used < 0.03
+        assert used < 0.03 * max(1.0, wake_seconds() / USUAL_WAKE)
     finally:
         child.kill(signal.SIGTERM)
         child.expect(pexpect.EOF, timeout=240)
