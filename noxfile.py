@@ -7,6 +7,7 @@ what is shipped. The wheels are built once for all sessions, and again when the 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import platform
@@ -16,6 +17,8 @@ import sys
 import tempfile
 import tomllib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -33,8 +36,9 @@ OLDEST_GLIBC = "2.17"
 """Of the systems that our wheels are for; what the runtime needs beyond it, it asks the kernel for (views.c)."""
 MACHINES = ["aarch64", "x86_64"]
 """What core has wheels for."""
-KEPT_BUILDS = 9
-"""How many sets of wheels are kept: those of an interpreter, a sanitizer and a machine each, with room for a change."""
+KEPT_BUILDS = 16
+"""How many sets of wheels are kept: core's for an interpreter, a sanitizer and a machine each, the others' for an
+interpreter each, with room for a change."""
 GUEST = ROOT / "tests" / "guests" / "arm" / "prebuilt" / "atomics.elf"
 CORE = "core"
 TARGETS = {"alpha": "targets/alpha", "arm": "targets/arm"}
@@ -43,7 +47,9 @@ EMULATED = ["aarch64"]
 """Hosts that are tested on other machines as well."""
 FOREIGN = ROOT / ".nox" / "foreign"
 """By its machine's name, what a host needs that is tested on another machine (tests/foreign_python.py)."""
-PACKAGES = [CORE, *TARGETS.values(), *HOSTS.values()]
+PURE = [*TARGETS.values(), *HOSTS.values()]
+"""Packages that are not compiled: compilers and their options make no difference to them."""
+PACKAGES = [CORE, *PURE]
 
 TEST_TOOLS = [
     *("build", "fdt", "hypothesis", "pexpect", "pyelftools", "pytest>=8", "pytest-timeout", "pytest-xdist"),
@@ -117,18 +123,38 @@ def install_packages(session: nox.Session, python: str = "python", builder: str 
     `builder`: the interpreter that builds them, by default the same. `environment`: variables for the build.
     """
     builder = builder or python
-    with tempfile.TemporaryDirectory() as scratch:
-        built = ROOT / ".nox" / "built" / fingerprint(session, builder, environment)
-        if not built.exists():
-            remove_built()
-            paths = [str(ROOT / package) for package in PACKAGES]
+    wheels = [*built(session, builder, [CORE], environment), *built(session, builder, PURE, {})]
+    session.run(*pip_install(python), *map(str, wheels), external=True)
+
+
+def built(session: nox.Session, builder: str, packages: list[str], environment: dict[str, str]) -> list[Path]:
+    """Wheels of the packages, which are built if there are none yet of these sources."""
+    wheels = ROOT / ".nox" / "built" / fingerprint(session, builder, packages, environment)
+    with building(), tempfile.TemporaryDirectory() as scratch:
+        if not wheels.exists():
+            paths = [str(ROOT / package) for package in packages]
             pip_wheel = [builder, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", scratch]
             session.run(*pip_wheel, *paths, env=environment, external=True)
-            remove_built()
-            shutil.copytree(scratch, built)
-            for old in sorted(built.parent.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT_BUILDS]:
+            shutil.copytree(scratch, wheels)
+            for old in sorted(wheels.parent.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT_BUILDS]:
                 shutil.rmtree(old)
-        session.run(*pip_install(python), *map(str, sorted(built.glob("*.whl"))), external=True)
+    return sorted(wheels.glob("*.whl"))
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """One build at a time, also of sessions that run side by side, and each from sources alone: setuptools packs, and
+    links, whatever an earlier build left beside them.
+    """
+    lock = ROOT / ".nox" / "building"
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        remove_built()
+        try:
+            yield
+        finally:
+            remove_built()
 
 
 def pip_install(python: str) -> list[str]:
@@ -152,13 +178,13 @@ def zig_command(session: nox.Session) -> str:
     return str(session.run("python", "-c", find, silent=True)).strip()
 
 
-def fingerprint(session: nox.Session, python: str, environment: dict[str, str]) -> str:
-    """Names what a wheel depends on: the sources, the interpreter and the variables of its build."""
+def fingerprint(session: nox.Session, python: str, packages: list[str], environment: dict[str, str]) -> str:
+    """Names what wheels depend on: the sources, the interpreter and the variables of their build."""
     version = session.run(python, "-VV", silent=True, external=True)
     compiler = {name: os.environ.get(name) for name in ("CC", "CFLAGS", "LDFLAGS", "LDSHARED")}
-    digest = hashlib.sha256(repr((version, compiler, sorted(environment.items()))).encode())
+    digest = hashlib.sha256(repr((version, compiler, packages, sorted(environment.items()))).encode())
     made = {"build", "__pycache__"}
-    for package in (*PACKAGES, "docs"):
+    for package in [*packages, "docs"] if CORE in packages else packages:
         for path in sorted((ROOT / package).rglob("*")):
             inside = path.relative_to(ROOT)
             is_made = made.intersection(inside.parts) or ".egg-info" in str(inside) or path.name.startswith("_native")
@@ -168,7 +194,6 @@ def fingerprint(session: nox.Session, python: str, environment: dict[str, str]) 
 
 
 def remove_built() -> None:
-    """setuptools packs, and links, whatever an earlier build left there."""
     for package in PACKAGES:
         shutil.rmtree(ROOT / package / "build", ignore_errors=True)
 
@@ -491,10 +516,9 @@ def build_package(session: nox.Session, package: str, *kinds: str, **environment
 
     What setuptools warns of when it collects the files is an error.
     """
-    remove_built()
     environment["PYTHONWARNINGS"] = "error:::setuptools.command.build_py"
-    session.run("python", "-m", "build", *kinds, "--outdir", str(DIST), package, env=environment)
-    remove_built()
+    with building():
+        session.run("python", "-m", "build", *kinds, "--outdir", str(DIST), package, env=environment)
 
 
 def name_wheel(session: nox.Session, machine: str) -> None:
@@ -531,9 +555,9 @@ def try_wheels(session: nox.Session, machine: str, python: str) -> None:
 def zig(session: nox.Session) -> None:
     """A wheel of core made without a C compiler of the machine's own: the build fetches the `ziglang` package."""
     session.install("build")
-    shutil.rmtree(ROOT / CORE / "build", ignore_errors=True)
     outdir = session.create_tmp()
-    session.run("python", "-m", "build", "--wheel", "--outdir", outdir, CORE, env={"CC": "no-such-compiler"})
+    with building():
+        session.run("python", "-m", "build", "--wheel", "--outdir", outdir, CORE, env={"CC": "no-such-compiler"})
     session.install(str(next(Path(outdir).glob("raddle-*.whl"))))
     session.run("python", "-c", "import raddle.runtime._native")
 
