@@ -2,86 +2,31 @@
 """A guest of somebody else's: its wheel, installed with pip beside core and host, runs as its declarations call for.
 
 The tiny guest declares a sequentially consistent memory, and x86-64 lets a load pass an earlier store (ST_LD): so it
-runs on one thread, unless barriers are asked for. That the barriers are there, and needed, is what the store-buffer
-program tells.
+runs on one thread, unless barriers are asked for. That the barriers are there, and needed, is for test_tiny_order.py.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
 import venv
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.plugins.tiny import HERE, TINY, Environment
 
-HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-TINY = HERE / "raddle-target-tiny"
 PACKAGES = (ROOT / "core", ROOT / "hosts" / "x86_64", TINY)
 
-pytestmark = [
-    pytest.mark.alone,  # its installation is made once, and two of its programs want a core for each CPU
-    pytest.mark.slow,
-    pytest.mark.host("x86_64"),
-]
-
-RUN = """
-import json, sys
-from pathlib import Path
-import raddle
-from raddle_target_tiny.assembler import assemble
-
-source, cpus, accelerator, *cpu = sys.argv[1:]
-program = Path(sys.argv[0]).with_suffix(".bin")
-program.write_bytes(assemble(Path(source).read_text()))
-options = {"cpu": cpu[0]} if cpu else {}
-with raddle.Machine("desk", cpus=int(cpus), memory="1M", kernel=program, accelerator=accelerator, **options) as machine:
-    machine.start()
-    machine.spread()
-    status = machine.wait(240)
-    decision = machine.accel
-    print(json.dumps({
-        "status": status,
-        "console": machine.console.text,
-        "mode": decision.mode.value,
-        "reasons": decision.reasons,
-        "warnings": decision.warnings,
-    }))
-"""
+pytestmark = [pytest.mark.slow, pytest.mark.host("x86_64")]
 
 COUNTS_ON = "the tiny guest counts on orders that the x86_64 host does not keep (ST_LD)"
 
 
-@dataclass
-class Environment:
-    """A fresh virtual environment with core, host and the tiny guest in it, and nothing of this tree on its path."""
-
-    directory: Path
-
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [str(self.directory / "venv" / "bin" / "python"), "-I", *arguments]
-        return subprocess.run(command, cwd=self.directory, capture_output=True, text=True, timeout=280, check=False)
-
-    def script(self) -> Path:
-        """RUN, in a file: runs a program on some CPUs, with an accelerator and perhaps a CPU model."""
-        script = self.directory / "run.py"
-        script.write_text(RUN)
-        return script
-
-    def run(self, program: str, cpus: int, accelerator: str) -> dict[str, Any]:
-        done = self(str(self.script()), str(HERE / "programs" / f"{program}.tiny"), str(cpus), accelerator)
-        assert done.returncode == 0, done.stderr
-        result: dict[str, Any] = json.loads(done.stdout)
-        return result
-
-
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """A fresh virtual environment with core, host and the tiny guest in it, and nothing of this tree on its path."""
     directory = tmp_path_factory.mktemp("tiny")
     sources = []
     for package in PACKAGES:
@@ -98,7 +43,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
         "raddle_target_tiny",
     ]
     venv.create(directory / "venv", with_pip=True)
-    environment = Environment(directory)
+    environment = Environment(directory, (str(directory / "venv" / "bin" / "python"), "-I"))
     installed = environment("-m", "pip", "-q", "install", "pytest>=8", *(str(wheel) for wheel in wheels.iterdir()))
     assert installed.returncode == 0, installed.stderr
     return environment
@@ -192,18 +137,6 @@ def test_a_user_may_insist_and_is_warned(environment: Environment) -> None:
     assert result["warnings"] == [f"{COUNTS_ON}: its programs may see them broken; order=fenced keeps them"]
 
 
-def test_barriers_keep_a_store_before_a_later_load(environment: Environment) -> None:
-    assert environment.run("store_buffer", 2, "tcg,order=fenced")["console"] == "0"
-
-
-def test_without_barriers_the_store_is_seen_late(environment: Environment) -> None:
-    """The control: where the host's own order is all there is, the program does see what it must not.
-
-    Both CPUs must have a core at once for that, for which it may have to wait on a busy machine.
-    """
-    assert any(environment.run("store_buffer", 2, "tcg,thread=multi")["console"] == "+" for _ in range(30))
-
-
 def test_a_cpu_model_is_chosen(environment: Environment, tmp_path: Path) -> None:
     """The second model has no FETCHADD."""
     assert "tiny-uni" in environment("-m", "raddle.cli.main", "boot", "-M", "desk", "-cpu", "help").stdout
@@ -220,13 +153,3 @@ def test_a_program_that_goes_wrong_is_one_line(environment: Environment, tmp_pat
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "raddle: undefined instruction at 0x1000"
     assert "Traceback" not in done.stderr
-
-
-def test_litmus_tests_run_on_the_guest(environment: Environment) -> None:
-    """With barriers it shows only what its architecture allows; without, as a control, the host's store buffers."""
-    litmus = ("-m", "raddle.cli.main", "litmus", "SB", "--target", "tiny")
-    done = environment(*litmus, "--iterations", "100000")
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    done = environment(*litmus, "--iterations", "100000", "--accel", "tcg,thread=multi,order=native")
-    assert done.returncode == 1, done.stdout
-    assert "FORBIDDEN" in done.stdout
