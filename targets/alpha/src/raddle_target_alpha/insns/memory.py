@@ -17,6 +17,7 @@ from raddle_target_alpha.state import ZERO, read, write
 BYTE: Final = MemOp(1)
 WORD: Final = MemOp(2, align=Align.NATURAL)
 LONG: Final = MemOp(4, signed=True, align=Align.NATURAL)
+LOCKED_LONG: Final = MemOp(4, align=Align.NATURAL)
 QUAD: Final = MemOp(8, align=Align.NATURAL)
 
 
@@ -84,10 +85,6 @@ def STQ_U(b: Builder, f: Fields) -> None:
     b.store(b.and_(address(b, f), ~7), read(b, f.a), QUAD, f.mmu)
 
 
-def _load_locked(b: Builder, f: Fields, memop: MemOp) -> None:
-    write(b, f.a, b.load_exclusive(address(b, f), memop, f.mmu, I64))
-
-
 def _store_conditional(b: Builder, f: Fields, value: Value, memop: MemOp) -> None:
     """Ra = whether the store took place; the lock flag is clear afterwards (4.2.5).
 
@@ -98,11 +95,12 @@ def _store_conditional(b: Builder, f: Fields, value: Value, memop: MemOp) -> Non
 
 
 def LDL_L(b: Builder, f: Fields) -> None:
-    _load_locked(b, f, LONG)
+    """The sign is extended apart: hosts call the runtime for exclusive loads that do it."""
+    write(b, f.a, b.sext(b.load_exclusive(address(b, f), LOCKED_LONG, f.mmu, I32)))
 
 
 def LDQ_L(b: Builder, f: Fields) -> None:
-    _load_locked(b, f, QUAD)
+    write(b, f.a, b.load_exclusive(address(b, f), QUAD, f.mmu, I64))
 
 
 def STL_C(b: Builder, f: Fields) -> None:
