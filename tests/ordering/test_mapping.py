@@ -25,7 +25,6 @@ from raddle_target_tiny.litmus import GUEST as TINY_LITMUS  # noqa: E402
 from readback import ARM64, X86_64, Reader, Site  # noqa: E402
 from translations import (  # noqa: E402
     ACQUIRE,
-    ALPHA,
     ARMV8,
     RELEASE,
     X86_GUEST,
@@ -50,12 +49,17 @@ from raddle_host_x86_64.backend import X86BackEnd  # noqa: E402
 from raddle_host_x86_64.features import BASELINE as X86_BASELINE  # noqa: E402
 from raddle_host_x86_64.features import Features as X86Features  # noqa: E402
 from raddle_host_x86_64.plugin import TCG_TARGET_DEFAULT_MO as X86_MO  # noqa: E402
+from raddle_target_alpha.frontend import front_end as alpha_front_end  # noqa: E402
+from raddle_target_alpha.litmus import GUEST as ALPHA_LITMUS  # noqa: E402
+from raddle_target_alpha.state import MODE_FEN  # noqa: E402
 from raddle_target_arm.frontend import FRONT_END as ARM_FRONT_END  # noqa: E402
 from raddle_target_arm.litmus import GUEST as ARM_LITMUS  # noqa: E402
 from raddle_target_arm.state import MODE_PRIVILEGED  # noqa: E402
 
 ARM: Final = FrontEndGuest("arm", ("armv7", "armv8"), MemoryOrder.NONE, ARM_LITMUS, ARM_FRONT_END, MODE_PRIVILEGED)
 """The ARMv7 guest keeps what AArch32 of ARMv8 asks for, too."""
+ALPHA: Final = FrontEndGuest("alpha", ("alpha",), MemoryOrder.NONE, ALPHA_LITMUS, alpha_front_end("ev67"), MODE_FEN)
+"""MB and WMB; LDx_L and STx_C order nothing."""
 TINY: Final = FrontEndGuest("tiny", ("sc",), MemoryOrder.ALL, TINY_LITMUS, TINY_FRONT_END, 0)
 GUESTS: Final[dict[str, Guest]] = {one.name: one for one in (ARM, TINY, ALPHA, X86_GUEST, ARMV8)}
 

@@ -348,14 +348,6 @@ PLAIN: Final = {"r[]": NOTHING, "w[]": NOTHING, "other": NOTHING}
 ALL: Final = MemoryOrder.ALL
 ATOMICS: Final = ("add", "xchg", "cas")
 
-ALPHA: Final = IrGuest(
-    "alpha",
-    ("alpha",),
-    MemoryOrder.NONE,
-    {**PLAIN, "f[mb]": Mapped(ALL), "f[wmb]": Mapped(ST_ST), "ll[]": NOTHING, "sc[]": NOTHING},
-)
-"""MB and WMB; LDx_L and STx_C order nothing."""
-
 X86_GUEST: Final = IrGuest(
     "x86",
     ("x86-tso",),
