@@ -23,7 +23,7 @@ DEMO = HERE.parents[2] / "targets/arm/src/raddle_target_arm/demo/demo.elf"
 PEER_FAILS_MULTI = {"doubleword", "codemod-cross"}  # QEMU 7.2; the reasons are in tests/guests/README.md
 CONTROLS_NEED_MULTI = {"store-buffering-control"}
 TRIES = 30
-"""As in test_on_raddle.py: with more vCPUs than free cores, the two sides of a pair may never run at the same moment."""
+"""As in test_on_raddle.py: with more vCPUs than free cores, both sides of a pair may never run at the same moment."""
 
 
 def run_on_peer(elf: Path, cpus: int, thread: str, limit: float = 120) -> list[str]:
