@@ -433,6 +433,33 @@ static void test_event(bool mechanism)
     machine_free();
 }
 
+/* -- events wake nobody in vain: the thread of a vCPU that waits for an interrupt sleeps through them ----------- */
+
+static void test_events_in_sleep(bool mechanism)
+{
+    machine_make(1, PARALLEL, NULL, fill_identity);
+    struct raddle_cpu *cpu = cpu_of(machine.env[0]);
+    cpu->header->halted = 1;
+    pthread_t thread = start(run_cpu, machine.env[0]);
+    while (atomic_load(&cpu->sleeping) != SLEEPS)
+        usleep(100);
+    uint64_t start_ns = now_ns();
+    for (uint32_t round = 0; more(mechanism, round, start_ns); round++) {
+        if (mechanism) {
+            raddle_event(machine.ctx);
+        } else {
+            pthread_mutex_lock(&cpu->sleep_lock);
+            pthread_cond_signal(&cpu->sleep_cond);
+            pthread_mutex_unlock(&cpu->sleep_lock);
+        }
+        sched_yield();
+        if (LOAD_RELAXED(cpu->stats.wakes))
+            atomic_fetch_add(&machine.violations, 1);
+    }
+    stop_all(&thread, 1);
+    machine_free();
+}
+
 /* -- code: a store is seen by the next run of the block, on every vCPU ------------------------------------------ */
 
 static _Atomic uint32_t published;
@@ -834,6 +861,7 @@ const struct test TESTS[] = {
     {"big_lock", test_big_lock, true},
     {"wake", test_wake, true},
     {"event", test_event, true},
+    {"events_in_sleep", test_events_in_sleep, true},
     {"modified_code", test_modified_code, true},
     {"store_beside_code", test_store_beside_code, false},
     {"store_on_its_way", test_store_on_its_way, true},

@@ -28,6 +28,7 @@ COUNTERS: Final = (
     ("calls into Python", "count_python"),
     ("stores to code pages", "notdirty"),
     ("sleeps", "sleeps"),
+    ("  wakes from them", "wakes"),
     ("cores left by what spins", "spin_yields"),
     ("instructions (icount)", "count_instructions"),
 )

@@ -525,6 +525,7 @@ void raddle_stats(raddle_context *context, struct raddle_stats *out);
 
 struct raddle_cpu_stats {
     uint64_t sleeps, sleep_ns; /* waits for an interrupt or event */
+    uint64_t wakes;            /* how often its thread was woken from them: more than `sleeps` if in vain */
     uint64_t python_ns;        /* in Python callbacks, waiting for the GIL included */
     uint64_t big_lock_wait_ns;
     uint64_t tlb_syncs, tlb_sync_ns; /* barriers that waited for other vCPUs, and their CPU time */

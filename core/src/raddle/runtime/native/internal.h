@@ -285,6 +285,8 @@ struct flush_record {
     uint32_t indices;
 };
 
+enum sleep { AWAKE, SLEEPS, SLEEPS_FOR_EVENT };
+
 /* A vCPU's private part. Fields without a comment are used only by its own thread. */
 struct raddle_cpu {
     struct raddle_context *context;
@@ -325,7 +327,7 @@ struct raddle_cpu {
     /* sleeping */
     pthread_mutex_t sleep_lock;
     pthread_cond_t sleep_cond;
-    _Atomic uint32_t sleeping; /* own thread writes */
+    _Atomic uint32_t sleeping; /* enum sleep; own thread writes */
 
     /* TLB */
     pthread_mutex_t tlb_lock;

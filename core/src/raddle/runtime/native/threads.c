@@ -174,6 +174,13 @@ void cpu_kick(struct raddle_cpu *cpu)
     wake(cpu);
 }
 
+/* Whether this thread runs all vCPUs, and one of them now. */
+static bool runs_turn(struct raddle_context *ctx)
+{
+    return !has_flag(ctx, RADDLE_FLAG_PARALLEL) && atomic_load(&ctx->turns.cpu) &&
+           pthread_equal(ctx->turns.thread, pthread_self());
+}
+
 #define SHORT_ROUNDS 2u /* rounds in which every vCPU has a short turn */
 
 /* If one thread runs all vCPUs, a vCPU that interrupts another gives up its turn, and the turns that follow are short
@@ -181,8 +188,8 @@ void cpu_kick(struct raddle_cpu *cpu)
 static void turn_interrupts(struct raddle_cpu *target)
 {
     struct raddle_context *ctx = target->context;
-    struct raddle_cpu *cpu = has_flag(ctx, RADDLE_FLAG_PARALLEL) ? NULL : atomic_load(&ctx->turns.cpu);
-    if (!cpu || cpu == target || !pthread_equal(ctx->turns.thread, pthread_self()))
+    struct raddle_cpu *cpu = runs_turn(ctx) ? atomic_load(&ctx->turns.cpu) : NULL;
+    if (!cpu || cpu == target)
         return;
     atomic_store(&cpu->slice_over, 1);
     STORE(cpu->header->exit_request, 1);
@@ -204,10 +211,14 @@ void cpu_clear_lines(struct raddle_cpu *cpu, uint32_t lines)
     __atomic_fetch_and(&cpu->header->interrupt_request, ~lines, __ATOMIC_SEQ_CST);
 }
 
+/* Guests' kernels send an event at each release of a lock, so it wakes nobody in vain: no vCPU in WFI, and not the thread
+ * of all vCPUs when that thread itself runs the one that sends. */
 void cpu_set_event(struct raddle_cpu *cpu)
 {
-    STORE(cpu->header->event, 1);
-    wake(cpu);
+    struct raddle_context *ctx = cpu->context;
+    STORE(cpu->header->event, 1); /* before `sleeping` is read; cpu_sleep writes that before it reads the event */
+    if (has_flag(ctx, RADDLE_FLAG_PARALLEL) ? atomic_load(&cpu->sleeping) == SLEEPS_FOR_EVENT : !runs_turn(ctx))
+        wake(cpu);
 }
 
 static bool may_sleep(struct raddle_cpu *cpu, bool for_event)
@@ -229,11 +240,14 @@ void cpu_sleep(struct raddle_cpu *cpu, bool for_event)
         deadline = start + (uint64_t)ctx->config.wfe_limit_us * 1000;
     cpu_end(cpu);
     pthread_mutex_lock(&cpu->sleep_lock);
-    atomic_store(&cpu->sleeping, 1);
-    while (may_sleep(cpu, for_event))
-        if (!cond_wait_until(&cpu->sleep_cond, &cpu->sleep_lock, deadline))
+    atomic_store(&cpu->sleeping, for_event ? SLEEPS_FOR_EVENT : SLEEPS);
+    while (may_sleep(cpu, for_event)) {
+        bool in_time = cond_wait_until(&cpu->sleep_cond, &cpu->sleep_lock, deadline);
+        COUNT(cpu->stats.wakes, 1);
+        if (!in_time)
             break;
-    atomic_store(&cpu->sleeping, 0);
+    }
+    atomic_store(&cpu->sleeping, AWAKE);
     pthread_mutex_unlock(&cpu->sleep_lock);
     COUNT(cpu->stats.sleeps, 1);
     COUNT(cpu->stats.sleep_ns, now_ns() - start);
