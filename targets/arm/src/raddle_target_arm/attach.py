@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an ARM CPU asks of the board that it sits on, for PSCI and the generic timers."""
+"""What an ARM CPU needs from its board, for PSCI and the generic timers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Line(Protocol):
 
 
 class Board(Protocol):
-    """What an ARM CPU asks of its board. All of it is called under the big lock."""
+    """What an ARM CPU needs from its board. The caller holds the big lock."""
 
     @property
     def cpus(self) -> Sequence[Any]: ...
@@ -34,7 +34,7 @@ class Board(Protocol):
     def system_reset(self) -> None: ...
 
     def timer_line(self, cpu: int, name: str) -> Line:
-        """The input that a CPU's timer drives: ``non-secure`` is the physical one's, ``virtual`` the virtual one's.
+        """The input that a CPU's timer drives: ``non-secure`` for the physical timer, ``virtual`` for the virtual one.
 
-        Running CPUs do not ask a board whose memory has its own routine ``timer_line``: see raddle_target_arm.timers.
+        Running CPUs do not call this if the board's memory has a routine ``timer_line``: see raddle_target_arm.timers.
         """

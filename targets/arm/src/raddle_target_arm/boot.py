@@ -2,8 +2,8 @@
 """Where kernel, initrd and device tree go in an ARM machine's RAM, and how the kernel is entered (Linux,
 Documentation/arm/booting.rst): MMU off, ARM state, r0 = 0, r1 = machine number, r2 = address of the device tree.
 
-ELF programs are entered so, too. Those that know no boot protocol look for the device tree at the start of RAM, and
-find it there unless they are loaded there themselves.
+ELF programs are entered in the same way. Programs without a boot protocol look for the device tree at the start of RAM;
+it is there unless the program itself is.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from raddle.machine.loaders import ELF, load_image
 __all__ = ["Boot", "for_firmware", "plan", "plan_firmware"]
 
 KERNEL_OFFSET: Final = 0x1_0000
-"""A kernel without an address of its own; the first 64 KiB are left to the boot stub and what kernels keep there."""
+"""Where a kernel without an address of its own goes; the first 64 KiB are for the boot stub and what kernels keep."""
 INITRD_OFFSET: Final = 128 << 20
-"""A decompressing kernel stays below. Machines with less than twice as much take the middle of their RAM."""
+"""A decompressing kernel stays below. In machines with less than twice as much RAM it is the middle of RAM."""
 
 INITRD_STAYS: Final = (
     "the initrd stays there; give what lies there another address (addr=..., or another one to link for)"
 )
-"""What to do about an overlap where more RAM changes nothing."""
+"""The remedy for an overlap that more RAM would not remove."""
 
 FIRMWARE_TREE_ROOM: Final = 64 << 10
-"""Free bytes behind a device tree that firmware adds to in place: U-Boot does without asking whether there is room."""
+"""Free bytes after a device tree that firmware extends in place; U-Boot does so without checking for room."""
 
 MACHINE_NUMBER: Final = 0xFFFF_FFFF
-"""No board of the old registry: the device tree says what this is."""
+"""No board of the old registry: the device tree describes the machine."""
 
 STUB: Final = (
     0xE3A0_0000,  # mov r0, #0
@@ -59,8 +59,9 @@ class Boot(NamedTuple):
 
 
 def plan(options: BoardOptions, ram: Area, make_tree: MakeTree, flash: Sequence[Area]) -> Boot:
-    """Load the files and find a place for each; parts of an ELF program, and what else is to be loaded, may lie in
-    `flash`. Raises UsageError for bad files and for RAM that is too small.
+    """Load the files and find a place for each; parts of an ELF program, and `options.loads`, may lie in `flash`.
+
+    Raises UsageError for bad files and for RAM that is too small.
     """
     if options.kernel is None:
         raise UsageError("there is nothing to boot: give a kernel (-kernel) or a firmware image (-bios)")
@@ -93,11 +94,11 @@ def plan(options: BoardOptions, ram: Area, make_tree: MakeTree, flash: Sequence[
 
 
 def plan_firmware(options: BoardOptions, ram: Area, make_tree: MakeTree, flash: Sequence[Area], entry: int) -> Boot:
-    """Firmware is entered in its flash with the CPU as reset leaves it, and looks for the device tree at RAM's start.
-    The kernel is its affair: see `for_firmware`.
+    """Firmware starts in its flash with the CPU as reset leaves it, and finds the device tree at the start of RAM. It
+    loads the kernel itself: see `for_firmware`.
     """
     if options.kernel is None and options.initrd is not None:
-        raise UsageError("firmware asks for an initial RAM disk (-initrd) with a kernel alone: give one (-kernel), too")
+        raise UsageError("firmware uses an initial RAM disk (-initrd) only with a kernel: give one (-kernel), too")
     layout = Layout(ram, flash)
     tree = with_room(_tree(options, ram, make_tree, None), FIRMWARE_TREE_ROOM)
     layout.add("the device tree", ram.start, tree)
@@ -106,8 +107,8 @@ def plan_firmware(options: BoardOptions, ram: Area, make_tree: MakeTree, flash: 
 
 
 def for_firmware(options: BoardOptions, ram_size: int) -> dict[Item, bytes]:
-    """What the firmware configuration device tells: how many CPUs there are, and, if there is firmware to ask for them,
-    kernel, initrd and command line, as they are in their files.
+    """Items for the firmware configuration device: the number of CPUs, and if there is firmware to read them, kernel,
+    initrd and command line, unchanged.
     """
     items = {Item.CPUS: struct.pack("<H", options.cpus)}
     if not options.has_image(0) or options.kernel is None:

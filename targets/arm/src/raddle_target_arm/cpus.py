@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPU models: the values of the identification registers and of what reset gives.
+"""CPU models: the values of identification registers, and reset values.
 
-Cortex-A15 Technical Reference Manual (ARM DDI 0438), chapter 4, for revision r2p1. What this CPU does not have is
-left out of the values: Security and Virtualization Extensions (ID_PFR1, ID_DFR0) and Advanced SIMD (MVFR1). So their
-instructions are undefined, but for HVC and SMC, which call the board's firmware.
+Cortex-A15 Technical Reference Manual (ARM DDI 0438), chapter 4, for revision r2p1. The values report no Security and
+Virtualization Extensions (ID_PFR1, ID_DFR0) and no Advanced SIMD (MVFR1), which this CPU lacks. Their instructions are
+undefined, except for HVC, which calls the board's firmware.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 
 class CpuModel(NamedTuple):
-    """Register values, 32 bits each; ``ids`` has those that are nothing but a constant, by name."""
+    """Register values, 32 bits each; ``ids`` has the registers that read as a constant, by name."""
 
     name: str
     midr: int

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Taking exceptions, returning from them, and reading and writing the CPSR (ARM DDI 0406C, B1.8 and B1.9).
 
-``ROUTINES`` are IR routines, for the front end's table. The functions below them emit the IR with which instructions
-reach them.
+``ROUTINES`` are IR routines for the front end's table. The functions after them emit the IR that calls them.
 """
 
 from __future__ import annotations
@@ -57,11 +56,11 @@ CPSR_MASKS: Final = CPSR_A | CPSR_I | CPSR_F
 CPSR_T, CPSR_E, CPSR_M_BITS = 1 << 5, 1 << 9, 0x1F
 CPSR_IT: Final = 0x0600_FC00
 CPSR_PRIVILEGED: Final = CPSR_MASKS | CPSR_M_BITS
-"""What no write in User mode changes."""
+"""Bits that a write in User mode does not change."""
 CPSR_ALL: Final = 0xF80F_0000 | CPSR_IT | CPSR_E | CPSR_T | CPSR_PRIVILEGED
-"""Every bit that is kept; J is none."""
+"""Every bit that is kept; J is not."""
 SPSR_ALL: Final = CPSR_ALL | 1 << 24
-"""What MSR writes of an SPSR (SPSRWriteByInstr, B1.3.3): J too, which a return from an exception leaves out."""
+"""Bits of an SPSR that MSR writes (SPSRWriteByInstr, B1.3.3): also J, which a return from an exception ignores."""
 
 LINE_IRQ, LINE_FIQ = 1, 2
 """Bits of the common field ``interrupt_request``."""
@@ -108,7 +107,7 @@ def _whole_cpsr(b: Builder, it: Value) -> Value:
 
 
 def _mode_it(b: Builder) -> Value:
-    """ITSTATE in the block mode: right between blocks."""
+    """ITSTATE in the block mode; valid only between blocks."""
     return b.extract(b.get(COMMON["mode"]), MODE_IT_SHIFT, 8)
 
 
@@ -197,7 +196,7 @@ def write_spsr(b: Builder, value: Value, mask: int) -> None:
 
 
 def _enter(b: Builder, kind: Entry, return_address: Value, it: Value) -> None:
-    """Enter an exception: sets LR, SPSR, CPSR, block mode and pc. ``it`` is the ITSTATE to come back with."""
+    """Enter an exception: sets LR, SPSR, CPSR, block mode and pc. ``it`` is the ITSTATE to return to."""
     saved = _whole_cpsr(b, it)
     b.clear_exclusive()
     new = b.const(BANK_OF_MODE[kind.mode], Type.I32)
@@ -219,12 +218,12 @@ def _pc(b: Builder) -> Value:
 
 
 def _count(b: Builder, place: Value) -> None:
-    """The runtime counts the exceptions that it delivers, these count themselves."""
+    """Count an exception that an instruction raises; the runtime counts those that it delivers."""
     b.call(native("exception"), b.zext(place, Type.I64))
 
 
 def _raise(kind: Entry) -> RoutineBuilder:
-    """Routine(return address, ITSTATE)."""
+    """Routine(return address, ITSTATE): enter the exception."""
 
     def build(b: Builder) -> None:
         return_address, it = argument(b, 0), argument(b, 1)
@@ -246,7 +245,7 @@ def _breakpoint(b: Builder) -> None:
 
 
 def _interrupt(b: Builder) -> None:
-    """Routine(pending lines): enter FIQ or IRQ if one is pending and not masked; 1 if so, else 0."""
+    """Routine(pending lines) -> 1 if it has entered FIQ or IRQ, else 0: enters one that is pending and not masked."""
     pending, masks = argument(b, 0), b.get(MASKS)
     for kind, line, mask in ((FIQ, LINE_FIQ, CPSR_F), (IRQ, LINE_IRQ, CPSR_I)):
         taken = b.and_(b.ne(b.and_(pending, line), 0), b.eq(b.and_(masks, mask), 0))
@@ -256,7 +255,7 @@ def _interrupt(b: Builder) -> None:
     b.ret(b.const(0, Type.I64))
 
 
-# Fault status: what tlb_fill answers is the low part of the FSR already (mmu.py); the runtime has two codes of its own.
+# Fault status: tlb_fill returns the low part of the FSR (mmu.py); the runtime has two codes of its own.
 _RUNTIME_FAULTS: Final = ((FAULT_ALIGNMENT, 0x001, 0x221), (FAULT_BUS, 0x008, 0x210))
 """(code, short-descriptor FSR, long-descriptor FSR): B3.13.3, B3.13.4; a bus fault is a synchronous external abort."""
 
@@ -271,10 +270,10 @@ def _fault(b: Builder) -> None:
     for runtime_code, short, long in _RUNTIME_FAULTS:
         status = b.select(b.eq(code, runtime_code), b.select(long_format, long, short, Type.I32), status)
     with b.if_(b.eq(access, ACCESS_FETCH)):
-        # with the domain, which is UNKNOWN there
+        # The status has the domain, too: those bits of IFSR are UNKNOWN
         b.set(SYSTEM["ifsr"], status)
         b.set(SYSTEM["ifar"], address)
-        # a fetch faults where a block would start: the block mode has ITSTATE
+        # A fetch faults only where a block would start, so the block mode has ITSTATE
         _enter(b, PREFETCH_ABORT, b.add(_pc(b), 4), _mode_it(b))
         b.ret()
     write = b.shl(b.zext(b.eq(access, ACCESS_WRITE), Type.I32), FSR_WNR.bit_length() - 1)
@@ -300,8 +299,8 @@ def _data_abort(b: Builder) -> None:
 def _cpsr_write(b: Builder) -> None:
     """Routine(value, mask): write the bits of ``mask`` of the CPSR, execution state and mode switch included.
 
-    In User mode the privileged bits stay. A mode that is not implemented leaves M as it is. Brings the block mode up
-    to date; bits of ITSTATE go there.
+    In User mode the privileged bits stay. A mode that is not implemented leaves M as it is. Updates the block mode,
+    where ITSTATE goes.
     """
     value, mask = argument(b, 0), b.and_(argument(b, 1), CPSR_ALL)
     user = b.eq(b.get(CPSR_M), MODE_USR)
@@ -348,7 +347,7 @@ def take_undefined(b: Builder, decode_state: int, mode: int) -> None:
 
 
 def take_svc(b: Builder, size: int, next_decode_state: int) -> None:
-    """Emit SVC (A8.8.228) of ``size`` bytes; ``next_decode_state`` is the following ITSTATE. Ends the block."""
+    """Emit SVC (A8.8.228) of ``size`` bytes; ``next_decode_state`` is the next ITSTATE. Ends the block."""
     b.call(routine("svc"), b.pc(size), b.const(next_decode_state, Type.I32))
     _leave(b)
 
@@ -388,7 +387,7 @@ def write_cpsr(b: Builder, value: Value, mask: int) -> None:
 def exception_return(b: Builder, address: Value, cpsr: Value) -> None:
     """Emit a return to ``address`` with the whole CPSR written (SUBS pc, LDM with pc and ^, RFE); ends the block.
 
-    A reservation of the handler's is no reservation of what it returns to.
+    The code that it returns to must not inherit the handler's reservation.
     """
     write_cpsr(b, cpsr, CPSR_ALL)
     b.clear_exclusive()
@@ -409,9 +408,9 @@ def _set_next(b: Builder, size: int, next_decode_state: int) -> None:
 
 
 def end_after(b: Builder, size: int, next_decode_state: int) -> None:
-    """Emit the end of a block after this instruction of ``size`` bytes, by way of the execution loop.
+    """Emit an exit to the execution loop after this instruction of ``size`` bytes; ends the block.
 
-    For every instruction that may unmask an interrupt or change the block mode. ``next_decode_state`` is the following
+    For every instruction that may unmask an interrupt or change the block mode. ``next_decode_state`` is the next
     instruction's ITSTATE.
     """
     _set_next(b, size, next_decode_state)

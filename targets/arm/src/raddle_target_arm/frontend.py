@@ -35,7 +35,7 @@ from raddle_target_arm.state import (
 _KEPT_BY_RESET: Final = frozenset(
     {"cpu_count", "cbar", "timer_number_physical", "timer_number_virtual", "timer_number_event"}
 )
-"""What ``connect`` sets once."""
+"""Fields that ``connect`` sets once."""
 
 _MODE_NAMES: Final = {0x10: "usr", 0x11: "fiq", 0x12: "irq", 0x13: "svc", 0x17: "abt", 0x1B: "und", 0x1F: "sys"}
 
@@ -60,7 +60,7 @@ class ArmFrontEnd(FrontEnd):
     routines = exceptions.ROUTINES | mmu.ROUTINES | timers.ROUTINES
     python_helpers = {"psci": psci.call, "board_timer_line": timers.set_line}
 
-    # Late, because each one reads its decode tables
+    # On first use, because each one reads its decode tables
     @cached_property
     def _a32(self) -> InstructionSet:
         from raddle_target_arm.insns import A32
@@ -82,21 +82,21 @@ class ArmFrontEnd(FrontEnd):
         return it_state(mode)
 
     def prologue(self, b: Builder, mode: int) -> None:
-        """A block that starts in an IT block: ITSTATE lives in the translation from here on, not in the block mode."""
+        """In a block that starts within an IT block, ITSTATE moves from the block mode into the translation."""
         if mode & MODE_IT:
             b.set(COMMON["mode"], mode & ~MODE_IT)
 
     def epilogue(self, b: Builder, mode: int, decode_state: int) -> None:
-        """Emit what must come after the last instruction of a block that ends where it need not, at ``decode_state``.
+        """Emit what must follow the last instruction of a block that is cut short.
 
-        A block that ends within an IT block (at its page's end or its greatest length) leaves the rest of ITSTATE in
-        the block mode, where the next block's prologue finds it.
+        A block that is cut within an IT block (at the end of its page or at its greatest length) leaves the rest of
+        ITSTATE, ``decode_state``, in the block mode, where the next block's prologue finds it.
         """
         if decode_state:
             b.set(COMMON["mode"], mode & ~MODE_IT | decode_state << MODE_IT_SHIFT)
 
     def connect(self, engine: Any) -> None:
-        """Make the vCPUs' timers, and tell each of them what their machine is like."""
+        """Make the vCPUs' timers, and set the fields that describe the machine."""
         timers.connect(engine)
         for cpu in engine.cpus:
             cpu["cpu_count"] = len(engine.cpus)
@@ -106,7 +106,7 @@ class ArmFrontEnd(FrontEnd):
         """Reset (B1.9.1) into Supervisor mode with A, I and F masked and the MMU off; r0 is ``argument``.
 
         Bit 0 of ``entry`` selects T32, as in a branch with exchange. On the vCPU's own thread, or before it runs. The
-        TLB is whoever calls' to flush.
+        caller flushes the TLB.
         """
         timers.reset(cpu)
         self._reset(cpu, entry, argument, _KEPT_BY_RESET)
@@ -145,7 +145,7 @@ class ArmFrontEnd(FrontEnd):
             letter if cpu["masks"] & bit else "-" for letter, bit in (("A", 0x100), ("I", 0x80), ("F", 0x40))
         )
         number = cpu["cpsr_m"]
-        processor_mode = _MODE_NAMES.get(number, f"mode {number:#x}")  # in the middle of a reset it is none
+        processor_mode = _MODE_NAMES.get(number, f"mode {number:#x}")  # there is none in the middle of a reset
         state = "T32" if mode & MODE_T else "A32"
         endian = " big-endian" if mode & MODE_E else ""
         lines.append(f"cpsr {flags} {masks} {processor_mode} {state}{endian} ge={cpu['ge']:x} it={it_state(mode):02x}")
@@ -155,4 +155,4 @@ class ArmFrontEnd(FrontEnd):
 FRONT_END: Final = ArmFrontEnd()
 FRONT_ENDS: Final = {CORTEX_A15.name: FRONT_END}
 """By CPU model, as the plug-in's descriptor names them. The tables of system registers (raddle_target_arm.sysregs, pmu,
-insns.vfp_transfer) are made for CORTEX_A15: another model makes them functions of the model."""
+insns.vfp_transfer) are those of CORTEX_A15; with a second model they must become functions of the model."""

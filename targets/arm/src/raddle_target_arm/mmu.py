@@ -4,8 +4,8 @@
 ARM DDI 0406C, B3. Walks are IR routines. A walk's fault code is the fault status register's value in the format in use,
 without WnR: FS and domain for short descriptors (B3.13.3), STATUS with bit 9 set for long ones (B3.13.4).
 
-Memory types and cacheability have no effect here, so that TEX remap and MAIR are not looked at; the PAR reports
-attributes as 0.
+Memory types and cacheability have no effect here: walks ignore TEX remap and MAIR, and the PAR reports attributes
+as 0.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from raddle_target_arm.state import (
 
 PAGE_MASK: Final = 0xFFFF_F000
 PROT_LOCAL_BIT: Final = 3
-"""The bit of tlb_set's prot for a mapping that is one address space's alone."""
+"""The bit of tlb_set's prot that marks a non-global mapping."""
 ALL_INDICES: Final = 0b1111
 
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
@@ -59,9 +59,9 @@ def _flag(b: Builder, value: Value, bit: int) -> Value:
 class _Walk:
     """Emits one translation of ``address`` for ``access`` (0 read, 1 write, 2 fetch).
 
-    ``privileged`` is an I1; ``dacr`` the domain rights to go by. After construction the function goes on where the
-    translation is found and allowed: ``physical`` (I64), ``rights`` (I32, PROT bits), ``size_log2`` (I32) and
-    ``nonglobal`` (I32, 0 or 1) hold it. Where it is not, it goes on at label ``faulted`` with ``code`` (I32).
+    ``privileged`` is an I1; ``dacr`` the domain rights. If the walk finds a translation that allows the access, control
+    falls through, and ``physical`` (I64), ``rights`` (I32, PROT bits), ``size_log2`` (I32) and ``nonglobal`` (I32, 0 or
+    1) hold it. Otherwise control goes to label ``faulted``, which the caller binds, with ``code`` (I32).
     """
 
     def __init__(self, b: Builder, address: Value, access: Value, privileged: Value, dacr: Value) -> None:
@@ -112,7 +112,7 @@ class _Walk:
     def _invalid_if(
         self, invalid: Value, address: Value, size: int, abort: Value | int, translation: Value | int
     ) -> None:
-        """Fail for an invalid descriptor; it also reads as 0 where there is no memory: an external abort."""
+        """Fail if the descriptor is invalid: with an external abort if it is not in memory, and so was read as 0."""
         b = self.b
         with b.if_(invalid):
             address = address if address.type is Type.I64 else b.zext(address, Type.I64)
@@ -233,7 +233,7 @@ class _Walk:
         b.assign(descriptor, loaded)
         low = b.trunc(loaded, Type.I32)
         is_last, more = b.eq(at, 3), b.bit(low, 1)
-        # At level 3 a block is invalid, as what has bit 0 clear is everywhere
+        # A descriptor with bit 0 clear is invalid; at level 3 a block is, too
         invalid = b.or_(b.eq(b.and_(low, 1), 0), b.and_(is_last, b.not_(more)))
         self._invalid_if(invalid, where, 8, b.or_(at, LONG_WALK_ABORT), b.or_(at, LONG_TRANSLATION))
         b.brcond(b.and_(b.not_(is_last), more), table, leaf)
@@ -272,12 +272,12 @@ class _Walk:
     # -- rights --------------------------------------------------------------------------------------------------------
 
     def _check(self, access: Value) -> None:
-        """Make ``rights`` of what the walk found; falls through when they allow the access."""
+        """Compute ``rights`` from what the walk found; falls through if they allow the access."""
         b = self.b
         user_rights = b.read(self.user_rights)
         data = b.select(self.privileged, b.read(self.privileged_rights), user_rights)
         privileged = b.zext(self.privileged, Type.I32)
-        # WXN: nothing writable is executable; UWXN: nothing that User mode can write is at PL1
+        # WXN: nothing writable is executable; UWXN: nothing that User mode can write is executable at PL1
         never = b.or_(b.read(self.execute_never), b.and_(b.extract(self.sctlr, 19, 1), b.extract(data, 1, 1)))
         user_writable = b.and_(b.extract(user_rights, 1, 1), privileged)
         never = b.or_(never, b.and_(b.extract(self.sctlr, 20, 1), user_writable))
@@ -290,7 +290,7 @@ class _Walk:
 
 
 def _tlb_fill(b: Builder) -> None:
-    """Routine(address, access | mmu_index << 8, size): enter the page into the TLB and answer 0, or the fault code."""
+    """Routine(address, access | mmu_index << 8, size) -> 0, with the page entered into the TLB, or the fault code."""
     address, how = argument(b, 0), argument(b, 1)
     access, index = b.and_(how, 0xFF), b.extract(how, 8, 8)
     # An index is only in use while DACR has the value for which its slot is tagged.
@@ -308,9 +308,9 @@ def _tlb_fill(b: Builder) -> None:
 
 
 def _address_translation(b: Builder) -> None:
-    """Routine(address, access | privileged << 8): ATS1C…, B3.12.7: translate and report in the PAR.
+    """Routine(address, access | privileged << 8) -> fault status or 0: ATS1C… (B3.12.7), with the result in the PAR.
 
-    An external abort on a walk is a data abort instead (B4.2.4): its fault status, otherwise 0.
+    An external abort on the walk is a data abort instead (B4.2.4); only then there is a fault status.
     """
     address, how = argument(b, 0), argument(b, 1)
     walk = _Walk(b, address, b.and_(how, 0xFF), b.bit(how, 8), b.get(SYSTEM["dacr"]))
@@ -353,7 +353,7 @@ def _new_address_space(b: Builder) -> None:
 
 
 def _dacr_write(b: Builder) -> None:
-    """Routine(value): write DACR and turn to the slot of MMU indices that is right for its value."""
+    """Routine(value): write DACR and select the slot of MMU indices for its value."""
     value = argument(b, 0)
     slot = b.extract(value, DOMAIN_SLOT_BIT, 1)
     with b.if_(b.ne(value, b.get(SYSTEM["dacr"]))):
@@ -380,7 +380,7 @@ ROUTINES: Final[dict[str, RoutineBuilder]] = {
 
 
 def flush_all(b: Builder) -> None:
-    """TLBIALL, and what changes the translation regime: drop all of this CPU's translations."""
+    """Drop all of this CPU's translations: for TLBIALL, and for changes of the translation regime."""
     b.call(native("tlb_flush"))
     b.set(NONGLOBAL, 0)
 
@@ -391,7 +391,7 @@ def flush_all_everywhere(b: Builder) -> None:
 
 
 def flush_page(b: Builder, address: Value) -> None:
-    """TLBIMVA and TLBIMVAA: whatever maps ``address``'s page, ASID and globality disregarded."""
+    """TLBIMVA and TLBIMVAA: drop all translations of ``address``'s page, of any ASID and global ones."""
     page = b.zext(b.and_(address, PAGE_MASK), Type.I64)
     b.call(native("tlb_flush_page"), page, b.const(ALL_INDICES, Type.I64))
 
@@ -403,7 +403,7 @@ def flush_page_everywhere(b: Builder, address: Value) -> None:
 
 
 def flush_address_space(b: Builder) -> None:
-    """TLBIASID, whatever the ASID: translations of others than the current one are never in the TLB."""
+    """TLBIASID of any ASID: the TLB has non-global translations of the current ASID only."""
     b.call(routine("new_address_space"))
 
 

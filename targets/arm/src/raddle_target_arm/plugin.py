@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ARM as a plug-in: what the core must know before it imports anything of it."""
+"""ARM as a plug-in: what the core must know before it imports the rest."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The performance monitors: a cycle counter and six event counters (ARM DDI 0406C, chapter C12).
 
-A cycle is a nanosecond of virtual time. The event counters count SW_INCR, writes to PMSWINC, and nothing else, as
-PMCEID0 says. Overflow is noted in PMOVSR for them; it never interrupts. The field of the running cycle counter holds
-what the clock showed when it was 0, that of a stopped one its value.
+A cycle is a nanosecond of virtual time. The event counters count only SW_INCR (writes to PMSWINC), as PMCEID0 says.
+Their overflow sets PMOVSR and never interrupts. While the cycle counter runs, its field holds the clock's value at
+which the counter was 0; while it is stopped, the field holds the counter.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _clock(b: Builder) -> Value:
 
 
 def _as_stored(b: Builder, value: Value) -> Value:
-    """Between the counter's value and its field, either way (I64)."""
+    """The field's content for a value of the counter, and the reverse (I64)."""
     running = b.and_(b.bit(b.get(SYSTEM["pmcr"]), 0), b.bit(b.get(SYSTEM["pmcnten"]), CYCLE_COUNTER))
     return b.select(running, b.sub(_clock(b), value), value)
 
@@ -64,7 +64,7 @@ def write_cycles(b: Builder, value: Value) -> None:
 
 
 def _keeping_cycles(b: Builder, change: Callable[[], None]) -> None:
-    """Emit a change of what the cycle counter runs by, with its value kept across it."""
+    """Emit a change of the cycle counter's control that keeps its value."""
     value = _as_stored(b, b.get(SYSTEM["pmccntr"]))
     change()
     b.set(SYSTEM["pmccntr"], _as_stored(b, value))
@@ -121,7 +121,7 @@ def write_pmintenclr(b: Builder, value: Value) -> None:
 
 
 def write_pmswinc(b: Builder, value: Value) -> None:
-    """Emit a write of PMSWINC: one more in each counter named that is enabled and counts SW_INCR."""
+    """Emit a write of PMSWINC: increment each counter in its mask that is enabled and counts SW_INCR."""
     on = b.and_(b.get(SYSTEM["pmcnten"]), b.neg(b.and_(b.get(SYSTEM["pmcr"]), 1)))
     named = b.and_(value, on)
     for number, (counter, kind) in enumerate(zip(PMEVCNTR, PMEVTYPER, strict=True)):
@@ -140,7 +140,7 @@ def _selected(b: Builder) -> tuple[Value, Value]:
 
 
 def read_event_type(b: Builder) -> Value:
-    """Emit a read of PMXEVTYPER: of PMCCFILTR when the cycle counter is selected, 0 for no counter."""
+    """Emit a read of PMXEVTYPER, which is PMCCFILTR if the cycle counter is selected, and 0 if no counter is."""
     number, is_event = _selected(b)
     event = b.get_at(PMEVTYPER, b.select(is_event, number, 0))
     cycles = b.select(b.eq(number, CYCLE_COUNTER), b.get(SYSTEM["pmccfiltr"]), 0)
@@ -157,7 +157,7 @@ def write_event_type(b: Builder, value: Value) -> None:
 
 
 def read_event_counter(b: Builder) -> Value:
-    """Emit a read of PMXEVCNTR; 0 for no counter."""
+    """Emit a read of PMXEVCNTR, which is 0 if no event counter is selected."""
     number, is_event = _selected(b)
     return b.select(is_event, b.get_at(PMEVCNTR, b.select(is_event, number, 0)), 0)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Power State Coordination Interface, version 1.0 (ARM DEN 0022D), as the firmware that HVC calls.
 
-The calling convention is version 1.0 of ARM DEN 0028, which has no SMCCC_VERSION: it and every other function that is
-not in the table answers NOT_SUPPORTED. SMC is no conduit: without Security Extensions it is undefined.
+The calling convention is version 1.0 of ARM DEN 0028, which has no SMCCC_VERSION. A call of a function that is not in
+the table returns NOT_SUPPORTED. SMC is no conduit: without Security Extensions it is undefined.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ VERSION_1_0: Final = 0x0001_0000
 AFFINITY_ON, AFFINITY_OFF = 0, 1
 POWER_DOWN: Final = 1 << 16
 POWER_STATES: Final = 0x1_FFFF
-"""CPU_SUSPEND: whether the CPU is powered down, and the state's number, which is the platform's affair; all of them do
-the same here. The power level, above it, can be 0 only: nothing but the CPU itself is suspended."""
+"""Bits of CPU_SUSPEND's argument that may be set: power down (16), and the platform's number of the state (15:0), which
+changes nothing here. The power level, above them, must be 0: only the CPU itself can be suspended."""
 HIGHEST_LEVEL: Final = 3
 MIGRATION_NOT_REQUIRED: Final = 2
 """MIGRATE_INFO_TYPE: there is no trusted operating system to migrate."""
@@ -37,7 +37,7 @@ def _cpu_number(board: Board, affinity: int) -> int | None:
 
 
 def _is_entry(address: int) -> bool:
-    """In A32 bits 1:0 are clear; bit 0 alone means T32 (5.6.3)."""
+    """Whether code can start there: T32 if bit 0 is set, else A32, with bits 1:0 clear (5.6.3)."""
     return address & 3 != 2
 
 
@@ -76,7 +76,7 @@ def _cpu_on(board: Board, cpu: Any, target: int, entry: int, context_id: int) ->
 
 
 def _affinity_info(board: Board, cpu: Any, target: int, level: int, unused: int) -> int:
-    """Whether any CPU is on whose affinity fields from `level` up are the target's (5.7)."""
+    """Whether any CPU is on among those with the target's affinity fields from `level` up (5.7)."""
     if level > HIGHEST_LEVEL or target >> 8 * HIGHEST_LEVEL:
         return INVALID_PARAMETERS
     shift = 8 * level
@@ -121,7 +121,7 @@ FUNCTIONS: Final[dict[int, Function]] = {
 
 
 def call(cpu: Any) -> None:
-    """Python helper: the call that r0 to r3 of ``cpu`` describe; NOT_SUPPORTED without a board. Under the big lock."""
+    """Python helper: do the call in r0 to r3 of ``cpu``; NOT_SUPPORTED without a board. Under the big lock."""
     board = board_of(cpu)
     function = FUNCTIONS.get(cpu["r0"])
     result = NOT_SUPPORTED

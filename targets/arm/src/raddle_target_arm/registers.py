@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The registers of an ARM CPU as a user of Python meets them: their names, for people and type checkers, and the CPSR,
-which is kept in pieces (see `raddle_target_arm.state`).
+"""The registers of an ARM CPU in the Python API: their names, for people and type checkers, and the CPSR, which the
+state has in pieces (see `raddle_target_arm.state`).
 
     machine: raddle.Machine[ArmRegisters] = raddle.Machine("virt")
 """
@@ -31,8 +31,8 @@ __all__ = ["VIEWS", "ArmRegisters"]
 
 
 class ArmRegisters(Protocol):
-    """All of them, as unsigned numbers. Exact while the machine is paused. `sp_…`, `lr_…` and `r8_usr` … `r12_fiq` are
-    those of the modes that are not current; the current one's are `sp`, `lr` and `r8` … `r12`.
+    """All registers, as unsigned numbers. Exact while the machine is paused. `sp_…`, `lr_…` and `r8_usr` … `r12_fiq`
+    are those of modes that are not current; the current mode has `sp`, `lr` and `r8` … `r12`.
     """
 
     r0: int
@@ -214,10 +214,10 @@ def _get_cpsr(cpu: Any) -> int:
 
 
 def _set_cpsr(cpu: Any, value: int) -> None:
-    """As an exception return does: with the registers of the mode that it names."""
+    """Like an exception return: switches to the registers of the new mode."""
     number = value & MODE
     if number not in BANK_OF_MODE:
-        raise ValueError(f"CPSR {value:#x}: mode {number:#x} is none of this CPU's")
+        raise ValueError(f"CPSR {value:#x}: this CPU has no mode {number:#x}")
     _change_bank(cpu, BANK_OF_MODE[number])
     cpu["cpsr_m"] = number
     cpu["masks"] = value & MASKS

@@ -13,7 +13,7 @@ IT                      the decode state of the instruction; in the block mode f
 J                       always 0
 ======================  ================================================================================
 
-The pc is no field: inside a block it is symbolic (``b.pc()``), outside it is ``COMMON["pc"]``.
+The pc is not one of the fields: inside a block it is symbolic (``b.pc()``), outside it is ``COMMON["pc"]``.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ FPSCR_AHP: Final = STATE.field("fpscr_ahp", Type.I32)
 FPSCR_QC: Final = STATE.field("fpscr_qc", Type.I32)
 """FPSCR's QC in bit 27, the rest 0."""
 FPEXC: Final = STATE.field("fpexc", Type.I32)
-"""FPEXC; only EN (bit 30) is kept. VFP instructions test it when they run: Linux changes it at every thread switch, and
-no code must be translated anew for that."""
+"""FPEXC; only EN (bit 30) is kept. VFP instructions test it when they run, so that Linux, which changes it at every
+thread switch, causes no new translations."""
 FPEXC_EN: Final = 1 << 30
 
 # -- system registers --------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ _SYSTEM_64: Final = ("ttbr0", "ttbr1", "par", "cntp_cval", "cntv_cval", "pmccntr
 SYSTEM: Final[dict[str, Field]] = {name: STATE.field(name, Type.I64) for name in _SYSTEM_64} | {
     name: STATE.field(name, Type.I32) for name in _SYSTEM_32
 }
-"""Plain storage of system registers, by the name of the register (``sysregs.TABLE`` says what reaches it and how)."""
+"""Storage of system registers, by register name; ``sysregs.TABLE`` says how instructions reach it."""
 
 PMEVTYPER: Final = STATE.array("pmevtyper", Type.I32, 6)
 PMEVCNTR: Final = STATE.array("pmevcntr", Type.I32, 6)
@@ -134,7 +134,7 @@ DBGWVR: Final = STATE.array("dbgwvr", Type.I32, 4)
 DBGWCR: Final = STATE.array("dbgwcr", Type.I32, 4)
 
 CPU_COUNT: Final = STATE.field("cpu_count", Type.I32)
-"""Number of CPUs of the machine; set by whoever builds it, not by reset. So are the next."""
+"""Number of CPUs of the machine. The front end's ``connect`` sets this and the next three, and reset keeps them."""
 CBAR: Final = STATE.field("cbar", Type.I32)
 """Base address of the CPUs' private peripherals."""
 TIMER_NUMBERS: Final = STATE.array("timer_number", Type.I32, 2, ("timer_number_physical", "timer_number_virtual"))
@@ -152,10 +152,10 @@ way, so that code translated for one slot serves all."""
 DOMAIN_TAGS: Final = STATE.array("domain_tag", Type.I32, 2)
 """The DACR value for which each slot's TLB entries were made."""
 NONGLOBAL: Final = STATE.field("nonglobal", Type.I32)
-"""Set of MMU indices that may hold translations of the current address space only; a new ASID flushes just these."""
+"""Bit set of the MMU indices that may hold non-global translations; a new ASID flushes just these."""
 
 EVENTS_SEEN: Final = STATE.field("events_seen", Type.I64)
-"""How many events of the stream have come, or been armed for, since the counter was 0 (see ``timers``)."""
+"""How many events of the stream, since the counter was 0, a WFE has seen or armed a timer for (see ``timers``)."""
 
 # -- block mode --------------------------------------------------------------------------------------------------------
 
@@ -180,17 +180,18 @@ MODE_DOMAIN_SLOT: Final = 1 << 2
 """Which pair of MMU indices is in use."""
 
 MODE_MASKS: Final = (~(MODE_VFP | MODE_VECTOR | MODE_SWP), MODE_T)
-"""What instructions depend on that neither write the pc nor may be undefined: with data accesses, and without."""
+"""The bits that matter to an instruction which does not write the pc and is never undefined: if it accesses data, and
+if it does not."""
 
 MODE_EXECUTION: Final = MODE_T | MODE_E | MODE_IT
-"""The bits that live in the block mode alone; the others are made from the state by ``compute_mode``."""
+"""The bits that are only in the block mode; ``compute_mode`` makes the others from the state."""
 
 SCTLR_M, SCTLR_A, SCTLR_C, SCTLR_SW, SCTLR_Z, SCTLR_I, SCTLR_V = (1 << n for n in (0, 1, 2, 10, 11, 12, 13))
 SCTLR_WXN, SCTLR_UWXN, SCTLR_EE, SCTLR_TRE, SCTLR_AFE, SCTLR_TE = (1 << n for n in (19, 20, 25, 28, 29, 30))
 
 
 def it_state(mode: int) -> int:
-    """ITSTATE with which blocks of this mode start."""
+    """The ITSTATE that blocks of this mode start with."""
     return mode >> MODE_IT_SHIFT & 0xFF
 
 
@@ -198,8 +199,8 @@ def mmu_index(mode: int) -> int:
     """MMU index of ordinary accesses in this block mode: 1 or 3 at PL1, 0 or 2 in User mode.
 
     DACR decides permissions, and Linux switches it between two values on every access to user memory. So there are
-    two slots of one unprivileged and one privileged index, each valid for one value of DACR; a write to DACR turns to
-    the slot that a bit of its value names, and flushes only when that slot was made for another value.
+    two slots of one unprivileged and one privileged index, each valid for one value of DACR. A bit of the value written
+    to DACR selects the slot, which is flushed only if it was filled for another value.
     """
     return user_mmu_index(mode) | bool(mode & MODE_PRIVILEGED)
 
@@ -253,7 +254,7 @@ def argument(b: Builder, number: int, type: Type = Type.I32) -> Value:
 
 
 def select_by(b: Builder, key: Value, table: dict[int, int], default: int) -> Value:
-    """Emit IR that yields ``table[key]``, or ``default``; I32 all."""
+    """Emit IR that yields ``table[key]``, or ``default``; all I32."""
     result = b.const(default, Type.I32)
     for match, value in table.items():
         result = b.select(b.icmp(Condition.EQ, key, match), value, result, Type.I32)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """System registers: coprocessors 14 (debug, ThumbEE, Jazelle) and 15 as one table (ARM DDI 0406C, B3.17, B4.1, C11).
 
-A row says who may read and write a register, what it yields, and what a write does. MCR, MRC, MCRR and MRRC are
-translated from it; what has no row is undefined. Everything works on the IR of one instruction.
+A row says who may read and write a register, what a read yields, and what a write does. MCR, MRC, MCRR and MRRC look it
+up when they are translated; without a row they are undefined. Readers and writers emit IR into the instruction.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Key = tuple[int, ...]
 
 Reader = Callable[[Builder], Value]
 Writer = Callable[[Builder, Value], Value | None]
-"""May yield the fault status (I32) of a data abort that it has come to, or 0."""
+"""May return an I32, which is the fault status of a data abort to take, or 0."""
 Allowed = Callable[[Builder], Value]
 
 
@@ -56,9 +56,9 @@ class End(IntEnum):
 class Register(NamedTuple):
     """One row. A 64-bit access has the three-part key; its reader and writer work on I64, all others on I32.
 
-    ``read`` and ``write`` are None for what cannot be; ``user_read`` and ``user_write`` say whether User mode may:
-    always, never, or by a condition that IR works out. ``reset`` is the value of ``field`` after reset (None: the
-    field is another row's).
+    ``read`` or ``write`` is None where there is no such access; ``user_read`` and ``user_write`` say whether User mode
+    may make it: always, never, or if the emitted condition holds. ``reset`` is the value of ``field`` after reset;
+    ``field`` is None if another row has it.
     """
 
     name: str
@@ -99,12 +99,12 @@ def _write_field(field: Field, mask: int, ones: int) -> Writer:
 
 
 def _ignore(b: Builder, value: Value) -> None:
-    """Data caches are not modelled, and branches are not predicted: nothing is to be maintained."""
+    """Data caches and branch predictors are not modelled: there is nothing to maintain."""
 
 
 def _synchronise_fetches(b: Builder) -> None:
-    """Instruction caches are not modelled: stores take effect on translated code by themselves, but for those that are
-    on their way when it is made. All of them are looked at, so that the address does not matter."""
+    """Instruction caches are not modelled: a store kills the blocks whose bytes it changes, unless it is in flight when
+    they are made. The helper checks all such blocks, so the address does not matter."""
     b.call(native("icache_sync", pure_state=True))
 
 
@@ -122,7 +122,7 @@ def _write_cpacr(b: Builder, value: Value) -> None:
 
 
 def _write_ttbr_low(field: Field) -> Writer:
-    """MCR of a TTBR writes its low word; the high one matters to long descriptors only."""
+    """MCR of a TTBR writes its low word; only long descriptors use the high one."""
 
     def write(b: Builder, value: Value) -> None:
         old = b.get(field)
@@ -225,7 +225,7 @@ def _teehbr_allowed(b: Builder) -> Value:
 
 
 def _control(*bits: int) -> Allowed:
-    """User mode may if any of these bits of CNTKCTL is set."""
+    """User mode has access if any of these bits of CNTKCTL is set."""
     mask = sum(1 << bit for bit in bits)
     return lambda b: b.ne(b.and_(b.get(SYSTEM["cntkctl"]), mask), 0)
 
@@ -259,7 +259,7 @@ def _plain(
     user_write: bool | Allowed = False,
     field: Field | None = None,
 ) -> Register:
-    """A register that is its field: readable, and writable in the bits of ``mask``."""
+    """A register that is nothing but a field: readable, and writable in the bits of ``mask``."""
     field = SYSTEM[name.lower()] if field is None else field
     mask = (1 << field.type.bits) - 1 if mask is None else mask
     write = _write_field(field, mask, ones)
@@ -561,7 +561,7 @@ def read(b: Builder, key: Key, decode_state: int, mode: int) -> Value | None:
 
 
 def write(b: Builder, key: Key, value: Value, decode_state: int, mode: int) -> End | None:
-    """Emit a write of ``value`` (I32, or I64 for a three-part key); the answer says how to go on (``finish``).
+    """Emit a write of ``value`` (I32, or I64 for a three-part key); returns how to go on (see ``finish``).
 
     None when the access is undefined: nothing is emitted then.
     """

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The generic timer of one CPU: the counter, and the physical and virtual timers (ARM DDI 0406C, chapter B8).
 
-A timer's condition is met from the tick on at which the counter has reached its compare value. While it is enabled and
-not masked a host timer is armed for that tick; when it fires, the timer's interrupt line goes up
-(``timer_expire_…``). A write that meets the condition raises it at once, and one that ends it lowers it. All happens on
-the CPU's own thread, which is what keeps the line in step with the registers, and changes the line under the big lock.
+A timer's condition is met once the counter has reached its compare value. While the timer is enabled and not masked, a
+host timer is armed for that tick; when it fires, the timer's interrupt line goes up (``timer_expire_…``). A write that
+meets the condition raises the line at once; one that ends the condition lowers it. The CPU's own thread does all this,
+so that the line stays in step with the registers. It changes the line under the big lock.
 
 The event stream (B8.1.3) sets the event register each time that a bit of the counter changes to 1, or to 0. Only WFE
-can tell, so nothing is done for an event until a WFE: it looks whether one has come since the last, and otherwise has a
-host timer set the event register at the next.
+can tell, so nothing happens before a WFE: it checks whether an event has come since the last WFE. If not, it arms a
+host timer that sets the event register at the next event.
 
-The line is driven by routine ``timer_line(timer, level)``. The one here asks the board in Python; a board may bring its
-own (``AddressSpace.add_routines``), and then neither a timer that is written nor one that expires needs the GIL.
+Routine ``timer_line(timer, level)`` drives the line. The one here calls the board in Python; a board may have its own
+(``AddressSpace.add_routines``), and then neither a write to a timer nor its expiry needs the GIL.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from raddle.translate.frontend import RoutineBuilder
 from raddle_target_arm.state import EVENT_TIMER, EVENTS_SEEN, SYSTEM, TIMER_LINES, TIMER_NUMBERS, argument
 
 FREQUENCY: Final = 62_500_000
-"""Ticks a second of the counter, whatever CNTFRQ is made to say."""
+"""Ticks of the counter per second, whatever a guest writes to CNTFRQ."""
 
 PHYSICAL, VIRTUAL = 0, 1
 KERNEL_CONTROL: Final = SYSTEM["cntkctl"]
@@ -40,7 +40,7 @@ EVENT_ENABLE, EVENT_FALLING = 1 << 2, 1 << 3
 KERNEL_CONTROL_BITS: Final = 0x3FF
 
 STATE_NAMES: Final = frozenset(field.name for field in (*CTL, *CVAL, TIMER_LINES))
-"""What a timer is, in the CPU's state."""
+"""The timers' fields of the CPU's state."""
 
 _UPDATE: Final = ("timer_update_physical", "timer_update_virtual")
 _EXPIRE: Final = ("timer_expire_physical", "timer_expire_virtual")
@@ -110,7 +110,7 @@ def _update(timer: int) -> RoutineBuilder:
 def _expire(timer: int) -> RoutineBuilder:
     """Routine(host timer): raise the line if the condition is met. Under the big lock.
 
-    A timer that was rewritten after its host timer had fired has been armed anew.
+    If the guest has written the timer since its host timer fired, that write has armed it again.
     """
 
     def build(b: Builder) -> None:
@@ -127,20 +127,20 @@ def _expire(timer: int) -> RoutineBuilder:
 
 
 def write_kernel_control(b: Builder, value: Value) -> None:
-    """Emit a write of CNTKCTL: a stream begins with the event that comes next."""
+    """Emit a write of CNTKCTL: the stream begins with the next event."""
     b.set(KERNEL_CONTROL, b.and_(value, KERNEL_CONTROL_BITS))
     b.call(routine("event_stream_start"))
 
 
 def expect_event(b: Builder) -> None:
-    """Emit what WFE does first: have the stream's event come."""
+    """Emit what WFE does first: check the event stream, and if no event has come, arm a timer for the next."""
     with b.if_(b.ne(b.and_(b.get(KERNEL_CONTROL), EVENT_ENABLE), 0)):
         b.call(routine("event_stream_expect"))
 
 
 def _stream(b: Builder) -> tuple[Value, Value, Value]:
-    """How many events the stream has had since the counter was 0 (I64), the exponent of two that is the ticks between
-    two (I32), and by how many ticks the first one comes earlier than after these (I64).
+    """How many events the stream has had since the counter was 0 (I64), log2 of the ticks between two events (I32), and
+    how many ticks less pass before the first one (I64).
     """
     control = b.get(KERNEL_CONTROL)
     bit = b.extract(control, 4, 4)
@@ -151,15 +151,15 @@ def _stream(b: Builder) -> tuple[Value, Value, Value]:
 
 
 def _start_stream(b: Builder) -> None:
-    """Routine(): no event has come yet."""
+    """Routine(): count the events until now as seen."""
     b.set(EVENTS_SEEN, _stream(b)[0])
     b.ret()
 
 
 def _expect_event(b: Builder) -> None:
-    """Routine(): set the event register if an event has come since the last WFE; else see to it that the next one does.
+    """Routine(): set the event register if an event has come since the last WFE; else arm a timer for the next event.
 
-    While a timer is armed EVENTS_SEEN counts its event, too.
+    While the timer is armed, EVENTS_SEEN counts its event, too.
     """
     come, exponent, early = _stream(b)
     seen = b.get(EVENTS_SEEN)
@@ -217,7 +217,7 @@ def set_line(cpu: Any, timer: int, level: int) -> None:
 
 
 def reset(cpu: Any) -> None:
-    """Turn both timers off, and their lines down."""
+    """Turn both timers off and lower their lines. If both lines are down, the CPU's reset does it all."""
     if not cpu[TIMER_LINES.name]:
         return
     with cpu.engine.big_lock:

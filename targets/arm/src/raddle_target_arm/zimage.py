@@ -15,12 +15,12 @@ from raddle.layout import Layout, Segment
 __all__ = ["read"]
 
 HEADER: Final = struct.Struct("<40x III")
-"""Behind 36 bytes of code and the magic: the addresses at which it was linked to start and end, its byte order."""
+"""After 36 bytes of code and the magic: the addresses of start and end that it was linked for, and its byte order."""
 LITTLE_ENDIAN: Final = 0x0403_0201
 
 
 def read(data: bytes, name: str, _: Layout) -> tuple[tuple[Segment, ...], int]:
-    """The segment, of all of the file, and the entry, at 0. Raises UsageError. See raddle.plugins.KernelReader."""
+    """One segment with the whole file, and the entry, 0. Raises UsageError. See raddle.plugins.KernelReader."""
     if len(data) < HEADER.size:
         raise UsageError(f"cannot use {name}: the zImage is truncated ({len(data)} bytes end within its header)")
     start, end, order = HEADER.unpack_from(data)
