@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A32 machine code for litmus tests. Sections are those of DDI 0406C.
 
-Memory is Normal, write-back and shareable, as the model of ARMv7's memory wants it: with the MMU off it would be
+Memory is Normal, write-back and shareable, as the model of ARMv7's memory assumes. With the MMU off it would be
 strongly ordered (B3.2.1).
 """
 
@@ -19,13 +19,12 @@ BASE: Final = 0x4010_0000
 REGISTERS: Final = 13
 """r0 to r12."""
 PC_AHEAD: Final = 8
-"""Bytes that the pc, as a branch reads it, is ahead of the branch (A2.3)."""
+"""By how many bytes the pc that a branch reads is ahead of the branch (A2.3)."""
 
 SECTION: Final = 1 << 20
 SECTIONS: Final = 1 << 12
 NORMAL_SECTION: Final = 0x0001_1C0E
-"""A section of Normal memory: inner and outer write-back write-allocate (TEX 1, C, B), shareable, full access (B3.5.1).
-"""
+"""A section of Normal memory: write-back write-allocate (TEX 1, C, B), shareable, full access (B3.5.1)."""
 WALK_ATTRIBUTES: Final = 0x4A
 """Of TTBR0: walks are inner and outer write-back write-allocate, shareable (B4.1.154)."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `virt` board: a machine of standard parts that any device-tree kernel finds its way around.
+"""The `virt` board: a machine of standard parts for any kernel that reads device trees.
 
 Addresses and interrupt numbers are those of the board of the same name that users know from other emulators.
 """
@@ -38,7 +38,7 @@ FLASH: Final = tuple(Area("flash", CfiFlash.SIZE * bank, CfiFlash.SIZE) for bank
 GIC_DISTRIBUTOR: Final = 0x0800_0000
 GIC_CPU_INTERFACE: Final = 0x0801_0000
 UARTS: Final = (0x0900_0000, 0x0904_0000)
-"""The second one is there for who gives it a character device: guests may take any serial port for their console."""
+"""The second exists only if it has a character device: guests may use any serial port as their console."""
 RTC: Final = 0x0901_0000
 FW_CFG: Final = 0x0902_0000
 VIRTIO: Final = 0x0A00_0000
@@ -51,9 +51,9 @@ MAX_CPUS: Final = 8
 UART_SPIS: Final = (1, 8)
 RTC_SPI: Final = 2
 VIRTIO_SPI: Final = 16
-"""Of the first virtio-mmio slot; the others' follow."""
+"""Of the first virtio-mmio slot; the others follow."""
 TIMER_PPIS: Final = {"secure": 13, "non-secure": 14, "virtual": 11, "hypervisor": 10}
-"""In the order that the device-tree binding arm,armv7-timer asks for."""
+"""In the order that the device-tree binding arm,armv7-timer requires."""
 
 UART_CLOCK_HZ: Final = 24_000_000
 
@@ -110,13 +110,13 @@ class Virt(Board):
         self.memory.add_io("fw_cfg", FW_CFG, self.fw_cfg.SIZE, self.fw_cfg)
         self.memory.add_io("virtio-mmio", VIRTIO, self.virtio.SIZE, self.virtio, self.virtio.routine)
         self.memory.add_ram("RAM", RAM, size)
-        # Last, because it opens files, which whoever has a board closes.
+        # Last, because it opens files, which only `close` closes.
         self.flash = FlashBanks(
             self.memory, [area.start for area in FLASH], options.flash, options.bios, options.target.foreign_files
         )
 
     def _add_gic(self) -> None:
-        """The controller's two regions, and what native code does with it and with the timers' lines."""
+        """Add the controller's two regions, its native routines and the one for the timers' lines."""
         gic = self.gic
         self.memory.add_routines(gic_routines.routines(gic))
         timers = [SGIS + TIMER_PPIS[name] for name in ("non-secure", "virtual")]
@@ -182,16 +182,16 @@ class Virt(Board):
         self.cpus[cpu].power_on(entry, context_id)
 
     def cpu_off(self, cpu: int) -> None:
-        """Turn off the CPU that asks for it."""
+        """Turn off the calling CPU."""
         self._powered[cpu] = False
         self.cpus[cpu].power_off()
 
     def cpu_standby(self, cpu: int) -> None:
-        """Halt the CPU that asks for it until an interrupt is pending."""
+        """Halt the calling CPU until an interrupt is pending."""
         self.cpus[cpu].halt()
 
     def cpu_power_down(self, cpu: int, entry: int, context_id: int) -> None:
-        """The same, but it loses its state and goes on at `entry`, as `cpu_on` says. It counts as on."""
+        """The same, but the CPU loses its state and goes on at `entry`, like `cpu_on`. It counts as on."""
         self.cpus[cpu].power_down(entry, context_id)
 
     def system_off(self) -> None:

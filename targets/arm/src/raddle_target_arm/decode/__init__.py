@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The decode tables of ARMv7-A: A32, and T32 as two tables for its 16-bit and 32-bit instructions.
 
-A `Fields` of these tables has the operands that the heads of the `.dec` files list. A 32-bit T32 instruction is a word
-with its first halfword on top. An instruction is conditional by its own encoding where its fields have `c`.
+The heads of the `.dec` files list the operands in a `Fields` of these tables. A 32-bit T32 instruction is a word with
+its first halfword on top. If its fields have `c`, an instruction's own encoding has its condition.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from raddle_target_arm.decode.operands import FUNCTIONS
 __all__ = ["S_UNLESS_IN_IT", "T32_WIDE", "a32", "a32_table", "t16", "t16_table", "t32", "t32_table", "tables"]
 
 S_UNLESS_IN_IT = 2
-"""The value of S where a 16-bit instruction sets the flags outside IT blocks only."""
+"""The value of S of a 16-bit instruction that sets the flags only outside IT blocks."""
 
 
 def _parse(name: str, width: int, condition: str, trusted: bool) -> Table:
@@ -50,7 +50,7 @@ def t32_table(trusted: bool = False) -> Table:
 
 
 def tables() -> tuple[Table, Table, Table]:
-    """All tables, read in full: for the tests that `a32`, `t16` and `t32` trust in."""
+    """All tables, read and checked in full. Tests do that, so that `a32`, `t16` and `t32` need not."""
     return a32_table(), t16_table(), t32_table()
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operands that the decode tables compute from fields. Every function of this module may be named in a table.
+"""Operands that the decode tables compute from fields. A table may name any function of this module.
 
 Arguments are the unsigned values of the fields. Predicates return 0 for words that are undefined, or unpredictable and
-treated so.
+undefined here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from raddle.translate.pattern import Function, Linear
 __all__ = ["FUNCTIONS"]
 
 CARRY_UNCHANGED = 2
-"""The value of `carry` where the shifter leaves the C flag as it is."""
+"""The value of `carry` if the shifter leaves the C flag as it is."""
 
 
 def _signed(value: int, width: int) -> int:

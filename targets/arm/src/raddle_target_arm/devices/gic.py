@@ -5,8 +5,8 @@ every access sees; one distributor and a CPU interface for each CPU, 288 interru
 Its state is in the block that raddle_target_arm.devices.gic_layout describes. The rules here are the reference for the
 native ones in raddle_target_arm.devices.gic_routines.
 
-A CPU's interface is told only of the most urgent pending interrupt, of whatever group: one whose group is disabled
-hides those that are less urgent.
+A CPU's interface sees only the most urgent pending interrupt of both groups. So one whose group is disabled hides less
+urgent ones.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class _Input(Line):
 
 
 class Gic:
-    """The controller's state and rules. Its two faces on the bus are in raddle_target_arm.devices.gic_registers."""
+    """The controller's state and rules. Its registers are in raddle_target_arm.devices.gic_registers."""
 
     def __init__(self, cpus: int, space: AddressSpace) -> None:
         """`space` tells which CPU makes an access (`initiator`): banked registers depend on it."""
@@ -108,12 +108,12 @@ class Gic:
         self.reset()
 
     def connect(self, targets: Sequence[InterruptTarget]) -> None:
-        """Wire the lines to the vCPUs, once they are there; those of interface n to vCPU n, which native code knows."""
+        """Wire the lines of interface n to vCPU n, which native code relies on."""
         self._targets = targets
         self.update()
 
     def disconnect(self) -> None:
-        """The machine is closed: forget the vCPUs and the lines, which know the controller in turn."""
+        """The machine is closed: drop the vCPUs and the lines, which refer back to the controller."""
         self._targets = ()
         self._lines.clear()
 
@@ -145,7 +145,7 @@ class Gic:
         return self._line(cpu, SGIS + number)
 
     def _line(self, cpu: int, interrupt: int) -> Line:
-        """The input's one line, however often it is asked for."""
+        """The input's line, the same one at each call."""
         place = self.place(cpu, interrupt)
         if place not in self._lines:
             self._lines[place] = _Input(self, *place)
@@ -257,7 +257,7 @@ class Gic:
         return SPURIOUS, 0x100
 
     def to_take(self, cpu: int) -> tuple[int, int]:
-        """The interrupt that `cpu`'s lines stand for now, and its priority: (1023, 256) for none."""
+        """The interrupt that `cpu`'s lines signal now, and its priority: (1023, 256) for none."""
         interrupt, priority = self.forwarded(cpu)
         if interrupt == SPURIOUS:
             return interrupt, priority
@@ -267,12 +267,12 @@ class Gic:
         return interrupt, priority
 
     def update(self) -> None:
-        """Set every CPU's lines to what follows from the state."""
+        """Set every CPU's lines as the state requires."""
         for cpu in range(self.cpus):
             self.update_cpu(cpu)
 
     def update_cpu(self, cpu: int) -> None:
-        """Set a CPU's lines to what follows from the state: one is up at most."""
+        """Set a CPU's lines as the state requires: at most one is up."""
         interrupt = self.to_take(cpu)[0]
         wanted = 0
         if interrupt != SPURIOUS:
@@ -289,10 +289,10 @@ class Gic:
     def _interface(self, cpu: int) -> int:
         return INTERFACE // 4 + INTERFACE_WORDS * cpu
 
-    # --- acknowledge and end; `alias` stands for the registers of group 1 only: AIAR, AEOIR, AHPPIR
+    # --- acknowledge and end; `alias` selects the registers for group 1: AIAR, AEOIR, AHPPIR
 
     def visible(self, cpu: int, interrupt: int, alias: bool) -> int:
-        """What a read of IAR or HPPIR, or of an alias, shows of this interrupt: it, 1022 or 1023."""
+        """What a read of IAR or HPPIR, or of an alias, returns for this interrupt: its number, 1022 or 1023."""
         if interrupt == SPURIOUS:
             return SPURIOUS
         group = self.group(cpu, interrupt)
@@ -302,7 +302,7 @@ class Gic:
         return interrupt if acknowledges else OTHER_GROUP
 
     def acknowledge(self, cpu: int, alias: bool = False) -> int:
-        """Take the interrupt: what IAR reads. An SGI's source CPU is in bits 12:10."""
+        """Take the interrupt and return what IAR reads. Bits 12:10 have an SGI's source CPU."""
         interrupt, priority = self.to_take(cpu)
         shown = self.visible(cpu, interrupt, alias)
         if shown >= INTERRUPTS:
@@ -328,7 +328,7 @@ class Gic:
         return interrupt | source << 10
 
     def end(self, cpu: int, interrupt: int, alias: bool = False) -> None:
-        """What writing EOIR does: drop the priority and, unless DIR is to do it, deactivate."""
+        """Do what a write to EOIR does: drop the priority and, unless that is left to DIR, deactivate."""
         if interrupt >= INTERRUPTS or self.running_priority(cpu) == IDLE_PRIORITY:
             return  # nothing is active on this CPU
         group = self.group(cpu, interrupt)
@@ -346,7 +346,7 @@ class Gic:
         self.update_cpu(cpu)
 
     def pending(self, cpu: int, alias: bool = False) -> int:
-        """What HPPIR reads: the interrupt that is forwarded, whatever runs."""
+        """What HPPIR reads: the interrupt that is forwarded, whatever the running priority."""
         interrupt = self.visible(cpu, self.forwarded(cpu)[0], alias)
         if interrupt < SGIS:
             sources = self.bytes[SGI_SOURCES + SGIS * cpu + interrupt]
@@ -354,7 +354,7 @@ class Gic:
         return interrupt
 
     def deactivate(self, cpu: int, interrupt: int) -> None:
-        """What writing DIR does."""
+        """Do what a write to DIR does."""
         if interrupt < INTERRUPTS and self.words[self._interface(cpu) + CTLR] & CTLR_EOI_MODE:
             self._clear_active(cpu, interrupt)
 
@@ -374,7 +374,7 @@ class Gic:
                 self.refresh(cpu)
 
     def set_sgi_sources(self, cpu: int, interrupt: int, sources: int) -> None:
-        """Change who has sent SGI `interrupt` to `cpu` (SPENDSGIR, CPENDSGIR)."""
+        """Set which CPUs have sent SGI `interrupt` to `cpu` (SPENDSGIR, CPENDSGIR)."""
         self.bytes[SGI_SOURCES + SGIS * cpu + interrupt] = sources
         if sources:
             self.words[LATCHED // 4 + cpu] |= 1 << interrupt

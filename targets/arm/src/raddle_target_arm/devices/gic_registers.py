@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The interrupt controller's registers (ARM IHI 0048B, chapter 4): the distributor's and a CPU interface's. What they
-do is raddle_target_arm.devices.gic's affair.
+"""The interrupt controller's registers (ARM IHI 0048B, chapter 4): the distributor's and a CPU interface's. Their rules
+are in raddle_target_arm.devices.gic.
 
 There are no Security Extensions, so every access is what the manual calls a Secure one: it sees both groups. SGIR.NSATT
-and GICC_CTLR.EOImodeNS come with these extensions; GICC_CTLR's bypass bits with inputs that the board has not.
+and GICC_CTLR.EOImodeNS, which belong to them, are absent, as are GICC_CTLR's bypass bits: the board has no such inputs.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Distributor(Device):
         self._gic = gic
 
     def _index(self, word: int) -> int:
-        """Where the initiator's view of 32 interrupts is in the bit arrays."""
+        """The word of the bit arrays with the initiator's 32 interrupts `word`."""
         return 7 + word if word else self._gic.space.initiator
 
     # --- the controller as a whole
@@ -98,7 +98,7 @@ class Distributor(Device):
     def read_TYPER(self, _: int) -> int:
         return self._gic.cpus - 1 << 5 | WORDS - 1
 
-    # --- one bit an interrupt
+    # --- one bit per interrupt
 
     def read_IGROUPR(self, word: int) -> int:
         return self._gic.words[GROUP // 4 + self._index(word)]
@@ -130,7 +130,7 @@ class Distributor(Device):
 
     def write_ISPENDR(self, word: int, value: int, mask: int) -> None:
         if word == 0:
-            value &= ~SGI_EDGES  # SGIs are made pending by SGIR and SPENDSGIR
+            value &= ~SGI_EDGES  # only SGIR and SPENDSGIR make SGIs pending
         self._gic.words[LATCHED // 4 + self._index(word)] |= value
         self._gic.refresh(self._index(word))
 
@@ -153,7 +153,7 @@ class Distributor(Device):
         self._gic.words[ACTIVE // 4 + self._index(word)] &= ~value
         self._gic.refresh(self._index(word))
 
-    # --- two bits an interrupt: the upper one is 1 for an edge
+    # --- two bits per interrupt: the upper one is 1 for an edge
 
     def read_ICFGR(self, n: int) -> int:
         edges = self._gic.words[EDGE // 4 + self._index(n // 2)] >> 16 * (n % 2)
@@ -171,7 +171,7 @@ class Distributor(Device):
         self._gic.words[place] = edges
         self._gic.refresh(self._index(n // 2))
 
-    # --- a byte an interrupt
+    # --- a byte per interrupt
 
     def _priorities(self, n: int) -> int:
         return PRIORITY + (0x100 + 4 * n - PRIVATE if n >= 8 else 32 * self._gic.space.initiator + 4 * n)
@@ -189,7 +189,7 @@ class Distributor(Device):
     def read_ITARGETSR(self, n: int) -> int:
         if self._gic.cpus == 1:
             return 0
-        if n < 8:  # private interrupts go to the CPU that asks
+        if n < 8:  # private interrupts go to the CPU that reads
             return 0x0101_0101 << self._gic.space.initiator
         place = TARGETS + 4 * n - PRIVATE
         return int.from_bytes(self._gic.bytes[place : place + 4], "little")

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The interrupt controller's hot registers and its input lines as IR routines: what needs neither Python nor the GIL.
+"""The interrupt controller's hot registers and its input lines as IR routines, which need neither Python nor the GIL.
 
-Each routine does on the controller's block of state what the method of raddle_target_arm.devices.gic does that it is
-named after, exactly, under the big lock. Served are 32-bit reads of IAR, HPPIR, their aliases, RPR and PMR, and writes
-of EOIR, AEOIR, DIR, PMR and SGIR; every other access is passed on to the Python registers. Interface n's lines are
-vCPU n's.
+Each routine does the same to the controller's state as the method of its name in raddle_target_arm.devices.gic, under
+the big lock. Routines serve 32-bit reads of IAR, HPPIR, their aliases, RPR and PMR, and writes of EOIR, AEOIR, DIR, PMR
+and SGIR; they pass every other access on to the Python registers. Interface n's lines are vCPU n's.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ from raddle_target_arm.state import argument
 
 __all__ = ["distributor", "drive_private", "interface", "routines"]
 
-# Registers that are served: offsets from the faces' starts.
+# Registers that routines serve: offsets from the starts of their regions.
 PMR_OFFSET, IAR_OFFSET, EOIR_OFFSET, RPR_OFFSET, HPPIR_OFFSET, DIR_OFFSET = 0x04, 0x0C, 0x10, 0x14, 0x18, 0x1000
 AIAR_OFFSET, AEOIR_OFFSET, AHPPIR_OFFSET = 0x20, 0x24, 0x28
 SGIR_OFFSET: Final = 0xF00
@@ -71,15 +70,15 @@ WRITE_WORD: Final = WRITE | 4
 NUMBER_MASK: Final = 0x3FF
 PRIORITY_AT, PRIORITY_BITS, GROUP_AT = 16, 9, 28
 NOTHING: Final = SPURIOUS | 0x100 << PRIORITY_AT
-"""What `gic_forwarded` and `gic_to_take` answer for none: the interrupt's number, its priority from PRIORITY_AT on, and
-its group in bit GROUP_AT.
+"""What `gic_forwarded` and `gic_to_take` return for no interrupt. For one, they return its number, with its priority
+from PRIORITY_AT on, and its group in bit GROUP_AT.
 """
 
 WORD, BYTE = 4, 1
 
 
 class _Code:
-    """Emits one routine: reads and writes of the block, and what the rules are made of. Values are I32."""
+    """Emits one routine: reads and writes of the block, and the parts of the rules. Values are I32."""
 
     def __init__(self, gic: Gic, b: Builder) -> None:
         self.b = b
@@ -119,7 +118,7 @@ class _Code:
 
     @contextmanager
     def loop_while(self, condition: Callable[[], Value]) -> Iterator[None]:
-        """Run the body as long as what `condition` emits holds."""
+        """Run the body as long as the emitted `condition` holds."""
         b = self.b
         again, body, end = b.label(), b.label(), b.label()
         b.bind(again)
@@ -131,7 +130,7 @@ class _Code:
 
     @contextmanager
     def loop_cpus(self) -> Iterator[Value]:
-        """Run the body for each CPU; its number, before the body's first branch."""
+        """Run the body for each CPU. The CPU's number is valid up to the body's first branch."""
         b = self.b
         counter = b.local(Type.I32, 0)
         with self.loop_while(lambda: b.icmp(Condition.ULT, b.read(counter), self.cpus)):
@@ -160,18 +159,18 @@ class _Code:
         return b.shl(b.const(1, Type.I32), b.and_(number, 31))
 
     def register(self, cpu: Value, number: int) -> tuple[int, Value]:
-        """Where a register of a CPU's interface is, for `load` and `store`."""
+        """The offset and index of a register of a CPU's interface, for `load` and `store`."""
         return INTERFACE + WORD * number, self.b.mul(cpu, INTERFACE_WORDS)
 
     def number(self, taken: Value) -> Value:
-        """Of what `gic_to_take` answers."""
+        """The number in what `gic_to_take` returns."""
         return self.b.and_(taken, NUMBER_MASK)
 
     def priority(self, taken: Value) -> Value:
         return self.b.extract(taken, PRIORITY_AT, PRIORITY_BITS)
 
     def in_group_1(self, taken: Value) -> Value:
-        """I1"""
+        """Whether the group in what `gic_to_take` returns is 1 (I1)."""
         return self.b.ne(self.b.and_(taken, 1 << GROUP_AT), 0)
 
     def group(self, cpu: Value, interrupt: Value) -> Value:
@@ -180,7 +179,7 @@ class _Code:
         return b.and_(b.shr(self.load(GROUP, self.place(cpu, interrupt)), b.and_(interrupt, 31)), 1)
 
     def group_priority(self, cpu: Value, taken: Value) -> Value:
-        """The bits of its priority that decide about preemption."""
+        """The bits of the interrupt's priority that decide about preemption."""
         b = self.b
         shift = b.local(Type.I32, b.add(self.load(*self.register(cpu, BPR)), 1), "shift")
         with b.if_(self.in_group_1(taken)):
@@ -191,7 +190,7 @@ class _Code:
         return b.and_(self.priority(taken), mask)
 
     def answer_unless_visible(self, cpu: Value, taken: Value, alias: Value) -> None:
-        """Return 1022 or 1023 from the routine where IAR and HPPIR, or the alias, do not show the interrupt."""
+        """Return 1022 or 1023 from the routine if IAR and HPPIR, or their aliases, do not show the interrupt."""
         b = self.b
         with b.if_(b.eq(taken, NOTHING)):
             self.answer(SPURIOUS)
@@ -252,7 +251,7 @@ def _forwarded(c: _Code) -> None:
 
 
 def _to_take(c: _Code) -> None:
-    """Routine(cpu) -> the interrupt that the CPU's lines stand for, as NOTHING says."""
+    """Routine(cpu) -> the interrupt that the CPU's lines signal, as NOTHING says."""
     b = c.b
     cpu = argument(b, 0)
     forwarded = c.call("gic_forwarded", cpu)
@@ -266,7 +265,7 @@ def _to_take(c: _Code) -> None:
 
 
 def _update_cpu(c: _Code) -> None:
-    """Routine(cpu): set a CPU's lines to what follows from the state."""
+    """Routine(cpu): set a CPU's lines as the state requires."""
     b = c.b
     cpu = argument(b, 0)
     taken = c.call("gic_to_take", cpu)
@@ -286,7 +285,7 @@ def _update_cpu(c: _Code) -> None:
 
 
 def _set_ready(c: _Code) -> None:
-    """Routine(cpu, word, bits): a word of READY follows from the state anew."""
+    """Routine(cpu, word, bits): change a word of READY, and update what depends on it."""
     b = c.b
     cpu, word, bits = (argument(b, n) for n in range(3))
     place = b.add(b.mul(cpu, READY_WORDS), word)
@@ -386,7 +385,7 @@ def _update_running(c: _Code) -> None:
 
 
 def _end(c: _Code) -> None:
-    """Routine(cpu, interrupt, alias): what writing EOIR, or AEOIR, does."""
+    """Routine(cpu, interrupt, alias): do what a write to EOIR, or AEOIR, does."""
     b = c.b
     cpu, interrupt, alias = (argument(b, n) for n in range(3))
     with b.if_(b.icmp(Condition.UGE, interrupt, INTERRUPTS)):
@@ -428,7 +427,7 @@ def _pending(c: _Code) -> None:
 
 
 def _deactivate(c: _Code) -> None:
-    """Routine(cpu, interrupt): what writing DIR does."""
+    """Routine(cpu, interrupt): do what a write to DIR does."""
     b = c.b
     cpu, interrupt = argument(b, 0), argument(b, 1)
     with (
@@ -475,15 +474,15 @@ def _bound(gic: Gic, body: _Body) -> RoutineBuilder:
 
 
 def routines(gic: Gic) -> dict[str, RoutineBuilder]:
-    """The rules, for `AddressSpace.add_routines`: a machine has one such controller."""
+    """The rules, for `AddressSpace.add_routines`; a machine has only one such controller."""
     return {name: _bound(gic, body) for name, body in _RULES.items()}
 
 
-# --- the two faces on the bus
+# --- the two regions of registers
 
 
 class _Access:
-    """The arguments of a region's routine, and what is done with registers that are served."""
+    """An access to a region: the arguments of its routine, and how the routine serves a register."""
 
     def __init__(self, b: Builder) -> None:
         self.b = b
@@ -494,7 +493,7 @@ class _Access:
 
     @contextmanager
     def serve(self, how: int, offset: int) -> Iterator[None]:
-        """The body serves this kind of access to this register, and returns."""
+        """The body serves accesses of this kind to this register, and returns from the routine."""
         b = self.b
         with b.if_(b.and_(b.eq(self.offset, offset), b.eq(self.how, how))):
             yield

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The instruction sets: decoding, conditions, and the semantics functions by the names of the decode tables.
 
-One name is one function for A32, T16 and T32; what these functions get is described in ``common``.
+One name is one function for A32, T16 and T32; ``common`` describes their arguments.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MODULES: Final = (
     "vfp_memory",
     "vfp_transfer",
 )
-"""The modules of semantics functions: each of their functions whose name starts with a capital letter is one."""
+"""The modules of semantics functions, which are their functions whose names start with a capital letter."""
 
 
 def _semantics() -> dict[str, Semantics]:
@@ -61,7 +61,7 @@ SEMANTICS: Final[dict[str, Semantics]] = _semantics()
 """Every semantics function by name."""
 
 ALWAYS: Final = 14
-"""Conditions from here on are none."""
+"""Condition fields from here on mean: always."""
 
 
 def _translate(b: Builder, f: Fields, name: str, condition: int) -> None:
@@ -146,7 +146,7 @@ def it_advance(it: int) -> int:
 
 
 def _may_leave(b: Builder, start: int) -> bool:
-    """Whether the code from ``start`` on leaves the block on some path, but not on that to its end.
+    """Whether the code from ``start`` on may leave the block before its end, and does not leave it at its end.
 
     Such an instruction ends its block. If it does so within an IT block, then the rest of ITSTATE must go into the
     block mode.

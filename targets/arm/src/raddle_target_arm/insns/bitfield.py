@@ -145,7 +145,7 @@ def PKHTB(b: Builder, f: Fields) -> None:
 
 def SEL(b: Builder, f: Fields) -> None:
     """SEL<c> <Rd>, <Rn>, <Rm>: bytes of Rn where GE is set, of Rm where not   (A8.8.163)"""
-    # bit i of GE to bit 8 i, then to the whole byte
+    # Copy bit i of GE to bit 8 i, then to the whole byte
     bits = b.and_(b.mul(b.get(GE), 0x0020_4081), 0x0101_0101)
     mask = b.sub(b.shl(bits, 8), bits)
     n, m = read(b, f, f.n), read(b, f, f.m)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all semantics functions share: registers, the shifter, writes to the pc, and what a translation knows.
+"""What all semantics functions share: registers, the shifter, and writes to the pc.
 
-A semantics function is called as ``NAME(b, f)`` with the operands that the decode tables list (``decode/a32.dec``) as
-attributes of ``f``, and these besides:
+A semantics function is called as ``NAME(b, f)``. Attributes of ``f`` are the operands that the decode tables list
+(``decode/a32.dec``), and these:
 
     mode      the block mode (``state.MODE_…``)
     mmu       MMU index of ordinary accesses
@@ -10,8 +10,8 @@ attributes of ``f``, and these besides:
     it        ITSTATE of the instruction, 0 outside IT blocks
     next_it   ITSTATE of the instruction after it
 
-The condition is no business of these functions: ``InstructionSet.translate`` wraps the whole instruction in it. A
-write to the pc ends the block, so it is the last thing that a function emits.
+These functions ignore the condition: ``InstructionSet.translate`` wraps the whole instruction in it. A write to the pc
+ends the block, so it is the last thing that a function emits.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Semantics = Callable[[Builder, Fields], None]
 SP, LR, PC = 13, 14, 15
 
 LSL, LSR, ASR, ROR = range(4)
-"""Shift types as the field t has them."""
+"""Shift types, as field t encodes them."""
 
 CARRY_UNCHANGED: Final = 2
 """The operand ``carry`` of an immediate that leaves the C flag as it is."""
@@ -80,7 +80,7 @@ def write(b: Builder, f: Fields, number: int, value: Operand) -> None:
 
 
 def write_two(b: Builder, f: Fields, *results: tuple[int, Value]) -> None:
-    """Write two registers; as one of them the pc is UNPREDICTABLE, and undefined here."""
+    """Write two registers. If one is the pc, that is UNPREDICTABLE, and undefined here."""
     if any(number == PC for number, _ in results):
         undefined(b, f)
         return
@@ -102,7 +102,7 @@ def bx_write_pc(b: Builder, f: Fields, address: Value) -> None:
     A32 addresses with bit 1 set are UNPREDICTABLE; the bit is ignored.
     """
     thumb = b.and_(address, 1)
-    # The block mode is known here but for T. MODE_T is bit 0.
+    # All of the block mode but T is known here. MODE_T is bit 0.
     b.set(COMMON["mode"], b.or_(thumb, f.mode & ~(MODE_T | MODE_IT)))
     b.goto_indirect(b.and_(address, b.or_(b.add(thumb, thumb), ~3)))
 
@@ -120,7 +120,7 @@ def undefined(b: Builder, f: Fields) -> None:
 
 
 def set_next(b: Builder, f: Fields) -> None:
-    """Make pc and block mode those of the next instruction, before a call that may leave the block or an exit."""
+    """Set pc and block mode to those of the next instruction, before an exit or a call that may leave the block."""
     b.set(COMMON["pc"], b.zext(b.pc(f.length), Type.I64))
     if f.next_it:
         b.set(COMMON["mode"], f.mode & ~MODE_IT | f.next_it << MODE_IT_SHIFT)
@@ -206,7 +206,7 @@ def set_q(b: Builder, saturated: Value) -> None:
 def mem(f: Fields, size: int, signed: bool = False, align: Align = Align.NONE) -> MemOp:
     """The MemOp of a data access in this block mode.
 
-    ``align`` is what the instruction needs whatever SCTLR.A says; those that need nothing get it from there (A3.2.1).
+    ``align`` is what the instruction needs whatever SCTLR.A says; if that is nothing, SCTLR.A decides (A3.2.1).
     """
     if align is Align.NONE and f.mode & MODE_ALIGN and size > 1:
         align = Align.NATURAL

@@ -58,7 +58,7 @@ def _logical_flags(b: Builder, result: Value, carry: Value | None) -> None:
         b.set(CF, carry)
 
 
-# Second operands. Only logical instructions that set the flags ask the shifter for its carry.
+# Second operands. Only logical instructions that set the flags use the shifter's carry.
 
 
 def _immediate(b: Builder, f: Fields) -> tuple[Value, Value | None]:

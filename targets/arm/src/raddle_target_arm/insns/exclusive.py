@@ -16,7 +16,7 @@ def _natural(f: Fields, size: int) -> MemOp:
 
 
 def _address(b: Builder, f: Fields) -> Value:
-    """The base with the offset, which only T32's LDREX and STREX have."""
+    """The base plus the offset, which only T32's LDREX and STREX have."""
     base = read(b, f, f.n)
     return base if isinstance(f.offset, int) else b.add(base, f.offset)
 

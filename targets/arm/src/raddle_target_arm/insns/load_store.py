@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads and stores of one register, or of two (LDRD, STRD).
 
-Offset, pre-indexed and post-indexed forms are one function: P = 1 accesses the base with the offset, W = 1 writes the
-sum back. Nothing is written to a register before the access, because it may fault.
+One function does the offset, pre-indexed and post-indexed forms: P = 1 adds the offset before the access, W = 1 writes
+the sum back. No register is written before the access, because it may fault.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Block transfers, and the stores and loads of a return state.
 
-Two neighbouring words are one access of 64 bits: half the TLB probes. A load writes its registers as it goes, for after
-a data abort they are UNKNOWN (B1.9.8), but the base last of all: an aborted instruction must be able to start again.
+Two neighbouring words are one access of 64 bits, which halves the TLB probes. A load writes each register at once, as
+they are UNKNOWN after a data abort (B1.9.8), but the base last, so that an aborted instruction can start again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _start(b: Builder, f: Fields, base: Value, words: int) -> Value:
 
 
 def _after(b: Builder, f: Fields, base: Value, start: Value, words: int) -> Value:
-    """What is written back to the base; the lowest address itself for decrement-before, as PUSH does."""
+    """The value to write back to the base: for decrement-before, as in PUSH, the lowest address."""
     if f.P and not f.U:
         return start
     return b.add(base, 4 * words if f.U else -4 * words)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parallel addition and subtraction (A4.4.5): one row an instruction, its lanes and what becomes of each result."""
+"""Parallel addition and subtraction (A4.4.5): one row per instruction, with its lanes and how it finishes a result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from raddle_target_arm.state import GE
 
 
 class _Lane(NamedTuple):
-    """Bits lsb … lsb + width - 1 of the result: those of Rn plus or minus bits ``of`` … of Rm."""
+    """Bits lsb … lsb + width - 1 of the result: the same bits of Rn, plus or minus bits ``of`` … of Rm."""
 
     lsb: int
     width: int
@@ -31,7 +31,7 @@ _ADD8: Final = tuple(_Lane(lsb, 8, False, lsb) for lsb in (0, 8, 16, 24))
 _SUB8: Final = tuple(_Lane(lsb, 8, True, lsb) for lsb in (0, 8, 16, 24))
 
 Finish = Callable[[Builder, _Lane, Value], Value]
-"""What becomes of a lane's exact result, an I32; only its low bits are kept."""
+"""Makes a lane's result from the exact one, both I32; only the low bits are kept."""
 
 
 def _plain(b: Builder, lane: _Lane, exact: Value) -> Value:
@@ -52,7 +52,7 @@ def _unsigned_saturated(b: Builder, lane: _Lane, exact: Value) -> Value:
 
 
 def _ge(b: Builder, lane: _Lane, exact: Value, signed: bool) -> Value:
-    """The lane's GE bits in place: the result is not negative; for an unsigned sum, it carries out."""
+    """The lane's GE bits in place: set if the result is not negative, or if an unsigned sum carries out."""
     carries = not signed and not lane.minus
     holds = b.icmp(Condition.SGE, exact, 1 << lane.width if carries else 0)
     bits = (1 << lane.width // 8) - 1

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which operands are core registers, so that instructions that differ in them alone share templates.
+"""Which operands are core registers, so that instructions that differ only in them share templates.
 
-Listed here are instructions that do nothing with a register's number but read or write that register, compare it with
-their other registers, or know the pc by it (``raddle.translate.sharing`` has the reasons).
+The instructions listed here use a register's number only to read or write the register, to compare it with their other
+registers, or to recognise the pc (``raddle.translate.sharing`` says why).
 """
 
 from __future__ import annotations
@@ -84,24 +84,24 @@ _OPERANDS: Final[tuple[tuple[str, list[str]], ...]] = (
 
 _NAMES: Final = {name: tuple(letters.split()) for letters, names in _OPERANDS for name in names}
 _MODE_MATTERS: Final = frozenset({"BX", "BLX_reg", "MRC", "MCR", "MSR_reg", "MRS"})
-"""Those that depend on all of the block mode: they write it, or may be undefined."""
+"""Instructions that depend on all of the block mode: they write it, or may be undefined."""
 _ACCESSES: Final = ("LD", "ST")
-"""How the names of those begin that access data."""
+"""Prefixes of the names of instructions that access data."""
 _LISTS: Final = {"LDM": "l", "STM": "l"}
 
 
 _LOGICAL: Final = frozenset({"AND_reg", "EOR_reg", "ORR_reg", "BIC_reg", "ORN_reg", "MOV_reg", "MVN_reg"})
-"""Those whose carry flag is the last bit that was shifted out, so that the amount is more than a shift's operand."""
+"""Instructions that set C to the last bit shifted out, so that the amount is more than an operand of the shift."""
 _ARITHMETIC: Final = frozenset(f"{name}_reg" for name in ("ADD", "SUB", "RSB", "ADC", "SBC", "RSC", "CMP", "CMN"))
 _LEFT_BY_LEA: Final = 3
-"""Hosts add what is shifted left by so much or less in one instruction, so those amounts are no literals."""
+"""Up to this amount, hosts shift left and add in one instruction, so these amounts are no literals."""
 
 
 def _closed_amounts(pattern: Pattern) -> Callable[[int], range | None] | None:
-    """A function of the word: the amounts of its constant shift that are no literals, None where none is one; itself
+    """A function that returns the amounts of a word's constant shift that are no literals, or None if no amount is one;
     None if the pattern has no such shift.
 
-    The amount 0 is a shift of its own (A8.4.3).
+    The amount 0 is another shift (A8.4.3).
     """
     logical = pattern.name in _LOGICAL
     if not (logical or pattern.name in _ARITHMETIC) or "i" not in pattern.letters:

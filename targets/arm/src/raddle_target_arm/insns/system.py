@@ -53,7 +53,7 @@ _WRITABLE: Final = {
     _EXTENSION: CPSR_E | CPSR_A,
     _CONTROL: CPSR_I | CPSR_F | CPSR_M_BITS,
 }
-"""What MSR writes of the CPSR; not the execution state but for E (B1.3.3)."""
+"""Bits of the CPSR that MSR writes; of the execution state only E (B1.3.3)."""
 
 
 def _bytes(mask: int) -> int:
@@ -155,7 +155,7 @@ def SMC(b: Builder, f: Fields) -> None:
 
 
 def ERET(b: Builder, f: Fields) -> None:
-    """ERET<c> of T32: SUBS PC, LR, #0. A32 has it with the Virtualization Extensions alone.   (B9.3.3)"""
+    """ERET<c> of T32: SUBS PC, LR, #0. A32 has it only with the Virtualization Extensions.   (B9.3.3)"""
     if is_privileged(f):
         exception_return(b, read(b, f, LR), read_spsr(b))
     else:
@@ -232,8 +232,8 @@ def DSB(b: Builder, f: Fields) -> None:
 
 
 def ISB(b: Builder, f: Fields) -> None:
-    """ISB<c> <option>: a load behind it comes after the loads that a branch before it depends on   (A8.8.53, A3.8.3)"""
-    b.mb(MemoryOrder.LD_LD)  # nothing of the guest's is fetched again, so that no fetch keeps this order
+    """ISB<c> <option>: orders later loads after the loads that an earlier branch depends on   (A8.8.53, A3.8.3)"""
+    b.mb(MemoryOrder.LD_LD)  # a CPU gets this order from fetching again, which does not happen here
     if f.next_it:
         set_next(b, f)
         b.exit_main()

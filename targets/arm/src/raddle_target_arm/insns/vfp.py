@@ -60,8 +60,8 @@ def VNEG(b: Builder, f: Fields) -> None:
     write(b, f, b.fneg(read(b, f, f.m)))
 
 
-# Multiply and accumulate in two steps, each of them rounded. Which operand of the addition comes first decides whose
-# NaN is the result.
+# Multiply and accumulate in two steps, each of them rounded. The order of the addition's operands decides whose NaN is
+# the result.
 
 
 def _product(b: Builder, f: Fields) -> Value:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the VFP's semantics functions share: leave to execute, and the registers.
+"""What the VFP's semantics functions share: the check that the VFP is enabled, and the registers.
 
-A register of a size is a field of that size over the same bytes (A2.6.2), so no function converts between views.
-Functions have the operands that ``decode/vfp.dec`` lists.
+Registers of each size are fields of that size over the same bytes (A2.6.2), so no function converts between views.
+``decode/vfp.dec`` lists the functions' operands.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from raddle_target_arm.state import DF, FPEXC, MODE_T, MODE_VECTOR, MODE_VFP, SF
 
 
 def check_enabled(b: Builder, f: Fields) -> None:
-    """Emit the Undefined Instruction exception for while FPEXC.EN, the only bit that FPEXC keeps, is 0.
+    """Emit the Undefined Instruction exception, taken while FPEXC.EN, the only bit kept of FPEXC, is 0.
 
-    It leaves by way of the execution loop: a branch would end the block after every VFP instruction.
+    It exits to the execution loop: a branch would end the block after every VFP instruction.
     """
     with b.if_(b.eq(b.get(FPEXC), 0)):
         b.call(routine("undefined"), b.pc(2 if f.mode & MODE_T else 4), b.const(f.it, Type.I32))
@@ -41,7 +41,7 @@ def enabled(semantics: Semantics) -> Semantics:
 
 
 def scalar(semantics: Semantics) -> Semantics:
-    """``enabled``, and undefined when FPSCR asks for short vectors, which this CPU does not have (A2.6.1)."""
+    """``enabled``, and undefined if FPSCR selects short vectors, which this CPU does not have (A2.6.1)."""
 
     @wraps(semantics)
     def checked(b: Builder, f: Fields) -> None:

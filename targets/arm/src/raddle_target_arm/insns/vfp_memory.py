@@ -44,7 +44,7 @@ def VSTR(b: Builder, f: Fields) -> None:
 
 
 def _base(b: Builder, f: Fields) -> tuple[Value, Value]:
-    """The lowest address, and what is written back: registers go up from the base, or end below it."""
+    """The lowest address, and the value to write back: the registers start at the base, or end below it."""
     if f.n == PC:
         base = aligned_pc(b, f, 0)
         return base, base
@@ -56,7 +56,7 @@ def _base(b: Builder, f: Fields) -> tuple[Value, Value]:
 
 
 def _accesses(f: Fields) -> Iterator[tuple[int, int, bool]]:
-    """(offset, register, whether it is a double-precision one) of every access, upwards."""
+    """(offset, register, whether it is a double-precision one) of every access, in ascending order."""
     if f.double:
         yield from ((8 * n, f.d + n, True) for n in range(f.count))
         return
@@ -68,7 +68,7 @@ def _accesses(f: Fields) -> Iterator[tuple[int, int, bool]]:
 
 
 def _order(b: Builder, f: Fields, value: Value) -> Value:
-    """A pair of single-precision registers in memory, or back: the first one is at the lower address."""
+    """Convert a pair of single-precision registers to memory's order, or back: the first has the lower address."""
     return b.ror(value, 32) if f.mode & MODE_E and not f.double else value
 
 

@@ -80,7 +80,7 @@ def VMOV_core_double(b: Builder, f: Fields) -> None:
 _FPSCR_KEPT: Final = ((FPSCR_NZCV, 0xF << 28), (FPSCR_QC, 1 << 27), (FPSCR_AHP, 1 << 26), (FPSCR_VECTOR, 0x37 << 16))
 """Fields that have their bits in place; the trap enables read as 0."""
 _FPSCR_COMMON: Final = (("fp_default_nan", 25, 1), ("fp_flush", 24, 1), ("fp_rounding", 22, 3), ("fp_flags", 0, 0x9F))
-"""Common fields, whose values are FPSCR's own: place, and mask before it is put there."""
+"""Common fields that hold bits of FPSCR: (name, lowest bit in FPSCR, mask of the field)."""
 
 
 def _read_fpscr(b: Builder) -> Value:
@@ -97,7 +97,7 @@ def _write_fpscr(b: Builder, f: Fields, value: Value) -> None:
         b.set(field, b.and_(value, mask))
     for name, place, mask in _FPSCR_COMMON:
         b.set(COMMON[name], b.and_(b.shr(value, place) if place else value, mask))
-    # Whether short vectors are asked for is part of the block mode.
+    # The block mode says whether FPSCR selects short vectors.
     vector = b.get(FPSCR_VECTOR)
     with b.if_(b.eq(vector, 0) if f.mode & MODE_VECTOR else b.ne(vector, 0)):
         update_mode(b)
@@ -131,7 +131,7 @@ _CONSTANTS: Final = {0: CORTEX_A15.fpsid, 6: CORTEX_A15.mvfr1, 7: CORTEX_A15.mvf
 
 
 def _system_access(f: Fields) -> bool:
-    """Registers other than FPSCR can be reached at PL1 and while FPEXC.EN is 0, too."""
+    """Registers other than FPSCR are accessible only at PL1, but also while FPEXC.EN is 0."""
     return is_privileged(f) and bool(f.mode & MODE_VFP)
 
 
