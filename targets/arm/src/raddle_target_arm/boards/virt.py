@@ -121,11 +121,11 @@ class Virt(Board):
         self.memory.add_routines(gic_routines.routines(gic))
         timers = [SGIS + TIMER_PPIS[name] for name in ("non-secure", "virtual")]
         self.memory.add_routines({"timer_line": gic_routines.drive_private(timers)})
-        for name, start, face, routine in (
+        for name, start, registers, routine in (
             ("gic distributor", GIC_DISTRIBUTOR, Distributor(gic), gic_routines.distributor(gic)),
             ("gic cpu interface", GIC_CPU_INTERFACE, CpuInterface(gic), gic_routines.interface(gic)),
         ):
-            self.memory.add_io(name, start, face.SIZE, face, routine)
+            self.memory.add_io(name, start, registers.SIZE, registers, routine)
 
     def connect(self, cpus: Sequence[BoardCpu], power: Power, big_lock: AbstractContextManager[object]) -> None:
         super().connect(cpus, power, big_lock)

@@ -140,7 +140,7 @@ class _Code:
     def call(self, name: str, *arguments: Operand) -> Value:
         return self.b.call(routine(name), *(self.b.value(one, Type.I32) for one in arguments), type=Type.I32)
 
-    def answer(self, value: Operand) -> None:
+    def ret(self, value: Operand) -> None:
         """Return an I32 from the routine."""
         b = self.b
         b.ret(b.zext(b.value(value, Type.I32), Type.I64))
@@ -189,17 +189,17 @@ class _Code:
         mask = b.and_(b.shl(b.const(0xFF, Type.I32), b.read(shift)), 0xFF)
         return b.and_(self.priority(taken), mask)
 
-    def answer_unless_visible(self, cpu: Value, taken: Value, alias: Value) -> None:
+    def ret_unless_visible(self, cpu: Value, taken: Value, alias: Value) -> None:
         """Return 1022 or 1023 from the routine if IAR and HPPIR, or their aliases, do not show the interrupt."""
         b = self.b
         with b.if_(b.eq(taken, NOTHING)):
-            self.answer(SPURIOUS)
+            self.ret(SPURIOUS)
         with b.if_(b.ne(alias, 0)), b.if_(b.not_(self.in_group_1(taken))):
-            self.answer(SPURIOUS)
+            self.ret(SPURIOUS)
         with b.if_(b.and_(b.eq(alias, 0), self.in_group_1(taken))):
             acknowledges = b.and_(self.load(*self.register(cpu, CTLR)), CTLR_ACKNOWLEDGE)
             with b.if_(b.eq(acknowledges, 0)):
-                self.answer(OTHER_GROUP)
+                self.ret(OTHER_GROUP)
 
     def place(self, cpu: Value, interrupt: Value) -> Value:
         """The word of the bit arrays that an interrupt of a CPU is in."""
@@ -231,7 +231,7 @@ def _best(c: _Code) -> None:
             priority = c.load_byte(PRIORITY, b.add(priorities, number))
             with b.if_(b.icmp(Condition.ULT, priority, b.shr(b.read(best), 16))):
                 b.assign(best, b.or_(b.shl(priority, 16), b.add(first, number)))
-    c.answer(b.read(best))
+    c.ret(b.read(best))
 
 
 def _forwarded(c: _Code) -> None:
@@ -239,15 +239,15 @@ def _forwarded(c: _Code) -> None:
     b = c.b
     cpu = argument(b, 0)
     with b.if_(b.eq(c.load(READY_SUMMARY, cpu), 0)):
-        c.answer(NOTHING)
+        c.ret(NOTHING)
     enables = b.and_(b.and_(c.load(*c.register(cpu, CTLR)), c.load(DISTRIBUTOR_CTLR)), GROUP_ENABLES)
     with b.if_(b.eq(enables, 0)):
-        c.answer(NOTHING)
+        c.ret(NOTHING)
     best = c.call("gic_best", cpu)
     group = c.group(cpu, c.number(best))
     allowed = b.icmp(Condition.ULT, c.priority(best), c.load(*c.register(cpu, PMR)))
     forwards = b.and_(allowed, b.bit(enables, group))
-    c.answer(b.select(forwards, b.or_(best, b.shl(group, GROUP_AT)), NOTHING))
+    c.ret(b.select(forwards, b.or_(best, b.shl(group, GROUP_AT)), NOTHING))
 
 
 def _to_take(c: _Code) -> None:
@@ -256,12 +256,12 @@ def _to_take(c: _Code) -> None:
     cpu = argument(b, 0)
     forwarded = c.call("gic_forwarded", cpu)
     with b.if_(b.eq(forwarded, NOTHING)):
-        c.answer(NOTHING)
+        c.ret(NOTHING)
     running = c.load(RUNNING, cpu)
     with b.if_(b.eq(running, IDLE_PRIORITY)):
-        c.answer(forwarded)
+        c.ret(forwarded)
     preempts = b.icmp(Condition.ULT, c.group_priority(cpu, forwarded), running)
-    c.answer(b.select(preempts, forwarded, NOTHING))
+    c.ret(b.select(preempts, forwarded, NOTHING))
 
 
 def _update_cpu(c: _Code) -> None:
@@ -335,7 +335,7 @@ def _acknowledge(c: _Code) -> None:
     b = c.b
     cpu, alias = argument(b, 0), argument(b, 1)
     taken = c.call("gic_to_take", cpu)
-    c.answer_unless_visible(cpu, taken, alias)
+    c.ret_unless_visible(cpu, taken, alias)
     interrupt = c.number(taken)
     index, bit = c.place(cpu, interrupt), c.one(interrupt)
     source = b.local(Type.I32, 0, "source")
@@ -358,7 +358,7 @@ def _acknowledge(c: _Code) -> None:
     c.set_bits(offset, word, c.one(b.shr(running, 1)))
     c.store(RUNNING, cpu, running)
     c.call("gic_refresh", index)
-    c.answer(b.or_(interrupt, b.shl(b.read(source), 10)))
+    c.ret(b.or_(interrupt, b.shl(b.read(source), 10)))
 
 
 def _clear_active(c: _Code) -> None:
@@ -418,12 +418,12 @@ def _pending(c: _Code) -> None:
     b = c.b
     cpu, alias = argument(b, 0), argument(b, 1)
     forwarded = c.call("gic_forwarded", cpu)
-    c.answer_unless_visible(cpu, forwarded, alias)
+    c.ret_unless_visible(cpu, forwarded, alias)
     interrupt = c.number(forwarded)
     with b.if_(b.icmp(Condition.UGE, interrupt, SGIS)):
-        c.answer(interrupt)
+        c.ret(interrupt)
     sources = c.load_byte(SGI_SOURCES, b.add(b.mul(cpu, SGIS), interrupt))
-    c.answer(b.or_(interrupt, b.shl(c.lowest(sources), 10)))
+    c.ret(b.or_(interrupt, b.shl(c.lowest(sources), 10)))
 
 
 def _deactivate(c: _Code) -> None:
@@ -507,30 +507,30 @@ def _interface(c: _Code) -> None:
     access = _Access(b)
     cpu = access.cpu
     with access.serve(READ_WORD, IAR_OFFSET):
-        c.answer(c.call("gic_acknowledge", cpu, 0))
+        c.ret(c.call("gic_acknowledge", cpu, 0))
     with access.serve(WRITE_WORD, EOIR_OFFSET):
         c.call("gic_end", cpu, b.and_(access.value, NUMBER_MASK), 0)
-        c.answer(0)
+        c.ret(0)
     with access.serve(READ_WORD, AIAR_OFFSET):
-        c.answer(c.call("gic_acknowledge", cpu, 1))
+        c.ret(c.call("gic_acknowledge", cpu, 1))
     with access.serve(WRITE_WORD, AEOIR_OFFSET):
         c.call("gic_end", cpu, b.and_(access.value, NUMBER_MASK), 1)
-        c.answer(0)
+        c.ret(0)
     with access.serve(READ_WORD, RPR_OFFSET):
-        c.answer(c.load(RUNNING, cpu))
+        c.ret(c.load(RUNNING, cpu))
     with access.serve(READ_WORD, HPPIR_OFFSET):
-        c.answer(c.call("gic_pending", cpu, 0))
+        c.ret(c.call("gic_pending", cpu, 0))
     with access.serve(READ_WORD, AHPPIR_OFFSET):
-        c.answer(c.call("gic_pending", cpu, 1))
+        c.ret(c.call("gic_pending", cpu, 1))
     with access.serve(READ_WORD, PMR_OFFSET):
-        c.answer(c.load(*c.register(cpu, PMR)))
+        c.ret(c.load(*c.register(cpu, PMR)))
     with access.serve(WRITE_WORD, PMR_OFFSET):
         c.store(*c.register(cpu, PMR), b.and_(access.value, 0xFF))
         c.call("gic_update_cpu", cpu)
-        c.answer(0)
+        c.ret(0)
     with access.serve(WRITE_WORD, DIR_OFFSET):
         c.call("gic_deactivate", cpu, b.and_(access.value, NUMBER_MASK))
-        c.answer(0)
+        c.ret(0)
     access.pass_on()
 
 
@@ -544,7 +544,7 @@ def _distributor(c: _Code) -> None:
         by_kind = b.select(b.eq(kind, 0), b.extract(value, 16, 8), b.select(b.eq(kind, 1), others, me))
         targets = b.select(b.eq(kind, 3), 0, by_kind)
         c.call("gic_send", access.cpu, b.and_(value, 15), targets)
-        c.answer(0)
+        c.ret(0)
     access.pass_on()
 
 
