@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Register allocation in one pass: a value has one location for its whole life, from its definition to its last use.
 
-Lives are in the order of the list, extended round loops (`raddle.codegen.values`), so control flow needs no moves.
+Lives follow the order of the list, and extend over loops (`raddle.codegen.values`), so control flow needs no moves.
 Registers come from pools, one for each of the host's register classes (`raddle.codegen.locations`).
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FREED: Final = -2
 """Last use of a value whose register was given back."""
 _KEPT_SLOTS: Final = 24
-"""Slots that `Allocation.SPILLING` leaves for values that must have one."""
+"""Slots that `Allocation.SPILLING` leaves for values that need one."""
 
 
 class CodegenError(MachineError):
@@ -32,8 +32,8 @@ class CodegenError(MachineError):
 
 
 class Allocation(IntEnum):
-    """How `Allocator.define` chooses. All choices but the usual one are for tests: they show an emitter that reads an
-    operand after its result was written, or that works with the usual choice only.
+    """How `Allocator.define` chooses. All choices but the usual one are for tests: they reveal an emitter that reads an
+    operand after it has written the result, or that works only with the usual choice.
     """
 
     USUAL = 0
@@ -53,10 +53,10 @@ class RegisterPool:
     def __init__(
         self, register_class: RegisterClass, registers: Iterable[int], scratch: int, preserved: Iterable[int] = ()
     ) -> None:
-        """All registers are given by their numbers. ``registers`` are given to values, the first ones first; fields of
-        the guest's state are pinned to others. ``preserved`` are those of them that calls leave alone, in the order in
-        which they are given where values may be kept in them. No value outlives an operation in ``scratch``: it is
-        for what nobody needs, and for what goes to a slot.
+        """Registers are given by number. Values get ``registers``, the first ones first; fields of the guest's state
+        are pinned to others. ``preserved`` are those of them that calls preserve, in the order in which values that
+        live across a call get them. ``scratch`` is for results that nothing uses or that go to a slot; no value stays
+        there after its operation.
         """
         self.register_class = register_class
         self.registers = tuple([register_class[number] for number in registers])
@@ -70,7 +70,7 @@ class RegisterPool:
 
 
 class Allocator(ValueAnalysis):
-    """Gives values their registers and frame slots. A mixin, as `ValueAnalysis`."""
+    """Gives values their registers and frame slots. A mixin, like `ValueAnalysis`."""
 
     pools: Mapping[RegisterClass, RegisterPool]
     """Of all classes that values can be in."""
@@ -80,16 +80,16 @@ class Allocator(ValueAnalysis):
     """Registers that the code must save and restore."""
     frame_used: int
     pending: Register | None
-    """The register that is to be stored to the frame slot of the instruction at hand."""
+    """The register to store to the frame slot of the current instruction."""
     position: int
-    """Of the instruction at hand."""
+    """Of the current instruction."""
 
     @abstractmethod
     def pool(self, ins: Instruction) -> RegisterPool:
-        """The pool that `ins` gets its register from, by its type or its operation."""
+        """The pool that `ins` gets its register from, by type or operation."""
 
     def begin_allocation(self, locals: int) -> None:
-        """Before a function with so many locals is emitted."""
+        """Call this before emitting a function with this many locals."""
         for pool in self.pools.values():
             pool.free = list(pool.registers)
         self.preserved_used = set()
@@ -97,7 +97,7 @@ class Allocator(ValueAnalysis):
         self.pending = None
 
     def release(self, ins: Instruction, position: int) -> None:
-        """Give back the registers of operands that die at `position`, where `ins` is, and of a result nobody needs."""
+        """Free the registers of operands that die at `position`, where `ins` is, and of a result that nothing uses."""
         for arg in ins.args:
             if arg.last_use == position and arg.location is not None:
                 self._free(arg)
@@ -105,7 +105,7 @@ class Allocator(ValueAnalysis):
             self._free(ins)
 
     def _free(self, value: Instruction) -> None:
-        """Give the register of a value that dies here back, once: `define` may hand it out again at the same place."""
+        """Free the register of a value that dies here, only once: `define` may hand it out again at the same place."""
         register = value.location
         if isinstance(register, Register):
             value.last_use = FREED
@@ -118,7 +118,7 @@ class Allocator(ValueAnalysis):
         """Store all of the register to a frame slot; no effect on the host's flags."""
 
     def settle(self, ins: Instruction) -> None:
-        """Right after the host instruction that computed `ins`: bring it to its frame slot, if that is its location."""
+        """Right after the host instruction that computed `ins`: store it to its frame slot, if that is its location."""
         if self.pending is not None:
             assert isinstance(ins.location, Slot)
             self.store_slot(ins.location, self.pending)
@@ -139,11 +139,10 @@ class Allocator(ValueAnalysis):
     def define(self, ins: Instruction, consumed: Sequence[Instruction] = ()) -> int:
         """The number of the register to compute `ins` in, in the class of its `pool`.
 
-        It may be that of an operand in `consumed`, and no other operand's. These are the operands that the emitter does
-        not read any more when the result is first written to the register; the host instruction that writes it may
-        read them itself.
+        It may be the register of an operand in `consumed`, and of no other operand. The emitter must not read those
+        operands after the host instruction that first writes the result; that instruction may read them itself.
 
-        What is spilled is computed in the pool's scratch register and goes to its slot after the operation.
+        A spilled value is computed in the pool's scratch register and goes to its slot after the operation.
         """
         pool = self.pool(ins)
         hint = self.hints.get(ins)
@@ -186,7 +185,7 @@ class Allocator(ValueAnalysis):
         return not any(arg.location is register and (apart or arg not in consumed) for arg in ins.args)
 
     def _choose_otherwise(self, pool: RegisterPool, consumed: Sequence[Instruction]) -> Register | None:
-        """A register that is free, or an operand's that dies here, for tests; None: none is to be used."""
+        """For tests: a free register, or that of an operand that dies here; None to use none."""
         free = pool.free
         if self.allocation is Allocation.SPILLING and self.frame_used < FRAME_SLOTS - _KEPT_SLOTS:
             return None

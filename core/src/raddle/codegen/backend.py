@@ -19,8 +19,8 @@ class CodegenConfig(NamedTuple):
     """What code generation depends on for one machine.
 
     ``callee_number`` maps a Callee to its index in the CPU's helper table; ``parallel`` is true when several vCPUs run
-    at the same time (atomics and barriers are emitted); ``fences`` is the set of MemoryOrder bits that every access
-    must be given by barriers because the guest promises them and the host does not.
+    at the same time (atomics and barriers are emitted); ``fences`` are the MemoryOrder bits that barriers must give to
+    every access, because the guest counts on them and the host does not keep them.
     """
 
     state: StateLayout
@@ -35,11 +35,11 @@ class CodegenConfig(NamedTuple):
     first_python: int = 1 << 32
     """Helper numbers from here on are Python helpers and not in the table."""
     allocation: Allocation = Allocation.USUAL
-    """How registers are chosen; another choice is for tests."""
+    """How registers are chosen; other choices are for tests."""
     floats: FloatRules = FloatRules()
     """The guest's choices in IEEE 754; the header's ``fp_rules`` says the same."""
     strict: bool = False
-    """Whether reservations are exact: stores and exclusives keep the words of granules (runtime/native/granules.c)."""
+    """Whether reservations are exact: stores and exclusives use the words of granules (runtime/native/granules.c)."""
 
 
 class Thunks(NamedTuple):
@@ -49,8 +49,8 @@ class Thunks(NamedTuple):
     by_field: dict[str, bytes]
     """Code for each ``thunk_*`` field of the header; each refers to C functions by absolute address."""
     synchronise: bytes = b""
-    """C: ``void f(void)``. Called on each vCPU's thread before it runs code in memory that a flush has freed, on hosts
-    that may go on with what they have fetched from there (Arm: ISB); empty on others."""
+    """C: ``void f(void)``. Each vCPU's thread calls it before it runs code in memory that a flush has freed. For hosts
+    that may still run code fetched from there before (Arm: ISB); empty on others."""
 
 
 class Stub(NamedTuple):
@@ -61,24 +61,24 @@ class Stub(NamedTuple):
 
 
 class JoinRules(NamedTuple):
-    """The host's part in a block: see ``raddle.runtime``'s join.c for where each piece goes."""
+    """The host's part of a block; runtime/native/join.c says where each piece goes."""
 
     entry: Stub
     """The entry check, which begins each block."""
     leave: Stub
     """Where the entry check goes to leave the block."""
     chainable: Stub
-    """Of a jump that may be aimed at its target later."""
+    """For a jump that may be chained to its target later."""
     indirect: Stub
-    """Of a jump that always goes by the jump cache."""
+    """For a jump that always uses the jump cache."""
     falls_through: Template
-    """A chainable jump to the next instruction, of no guest bytes."""
+    """A chainable jump to the next instruction; it stands for no guest bytes."""
     shapes: tuple[Shape, ...]
     """Of all fields, by number; at most 32."""
     chaining: Chaining
     nops: tuple[bytes, ...] = ()
-    """Codes that do nothing, each of another length, shorter than `Chaining.span`: what a chainable jump can be moved
-    by."""
+    """Codes that do nothing, of different lengths below `Chaining.span`: they move a chainable jump to where its field
+    can be written as a whole."""
 
 
 class BackEnd(ABC):
@@ -86,19 +86,19 @@ class BackEnd(ABC):
 
     config: CodegenConfig
     features: Hashable = None
-    """The host's extensions that it uses. Code depends on nothing but these, the class, the configuration and the
-    function: what one machine has compiled serves the next. None: it may depend on more."""
+    """The host's extensions that it uses. Code depends only on these, the class, the configuration and the function, so
+    that the next machine can use it again. None: it may depend on more."""
     renames = False
     """Whether templates can have open registers."""
     literal_kinds: ClassVar[tuple[LiteralKind, ...]] = ()
-    """Kinds of literals for which the host has shorter code than for any, the shortest first. Words that differ in
-    literals of one of these kinds alone share a template of their own."""
+    """Kinds of literals for which the host has shorter code than for any literal, the shortest first. Words that differ
+    only in literals of one such kind share a template of their own."""
     strict: ClassVar[bool] = False
-    """Whether it heeds `CodegenConfig.strict`; otherwise there are no exact reservations."""
+    """Whether it implements `CodegenConfig.strict`: exact reservations."""
     reaches: ClassVar[Reaches]
     """How far from ``env`` the host's loads and stores reach: the header's fields are laid out for it."""
     disassembler: tuple[str, str] | None = None
-    """How capstone calls the host's instruction set, for logs (raddle.debug.disassembly); None: it knows no such."""
+    """Capstone's names for the host's instruction set, for logs (raddle.debug.disassembly); None: it has none."""
 
     @abstractmethod
     def __init__(self, config: CodegenConfig) -> None: ...
@@ -115,28 +115,28 @@ class BackEnd(ABC):
     ) -> Template:
         """Compile one instruction of ``size`` guest bytes; ``decode_state`` goes into its table row.
 
-        Others will be put in place of ``open_registers``, by their numbers; only if the host ``renames``.
+        The runtime will put other registers in place of ``open_registers`` (by number); only if the host ``renames``.
         """
 
     def place(self, field: Field) -> int:
-        """What kind of place the host keeps the field in, and in which bank: fields of one kind can be renamed to one
+        """The kind of place, with its bank, that the host keeps the field in. Fields of one kind can be renamed to one
         another. At most 16 kinds.
         """
         return 0
 
     def encode(self, form: int, fields: Sequence[Field]) -> bytes:
-        """The host instruction ``form`` of a `pack_cut` with the first of these fields as its registers, as many as it
-        has; at most 16 bytes. Only if the host ``renames``. Thread-safe."""
+        """Encode the host instruction ``form`` (see `pack_cut`). Its registers are the first of these fields, as many
+        as it has. At most 16 bytes. Only if the host ``renames``. Thread-safe."""
         raise NotImplementedError
 
     @property
     def footprint(self) -> int:
-        """Bytes of memory that are kept for templates besides themselves, about; they count in the memo's budget."""
+        """Bytes of memory, about, that it keeps for templates besides themselves; they count in the memo's budget."""
         return 0
 
     def forget(self) -> None:
-        """Drop what was kept for templates that renamed registers: those that were made until now, and the forms of
-        their cuts, are used no more. Under the translator's lock, while no vCPU runs."""
+        """Drop what it keeps for templates with open registers: earlier templates, and the forms of their cuts, are no
+        longer used. Under the translator's lock, while no vCPU runs."""
 
     @abstractmethod
     def routine(self, code: list[Instruction], locals: list[Local]) -> bytes:
@@ -147,7 +147,8 @@ class BackEnd(ABC):
     def constant(value: int) -> bytes | None:
         """A position-independent C function ``uint32_t f(void)`` that returns ``value``.
 
-        Memory for code is tried with it before anything is compiled. None: the machine itself does not run the code.
+        The runtime tries memory for code with it before anything is compiled. None: something else than this machine
+        runs the code.
         """
 
     @abstractmethod

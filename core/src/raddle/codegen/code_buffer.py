@@ -12,13 +12,13 @@ class EncodingError(ValueError):
 
 
 class Label:
-    """A place in one buffer's code: made by `CodeBuffer.label`, jumped to before or after `CodeBuffer.bind`."""
+    """A place in one buffer's code. `CodeBuffer.label` makes it; jumps to it may come before or after `bind`."""
 
     __slots__ = ("position", "waiting")
 
     def __init__(self) -> None:
         self.position = -1  # offset in the code, -1 until bound
-        self.waiting: list[tuple[int, Any]] = []  # (offset, field) of what waits for the position
+        self.waiting: list[tuple[int, Any]] = []  # (offset, field) of jumps that wait for the position
 
 
 class CodeBuffer:
@@ -32,8 +32,8 @@ class CodeBuffer:
 
     @abstractmethod
     def aim(self, offset: int, field: Any, position: int) -> None:
-        """Fill in the field at `offset`, of a kind that the host knows, for a jump to `position`. EncodingError when it
-        cannot reach so far.
+        """Fill in the field at `offset`, of a host-specific kind, for a jump to `position`. Raises EncodingError if
+        that is out of reach.
         """
 
     def label(self) -> Label:
@@ -41,7 +41,7 @@ class CodeBuffer:
         return Label()
 
     def bind(self, label: Label) -> None:
-        """Let `label` be the end of the code so far. EncodingError when it is bound or a jump cannot reach it."""
+        """Bind `label` to the end of the code. Raises EncodingError if it is bound, or out of a jump's reach."""
         if label.position >= 0:
             raise EncodingError(f"label bound twice, at {label.position:#x} and {len(self.code):#x}")
         position = label.position = len(self.code)
@@ -51,7 +51,7 @@ class CodeBuffer:
         label.waiting.clear()
 
     def refer_at(self, label: Label, offset: int, field: Any) -> None:
-        """Aim the field at `offset`, which is in the code and empty, at the label: now, or when it is bound."""
+        """Aim the field at `offset`, which is in the code and still empty, at the label: now, or when it is bound."""
         if label.position >= 0:
             self.aim(offset, field, label.position)
         else:
@@ -59,7 +59,7 @@ class CodeBuffer:
             self._waiting += 1
 
     def finish(self) -> bytes:
-        """The code. EncodingError when a label was used and never bound."""
+        """The code. Raises EncodingError if a label was used and never bound."""
         if self._waiting:
             raise EncodingError(f"{self._waiting} uses of labels that were never bound")
         return bytes(self.code)

@@ -19,7 +19,7 @@ from raddle.ir.types import Field
 
 
 class CompilingBackEnd(BackEnd):
-    """See `raddle.codegen.backend.BackEnd`. Thunks, routines, stubs and their fields are the host's."""
+    """A `BackEnd` that leaves only thunks, routines, stubs and their fields to the host."""
 
     renames = True
 
@@ -35,7 +35,7 @@ class CompilingBackEnd(BackEnd):
         self._where: dict[Field, Location] = {
             field: emitter.pinned.get(field.offset) or in_state(field.offset) for field in config.state.fields.values()
         }
-        """The location of each field as values have them."""
+        """The location of each field, as a value's location."""
         self._classes = list(emitter.pools)
 
     def template(
@@ -59,7 +59,7 @@ class CompilingBackEnd(BackEnd):
         return self._forms.encode(form, [self._where[field] for field in fields])
 
     def compile(self, template: CompiledTemplate, kind: int, dead: bool) -> Variant:
-        """Compile one variant: for what the host's flags hold before, with or without the guest's flags."""
+        """Compile the variant for what the host's flags hold before, with the guest's flags or without (``dead``)."""
         code = without_flags(template.code, self._flag_bits) if dead else template.code
         defs, uses = flag_effects(code, self._flag_bits)
         with self._lock:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the emitters of all hosts do: go through a function, note its fields, and find patterns of several operations.
+"""What the emitters of all hosts do: go through a function, note fields, and find patterns of several operations.
 
 A host's emitter inherits `Emitter` next to its assembler, and has a function for each opcode, its *handler*, in a
 `Handlers`.
@@ -47,7 +47,7 @@ class Handlers(dict[Op, Handler[E]]):
 
 
 class HostLabel(Protocol):
-    """A place in the host's code, as its assembler has them."""
+    """A label of the host's assembler."""
 
     position: int
     """Offset in its part, once it is known."""
@@ -58,17 +58,17 @@ L = TypeVar("L", bound=HostLabel)
 _INDIRECT: Final = frozenset({Op.GOTO_INDIRECT, Op.EXIT_MAIN})
 _HAS_BRANCHES: Final = frozenset({Op.LABEL, Op.BR, Op.BRCOND, Op.GOTO, Op.RET})
 _MOST_IN_VAIN: Final = 3
-"""Operations of a `ConditionalSet`."""
+"""Most operations in the body of a `ConditionalSet`."""
 
 
 class ConditionalSet(NamedTuple):
-    """A store to a pinned field that is made under a condition, and no more than that."""
+    """A conditional store to a pinned field, with nothing else under the condition."""
 
     body: Sequence[Instruction]
-    """What is computed for it, in order; at most three operations."""
+    """What computes the value, in order; at most three operations."""
     store: Instruction
     target: Register
-    """Of the field."""
+    """The field's register."""
     span: range
     """Positions of all this, from the label that the branch leads to."""
 
@@ -89,9 +89,9 @@ class Emitter(FlagCapture, Generic[L]):
     hot_holes: list[OpenHole]
     cold_holes: list[OpenHole]
     trace: list[Traced]
-    """The host instructions, by a host that renames."""
+    """The host instructions, if the host renames."""
     jumps: list[tuple[bytearray, int, int, L]]
-    """(part, shape, offset of the field, label) of each jump within a part, by a host that renames."""
+    """(part, shape, offset of the field, label) of each jump within a part, if the host renames."""
     labels: dict[Label, L]
     kind: int
     """What the host's flags hold of the guest's; see `raddle.codegen.template.pack_traits`."""
@@ -111,7 +111,7 @@ class Emitter(FlagCapture, Generic[L]):
         self.allocation = config.allocation
         self.state_layout = config.state
         self._not_cold = _HAS_BRANCHES | (FAULTS | frozenset(self.call_operations)) - {Op.CALL}
-        """What has cold parts or chainable exits of its own, or branches."""
+        """Operations with a cold part or a chainable exit of their own, and branches."""
 
     # -- the function --------------------------------------------------------------------------------------------------
 
@@ -139,11 +139,11 @@ class Emitter(FlagCapture, Generic[L]):
 
     @abstractmethod
     def start_code(self) -> None:
-        """Let ``code`` be empty, and forget all labels."""
+        """Empty ``code``, and forget all labels."""
 
     @abstractmethod
     def finish(self) -> bytes:
-        """The hot part. Raises the assembler's error when a label has been used and is in no place."""
+        """The hot part. Raises the assembler's error if a label has been used and is not bound."""
 
     @abstractmethod
     def label(self) -> L:
@@ -157,7 +157,7 @@ class Emitter(FlagCapture, Generic[L]):
         return host
 
     def finish_ahead(self, position: int) -> None:
-        """What is at ``position`` has been emitted ahead of its turn: do what is done after an operation."""
+        """Finish the operation at ``position``, which has been emitted ahead of its turn."""
         ins = self.function[position]
         self.settle(ins)
         self.release(ins, position)
@@ -166,7 +166,7 @@ class Emitter(FlagCapture, Generic[L]):
     # -- fields --------------------------------------------------------------------------------------------------------
 
     def field(self, kind: FieldKind, offset: int, value: int, literal: Instruction | None = None) -> None:
-        """The field at ``offset`` of the part at hand holds ``value``, plus a `HOLE`'s literal if there is one."""
+        """Note a field at ``offset`` of the current part that holds ``value``, plus a `HOLE`'s literal if given."""
         cold = self.code is self.cold
         if literal is None:
             (self.cold_relocs if cold else self.hot_relocs).append((kind, offset, value))
@@ -192,7 +192,7 @@ class Emitter(FlagCapture, Generic[L]):
         return user.op in (Op.BRCOND, Op.SELECT) and user.args[0] is ins
 
     def is_target(self, label: Label) -> bool:
-        """Whether another branch than the one at hand leads to ``label``."""
+        """Whether a branch other than the current one leads to ``label``."""
         own = self.function[self.position]
         return any(
             ins is not own and (ins.aux is label or (isinstance(ins.aux, tuple) and label in ins.aux))
@@ -201,8 +201,8 @@ class Emitter(FlagCapture, Generic[L]):
         )
 
     def leaves_if(self, if_true: Label, if_false: Label) -> range | None:
-        """What leaves the block under the condition of the branch at hand, an exception above all: the positions from
-        the label on, if all of it can be in the cold part, out of the hot part's way. See `emit_in_cold`.
+        """The positions, from its label on, of code that leaves the block if the current branch's condition holds: an
+        exception, mostly. None if it cannot all go to the cold part. See `emit_in_cold`.
         """
         function = self.function
         start = end = self.position + 1
@@ -220,7 +220,7 @@ class Emitter(FlagCapture, Generic[L]):
         return range(start, end + 1)
 
     def emit_in_cold(self, span: range) -> None:
-        """Emit what `leaves_if` has found at the end of the cold part. The host has emitted the jump there."""
+        """Emit what `leaves_if` has found, at the end of the cold part. The host has emitted the jump there."""
         self.done.add(span.start)
         hot, kind, touched, flags_value = self.code, self.kind, self.touched, self.flags_value
         self.code = self.cold
@@ -233,15 +233,15 @@ class Emitter(FlagCapture, Generic[L]):
         self.code, self.kind, self.touched, self.flags_value = hot, kind, touched, flags_value
 
     def exits_if(self, if_true: Label, if_false: Label) -> Instruction | None:
-        """The `GOTO` that is all that the branch at hand leads to if it is taken: a conditional branch of the guest."""
+        """The `GOTO`, if the current branch leads to nothing else when taken: a conditional branch of the guest."""
         following, leave, after = self.next_is(Op.LABEL), self.next_is(Op.GOTO, 2), self.next_is(Op.LABEL, 3)
         if following is None or leave is None or after is None or self.is_target(if_true):
             return None
         return leave if following.aux is if_true and after.aux is if_false else None
 
     def sets_if(self, if_true: Label, if_false: Label, computes: frozenset[Op]) -> ConditionalSet | None:
-        """What the branch at hand leads to if it is taken, if that is one store to a pinned field: a host can emit it
-        as a conditional move, which is never mispredicted. ``computes`` are the operations that may be emitted in vain.
+        """The store to a pinned field, if the current branch leads to nothing else when taken: a host can emit it as a
+        conditional move, which is never mispredicted. ``computes`` are the operations that may run in vain.
         """
         if not self.pinned:
             return None
@@ -273,7 +273,7 @@ class Emitter(FlagCapture, Generic[L]):
         return value.op is Op.GET and isinstance(value.aux, Field) and value.aux.offset in self.pinned
 
     def pinned_elements(self, array: FieldArray) -> list[tuple[Field, Register]]:
-        """The elements of the array that are kept in registers: an access by index finds them in the state only."""
+        """The elements of the array that are kept in registers: an access by index needs them in the state."""
         end = array.offset + len(array) * array.type.size
         return [(field, register) for field, register in self.pinned_fields if array.offset <= field.offset < end]
 
@@ -285,7 +285,7 @@ class Emitter(FlagCapture, Generic[L]):
         return fields
 
     def clobber(self) -> None:
-        """The host's condition flags no longer hold anything of the guest's."""
+        """Note that the host's condition flags no longer hold any of the guest's."""
         self.kind = HOST_FLAGS_NONE
         self.touched = True
         self.flags_value = None

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with a host's package, in words: its rules and fields, and what its code raises.
+"""What is wrong with a host's package, in words: with its rules and fields, or with what its code raises.
 
-The runtime refuses shapes that it cannot fill in, and fields that lie outside of their code; it cannot say which.
+The runtime refuses shapes that it cannot fill in, and fields that lie outside their code. It cannot say which.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PLACES: Final = frozenset({Source.HOT, Source.COLD, Source.EXIT, Source.JUMP, So
 
 @contextmanager
 def of_the_host(backend: type[BackEnd], what: str) -> Iterator[None]:
-    """Whatever the host's own code raises becomes a MachineError: its package does not do `what`."""
+    """Turn whatever the host's own code raises into a MachineError: its package does not do `what`."""
     try:
         yield
     except CodegenError as error:
@@ -46,7 +46,7 @@ def _package(backend: type[BackEnd]) -> str:
 
 
 def rules_fault(rules: JoinRules) -> str:
-    """The first thing that is wrong with a host's rules; empty for nothing."""
+    """The first fault of a host's rules; empty if there is none."""
     if len(rules.shapes) > lib.RADDLE_SHAPES:
         return f"there are {len(rules.shapes)} shapes of fields; {lib.RADDLE_SHAPES} is the most"
     for number, shape in enumerate(rules.shapes):
@@ -68,7 +68,7 @@ def rules_fault(rules: JoinRules) -> str:
 
 
 def fields_fault(fixups: bytes, hot_size: int, cold_size: int, shapes: Sequence[Shape]) -> str:
-    """The first thing that is wrong with the packed fields of a variant; empty for nothing."""
+    """The first fault of a variant's packed fields; empty if there is none."""
     sizes = hot_size, cold_size
     return _first_fault(((kind, offset, sizes[part]) for kind, offset, part in unpack_fixups(fixups)), shapes)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fields: the parts of host code that are filled in when a block is joined, as data.
 
-A field's *source* says what goes in: a literal, a guest address, a place in the block. Its *shape* says how that stands
-in the host's instructions: which bits, scaled by what, counted from where. A host lists its shapes in its `JoinRules`;
-the runtime fills fields in by them (fields.c, join.c) and knows no host.
+A field's *source* says what goes in: a literal, a guest address, a place in the block. Its *shape* says how the host's
+instruction encodes it: in which bits, scaled by what, counted from where. A host lists its shapes in its `JoinRules`.
+The runtime fills in fields by them (fields.c, join.c) and knows no host.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from raddle.runtime._native import lib
 class Source(IntEnum):
     """What a field holds. *x* is the number that the relocation gives, plus the literal of its hole if it has one.
 
-    HOT, COLD, EXIT, JUMP and LEAVE are places in the block, which can lie anywhere: their fields have relative shapes,
-    and no others have.
+    HOT, COLD, EXIT, JUMP and LEAVE are places in the block, which can lie anywhere: fields with these sources, and only
+    these, have relative shapes.
     """
 
     LITERAL = lib.RADDLE_FROM_LITERAL
     """x, which is a sum modulo 2**64; a literal is a signed number of 32 bits."""
     PC = lib.RADDLE_FROM_PC
-    """The guest address of the instruction + x, modulo the guest's word. In a stub it is the address for which the stub
-    leaves, + x; in the entry check and in `JoinRules.leave` the block's."""
+    """x + the guest address of the instruction, modulo the guest's word. In a stub, x + the address that it leaves for;
+    in the entry check and in `JoinRules.leave`, x + the block's address."""
     PAGE = lib.RADDLE_FROM_PAGE
-    """The address of the guest page (of the smallest size) that this address lies in, + x."""
+    """The address of the guest page (of the smallest size) that PC lies in, + x."""
     HOT = lib.RADDLE_FROM_HOT
     """Offset x in the instruction's hot part; in a stub and in the entry check, x from its start."""
     COLD = lib.RADDLE_FROM_COLD
@@ -45,18 +45,18 @@ class Source(IntEnum):
 
 
 class Range(IntEnum):
-    """Which values a shape holds. One that is not within does not reach: the block is made shorter, or refused."""
+    """Which values a shape can hold. If a value is out of range, the block is made shorter, or refused."""
 
     ANY = lib.RADDLE_RANGE_ANY
-    """All: bits that have no room are dropped. For low and high parts, and for numbers modulo the field's width."""
+    """All: bits that do not fit are dropped. For low and high parts, and for numbers modulo the field's width."""
     SIGNED = lib.RADDLE_RANGE_SIGNED
     """Multiples of 2**scale that fit the field as a signed number."""
     UNSIGNED = lib.RADDLE_RANGE_UNSIGNED
-    """The same of an unsigned one."""
+    """The same as an unsigned number."""
 
 
 class Shape(NamedTuple):
-    """How a value stands in host code: its bits from ``scale`` on, once ``bias`` has been added.
+    """How host code encodes a value: ``bias`` is added, and the field gets the bits from ``scale`` on.
 
     A branch of 26 bits that counts instructions of four bytes from its own place is
     ``Shape(4, ((0, 26),), Range.SIGNED, scale=2, relative=True)``; the upper 16 bits of 32, in bits 5 to 20, are
@@ -72,7 +72,7 @@ class Shape(NamedTuple):
     """How many low bits of the value are left out."""
     bias: int = 0
     relative: bool = False
-    """The field's own place is subtracted: for places in the block."""
+    """Whether the field's own place is subtracted: for places in the block."""
 
     @property
     def width(self) -> int:
@@ -86,17 +86,17 @@ def whole(unit: int, range: Range = Range.ANY, bias: int = 0, relative: bool = F
 
 
 class Chaining(NamedTuple):
-    """How a jump that is running is aimed elsewhere: the field of an exit is written as a whole while other threads
-    fetch it, and they must fetch either the old or the new one.
+    """How a jump is aimed elsewhere while other threads may run it: the field of an exit is written as a whole, so that
+    they fetch either the old or the new one.
     """
 
     shape: int
     """Number of the shape that such a field has: relative, of 2 or 4 bytes. Its range is the reach of a chain. Exits of
     other shapes are never chained."""
     span: int
-    """The field lies within so many aligned bytes, at most 16; where it does not, the jump is not chained."""
+    """The field must lie within this many aligned bytes, at most 16; otherwise the jump is not chained."""
     flush: bool = False
-    """Instruction caches must be told of the change."""
+    """Whether instruction caches must be told of the change."""
 
 
 FieldKind = int

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flags of an operation are there right after it, and are asked for later: they are captured where they arise.
+"""The host has an operation's flags right after it, and the IR reads them later: they are captured where they arise.
 
-The guest's N, Z, C and V of an addition or subtraction, or only its carry or overflow, are IR operations of their own.
-When the host instruction has just set the host's flags, everything that asks for them is served at once: what stores
-flags to the guest's state stores them now if nobody can tell the difference. Otherwise they wait in a frame slot or a
-register.
+In IR, the guest's N, Z, C and V of an addition or subtraction, or just its carry or overflow, are operations of their
+own: the readers. Right after the host instruction has set the host's flags, all readers are served at once. A store of
+flags to the guest's state is done then, if nothing can tell the difference. Otherwise the flags wait in a frame slot or
+a register.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 class FlagCapture(Allocator):
-    """Serves what asks for an operation's flags. A mixin, as `Allocator`; what is abstract changes none of the host's
-    flags, since one request is served after the other.
+    """Serves the readers of an operation's flags. A mixin, like `Allocator`. Abstract methods must not change the
+    host's flags, since one reader is served after the other.
     """
 
     done: set[int]
     """Positions of instructions that have been emitted ahead of their turn."""
     flags_value: Instruction | None
-    """The value whose flags the host's flags are."""
+    """The value whose flags are in the host's flags."""
 
     @abstractmethod
     def store_nzcv(self, subtracted: bool) -> None:
@@ -49,10 +49,10 @@ class FlagCapture(Allocator):
 
     @abstractmethod
     def flag_to_register(self, register: int, overflow: bool, subtracted: bool) -> None:
-        """The carry, or the overflow, as a truth value."""
+        """Set the register to the carry, or the overflow, as a truth value."""
 
     def capture_flags(self, value: Instruction, subtracted: bool) -> None:
-        """Right after the host instruction that computed `value`: serve everything that asks for its flags."""
+        """Right after the host instruction that computed `value`: serve all readers of its flags."""
         self.flags_value = value
         self.settle(value)
         nzcv = self.state_layout.nzcv or ()
@@ -83,15 +83,15 @@ class FlagCapture(Allocator):
             self.store_flag(store.aux, overflow, subtracted)
             self.done.add(store.position)
             return
-        # It is defined here, ahead of its place: a call between the two must find it where calls leave values alone.
+        # It is defined here, ahead of its place. So it needs a preserved register if there is a call in between.
         reader.position = value.position
         self.flag_to_register(self.define(reader), overflow, subtracted)
         self.settle(reader)
 
     def undisturbed(self, start: int, end: int, fields: Sequence[Field]) -> bool:
-        """Whether `fields`, which `end` writes, may be written at `start` already.
+        """Whether `fields`, which the instruction at `end` writes, may be written at `start` already.
 
-        Nothing between may fault, leave, or touch them; nor may an earlier read of one still be looking at the state.
+        Nothing in between may fault, leave, or access them, and no value that was read from them may still be there.
         """
         are_flags = any(field in (self.state_layout.nzcv or ()) for field in fields)
         for ins in self.function[start + 1 : end]:

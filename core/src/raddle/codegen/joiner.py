@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The native memo: where templates go when they have been compiled, and from which blocks are joined."""
+"""The native memo, which keeps compiled templates, and from which blocks are joined."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _KEPT: Final = 250
 
 
 class Joiner:
-    """Keeps a back end's templates in native memory. Thread-safe, except that one template is added by one thread."""
+    """Keeps a back end's templates in native memory. Thread-safe, but two threads must not add the same template."""
 
     def __init__(self, backend: BackEnd, registers: Sequence[Field | None] = ()) -> None:
         """``registers`` are those that templates may have open, by number; None for a number that never is."""
         self._backend = backend
         fields = [field for field in registers if field is not None]
         self._registers = [fields[0] if field is None else field for field in registers] if fields else []
-        """By number; of numbers that are never open, any field."""
+        """By number; any field for a number that is never open."""
         self._templates: dict[int, Template] = {}
         self._numbers: dict[Template, int] = {}
         self._code_size = 0
-        """Of templates and variants, as their `footprint` says."""
+        """The sum of the `footprint` of templates and variants."""
         rules = ffi.new("struct raddle_rules *")
         config, shape = backend.config, backend.rules()
         fault = rules_fault(shape)
@@ -69,12 +69,12 @@ class Joiner:
         self._begin()
 
     def _begin(self) -> None:
-        """What an empty memo needs first."""
+        """Put what an empty memo needs into it."""
         lib.raddle_memo_falls_through(self.memo, self.enter(None, 0, self._falls_through, ()))
 
     def empty(self) -> None:
-        """Forget all templates, entries and tables, the runtime's as well. In an exclusive section, when nobody uses
-        any of them."""
+        """Forget all templates, entries and tables, also in the runtime. In an exclusive section, when nothing uses
+        them."""
         self._templates = {}
         self._numbers = {}
         self._code_size = 0
@@ -92,7 +92,7 @@ class Joiner:
         return allocated(lib.raddle_memo_table(self.memo))
 
     def number(self, template: Template) -> int:
-        """The memo's number of the template, which is taken over, with its first variant, when it is new."""
+        """The memo's number of the template. A new template is added, with its first variant."""
         number = self._numbers.get(template)
         if number is None:
             number = lib.raddle_memo_template(
@@ -175,7 +175,7 @@ class Joiner:
 
 
 def _alike(places: Sequence[int | None]) -> list[int]:
-    """The places with the numbers 0, 1 … in the order in which each kind comes first."""
+    """The places, with their kinds numbered 0, 1 … in the order in which they first come."""
     kinds = {place: number for number, place in enumerate(dict.fromkeys(p for p in places if p is not None))}
     return [lib.RADDLE_NO_PLACE if place is None else kinds[place] for place in places]
 
@@ -200,7 +200,7 @@ def _describe(stub: Stub, native: Any) -> Any:
 
 
 def _describe_fields(shape: JoinRules, rules: Any) -> None:
-    """Shapes, chaining and what does nothing."""
+    """Copy shapes, chaining and nops to the runtime's rules."""
     for number, one in enumerate(shape.shapes):
         describe_shape(one, rules.shapes[number])
     rules.shape_count = len(shape.shapes)

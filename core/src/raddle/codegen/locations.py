@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a value is kept: in a register of one of the host's classes, in the frame, or in the guest's state.
 
-A host may have kinds of its own besides (condition flags, say), as subclasses of `Location`. There is one object for
-each register, slot and place in the state, so locations are compared by identity and are keys of dictionaries.
+A host may have more kinds (such as condition flags), as subclasses of `Location`. There is one object for each
+register, slot and place in the state, so locations are compared by identity and are keys of dictionaries.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Register(Location):
     def __init__(self, register_class: RegisterClass, number: int) -> None:
         self.register_class = register_class
         self.number = number
-        """As the host's encodings count the class's registers, from 0."""
+        """From 0, as in the host's encodings."""
 
     def __repr__(self) -> str:
         return f"{self.register_class.name} register {self.number}"
@@ -37,7 +37,7 @@ class RegisterClass:
 
     def __init__(self, name: str, count: int) -> None:
         self.name = name
-        """In messages."""
+        """For messages."""
         self._registers = tuple([Register(self, number) for number in range(count)])
 
     def __getitem__(self, number: int) -> Register:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Renaming: host instructions less the guest registers that they name, so that the runtime can put others there.
+"""Renaming: host instructions without the guest registers that they name, so that the runtime can put in others.
 
-An emitter decides by which guest registers are equal and which are kept in what kind of place, never by which register
-one is. So the code for other registers has the same host instructions, with other registers in them. The emitter traces
-what it emits; the instructions that name a register that may be replaced become *cuts*, of which the runtime asks for
-the encodings that it needs (rename.c). A host declares which operands of an instruction may name one.
+An emitter's choices depend on which guest registers are equal, and on the kind of place of each, but not on which
+register it is. So the code for other registers has the same host instructions with other registers in them. The emitter
+traces what it emits. Instructions that name a replaceable register become *cuts*; the runtime asks for the encodings of
+cuts that it needs (rename.c). A host declares which operands of an instruction may name a guest register.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from raddle.codegen.template import MOST_CUT_REGISTERS, pack_cut
 from raddle.ir.builder import Location
 
 Method = Callable[..., None]
-"""Appends an instruction to an assembler's code: called with that and the operands, which are integers."""
+"""An assembler's method that appends an instruction to its code; the operands are integers."""
 
 Traced = tuple[bytearray, int, int, Method, tuple[int, ...]]
-"""A host instruction: (code that it is in, its offset, its end's offset, the method that made it, its operands)."""
+"""A host instruction: (code that it is in, offset of its start, of its end, method that made it, operands)."""
 
 
 class Operands(NamedTuple):
     """Which operands of a host instruction may name a guest register, as the host declares it."""
 
     registers: tuple[tuple[int, RegisterClass], ...]
-    """(number of the operand, its class) of those that are registers of classes in which guest registers are kept."""
+    """(operand's number, its class) of each operand that is a register of a class that can hold guest registers."""
     base: int = -1
-    """Number of the register that is the base of a memory operand and is followed by a displacement; -1 for none."""
+    """Number of the operand that is the base of a memory operand; the next one is the displacement. -1 for none."""
 
 
 _Form = tuple[Method, tuple[int, ...], tuple[int, ...]]
-"""(method, operands with 0 for each that is put in, numbers of those)"""
+"""(method, operands with 0 for each replaceable one, numbers of those)"""
 _FORM_SIZE: Final = 450
 """Bytes, about."""
 
 
 class Forms:
-    """The forms that a back end has met, by number. Thread-safe for `encode`; `cuts` is called by one at a time."""
+    """The forms that a back end has met, by number. `encode` is thread-safe; one thread at a time may call `cuts`."""
 
     __slots__ = ("_assemble", "_forms", "_numbers", "_operands", "_state_base")
 
@@ -99,7 +99,7 @@ class Forms:
         return number
 
     def encode(self, form: int, locations: Sequence[Location]) -> bytes:
-        """The instruction with registers at these locations put in, the first ones as it needs."""
+        """Encode the instruction with the first of these locations as its registers, as many as it has."""
         method, operands, slots = self._forms[form]
         given = list(operands)
         for slot, location in zip(slots, locations, strict=False):
@@ -108,6 +108,6 @@ class Forms:
 
 
 def _operand(location: Location) -> int:
-    """What stands for the location of a field in a host instruction."""
+    """The operand of a host instruction that names this location of a field."""
     assert isinstance(location, Register | InState)
     return location.number if isinstance(location, Register) else location.offset

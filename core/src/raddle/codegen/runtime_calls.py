@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operations that hosts leave to the native runtime, always or in a slow path: what is called, and with what."""
+"""Operations that hosts leave to the native runtime, always or in a slow path: the functions and their arguments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ATOMIC_OPS: Final = {
     Op.ATOMIC_FETCH_UMIN: 10,
     Op.ATOMIC_FETCH_UMAX: 11,
 }
-"""Numbers of the operations as `raddle_slow_atomic` counts them."""
+"""Numbers of the operations for `raddle_slow_atomic`."""
 
 _ARITHMETIC: Final = {
     Op.FADD: "fp_add",
@@ -34,7 +34,7 @@ _ARITHMETIC: Final = {
     Op.FMA: "fp_fma",
 }
 FLOAT_OPS: Final = frozenset({*_ARITHMETIC, Op.FCMP, Op.FCVT, Op.FTOI, Op.ITOF})
-"""The floating-point operations that can round, raise flags or look at the guest's modes: `float_call` has them all."""
+"""The floating-point operations that can round, raise flags or depend on the guest's modes: those of `float_call`."""
 
 
 def float_call(ins: Instruction) -> tuple[Callee, tuple[Instruction, ...]]:

@@ -2,9 +2,9 @@
 """Templates: the host code of one guest instruction, ready to be joined with others to a block.
 
 A template is compiled once for all instruction words that share its memo key, in variants: by what the host's flags
-hold before it, and by whether anybody sees the guest's flags that it sets. The runtime keeps what has been compiled and
-joins it (`raddle.codegen.joiner`); nothing here runs for each block. Offsets are in bytes from the start of the part
-(hot or cold) that they lie in.
+hold before it, and by whether anything reads the guest flags that it sets. The runtime keeps the code and joins it
+(`raddle.codegen.joiner`); nothing here runs for each block. Offsets are in bytes from the start of the part (hot or
+cold) that they lie in.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ FLAG_N, FLAG_Z, FLAG_C, FLAG_V = 8, 4, 2, 1
 ALL_FLAGS = 15
 
 HOST_FLAGS_NONE: Final = 0
-"""The host's flags hold nothing of the guest's."""
+"""The host's flags hold none of the guest's."""
 HOST_FLAGS_KEPT: Final = -1
 """They hold what they held before."""
 HOST_FLAGS: Final = 4
-"""Kinds of what the host's flags can hold, 0 (nothing) included."""
+"""How many kinds there are of what the host's flags can hold, 0 (nothing) included."""
 
 
 def pack_traits(flag_defs: int, flag_uses: int, host_flags: int, ends: bool, by_kind: bool) -> int:
-    """What the joiner asks of a variant.
+    """What the joiner must know about a variant.
 
     ``flag_uses`` are the guest flags that must be in the state before the instruction, ``flag_defs`` those that it
     overwrites whatever happens. ``host_flags`` tells what the host's condition flags hold afterwards: a host-specific
     kind below `HOST_FLAGS`, `HOST_FLAGS_NONE` or `HOST_FLAGS_KEPT`. ``ends``: control never falls through.
-    ``by_kind``: there are other variants for other kinds before it.
+    ``by_kind``: for another kind before it, there is another variant.
     """
     return flag_defs | flag_uses << 4 | (host_flags + 1) << 8 | ends << 16 | by_kind << 17
 
@@ -44,18 +44,15 @@ MOST_CUT_REGISTERS: Final = int(lib.RADDLE_CUT_REGISTERS)
 
 
 def pack_cut(part: int, form: int, offset: int, size: int, registers: Sequence[int]) -> bytes:
-    """A host instruction that names guest registers, as the runtime has it: struct raddle_cut.
+    """A struct raddle_cut: a host instruction that names guest registers, at most `MOST_CUT_REGISTERS`.
 
-    ``form`` is what `BackEnd.encode` gets with other registers. At most `MOST_CUT_REGISTERS`.
+    `BackEnd.encode` gets ``form``, with other registers.
     """
     return _CUT(form, offset, size, part, len(registers), bytes(registers), 0)
 
 
 def pack_jump(part: int, shape: int, field: int, target: int) -> bytes:
-    """A field at ``field``, of the host's shape ``shape``, that leads to ``target`` in the same part.
-
-    As the runtime has it: struct raddle_jump.
-    """
+    """A struct raddle_jump: a jump, with its field at offset ``field``, to offset ``target`` in the same part."""
     return _JUMP(part, shape, field, target, 0)
 
 
@@ -90,7 +87,7 @@ class Variant:
 
 
 class Template(ABC):
-    """One compiled instruction whose holes are open, and perhaps its registers. Immutable."""
+    """One compiled instruction with open holes, and perhaps open registers. Immutable."""
 
     __slots__ = ("decode_state", "ends", "next_decode_state", "size")
 
@@ -109,11 +106,11 @@ class Template(ABC):
 
     @abstractmethod
     def variant(self, host_flags: int, dead: bool) -> Variant:
-        """The code for when the host's flags hold this kind; ``dead``: nobody sees the guest's flags that it sets."""
+        """The code for this kind of host flags before it; ``dead``: nothing reads the guest flags that it sets."""
 
 
 class Block:
-    """A joined block. ``table`` has a row of 8 bytes an instruction: sizes of its hot and cold code (16 bits each) and
+    """A joined block. ``table`` has a row of 8 bytes per instruction: sizes of its hot and cold code (16 bits each) and
     of the guest's (8 bits), then ``decode_state`` in the last 16 bits.
     """
 

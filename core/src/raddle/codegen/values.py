@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The values of one function: where they begin and end to be needed, and what of the guest's state changes meanwhile.
+"""The values of one function: where each is live, and what changes in the guest's state meanwhile.
 
-The analysis is done once before a function is emitted. It knows no host but for the operations that the host emits as
-calls (`ValueAnalysis.call_operations`) and the guest's fields that it keeps in registers (`ValueAnalysis.pinned`).
+The analysis runs once, before a function is emitted. Of the host it knows only the operations that are emitted as calls
+(`ValueAnalysis.call_operations`) and the guest's fields that are kept in registers (`ValueAnalysis.pinned`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EVERYWHERE: Final = 1 << 20
 """No offset in the guest's state or the header is as large."""
 BY_INDEX: Final = frozenset({Op.GET_AT, Op.SET_AT})
 FLAG_READERS: Final = frozenset({Op.CARRY_OF, Op.OVERFLOW_OF, Op.SET_NZCV})
-"""Operations that ask for the flags of the operation that yields their operand."""
+"""Operations that read the flags of the operation that yields their operand."""
 _EXACT: Final = FAULTS | ENDS | {Op.LABEL}
 _NOT_DIRECT: Final = frozenset({Op.CONST, Op.HOLE, Op.GET, Op.LOCAL_GET})
 
@@ -44,11 +44,11 @@ class ValueAnalysis:
     calls: list[int]
     """Positions of calls."""
     flag_readers: dict[Instruction, list[Instruction]]
-    """What asks for the flags of an operation, by that."""
+    """The readers of an operation's flags, by operation."""
     state_writes: list[tuple[int, int, int]]
-    """(position, first offset, offset behind the last one) of what is written in the guest's state."""
+    """(position, first offset, end offset) of each write to the guest's state."""
     hints: dict[Instruction, Register]
-    """Values that are computed in the register of the field that they are stored to, with that register."""
+    """Values to compute in the register of the field that they are stored to, with that register."""
 
     def analyse(self, function: Sequence[Instruction]) -> None:
         self.function = function
@@ -106,7 +106,7 @@ class ValueAnalysis:
         return loops
 
     def _extend_over(self, loops: list[tuple[int, int]]) -> None:
-        """What is defined before a loop and used in it is needed until its end."""
+        """A value that is defined before a loop and used in it is live until the loop's end."""
         for start, end in loops:
             for ins in self.function[:start]:
                 if ins.last_use >= start:
@@ -118,7 +118,7 @@ class ValueAnalysis:
                         reader.last_use = max(reader.last_use, end)
 
     def _hint(self, store: Instruction) -> None:
-        """Let the value that `store` writes to a pinned field be computed there, if nobody can tell the difference."""
+        """Compute the value that `store` writes to a pinned field in the field's register, if nothing can tell."""
         field = store.aux
         assert isinstance(field, Field)
         register = self.pinned.get(field.offset)

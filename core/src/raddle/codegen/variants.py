@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Templates that are compiled when they are wanted, in variants; and what an instruction does to the guest's flags.
+"""Templates whose variants are compiled when they are wanted, and what an instruction does to the guest's flags.
 
-A variant is for what the host's condition flags hold before the instruction, and for whether anybody sees the guest's
+A variant is for what the host's condition flags hold before the instruction, and for whether anything reads the guest
 flags that it sets. The joiner chooses among them by their flag effects (`raddle.codegen.template.pack_traits`).
 """
 
@@ -28,7 +28,7 @@ _LEAVES: Final = _BRANCHES | {Op.EXIT_MAIN}
 
 
 class CompiledTemplate(Template):
-    """The IR of one instruction, whose variants are compiled when they are first wanted. The IR is not changed."""
+    """The IR of one instruction, whose variants are compiled when they are first wanted. The IR does not change."""
 
     __slots__ = ("_compile", "_variants", "code", "locals", "open_places")
 
@@ -45,7 +45,7 @@ class CompiledTemplate(Template):
         """
         super().__init__(*row, bool(code) and (code[-1].op is Op.EXIT_MAIN or any(ins.op in _BRANCHES for ins in code)))
         self._compile = compile
-        # An exit on the side (an exception, say) lets the block go on after the instruction; a branch does not.
+        # With a side exit (such as an exception) the block goes on after the instruction, with a branch it does not.
         if self.ends and code[-1].op not in _LEAVES:
             code = [*code, Instruction(Op.GOTO, Type.VOID, (), self.size)]
         self.code = code
@@ -74,7 +74,7 @@ def flag_bits(state: StateLayout) -> dict[Field, int]:
 
 
 def without_flags(code: Sequence[Instruction], bits: Mapping[Field, int]) -> list[Instruction]:
-    """The code less all stores to the guest's condition flags, and less what only they needed."""
+    """The code without stores to the guest's condition flags, and without what only those needed."""
     kept = [ins for ins in code if not (ins.op in (Op.SET_NZCV, Op.SET_NZ) or (ins.op is Op.SET and ins.aux in bits))]
     needed: set[int] = set()
     result: list[Instruction] = []
@@ -103,13 +103,13 @@ _CONDITION_USES: Final[dict[int, int]] = {
     FlagCondition.GE: FLAG_N | FLAG_V,
     FlagCondition.GT: FLAG_N | FLAG_Z | FLAG_V,
 }
-"""The flags that a condition looks at; its negation looks at the same."""
+"""The flags that a condition tests; its negation tests the same ones."""
 
 
 def flag_effects(code: Sequence[Instruction], bits: Mapping[Field, int]) -> tuple[int, int]:
     """(flags that are overwritten whatever happens, flags that must be in the state before).
 
-    Only what stands before the first branch is certain to happen. What can fault or leaves the block shows all flags
+    Only code before the first branch is certain to run. An operation that can fault or leave the block needs all flags
     that have not been overwritten by then.
     """
     defs = uses = 0
