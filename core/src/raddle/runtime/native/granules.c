@@ -4,32 +4,32 @@
  * A granule is 64 aligned bytes of guest memory, by its host address. Its word has
  *
  *   bit 31   a lock
- *   bit n    vCPU n has loaded exclusively from the granule, and nobody else has written to it since
+ *   bit n    vCPU n has loaded exclusively from the granule, and no other observer has written to it since
  *
- * Who accesses the granule in one of these ways holds the lock from before the access until the word has its new value:
+ * Each of these accesses holds the lock from before the access until the word has its new value:
  *
- *   a store of vCPU n leaves bit n alone: the reservations of all others are lost
- *   a write by anybody else (a device, Python) leaves no bit
+ *   a store of vCPU n clears all bits except bit n, so all others lose their reservations
+ *   a write by anything else (a device, Python) clears all bits
  *   a load-exclusive of vCPU n sets bit n
- *   a store-exclusive of vCPU n stores if bit n is set, and then leaves no bit
+ *   a store-exclusive of vCPU n stores only if bit n is set, and then clears all bits
  *
  * So writes to a granule, load-exclusives and store-exclusives come one after the other, and a reservation is lost
- * exactly when another observer's write came in between. Plain loads need no lock.
+ * exactly when another observer has written in between. Plain loads need no lock.
  *
  * A bit may outlive its reservation (CLREX, a return from an exception, a load-exclusive elsewhere). A vCPU has one
- * reservation; its header says where (exclusive_address, exclusive_size, and exclusive_value: the word). A bit of which
- * the header says nothing means nothing, and a load-exclusive that reserves the granule anew sets it anyway.
+ * reservation; its header says where (exclusive_address, exclusive_size, and exclusive_value: the word's address). A
+ * bit without a reservation in the header means nothing, and a later load-exclusive from the granule sets it anyway.
  *
- * The lock is innermost: its holder accesses host memory and does nothing else. It waits for no other lock, but that
- * an access to two granules takes the lower one first. Generated code takes it, too: code that finds it taken calls the
- * slow path, which waits here. */
+ * The lock is innermost: its holder only accesses host memory, and waits for no other lock, except that an access to
+ * two granules locks the lower one first. Generated code takes the lock, too. If it is taken, that code calls the slow
+ * path, which waits here. */
 #include "internal.h"
 
 #include <sched.h>
 #include <sys/mman.h>
 
 #define LOCK  (1u << RADDLE_GRANULE_LOCK)
-#define TRIES 64 /* before the core is left to others: perhaps the holder has none */
+#define TRIES 64 /* before leaving the core to others: perhaps the holder has none */
 
 static uint32_t *word_at(const struct raddle_context *ctx, uintptr_t address)
 {
@@ -75,7 +75,7 @@ void granules_unlock(struct raddle_context *ctx, const void *p, uint32_t size, u
     unlock(first, left);
 }
 
-/* The words of one range of host addresses that all memory lies in: only those that are used take up memory. */
+/* Reserves words for the range of host addresses that all guest memory lies in. Only used words take up memory. */
 int granules_init(struct raddle_context *ctx)
 {
     uintptr_t low = UINTPTR_MAX, high = 0;

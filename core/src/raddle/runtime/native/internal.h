@@ -336,7 +336,7 @@ struct raddle_cpu {
     struct tlb_side victim_side[RADDLE_MMU_INDICES][RADDLE_VICTIM_ENTRIES];
     uint32_t victim_next[RADDLE_MMU_INDICES];
     _Atomic uint32_t tlb_used; /* a bit for each index with entries made since its last flush; under tlb_lock */
-    uint64_t tlb_entered[RADDLE_MMU_INDICES][RADDLE_TLB_ENTRIES / 64]; /* entries that may not be empty; under tlb_lock */
+    uint64_t tlb_entered[RADDLE_MMU_INDICES][RADDLE_TLB_ENTRIES / 64]; /* entries perhaps not empty; under tlb_lock */
     struct large_range large[RADDLE_MMU_INDICES];
     struct {
         uint64_t page;
@@ -563,10 +563,10 @@ void tlb_give_way(struct raddle_cpu *cpu); /* after queue_drain, in code: leave 
 /* granules.c; without exact reservations locking does nothing */
 int granules_init(struct raddle_context *ctx); /* once the regions are known: 0, or -1 with errno */
 void granules_free(struct raddle_context *ctx);
-void granules_connect(struct raddle_cpu *cpu); /* tells its header */
+void granules_connect(struct raddle_cpu *cpu); /* sets the fields of its header */
 uint32_t *granule_word(const struct raddle_context *ctx, const void *p);
 void granules_lock(struct raddle_context *ctx, const void *p, uint32_t size); /* at most two granules */
-void granules_unlock(struct raddle_context *ctx, const void *p, uint32_t size, uint32_t left); /* but for these, no bits */
+void granules_unlock(struct raddle_context *ctx, const void *p, uint32_t size, uint32_t left); /* keeps bits `left` */
 
 /* regions.c */
 struct region *region_at(struct raddle_context *ctx, uint64_t paddr); /* NULL when there is none */

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Neither in any order nor atomically, but a granule with its reservations. */
+/* Writes in no particular order and not atomically. Holds the lock of each granule while it writes there. */
 static void write_memory(struct raddle_context *ctx, char *to, const uint8_t *from, uint64_t size)
 {
     while (size) {

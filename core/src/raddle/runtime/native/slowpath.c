@@ -162,7 +162,7 @@ static bool watch(const struct access *a, const struct probe *probe, bool is_wri
 
 /* -- loads ------------------------------------------------------------------------------------------------------ */
 
-/* A load that sets the vCPU's reservation, an exact one: see granules.c. */
+/* The load of an exact load-exclusive: sets the vCPU's reservation (granules.c). */
 static uint64_t reserving_load(struct access *a, const void *p, uint32_t size)
 {
     struct raddle_context *ctx = a->cpu->context;
@@ -434,12 +434,12 @@ static uint32_t io_atomic(struct access *a, uint64_t paddr, uint32_t op, uint64_
     return finish(a, 0);
 }
 
-/* Stores if the vCPU's exact reservation, which is of this place, still stands. */
+/* Stores if the vCPU's exact reservation, which has this address and size, still stands. */
 static bool reserved_store(struct raddle_cpu *cpu, void *p, uint32_t size, uint64_t value)
 {
     const uint32_t *word = granule_word(cpu->context, p);
     granules_lock(cpu->context, p, size);
-    /* The address may have been mapped elsewhere since the load. */
+    /* The address may have been mapped to another granule since the load. */
     bool stands = cpu->header->exclusive_value == (uintptr_t)word && LOAD_RELAXED(*word) & own_bit(cpu);
     if (stands)
         ram_store(p, value, size);
@@ -447,7 +447,7 @@ static bool reserved_store(struct raddle_cpu *cpu, void *p, uint32_t size, uint6
     return stands;
 }
 
-/* The value before the operation; *wanted is the one after it. A comparison that fails writes nothing. */
+/* Returns the value before the operation; *wanted is the one after it. A comparison that fails writes nothing. */
 static uint64_t ram_operate(const struct access *a, void *p, uint32_t op, uint64_t a1, uint64_t a2, uint64_t *wanted)
 {
     uint64_t mask = a->size == 8 ? UINT64_MAX : ((uint64_t)1 << (8 * a->size)) - 1, old;
