@@ -12,7 +12,7 @@ enum raddle_constants {
     RADDLE_FLAG_TRACE = 8,    /* every block passes the execution loop (no chaining, no jump cache): see raddle_trace */
     RADDLE_FLAG_DUAL_ONLY = 16, /* with DUAL_MAP, or not at all: never writable and executable at one address */
     RADDLE_FLAG_SLEEP = 32,   /* sleep through idle virtual time instead of skipping it; with ICOUNT */
-    RADDLE_FLAG_RESERVE = 64, /* exact reservations: generated code must keep them, see granules.c */
+    RADDLE_FLAG_RESERVE = 64, /* exact reservations, which generated code must keep: see granules.c */
     RADDLE_MOST_RESERVING = 31, /* vCPUs of a context with RESERVE */
 
     RADDLE_MISS = 0, /* reasons of raddle_run */
@@ -84,8 +84,8 @@ struct raddle_callbacks {
     void (*trace)(void *env, uint64_t pc);
     void (*unfilled)(void *env, uint64_t address, uint32_t access_and_index);
 };
-/* mmio: returns 0, or 1 for a bus error. The value is in the host's order, zero-extended. unfilled: the target's tlb_fill
- * has returned 0 and not entered the page for the access. */
+/* mmio: returns 0, or 1 for a bus error. The value is in the host's order, zero-extended. unfilled: the target's
+ * tlb_fill has returned 0 and not entered the page for the access. */
 
 struct raddle_config {
     uint32_t page_bits; /* log2 of the smallest guest page, at least 12 */
@@ -493,8 +493,8 @@ int raddle_watch_set(raddle_context *context, const uint64_t *pages, uint32_t co
 
 /* -- time ------------------------------------------------------------------------------------------------------- */
 
-/* Guests choose times, so sums of them saturate: a deadline beyond RADDLE_END_OF_TIME is all ones. It never comes, nor does
- * one at RADDLE_END_OF_TIME, where the clock stands still. */
+/* Guests choose times, so sums of them saturate: a deadline beyond RADDLE_END_OF_TIME is all ones. It never comes, nor
+ * does one at RADDLE_END_OF_TIME, where the clock stands still. */
 
 uint64_t raddle_clock_ns(raddle_context *context); /* virtual time; 0 until it is started */
 void raddle_clock_stop(raddle_context *context);

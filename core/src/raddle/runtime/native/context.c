@@ -16,7 +16,8 @@ static int config_check(const struct raddle_config *c)
 {
     uint32_t modes = c->flags & (RADDLE_FLAG_PARALLEL | RADDLE_FLAG_ICOUNT);
     bool ok = c->page_bits >= 12 && c->page_bits < 32 && (c->word_bits == 32 || c->word_bits == 64) && c->ncpus >= 1 &&
-              c->ncpus <= (c->flags & RADDLE_FLAG_RESERVE ? RADDLE_MOST_RESERVING : 4096) && c->code_size >= 65536 && c->code_size <= (1u << 30) && c->fetch_index_shift < 32 &&
+              c->ncpus <= (c->flags & RADDLE_FLAG_RESERVE ? RADDLE_MOST_RESERVING : 4096) && c->code_size >= 65536 &&
+              c->code_size <= (1u << 30) && c->fetch_index_shift < 32 &&
               (uint64_t)(RADDLE_MMU_INDICES - 1) << c->fetch_index_shift <= UINT32_MAX &&
               modes != (RADDLE_FLAG_PARALLEL | RADDLE_FLAG_ICOUNT);
     return ok ? 0 : -1;

@@ -185,7 +185,8 @@ INLINE uint64_t choose_nan(environment *e, const uint64_t *bits, const struct nu
             (rule == SIGNALLING_FIRST && (x[i].kind == SIGNALLING || x[chosen].kind == QUIET)))
             chosen = i;
     }
-    return e->fp_default_nan ? default_nan(e, f) : (bits[chosen] & low_bits(width(f) - 1)) | zero(x[chosen].sign, f) | quiet_bit(f);
+    return e->fp_default_nan ? default_nan(e, f)
+                             : (bits[chosen] & low_bits(width(f) - 1)) | zero(x[chosen].sign, f) | quiet_bit(f);
 }
 
 INLINE uint64_t nan_of_two(environment *e, uint64_t a, struct number x, uint64_t b, struct number y, struct format f)
@@ -195,8 +196,8 @@ INLINE uint64_t nan_of_two(environment *e, uint64_t a, struct number x, uint64_t
 
 /* -- the host's arithmetic ---------------------------------------------------------------------------------------- */
 
-/* With inexact already raised and rounding to nearest, an operation on normal numbers whose result is a normal number not
- * next to the denormals is what the host computes, and raises nothing new. */
+/* With inexact already raised and rounding to nearest, an operation on normal numbers whose result is a normal number
+ * not next to the denormals is what the host computes, and raises nothing new. */
 INLINE bool settled(const environment *e) { return e->fp_flags & INEXACT && e->fp_rounding == NEAREST; }
 
 /* Whether `a` is a normal number; as a result: with an exponent of `least` 2, above the least one. */
@@ -254,7 +255,7 @@ INLINE uint64_t sum(environment *e, bool sx, u128 x, int ex, bool sy, u128 y, in
         return round_to(e, sx, x, ex, f, e->fp_rounding);
     if (!x)
         return round_to(e, sy, y, ey, f, e->fp_rounding);
-    /* Both with bit 125 as their highest. Bits lost by the shift below are lost only when no more than one bit cancels. */
+    /* Both with bit 125 as their highest. The shift below loses bits only if no more than one bit cancels. */
     int up_x = 126 - bit_length(x), up_y = 126 - bit_length(y);
     x <<= up_x, ex -= up_x;
     y <<= up_y, ey -= up_y;
@@ -273,7 +274,8 @@ INLINE uint64_t sum(environment *e, bool sx, u128 x, int ex, bool sy, u128 y, in
 
 INLINE uint64_t add(environment *e, uint64_t a, uint64_t b, struct format f, bool subtract)
 {
-    TRY_HOST(e, f, ordinary(a, f, 1) && ordinary(b, f, 1), subtract ? as_float(a) - as_float(b) : as_float(a) + as_float(b),
+    TRY_HOST(e, f, ordinary(a, f, 1) && ordinary(b, f, 1),
+             subtract ? as_float(a) - as_float(b) : as_float(a) + as_float(b),
              subtract ? as_double(a) - as_double(b) : as_double(a) + as_double(b))
     struct number x = unpack(e, a, f), y = unpack(e, b, f);
     if (is_nan(x) || is_nan(y))
@@ -339,7 +341,8 @@ INLINE uint64_t divide(environment *e, uint64_t a, uint64_t b, struct format f)
 
 INLINE uint64_t square_root(environment *e, uint64_t a, struct format f)
 {
-    TRY_HOST(e, f, ordinary(a, f, 1) && !(a >> (width(f) - 1) & 1), __builtin_sqrtf(as_float(a)), __builtin_sqrt(as_double(a)))
+    TRY_HOST(e, f, ordinary(a, f, 1) && !(a >> (width(f) - 1) & 1), __builtin_sqrtf(as_float(a)),
+             __builtin_sqrt(as_double(a)))
     struct number x = unpack(e, a, f);
     if (is_nan(x))
         return choose_nan(e, &a, &x, 1, f);
@@ -364,8 +367,8 @@ INLINE uint64_t square_root(environment *e, uint64_t a, struct format f)
 
 INLINE uint64_t multiply_add(environment *e, uint64_t a, uint64_t b, uint64_t c, struct format f)
 {
-    TRY_HOST(e, f, ordinary(a, f, 1) && ordinary(b, f, 1) && ordinary(c, f, 1), fmaf(as_float(a), as_float(b), as_float(c)),
-             fma(as_double(a), as_double(b), as_double(c)))
+    TRY_HOST(e, f, ordinary(a, f, 1) && ordinary(b, f, 1) && ordinary(c, f, 1),
+             fmaf(as_float(a), as_float(b), as_float(c)), fma(as_double(a), as_double(b), as_double(c)))
     struct number z = unpack(e, c, f), x = unpack(e, a, f), y = unpack(e, b, f);
     bool sign = x.sign ^ y.sign, infinite = x.kind == INFINITE || y.kind == INFINITE;
     bool no_product = (x.kind == INFINITE && is_zero(y)) || (is_zero(x) && y.kind == INFINITE);

@@ -7,8 +7,8 @@
  *   to int          a1: signed | rounding << 1 | fraction << 8 | result's bits << 16
  *   from int        a1: signed | rounding << 1 | fraction << 8 | operand's bits << 16
  *                   rounding: 0 nearest, 1 up, 2 down, 3 zero, 4 the environment's
- *   f16             a1: not 0 for the alternative format, which has no infinities and NaNs but one more exponent; halves are
- *                   never flushed to zero */
+ *   f16             a1: not 0 for the alternative format, which has no infinities and NaNs but one more exponent;
+ *                   halves are never flushed to zero */
 #pragma once
 
 #define RADDLE_FP_HELPERS(X)                                                                                           \

@@ -103,10 +103,12 @@ bool memo_is_full(const struct raddle_memo *memo); /* any thread: its budget is 
 struct raddle_mode *memo_mode(struct raddle_memo *memo, uint32_t mode);       /* NULL when not known */
 struct raddle_entry *memo_find(const struct memo_table *table, uint64_t key); /* likewise */
 struct raddle_entry *entry_enter(struct raddle_memo *memo, struct memo_table *table, uint64_t key,
-                                 struct template *template, const uint32_t *values, uint32_t count); /* under the lock */
+                                 struct template *template, const uint32_t *values,
+                                 uint32_t count); /* under the lock */
 
 /* family.c */
-struct raddle_entry *memo_word(struct raddle_memo *memo, const struct raddle_mode *mode, uint64_t key); /* NULL: wanted */
+struct raddle_entry *memo_word(struct raddle_memo *memo, const struct raddle_mode *mode,
+                               uint64_t key); /* NULL: wanted */
 
 /* rename.c */
 struct variant *memo_variant(struct raddle_memo *memo, struct template *template, uint32_t key,

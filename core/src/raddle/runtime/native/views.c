@@ -53,7 +53,8 @@ static int views_set(struct code_views *views, void *rw, void *rx)
     return -1;
 }
 
-/* Maps a file without a name, to be written at `place`, or anywhere if that is NULL. C libraries older than the system call for that have no function for it. */
+/* Maps a file without a name twice: writable at `place`, or anywhere if that is NULL, and executable. Old C libraries
+ * have no function for the system call. */
 static int map_file_twice(struct code_views *views, void *place)
 {
     void *rw = MAP_FAILED, *rx = MAP_FAILED;
