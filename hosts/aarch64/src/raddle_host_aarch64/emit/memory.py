@@ -441,7 +441,7 @@ def _loop(e: Emitter, op: Instruction, size: int, acquires: bool, releases: bool
 
 @emits(Op.LOAD_EXCLUSIVE)
 def load_exclusive(e: Emitter, op: Instruction) -> None:
-    """A load, and the reservation: address, size and the value, which a store that is not exact compares with."""
+    """Load, and reserve: address, size and the value, which a store-exclusive compares with if it is not exact."""
     access = _access(e, op)
     memop = access.memop
     orders = _orders_of(e, memop)
@@ -472,7 +472,7 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
 
 @emits(Op.STORE_EXCLUSIVE)
 def store_exclusive(e: Emitter, op: Instruction) -> None:
-    """If not exact: store if address and size are those reserved and memory still holds the value that was read."""
+    """If not exact: store if address and size are the reserved ones, and memory still holds the value read."""
     access = _access(e, op)
     memop = access.memop
     if memop.big_endian and memop.size > 1:
@@ -541,10 +541,10 @@ def clear_exclusive(e: Emitter, op: Instruction) -> None:
     e.PUT_xxi(SCRATCH, ENV, OFFSET["exclusive_address"])
 
 
-# -- exact reservations: who does what with a granule's word is in the runtime's granules.c ----------------------------
+# -- exact reservations: the runtime's granules.c has the rules for a granule's word -----------------------------------
 
 _WORD, _HELD = FLAG_WORDS[1], SCRATCH2
-"""The address of a granule's word, and what that held when it was locked: reservations."""
+"""The address of a granule's word, and the word's value before it was locked: the reservations."""
 
 
 def _lock_granule(e: Emitter) -> None:
@@ -581,7 +581,7 @@ def _store_at_base(e: Emitter, memop: MemOp, value: Instruction, releases: bool)
 
 
 def _strict_store(e: Emitter, op: Instruction, access: MemAccess, releases: bool) -> None:
-    """A store that ends all reservations of its granule but the vCPU's own. One that is not aligned misses."""
+    """A store that ends all reservations of its granule but the vCPU's own. An unaligned one takes the slow path."""
     memop = access.memop
     _probe(e, op, access, TLB_WRITE, max(memop.size, memop.align_bytes))
     e.ADD_xxx(_BASE, SCRATCH, e.use(op.args[0], SCRATCH2))
@@ -615,7 +615,7 @@ def _strict_load_exclusive(e: Emitter, op: Instruction, access: MemAccess, acqui
 
 
 def _strict_store_exclusive(e: Emitter, op: Instruction, memop: MemOp, releases: bool) -> None:
-    """Store if address, size and granule are those reserved and nobody else has written to the granule since.
+    """Store if address, size and granule are the reserved ones, and nobody else has written to the granule since.
 
     `_BASE` is the host address.
     """

@@ -255,7 +255,7 @@ def _cold_exclusive(e: Emitter, op: Instruction, *misses: int) -> None:
 
 @emits(Op.LOAD_EXCLUSIVE)
 def load_exclusive(e: Emitter, op: Instruction) -> None:
-    """A load, and the reservation: address, size and the value, which a store that is not exact compares with."""
+    """Load, and reserve: address, size and the value, which a store-exclusive compares with if it is not exact."""
     access = e.access(op)
     memop = access.memop
     if e.config.fences:
@@ -295,7 +295,7 @@ _COMPARE_EXCHANGE: Final = {
 
 @emits(Op.STORE_EXCLUSIVE)
 def store_exclusive(e: Emitter, op: Instruction) -> None:
-    """If not exact: store if address and size are those reserved and memory still holds the value that was read."""
+    """If not exact: store if address and size are the reserved ones, and memory still holds the value read."""
     access = e.access(op)
     memop = access.memop
     if memop.big_endian and memop.size > 1:
@@ -339,12 +339,12 @@ def clear_exclusive(e: Emitter, op: Instruction) -> None:
     e.MOVQ_mi(RBP, OFFSET["exclusive_address"], -1)
 
 
-# -- exact reservations: who does what with a granule's word is in the runtime's granules.c ----------------------------
+# -- exact reservations: the runtime's granules.c has the rules for a granule's word -----------------------------------
 
 
 def _lock_granule(e: Emitter) -> int:
-    """Lock the granule of the host address in rcx, whose word's address is then in rdx. Returns the offset of the jump
-    to the cold part, which is for a lock that is taken.
+    """Lock the granule of the host address in rcx, and put the address of its word into rdx. Returns the offset of the
+    jump to the cold part, which is taken if the granule is locked already.
     """
     e.MOVQ_rr(RDX, RCX)
     e.SHRQ_ri(RDX, GRANULE_BITS)
@@ -356,12 +356,12 @@ def _lock_granule(e: Emitter) -> int:
 
 
 def _unlock_granule(e: Emitter) -> None:
-    """With all reservations as they are. Stores are not reordered, so that a plain one gives the lock back."""
+    """Unlock it and keep all reservations. x86 does not reorder stores, so a plain one will do."""
     e.AND_mi(RDX, 0, (1 << GRANULE_LOCK) - 1)
 
 
 def _store_at_rcx(e: Emitter, memop: MemOp, value: Instruction) -> None:
-    """Store the value there; rcx and rdx stay what they are."""
+    """Store the value at the address in rcx; rcx and rdx stay as they are."""
     size = memop.size
     swaps = memop.big_endian and size > 1
     if value.op is Op.CONST and size <= 4 and not swaps:
@@ -383,7 +383,7 @@ def _store_at_rcx(e: Emitter, memop: MemOp, value: Instruction) -> None:
 
 
 def _strict_store(e: Emitter, op: Instruction, access: MemAccess) -> None:
-    """A store that ends all reservations of its granule but the vCPU's own. One that is not aligned misses."""
+    """A store that ends all reservations of its granule but the vCPU's own. An unaligned one takes the slow path."""
     memop = access.memop
     address, value = op.args
     miss = _probe(e, op, access, TLB_WRITE, max(memop.size, memop.align_bytes))
@@ -421,7 +421,7 @@ def _strict_load_exclusive(e: Emitter, op: Instruction, access: MemAccess) -> No
 
 
 def _strict_store_exclusive(e: Emitter, op: Instruction, access: MemAccess) -> None:
-    """Store if address, size and granule are those reserved and nobody else has written to the granule since."""
+    """Store if address, size and granule are the reserved ones, and nobody else has written to the granule since."""
     memop = access.memop
     address, value = op.args
     miss = _probe(e, op, access, TLB_WRITE, memop.align_bytes)
