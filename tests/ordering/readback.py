@@ -2,12 +2,12 @@
 """What host code does to memory, read back from its bytes: Unicorn executes them, capstone names the instructions.
 
 A `Reader` runs the blocks of a thread from the `enter` thunk on, with everything that a block needs: the vCPU's state,
-TLB entries that hit, thunks. It steers the value of each load of the guest's memory, and notes each access to it and
-each barrier as an event. What the code does to other memory (the vCPU's state, the stack) is the thread's own business;
-dependencies go through it.
+TLB entries that hit, thunks. It chooses the value of each load from the guest's memory, and notes each access to that
+memory and each barrier as an event. Accesses to other memory (the vCPU's state, the stack) are no events, but
+dependencies go through them.
 
-Nothing here knows what the back end meant to emit. An instruction that touches the guest's memory, or that could be a
-barrier, and that is not known here is an error.
+Nothing here knows what the back end meant to emit. An unknown instruction that accesses the guest's memory, or that
+could be a barrier, is an error.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ ENV_BASE, ENV_BYTES = 0x100_0000, -(-(HEADER_SIZE + TLB_BYTES + 0x8000) // 0x100
 JUMPS = 0x200_0000
 STACK, STACK_BYTES = 0x300_0000, 0x1_0000
 ARENA: Final = 0x400_0000
-"""Where the host has the guest's page."""
+"""The guest's page, in the host's memory."""
 GRANULES: Final = 0x600_0000
 """Words of the granules of the guest's page."""
 FUNCTIONS: Final = 0x500_0000
-"""The runtime's C functions: a return instruction each, and what `Reader` does for it."""
+"""The runtime's C functions: each is a return instruction here, and `Reader` does its work."""
 RETURN: Final = FUNCTIONS + 0x800
 GUEST_PAGE: Final = 0x4000_0000
 """The guest's page that has all locations."""
@@ -72,7 +72,7 @@ TLB_SIZE: Final = TLB_ENTRIES * TLB_ENTRY_SIZE
 
 
 def _tlb() -> bytes:
-    """TLBs that have the guest's page only."""
+    """TLBs with nothing but the guest's page."""
     invalid = struct.pack("<3QQ", *[(TLB_INVALID | -PAGE) & (1 << 64) - 1] * 3, 0)
     table = bytearray(invalid * TLB_ENTRIES)
     at = GUEST_PAGE // PAGE % TLB_ENTRIES * TLB_ENTRY_SIZE
@@ -84,7 +84,7 @@ def _tlb() -> bytes:
 
 TLB: Final = _tlb()
 CHANGING: Final = slice(ENV - ENV_BASE - PAGE, ENV - ENV_BASE + PAGE)
-"""What of the environment code changes: header and state, not the TLBs."""
+"""The part of the environment that code changes: header and state, not the TLBs."""
 
 
 class Site(NamedTuple):
@@ -113,11 +113,11 @@ class Effect(NamedTuple):
     conditional: bool = False
     """Its write belongs to an earlier exclusive load."""
     compares: bool = False
-    """It writes only if what it has read is what a register holds."""
+    """It writes only if it has read the value of a register."""
 
 
 Flow = tuple[list[str], list[str], list[str], bool]
-"""Registers that an instruction's address depends on, its other sources, its destinations; is it a branch."""
+"""Registers that an instruction's address depends on, its other sources, its destinations; whether it branches."""
 
 
 class Program(NamedTuple):
@@ -129,7 +129,7 @@ class Program(NamedTuple):
     end: int
     """The guest pc at which the thread has ended."""
     registers: Mapping[str, Field]
-    """Where the state has registers of the test."""
+    """The fields of the state that hold registers of the test."""
 
 
 class Host(ABC):
@@ -147,7 +147,7 @@ class Host(ABC):
 
     @functools.cache  # noqa: B019 - hosts are constants
     def decode(self, code: bytes) -> tuple[Any, Effect, Flow]:
-        """One instruction, and what it means wherever it is."""
+        """One instruction, and what it means at any address."""
         disassembler = capstone.Cs(*self.disassembler)
         disassembler.detail = True
         (instruction,) = disassembler.disasm(code, 0)
@@ -162,15 +162,15 @@ class Host(ABC):
 
     @abstractmethod
     def arguments(self, uc: unicorn.Uc) -> list[int]:
-        """Those of a C function that is about to run."""
+        """The arguments of a C function that is about to run."""
 
     @abstractmethod
     def result(self, uc: unicorn.Uc, value: int) -> None:
-        """Set a C function's."""
+        """Set a C function's result."""
 
     @abstractmethod
     def expected(self, uc: unicorn.Uc, instruction: Any) -> int:
-        """What an instruction that compares wants memory to hold."""
+        """The value that an instruction compares with memory."""
 
     runtime: Effect
     """What the runtime's C functions do for atomic operations: __atomic builtins that are sequentially consistent."""
@@ -178,12 +178,12 @@ class Host(ABC):
     tracks_dependencies = False
 
     def flow(self, instruction: Any) -> Flow:
-        """What carries dependencies; nothing where none are tracked."""
+        """What carries dependencies; empty if the host tracks none."""
         return [], [], [], False
 
 
 class X86(Host):
-    """x86-64. Its memory has no order from dependencies (x86-TSO needs none), so none are looked for."""
+    """x86-64. Dependencies order nothing in x86-TSO, so they are not tracked."""
 
     name = "x86_64"
     returns = b"\xc3"
@@ -232,7 +232,7 @@ class AArch64(Host):
     name = "aarch64"
     returns = bytes.fromhex("c0035fd6")
     runtime = Effect("runtime: ldaxr, stlxr", Mark.NONE, Mark.ACQUIRE, Mark.RELEASE, joined=True)
-    """What builtins are on a CPU without LSE; with LSE they are stronger."""
+    """Builtins on a CPU without LSE; with LSE they are stronger."""
     tracks_dependencies = True
     ATOMIC: Final = re.compile(r"(?P<op>swp|cas|ld(?:add|clr|eor|set|[su]max|[su]min))(?P<a>a?)(?P<l>l?)[bh]?")
     LOAD: Final = re.compile(r"ld(?P<kind>r|ur|p|ar|apr|xr|axr)(?:s?[bhw])?")
@@ -296,7 +296,7 @@ class AArch64(Host):
 
     NO_RESULT: Final = re.compile(r"f?cmpe?|cmn|tst|f?ccmpe?|ccmn|cbn?z|tbn?z|b\..*|br|blr|ret|msr|prfm")
     KEEPS_BITS: Final = re.compile(r"movk|bfi|bfxil|bfc|ins")
-    """The first operand is read, too. Of others it is taken to be the result: what is unknown makes no dependency."""
+    """Instructions that also read the first operand. For others it is only a result: no dependency is invented."""
     READ_FLAGS: Final = re.compile(r"b\..*|cs.*|cinc|cneg|cinv|ccm[np]|adcs?|sbcs?|ngcs?|fcsel|fccmpe?")
 
     def flow(self, instruction: Any) -> Flow:
@@ -355,20 +355,20 @@ class _Run:
         self.reserved: int | None = None
         """The number of a load-exclusive's read, before a store-exclusive."""
         self.linked = -1
-        """The same, of the exact store-exclusive that is executed: its write belongs to that read."""
+        """The same, for the current exact store-exclusive: its write belongs to that read."""
         self.current: Any = None
-        """The instruction that is executed: a `_Current`."""
+        """The current instruction: a `_Current`."""
         self.label = ""
 
 
 Paths = dict[tuple[int, ...], "str | tuple[Trace, list[Site]]"]
-"""By the values read so far: which location is read next, or what came out."""
+"""By the values read so far: the location that is read next, or the result."""
 PATHS: Final[dict[Hashable, Paths]] = {}
-"""By all that a thread's execution depends on: many tests have the same threads."""
+"""By all that a thread's execution depends on, since many tests have the same threads."""
 
 
 class Reader:
-    """A thread of host code, as `raddle.litmus.executions` wants it. Executes each path of the same code once."""
+    """A thread of host code for `raddle.litmus.executions`. Executes each path of the same code only once."""
 
     def __init__(self, host: Host, backend: BackEnd, program: Program, locations: Mapping[str, int]) -> None:
         """`locations` has the guest address of each, in GUEST_PAGE."""
@@ -386,7 +386,7 @@ class Reader:
             {},
         )
         self._taken: dict[tuple[int, ...], tuple[Trace, list[Site]]] = {}
-        """The paths that came so far, by the values read."""
+        """The paths taken so far, by the values read."""
         self._decoded: dict[int, Any] = {}
 
     # --- as a thread
@@ -547,7 +547,7 @@ class Reader:
         return frozenset().union(*(self._run.registers.get(name, frozenset()) for name in registers))
 
     def _finish_instruction(self) -> None:
-        """The instruction before has been executed: its results, and whether it was a barrier."""
+        """Note the results of the instruction that has been executed, and whether it was a barrier."""
         run = self._run
         current = run.current
         if current is None:
@@ -576,7 +576,7 @@ class Reader:
         effect = current.effect
         if kind == unicorn.UC_MEM_READ:
             if effect.conditional:
-                return  # the emulator's way to see whether the reservation holds
+                return  # the emulator reads it to check the reservation
             value = run.choose(name)
             uc.mem_write(address, value.to_bytes(WORD, "little"))
             current.fails = effect.compares and value != current.expected
@@ -599,7 +599,7 @@ class Reader:
                 current.result = frozenset()
 
     def _lose_reservation(self, address: int) -> None:
-        """An exact store-exclusive is about to look at its granule's word: it may find that its reservation is lost."""
+        """Let an exact store-exclusive that is about to read its granule's word find its reservation lost, or not."""
         run = self._run
         if not GRANULES <= address < GRANULES + PAGE or not run.label.startswith("sc[") or run.reserved is None:
             return
@@ -611,7 +611,7 @@ class Reader:
         return Event(kind, name, value, marks, tuple(sorted(current.address)), (), tuple(sorted(self._run.control)))
 
     def _private(self, reads: bool, address: int, size: int, current: _Current) -> None:
-        """An access to memory that is not the guest's hands dependencies on."""
+        """Pass on dependencies through an access to memory that is not the guest's."""
         words = range(address & -WORD, address + size, WORD)
         if reads:
             found = frozenset().union(*(self._run.memory.get(word, frozenset()) for word in words))
@@ -623,7 +623,7 @@ class Reader:
     # --- the runtime
 
     def _c_function(self, name: str) -> None:
-        """What a C function of the runtime does, which has been called."""
+        """Do what the called C function of the runtime does."""
         self._run.current = None
         assert name in ("raddle_slow_atomic", "raddle_call_helper"), f"{name}: every access hits the TLB"
         if name == "raddle_slow_atomic":

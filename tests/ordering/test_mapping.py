@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The mapping of memory order, from each guest to each host: translated litmus tests allow no outcome that the guest's
-architecture forbids. What a translation does is read back from its bytes.
+architecture forbids. The tests read back from a translation's bytes what it does.
 
-The control: each order that translations contain is left out in turn, and then some test has an outcome that the guest
-forbids. Where none has, STRONGER says why the mapping is stronger than it must be.
+The control leaves out each order that translations contain, one at a time: then some test has an outcome that the guest
+forbids. If none has, STRONGER says why the mapping is stronger than it must be.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from raddle_target_arm.litmus import GUEST as ARM_LITMUS  # noqa: E402
 from raddle_target_arm.state import MODE_PRIVILEGED  # noqa: E402
 
 ARM: Final = FrontEndGuest("arm", ("armv7", "armv8"), MemoryOrder.NONE, ARM_LITMUS, ARM_FRONT_END, MODE_PRIVILEGED)
-"""The ARMv7 guest keeps what AArch32 of ARMv8 asks for, too."""
+"""The ARMv7 guest also keeps the order of AArch32 in ARMv8."""
 ALPHA: Final = FrontEndGuest("alpha", ("alpha",), MemoryOrder.NONE, ALPHA_LITMUS, alpha_front_end("ev67"), MODE_FEN)
 """MB and WMB; LDx_L and STx_C order nothing."""
 TINY: Final = FrontEndGuest("tiny", ("sc",), MemoryOrder.ALL, TINY_LITMUS, TINY_FRONT_END, 0)
@@ -108,9 +108,9 @@ STRONGER: Final[Mapping[tuple[str, str, str], str]] = {
     },
     **{("x86", "x86_64", f"rmw[] {operation}: lock or"): _SUPERFLUOUS for operation in ("add", "xchg", "cas")},
 }
-"""Guest, host and row of the mapping: why no test needs it by itself."""
+"""For guest, host and row of the mapping: why no test needs this row by itself."""
 TOGETHER: Final = {_FENCED_LOADS, _LOCKED}
-"""Where several rows do the same, one of them is needed: all together cannot be left out."""
+"""Reasons that several rows share, one of which is needed: they cannot all be left out together."""
 
 
 class Translated(NamedTuple):
@@ -128,7 +128,7 @@ def allowed(guest: str, name: str) -> frozenset[Outcome]:
 
 @functools.cache
 def translated(guest: str, host: str) -> dict[str, Translated]:
-    """All tests that the guest can run, as code for the host, with all orders that the guest counts on (`fenced`)."""
+    """All tests that the guest can run, as code for the host that keeps all orders the guest counts on (`fenced`)."""
     made = {}
     for name in names():
         test = observing_everything(load(name))
@@ -165,7 +165,7 @@ PAGE: Final = ROOT / "docs" / "memory-order.md"
 
 
 def rows_of_the_page(guest: str, architecture: str) -> dict[str, list[str]]:
-    """What docs/memory-order.md says: for each row of the mapping, tests that need it."""
+    """For each row of the mapping, the tests that need it according to docs/memory-order.md."""
     found = {}
     for line in PAGE.read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -177,7 +177,7 @@ def rows_of_the_page(guest: str, architecture: str) -> dict[str, list[str]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("guest", "host"), PAIRS)
 def test_translations_allow_nothing_that_the_guest_forbids(guest: str, host: str) -> None:
-    """Then each order is left out in turn, as a control, and the page must say the same."""
+    """The control leaves out each order in turn; the page must name the tests that break."""
     tests = translated(guest, host)
     assert len(tests) > 30, "the guest has most of the suite"
     assert {name: sorted(found) for name, one in tests.items() if (found := broken(one, host))} == {}
@@ -202,7 +202,7 @@ def test_translations_allow_nothing_that_the_guest_forbids(guest: str, host: str
 @pytest.mark.slow
 @pytest.mark.parametrize(("guest", "host"), [(guest, host) for guest in GUESTS for host in STRICT])
 def test_translations_with_exact_reservations_allow_nothing_that_the_guest_forbids(guest: str, host: str) -> None:
-    """The control: on AArch64, exclusives order nothing that only the guest's barrier does."""
+    """The control: on AArch64, exclusives do not order what only the guest's barrier orders."""
     tests = translated(guest, host)
     assert len(tests) > 30, "the guest has most of the suite"
     assert {name: sorted(found) for name, one in tests.items() if (found := broken(one, host))} == {}
@@ -217,7 +217,7 @@ def test_exact_store_exclusives_end_in_both_ways(host: str) -> None:
 
 
 def test_the_page_has_no_other_rows() -> None:
-    """Each row is of an instruction that the suite has seen: see above for those that are missing."""
+    """Each row is for tests of the suite, or in STRONGER. The test above finds rows that are missing."""
     for guest in GUESTS:
         for architecture in {host.architecture for host in HOSTS.values()}:
             for row, tests in rows_of_the_page(guest, architecture).items():
@@ -226,7 +226,7 @@ def test_the_page_has_no_other_rows() -> None:
 
 
 def test_an_order_that_the_host_lacks_is_missed_without_fences() -> None:
-    """`order=native`: a guest that counts on store-to-load order sees it broken on x86-64."""
+    """With `order=native`, a guest that counts on store-to-load order does not get it on x86-64."""
     test = observing_everything(load("SB"))
     host = HOSTS["x86_64"]
     found = allowed_by_host(test, TINY.readers(test, host, False), host)
@@ -243,13 +243,13 @@ def changed(guest: IrGuest, **mapping: Mapped) -> IrGuest:
 
 ATOMIC_ONLY: Final = Mapped(order=ACQUIRE | RELEASE)
 ERRORS: Final = [
-    # Gouicem et al., Risotto (ASPLOS 2023): a read-modify-write of x86 as a loop of exclusives, without its barriers.
+    # Gouicem et al., Risotto (ASPLOS 2023): a read-modify-write of x86 as a loop of exclusives without barriers.
     ("SBQ", changed(X86_GUEST, rmw_cas=ATOMIC_ONLY), "aarch64", False, True),
     ("SBQ", changed(X86_GUEST, rmw_cas=ATOMIC_ONLY), "aarch64 lse", False, False),
-    # The same: one that fails is no release, and does not wait for an earlier load that acquires nothing.
+    # The same: one that fails is no release, and does not wait for an earlier load without acquire.
     ("MPQ", changed(X86_GUEST, rmw_cas=ATOMIC_ONLY), "aarch64 lse", False, True),
     ("MPQ", changed(X86_GUEST, rmw_cas=ATOMIC_ONLY), "aarch64 lse", True, False),
-    # Two barriers next to each other that are merged to one of them, where both are needed.
+    # Two adjacent barriers are merged to one of them, but both are needed.
     ("MP+mb+rmb-wmb", changed(ARMV8, f_rmb=Mapped()), "aarch64", True, True),
     ("MP+mb+rmb-wmb", changed(ARMV8, f_wmb=Mapped()), "aarch64", True, False),
 ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Host code of litmus tests: by a guest's front end from its machine code, or from IR for guests that have none."""
+"""Host code of litmus tests: from machine code by a guest's front end, or from IR for guests without a front end."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class HostLevel(NamedTuple):
 
 
 def spelled(instruction: Instruction) -> str:
-    """The kind of an instruction, as litmus tests spell it; the reader knows exclusives by it."""
+    """The kind of an instruction, as litmus tests spell it; the reader recognises exclusives by it."""
     match instruction:
         case Load(_, _, order, _):
             return f"r[{order}]"
@@ -80,7 +80,7 @@ def spelled(instruction: Instruction) -> str:
 
 
 def observing_everything(test: LitmusTest) -> LitmusTest:
-    """The test with all registers that memory is read into, and all locations, as what is observed."""
+    """The test, changed to observe all locations, and all registers that memory is read into."""
     names = [
         f"{number}:{register}"
         for number, code in enumerate(test.threads)
@@ -90,7 +90,7 @@ def observing_everything(test: LitmusTest) -> LitmusTest:
 
 
 class Compiler(NamedTuple):
-    """A back end with what makes blocks by it: a Translator for a front end, a Joiner for IR."""
+    """A back end, and what makes its blocks: a Translator for a front end, a Joiner for IR."""
 
     backend: BackEnd
     maker: Any
@@ -101,7 +101,7 @@ class Guest(ABC):
 
     name: str
     models: tuple[str, ...]
-    """Models of its memory, each of which its translations must keep."""
+    """Models of its memory; its translations must keep each of them."""
     default_mo: MemoryOrder
     """The order of plain accesses that its programs count on."""
     state: StateLayout
@@ -152,7 +152,7 @@ def spans(block: Block, labels: list[str]) -> list[tuple[int, int, str]]:
 
 
 class FrontEndGuest(Guest):
-    """A guest that is installed: its machine code, by its front end."""
+    """A guest that is installed: its front end translates its machine code."""
 
     def __init__(
         self,
@@ -209,7 +209,7 @@ class FrontEndGuest(Guest):
     def _machine_code(
         self, test: LitmusTest, thread: int, locations: dict[str, int]
     ) -> tuple[bytes, dict[int, str], set[int]]:
-        """The thread's part of the test; what each byte of it belongs to; where branches go, from its start."""
+        """The thread's part of the test, what each byte of it belongs to, and the offsets that branches go to."""
         made = self._thread(test, thread, locations)
         labels: dict[int, str] = {}
         for name in made.locations:
@@ -224,7 +224,7 @@ class FrontEndGuest(Guest):
         return code, labels, targets
 
 
-# --- guests that are IR only ------------------------------------------------------------------------------------------
+# --- guests without a front end ---------------------------------------------------------------------------------------
 
 
 def _state() -> StateLayout:
@@ -252,14 +252,14 @@ class Mapped(NamedTuple):
 
 
 class IrGuest(Guest):
-    """A guest without a front end here: one that would emit this IR keeps its architecture's order."""
+    """A guest without a front end here: if a front end emitted this IR, it would keep its architecture's order."""
 
     state = STATE
 
     def __init__(
         self, name: str, models: tuple[str, ...], default_mo: MemoryOrder, mapping: Mapping[str, Mapped]
     ) -> None:
-        """`mapping` has the instructions that it has, as `spelled`, besides those that order nothing."""
+        """`mapping` has all of the guest's instructions, as `spelled`."""
         self.name, self.models, self.default_mo, self.mapping = name, models, default_mo, mapping
 
     def runs(self, test: LitmusTest) -> bool:
@@ -354,8 +354,8 @@ X86_GUEST: Final = IrGuest(
     ALL & ~ST_LD,
     {**PLAIN, "f[mb]": Mapped(ALL), **{f"rmw[] {one}": Mapped(ST_LD, ACQUIRE | RELEASE, ST_LD) for one in ATOMICS}},
 )
-"""Plain accesses are in total store order; MFENCE; locked instructions are full barriers, which the IR's atomic
-operations are not: barriers around them make the difference."""
+"""Plain accesses are in total store order. MFENCE is a barrier. Locked instructions are full barriers; the IR's atomic
+operations are not, so barriers stand around them."""
 
 ARMV8: Final = IrGuest(
     "armv8",
@@ -374,7 +374,7 @@ ARMV8: Final = IrGuest(
         **{f"rmw[] {one}": NOTHING for one in ATOMICS},
     },
 )
-"""LDAR, LDAPR and STLR; LDAR may not pass an earlier STLR, which an acquire of the IR may: a barrier is before it."""
+"""LDAR, LDAPR and STLR. LDAR may not pass an earlier STLR, but an acquire of the IR may, so a barrier precedes it."""
 
 
 def allowed_by_guest(test: LitmusTest, name: str) -> frozenset[Outcome]:
