@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Final
 
 __all__ = ["COMMANDS", "load", "program"]
@@ -24,7 +23,7 @@ COMMANDS: Final = {
 
 def program() -> str:
     """The command as the user typed it, for messages that say what to type."""
-    return "python -m raddle" if Path(sys.argv[0]).parts[-2:] == ("raddle", "__main__.py") else "raddle"
+    return "python -m raddle" if sys.argv[0].endswith("/raddle/__main__.py") else "raddle"
 
 
 def load(command: str) -> Any:

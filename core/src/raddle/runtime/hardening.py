@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +33,8 @@ def guards() -> list[str]:
 
 def _refuses_gains() -> bool:
     """Whether the process may make no memory executable that was writable."""
+    import ctypes  # only to explain a failure: the start of each machine would pay for it
+
     return bool(ctypes.CDLL(None).prctl(PR_GET_MDWE, 0, 0, 0, 0) > 0)
 
 

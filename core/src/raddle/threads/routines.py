@@ -16,8 +16,27 @@ __all__ = ["compiled", "same_code"]
 MOST: Final = 256
 """Routines that are kept, of a few machines that differ in what their code depends on; then all are forgotten."""
 
-_kept: dict[Hashable, bytes] = {}
-"""By all that the code depends on. Each access is one operation of the dictionary: any thread."""
+
+class _Kept:
+    """A routine's code. What the routine consists of is computed when another one may be the same, once; a process with
+    one machine never needs it. Any thread.
+    """
+
+    def __init__(self, function: Builder, code: bytes) -> None:
+        self.code = code
+        self._function: Builder | None = function
+        self._content: Hashable = None
+
+    def content(self) -> Hashable:
+        function = self._function
+        if function is not None:
+            self._content = _content(function)
+            self._function = None
+        return self._content
+
+
+_kept: dict[Hashable, list[_Kept]] = {}
+"""By what is cheap to compare. Each access is one operation of the dictionary or a list: any thread."""
 
 
 def same_code(backend: BackEnd, numbers: Hashable) -> Hashable:
@@ -34,16 +53,20 @@ def compiled(function: Builder, name: str, backend: BackEnd, same: Hashable) -> 
     """The code of a routine; `same` is the back end's `same_code`. Raises MachineError for a routine that would run on
     into what lies behind it, or calls a native helper otherwise than its table says.
     """
-    key = same and (same, _content(function))
-    code = _kept.get(key) if key else None
-    if code is None:
-        require_routine(function, f"routine {name!r}")
-        with of_the_host(type(backend), f"compile routine {name!r}"):
-            code = backend.routine(function.code, function.locals)
-        if len(_kept) >= MOST:
-            _kept.clear()
-        if key:
-            _kept[key] = code
+    key = same and (same, name, len(function.code))
+    alike = tuple(_kept.get(key, ()))
+    if alike:
+        content = _content(function)
+        for one in alike:
+            if one.content() == content:
+                return one.code
+    require_routine(function, f"routine {name!r}")
+    with of_the_host(type(backend), f"compile routine {name!r}"):
+        code = backend.routine(function.code, function.locals)
+    if sum(map(len, tuple(_kept.values()))) >= MOST:
+        _kept.clear()
+    if key:
+        _kept.setdefault(key, []).append(_Kept(function, code))
     return code
 
 
