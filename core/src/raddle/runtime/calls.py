@@ -31,29 +31,34 @@ def verify_calls(function: Builder, *, instruction: bool) -> None:
     the IR of a guest instruction, where the field pc must have been set before such a helper is called, and before
     `exit_main`.
     """
-    known = True
-    """Whether the field pc is set on every way here, as far as it can be told: routines and Python may set it."""
-    at_label: dict[Label, bool] = {}
     for at, ins in enumerate(function.code):
         op, aux = ins.op, ins.aux
-        if at == 0:
-            known = False
-        if op is Op.CALL and isinstance(aux, Callee):
-            problem = _problem(aux, len(ins.args), known or not instruction)
+        if op is Op.CALL:
+            problem = _problem(function, at, aux, instruction) if isinstance(aux, Callee) else ""
             if problem:
                 raise VerifyError(f"instruction {at} ({print_instruction(function, ins)}): {problem}", at)
-            known = known or aux.kind is not CalleeKind.NATIVE
-        elif isinstance(aux, MemAccess) and aux.memop.size not in _SIZES:
-            text = print_instruction(function, ins)
-            raise VerifyError(f"instruction {at} ({text}): {aux.memop.size} bytes cannot be accessed at once", at)
-        elif op is Op.SET:
-            known = known or aux is _PC
-        elif op is Op.EXIT_MAIN and instruction and not known:
+        elif isinstance(aux, MemAccess):
+            if aux.memop.size not in _SIZES:
+                text = print_instruction(function, ins)
+                raise VerifyError(f"instruction {at} ({text}): {aux.memop.size} bytes cannot be accessed at once", at)
+        elif op is Op.EXIT_MAIN and instruction and not _pc_is_set(function, at):
             raise VerifyError(
                 f"instruction {at} (exit_main): the guest would go on at the field pc, which is not set on every way "
                 'here: b.set(COMMON["pc"], ...) first',
                 at,
             )
+
+
+def _pc_is_set(function: Builder, position: int) -> bool:
+    """Whether the field pc is set on every way to the position, as far as one can tell: routines, Python may set it."""
+    known = False
+    at_label: dict[Label, bool] = {}
+    for ins in function.code[:position]:
+        op, aux = ins.op, ins.aux
+        if op is Op.CALL and isinstance(aux, Callee):
+            known = known or aux.kind is not CalleeKind.NATIVE
+        elif op is Op.SET:
+            known = known or aux is _PC
         elif op is Op.LABEL and isinstance(aux, Label):
             # Nothing unsets it, so that what comes here from below changes nothing.
             known = known and at_label.get(aux, True)
@@ -61,18 +66,20 @@ def verify_calls(function: Builder, *, instruction: bool) -> None:
             for label in _targets(ins):
                 at_label[label] = at_label.get(label, True) and known
             known = True  # nothing comes from here to what follows
+    return known
 
 
-def _problem(callee: Callee, count: int, pc_known: bool) -> str:
+def _problem(function: Builder, at: int, callee: Callee, instruction: bool) -> str:
     if callee.kind is not CalleeKind.NATIVE or callee.name not in NUMBER:
         return ""
     helper = HELPERS[NUMBER[callee.name]]
+    count = len(function.code[at].args)
     if helper.arity is not None and count != helper.arity:
         takes = f"takes {helper.arity} arguments ({helper.parameters})" if helper.arity else "takes no arguments"
         return f"the native helper {helper.name} {takes}, not {count}"
     if helper.may_exit and not callee.may_exit:
         return f'the native helper {helper.name} may leave the block: call native("{helper.name}", may_exit=True)'
-    if helper.may_exit and not pc_known:
+    if helper.may_exit and instruction and not _pc_is_set(function, at):
         return (
             f"the native helper {helper.name} may leave the block, and the guest would go on at the field pc, which is "
             'not set on every way here: b.set(COMMON["pc"], ...) to the next instruction first'
