@@ -32,16 +32,16 @@ def verify_calls(function: Builder, *, instruction: bool) -> None:
     `exit_main`.
     """
     for at, ins in enumerate(function.code):
-        op, aux = ins.op, ins.aux
-        if op is Op.CALL:
-            problem = _problem(function, at, aux, instruction) if isinstance(aux, Callee) else ""
+        aux = ins.aux
+        if isinstance(aux, Callee):
+            problem = _problem(function, at, aux, instruction)
             if problem:
                 raise VerifyError(f"instruction {at} ({print_instruction(function, ins)}): {problem}", at)
         elif isinstance(aux, MemAccess):
             if aux.memop.size not in _SIZES:
                 text = print_instruction(function, ins)
                 raise VerifyError(f"instruction {at} ({text}): {aux.memop.size} bytes cannot be accessed at once", at)
-        elif op is Op.EXIT_MAIN and instruction and not _pc_is_set(function, at):
+        elif ins.op is Op.EXIT_MAIN and instruction and not _pc_is_set(function, at):
             raise VerifyError(
                 f"instruction {at} (exit_main): the guest would go on at the field pc, which is not set on every way "
                 'here: b.set(COMMON["pc"], ...) first',
@@ -92,35 +92,33 @@ def _targets(ins: Instruction) -> tuple[Label, ...]:
     return tuple(label for label in aux if isinstance(label, Label))
 
 
-def require_calls(function: Builder, what: str, *, instruction: bool) -> None:
+def require_calls(function: Builder, what: Callable[[], str], *, instruction: bool) -> None:
     """Raise MachineError, in which `what` names the function, where `verify_calls` finds something."""
-    _require(function, what, lambda: verify_calls(function, instruction=instruction))
+    try:
+        verify_calls(function, instruction=instruction)
+    except VerifyError as error:
+        raise _invalid(function, what(), error) from None
 
 
 def require_routine(function: Builder, what: str) -> None:
     """Raise MachineError, in which `what` names it, for a routine without `ret` at its end; and see `require_calls`."""
-
-    def check() -> None:
+    try:
         verify_end(function)
         verify_calls(function, instruction=False)
-
-    _require(function, what, check)
+    except VerifyError as error:
+        raise _invalid(function, what, error) from None
 
 
 def require_valid(function: Builder, what: str, layout: StateLayout, *, routine: bool = False) -> None:
     """Raise MachineError, in which `what` names the function, for the first rule of IR that it breaks."""
-
-    def check() -> None:
+    try:
         verify(function, routine=routine, layout=layout)
         verify_calls(function, instruction=False)
-
-    _require(function, what, check)
-
-
-def _require(function: Builder, what: str, check: Callable[[], None]) -> None:
-    try:
-        check()
     except VerifyError as error:
-        found = MachineError(f"the IR of {what} is invalid: {error}")
-        found.add_note(print_function(function))
-        raise found from None
+        raise _invalid(function, what, error) from None
+
+
+def _invalid(function: Builder, what: str, error: VerifyError) -> MachineError:
+    found = MachineError(f"the IR of {what} is invalid: {error}")
+    found.add_note(print_function(function))
+    return found

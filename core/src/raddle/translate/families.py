@@ -92,6 +92,8 @@ class Families:
     def literal_kinds(self, word: int) -> tuple[tuple[str, LiteralKind], ...]:
         """The literals that are of one of the host's kinds in all words of the family of `word`, while in other
         families they may not be: each with the first such kind."""
+        if not self._varying:
+            return ()
         found = ((name, self._kind(name, word, bits)) for name, bits in self._varying)
         return tuple((name, kind) for name, kind in found if kind is not None)
 

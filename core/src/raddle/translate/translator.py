@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from time import thread_time_ns
 from typing import Any, Final
 
@@ -254,7 +255,7 @@ class Translator:
         b = Builder(self.frontend.word, self.frontend.state.nzcv)
         emit(b, mode, *arguments)
         what = f"{emit.__name__} in mode {mode:#x} and decode state {decode_state:#x}"
-        require_calls(b, what, instruction=False)
+        require_calls(b, lambda: what, instruction=False)
         if self.check is not None:
             self.check(b, what)
         return self.backend.template(b.code, b.locals, 0, decode_state, decode_state) if b.code else None
@@ -365,16 +366,15 @@ class Translator:
             started = thread_time_ns()
             b = Builder(self.frontend.word, self.frontend.state.nzcv)
             next_decode_state = mode.set.translate(b, pattern, word, decode_state, mode.mode, operands)
-            name = "an undefined instruction" if pattern is None else f"{pattern.name} ({pattern.where})"
-            what = f"{name}, word {word:#x} in mode {mode.mode:#x} and decode state {decode_state:#x},"
+            what = partial(_name, pattern, word, mode.mode, decode_state)
             if not isinstance(next_decode_state, int):
                 raise MachineError(
-                    f"translate() returned {next_decode_state!r} for {what} and not the decode state of the next "
+                    f"translate() returned {next_decode_state!r} for {what()} and not the decode state of the next "
                     "instruction, which is 0 where there are none"
                 )
             require_calls(b, what, instruction=True)
             if self.check is not None:
-                self.check(b, what)
+                self.check(b, what())
             template = self.backend.template(b.code, b.locals, size, decode_state, next_decode_state, open_registers)
             template.variant(0, False)
             tables.templates[key] = template
@@ -407,6 +407,11 @@ class Translator:
         trace = BlockTrace(want.pc, want.mode, words, block)
         for listener in self._listeners:
             listener(trace)
+
+
+def _name(pattern: Pattern | None, word: int, mode: int, decode_state: int) -> str:
+    name = "an undefined instruction" if pattern is None else f"{pattern.name} ({pattern.where})"
+    return f"{name}, word {word:#x} in mode {mode:#x} and decode state {decode_state:#x},"
 
 
 def _holes(pattern: Pattern, kinds: Iterable[tuple[str, LiteralKind]]) -> dict[str, int | Hole]:
