@@ -17,7 +17,7 @@ from raddle.ir.types import Field, FieldArray, Type
 from raddle.ordering import MemoryOrder
 from raddle_target_arm import mmu, pmu, timers
 from raddle_target_arm.cpus import CORTEX_A15
-from raddle_target_arm.exceptions import end_after, take_data_abort, take_undefined
+from raddle_target_arm.exceptions import take_data_abort, take_undefined
 from raddle_target_arm.state import (
     CBAR,
     CPU_COUNT,
@@ -49,8 +49,6 @@ class End(IntEnum):
     """A new block: what was fetched ahead may be stale."""
     MODE = 2
     """A new block, in a block mode that may have changed."""
-    LOOP = 3
-    """A new block by way of the execution loop, which looks at interrupts."""
 
 
 class Register(NamedTuple):
@@ -582,9 +580,6 @@ def finish(b: Builder, end: End, size: int, next_decode_state: int) -> bool:
     """
     if end is End.NONE:
         return False
-    if end is End.LOOP:
-        end_after(b, size, next_decode_state)
-        return True
     if next_decode_state:
         mode = COMMON["mode"]
         b.set(mode, b.or_(b.get(mode), next_decode_state << MODE_IT_SHIFT))
