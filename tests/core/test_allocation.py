@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from raddle.codegen.allocation import Allocation, Allocator, CodegenError, RegisterPool
+from raddle.codegen.code_buffer import CodeBuffer
 from raddle.codegen.locations import FRAME_SLOTS, Register, RegisterClass, Slot
 from raddle.codegen.renaming import Forms, Operands
 from raddle.ir.builder import Builder, Instruction
@@ -227,9 +228,9 @@ def test_slots_are_as_large_as_their_values() -> None:
 # -- renaming ----------------------------------------------------------------------------------------------------------
 
 
-def move(code: bytearray, *operands: int) -> None:
+def move(assembler: CodeBuffer, *operands: int) -> None:
     """From a vector register to a general one."""
-    code += bytes(operands)
+    assembler.code += bytes(operands)
 
 
 def test_registers_of_each_class_are_renamed_in_operands_of_that_class() -> None:
@@ -237,7 +238,7 @@ def test_registers_of_each_class_are_renamed_in_operands_of_that_class() -> None
     declared = {move: Operands(((0, GENERAL), (1, VECTOR)))}
     trace = [(code := bytearray(), 0, 2, move, (4, 4))]
     for place, renamed in ((GENERAL[4], b"\7\4"), (VECTOR[4], b"\4\7")):
-        forms = Forms(declared, PIN, lambda method, operands: bytes(operands))
+        forms = Forms(declared, PIN, CodeBuffer)
         assert forms.cuts(code, trace, {place: 0})
         assert forms.encode(0, [place.register_class[7]]) == renamed
-    assert Forms(declared, PIN, lambda method, operands: b"").cuts(code, trace, {VECTOR[5]: 0}) == b""
+    assert Forms(declared, PIN, CodeBuffer).cuts(code, trace, {VECTOR[5]: 0}) == b""

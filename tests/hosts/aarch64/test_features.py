@@ -43,8 +43,3 @@ def test_another_machines_bits_mean_nothing_here(tmp_path: Path) -> None:
     path = tmp_path / "auxv"
     path.write_bytes(vector((16, ATOMICS), (0, 0)))
     assert detect(path, "x86_64") == BASELINE
-
-
-def test_names_are_in_the_order_of_the_fields() -> None:
-    assert Features(lrcpc=True, lse=True).names() == ("lse", "lrcpc")
-    assert BASELINE.names() == ()

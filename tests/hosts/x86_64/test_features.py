@@ -36,8 +36,3 @@ def test_detect_reads_the_file_or_falls_back(tmp_path: Path) -> None:
     assert detect(path) == Features(popcnt=True, lzcnt=True)
     path.write_bytes(b"flags : \xff\xfe popcnt\n")
     assert detect(path) == Features(popcnt=True)
-
-
-def test_names_are_in_the_order_of_the_fields() -> None:
-    assert Features(fma=True, popcnt=True, bmi2=True).names() == ("popcnt", "bmi2", "fma")
-    assert BASELINE.names() == ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from raddle.codegen.allocation import Allocation
 from raddle.codegen.fields import Chaining, Reloc, Shape
@@ -13,6 +13,12 @@ from raddle.codegen.template import Template
 from raddle.ir.builder import Callee, Instruction, Local
 from raddle.ir.header import Reaches
 from raddle.ir.types import Field, FloatRules, LiteralKind, StateLayout, Type
+
+TRACE_HASH_FACTOR: Final = 0x01000193
+"""Odd, so that multiplying loses nothing."""
+TRACE_HASH_ROTATION: Final = 29
+"""With instruction counting, each block sets the header's ``trace_hash`` to (``trace_hash`` xor the low 32 bits of its
+address) * factor, rotated right."""
 
 
 class CodegenConfig(NamedTuple):

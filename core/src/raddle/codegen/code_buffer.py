@@ -27,6 +27,10 @@ class CodeBuffer:
     __slots__ = ("_waiting", "code")
 
     def __init__(self) -> None:
+        self.start_code()
+
+    def start_code(self) -> None:
+        """Begin again: the code is empty, and there are no labels."""
         self.code = bytearray()
         self._waiting = 0  # fields that wait for a label
 

@@ -15,7 +15,8 @@ from raddle.codegen.renaming import Forms
 from raddle.codegen.template import HOST_FLAGS_KEPT, HOST_FLAGS_NONE, Variant, pack_jump, pack_traits
 from raddle.codegen.variants import CompiledTemplate, flag_bits, flag_effects, without_flags
 from raddle.ir.builder import Instruction, Local, Location
-from raddle.ir.types import Field
+from raddle.ir.opcodes import Op
+from raddle.ir.types import Field, Type
 
 
 class CompilingBackEnd(BackEnd):
@@ -23,7 +24,7 @@ class CompilingBackEnd(BackEnd):
 
     renames = True
 
-    def __init__(self, config: CodegenConfig, emitter: Emitter[Any], make_forms: Callable[[], Forms]) -> None:
+    def __init__(self, config: CodegenConfig, emitter: Emitter[Any, Any], make_forms: Callable[[], Forms]) -> None:
         """``emitter`` makes templates; ``make_forms`` an empty `Forms` for the host instructions that it traces."""
         self.config = config
         self._lock = threading.Lock()
@@ -37,6 +38,10 @@ class CompilingBackEnd(BackEnd):
         }
         """The location of each field, as a value's location."""
         self._classes = list(emitter.pools)
+
+    def falls_through(self) -> CompiledTemplate:
+        """What ends a block whose last instruction goes on to the next one (`JoinRules.falls_through`)."""
+        return self.template([Instruction(Op.GOTO, Type.VOID, (), 0)], [], 0, 0, 0)
 
     def template(
         self,

@@ -8,24 +8,24 @@ A host's emitter inherits `Emitter` next to its assembler, and has a function fo
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from raddle.codegen.allocation import CodegenError
 from raddle.codegen.flag_capture import FlagCapture
+from raddle.codegen.locations import Register, in_state
 from raddle.codegen.template import HOST_FLAGS_NONE
 from raddle.codegen.variants import FAULTS
-from raddle.ir.builder import Instruction, Label, Local, MemAccess
+from raddle.ir.builder import Callee, Instruction, Label, Local, MemAccess
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, FieldArray, Hole, Type
 
 if TYPE_CHECKING:
     from raddle.codegen.backend import CodegenConfig
     from raddle.codegen.fields import FieldKind, OpenHole, Reloc
-    from raddle.codegen.locations import Register
     from raddle.codegen.renaming import Traced
 
-E = TypeVar("E", bound="Emitter[Any]")
+E = TypeVar("E", bound="Emitter[Any, Any]")
 Handler = Callable[[E, Instruction], None]
 
 
@@ -54,11 +54,15 @@ class HostLabel(Protocol):
 
 
 L = TypeVar("L", bound=HostLabel)
+T = TypeVar("T")
+"""How a host's branches test a condition: a condition code, a register, or a class of its own."""
 
 _INDIRECT: Final = frozenset({Op.GOTO_INDIRECT, Op.EXIT_MAIN})
 _HAS_BRANCHES: Final = frozenset({Op.LABEL, Op.BR, Op.BRCOND, Op.GOTO, Op.RET})
 _MOST_IN_VAIN: Final = 3
 """Most operations in the body of a `ConditionalSet`."""
+_MOST_ARGUMENTS: Final = 4
+"""The header has a field for each."""
 
 
 class ConditionalSet(NamedTuple):
@@ -73,7 +77,7 @@ class ConditionalSet(NamedTuple):
     """Positions of all this, from the label that the branch leads to."""
 
 
-class Emitter(FlagCapture, Generic[L]):
+class Emitter(FlagCapture, Generic[L, T]):
     """Compiles one function at a time; `run` is the entry. One thread uses it at a time."""
 
     config: CodegenConfig
@@ -99,10 +103,11 @@ class Emitter(FlagCapture, Generic[L]):
     """Whether the code depends on what they held before."""
     touched: bool
     """Whether they have been changed."""
-    routine_exit: L | None
-    """The end of a routine, where each `RET` goes."""
+    _end: L | None
+    """Of a routine: `end_label`."""
 
-    def __init__(self, config: CodegenConfig, routine: bool) -> None:
+    def __init__(self, config: CodegenConfig, routine: bool, pin_order: Iterable[Register]) -> None:
+        """A template's hottest integer fields are pinned to ``pin_order``, the hottest one to the first register."""
         super().__init__()
         self.config = config
         self.routine = routine
@@ -110,6 +115,9 @@ class Emitter(FlagCapture, Generic[L]):
         self.parallel = config.parallel
         self.allocation = config.allocation
         self.state_layout = config.state
+        hot = () if routine else [field for field in config.state.hot_fields if field.type in (Type.I32, Type.I64)]
+        self.pinned_fields = list(zip(hot, pin_order, strict=False))
+        self.pinned = {field.offset: register for field, register in self.pinned_fields}
         self._not_cold = _HAS_BRANCHES | (FAULTS | frozenset(self.call_operations)) - {Op.CALL}
         """Operations with a cold part or a chainable exit of their own, and branches."""
 
@@ -125,7 +133,7 @@ class Emitter(FlagCapture, Generic[L]):
         self.kinds_matter = self.touched = False
         self.flags_value = None
         self.done = set()
-        self.routine_exit = None
+        self._end = None
         self.analyse(function)
         self.begin_allocation(len(locals))
         handlers = self.handlers
@@ -137,9 +145,11 @@ class Emitter(FlagCapture, Generic[L]):
                     self.settle(ins)
                 self.release(ins, position)
 
+    # The assembler has these three (`raddle.codegen.code_buffer.CodeBuffer`).
+
     @abstractmethod
     def start_code(self) -> None:
-        """Empty ``code``, and forget all labels."""
+        """Begin again: the code is empty, and there are no labels."""
 
     @abstractmethod
     def finish(self) -> bytes:
@@ -174,6 +184,101 @@ class Emitter(FlagCapture, Generic[L]):
         hole = literal.aux
         assert isinstance(hole, Hole)
         (self.cold_holes if cold else self.hot_holes).append((offset, hole.index, value, kind))
+
+    def last_field(self, kind: FieldKind, value: int, literal: Instruction | None = None) -> None:
+        """The same for the field in the last four bytes of the code."""
+        self.field(kind, len(self.code) - 4, value, literal)
+
+    # -- values --------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def move(self, register: int, value: Instruction) -> None:
+        """Load ``value`` into a register; no effect on the host's flags."""
+
+    def use(self, value: Instruction, scratch: int) -> int:
+        """The register that has ``value``: its own, or ``scratch`` after a move."""
+        location = value.location
+        if isinstance(location, Register):
+            return location.number
+        self.move(scratch, value)
+        return scratch
+
+    def stays_in_field(self, get: Instruction, field: Field) -> bool:
+        """Give the value of ``get`` the location of its field, if that does as well as a copy.
+
+        Nothing may write the field while the value is needed. A value in the state may be read once only.
+        """
+        register = self.pinned.get(field.offset)
+        if (register is None and get.uses > 1) or self.written(field, get.position, get.last_use):
+            return False
+        get.location = register or in_state(field.offset)
+        return True
+
+    def stays_pinned(self, zext: Instruction) -> bool:
+        """Give the value of ``zext`` the register of the pinned field that its operand has, if that does as well as a
+        copy: values are zero-extended wherever they are.
+        """
+        value = zext.args[0]
+        if not self.is_pinned(value) or zext.last_use < 0:
+            return False
+        field = value.aux
+        assert isinstance(field, Field)
+        if self.pinned[field.offset] is not value.location or self.written(field, zext.position, zext.last_use):
+            return False
+        zext.location = value.location
+        return True
+
+    # -- branches ------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def inverted(self, test: T) -> T:
+        """The test that holds if ``test`` does not."""
+
+    @abstractmethod
+    def branch_to(self, test: T, label: L) -> None:
+        """Branch to a label of the same part if the test holds."""
+
+    @abstractmethod
+    def branch_to_cold(self, test: T) -> None:
+        """Branch to the end of the cold part so far if the test holds."""
+
+    def branch_to_exit(self, test: T, leave: Instruction) -> None:
+        """Leave by ``leave``, a `GOTO`, if the test holds: from the cold part, unless the host can chain conditional
+        branches.
+        """
+        self.branch_to_cold(test)
+        hot, self.code = self.code, self.cold
+        self.handlers[Op.GOTO](self, leave)
+        self.code = hot
+
+    @abstractmethod
+    def jump_to(self, label: L) -> None:
+        """Jump to a label of the same part."""
+
+    def branch(self, test: T, if_true: Label, if_false: Label) -> None:
+        """Emit the `BRCOND` at hand, and ahead of its turn what it leaves the block for."""
+        span, leave = self.leaves_if(if_true, if_false), self.exits_if(if_true, if_false)
+        if span is not None:
+            self.branch_to_cold(test)
+            self.emit_in_cold(span)
+        elif leave is not None:
+            self.branch_to_exit(test, leave)
+            self.done.add(leave.position)
+        elif self.is_next(if_true):
+            self.branch_to(self.inverted(test), self.host_label(if_false))
+        else:
+            self.branch_to(test, self.host_label(if_true))
+            self.go_to(if_false)
+
+    def go_to(self, label: Label) -> None:
+        """Jump to the label unless it is next."""
+        if not self.is_next(label):
+            self.jump_to(self.host_label(label))
+
+    def is_next(self, label: Label) -> bool:
+        """Whether the instruction after the one at hand is the label."""
+        following = self.next_is(Op.LABEL)
+        return following is not None and following.aux is label
 
     # -- patterns ------------------------------------------------------------------------------------------------------
 
@@ -272,8 +377,25 @@ class Emitter(FlagCapture, Generic[L]):
         """Whether the value is what a pinned field holds."""
         return value.op is Op.GET and isinstance(value.aux, Field) and value.aux.offset in self.pinned
 
-    def pinned_elements(self, array: FieldArray) -> list[tuple[Field, Register]]:
-        """The elements of the array that are kept in registers: an access by index needs them in the state."""
+    @abstractmethod
+    def load_field(self, register: int, offset: int, size: int) -> None:
+        """Load a field of 1, 4 or 8 bytes into a general register, zero-extended; no effect on the host's flags."""
+
+    @abstractmethod
+    def store_field(self, register: int, offset: int, size: int) -> None:
+        """Store to such a field; no effect on the host's flags."""
+
+    def store_elements(self, array: FieldArray) -> None:
+        """Before an access by index, which needs all elements in the state: store those that are in registers."""
+        for field, register in self._pinned_elements(array):
+            self.store_field(register.number, field.offset, field.type.size)
+
+    def load_elements(self, array: FieldArray) -> None:
+        """After a store by index: load the elements that are in registers."""
+        for field, register in self._pinned_elements(array):
+            self.load_field(register.number, field.offset, field.type.size)
+
+    def _pinned_elements(self, array: FieldArray) -> list[tuple[Field, Register]]:
         end = array.offset + len(array) * array.type.size
         return [(field, register) for field, register in self.pinned_fields if array.offset <= field.offset < end]
 
@@ -291,6 +413,18 @@ class Emitter(FlagCapture, Generic[L]):
         self.flags_value = None
 
     # -- what only blocks have, and only routines ----------------------------------------------------------------------
+
+    def end_label(self) -> L:
+        """The label at the end of a routine, where each `RET` goes."""
+        if self._end is None:
+            self._end = self.label()
+        return self._end
+
+    def callee_number(self, callee: Callee, args: Sequence[Instruction]) -> int:
+        """The number by which the runtime calls it. Raises CodegenError for more arguments than it takes."""
+        if len(args) > _MOST_ARGUMENTS:
+            raise CodegenError(f"call of {callee.name} with {len(args)} arguments; four is the most")
+        return self.config.callee_number(callee)
 
     def needs_block(self, ins: Instruction) -> None:
         """Raises CodegenError in a routine."""
@@ -311,3 +445,15 @@ class Emitter(FlagCapture, Generic[L]):
                 f"{ins.op.name.lower()} in an IR routine: routines reach memory by physical address only"
             )
         return access
+
+
+def is_wide(value: Instruction) -> bool:
+    """Whether the value has 64 bits."""
+    return value.type.size == 8
+
+
+def bit_range(ins: Instruction) -> tuple[int, int]:
+    """(lowest bit, width) of `EXTRACT`, `SEXTRACT` and `DEPOSIT`."""
+    found = ins.aux
+    assert isinstance(found, tuple)
+    return found

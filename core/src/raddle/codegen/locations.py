@@ -80,6 +80,8 @@ class InState(Location):
 FRAME_SLOTS: Final = 64
 """Slots of 8 bytes in the frame: slot 0 is the host's own, locals and spilled values follow."""
 
+FRAME_BYTES: Final = 8 * FRAME_SLOTS
+
 SLOTS: Final = tuple([Slot(number) for number in range(FRAME_SLOTS)])
 """The slots of the frame."""
 

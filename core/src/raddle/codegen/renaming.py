@@ -10,9 +10,10 @@ cuts that it needs (rename.c). A host declares which operands of an instruction 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from raddle.codegen.allocation import CodegenError
+from raddle.codegen.code_buffer import CodeBuffer
 from raddle.codegen.locations import InState, Register, RegisterClass, in_state
 from raddle.codegen.template import MOST_CUT_REGISTERS, pack_cut
 from raddle.ir.builder import Location
@@ -22,6 +23,26 @@ Method = Callable[..., None]
 
 Traced = tuple[bytearray, int, int, Method, tuple[int, ...]]
 """A host instruction: (code that it is in, offset of its start, of its end, method that made it, operands)."""
+
+
+def trace_methods(emitter: type[Any], assembler: type[Any], operands: Mapping[Method, Operands]) -> None:
+    """Let the emitter's `trace` have each instruction that a method of ``operands`` appends.
+
+    The methods are attributes of the class ``assembler``, from which the class ``emitter`` inherits them.
+    """
+    for name, method in vars(assembler).items():
+        if callable(method) and method in operands:
+            setattr(emitter, name, _traced(method))
+
+
+def _traced(method: Method) -> Method:
+    def emit(self: Any, *arguments: int) -> None:
+        code = self.code
+        start = len(code)
+        method(self, *arguments)
+        self.trace.append((code, start, len(code), method, arguments))
+
+    return emit
 
 
 class Operands(NamedTuple):
@@ -42,20 +63,17 @@ _FORM_SIZE: Final = 450
 class Forms:
     """The forms that a back end has met, by number. `encode` is thread-safe; one thread at a time may call `cuts`."""
 
-    __slots__ = ("_assemble", "_forms", "_numbers", "_operands", "_state_base")
+    __slots__ = ("_assembler", "_forms", "_numbers", "_operands", "_state_base")
 
     def __init__(
-        self,
-        operands: Mapping[Method, Operands],
-        state_base: int,
-        assemble: Callable[[Method, Sequence[int]], bytes],
+        self, operands: Mapping[Method, Operands], state_base: int, assembler: Callable[[], CodeBuffer]
     ) -> None:
         """``operands`` are those of all instructions that are traced; ``state_base`` is the register that points to the
-        guest's state; ``assemble`` encodes one instruction.
+        guest's state; ``assembler`` makes a new assembler.
         """
         self._operands = operands
         self._state_base = state_base
-        self._assemble = assemble
+        self._assembler = assembler
         self._forms: list[_Form] = []
         self._numbers: Final[dict[_Form, int]] = {}
 
@@ -104,7 +122,9 @@ class Forms:
         given = list(operands)
         for slot, location in zip(slots, locations, strict=False):
             given[slot] = _operand(location)
-        return self._assemble(method, given)
+        assembler = self._assembler()
+        method(assembler, *given)
+        return bytes(assembler.code)
 
 
 def _operand(location: Location) -> int:

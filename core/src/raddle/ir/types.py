@@ -318,6 +318,11 @@ class MemOp:
         """Required alignment in bytes, 1 when any address will do."""
         return self.size if self.align is Align.NATURAL else 1 << self.align
 
+    @property
+    def swaps(self) -> bool:
+        """Whether the bytes are in the reverse order of a little-endian host's."""
+        return self.big_endian and self.size > 1
+
     def encode(self, mmu_index: int) -> int:
         """For slow paths: size_log2 | signed << 3 | big_endian << 4 | align_log2 << 5 | mmu_index << 8."""
         align = self.size.bit_length() - 1 if self.align is Align.NATURAL else int(self.align)

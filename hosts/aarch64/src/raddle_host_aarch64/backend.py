@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
-from raddle.codegen.backend import CodegenConfig, JoinRules, Stub, Thunks
+from raddle.codegen.backend import TRACE_HASH_FACTOR, TRACE_HASH_ROTATION, CodegenConfig, JoinRules, Stub, Thunks
 from raddle.codegen.compiling import CompilingBackEnd
 from raddle.codegen.fields import Reloc
-from raddle.codegen.renaming import Forms, Method
+from raddle.codegen.renaming import Forms
 from raddle.ir.builder import Instruction, Local
 from raddle.ir.header import OFFSET, Reaches
-from raddle.ir.opcodes import Op
 from raddle.ir.types import ANY_LITERAL, LiteralKind, Type
 from raddle_host_aarch64 import emit as _emit  # registers the emission functions
 from raddle_host_aarch64.assembler import Assembler
@@ -24,10 +23,6 @@ from raddle_host_aarch64.registers import GENERAL, SP, X0, X30
 from raddle_host_aarch64.thunks import make_thunks
 
 assert _emit
-
-_HASH_FACTOR: Final = 0x01000193
-"""Odd, so that multiplying loses nothing."""
-
 
 _LDUR: Final = (-256, 255)
 _LDP: Final = (-512, 504)
@@ -54,15 +49,15 @@ class AArch64BackEnd(CompilingBackEnd):
 
     def __init__(self, config: CodegenConfig, features: Features | None = None) -> None:
         self.features = detect() if features is None else features
-        super().__init__(config, Emitter(config, self.features, routine=False), _forms)
+        emitter = Emitter(config, self.features, routine=False)
+        super().__init__(config, emitter, partial(Forms, OPERANDS, ENV, Assembler))
         self._wide = config.word is Type.I64
 
     # -- blocks --------------------------------------------------------------------------------------------------------
 
     def rules(self) -> JoinRules:
-        falls_through = self.template([Instruction(Op.GOTO, Type.VOID, (), 0)], [], 0, 0, 0)
         stubs = self._entry(), self._leave(), self._chainable(), self._indirect()
-        return JoinRules(*stubs, falls_through, SHAPES, CHAINING)
+        return JoinRules(*stubs, self.falls_through(), SHAPES, CHAINING)
 
     def _entry(self) -> Stub:
         """The entry check; with instruction counting, of the budget too, and the hash over the blocks that run. The
@@ -84,9 +79,9 @@ class AArch64BackEnd(CompilingBackEnd):
             a.GET_xxi(SCRATCH, ENV, OFFSET["trace_hash"])
             relocs += self._target(a, SCRATCH2, wide=False)
             a.EOR_xxx(SCRATCH, SCRATCH, SCRATCH2)
-            emit_constant(a, SCRATCH2, _HASH_FACTOR)
+            emit_constant(a, SCRATCH2, TRACE_HASH_FACTOR)
             a.MUL_xxx(SCRATCH, SCRATCH, SCRATCH2)
-            a.ROR_xxi(SCRATCH, SCRATCH, 29)
+            a.ROR_xxi(SCRATCH, SCRATCH, TRACE_HASH_ROTATION)
             a.PUT_xxi(SCRATCH, ENV, OFFSET["trace_hash"])
         return Stub(bytes(a.code), tuple(relocs))
 
@@ -146,13 +141,11 @@ class AArch64BackEnd(CompilingBackEnd):
     def routine(self, code: list[Instruction], locals: list[Local]) -> bytes:
         e = Emitter(self.config._replace(fences=0), self.features, routine=True)
         e.run(code, locals)
-        if e.routine_exit is None:
-            e.routine_exit = e.label()
         # What the body needs of the frame is known only now: the prologue is made last and put in front.
         saved = [ENV, X30, *(register for register in CALLEE_SAVED if GENERAL[register] in e.preserved_used)]
         frame = 8 * e.frame_used
         size = -(-(frame + 8 * len(saved)) // 16) * 16
-        e.bind(e.routine_exit)
+        e.bind(e.end_label())
         head, tail = Assembler(), Assembler()
         head.SUB_xxi(SP, SP, size)
         for n, register in enumerate(saved):
@@ -167,16 +160,6 @@ class AArch64BackEnd(CompilingBackEnd):
 
     def thunks(self, functions: dict[str, int]) -> Thunks:
         return make_thunks(functions, self._emitter)
-
-
-def _assemble(method: Method, operands: Sequence[int]) -> bytes:
-    assembler = Assembler()
-    method(assembler, *operands)
-    return bytes(assembler.code)
-
-
-def _forms() -> Forms:
-    return Forms(OPERANDS, ENV, _assemble)
 
 
 __all__ = ["AArch64BackEnd"]

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Condition codes (Arm DDI 0487, C1.2.4). `code ^ 1` is the opposite condition.
+"""Condition codes (Arm DDI 0487, C1.2.4), and what else branches test. `code ^ 1` is the opposite condition.
 
 They are numbered as `raddle.ir.types.FlagCondition`: C is the carry of an addition, and the inverted borrow of a
 subtraction.
 """
 
-from typing import Final
+from enum import Enum
+from typing import Final, NamedTuple
 
 EQ: Final = 0
 NE: Final = 1
@@ -23,3 +24,21 @@ GT: Final = 12  # signed >
 LE: Final = 13  # signed <=
 
 NAMES: Final = ("eq", "ne", "cs", "cc", "mi", "pl", "vs", "vc", "hi", "ls", "ge", "lt", "gt", "le")
+
+
+class Kind(Enum):
+    FLAGS = 0
+    NOT_ZERO = 1
+    BIT = 2
+
+
+class Test(NamedTuple):
+    """How a branch finds out whether a condition holds."""
+
+    kind: Kind
+    operand: int
+    """The host condition; or the register that is not 0, or whose bit is set, if it holds."""
+    detail: int = 0
+    """Whether the register has 64 bits; or the number of the bit."""
+    negated: bool = False
+    """It holds if that does not."""

@@ -15,13 +15,15 @@ are in the state, and the host's flags are anybody's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from raddle.codegen import emitter
 from raddle.codegen.allocation import RegisterPool
 from raddle.codegen.emitter import Handlers
+from raddle.codegen.fields import Source, field_kind
 from raddle.codegen.locations import InState, Register, Slot
+from raddle.codegen.renaming import trace_methods
 from raddle.codegen.runtime_calls import FLOAT_OPS
 from raddle.codegen.template import HOST_FLAGS_NONE
 from raddle.ir.builder import Instruction, Local, Location
@@ -30,8 +32,8 @@ from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, FloatRules, Hole, Type
 from raddle_host_aarch64 import code_buffer, fields
 from raddle_host_aarch64.assembler import Assembler
-from raddle_host_aarch64.code_buffer import Label, Reach
-from raddle_host_aarch64.conditions import CS, EQ, MI, VS
+from raddle_host_aarch64.code_buffer import BRANCH14, BRANCH19, Label, Reach
+from raddle_host_aarch64.conditions import CS, EQ, MI, VS, Kind, Test
 from raddle_host_aarch64.encoding import is_logical
 from raddle_host_aarch64.fields import LITERAL16
 from raddle_host_aarch64.operands import OPERANDS
@@ -91,7 +93,6 @@ from raddle_host_aarch64.registers import (
 
 if TYPE_CHECKING:
     from raddle.codegen.backend import CodegenConfig
-    from raddle.codegen.fields import FieldKind
     from raddle_host_aarch64.features import Features
 
 ENV: Final = X28
@@ -156,11 +157,12 @@ def is_float(value: Instruction) -> bool:
     return value.type is Type.F32 or value.type is Type.F64
 
 
-class Emitter(Assembler, emitter.Emitter[Label]):
+class Emitter(Assembler, emitter.Emitter[Label, Test]):
     """Compiles one function at a time; `run` is the entry. One thread uses it at a time."""
 
     # Those of the base classes, too: there are so many attributes that they would be slower to find in a dictionary.
     __slots__ = (
+        "_end",
         "_not_cold",
         "allocation",
         "call_operations",
@@ -197,7 +199,6 @@ class Emitter(Assembler, emitter.Emitter[Label]):
         "position",
         "preserved_used",
         "routine",
-        "routine_exit",
         "state_layout",
         "state_writes",
         "touched",
@@ -212,11 +213,8 @@ class Emitter(Assembler, emitter.Emitter[Label]):
         self.inline_floats = not routine and config.floats == FloatRules()
         """Whether the host's own instructions are what the guest wants of floating point."""
         self.call_operations = (CONVERSIONS if self.inline_floats else FLOAT_OPS) | {Op.CALL}
-        emitter.Emitter.__init__(self, config, routine)
+        emitter.Emitter.__init__(self, config, routine, [GENERAL[number] for number in PIN_ORDER])
         self.features = features
-        hot = () if routine else [f for f in config.state.hot_fields if f.type in (Type.I32, Type.I64)]
-        self.pinned_fields = [(field, GENERAL[register]) for field, register in zip(hot, PIN_ORDER, strict=False)]
-        self.pinned = {field.offset: register for field, register in self.pinned_fields}
         self.pins_flags = not routine and config.state.nzcv is not None
         """Whether the guest's N, Z, C and V are the host's between instructions."""
         self.flag_places: dict[Field, int] = {field: n for n, field in enumerate(config.state.nzcv or ())}
@@ -240,10 +238,6 @@ class Emitter(Assembler, emitter.Emitter[Label]):
         self.float_control_stale = False
         super().run(function, locals, kind)
         self.at_boundary()
-
-    def start_code(self) -> None:
-        self.code = bytearray()
-        self._waiting = 0
 
     def emit_in_cold(self, span: range) -> None:
         super().emit_in_cold(span)
@@ -302,7 +296,6 @@ class Emitter(Assembler, emitter.Emitter[Label]):
             self.MOV_xx(target, source)
 
     def load_field(self, register: int, offset: int, size: int) -> None:
-        """A field of 1, 4 or 8 bytes, zero-extended."""
         (self.GETB_wxi if size == 1 else self.GET_wxi if size == 4 else self.GET_xxi)(register, ENV, offset)
 
     def store_field(self, register: int, offset: int, size: int) -> None:
@@ -325,10 +318,6 @@ class Emitter(Assembler, emitter.Emitter[Label]):
         if low < 0 and value.type is Type.I64:
             self.SXTW_xw(register, register)
 
-    def last_field(self, kind: FieldKind, value: int, literal: Instruction | None = None) -> None:
-        """The last instruction of the code has a field that holds `value`, plus the literal if there is one."""
-        self.field(kind, len(self.code) - 4, value, literal)
-
     def use(self, value: Instruction, scratch: int) -> int:
         """`value` in a general register: its own, or `scratch` after a move."""
         location = value.location
@@ -349,9 +338,38 @@ class Emitter(Assembler, emitter.Emitter[Label]):
         self.move_float(scratch, value)
         return scratch
 
+    # -- branches ------------------------------------------------------------------------------------------------------
+
     def refer(self, label: Label, reach: Reach) -> None:
         self.jumps.append((self.code, SHAPES[reach], len(self.code) - 4, label))
         super().refer(label, reach)
+
+    def inverted(self, test: Test) -> Test:
+        return test._replace(negated=not test.negated)
+
+    def branch_to(self, test: Test, label: Label) -> None:
+        self.refer(label, self._branch_if(test))
+
+    def branch_to_cold(self, test: Test) -> None:
+        self.last_field(field_kind(Source.COLD, SHAPES[self._branch_if(test)]), len(self.cold))
+
+    def _branch_if(self, test: Test) -> Reach:
+        """Emit the branch that is taken if the test holds, with a distance of 0; returns the field of the distance."""
+        kind, operand, detail, negated = test
+        if kind is Kind.FLAGS:
+            self.B_ci(operand ^ negated, 0)
+            return BRANCH19
+        if kind is Kind.NOT_ZERO:
+            if detail:
+                (self.CBZ_xi if negated else self.CBNZ_xi)(operand, 0)
+            else:
+                (self.CBZ_wi if negated else self.CBNZ_wi)(operand, 0)
+            return BRANCH19
+        (self.TBZ_xii if negated else self.TBNZ_xii)(operand, detail, 0)
+        return BRANCH14
+
+    def jump_to(self, label: Label) -> None:
+        self.B_label(label)
 
     # -- condition flags -----------------------------------------------------------------------------------------------
 
@@ -529,16 +547,4 @@ def emit_float_flags(a: Assembler) -> None:
     a.PUT_wxi(SCRATCH, ENV, OFFSET["fp_flags"])
 
 
-def _traced(method: Callable[..., None]) -> Callable[..., None]:
-    def emit(self: Emitter, *arguments: int) -> None:
-        code = self.code
-        start = len(code)
-        method(self, *arguments)
-        self.trace.append((code, start, len(code), method, arguments))
-
-    return emit
-
-
-for _name, _method in list(vars(Assembler).items()):
-    if _method in OPERANDS:
-        setattr(Emitter, _name, _traced(_method))
+trace_methods(Emitter, Assembler, OPERANDS)

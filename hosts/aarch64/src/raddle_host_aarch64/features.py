@@ -26,10 +26,6 @@ class Features(NamedTuple):
     lrcpc: bool = False
     """FEAT_LRCPC: LDAPR, the load-acquire that may pass an earlier store-release."""
 
-    def names(self) -> tuple[str, ...]:
-        """The names of the extensions that are present, in the order of the fields; a stable cache key."""
-        return tuple(name for name, present in zip(self._fields, self, strict=True) if present)
-
 
 BASELINE = Features()
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Final
 
 from raddle.codegen.backend import Thunks
-from raddle.codegen.locations import FRAME_SLOTS, Register
+from raddle.codegen.locations import FRAME_BYTES, Register
 from raddle.ir.header import OFFSET
 from raddle.ir.types import Field, Type
 from raddle.runtime.layout import JUMP_GROUP_BITS, TLB_ENTRIES, TLB_ENTRY_SIZE, TLB_OFFSET
@@ -58,7 +58,6 @@ from raddle_host_aarch64.registers import (
     X30,
 )
 
-FRAME_BYTES: Final = 8 * FRAME_SLOTS
 _SAVED_FLOATS: Final = (V8, V9, V10, V11, V12, V13, V14, V15)
 """C wants the low 64 bits of these as they were."""
 _SAVED: Final = ((X19, X20), (X21, X22), (X23, X24), (X25, X26), (X27, X28), (X29, X30))

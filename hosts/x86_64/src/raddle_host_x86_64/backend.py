@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
-from raddle.codegen.backend import CodegenConfig, JoinRules, Stub, Thunks
+from raddle.codegen.backend import TRACE_HASH_FACTOR, TRACE_HASH_ROTATION, CodegenConfig, JoinRules, Stub, Thunks
 from raddle.codegen.compiling import CompilingBackEnd
 from raddle.codegen.fields import Reloc
-from raddle.codegen.renaming import Forms, Method
+from raddle.codegen.renaming import Forms
 from raddle.ir.builder import Instruction, Local
 from raddle.ir.header import OFFSET, Reaches
-from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64 import emit as _emit  # registers the emission functions
@@ -38,8 +37,6 @@ assert _emit
 _INT8: Final = (-(1 << 7), (1 << 7) - 1)
 _INT32: Final = (-(1 << 31), (1 << 31) - 1)
 """A displacement has one byte or four (Intel SDM 2A, table 2-2)."""
-_HASH_FACTOR: Final = 0x01000193
-"""Odd, so that multiplying loses nothing."""
 
 
 class X86BackEnd(CompilingBackEnd):
@@ -53,15 +50,15 @@ class X86BackEnd(CompilingBackEnd):
 
     def __init__(self, config: CodegenConfig, features: Features | None = None) -> None:
         self.features = detect() if features is None else features
-        super().__init__(config, Emitter(config, self.features, routine=False), _forms)
+        emitter = Emitter(config, self.features, routine=False)
+        super().__init__(config, emitter, partial(Forms, OPERANDS, RBP, Assembler))
         self._wide = config.word is Type.I64
 
     # -- blocks --------------------------------------------------------------------------------------------------------
 
     def rules(self) -> JoinRules:
-        falls_through = self.template([Instruction(Op.GOTO, Type.VOID, (), 0)], [], 0, 0, 0)
         stubs = self._entry(), self._leave(), self._chainable(), self._indirect()
-        return JoinRules(*stubs, falls_through, SHAPES, CHAINING, NOPS)
+        return JoinRules(*stubs, self.falls_through(), SHAPES, CHAINING, NOPS)
 
     def _entry(self) -> Stub:
         """The entry check; with instruction counting, of the budget too, and the hash over the blocks that run."""
@@ -80,8 +77,8 @@ class X86BackEnd(CompilingBackEnd):
             a.MOVQ_rm(RAX, RBP, OFFSET["trace_hash"])
             a.XORQ_rI(RAX, 0x7FFFFFFF)
             relocs.append((PC32, len(a.code) - 4, 0))
-            a.IMULQ_rri(RAX, RAX, _HASH_FACTOR)
-            a.RORQ_ri(RAX, 29)
+            a.IMULQ_rri(RAX, RAX, TRACE_HASH_FACTOR)
+            a.RORQ_ri(RAX, TRACE_HASH_ROTATION)
             a.MOVQ_mr(RBP, OFFSET["trace_hash"], RAX)
         return Stub(bytes(a.code), tuple(relocs))
 
@@ -138,14 +135,11 @@ class X86BackEnd(CompilingBackEnd):
     def routine(self, code: list[Instruction], locals: list[Local]) -> bytes:
         e = Emitter(self.config._replace(fences=0), self.features, routine=True)
         e.run(code, locals)
-        if e.routine_exit is None:
-            e.routine_exit = e.label()
-        body_exit = e.routine_exit
         # What the body needs of the frame is known only now: the prologue is made last and put in front.
         saved = [register for register in CALLEE_SAVED if GENERAL[register] in e.preserved_used]
         frame = 8 * e.frame_used
         frame += (8 * (len(saved) + 2) + frame) % 16
-        e.bind(body_exit)
+        e.bind(e.end_label())
         tail = Assembler()
         tail.ADDQ_ri(RSP, frame)
         for register in reversed(saved):
@@ -164,16 +158,6 @@ class X86BackEnd(CompilingBackEnd):
 
     def thunks(self, functions: dict[str, int]) -> Thunks:
         return make_thunks(functions, self._emitter.pinned_fields, self._emitter.general)
-
-
-def _assemble(method: Method, operands: Sequence[int]) -> bytes:
-    assembler = Assembler()
-    method(assembler, *operands)
-    return bytes(assembler.code)
-
-
-def _forms() -> Forms:
-    return Forms(OPERANDS, RBP, _assemble)
 
 
 __all__ = ["X86BackEnd"]

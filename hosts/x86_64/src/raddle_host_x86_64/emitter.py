@@ -10,13 +10,14 @@ Values of 32 bits and truth values are zero-extended to 64 bits wherever they ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from raddle.codegen import emitter
 from raddle.codegen.allocation import RegisterPool
 from raddle.codegen.emitter import Handlers
 from raddle.codegen.locations import InState, Register, Slot
+from raddle.codegen.renaming import trace_methods
 from raddle.codegen.runtime_calls import FLOAT_OPS
 from raddle.ir.builder import Instruction, Location
 from raddle.ir.opcodes import Op
@@ -24,7 +25,7 @@ from raddle.ir.types import Field, Type
 from raddle_host_x86_64.assembler import Assembler
 from raddle_host_x86_64.code_buffer import Label as HostLabel
 from raddle_host_x86_64.conditions import AE, NE, B, E, O, S
-from raddle_host_x86_64.fields import LITERAL8, LITERAL32, REL32
+from raddle_host_x86_64.fields import COLD, EXIT, LITERAL8, LITERAL32, REL32
 from raddle_host_x86_64.operands import OPERANDS
 from raddle_host_x86_64.registers import (
     GENERAL,
@@ -97,11 +98,12 @@ def memory_of(value: Instruction) -> tuple[int, int] | None:
     return (RSP, 8 * location.number) if isinstance(location, Slot) else None
 
 
-class Emitter(Assembler, emitter.Emitter[HostLabel]):
+class Emitter(Assembler, emitter.Emitter[HostLabel, int]):
     """Compiles one function at a time; `run` is the entry. One thread uses it at a time."""
 
     # Those of the base classes, too: there are so many attributes that they would be slower to find in a dictionary.
     __slots__ = (
+        "_end",
         "_not_cold",
         "allocation",
         "calls",
@@ -131,7 +133,6 @@ class Emitter(Assembler, emitter.Emitter[HostLabel]):
         "position",
         "preserved_used",
         "routine",
-        "routine_exit",
         "state_layout",
         "state_writes",
         "touched",
@@ -144,18 +145,11 @@ class Emitter(Assembler, emitter.Emitter[HostLabel]):
 
     def __init__(self, config: CodegenConfig, features: Features, routine: bool) -> None:
         Assembler.__init__(self)
-        emitter.Emitter.__init__(self, config, routine)
+        emitter.Emitter.__init__(self, config, routine, [GENERAL[number] for number in PIN_ORDER])
         self.features = features
-        hot = () if routine else [f for f in config.state.hot_fields if f.type in (Type.I32, Type.I64)]
-        self.pinned_fields = [(field, GENERAL[register]) for field, register in zip(hot, PIN_ORDER, strict=False)]
-        self.pinned = {field.offset: register for field, register in self.pinned_fields}
         values = ROUTINE_REGISTERS if routine else (*VALUE_REGISTERS, *PIN_ORDER[len(self.pinned) :])
         self.general = RegisterPool(GENERAL, values, RDX, CALLEE_SAVED if routine else ())
         self.pools = {GENERAL: self.general}
-
-    def start_code(self) -> None:
-        self.code = bytearray()
-        self._waiting = 0
 
     def pool(self, ins: Instruction) -> RegisterPool:
         return self.general
@@ -164,7 +158,6 @@ class Emitter(Assembler, emitter.Emitter[HostLabel]):
         self.MOVQ_mr(RSP, 8 * slot.number, register.number)
 
     def move(self, register: int, value: Instruction) -> None:
-        """Load `value` into `register`; no effect on the host's flags."""
         op = value.op
         if op is Op.CONST:
             self.constant(register, value)
@@ -186,12 +179,13 @@ class Emitter(Assembler, emitter.Emitter[HostLabel]):
                 self.MOVQ_rm(register, RSP, 8 * location.number)
             else:
                 assert isinstance(location, InState)
-                if value.type is Type.I1:
-                    self.MOVZXB_rm(register, RBP, location.offset)
-                elif value.type is Type.I64 or value.type is Type.F64:
-                    self.MOVQ_rm(register, RBP, location.offset)
-                else:
-                    self.MOV_rm(register, RBP, location.offset)
+                self.load_field(register, location.offset, value.type.size)
+
+    def load_field(self, register: int, offset: int, size: int) -> None:
+        (self.MOVZXB_rm if size == 1 else self.MOV_rm if size == 4 else self.MOVQ_rm)(register, RBP, offset)
+
+    def store_field(self, register: int, offset: int, size: int) -> None:
+        (self.MOVB_mr if size == 1 else self.MOV_mr if size == 4 else self.MOVQ_mr)(RBP, offset, register)
 
     def constant(self, register: int, value: Instruction) -> None:
         number = value.aux
@@ -205,23 +199,11 @@ class Emitter(Assembler, emitter.Emitter[HostLabel]):
 
     def hole(self, value: Instruction) -> None:
         """The last four bytes of the code are the literal `value`."""
-        self.field(LITERAL32, len(self.code) - 4, 0, value)
+        self.last_field(LITERAL32, 0, value)
 
     def hole8(self, value: Instruction) -> None:
         """The last byte of the code is the literal `value`, whose low bits alone matter there."""
         self.field(LITERAL8, len(self.code) - 1, 0, value)
-
-    def use(self, value: Instruction, scratch: int) -> int:
-        """`value` in a register: its own, or `scratch` after a move."""
-        location = value.location
-        if isinstance(location, Register):
-            return location.number
-        self.move(scratch, value)
-        return scratch
-
-    def refer_near(self, label: HostLabel) -> None:
-        self.jumps.append((self.code, REL32, len(self.code), label))
-        super().refer_near(label)
 
     def result_flag(self, ins: Instruction, condition: int) -> None:
         """`ins` is the truth of the host's `condition`, now."""
@@ -248,6 +230,37 @@ class Emitter(Assembler, emitter.Emitter[HostLabel]):
             self.TEST_rr(RCX, RCX)
         self.clobber()
         return NE
+
+    # -- branches ------------------------------------------------------------------------------------------------------
+
+    # A test is a host condition.
+
+    def refer_near(self, label: HostLabel) -> None:
+        self.jumps.append((self.code, REL32, len(self.code), label))
+        super().refer_near(label)
+
+    def inverted(self, test: int) -> int:
+        return test ^ 1
+
+    def branch_to(self, test: int, label: HostLabel) -> None:
+        self.Jcc_near(test, label)
+
+    def branch_to_cold(self, test: int) -> None:
+        self.Jcc_rel32(test, 0)
+        self.last_field(COLD, len(self.cold))
+
+    def branch_to_exit(self, test: int, leave: Instruction) -> None:
+        self.Jcc_rel32(test, 0)
+        self.chain(leave)
+
+    def jump_to(self, label: HostLabel) -> None:
+        self.JMP_near(label)
+
+    def chain(self, leave: Instruction) -> None:
+        """The last four bytes of the code are the distance of a chainable exit to where `leave`, a `GOTO`, leads."""
+        offset = leave.aux
+        assert isinstance(offset, int)
+        self.last_field(EXIT, offset, *leave.args)
 
     # -- condition flags -----------------------------------------------------------------------------------------------
 
@@ -296,16 +309,4 @@ def _nzcv_conditions(subtracted: bool) -> tuple[int, int, int, int]:
     return S, E, _condition_of(False, subtracted), O
 
 
-def _traced(method: Callable[..., None]) -> Callable[..., None]:
-    def emit(self: Emitter, *arguments: int) -> None:
-        code = self.code
-        start = len(code)
-        method(self, *arguments)
-        self.trace.append((code, start, len(code), method, arguments))
-
-    return emit
-
-
-for _name, _method in list(vars(Assembler).items()):
-    if _method in OPERANDS:
-        setattr(Emitter, _name, _traced(_method))
+trace_methods(Emitter, Assembler, OPERANDS)

@@ -20,10 +20,6 @@ class Features(NamedTuple):
     bmi2: bool = False
     fma: bool = False
 
-    def names(self) -> tuple[str, ...]:
-        """The names of the extensions that are present, in the order of the fields; a stable cache key."""
-        return tuple(name for name, present in zip(self._fields, self, strict=True) if present)
-
 
 BASELINE = Features()
 

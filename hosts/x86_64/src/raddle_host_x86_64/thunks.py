@@ -8,7 +8,7 @@ from typing import Final
 
 from raddle.codegen.allocation import RegisterPool
 from raddle.codegen.backend import Thunks
-from raddle.codegen.locations import FRAME_SLOTS, Register
+from raddle.codegen.locations import FRAME_BYTES, Register
 from raddle.ir.header import OFFSET
 from raddle.ir.types import Field, Type
 from raddle.runtime.layout import JUMP_GROUP_BITS
@@ -33,7 +33,6 @@ from raddle_host_x86_64.registers import (
     RSP,
 )  # fmt: skip
 
-FRAME_BYTES: Final = 8 * FRAME_SLOTS
 _SAVED: Final = (RBX, RBP, R12, R13, R14, R15)
 _CALLER_SAVED: Final = (RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11)
 

@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from raddle.codegen.emitter import is_wide
 from raddle.codegen.runtime_calls import float_call
 from raddle.ir.builder import FloatCompare, FloatToInt, Instruction, IntToFloat, Rounding
 from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle_host_aarch64 import conditions as cc
 from raddle_host_aarch64.code_buffer import BRANCH19
-from raddle_host_aarch64.emit.control import call_native
-from raddle_host_aarch64.emit.integer import is_wide
+from raddle_host_aarch64.emit.control import call_native, return_to
 from raddle_host_aarch64.emitter import ENV, SCRATCH, SCRATCH2, SCRATCH3, Emitter, emits, is_float
-from raddle_host_aarch64.fields import COLD19, HOT26
+from raddle_host_aarch64.fields import COLD19
 from raddle_host_aarch64.registers import V0, V1, V2
 
 _E = Emitter
@@ -170,8 +170,7 @@ def _by_current_rounding(e: Emitter, signed: bool, form: int, source: int) -> No
             e.CBNZ_wi(SCRATCH2, 0)
             e.refer(following, BRANCH19)
         _TO_INTEGER[rounding, signed][form](e, SCRATCH, source)
-        e.B_i(0)
-        e.last_field(HOT26, len(hot))
+        return_to(e, len(hot))
         if rounding is not Rounding.ZERO:
             e.bind(following)
     e.code = hot
@@ -218,8 +217,7 @@ def itof(e: Emitter, op: Instruction) -> None:
     e.MSR_FPCR_x(SCRATCH3)
     convert(e, target, register, *fraction)
     e.MSR_FPCR_x(SCRATCH2)
-    e.B_i(0)
-    e.last_field(HOT26, len(hot))
+    return_to(e, len(hot))
     e.code = hot
 
 

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
 
+from raddle.codegen.emitter import bit_range, is_wide
 from raddle.codegen.fields import FieldKind
 from raddle.ir.builder import Instruction, Location
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Condition, Field, FlagCondition, Hole, Type
+from raddle.ir.types import Condition, FlagCondition, Hole, Type
 from raddle_host_aarch64 import conditions as cc
 from raddle_host_aarch64.emit.state import guest_flags, take_nz
 from raddle_host_aarch64.emitter import FUSED, IN_CARRY, SCRATCH, SCRATCH2, SCRATCH3, Emitter, emits
@@ -20,11 +21,6 @@ from raddle_host_aarch64.registers import GENERAL, ZR
 
 _E = Emitter
 _Method = Callable[..., None]
-
-
-def is_wide(value: Instruction) -> bool:
-    """Whether the value has 64 bits."""
-    return value.type.size == 8
 
 
 def number_of(value: Instruction) -> int | None:
@@ -469,19 +465,8 @@ def extend(e: Emitter, ins: Instruction) -> None:
 
 @emits(Op.ZEXT)
 def zext(e: Emitter, ins: Instruction) -> None:
-    """Narrow values are zero-extended wherever they are: what a pinned register holds need not be copied."""
-    value = ins.args[0]
-    field = value.aux
-    if (
-        e.is_pinned(value)
-        and isinstance(field, Field)
-        and e.pinned.get(field.offset) is value.location
-        and ins.last_use >= 0
-        and not e.written(field, ins.position, ins.last_use)
-    ):
-        ins.location = value.location
-        return
-    e.move(e.define(ins, ins.args), value)
+    if not e.stays_pinned(ins):
+        e.move(e.define(ins, ins.args), ins.args[0])
 
 
 @emits(Op.TRUNC)
@@ -513,12 +498,6 @@ def deposit(e: Emitter, ins: Instruction) -> None:
     e.move(SCRATCH, ins.args[0])
     (e.BFI_xxii if wide else e.BFI_wwii)(SCRATCH, field, *bit_range(ins))
     e.copy(e.define(ins, ins.args), SCRATCH)
-
-
-def bit_range(ins: Instruction) -> tuple[int, int]:
-    field = ins.aux
-    assert isinstance(field, tuple)
-    return field
 
 
 @emits(Op.BIT)

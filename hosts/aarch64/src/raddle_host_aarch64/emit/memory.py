@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from raddle.codegen.emitter import is_wide
 from raddle.codegen.runtime_calls import ATOMIC_OPS
 from raddle.ir.builder import Instruction, MemAccess
 from raddle.ir.header import OFFSET
@@ -29,7 +30,7 @@ from raddle.runtime.layout import (
     TLB_WRITE,
 )
 from raddle_host_aarch64.code_buffer import BRANCH19, BRANCH26, Label
-from raddle_host_aarch64.emit.integer import is_wide
+from raddle_host_aarch64.emit.control import return_to
 from raddle_host_aarch64.emitter import (
     ENV,
     FLAG_WORDS,
@@ -41,7 +42,7 @@ from raddle_host_aarch64.emitter import (
     emit_constant,
     emits,
 )
-from raddle_host_aarch64.fields import COLD19, HOT26
+from raddle_host_aarch64.fields import COLD19
 from raddle_host_aarch64.registers import ZR
 
 _ENTRY_SHIFT: Final = TLB_ENTRY_SIZE.bit_length() - 1
@@ -92,11 +93,6 @@ def _slow_call(e: Emitter, op: Instruction, thunk: str, operation: int = -1) -> 
         emit_constant(e, SCRATCH3, operation)
     e.GET_xxi(SCRATCH2, ENV, OFFSET[thunk])
     e.BLR_x(SCRATCH2)
-
-
-def _return_to(e: Emitter, hot_offset: int) -> None:
-    e.B_i(0)
-    e.last_field(HOT26, hot_offset)
 
 
 # -- barriers ----------------------------------------------------------------------------------------------------------
@@ -203,7 +199,7 @@ def load(e: Emitter, op: Instruction) -> None:
         if memop.big_endian:
             _reverse(e, target, target, memop.size)
         _extend(e, target, target, memop, wide)
-    elif memop.big_endian and memop.size > 1:
+    elif memop.swaps:
         _LOADS[memop.size, False, True](e, target, SCRATCH, address)
         _reverse(e, target, target, memop.size)
         _extend(e, target, target, memop, wide)
@@ -211,7 +207,7 @@ def load(e: Emitter, op: Instruction) -> None:
         _LOADS[memop.size, memop.signed, wide](e, target, SCRATCH, address)
     e.code = e.cold
     (e.GET_xxi if wide else e.GET_wxi)(target, ENV, OFFSET["result"])
-    _return_to(e, len(hot))
+    return_to(e, len(hot))
     e.code = hot
     if acquire and not ordered:
         e.DMB_i(_ISHLD)
@@ -233,7 +229,7 @@ def store(e: Emitter, op: Instruction) -> None:
     _probe(e, op, access, TLB_WRITE, memop.align_bytes)
     address, value = op.args
     register = e.use(address, SCRATCH2)
-    if memop.big_endian and memop.size > 1:
+    if memop.swaps:
         source = SCRATCH3
         _reverse(e, source, e.use_or_zero(value, SCRATCH3), memop.size)
     else:
@@ -250,7 +246,7 @@ def _cold_store(e: Emitter, op: Instruction) -> None:
     hot = e.code
     e.code = e.cold
     _slow_call(e, op, "thunk_store")
-    _return_to(e, len(hot))
+    return_to(e, len(hot))
     e.code = hot
 
 
@@ -270,7 +266,7 @@ def _cold_atomic(e: Emitter, op: Instruction, result: int) -> None:
     e.code = e.cold
     _slow_call(e, op, "thunk_atomic", ATOMIC_OPS[op.op])
     e.GET_xxi(result, ENV, OFFSET["result"])
-    _return_to(e, len(hot))
+    return_to(e, len(hot))
     e.code = hot
 
 
@@ -379,10 +375,9 @@ def _host_address(e: Emitter, op: Instruction, access: MemAccess) -> None:
 def atomic(e: Emitter, op: Instruction) -> None:
     access = _access(e, op)
     memop = access.memop
-    swapped = memop.big_endian and memop.size > 1
     has_instruction = e.features.lse and e.parallel
     has_loop = op.op in _NEW_VALUES or op.op in (Op.ATOMIC_XCHG, Op.ATOMIC_CMPXCHG)
-    if swapped or not (has_instruction or has_loop):
+    if memop.swaps or not (has_instruction or has_loop):
         _in_runtime(e, op)
         return
     acquires, releases = _orders_of_both(e, memop)
@@ -447,7 +442,7 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
     orders = _orders_of(e, memop)
     if orders & MemoryOrder.ST_LD:
         e.DMB_i(_ISH)
-    if (memop.big_endian and memop.size > 1) or op.last_use < 0:
+    if memop.swaps or op.last_use < 0:
         _in_runtime(e, op)
         return
     if e.config.strict:
@@ -475,7 +470,7 @@ def store_exclusive(e: Emitter, op: Instruction) -> None:
     """If not exact: store if address and size are the reserved ones, and memory still holds the value read."""
     access = _access(e, op)
     memop = access.memop
-    if memop.big_endian and memop.size > 1:
+    if memop.swaps:
         _in_runtime(e, op)
         return
     _, releases = _orders_of_both(e, memop)
@@ -571,7 +566,7 @@ def _lock_granule(e: Emitter) -> None:
 
 def _store_at_base(e: Emitter, memop: MemOp, value: Instruction, releases: bool) -> None:
     source = e.use_or_zero(value, _OPERAND)
-    if memop.big_endian and memop.size > 1:
+    if memop.swaps:
         _reverse(e, _OPERAND, source, memop.size)
         source = _OPERAND
     if releases:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from raddle.codegen.locations import Register, Slot, in_state
+from raddle.codegen.locations import Register, Slot
 from raddle.ir.builder import Instruction, Local
 from raddle.ir.header import COMMON
 from raddle.ir.opcodes import Op
@@ -40,18 +40,15 @@ def get(e: Emitter, op: Instruction) -> None:
     if e.is_flag(field):
         _get_flag(e, op, e.flag_places[field])
         return
-    register = e.pinned.get(field.offset)
-    moved = e.written(field, op.position, op.last_use)
     if field.offset == _FLOAT_FLAGS and e.inline_floats:
         emit_float_flags(e)
         e.copy(e.define(op), SCRATCH)
-    elif register is not None:
-        if moved:
-            e.MOV_xx(e.define(op), register.number)
-        else:
-            op.location = register
-    elif not moved and op.uses == 1:
-        op.location = in_state(field.offset)
+        return
+    if e.stays_in_field(op, field):
+        return
+    register = e.pinned.get(field.offset)
+    if register is not None:
+        e.MOV_xx(e.define(op), register.number)
     elif is_float(op):
         (e.GET_dxi if field.type.size == 8 else e.GET_sxi)(e.define(op), ENV, field.offset)
     else:
@@ -133,7 +130,7 @@ def _element_address(e: Emitter, array: FieldArray, index: Instruction) -> int:
 def get_at(e: Emitter, op: Instruction) -> None:
     array = op.aux
     assert isinstance(array, FieldArray)
-    _write_back(e, array)
+    e.store_elements(array)
     base = _element_address(e, array, op.args[0])
     target = e.define(op, op.args)
     size = array.type.size
@@ -144,19 +141,12 @@ def get_at(e: Emitter, op: Instruction) -> None:
 def set_at(e: Emitter, op: Instruction) -> None:
     array = op.aux
     assert isinstance(array, FieldArray)
-    _write_back(e, array)
+    e.store_elements(array)
     base = _element_address(e, array, op.args[0])
     value = e.use_or_zero(op.args[1], SCRATCH2)
     size = array.type.size
     (e.PUTB_wxi if size == 1 else e.PUT_wxi if size == 4 else e.PUT_xxi)(value, base, array.offset)
-    for field, register in e.pinned_elements(array):
-        e.load_field(register.number, field.offset, field.type.size)
-
-
-def _write_back(e: Emitter, array: FieldArray) -> None:
-    """Bring elements that are kept in host registers to the state, where an index can find them."""
-    for field, register in e.pinned_elements(array):
-        e.store_field(register.number, field.offset, field.type.size)
+    e.load_elements(array)
 
 
 @emits(Op.LOCAL_GET)

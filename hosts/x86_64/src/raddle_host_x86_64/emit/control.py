@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from raddle.codegen.allocation import CodegenError
+from raddle.codegen.emitter import is_wide
 from raddle.ir.builder import Callee, Instruction, Label
 from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, Type
 from raddle_host_x86_64.emit.integer import as_lea
 from raddle_host_x86_64.emitter import HANDLERS, Emitter, emits
-from raddle_host_x86_64.fields import COLD, EXIT
+from raddle_host_x86_64.fields import HOT
 from raddle_host_x86_64.registers import GENERAL, R8, RAX, RBP, RCX, RDI, RDX, RSI
 
 
@@ -25,11 +25,9 @@ def call(e: Emitter, op: Instruction) -> None:
 
 def call_native(e: Emitter, op: Instruction, callee: Callee, args: tuple[Instruction, ...]) -> None:
     """Store the arguments in the header, call by number, fetch the result."""
-    if len(args) > 4:
-        raise CodegenError(f"call of {callee.name} with {len(args)} arguments; four is the most")
+    number = e.callee_number(callee, args)
     for index, arg in enumerate(args):
         e.MOVQ_mr(RBP, OFFSET[f"arg{index}"], e.use(arg, RCX))
-    number = e.config.callee_number(callee)
     if e.routine and number >= e.config.first_python:
         # The trampoline takes its arguments from the header, and clears the request to leave that it answers with.
         e.MOVQ_rr(RDI, RBP)
@@ -38,9 +36,7 @@ def call_native(e: Emitter, op: Instruction, callee: Callee, args: tuple[Instruc
         e.MOVABS_ri(RAX, e.config.call_helper)
         e.CALL_r(RAX)
         e.OR_mr(RBP, OFFSET["exit_now"], RAX)
-        if op.last_use >= 0:
-            target = e.define(op, op.args)
-            (e.MOVQ_rm if op.type in (Type.I64, Type.F64) else e.MOV_rm)(target, RBP, OFFSET["result"])
+        _result(e, op)
     elif e.routine:
         e.MOVQ_rr(RDI, RBP)
         for index, register in zip(range(len(args)), (RSI, RDX, RCX, R8), strict=False):
@@ -50,16 +46,33 @@ def call_native(e: Emitter, op: Instruction, callee: Callee, args: tuple[Instruc
         if op.last_use >= 0:
             e.release(op, e.position)
             target = e.define(op, op.args)
-            (e.MOVQ_rr if op.type in (Type.I64, Type.F64) else e.MOV_rr)(target, RAX)
+            (e.MOVQ_rr if is_wide(op) else e.MOV_rr)(target, RAX)
+            _narrow(e, op, target)
     else:
         e.MOV_ri(RAX, number)
         e.CALL_m(RBP, OFFSET["thunk_call"])
-        if op.last_use >= 0:
-            target = e.define(op, op.args)
-            (e.MOVQ_rm if op.type in (Type.I64, Type.F64) else e.MOV_rm)(target, RBP, OFFSET["result"])
-    if op.last_use >= 0 and op.type is Type.I1:
-        e.AND_ri(target, 1)
+        _result(e, op)
     e.clobber()
+
+
+def _result(e: Emitter, op: Instruction) -> None:
+    """From the header."""
+    if op.last_use >= 0:
+        target = e.define(op, op.args)
+        (e.MOVQ_rm if is_wide(op) else e.MOV_rm)(target, RBP, OFFSET["result"])
+        _narrow(e, op, target)
+
+
+def _narrow(e: Emitter, op: Instruction, register: int) -> None:
+    """What is above a truth value is undefined in what a callee returns."""
+    if op.type is Type.I1:
+        e.AND_ri(register, 1)
+
+
+def return_to(e: Emitter, hot_offset: int) -> None:
+    """Jump from the cold part to `hot_offset` of the hot one."""
+    e.JMP_rel32(0)
+    e.last_field(HOT, hot_offset)
 
 
 @emits(Op.LABEL)
@@ -74,20 +87,7 @@ def label(e: Emitter, op: Instruction) -> None:
 @emits(Op.BR)
 def br(e: Emitter, op: Instruction) -> None:
     assert isinstance(op.aux, Label)
-    following = e.next_is(Op.LABEL)
-    if following is None or following.aux is not op.aux:
-        e.JMP_near(e.host_label(op.aux))
-
-
-def _leave_in_cold(e: Emitter, code: int, if_true: Label, if_false: Label) -> bool:
-    """Put what leaves the block under the condition into the cold part."""
-    span = e.leaves_if(if_true, if_false)
-    if span is None:
-        return False
-    e.Jcc_rel32(code, 0)
-    e.field(COLD, len(e.code) - 4, len(e.cold))
-    e.emit_in_cold(span)
-    return True
+    e.go_to(op.aux)
 
 
 def _conditional_move(e: Emitter, code: int, if_true: Label, if_false: Label) -> bool:
@@ -130,36 +130,15 @@ def brcond(e: Emitter, op: Instruction) -> None:
     assert isinstance(targets, tuple)
     if_true, if_false = targets
     code = e.condition(op.args[0])
-    if _leave_in_cold(e, code, if_true, if_false) or _conditional_move(e, code, if_true, if_false):
-        return
-    leave = e.exits_if(if_true, if_false)
-    if leave is not None:
-        e.Jcc_rel32(code, 0)
-        _chain(e, leave)
-        e.done.add(leave.position)
-        return
-    following = e.next_is(Op.LABEL)
-    if following is not None and following.aux is if_true:
-        e.Jcc_near(code ^ 1, e.host_label(if_false))
-    elif following is not None and following.aux is if_false:
-        e.Jcc_near(code, e.host_label(if_true))
-    else:
-        e.Jcc_near(code, e.host_label(if_true))
-        e.JMP_near(e.host_label(if_false))
-
-
-def _chain(e: Emitter, op: Instruction) -> None:
-    """The last four bytes are the rel32 of a chainable exit to where `op` (a goto) leads."""
-    offset = op.aux
-    assert isinstance(offset, int)
-    e.field(EXIT, len(e.code) - 4, offset, *op.args)
+    if not _conditional_move(e, code, if_true, if_false):
+        e.branch(code, if_true, if_false)
 
 
 @emits(Op.GOTO)
 def goto(e: Emitter, op: Instruction) -> None:
     e.needs_block(op)
     e.JMP_rel32(0)
-    _chain(e, op)
+    e.chain(op)
 
 
 @emits(Op.GOTO_INDIRECT)
@@ -180,7 +159,5 @@ def ret(e: Emitter, op: Instruction) -> None:
     e.needs_routine(op)
     if op.args:
         e.move(RAX, op.args[0])
-    if e.routine_exit is None:
-        e.routine_exit = e.label()
     if e.position + 1 < len(e.function):
-        e.JMP_near(e.routine_exit)
+        e.JMP_near(e.end_label())

@@ -18,15 +18,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from raddle.codegen.emitter import is_wide
 from raddle.codegen.runtime_calls import float_call
 from raddle.ir.builder import FloatToInt, Instruction, IntToFloat, Rounding
 from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
 from raddle_host_x86_64 import conditions as cc
-from raddle_host_x86_64.emit.control import call_native
+from raddle_host_x86_64.emit.control import call_native, return_to
 from raddle_host_x86_64.emitter import Emitter, emits, memory_of
-from raddle_host_x86_64.fields import COLD, HOT
+from raddle_host_x86_64.fields import COLD
 from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, XMM0, XMM1, XMM2
 
 _INEXACT: Final = 16
@@ -49,10 +50,6 @@ def sign(e: Emitter, op: Instruction) -> None:
     else:
         (e.BTC_ri if op.op is Op.FNEG else e.BTR_ri)(target, 31)
     e.clobber()
-
-
-def _is_double(value: Instruction) -> bool:
-    return value.type is Type.F64 or value.type is Type.I64
 
 
 # -- the fast paths' parts ---------------------------------------------------------------------------------------------
@@ -89,9 +86,9 @@ class _Fast:
         """The float or integer `value` into an xmm register."""
         e, place = self.e, memory_of(value)
         if place is not None:
-            (e.MOVQ_vm if _is_double(value) else e.MOVD_vm)(register, *place)
+            (e.MOVQ_vm if is_wide(value) else e.MOVD_vm)(register, *place)
         else:
-            (e.MOVQ_vr if _is_double(value) else e.MOVD_vr)(register, e.use(value, RCX))
+            (e.MOVQ_vr if is_wide(value) else e.MOVD_vr)(register, e.use(value, RCX))
 
     def take(self, double: bool) -> None:
         """The result from xmm0 to rdx."""
@@ -128,14 +125,13 @@ class _Fast:
                 e.MOVQ_mr(RBP, OFFSET[f"arg{index}"], e.use(arg, RCX))
             e.MOV_ri(RAX, e.config.callee_number(callee))
             e.CALL_m(RBP, OFFSET["thunk_call"])
-            (e.MOVQ_rm if _is_double(op) else e.MOV_rm)(RDX, RBP, OFFSET["result"])
-            e.JMP_rel32(0)
-            e.field(HOT, len(e.code) - 4, len(hot))
+            (e.MOVQ_rm if is_wide(op) else e.MOV_rm)(RDX, RBP, OFFSET["result"])
+            return_to(e, len(hot))
             e.code = hot
         if op.last_use >= 0:
             target = e.define(op, op.args)
             if target != RDX:
-                (e.MOVQ_rr if _is_double(op) else e.MOV_rr)(target, RDX)
+                (e.MOVQ_rr if is_wide(op) else e.MOV_rr)(target, RDX)
         e.clobber()
 
 
@@ -163,7 +159,7 @@ def arithmetic(e: Emitter, op: Instruction) -> None:
     if e.routine or (op.op is Op.FMA and not e.features.fma):
         call_native(e, op, *float_call(op))
         return
-    double = _is_double(op)
+    double = is_wide(op)
     fast = _Fast(e, op)
     fast.needs_nearest()
     fast.needs_inexact()
@@ -200,7 +196,7 @@ def fcmp(e: Emitter, op: Instruction) -> None:
     fast.needs_no_flush()
     fast.load(XMM0, op.args[0])
     fast.load(XMM1, op.args[1])
-    (e.UCOMISD_vv if _is_double(op.args[0]) else e.UCOMISS_vv)(XMM0, XMM1)
+    (e.UCOMISD_vv if is_wide(op.args[0]) else e.UCOMISS_vv)(XMM0, XMM1)
     fast.miss_if(cc.P)
     # 1 for greater or equal, and 1 for greater
     e.SETcc_r(cc.AE, RDX)
@@ -216,7 +212,7 @@ def fcmp(e: Emitter, op: Instruction) -> None:
 
 @emits(Op.FCVT)
 def fcvt(e: Emitter, op: Instruction) -> None:
-    widens = _is_double(op)
+    widens = is_wide(op)
     if e.routine:
         call_native(e, op, *float_call(op))
         return
@@ -242,7 +238,7 @@ def ftoi(e: Emitter, op: Instruction) -> None:
     if e.routine or not usual or width != 32 or op.type is not Type.I32:
         call_native(e, op, *float_call(op))
         return
-    double = _is_double(op.args[0])
+    double = is_wide(op.args[0])
     fast = _Fast(e, op)
     fast.needs_inexact()
     if how.rounding is Rounding.ZERO:
@@ -267,7 +263,7 @@ def itof(e: Emitter, op: Instruction) -> None:
     how = op.aux
     assert isinstance(how, IntToFloat)
     source = op.args[0]
-    wide, double = _is_double(source), _is_double(op)
+    wide, double = is_wide(source), is_wide(op)
     usual = how.rounding in (Rounding.NEAREST, Rounding.CURRENT) and not how.fraction
     if e.routine or not usual or (wide and not how.signed):
         call_native(e, op, *float_call(op))

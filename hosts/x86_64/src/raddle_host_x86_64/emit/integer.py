@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from raddle.codegen.emitter import bit_range
 from raddle.codegen.locations import InState
 from raddle.ir.builder import Instruction
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Condition, Field, Type
+from raddle.ir.types import Condition, Type
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits, memory_of, register_of
 from raddle_host_x86_64.registers import GENERAL, RAX, RBP, RCX, RDX, RSP
@@ -34,10 +35,6 @@ _ALU: Final = {
     (Op.ICMP, True): (_E.CMPQ_rr, _E.CMPQ_ri, _E.CMPQ_rI, _E.CMPQ_rm),
 }
 _MIN32: Final = -(1 << 31)
-
-
-def is_wide(type: Type) -> bool:
-    return type is Type.I64
 
 
 def signed(number: int, wide: bool) -> int:
@@ -498,19 +495,8 @@ def extend(e: Emitter, ins: Instruction) -> None:
 
 @emits(Op.ZEXT)
 def zext(e: Emitter, ins: Instruction) -> None:
-    """Narrow values are zero-extended wherever they are: what a pinned register holds need not be copied."""
-    value = ins.args[0]
-    field = value.aux
-    if (
-        value.op is Op.GET
-        and isinstance(field, Field)
-        and e.pinned.get(field.offset) is value.location
-        and ins.last_use >= 0
-        and not e.written(field, ins.position, ins.last_use)
-    ):
-        ins.location = value.location
-        return
-    e.move(e.define(ins, ins.args), value)
+    if not e.stays_pinned(ins):
+        e.move(e.define(ins, ins.args), ins.args[0])
 
 
 @emits(Op.TRUNC)
@@ -526,7 +512,7 @@ def trunc(e: Emitter, ins: Instruction) -> None:
 @emits(Op.EXTRACT)
 def extract(e: Emitter, ins: Instruction) -> None:
     wide = ins.type is Type.I64
-    lsb, width = _field(ins)
+    lsb, width = bit_range(ins)
     bits = 64 if wide else 32
     source = e.use(ins.args[0], RCX)
     target = e.define(ins, ins.args)
@@ -555,7 +541,7 @@ def extract(e: Emitter, ins: Instruction) -> None:
 @emits(Op.SEXTRACT)
 def sextract(e: Emitter, ins: Instruction) -> None:
     wide = ins.type is Type.I64
-    lsb, width = _field(ins)
+    lsb, width = bit_range(ins)
     bits = 64 if wide else 32
     source = e.use(ins.args[0], RCX)
     target = e.define(ins, ins.args)
@@ -570,7 +556,7 @@ def sextract(e: Emitter, ins: Instruction) -> None:
 @emits(Op.DEPOSIT)
 def deposit(e: Emitter, ins: Instruction) -> None:
     wide = ins.type is Type.I64
-    lsb, width = _field(ins)
+    lsb, width = bit_range(ins)
     bits = 64 if wide else 32
     e.move(RCX, ins.args[1])
     target = e.define(ins, ins.args)
@@ -590,12 +576,6 @@ def deposit(e: Emitter, ins: Instruction) -> None:
         _and_constant(e, target, keep)
     (e.ORQ_rr if wide else e.OR_rr)(target, RCX)
     e.clobber()
-
-
-def _field(ins: Instruction) -> tuple[int, int]:
-    field = ins.aux
-    assert isinstance(field, tuple)
-    return field
 
 
 @emits(Op.BIT)

@@ -28,8 +28,9 @@ from raddle.runtime.layout import (
     TLB_WRITE,
 )
 from raddle_host_x86_64 import conditions as cc
+from raddle_host_x86_64.emit.control import return_to
 from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits, register_of
-from raddle_host_x86_64.fields import COLD, HOT
+from raddle_host_x86_64.fields import COLD
 from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP
 
 _ENTRY_SHIFT: Final = TLB_ENTRY_SIZE.bit_length() - 1
@@ -147,14 +148,9 @@ def load(e: Emitter, op: Instruction) -> None:
         _swap(e, target, memop.size, memop.signed, wide)
     e.code = e.cold
     (e.MOVQ_rm if wide else e.MOV_rm)(target, RBP, OFFSET["result"])
-    _return_to(e, len(hot))
+    return_to(e, len(hot))
     e.code = hot
     e.clobber()
-
-
-def _return_to(e: Emitter, hot_offset: int) -> None:
-    e.JMP_rel32(0)
-    e.field(HOT, len(e.code) - 4, hot_offset)
 
 
 def _swap(e: Emitter, register: int, size: int, signed: bool, wide: bool) -> None:
@@ -204,7 +200,7 @@ def store(e: Emitter, op: Instruction) -> None:
             e.ADDQ_rr(RCX, index)
         _store_constant(e, value, size)
     else:
-        if memop.big_endian and size > 1:
+        if memop.swaps:
             e.move(RDX, value)
             source = RDX
             _swap(e, source, size, False, True)
@@ -223,7 +219,7 @@ def _cold_store(e: Emitter, op: Instruction, *misses: int) -> None:
     e.code = e.cold
     e.hot_relocs += [(COLD, miss, len(e.cold)) for miss in misses]
     _slow_call(e, op, "thunk_store")
-    _return_to(e, len(hot))
+    return_to(e, len(hot))
     e.code = hot
 
 
@@ -249,7 +245,7 @@ def _cold_exclusive(e: Emitter, op: Instruction, *misses: int) -> None:
     e.hot_relocs += [(COLD, miss, len(e.cold)) for miss in misses]
     _slow_call(e, op, "thunk_atomic", ATOMIC_OPS[op.op])
     e.MOVQ_rm(RCX, RBP, OFFSET["result"])
-    _return_to(e, len(hot))
+    return_to(e, len(hot))
     e.code = hot
 
 
@@ -260,7 +256,7 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
     memop = access.memop
     if e.config.fences:
         _fence(e, MemoryOrder(e.config.fences))
-    if (memop.big_endian and memop.size > 1) or memop.signed or op.last_use < 0:
+    if memop.swaps or memop.signed or op.last_use < 0:
         _in_runtime(e, op)
         return
     if e.config.strict:
@@ -298,7 +294,7 @@ def store_exclusive(e: Emitter, op: Instruction) -> None:
     """If not exact: store if address and size are the reserved ones, and memory still holds the value read."""
     access = e.access(op)
     memop = access.memop
-    if memop.big_endian and memop.size > 1:
+    if memop.swaps:
         _in_runtime(e, op)
         return
     if e.config.strict:
@@ -363,7 +359,7 @@ def _unlock_granule(e: Emitter) -> None:
 def _store_at_rcx(e: Emitter, memop: MemOp, value: Instruction) -> None:
     """Store the value at the address in rcx; rcx and rdx stay as they are."""
     size = memop.size
-    swaps = memop.big_endian and size > 1
+    swaps = memop.swaps
     if value.op is Op.CONST and size <= 4 and not swaps:
         _store_constant(e, value, size)
         return

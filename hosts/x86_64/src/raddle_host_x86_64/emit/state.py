@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from raddle.codegen.locations import Slot, in_state
+from raddle.codegen.locations import Slot
 from raddle.codegen.template import HOST_FLAGS_NONE
 from raddle.ir.builder import Instruction, Local
 from raddle.ir.opcodes import Op
@@ -22,23 +22,13 @@ def get(e: Emitter, op: Instruction) -> None:
     assert isinstance(field, Field)
     if op.last_use < 0:
         return
+    if e.stays_in_field(op, field):
+        return
     register = e.pinned.get(field.offset)
-    moved = e.written(field, op.position, op.last_use)
     if register is not None:
-        if moved:
-            (e.MOVQ_rr if field.type is Type.I64 else e.MOV_rr)(e.define(op), register.number)
-        else:
-            op.location = register
-    elif moved or op.uses > 1:
-        target = e.define(op)
-        if field.type.size == 8:
-            e.MOVQ_rm(target, RBP, field.offset)
-        elif field.type is Type.I1:
-            e.MOVZXB_rm(target, RBP, field.offset)
-        else:
-            e.MOV_rm(target, RBP, field.offset)
+        (e.MOVQ_rr if field.type is Type.I64 else e.MOV_rr)(e.define(op), register.number)
     else:
-        op.location = in_state(field.offset)
+        e.load_field(e.define(op), field.offset, field.type.size)
 
 
 @emits(Op.SET)
@@ -63,20 +53,14 @@ def set_(e: Emitter, op: Instruction) -> None:
         if number < 1 << 31:
             e.MOVQ_mi(RBP, offset, number)
             return
-    source = e.use(value, RCX)
-    if size == 1:
-        e.MOVB_mr(RBP, offset, source)
-    elif size == 4:
-        e.MOV_mr(RBP, offset, source)
-    else:
-        e.MOVQ_mr(RBP, offset, source)
+    e.store_field(e.use(value, RCX), offset, size)
 
 
 @emits(Op.GET_AT)
 def get_at(e: Emitter, op: Instruction) -> None:
     array = op.aux
     assert isinstance(array, FieldArray)
-    _write_back(e, array)
+    e.store_elements(array)
     index = e.use(op.args[0], RCX)
     target = e.define(op, op.args)
     size = array.type.size
@@ -92,7 +76,7 @@ def get_at(e: Emitter, op: Instruction) -> None:
 def set_at(e: Emitter, op: Instruction) -> None:
     array = op.aux
     assert isinstance(array, FieldArray)
-    _write_back(e, array)
+    e.store_elements(array)
     index = e.use(op.args[0], RCX)
     value = e.use(op.args[1], RDX)
     size = array.type.size
@@ -102,14 +86,7 @@ def set_at(e: Emitter, op: Instruction) -> None:
         e.MOV_xr(RBP, index, 4, array.offset, value)
     else:
         e.MOVQ_xr(RBP, index, 8, array.offset, value)
-    for field, register in e.pinned_elements(array):
-        (e.MOVQ_rm if field.type is Type.I64 else e.MOV_rm)(register.number, RBP, field.offset)
-
-
-def _write_back(e: Emitter, array: FieldArray) -> None:
-    """Bring elements that are kept in host registers to the state, where an index can find them."""
-    for field, register in e.pinned_elements(array):
-        (e.MOVQ_mr if field.type is Type.I64 else e.MOV_mr)(RBP, field.offset, register.number)
+    e.load_elements(array)
 
 
 @emits(Op.LOCAL_GET)
