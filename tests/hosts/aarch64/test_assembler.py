@@ -11,6 +11,7 @@ import random
 import re
 import subprocess
 from collections.abc import Callable
+from itertools import compress, product
 from pathlib import Path
 
 import capstone
@@ -186,20 +187,24 @@ def _pair(match: re.Match[str], random: random.Random) -> Case:
     return (t, u, n, value), f"{stem} {kind}{t}, {kind}{u}, [x{n}, #{value}]"
 
 
-def _ordered(match: re.Match[str], random: random.Random) -> Case:
-    t, n = register(random), register(random, sp=True)
-    return (t, n), f"{match[1]} {general(match[2], t)}, [x{n}]"
+ACCESS = re.compile(r"(LD|ST|CAS|SWP)(\w*)_z(q?l?)(w?r+)x")
+"""Of a size and with an order that operands say."""
 
 
-def _exclusive(match: re.Match[str], random: random.Random) -> Case:
-    s, t, n = random.sample(range(31), 3)
-    return (s, t, n), f"{match[1]} w{s}, {match[2]}{t}, [x{n}]"
-
-
-def _atomic(match: re.Match[str], random: random.Random) -> Case:
-    s, t, n = register(random), register(random), register(random, sp=True)
-    kind = match[2]
-    return (s, t, n), f"{match[1]} {general(kind, s)}, {general(kind, t)}, [x{n}]"
+def accesses(match: re.Match[str], random: random.Random) -> list[Case]:
+    """With each size and each order."""
+    start, end, orders, kinds = match.groups()
+    found = []
+    for size, suffix in ((1, "B"), (2, "H"), (4, ""), (8, "")):
+        for chosen in product((False, True), repeat=len(orders)):
+            order = "".join({"q": "A", "l": "L"}[letter] for letter in compress(orders, chosen))
+            name = f"{start}{order}{end}" if end.startswith("X") else f"{start}{end}{order}"
+            *values, n = random.sample(range(31), len(kinds) + 1)
+            values[-1] = random.choice((values[-1], 31))
+            names = ["x" if kind == "r" and size == 8 else "w" for kind in kinds]
+            words = [general(one, value) for one, value in zip(names, values, strict=True)]
+            found.append(((size, *chosen, *values, n), f"{name}{suffix} {', '.join(words)}, [x{n}]"))
+    return found
 
 
 def _jump(match: re.Match[str], random: random.Random) -> Case:
@@ -258,9 +263,6 @@ SPECIAL: list[tuple[re.Pattern[str], Callable[[re.Match[str], random.Random], Ca
         (r"BRK_i", _break),
         (r"((?:LD|ST)(U?)R(S?[BHW])?)_([wxsd])(xi|xx)", _memory),
         (r"(LDP|STP)_([wx])\2xi", _pair),
-        (r"((?:LDAR|STLR|LDAPR|LDXR|LDAXR)[BH]?)_([wx])x", _ordered),
-        (r"((?:STXR|STLXR)[BH]?)_w([wx])x", _exclusive),
-        (r"((?:CAS|SWP|LD(?:ADD|CLR|EOR|SET|[SU]M(?:AX|IN)))A?L?[BH]?)_([wx])\2x", _atomic),
         (r"(BL?)_i", _jump),
         (r"B_ci", _conditional),
         (r"(CBN?Z)_([wx])i", _zero),
@@ -275,6 +277,8 @@ SPECIAL: list[tuple[re.Pattern[str], Callable[[re.Match[str], random.Random], Ca
 
 def cases(name: str) -> list[Case]:
     generator = random.Random(name)
+    if match := ACCESS.fullmatch(name):
+        return [one for _ in range(4) for one in accesses(match, generator)]
     return [case(name, generator) for _ in range(CASES_PER_ENCODING)]
 
 
@@ -377,6 +381,9 @@ def test_arithmetic_immediates(value: int) -> None:
         ("MOVZ_wi", (0, 1 << 16)),
         ("TBZ_wii", (0, 32, 0)),
         ("FCVTZS_wsi", (0, 0, 0)),
+        ("LDAR_zrx", (3, 0, 1)),
+        ("SWP_zqlrrx", (4, 2, 0, 0, 1, 2)),
+        ("STXR_zlwrx", (8, 0, 32, 1, 2)),
     ],
 )
 def test_operands_that_do_not_fit_are_errors(name: str, operands: tuple[int, ...]) -> None:
@@ -449,7 +456,7 @@ def test_declared_registers_are_those_of_the_name(name: str) -> None:
         kinds = "x"
     kinds = kinds.replace("xsp", "x").replace("spx", "x")
     declared = OPERANDS.get(vars(Assembler)[name], Operands(()))
-    assert declared.registers == tuple((at, GENERAL) for at, kind in enumerate(kinds) if kind in "wx")
+    assert declared.registers == tuple((at, GENERAL) for at, kind in enumerate(kinds) if kind in "wxr")
     displaced = bool(LOADS_AND_STORES.match(name) or name.startswith(("LDP", "STP", "GET", "PUT"))) and kinds.endswith(
         "xi"
     )

@@ -2,8 +2,9 @@
 """Factories of the assembler's methods: each takes the order of an instruction's operands and its picture.
 
 Letters of fields that are general registers: d n m a t u s. Of Advanced SIMD and floating-point registers: D N M A T U.
-The others are numbers: i an immediate (b, r, k: further ones), c a condition, f the flags that CCMP sets. `order` has a
-letter for each operand; the method's arguments are in that order, and the last one may be converted.
+The others are numbers: i an immediate (b, r, k: further ones), c a condition, f the flags that CCMP sets, z the size of
+an access, q and l its order. `order` has a letter for each operand; the method's arguments are in that order, and the
+last one may be converted.
 """
 
 from __future__ import annotations
@@ -212,6 +213,28 @@ def unscaled(order: str, text: str, scale: int = 0) -> Method:
     method = signed(order, text, scale)
     OPERANDS.pop(method, None)
     return _declared(method, order, has_displacement=True)
+
+
+def access(order: str, text: str) -> Method:
+    """The first operand is the size of the access in bytes, 1, 2, 4 or 8: field z is its logarithm. The others are
+    unsigned fields: q is 1 if the access acquires, l if it releases.
+    """
+    base, where = parse(text)
+    places = [where[letter] for letter in order[1:]]
+    at_size, _ = where["z"]
+    sizes = {1 << n: base | n << at_size for n in range(4)}
+
+    def emit(asm: CodeBuffer, size: int, *operands: int) -> None:
+        word = sizes.get(size)
+        if word is None:
+            raise EncodingError(f"no access has {size} bytes: 1, 2, 4 and 8 are the sizes")
+        for operand, (at, width) in zip(operands, places, strict=True):
+            if operand >> width:
+                raise _out_of_range(text, order, (size, *operands))
+            word |= operand << at
+        asm.code += word.to_bytes(4, "little")
+
+    return _declared(emit, order)
 
 
 ADDRESS: Final = 30

@@ -146,9 +146,6 @@ _LOADS: Final[dict[tuple[int, bool, bool], _Method]] = {
 }  # fmt: skip
 """By size, whether sign-extended and whether to 64 bits."""
 _STORES: Final[dict[int, _Method]] = {1: _E.STRB_wxx, 2: _E.STRH_wxx, 4: _E.STR_wxx, 8: _E.STR_xxx}
-_LOAD_ACQUIRE: Final = {1: _E.LDARB_wx, 2: _E.LDARH_wx, 4: _E.LDAR_wx, 8: _E.LDAR_xx}
-_LOAD_ACQUIRE_PC: Final = {1: _E.LDAPRB_wx, 2: _E.LDAPRH_wx, 4: _E.LDAPR_wx, 8: _E.LDAPR_xx}
-_STORE_RELEASE: Final = {1: _E.STLRB_wx, 2: _E.STLRH_wx, 4: _E.STLR_wx, 8: _E.STLR_xx}
 
 
 def _reverse(e: Emitter, target: int, source: int, size: int) -> None:
@@ -176,6 +173,10 @@ def _extend(e: Emitter, target: int, source: int, memop: MemOp, wide: bool) -> N
         (e.SXTW_xw if wide else e.MOV_ww)(target, source)
 
 
+def _load_acquire(e: Emitter, size: int, target: int, base: int) -> None:
+    (e.LDAPR_zrx if e.features.lrcpc else e.LDAR_zrx)(size, target, base)
+
+
 @emits(Op.LOAD)
 def load(e: Emitter, op: Instruction) -> None:
     access = _access(e, op)
@@ -195,7 +196,7 @@ def load(e: Emitter, op: Instruction) -> None:
     target = e.define(op, op.args)
     if ordered:
         e.ADD_xxx(SCRATCH, SCRATCH, address)
-        (_LOAD_ACQUIRE_PC if e.features.lrcpc else _LOAD_ACQUIRE)[memop.size](e, target, SCRATCH)
+        _load_acquire(e, memop.size, target, SCRATCH)
         if memop.big_endian:
             _reverse(e, target, target, memop.size)
         _extend(e, target, target, memop, wide)
@@ -236,7 +237,7 @@ def store(e: Emitter, op: Instruction) -> None:
         source = e.use_or_zero(value, SCRATCH3)
     if ordered:
         e.ADD_xxx(SCRATCH, SCRATCH, register)
-        _STORE_RELEASE[memop.size](e, source, SCRATCH)
+        e.STLR_zrx(memop.size, source, SCRATCH)
     else:
         _STORES[memop.size](e, source, SCRATCH, register)
     _cold_store(e, op)
@@ -270,80 +271,18 @@ def _cold_atomic(e: Emitter, op: Instruction, result: int) -> None:
     e.code = hot
 
 
-_Sizes = dict[int, tuple[_Method, _Method, _Method, _Method]]
-"""By the size of the access: with no order, acquire, release and both."""
-
-_LSE: Final[dict[Op, _Sizes]] = {
-    Op.ATOMIC_XCHG: {
-        1: (_E.SWPB_wwx, _E.SWPAB_wwx, _E.SWPLB_wwx, _E.SWPALB_wwx),
-        2: (_E.SWPH_wwx, _E.SWPAH_wwx, _E.SWPLH_wwx, _E.SWPALH_wwx),
-        4: (_E.SWP_wwx, _E.SWPA_wwx, _E.SWPL_wwx, _E.SWPAL_wwx),
-        8: (_E.SWP_xxx, _E.SWPA_xxx, _E.SWPL_xxx, _E.SWPAL_xxx),
-    },
-    Op.ATOMIC_FETCH_ADD: {
-        1: (_E.LDADDB_wwx, _E.LDADDAB_wwx, _E.LDADDLB_wwx, _E.LDADDALB_wwx),
-        2: (_E.LDADDH_wwx, _E.LDADDAH_wwx, _E.LDADDLH_wwx, _E.LDADDALH_wwx),
-        4: (_E.LDADD_wwx, _E.LDADDA_wwx, _E.LDADDL_wwx, _E.LDADDAL_wwx),
-        8: (_E.LDADD_xxx, _E.LDADDA_xxx, _E.LDADDL_xxx, _E.LDADDAL_xxx),
-    },
-    Op.ATOMIC_FETCH_AND: {  # of the complement
-        1: (_E.LDCLRB_wwx, _E.LDCLRAB_wwx, _E.LDCLRLB_wwx, _E.LDCLRALB_wwx),
-        2: (_E.LDCLRH_wwx, _E.LDCLRAH_wwx, _E.LDCLRLH_wwx, _E.LDCLRALH_wwx),
-        4: (_E.LDCLR_wwx, _E.LDCLRA_wwx, _E.LDCLRL_wwx, _E.LDCLRAL_wwx),
-        8: (_E.LDCLR_xxx, _E.LDCLRA_xxx, _E.LDCLRL_xxx, _E.LDCLRAL_xxx),
-    },
-    Op.ATOMIC_FETCH_OR: {
-        1: (_E.LDSETB_wwx, _E.LDSETAB_wwx, _E.LDSETLB_wwx, _E.LDSETALB_wwx),
-        2: (_E.LDSETH_wwx, _E.LDSETAH_wwx, _E.LDSETLH_wwx, _E.LDSETALH_wwx),
-        4: (_E.LDSET_wwx, _E.LDSETA_wwx, _E.LDSETL_wwx, _E.LDSETAL_wwx),
-        8: (_E.LDSET_xxx, _E.LDSETA_xxx, _E.LDSETL_xxx, _E.LDSETAL_xxx),
-    },
-    Op.ATOMIC_FETCH_XOR: {
-        1: (_E.LDEORB_wwx, _E.LDEORAB_wwx, _E.LDEORLB_wwx, _E.LDEORALB_wwx),
-        2: (_E.LDEORH_wwx, _E.LDEORAH_wwx, _E.LDEORLH_wwx, _E.LDEORALH_wwx),
-        4: (_E.LDEOR_wwx, _E.LDEORA_wwx, _E.LDEORL_wwx, _E.LDEORAL_wwx),
-        8: (_E.LDEOR_xxx, _E.LDEORA_xxx, _E.LDEORL_xxx, _E.LDEORAL_xxx),
-    },
-    Op.ATOMIC_FETCH_SMIN: {
-        1: (_E.LDSMINB_wwx, _E.LDSMINAB_wwx, _E.LDSMINLB_wwx, _E.LDSMINALB_wwx),
-        2: (_E.LDSMINH_wwx, _E.LDSMINAH_wwx, _E.LDSMINLH_wwx, _E.LDSMINALH_wwx),
-        4: (_E.LDSMIN_wwx, _E.LDSMINA_wwx, _E.LDSMINL_wwx, _E.LDSMINAL_wwx),
-        8: (_E.LDSMIN_xxx, _E.LDSMINA_xxx, _E.LDSMINL_xxx, _E.LDSMINAL_xxx),
-    },
-    Op.ATOMIC_FETCH_SMAX: {
-        1: (_E.LDSMAXB_wwx, _E.LDSMAXAB_wwx, _E.LDSMAXLB_wwx, _E.LDSMAXALB_wwx),
-        2: (_E.LDSMAXH_wwx, _E.LDSMAXAH_wwx, _E.LDSMAXLH_wwx, _E.LDSMAXALH_wwx),
-        4: (_E.LDSMAX_wwx, _E.LDSMAXA_wwx, _E.LDSMAXL_wwx, _E.LDSMAXAL_wwx),
-        8: (_E.LDSMAX_xxx, _E.LDSMAXA_xxx, _E.LDSMAXL_xxx, _E.LDSMAXAL_xxx),
-    },
-    Op.ATOMIC_FETCH_UMIN: {
-        1: (_E.LDUMINB_wwx, _E.LDUMINAB_wwx, _E.LDUMINLB_wwx, _E.LDUMINALB_wwx),
-        2: (_E.LDUMINH_wwx, _E.LDUMINAH_wwx, _E.LDUMINLH_wwx, _E.LDUMINALH_wwx),
-        4: (_E.LDUMIN_wwx, _E.LDUMINA_wwx, _E.LDUMINL_wwx, _E.LDUMINAL_wwx),
-        8: (_E.LDUMIN_xxx, _E.LDUMINA_xxx, _E.LDUMINL_xxx, _E.LDUMINAL_xxx),
-    },
-    Op.ATOMIC_FETCH_UMAX: {
-        1: (_E.LDUMAXB_wwx, _E.LDUMAXAB_wwx, _E.LDUMAXLB_wwx, _E.LDUMAXALB_wwx),
-        2: (_E.LDUMAXH_wwx, _E.LDUMAXAH_wwx, _E.LDUMAXLH_wwx, _E.LDUMAXALH_wwx),
-        4: (_E.LDUMAX_wwx, _E.LDUMAXA_wwx, _E.LDUMAXL_wwx, _E.LDUMAXAL_wwx),
-        8: (_E.LDUMAX_xxx, _E.LDUMAXA_xxx, _E.LDUMAXL_xxx, _E.LDUMAXAL_xxx),
-    },
-}  # fmt: skip
-_COMPARE_AND_SWAP: Final[_Sizes] = {
-    1: (_E.CASB_wwx, _E.CASAB_wwx, _E.CASLB_wwx, _E.CASALB_wwx),
-    2: (_E.CASH_wwx, _E.CASAH_wwx, _E.CASLH_wwx, _E.CASALH_wwx),
-    4: (_E.CAS_wwx, _E.CASA_wwx, _E.CASL_wwx, _E.CASAL_wwx),
-    8: (_E.CAS_xxx, _E.CASA_xxx, _E.CASL_xxx, _E.CASAL_xxx),
+_INSTRUCTIONS: Final = {
+    Op.ATOMIC_XCHG: _E.SWP_zqlrrx,
+    Op.ATOMIC_FETCH_ADD: _E.LDADD_zqlrrx,
+    Op.ATOMIC_FETCH_AND: _E.LDCLR_zqlrrx,  # of the complement
+    Op.ATOMIC_FETCH_OR: _E.LDSET_zqlrrx,
+    Op.ATOMIC_FETCH_XOR: _E.LDEOR_zqlrrx,
+    Op.ATOMIC_FETCH_SMIN: _E.LDSMIN_zqlrrx,
+    Op.ATOMIC_FETCH_SMAX: _E.LDSMAX_zqlrrx,
+    Op.ATOMIC_FETCH_UMIN: _E.LDUMIN_zqlrrx,
+    Op.ATOMIC_FETCH_UMAX: _E.LDUMAX_zqlrrx,
 }
-_LOAD_EXCLUSIVE: Final = {
-    1: (_E.LDXRB_wx, _E.LDAXRB_wx), 2: (_E.LDXRH_wx, _E.LDAXRH_wx), 4: (_E.LDXR_wx, _E.LDAXR_wx),
-    8: (_E.LDXR_xx, _E.LDAXR_xx),
-}  # fmt: skip
-_STORE_EXCLUSIVE: Final = {
-    1: (_E.STXRB_wwx, _E.STLXRB_wwx), 2: (_E.STXRH_wwx, _E.STLXRH_wwx), 4: (_E.STXR_wwx, _E.STLXR_wwx),
-    8: (_E.STXR_wxx, _E.STLXR_wxx),
-}  # fmt: skip
-"""By the size of the access: without order, and with acquire or release."""
+"""Of FEAT_LSE; CAS is the one for compare-and-exchange."""
 _PLAIN_LOADS: Final = {1: _E.LDRB_wxi, 2: _E.LDRH_wxi, 4: _E.LDR_wxi, 8: _E.LDR_xxi}
 _PLAIN_STORES: Final = {1: _E.STRB_wxi, 2: _E.STRH_wxi, 4: _E.STR_wxi, 8: _E.STR_xxi}
 _NEW_VALUES: Final = {
@@ -390,13 +329,13 @@ def atomic(e: Emitter, op: Instruction) -> None:
     elif op.op is Op.ATOMIC_CMPXCHG:
         e.move(SCRATCH2, op.args[1])
         new = e.use_or_zero(op.args[2], SCRATCH)
-        _COMPARE_AND_SWAP[memop.size][acquires | releases << 1](e, SCRATCH2, new, _BASE)
+        e.CAS_zqlrrx(memop.size, acquires, releases, SCRATCH2, new, _BASE)
     else:
         operand = e.use_or_zero(op.args[1], SCRATCH)
         if op.op is Op.ATOMIC_FETCH_AND:
             e.MVN_xx(SCRATCH, operand)
             operand = SCRATCH
-        _LSE[op.op][memop.size][acquires | releases << 1](e, operand, SCRATCH2, _BASE)
+        _INSTRUCTIONS[op.op](e, memop.size, acquires, releases, operand, SCRATCH2, _BASE)
     _extend(e, SCRATCH2, SCRATCH2, memop, is_wide(op))
     _cold_atomic(e, op, SCRATCH2)
     if op.last_use >= 0:
@@ -410,7 +349,7 @@ def _loop(e: Emitter, op: Instruction, size: int, acquires: bool, releases: bool
     retry, ends = e.label(), e.label()
     e.bind(retry)
     if e.parallel:
-        _LOAD_EXCLUSIVE[size][acquires](e, SCRATCH2, _BASE)
+        e.LDXR_zqrx(size, acquires, SCRATCH2, _BASE)
     else:
         _PLAIN_LOADS[size](e, SCRATCH2, _BASE, 0)
     if op.op is Op.ATOMIC_CMPXCHG:
@@ -426,7 +365,7 @@ def _loop(e: Emitter, op: Instruction, size: int, acquires: bool, releases: bool
         _NEW_VALUES[op.op](e, SCRATCH, SCRATCH2, operand)
         new = SCRATCH
     if e.parallel:
-        _STORE_EXCLUSIVE[size][releases](e, _STATUS, new, _BASE)
+        e.STXR_zlwrx(size, releases, _STATUS, new, _BASE)
         e.CBNZ_wi(_STATUS, 0)
         e.refer(retry, BRANCH19)
     else:
@@ -453,7 +392,7 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
     # The value is read into a scratch register: the address may die here and leave its own to the result.
     if orders & _ACQUIRE:
         e.ADD_xxx(SCRATCH, SCRATCH, address)
-        (_LOAD_ACQUIRE_PC if e.features.lrcpc else _LOAD_ACQUIRE)[memop.size](e, SCRATCH, SCRATCH)
+        _load_acquire(e, memop.size, SCRATCH, SCRATCH)
     else:
         _LOADS[memop.size, False, True](e, SCRATCH, SCRATCH, address)
     e.PUT_xxi(address, ENV, OFFSET["exclusive_address"])
@@ -508,7 +447,7 @@ def _store_if_same(e: Emitter, size: int, value: int, releases: bool, fails: Lab
     """Store `value` if memory at `_BASE` holds what x17 does, which is zero-extended; x16 is 0 then."""
     if e.parallel and e.features.lse:
         e.MOV_xx(SCRATCH, SCRATCH2)
-        _COMPARE_AND_SWAP[size][releases << 1](e, SCRATCH, value, _BASE)
+        e.CAS_zqlrrx(size, False, releases, SCRATCH, value, _BASE)
         e.EOR_xxx(SCRATCH, SCRATCH, SCRATCH2)
         e.CBNZ_xi(SCRATCH, 0)
         e.refer(fails, BRANCH19)
@@ -516,14 +455,14 @@ def _store_if_same(e: Emitter, size: int, value: int, releases: bool, fails: Lab
     retry = e.label()
     e.bind(retry)
     if e.parallel:
-        _LOAD_EXCLUSIVE[size][False](e, SCRATCH, _BASE)
+        e.LDXR_zqrx(size, False, SCRATCH, _BASE)
     else:
         _PLAIN_LOADS[size](e, SCRATCH, _BASE, 0)
     e.EOR_xxx(SCRATCH, SCRATCH, SCRATCH2)
     e.CBNZ_xi(SCRATCH, 0)
     e.refer(fails, BRANCH19)
     if e.parallel:
-        _STORE_EXCLUSIVE[size][releases](e, SCRATCH, value, _BASE)
+        e.STXR_zlwrx(size, releases, SCRATCH, value, _BASE)
         e.CBNZ_wi(SCRATCH, 0)
         e.refer(retry, BRANCH19)
     else:
@@ -538,6 +477,7 @@ def clear_exclusive(e: Emitter, op: Instruction) -> None:
 
 # -- exact reservations: the runtime's granules.c has the rules for a granule's word -----------------------------------
 
+_WORD_BYTES: Final = 4
 _WORD, _HELD = FLAG_WORDS[1], SCRATCH2
 """The address of a granule's word, and the word's value before it was locked: the reservations."""
 
@@ -549,17 +489,17 @@ def _lock_granule(e: Emitter) -> None:
     e.ADD_xxx_lsl(_WORD, _WORD, SCRATCH, 2)
     if e.features.lse:
         e.MOVZ_wi_16(SCRATCH, 1 << GRANULE_LOCK - 16)
-        e.LDSETA_wwx(SCRATCH, _HELD, _WORD)
+        e.LDSET_zqlrrx(_WORD_BYTES, True, False, SCRATCH, _HELD, _WORD)
     retry = e.label()
     e.bind(retry)
     if not e.features.lse:
-        e.LDAXR_wx(_HELD, _WORD)
+        e.LDXR_zqrx(_WORD_BYTES, True, _HELD, _WORD)
     e.LSR_wwi(SCRATCH, _HELD, GRANULE_LOCK)
     e.CBNZ_wi(SCRATCH, 0)
     e.last_field(COLD19, len(e.cold))
     if not e.features.lse:
         e.ORR_wwi(SCRATCH, _HELD, 1 << GRANULE_LOCK)
-        e.STXR_wwx(_OPERAND, SCRATCH, _WORD)
+        e.STXR_zlwrx(_WORD_BYTES, False, _OPERAND, SCRATCH, _WORD)
         e.CBNZ_wi(_OPERAND, 0)
         e.refer(retry, BRANCH19)
 
@@ -570,7 +510,7 @@ def _store_at_base(e: Emitter, memop: MemOp, value: Instruction, releases: bool)
         _reverse(e, _OPERAND, source, memop.size)
         source = _OPERAND
     if releases:
-        _STORE_RELEASE[memop.size](e, source, _BASE)
+        e.STLR_zrx(memop.size, source, _BASE)
     else:
         _PLAIN_STORES[memop.size](e, source, _BASE, 0)
 
@@ -584,7 +524,7 @@ def _strict_store(e: Emitter, op: Instruction, access: MemAccess, releases: bool
     _store_at_base(e, memop, op.args[1], releases)
     e.GET_wxi(SCRATCH, ENV, OFFSET["reservation"])
     e.AND_www(SCRATCH, SCRATCH, _HELD)
-    e.STLR_wx(SCRATCH, _WORD)
+    e.STLR_zrx(_WORD_BYTES, SCRATCH, _WORD)
     _cold_store(e, op)
 
 
@@ -594,12 +534,12 @@ def _strict_load_exclusive(e: Emitter, op: Instruction, access: MemAccess, acqui
     e.ADD_xxx(_BASE, SCRATCH, e.use(op.args[0], SCRATCH2))
     _lock_granule(e)
     if acquires:
-        (_LOAD_ACQUIRE_PC if e.features.lrcpc else _LOAD_ACQUIRE)[memop.size](e, SCRATCH, _BASE)
+        _load_acquire(e, memop.size, SCRATCH, _BASE)
     else:
         _PLAIN_LOADS[memop.size](e, SCRATCH, _BASE, 0)
     e.GET_wxi(_BASE, ENV, OFFSET["reservation"])
     e.ORR_www(_HELD, _HELD, _BASE)
-    e.STLR_wx(_HELD, _WORD)
+    e.STLR_zrx(_WORD_BYTES, _HELD, _WORD)
     e.PUT_xxi(_WORD, ENV, OFFSET["exclusive_value"])
     e.PUT_xxi(e.use(op.args[0], SCRATCH2), ENV, OFFSET["exclusive_address"])
     e.MOVZ_wi(_BASE, memop.size)
@@ -634,12 +574,12 @@ def _strict_store_exclusive(e: Emitter, op: Instruction, memop: MemOp, releases:
     e.CBZ_wi(SCRATCH, 0)
     e.refer(lost, BRANCH19)
     _store_at_base(e, memop, op.args[1], releases)
-    e.STLR_wx(ZR, _WORD)
+    e.STLR_zrx(_WORD_BYTES, ZR, _WORD)
     e.MOVZ_wi(SCRATCH, 0)
     e.B_i(0)
     e.refer(ends, BRANCH26)
     e.bind(lost)
-    e.STLR_wx(_HELD, _WORD)
+    e.STLR_zrx(_WORD_BYTES, _HELD, _WORD)
     e.bind(fails)
     e.MOVZ_wi(SCRATCH, 1)
     e.bind(ends)
