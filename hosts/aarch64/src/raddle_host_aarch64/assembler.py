@@ -371,16 +371,16 @@ class Assembler(CodeBuffer):
 
     # --- Jumps to labels ---
 
-    B_label = to_label(B_i, BRANCH26)
-    B_c_label = to_label(B_ci, BRANCH19)
-    CBZ_w_label = to_label(CBZ_wi, BRANCH19)
-    CBZ_x_label = to_label(CBZ_xi, BRANCH19)
-    CBNZ_w_label = to_label(CBNZ_wi, BRANCH19)
-    CBNZ_x_label = to_label(CBNZ_xi, BRANCH19)
-    TBZ_wi_label = to_label(TBZ_wii, BRANCH14)
-    TBZ_xi_label = to_label(TBZ_xii, BRANCH14)
-    TBNZ_wi_label = to_label(TBNZ_wii, BRANCH14)
-    TBNZ_xi_label = to_label(TBNZ_xii, BRANCH14)
+    B_label = to_label("B_i", BRANCH26)
+    B_c_label = to_label("B_ci", BRANCH19)
+    CBZ_w_label = to_label("CBZ_wi", BRANCH19)
+    CBZ_x_label = to_label("CBZ_xi", BRANCH19)
+    CBNZ_w_label = to_label("CBNZ_wi", BRANCH19)
+    CBNZ_x_label = to_label("CBNZ_xi", BRANCH19)
+    TBZ_wi_label = to_label("TBZ_wii", BRANCH14)
+    TBZ_xi_label = to_label("TBZ_xii", BRANCH14)
+    TBNZ_wi_label = to_label("TBNZ_wii", BRANCH14)
+    TBNZ_xi_label = to_label("TBNZ_xii", BRANCH14)
 
     # --- Floating point: s and d are registers of 32 and 64 bits ---
 

@@ -266,13 +266,16 @@ def anywhere(order: str, near: Method, far: Method, subtract: Method, add: Metho
 # --- Jumps to labels ---
 
 
-def to_label(method: Method, reach: Reach) -> Callable[..., None]:
-    """The operands of `method` with a label in place of the distance, which is the last one."""
+def to_label(name: str, reach: Reach) -> Callable[..., None]:
+    """The operands of the method of this name with a label in place of the distance, which is the last one.
+
+    An emitter's own method is called, which traces the instruction.
+    """
 
     def emit(asm: CodeBuffer, *operands: int | Label) -> None:
         *others, label = operands
         assert isinstance(label, Label)
-        method(asm, *others, 0)
+        getattr(asm, name)(*others, 0)
         asm.refer(label, reach)
 
     return emit

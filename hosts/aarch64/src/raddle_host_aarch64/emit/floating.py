@@ -17,7 +17,6 @@ from raddle.ir.builder import FloatCompare, FloatToInt, Instruction, IntToFloat,
 from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle_host_aarch64 import conditions as cc
-from raddle_host_aarch64.code_buffer import BRANCH19
 from raddle_host_aarch64.emit.control import call_native, return_to
 from raddle_host_aarch64.emitter import ENV, SCRATCH, SCRATCH2, SCRATCH3, Emitter, emits, is_float
 from raddle_host_aarch64.fields import COLD19
@@ -167,8 +166,7 @@ def _by_current_rounding(e: Emitter, signed: bool, form: int, source: int) -> No
         following = e.label()
         if rounding is not Rounding.ZERO:
             e.SUB_wwi(SCRATCH2, SCRATCH2, 1)
-            e.CBNZ_wi(SCRATCH2, 0)
-            e.refer(following, BRANCH19)
+            e.CBNZ_w_label(SCRATCH2, following)
         _TO_INTEGER[rounding, signed][form](e, SCRATCH, source)
         return_to(e, len(hot))
         if rounding is not Rounding.ZERO:

@@ -29,7 +29,7 @@ from raddle.runtime.layout import (
     TLB_READ,
     TLB_WRITE,
 )
-from raddle_host_aarch64.code_buffer import BRANCH19, BRANCH26, Label
+from raddle_host_aarch64.code_buffer import Label
 from raddle_host_aarch64.emit.control import return_to
 from raddle_host_aarch64.emitter import (
     ENV,
@@ -356,8 +356,7 @@ def _loop(e: Emitter, op: Instruction, size: int, acquires: bool, releases: bool
         (e.EOR_xxx if size == 8 else e.EOR_www)(SCRATCH, SCRATCH2, operand)
         if size < 4:
             e.UBFX_wwii(SCRATCH, SCRATCH, 0, 8 * size)
-        e.CBNZ_xi(SCRATCH, 0)
-        e.refer(ends, BRANCH19)
+        e.CBNZ_x_label(SCRATCH, ends)
         new = e.use_or_zero(op.args[2], SCRATCH)
     elif op.op is Op.ATOMIC_XCHG:
         new = operand
@@ -366,8 +365,7 @@ def _loop(e: Emitter, op: Instruction, size: int, acquires: bool, releases: bool
         new = SCRATCH
     if e.parallel:
         e.STXR_zlwrx(size, releases, _STATUS, new, _BASE)
-        e.CBNZ_wi(_STATUS, 0)
-        e.refer(retry, BRANCH19)
+        e.CBNZ_w_label(_STATUS, retry)
     else:
         _PLAIN_STORES[size](e, new, _BASE, 0)
     e.bind(ends)
@@ -423,18 +421,15 @@ def store_exclusive(e: Emitter, op: Instruction) -> None:
     e.MOVN_xi(SCRATCH2, 0)
     e.PUT_xxi(SCRATCH2, ENV, OFFSET["exclusive_address"])
     fails, ends = e.label(), e.label()
-    e.CBNZ_xi(SCRATCH, 0)
-    e.refer(fails, BRANCH19)
+    e.CBNZ_x_label(SCRATCH, fails)
     e.GET_wxi(SCRATCH, ENV, OFFSET["exclusive_size"])
     e.SUB_wwi(SCRATCH, SCRATCH, memop.size)
-    e.CBNZ_wi(SCRATCH, 0)
-    e.refer(fails, BRANCH19)
+    e.CBNZ_w_label(SCRATCH, fails)
     value = e.use_or_zero(op.args[1], _OPERAND)
     e.GET_xxi(SCRATCH2, ENV, OFFSET["exclusive_value"])
     _store_if_same(e, memop.size, value, releases, fails)
     # x16 is 0 here.
-    e.B_i(0)
-    e.refer(ends, BRANCH26)
+    e.B_label(ends)
     e.bind(fails)
     e.MOVZ_wi(SCRATCH, 1)
     e.bind(ends)
@@ -449,8 +444,7 @@ def _store_if_same(e: Emitter, size: int, value: int, releases: bool, fails: Lab
         e.MOV_xx(SCRATCH, SCRATCH2)
         e.CAS_zqlrrx(size, False, releases, SCRATCH, value, _BASE)
         e.EOR_xxx(SCRATCH, SCRATCH, SCRATCH2)
-        e.CBNZ_xi(SCRATCH, 0)
-        e.refer(fails, BRANCH19)
+        e.CBNZ_x_label(SCRATCH, fails)
         return
     retry = e.label()
     e.bind(retry)
@@ -459,12 +453,10 @@ def _store_if_same(e: Emitter, size: int, value: int, releases: bool, fails: Lab
     else:
         _PLAIN_LOADS[size](e, SCRATCH, _BASE, 0)
     e.EOR_xxx(SCRATCH, SCRATCH, SCRATCH2)
-    e.CBNZ_xi(SCRATCH, 0)
-    e.refer(fails, BRANCH19)
+    e.CBNZ_x_label(SCRATCH, fails)
     if e.parallel:
         e.STXR_zlwrx(size, releases, SCRATCH, value, _BASE)
-        e.CBNZ_wi(SCRATCH, 0)
-        e.refer(retry, BRANCH19)
+        e.CBNZ_w_label(SCRATCH, retry)
     else:
         _PLAIN_STORES[size](e, value, _BASE, 0)
 
@@ -500,8 +492,7 @@ def _lock_granule(e: Emitter) -> None:
     if not e.features.lse:
         e.ORR_wwi(SCRATCH, _HELD, 1 << GRANULE_LOCK)
         e.STXR_zlwrx(_WORD_BYTES, False, _OPERAND, SCRATCH, _WORD)
-        e.CBNZ_wi(_OPERAND, 0)
-        e.refer(retry, BRANCH19)
+        e.CBNZ_w_label(_OPERAND, retry)
 
 
 def _store_at_base(e: Emitter, memop: MemOp, value: Instruction, releases: bool) -> None:
@@ -558,26 +549,21 @@ def _strict_store_exclusive(e: Emitter, op: Instruction, memop: MemOp, releases:
     address = e.use(op.args[0], SCRATCH2)
     e.GET_xxi(SCRATCH, ENV, OFFSET["exclusive_address"])
     e.EOR_xxx(SCRATCH, SCRATCH, address)
-    e.CBNZ_xi(SCRATCH, 0)
-    e.refer(fails, BRANCH19)
+    e.CBNZ_x_label(SCRATCH, fails)
     e.GET_wxi(SCRATCH, ENV, OFFSET["exclusive_size"])
     e.SUB_wwi(SCRATCH, SCRATCH, memop.size)
-    e.CBNZ_wi(SCRATCH, 0)
-    e.refer(fails, BRANCH19)
+    e.CBNZ_w_label(SCRATCH, fails)
     _lock_granule(e)
     e.GET_xxi(SCRATCH, ENV, OFFSET["exclusive_value"])
     e.EOR_xxx(SCRATCH, SCRATCH, _WORD)
-    e.CBNZ_xi(SCRATCH, 0)
-    e.refer(lost, BRANCH19)
+    e.CBNZ_x_label(SCRATCH, lost)
     e.GET_wxi(SCRATCH, ENV, OFFSET["reservation"])
     e.AND_www(SCRATCH, SCRATCH, _HELD)
-    e.CBZ_wi(SCRATCH, 0)
-    e.refer(lost, BRANCH19)
+    e.CBZ_w_label(SCRATCH, lost)
     _store_at_base(e, memop, op.args[1], releases)
     e.STLR_zrx(_WORD_BYTES, ZR, _WORD)
     e.MOVZ_wi(SCRATCH, 0)
-    e.B_i(0)
-    e.refer(ends, BRANCH26)
+    e.B_label(ends)
     e.bind(lost)
     e.STLR_zrx(_WORD_BYTES, _HELD, _WORD)
     e.bind(fails)
