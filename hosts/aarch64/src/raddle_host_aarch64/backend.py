@@ -26,7 +26,7 @@ assert _emit
 
 _LDUR: Final = (-256, 255)
 _LDP: Final = (-512, 504)
-"""Displacements of one register of any size, below 0 above all, and of two of 64 bits."""
+"""Displacements at which one instruction accesses a register of any size, and a pair of 64-bit registers."""
 
 
 class AArch64BackEnd(CompilingBackEnd):
@@ -43,7 +43,8 @@ class AArch64BackEnd(CompilingBackEnd):
         LiteralKind(*ANY_LITERAL, 0x10000),
         LiteralKind(0, 0xFFFF00, 0x100),
     )
-    """Of additions, with and without a shift; of one move, likewise; of one move and an addition that shifts."""
+    """Literals for which one addition does, or one move, with or without a shift; last, one move and an addition that
+    shifts."""
     strict = True
     reaches = Reaches(short=_LDUR, long=_LDUR, pair=_LDP)
 
@@ -60,8 +61,10 @@ class AArch64BackEnd(CompilingBackEnd):
         return JoinRules(*stubs, self.falls_through(), SHAPES, CHAINING)
 
     def _entry(self) -> Stub:
-        """The entry check; with instruction counting, of the budget too, and the hash over the blocks that run. The
-        host's flags are the guest's here."""
+        """The entry check. With instruction counting it also checks the budget, and hashes the block's address.
+
+        NZCV holds the guest's flags, and stays as it is.
+        """
         a = Assembler()
         relocs: list[Reloc] = []
         if self.config.icount:
@@ -86,7 +89,7 @@ class AArch64BackEnd(CompilingBackEnd):
         return Stub(bytes(a.code), tuple(relocs))
 
     def _leave(self) -> Stub:
-        """What the entry check took from the budget is given back before the block is left."""
+        """Give back what the entry check took from the budget, and leave the block."""
         a = Assembler()
         relocs: list[Reloc] = []
         if self.config.icount:
@@ -121,7 +124,7 @@ class AArch64BackEnd(CompilingBackEnd):
 
     @staticmethod
     def _target(a: Assembler, register: int, wide: bool) -> list[Reloc]:
-        """A guest address to a register, of 64 bits or of 32 that are zero-extended."""
+        """Load a guest address of 64 bits, or one of 32 bits, zero-extended."""
         relocs: list[Reloc] = []
         pieces = (a.MOVZ_xi, a.MOVK_xi_16, a.MOVK_xi_32, a.MOVK_xi_48)
         for move, kind in zip(pieces[: 4 if wide else 2], PC16, strict=False):
@@ -141,7 +144,7 @@ class AArch64BackEnd(CompilingBackEnd):
     def routine(self, code: list[Instruction], locals: list[Local]) -> bytes:
         e = Emitter(self.config._replace(fences=0), self.features, routine=True)
         e.run(code, locals)
-        # What the body needs of the frame is known only now: the prologue is made last and put in front.
+        # The prologue is made last and put in front: only now it is known which registers and slots the body uses.
         saved = [ENV, X30, *(register for register in CALLEE_SAVED if GENERAL[register] in e.preserved_used)]
         frame = 8 * e.frame_used
         size = -(-(frame + 8 * len(saved)) // 16) * 16

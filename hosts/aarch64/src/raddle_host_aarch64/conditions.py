@@ -37,8 +37,8 @@ class Test(NamedTuple):
 
     kind: Kind
     operand: int
-    """The host condition; or the register that is not 0, or whose bit is set, if it holds."""
+    """The host condition; or the register that is not 0, or whose bit is set, if the condition holds."""
     detail: int = 0
     """Whether the register has 64 bits; or the number of the bit."""
     negated: bool = False
-    """It holds if that does not."""
+    """Whether the condition holds if that is not so."""

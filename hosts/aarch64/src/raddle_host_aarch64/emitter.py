@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Register allocation and code emission for one IR function: the `Emitter` that the functions of `emit/` work with.
+"""The `Emitter`, with which the handlers in `emit/` compile one IR function.
 
-Values are given their places by `raddle.codegen.allocation`: `define` gives a register for the result, `use` brings a
-value into one. No value outlives an operation in the scratch registers x16, x17 and x0; x30 is the link register, and
-the address of fields that are far from `ENV`. A frame slot n is [sp + 8 n], a place in the state [x28 + offset].
+`define` returns the register for a result, `use` brings an operand into a register. x16, x17 and x0 are scratch: no
+value stays in them from one operation to the next. x30 is the link register, and the address of a field that is far
+from `ENV`. Frame slot n is [sp + 8 n]; a place in the state is [x28 + offset].
 
 Values of 32 bits and truth values are zero-extended to 64 bits wherever they are kept.
 
-The guest's N, Z, C and V are the host's: in templates NZCV holds them at each boundary of guest instructions, at each
-label, and where code is called. In between an operation that needs the host's flags for itself moves the guest's to a
-register first (`clobber_flags`), and who wants them in their place brings them back (`need_flags`). In routines they
-are in the state, and the host's flags are anybody's.
+In templates, NZCV holds the guest's N, Z, C and V between guest instructions, at each label, and at each call. Within
+an instruction, an operation that changes NZCV first saves the guest's flags in a register (`clobber_flags`), and an
+operation that needs them in NZCV restores them (`need_flags`). In routines the guest's flags are in the state, and any
+operation may change NZCV.
 """
 
 from __future__ import annotations
@@ -97,34 +97,34 @@ if TYPE_CHECKING:
 
 ENV: Final = X28
 TLBS: Final = (X29, X27, X26, X25)
-"""In templates: the start of the software TLB of each MMU index. C preserves them."""
+"""In templates these point to the software TLB of each MMU index. C functions preserve them."""
 SCRATCH: Final = X16
 SCRATCH2: Final = X17
 SCRATCH3: Final = X0
-"""Also the address with which a block is left (`thunk_indirect`), and what a routine returns."""
+"""Also the guest address for `thunk_indirect`, and the result of a routine."""
 FLAG_WORDS: Final = (X15, X1)
-"""Where the guest's flags are while the host's are needed for something else; as NZCV has them, in bits 31 to 28."""
+"""These save the guest's flags while NZCV holds others: in bits 31 to 28, as NZCV has them."""
 
 PIN_ORDER: Final = (X19, X20, X21, X22, X23, X24, X2, X3, X4, X5, X6, X7, X8, X9, X10, X11)
 """Host registers for the hottest guest fields."""
 VALUE_REGISTERS: Final = (X12, X13, X14, X18)
-"""Registers for values in templates, besides those that the guest leaves unpinned. Under Linux x18 is one like others
-(AAPCS64, 6.1.1)."""
+"""Registers for values in templates. Registers of `PIN_ORDER` that no field needs are for values, too. Linux does not
+reserve x18 (AAPCS64, 6.1.1)."""
 CALLEE_SAVED: Final = (X19, X20, X21, X22, X23, X24, X25, X26, X27)
 ROUTINE_REGISTERS: Final = (X9, X10, X11, X12, X13, X14, X2, X3, X4, X5, X6, X7, X8, *CALLEE_SAVED)
 
 FLOAT_REGISTERS: Final = (V8, V9, V10, V11, V12, V13, V14, V15)
-"""Registers for floats in templates: C leaves their low halves alone."""
+"""Registers for floats in templates. C functions preserve their low halves."""
 ROUTINE_FLOAT_REGISTERS: Final = (V16, V17, V18, V19, V20, V21, V22, V23)
 FLOAT_SCRATCH: Final = V0
 
 FLAG_BITS: Final = (31, 30, 29, 28)
 """Of N, Z, C and V in NZCV."""
 FLAG_CONDITIONS: Final = (MI, EQ, CS, VS)
-"""That N, Z, C and V are set."""
+"""The conditions that N, Z, C and V are set."""
 
 CONVERSIONS: Final = frozenset({Op.FTOI, Op.ITOF})
-"""Those of which no instruction does some."""
+"""Operations that have no instruction in some of their forms."""
 SHAPES: Final = {
     code_buffer.BRANCH26: fields.BRANCH26,
     code_buffer.BRANCH19: fields.BRANCH19,
@@ -137,13 +137,13 @@ emits: Final = HANDLERS.emits
 
 
 class Fused(Location):
-    """Nowhere: of a truth value that only the next operation uses, which emits the test itself."""
+    """The location of a truth value that only the next operation uses: nowhere, that operation emits the test."""
 
     __slots__ = ()
 
 
 class InCarry(Location):
-    """The guest's carry flag in its place: of a carry that only an addition uses, before anything changes the flag."""
+    """The carry flag in NZCV: the location of a carry that only one addition uses, before anything changes the flag."""
 
     __slots__ = ()
 
@@ -160,7 +160,7 @@ def is_float(value: Instruction) -> bool:
 class Emitter(Assembler, emitter.Emitter[Label, Test]):
     """Compiles one function at a time; `run` is the entry. One thread uses it at a time."""
 
-    # Those of the base classes, too: there are so many attributes that they would be slower to find in a dictionary.
+    # The base classes' attributes, too: with so many of them, slots are faster than a dictionary.
     __slots__ = (
         "_end",
         "_not_cold",
@@ -211,18 +211,18 @@ class Emitter(Assembler, emitter.Emitter[Label, Test]):
     def __init__(self, config: CodegenConfig, features: Features, routine: bool) -> None:
         Assembler.__init__(self)
         self.inline_floats = not routine and config.floats == FloatRules()
-        """Whether the host's own instructions are what the guest wants of floating point."""
+        """Whether the host's instructions compute floats as the guest wants."""
         self.call_operations = (CONVERSIONS if self.inline_floats else FLOAT_OPS) | {Op.CALL}
         emitter.Emitter.__init__(self, config, routine, [GENERAL[number] for number in PIN_ORDER])
         self.features = features
         self.pins_flags = not routine and config.state.nzcv is not None
-        """Whether the guest's N, Z, C and V are the host's between instructions."""
+        """Whether NZCV holds the guest's N, Z, C and V between instructions."""
         self.flag_places: dict[Field, int] = {field: n for n, field in enumerate(config.state.nzcv or ())}
-        """Which of N, Z, C and V a field is."""
+        """For the fields of the guest's flags: 0 to 3 for N, Z, C and V."""
         self.flag_word = -1
-        """The register that has the guest's flags while the host's are something else, -1 for none."""
+        """The register that holds the guest's flags; -1 if NZCV does."""
         self.float_control_stale = False
-        """Whether the header's fields say other than FPCR."""
+        """Whether the header's fields have changed since FPCR was set from them."""
         if routine:
             self.general = RegisterPool(GENERAL, ROUTINE_REGISTERS, SCRATCH, CALLEE_SAVED)
             self.floating = RegisterPool(FLOATING, ROUTINE_FLOAT_REGISTERS, FLOAT_SCRATCH)
@@ -241,12 +241,12 @@ class Emitter(Assembler, emitter.Emitter[Label, Test]):
 
     def emit_in_cold(self, span: range) -> None:
         super().emit_in_cold(span)
-        # On the way that goes on, flags and control are where they were at the branch: in their places.
+        # Code after the branch finds both as they were at the branch: flags in NZCV, and FPCR set.
         self.flag_word = -1
         self.float_control_stale = False
 
     def at_boundary(self) -> None:
-        """What is kept elsewhere for the moment goes to where others look for it: flags, floating-point control."""
+        """Let NZCV hold the guest's flags, and FPCR what the header says, as others expect."""
         self.need_flags()
         if self.float_control_stale:
             self.load_float_control()
@@ -291,7 +291,7 @@ class Emitter(Assembler, emitter.Emitter[Label, Test]):
             (self.FMOV_dx if double else self.FMOV_sw)(register, self.use_or_zero(value, SCRATCH))
 
     def copy(self, target: int, source: int) -> None:
-        """All 64 bits of a register, unless it is the same."""
+        """Copy all 64 bits of a register, unless the two are the same."""
         if target != source:
             self.MOV_xx(target, source)
 
@@ -302,7 +302,7 @@ class Emitter(Assembler, emitter.Emitter[Label, Test]):
         (self.PUTB_wxi if size == 1 else self.PUT_wxi if size == 4 else self.PUT_xxi)(register, ENV, offset)
 
     def literal(self, register: int, value: Instruction) -> None:
-        """The literal `value`, sign-extended to its type."""
+        """Load the literal `value`, sign-extended to its type."""
         hole = value.aux
         assert isinstance(hole, Hole)
         low, high = hole.range
@@ -327,7 +327,7 @@ class Emitter(Assembler, emitter.Emitter[Label, Test]):
         return scratch
 
     def use_or_zero(self, value: Instruction, scratch: int) -> int:
-        """The same where the instruction takes the zero register."""
+        """The same for an instruction that can read the zero register."""
         return ZR if value.op is Op.CONST and value.aux == 0 else self.use(value, scratch)
 
     def use_float(self, value: Instruction, scratch: int) -> int:
@@ -374,24 +374,24 @@ class Emitter(Assembler, emitter.Emitter[Label, Test]):
     # -- condition flags -----------------------------------------------------------------------------------------------
 
     def clobber_flags(self) -> None:
-        """The host's flags are about to change: keep the guest's in a register if they are the host's."""
+        """Called before NZCV changes: saves the guest's flags in a register if NZCV holds them."""
         if self.pins_flags:
             self.keep_flag_word()
         self.flags_value = None
 
     def need_flags(self) -> None:
-        """The guest's flags are the host's again."""
+        """Let NZCV hold the guest's flags again."""
         if self.flag_word >= 0:
             self.MSR_NZCV_x(self.flag_word)
             self.flag_word = -1
             self.flags_value = None
 
     def other_flag_word(self) -> int:
-        """The register of `FLAG_WORDS` that does not have the guest's flags."""
+        """The register of `FLAG_WORDS` that does not hold the guest's flags."""
         return FLAG_WORDS[0] if self.flag_word == FLAG_WORDS[1] else FLAG_WORDS[1]
 
     def keep_flag_word(self) -> None:
-        """The guest's flags are in a register to be changed there; the host's flags stay what they are."""
+        """Let a register hold the guest's flags. NZCV stays as it is."""
         if self.flag_word < 0:
             self.flag_word = FLAG_WORDS[0]
             self.MRS_x_NZCV(self.flag_word)
@@ -402,11 +402,11 @@ class Emitter(Assembler, emitter.Emitter[Label, Test]):
         self.BFI_wwii(self.flag_word, register, FLAG_BITS[self.flag_places[field]], 1)
 
     def is_flag(self, field: object) -> bool:
-        """Whether the field is one of N, Z, C and V that are kept in the host's flags."""
+        """Whether the field is N, Z, C or V, and NZCV holds it between instructions."""
         return self.pins_flags and field in self.flag_places
 
     def begin_flags(self, ins: Instruction) -> None:
-        """An operation whose flags are asked for is about to be emitted."""
+        """Called before an operation whose flags are asked for: saves the guest's, unless it replaces them all."""
         nzcv = self.state_layout.nzcv or ()
         replaced = any(
             reader.op is Op.SET_NZCV and self.undisturbed(ins.position, reader.position, nzcv)
@@ -438,13 +438,13 @@ class Emitter(Assembler, emitter.Emitter[Label, Test]):
     # -- floating-point control ----------------------------------------------------------------------------------------
 
     def load_float_control(self) -> None:
-        """Let FPCR be what the header's fields say."""
+        """Set FPCR to what the header's fields say."""
         emit_float_control(self)
         self.float_control_stale = False
 
 
 def emit_constant(a: Assembler, register: int, number: int) -> None:
-    """A number of at most 64 bits, in as few instructions as it takes."""
+    """Load a number of at most 64 bits, with one to four instructions."""
     if number >> 32 == 0:
         _constant32(a, register, number)
         return
@@ -496,7 +496,7 @@ def store_host_flags(a: Assembler, fields: Sequence[Field]) -> None:
             a.CSET_wc(SCRATCH, condition)
             a.PUTB_wxi(SCRATCH, ENV, field.offset)
         return
-    # N, Z, C and V to bits 0 to 3, and from there to one byte each
+    # Move N, Z, C and V to bits 0 to 3, then each to a byte of its own.
     a.MRS_x_NZCV(SCRATCH)
     a.RBIT_ww(SCRATCH, SCRATCH)
     a.ORR_www_lsl(SCRATCH, SCRATCH, SCRATCH, 14)
@@ -526,7 +526,7 @@ def load_host_flags(a: Assembler, fields: Sequence[Field]) -> None:
 
 
 def emit_float_control(a: Assembler) -> None:
-    """Let FPCR be what the header's fields say; overwrites `SCRATCH` and `SCRATCH2`."""
+    """Set FPCR to what the header's fields say; overwrites `SCRATCH` and `SCRATCH2`."""
     a.GET_wxi(SCRATCH, ENV, OFFSET["fp_rounding"])
     a.GET_wxi(SCRATCH2, ENV, OFFSET["fp_flush"])
     a.ORR_www_lsl(SCRATCH, SCRATCH, SCRATCH2, 2)
@@ -537,7 +537,7 @@ def emit_float_control(a: Assembler) -> None:
 
 
 def emit_float_flags(a: Assembler) -> None:
-    """Add FPSR's cumulative flags to the header's; overwrites `SCRATCH` and `SCRATCH2`. FPSR is left as it is."""
+    """Add FPSR's cumulative flags to the header's; overwrites `SCRATCH` and `SCRATCH2`, leaves FPSR alone."""
     a.MRS_x_FPSR(SCRATCH)
     a.AND_wwi(SCRATCH2, SCRATCH, 0x1F)
     a.AND_wwi(SCRATCH, SCRATCH, 0x80)

@@ -17,9 +17,8 @@ class Picture(NamedTuple):
 
 
 def parse(text: str) -> Picture:
-    """Read a picture: 32 characters, the highest bit first; 0 and 1 are fixed, a run of one letter is a field.
-
-    Blanks are for the eye.
+    """Read a picture: 32 characters, the highest bit first. 0 and 1 are fixed bits, a run of one letter is a field, and
+    blanks mean nothing. ValueError for other texts.
     """
     bits = text.replace(" ", "")
     if len(bits) != 32:
@@ -36,9 +35,9 @@ def parse(text: str) -> Picture:
 
 @lru_cache(maxsize=4096)
 def bitmask(value: int, bits: int) -> int | None:
-    """N:immr:imms of a logical immediate, 13 bits, for a value of 32 or 64 bits; None where there is none.
+    """N:immr:imms of the logical immediate, 13 bits, for a value of 32 or 64 bits; None if there is none.
 
-    Such a value is a pattern of 2, 4, 8, 16, 32 or 64 bits over and over, which is a run of ones, rotated.
+    Such a value repeats a pattern of 2, 4, 8, 16, 32 or 64 bits. The pattern is a run of ones, rotated.
     """
     value &= (1 << bits) - 1
     if value in (0, (1 << bits) - 1):
@@ -65,7 +64,7 @@ def is_logical(value: int, bits: int) -> bool:
 
 
 def logical32(value: int) -> int:
-    """The field of a 32-bit logical immediate. EncodingError for a value that is none."""
+    """The field of a 32-bit logical immediate. EncodingError for other values."""
     field = bitmask(value, 32)
     if field is None:
         raise EncodingError(f"{value:#x} is no logical immediate of 32 bits")
@@ -73,7 +72,7 @@ def logical32(value: int) -> int:
 
 
 def logical64(value: int) -> int:
-    """The field of a 64-bit logical immediate. EncodingError for a value that is none."""
+    """The field of a 64-bit logical immediate. EncodingError for other values."""
     field = bitmask(value, 64)
     if field is None:
         raise EncodingError(f"{value:#x} is no logical immediate of 64 bits")
@@ -86,7 +85,7 @@ def is_arithmetic(value: int) -> bool:
 
 
 def arithmetic(value: int) -> int:
-    """The field of an immediate of ADD and SUB: twelve bits, and one that says that they are shifted by twelve.
+    """The field of an immediate of ADD and SUB: twelve bits, and one that says whether they are shifted by twelve.
     EncodingError for other values.
     """
     if 0 <= value < 1 << 12:

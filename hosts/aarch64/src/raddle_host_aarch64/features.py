@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the CPU at hand has beyond Armv8.0-A with floating point and Advanced SIMD."""
+"""What this machine's CPU has beyond Armv8.0-A with floating point and Advanced SIMD."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HWCAP_BITS: Final = {"lse": 8, "lrcpc": 15}
 
 
 class Features(NamedTuple):
-    """Optional extensions, each True when it may be used. The default is baseline Armv8.0."""
+    """Optional extensions, each True if the emitter may use it. The default is baseline Armv8.0."""
 
     lse: bool = False
     """FEAT_LSE: atomic instructions (CAS, SWP, LDADD and their like)."""
@@ -36,7 +36,7 @@ def from_hwcap(bits: int) -> Features:
 
 
 def from_auxv(data: bytes) -> Features:
-    """The extensions in the auxiliary vector of a 64-bit process; the baseline where it does not tell."""
+    """The extensions in the auxiliary vector of a 64-bit process; the baseline if it does not tell."""
     for key, value in iter_unpack("<QQ", data[: len(data) // 16 * 16]):
         if key == _AT_NULL:
             break
@@ -46,9 +46,9 @@ def from_auxv(data: bytes) -> Features:
 
 
 def detect(auxv: Path = Path("/proc/self/auxv"), machine: str = "") -> Features:
-    """The extensions of this machine; the baseline where the system does not tell, or where it is another one.
+    """The extensions of this machine; the baseline if the system does not tell, or if it is no AArch64 machine.
 
-    ``machine`` is as `platform.machine()` says it, by default for this one.
+    ``machine`` is its name as `platform.machine()` returns it, by default this machine's.
     """
     if (machine or os.uname().machine) not in MACHINE_NAMES:
         return BASELINE

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fields of A64 code that are filled in when a block is joined: immediates, and distances in instructions."""
+"""The fields of A64 code that the joiner fills in: immediates, and distances in instructions."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ COLD19: Final = field_kind(Source.COLD, BRANCH19)
 HOT26: Final = field_kind(Source.HOT, BRANCH26)
 
 CHAINING: Final = Chaining(BRANCH26, span=4, flush=True)
-"""B is one of the instructions that may be changed while other threads run them: they run the old or the new one (Arm
-DDI 0487, B2.2.5, concurrent modification and execution)."""
+"""B may be changed while other threads run it: they run the old instruction or the new one (Arm DDI 0487, B2.2.5,
+concurrent modification and execution)."""

@@ -18,8 +18,8 @@ from raddle_host_aarch64.encoding import arithmetic, logical32, logical64, parse
 from raddle_host_aarch64.registers import GENERAL
 
 OPERANDS: Final[dict[Method, Operands]] = {}
-"""Of the methods that the factories have made: which of their arguments are general registers, the only ones that guest
-registers are kept in."""
+"""For each method that a factory has made: which arguments are general registers. Guest registers are kept in no
+others."""
 
 Converter = Callable[[int], int]
 _CLASSES: Final = dict.fromkeys("dnmatus", GENERAL)
@@ -37,7 +37,7 @@ def _out_of_range(text: str, order: str, operands: tuple[int, ...]) -> EncodingE
 
 
 def fields(order: str, text: str, convert: Converter | None = None) -> Method:
-    """Each operand is an unsigned field; `convert` makes the last one's field of the operand."""
+    """Each operand is an unsigned field. `convert` turns the last operand into its field."""
     base, where = parse(text)
     if set(order) != set(where) or len(order) != len(where):
         raise ValueError(f"{text!r} has the fields {sorted(where)}, not {order}")
@@ -125,7 +125,7 @@ def signed(order: str, text: str, scale: int = 0) -> Method:
 
 
 def adr(order: str, text: str) -> Method:
-    """The last operand is a distance in bytes of 21 bits, of which the two lowest stand apart, as field b."""
+    """The last operand is a distance in bytes of 21 bits. Its two lowest bits are a field of their own, b."""
     build = fields("dbi", text)
 
     def emit(asm: CodeBuffer, d: int, distance: int) -> None:
@@ -238,12 +238,13 @@ def access(order: str, text: str) -> Method:
 
 
 ADDRESS: Final = 30
-"""The link register: what `anywhere` makes of a displacement that no instruction holds. No value is ever in it."""
+"""The link register. `anywhere` computes the address in it if no instruction holds the displacement. No value is ever
+in it."""
 
 
 def anywhere(order: str, near: Method, far: Method, subtract: Method, add: Method, scale: int) -> Method:
-    """An access at any displacement below 1 << 24: `far` holds those that are positive and scaled, `near` those from
-    -256 to 255; others take an addition to `ADDRESS` first.
+    """An access at any displacement below 1 << 24. `far` takes multiples of the size from 0 on, `near` takes -256 to
+    255. Others need an addition to `ADDRESS` first.
     """
 
     def emit(asm: CodeBuffer, t: int, n: int, displacement: int) -> None:

@@ -11,7 +11,7 @@ from raddle.codegen.locations import RegisterClass
 GENERAL: Final = RegisterClass("general", 32)
 """Number 31 holds no value."""
 FLOATING: Final = RegisterClass("floating-point", 32)
-"""Those of Advanced SIMD, of which values have the low 32 or 64 bits. The rest of the 64 is zero."""
+"""Registers of Advanced SIMD. A value has the low 32 or 64 bits; of the low 64 bits, the others are zero."""
 
 X0: Final = 0
 X1: Final = 1

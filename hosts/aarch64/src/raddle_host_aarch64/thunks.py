@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The thunks: how generated code is entered and left, and how it calls the runtime's C functions.
 
-C sees the guest's registers, flags and floating-point flags in the state, and has the FPCR that it had before. It may
-change them all, so they are loaded again when it returns.
+C functions find the guest's registers, flags and floating-point flags in the state, and FPCR as it was before `enter`.
+They may change all of these, so thunks load them again afterwards.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ from raddle_host_aarch64.registers import (
 )
 
 _SAVED_FLOATS: Final = (V8, V9, V10, V11, V12, V13, V14, V15)
-"""C wants the low 64 bits of these as they were."""
+"""C functions preserve the low 64 bits of these."""
 _SAVED: Final = ((X19, X20), (X21, X22), (X23, X24), (X25, X26), (X27, X28), (X29, X30))
 _SAVED_BYTES: Final = 16 * len(_SAVED) + 8 * len(_SAVED_FLOATS)
 _PAIR_REACH: Final = 64
@@ -67,7 +67,7 @@ _PAIR_REACH: Final = 64
 
 
 def make_thunks(functions: dict[str, int], emitter: Emitter) -> Thunks:
-    """The thunks of a machine whose generated code keeps fields, flags and values as this emitter says."""
+    """The thunks of a machine whose generated code keeps fields, flags and values where this emitter says."""
     return _Maker(emitter).thunks(functions)
 
 
@@ -100,7 +100,7 @@ class _Maker:
     # -- the guest's state ---------------------------------------------------------------------------------------------
 
     def _pairs(self) -> Iterator[tuple[tuple[Field, Register], tuple[Field, Register] | None]]:
-        """Pinned fields and their registers: those that lie side by side within a pair's reach together."""
+        """Pinned fields and their registers, two at a time where the fields are neighbours within a pair's reach."""
         rest = sorted(self._pinned, key=lambda pin: pin[0].offset)
         while rest:
             first, *rest = rest
@@ -126,7 +126,7 @@ class _Maker:
                 (a.LDP_xxxi if wide else a.LDP_wwxi)(register.number, second[1].number, ENV, field.offset)
 
     def _store_state(self, a: Assembler) -> None:
-        """Overwrites the scratch registers x16 and x17 unless there are neither flags nor floats."""
+        """Overwrites the scratch registers x16 and x17 if there are flags or floats."""
         for (field, register), second in self._pairs():
             wide = field.type is Type.I64
             if second is None:
@@ -167,7 +167,7 @@ class _Maker:
 
     @staticmethod
     def _return_to_loop(a: Assembler) -> None:
-        """Back to the caller of `enter`; the state holds all guest registers, x0 is the answer."""
+        """Return to the caller of `enter`: x0 is the result. The state holds all guest registers."""
         a.GET_xxi(SCRATCH, ENV, OFFSET["saved_sp"])
         a.ADD_xxi(SP, SCRATCH, FRAME_BYTES)
         for n, (first, second) in enumerate(_SAVED):
@@ -178,7 +178,7 @@ class _Maker:
         a.RET()
 
     def _leave_thunk(self, answer: int) -> bytes:
-        """x0 is the answer already if `answer` is negative."""
+        """If `answer` is negative, x0 holds the result already."""
         a = Assembler()
         self._store_state(a)
         if answer >= 0:
@@ -187,7 +187,10 @@ class _Maker:
         return a.finish()
 
     def _indirect_thunk(self) -> bytes:
-        """x0 = guest address. The jump cache's index: see `raddle.runtime.layout.JUMP_CACHE_ENTRIES`."""
+        """Look the guest address in x0 up in the jump cache, and go on there.
+
+        The jump cache's index: see `raddle.runtime.layout.JUMP_CACHE_ENTRIES`.
+        """
         a = Assembler()
         miss = a.label()
         a.PUT_xxi(X0, ENV, OFFSET["pc"])
@@ -216,9 +219,9 @@ class _Maker:
     # -- calls ---------------------------------------------------------------------------------------------------------
 
     def _slow_thunk(self, function: int) -> bytes:
-        """Call f(env, return address, oi, operation): oi is in w16, the operation, if any, in w0; 1 leaves the block.
+        """Call f(env, return address, oi, operation). oi (`MemOp.encode`) is in w16, the operation, if any, in w0.
 
-        Value registers keep their values.
+        A result other than 0 leaves the block. Value registers keep their values.
         """
         a = Assembler()
         kept = [X30, *(register.number for register in self._values if register.number not in CALLEE_SAVED)]
@@ -235,7 +238,7 @@ class _Maker:
         return self._call(a, function, kept, room)
 
     def _call_thunk(self, function: int) -> bytes:
-        """w16 = helper number; the runtime takes the arguments from the header and leaves the result there."""
+        """Call the helper whose number is in w16. Its arguments and its result are in the header."""
         a = Assembler()
         a.SUB_xxi(SP, SP, 16)
         a.STR_xxi(X30, SP, 0)
@@ -246,10 +249,10 @@ class _Maker:
         return self._call(a, function, (X30,), 16)
 
     def _call(self, a: Assembler, function: int, kept: Sequence[int], room: int) -> bytes:
-        """The end of a thunk: call the C function and go on in the block, or leave it if the answer is not 0.
+        """The end of a thunk: call the C function, and go on in the block, or leave it if the result is not 0.
 
-        The registers `kept`, the return address first, are in `room` bytes on the stack: the link register is also the
-        address of what is far from `ENV`.
+        The stack holds, in `room` bytes, the registers `kept`. The first is the return address: the link register may
+        be overwritten with the address of a field that is far from `ENV`.
         """
         leave = a.label()
         emit_constant(a, SCRATCH, function)

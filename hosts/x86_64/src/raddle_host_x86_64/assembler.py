@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The instructions that the back end uses, one line an encoding, in the Intel SDM's notation (see `encoding.py`).
+"""The instructions that the back end uses, a line for each encoding, in the Intel SDM's notation (see `encoding.py`).
 
 A name is `MNEMONIC_kinds`, and a method's arguments are the operands, the destination first. Operand size is in the
 mnemonic: `ADD` is 32 bit, `ADDQ` 64, `ADDW` 16, `ADDB` 8; `MOVZXB` is 32 bit from 8, `MOVSXBQ` 64 from 8. Kinds:
@@ -18,7 +18,7 @@ The displacement takes its shortest form. A field named `I`, `p`, `rel32` or (MO
 bytes, so a relocation of four bytes stands at `len(asm.code) - 4`. Immediates of 8, 16 and 32-bit operands are given
 signed or unsigned; those of 64-bit operands are signed 32-bit numbers that the CPU extends. Conditional instructions
 take the code of `conditions.py` first. An operand that does not fit raises EncodingError (a condition above 15:
-IndexError); the buffer may then hold half an instruction and is of no more use.
+IndexError). The buffer may then end with half an instruction: do not use it any more.
 """
 
 from raddle_host_x86_64.code_buffer import CodeBuffer, EncodingError

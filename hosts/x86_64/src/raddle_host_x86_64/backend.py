@@ -61,7 +61,7 @@ class X86BackEnd(CompilingBackEnd):
         return JoinRules(*stubs, self.falls_through(), SHAPES, CHAINING, NOPS)
 
     def _entry(self) -> Stub:
-        """The entry check; with instruction counting, of the budget too, and the hash over the blocks that run."""
+        """The entry check. With instruction counting it also checks the budget, and hashes the block's address."""
         a = Assembler()
         relocs: list[Reloc] = []
         if self.config.icount:
@@ -83,7 +83,7 @@ class X86BackEnd(CompilingBackEnd):
         return Stub(bytes(a.code), tuple(relocs))
 
     def _leave(self) -> Stub:
-        """What the entry check took from the budget is given back before the block is left."""
+        """Give back what the entry check took from the budget, and leave the block."""
         a = Assembler()
         relocs: list[Reloc] = []
         if self.config.icount:
@@ -115,7 +115,7 @@ class X86BackEnd(CompilingBackEnd):
         return PC32, len(a.code) - 4, 0
 
     def _store_target(self, a: Assembler) -> Reloc:
-        """A 32-bit guest's pc is stored by one instruction: its upper half is always zero."""
+        """Store the target as the pc. One instruction does for a 32-bit guest: its pc's upper half is always zero."""
         if self._wide:
             target = self._load_target(a)
             a.MOVQ_mr(RBP, OFFSET["pc"], RAX)
@@ -135,7 +135,7 @@ class X86BackEnd(CompilingBackEnd):
     def routine(self, code: list[Instruction], locals: list[Local]) -> bytes:
         e = Emitter(self.config._replace(fences=0), self.features, routine=True)
         e.run(code, locals)
-        # What the body needs of the frame is known only now: the prologue is made last and put in front.
+        # The prologue is made last and put in front: only now it is known which registers and slots the body uses.
         saved = [register for register in CALLEE_SAVED if GENERAL[register] in e.preserved_used]
         frame = 8 * e.frame_used
         frame += (8 * (len(saved) + 2) + frame) % 16

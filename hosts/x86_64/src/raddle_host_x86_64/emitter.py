@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Register allocation and code emission for one IR function: the `Emitter` that the functions of `emit/` work with.
+"""The `Emitter`, with which the handlers in `emit/` compile one IR function.
 
-Values are given their places by `raddle.codegen.allocation`: `define` gives a register for the result, `use` brings a
-value into one. No value outlives an operation in the scratch registers rcx and rdx. A frame slot n is [rsp + 8 n], a
-place in the state [rbp + offset].
+`define` returns the register for a result, `use` brings an operand into a register. rcx and rdx are scratch: no value
+stays in them from one operation to the next. Frame slot n is [rsp + 8 n]; a place in the state is [rbp + offset].
 
 Values of 32 bits and truth values are zero-extended to 64 bits wherever they are kept.
 """
@@ -54,14 +53,14 @@ if TYPE_CHECKING:
 PIN_ORDER: Final = (RBX, RSI, RDI, R8, R9, R10, R12, R13, R14, R15)
 """Host registers for the hottest guest fields; the first three encode without a REX prefix."""
 VALUE_REGISTERS: Final = (RAX, R11)
-"""Registers for values in templates, besides those that the guest leaves unpinned."""
+"""Registers for values in templates. Registers of `PIN_ORDER` that no field needs are for values, too."""
 CALLEE_SAVED: Final = (RBX, R12, R13, R14, R15)
 ROUTINE_REGISTERS: Final = (RAX, RSI, RDI, R8, R9, R10, R11, *CALLEE_SAVED)
 
 SAVE_SLOT: Final = 0
 """The frame slot that saves a fixed register."""
 
-# What the host's condition flags hold of the guest's N, Z, C and V, if anything.
+# Kinds: which operation the host's condition flags come from, and so which of the guest's N, Z, C and V they hold.
 KIND_SUB: Final = 1
 KIND_ADD: Final = 2
 KIND_LOGIC: Final = 3
@@ -72,13 +71,13 @@ emits: Final = HANDLERS.emits
 
 
 class HostFlags(Location):
-    """The host's condition flags: of a comparison whose one use follows at once."""
+    """The host's condition flags: the location of a truth value that only the next operation uses."""
 
     __slots__ = ("condition",)
 
     def __init__(self, condition: int) -> None:
         self.condition = condition
-        """What means true."""
+        """The host condition that means true."""
 
 
 _HOST_FLAGS: Final = tuple([HostFlags(condition) for condition in range(16)])
@@ -91,7 +90,7 @@ def register_of(value: Instruction) -> int:
 
 
 def memory_of(value: Instruction) -> tuple[int, int] | None:
-    """Base register and displacement of a value that is in the frame or in the guest's state; None of others."""
+    """Base register and displacement of a value in the frame or in the guest's state; None for other values."""
     location = value.location
     if isinstance(location, InState):
         return RBP, location.offset
@@ -101,7 +100,7 @@ def memory_of(value: Instruction) -> tuple[int, int] | None:
 class Emitter(Assembler, emitter.Emitter[HostLabel, int]):
     """Compiles one function at a time; `run` is the entry. One thread uses it at a time."""
 
-    # Those of the base classes, too: there are so many attributes that they would be slower to find in a dictionary.
+    # The base classes' attributes, too: with so many of them, slots are faster than a dictionary.
     __slots__ = (
         "_end",
         "_not_cold",
@@ -202,11 +201,11 @@ class Emitter(Assembler, emitter.Emitter[HostLabel, int]):
         self.last_field(LITERAL32, 0, value)
 
     def hole8(self, value: Instruction) -> None:
-        """The last byte of the code is the literal `value`, whose low bits alone matter there."""
+        """The last byte of the code is the low byte of the literal `value`."""
         self.field(LITERAL8, len(self.code) - 1, 0, value)
 
     def result_flag(self, ins: Instruction, condition: int) -> None:
-        """`ins` is the truth of the host's `condition`, now."""
+        """Let `ins` tell whether the host's `condition` holds now."""
         if self.fuses(ins):
             ins.location = _HOST_FLAGS[condition]
             return
@@ -265,9 +264,9 @@ class Emitter(Assembler, emitter.Emitter[HostLabel, int]):
     # -- condition flags -----------------------------------------------------------------------------------------------
 
     def store_flags(self, base: int, places: tuple[int, int], conditions: Sequence[int]) -> None:
-        """Store two truth values as bytes at two displacements, through rcx; no effect on the host's flags.
+        """Store two truth values as bytes at two displacements. Overwrites rcx; no effect on the host's flags.
 
-        Stores are what is scarce here: SETcc to memory is two operations each time, so it is for no one.
+        Stores are the bottleneck: two neighbours take one. SETcc to memory would take one each, and an operation more.
         """
         first, second = places
         self.SETcc_r(conditions[0], RCX)

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the Intel SDM's notation of an encoding, and register numbers, to machine code.
+"""Makes machine code from an encoding in the Intel SDM's notation and from register numbers.
 
-An encoding is written as in the SDM, volume 2 (section 3.1.1.1), less the immediate, which the operand kind knows:
+An encoding is written as in the SDM, volume 2 (section 3.1.1.1), without the immediate, which the operand kind implies:
 
     "REX.W 83 /0"               /0 to /7: the digit in ModRM.reg; /r: a register is there
     "66 0F B1 /r"               legacy prefixes first, REX is put behind them
     "0F B6 /r rm8", "88 /r r8"  ModRM.rm, ModRM.reg is a byte register (4 to 7 need a REX prefix)
     "VEX.LZ.F2.0F3A.W0 F0 /r"
 
-What depends on the registers only is built on first use by the slow, plain functions below and kept in `Encodings`; an
-instruction is then a look-up and its displacement or immediate. A key of `Encodings` has eight bits a register: a wrong
-number cannot hit a valid key.
+The slow, plain functions below build what depends on registers only, on first use, and `Encodings` keeps it. From then
+on an instruction takes one look-up, and its displacement or immediate. A key of `Encodings` has eight bits for each
+register, so that a wrong number cannot hit a valid key.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Opcode(NamedTuple):
     prefixes: bytes
     w: int  # REX.W or VEX.W
     vex: _Vex | None
-    opcode: bytes  # escape bytes included, but for VEX
+    opcode: bytes  # with the escape bytes, except for VEX
     digit: int | None  # what ModRM.reg holds, or None for a register
     byte_reg: bool
     byte_rm: bool
@@ -78,9 +78,9 @@ def parse(text: str, condition: int = 0) -> Opcode:
 
 
 class Encodings(dict[int, bytes]):
-    """What one encoding's instructions start with, by their registers.
+    """The first bytes of one encoding's instructions, by their registers.
 
-    Filled on demand, the notation read only then: few encodings are ever used. A race of two threads builds one twice.
+    The notation is read on first use: few encodings are ever used. Two threads may build the same bytes twice.
     """
 
     __slots__ = ("_build", "_condition", "_text")
@@ -105,7 +105,7 @@ def _registers(key: int, count: int) -> list[int]:
 
 
 def _reg_field(op: Opcode, register: int) -> int:
-    """What ModRM.reg holds: the register, or the opcode's digit, which leaves no place for one."""
+    """What ModRM.reg holds: the register, or the opcode's digit, with which there is no register."""
     if op.digit is None:
         return register
     if register:
@@ -155,8 +155,8 @@ def memory(op: Opcode, key: int) -> bytes:
     base, reg = _registers(key >> 2, 2)
     reg = _reg_field(op, reg)
     code = _lead(op, reg, 0, base)
-    # rm = 4 says that a SIB byte follows, which then says rsp or r12 without an index; mod = 0 with rm = 5 is
-    # rip-relative, so rbp and r13 take a displacement of 0.
+    # rm = 4 says that a SIB byte follows: rsp and r12 need one, without an index. mod = 0 with rm = 5 is
+    # rip-relative: rbp and r13 need a displacement of 0.
     sib = b"\x24" if base & 7 == 4 else b""
     if mod == 0 and base & 7 == 5:
         return code + bytes((0x40 | (reg & 7) << 3 | 5, 0))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the CPU at hand has beyond baseline x86-64 (SSE2, CMOV, CMPXCHG8B)."""
+"""What this machine's CPU has beyond baseline x86-64 (SSE2, CMOV, CMPXCHG8B)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ _LINUX_NAMES = {"lzcnt": "abm"}
 
 
 class Features(NamedTuple):
-    """The optional instruction-set extensions that the emitter uses, each True when it may. The default is baseline
-    x86-64.
-    """
+    """Optional extensions, each True if the emitter may use it. The default is baseline x86-64."""
 
     popcnt: bool = False
     lzcnt: bool = False
@@ -39,7 +37,7 @@ def from_cpuinfo(text: str) -> Features:
 
 
 def detect(cpuinfo: Path = Path("/proc/cpuinfo")) -> Features:
-    """The extensions of this machine; the baseline where the system does not tell."""
+    """The extensions of this machine; the baseline if the system does not tell."""
     try:
         text = cpuinfo.read_text(encoding="ascii", errors="replace")
     except OSError:

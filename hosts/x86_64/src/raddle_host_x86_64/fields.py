@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fields of x86-64 code that are filled in when a block is joined: immediates, and distances from their own end."""
+"""The fields of x86-64 code that the joiner fills in: immediates, and distances from the field's own end."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ JUMP: Final = field_kind(Source.JUMP, REL32)
 LEAVE: Final = field_kind(Source.LEAVE, REL32)
 
 CHAINING: Final = Chaining(REL32, span=8)
-"""Four bytes within eight aligned ones are written as a whole (Intel SDM 3A, "Guaranteed Atomic Operations"), and code
-that is changed is fetched anew without being told of it ("Self-Modifying Code")."""
+"""A write of four bytes within eight aligned ones is atomic (Intel SDM 3A, "Guaranteed Atomic Operations"). The CPU
+notices by itself that code has changed ("Self-Modifying Code")."""
 
 NOPS: Final = (
     b"\x90", b"\x66\x90", b"\x0f\x1f\x00", b"\x0f\x1f\x40\x00", b"\x0f\x1f\x44\x00\x00",

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One factory a kind of operands: it takes an encoding's notation and returns the method that appends the instruction.
+"""A factory for each kind of operands. It takes an encoding's notation and returns the method that appends the
+instruction.
 
-The method's arguments are the operands in the order of the factory's name; a memory operand is base and displacement
-(m), or base, index, scale and displacement (x). They are what runs for each instruction, so each is spelled out.
+The method's arguments are the operands in the order of the factory's name. A memory operand is base and displacement
+(m), or base, index, scale and displacement (x). Each method is spelled out, because it runs for each instruction.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ from raddle_host_x86_64.encoding import (
 from raddle_host_x86_64.registers import GENERAL
 
 OPERANDS: Final[dict[Method, Operands]] = {}
-"""Of the methods that the factories have made: which of their arguments are general registers, which guest registers
-are kept in."""
+"""For each method that a factory has made: which arguments are general registers. Guest registers are kept in no
+others."""
 
 Factory = TypeVar("Factory", bound=Callable[..., Method])
 
 
 def declares(kinds: str) -> Callable[[Factory], Factory]:
-    """What the factory makes has operands of these kinds, one after the other.
+    """Declare that methods of the factory have operands of these kinds, one after the other.
 
     r, m, x and s are as in `assembler.py`; v is an SSE register, i any number, c a condition.
     """
@@ -58,7 +59,7 @@ def declares(kinds: str) -> Callable[[Factory], Factory]:
         @wraps(factory)
         def make(*texts: str) -> Method:
             method = factory(*texts)
-            OPERANDS.pop(method, None)  # the declaration of a factory that this one is made from
+            OPERANDS.pop(method, None)  # what the factory declared on which this one is built
             if registers:
                 OPERANDS[method] = operands
             return method
@@ -509,7 +510,7 @@ def rrr(text: str) -> Instruction3:
     return emit
 
 
-# --- The same encodings with SSE registers, which hold nothing of the guest's ---
+# --- The same encodings with SSE registers, which hold no guest registers ---
 
 vv = declares("vv")(rr)
 vr = declares("vr")(rr)

@@ -6,7 +6,7 @@ from typing import Final
 from raddle.codegen.locations import RegisterClass
 
 GENERAL: Final = RegisterClass("general", 16)
-"""All values are kept in these: floats as their bit patterns."""
+"""All values are kept in these, floats as bit patterns."""
 
 RAX: Final = 0
 RCX: Final = 1
@@ -42,8 +42,7 @@ XMM13: Final = 13
 XMM14: Final = 14
 XMM15: Final = 15
 
-# Number 4 to 7 of the byte registers are the low bytes of rsp, rbp, rsi and rdi; ah, ch, dh and bh are what
-# `SETcc_h` alone can name.
+# Byte registers 4 to 7 are the low bytes of rsp, rbp, rsi and rdi. Only `SETcc_h` can name ah, ch, dh and bh.
 NAMES_8: Final = ("al", "cl", "dl", "bl", "spl", "bpl", "sil", "dil", *(f"r{number}b" for number in range(8, 16)))
 NAMES_16: Final = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di", *(f"r{number}w" for number in range(8, 16)))
 NAMES_32: Final = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", *(f"r{number}d" for number in range(8, 16)))

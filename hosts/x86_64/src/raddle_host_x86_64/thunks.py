@@ -81,7 +81,7 @@ class _Maker:
 
     @staticmethod
     def _return_to_loop(a: Assembler) -> None:
-        """Back to the caller of `enter`; the state holds all guest registers, rax is the answer."""
+        """Return to the caller of `enter`: rax is the result. The state holds all guest registers."""
         a.MOVQ_rm(RSP, RBP, OFFSET["saved_sp"])
         a.ADDQ_ri(RSP, FRAME_BYTES + 8)
         for register in reversed(_SAVED):
@@ -97,7 +97,10 @@ class _Maker:
         return a.finish()
 
     def _indirect_thunk(self) -> bytes:
-        """rax = guest address. The jump cache's index: see `raddle.runtime.layout.JUMP_CACHE_ENTRIES`."""
+        """Look the guest address in rax up in the jump cache, and go on there.
+
+        The jump cache's index: see `raddle.runtime.layout.JUMP_CACHE_ENTRIES`.
+        """
         a = Assembler()
         miss = a.label()
         a.MOVQ_mr(RBP, OFFSET["pc"], RAX)
@@ -126,13 +129,16 @@ class _Maker:
         return a.finish()
 
     def _slow_thunk(self, function: int, extra: int) -> bytes:
-        """Call f(env, return address, oi[, operation]): oi is in ecx, the operation in edx; 1 leaves the block."""
+        """Call f(env, return address, oi[, operation]). oi (`MemOp.encode`) is in ecx, the operation in edx.
+
+        A result of 1 leaves the block.
+        """
         a = Assembler()
         self._store_pinned(a)
         kept = [r for r in self._values if r in _CALLER_SAVED]
         for register in kept:
             a.PUSH_r(register)
-        # The return address makes the count odd: keep the stack aligned to 16 bytes at the call.
+        # The stack is aligned to 16 bytes at the call if an odd number of registers lies above the return address.
         pad = 0 if len(kept) % 2 else 8
         if pad:
             a.SUBQ_ri(RSP, pad)
@@ -146,7 +152,7 @@ class _Maker:
         return self._call(a, function, pad, kept)
 
     def _call_thunk(self, function: int) -> bytes:
-        """eax = helper number; the runtime takes the arguments from the header and leaves the result there."""
+        """Call the helper whose number is in eax. Its arguments and its result are in the header."""
         a = Assembler()
         self._store_pinned(a)
         a.MOVQ_rr(RDI, RBP)
@@ -156,9 +162,9 @@ class _Maker:
         return self._call(a, function, 8, ())
 
     def _call(self, a: Assembler, function: int, pad: int, kept: Sequence[int]) -> bytes:
-        """The end of a thunk: call the C function and go on in the block, or leave it if the answer is 1.
+        """The end of a thunk: call the C function, and go on in the block, or leave it if the result is 1.
 
-        ``pad`` bytes and the registers ``kept`` are on the stack, above the return address into the block.
+        The stack holds, from the top: ``pad`` bytes, the registers ``kept``, the return address into the block.
         """
         leave = a.label()
         a.MOVABS_ri(RAX, function)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls, branches within an instruction or routine, and exits from the block.
 
-A chainable exit is a plain B, which alone may be changed while it runs. A conditional branch that leaves the block goes
-to such a B in the instruction's cold part.
+A chainable exit is a plain B: no other branch may be changed while other threads run it. A conditional branch that
+leaves the block goes to such a B in the instruction's cold part.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def call_native(e: Emitter, op: Instruction, callee: Callee, args: tuple[Instruc
     for index, arg in enumerate(args):
         e.PUT_xxi(e.use_or_zero(arg, SCRATCH), ENV, OFFSET[f"arg{index}"])
     if e.routine and number >= e.config.first_python:
-        # The trampoline takes its arguments from the header, and clears the request to leave that it answers with.
+        # The trampoline takes its arguments from the header. If it returns a request to leave, it has cleared it.
         e.MOV_xx(X0, ENV)
         emit_constant(e, X1, number)
         e.MOVZ_xi(X2, 0)
@@ -93,7 +93,7 @@ def _result(e: Emitter, op: Instruction) -> None:
 
 
 def _narrow(e: Emitter, op: Instruction, source: int) -> None:
-    """The result from a general register: what is above its type is undefined in what a callee returns."""
+    """Move the result from a general register. In what a callee returns, bits above the type are undefined."""
     target = e.define(op, op.args)
     if is_float(op):
         (e.FMOV_dx if is_wide(op) else e.FMOV_sw)(target, source)
@@ -109,7 +109,7 @@ def _narrow(e: Emitter, op: Instruction, source: int) -> None:
 
 
 def test_of(e: Emitter, value: Instruction) -> Test:
-    """What tells the truth of `value`; the guest's flags are in their place afterwards."""
+    """How to test the truth value. NZCV holds the guest's flags afterwards, or what the test needs."""
     e.at_boundary()
     if value.location is not FUSED:
         return Test(Kind.NOT_ZERO, e.use_or_zero(value, SCRATCH))
@@ -129,7 +129,7 @@ def test_of(e: Emitter, value: Instruction) -> Test:
 
 
 def _comparison(e: Emitter, condition: Condition, a: Instruction, b: Instruction) -> Test:
-    """A comparison whose host flags are the guest's, or free: without them where they are the guest's."""
+    """How to test a comparison. Where NZCV holds the guest's flags, it does so afterwards."""
     wide = is_wide(a)
     if condition in (Condition.EQ, Condition.NE) and (e.pins_flags or number_of(b) == 0):
         register, wide = unequal(e, a, b)
@@ -172,8 +172,11 @@ def br(e: Emitter, op: Instruction) -> None:
 
 
 def _conditional_move(e: Emitter, value: Instruction, if_true: Label, if_false: Label) -> bool:
-    """Emit what only sets one pinned field under a condition of the guest's flags without a branch, which might be
-    mispredicted. It is at most one addition: what it computes it computes in vain sometimes.
+    """Emit a conditional move if all that depends on a condition of the guest's flags is a store to one pinned field.
+    Returns whether it did.
+
+    It saves a branch that might be mispredicted. The value is computed whether it is needed or not, so it is at most
+    one addition.
     """
     if value.location is not FUSED or value.op is not Op.COND:
         return False

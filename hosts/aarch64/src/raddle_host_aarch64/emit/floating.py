@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Floating point, by the host's own instructions.
 
-For a guest with Arm's choices in IEEE 754 (`FloatRules`'s defaults) they are exact to the last flag: FPCR is what the
-guest's rounding mode, flushing and default NaN say while its templates run, and FPSR collects the flags. Other
-guests' operations, and those in routines, are the runtime's soft float; so are conversions that no instruction does.
+They are exact, flags included, for a guest with Arm's choices in IEEE 754 (`FloatRules`'s defaults). While templates
+run, FPCR has the guest's rounding mode, flushing and default NaN, and FPSR collects the flags. The runtime's soft float
+does the operations of other guests and of routines, and conversions that no instruction does.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def sign(e: Emitter, op: Instruction) -> None:
 
 
 def _begin(e: Emitter, op: Instruction) -> bool:
-    """Whether the operation is emitted as an instruction; else it is emitted as a call."""
+    """Emit a call if the host's instructions will not do. Returns whether they will."""
     if not e.inline_floats:
         call_native(e, op, *float_call(op))
         return False
@@ -87,7 +87,7 @@ def fcmp(e: Emitter, op: Instruction) -> None:
         (e.FCMP_dd if double else e.FCMP_ss)(a, b)
     if op.last_use < 0:
         return
-    # C is set unless it is less; greater counts one more; unordered, which alone sets V, is 3.
+    # C is set unless a is less. Greater is one more. Unordered is 3; nothing else sets V.
     e.MOVZ_wi(SCRATCH2, 3)
     e.CSET_wc(SCRATCH, cc.CS)
     e.CSINC_wwwc(SCRATCH, SCRATCH, SCRATCH, cc.LE)
@@ -119,7 +119,7 @@ _TO_FIXED: Final = {
     True: (_E.FCVTZS_wsi, _E.FCVTZS_wdi, _E.FCVTZS_xsi, _E.FCVTZS_xdi),
     False: (_E.FCVTZU_wsi, _E.FCVTZU_wdi, _E.FCVTZU_xsi, _E.FCVTZU_xdi),
 }
-"""The same towards zero, multiplied by a power of two first."""
+"""Towards zero, multiplied by a power of two first."""
 
 
 def _form(integer_wide: bool, float_wide: bool) -> int:
@@ -155,7 +155,7 @@ def ftoi(e: Emitter, op: Instruction) -> None:
 
 
 def _by_current_rounding(e: Emitter, signed: bool, form: int, source: int) -> None:
-    """No conversion looks at FPCR's rounding mode: there is one instruction for each."""
+    """Conversions to integers ignore FPCR's rounding mode: there is one instruction for each mode."""
     e.GET_wxi(SCRATCH2, ENV, OFFSET["fp_rounding"])
     e.CBNZ_wi(SCRATCH2, 0)
     e.last_field(COLD19, len(e.cold))

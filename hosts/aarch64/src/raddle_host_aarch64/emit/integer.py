@@ -51,7 +51,7 @@ _SHIFTED_SUMS: Final = {
 
 
 class Sum(NamedTuple):
-    """An addition or subtraction whose operands are where one instruction can take them, or two."""
+    """An addition or subtraction whose operands are in place: one or two instructions are left."""
 
     method: _Method
     a: int
@@ -61,14 +61,15 @@ class Sum(NamedTuple):
     literal: Instruction | None = None
     """What is filled in as the immediate."""
     field: FieldKind = LITERAL12
-    """What of the literal goes into the instruction."""
+    """Which part of the literal goes into the instruction."""
     correction: _Method | None = None
-    """What takes 1 << 12 back if the literal is negative, of which the immediate has the low twelve bits."""
+    """The opposite instruction: it corrects the result by 1 << 12 if the literal is negative, since the immediate has
+    only the literal's low twelve bits."""
 
 
 def prepare_sum(e: Emitter, op: Op, wide: bool, flags: bool, a: Instruction, b: Instruction) -> Sum:
-    """Bring the operands of a + b or a - b to where they are wanted. The result's register is not needed yet, and may
-    be any of them."""
+    """Bring the operands of a + b or a - b into place. The result's register is not needed yet: it may be an
+    operand's."""
     with_register, with_immediate = _SUMS[op, wide, flags]
     number = number_of(b)
     if number is not None:
@@ -76,7 +77,7 @@ def prepare_sum(e: Emitter, op: Op, wide: bool, flags: bool, a: Instruction, b: 
             return Sum(with_immediate, e.use(a, SCRATCH), number)
         opposite = -number & ((1 << 64 if wide else 1 << 32) - 1)
         if is_arithmetic(opposite):
-            # As a - b is a + (not b) + 1, its flags are those of a + -b, but for b = 0.
+            # a - b is a + (not b) + 1, so unless b is 0 its flags are those of a + -b.
             return Sum(_SUMS[_OPPOSITE[op], wide, flags][1], e.use(a, SCRATCH), opposite)
     elif b.op is Op.HOLE:
         assert isinstance(b.aux, Hole)
@@ -123,7 +124,7 @@ def _sum(e: Emitter, ins: Instruction, op: Op, flags: bool) -> None:
         return
     e.begin_flags(ins)
     if ins.last_use >= 0 and ins.uses == len(e.flag_readers[ins]):
-        # Only the flags are wanted: a comparison.
+        # Only the flags are needed: a comparison.
         ins.location = GENERAL[SCRATCH]
         target = ZR
     else:
@@ -238,7 +239,7 @@ _TESTS64: Final = (_E.ANDS_xxx, _E.ANDS_xxi)
 
 
 def _flags_taken(e: Emitter, ins: Instruction) -> Instruction | None:
-    """The operation that takes N and Z from `ins`, if that can happen right now."""
+    """The operation that sets N and Z by `ins`, if nothing prevents it from being done right now."""
     for following in e.function[ins.position + 1 : ins.position + 4]:
         if following.op is Op.SET_NZ and following.args[0] is ins:
             return following
@@ -269,7 +270,7 @@ _PRODUCTS: Final = {
     (Op.UDIV, False): _E.UDIV_www, (Op.UDIV, True): _E.UDIV_xxx,
     (Op.SDIV, False): _E.SDIV_www, (Op.SDIV, True): _E.SDIV_xxx,
 }  # fmt: skip
-"""The IR's quotients of 0, and of the minimum by -1, are this host's."""
+"""Division by 0, and of the minimum by -1, has the IR's result on this host."""
 
 
 @emits(Op.MUL, Op.UDIV, Op.SDIV)
@@ -323,11 +324,12 @@ _COMBINED: Final = {
     (Op.ADD, Op.MUL, False): _E.MADD_wwww, (Op.ADD, Op.MUL, True): _E.MADD_xxxx,
     (Op.SUB, Op.MUL, False): _E.MSUB_wwww, (Op.SUB, Op.MUL, True): _E.MSUB_xxxx,
 }  # fmt: skip
-"""Instructions of two operations: by the last one, the one that yields its second operand, and whether 64 bits wide."""
+"""Instructions that do two operations: by the last one, by the one that yields its second operand, and by whether they
+are 64 bits wide."""
 
 
 class Deferred(Location):
-    """Nowhere: of a shift, complement or product that only one operation uses, whose host instruction does both."""
+    """The location of a shift, complement or product that its one use does, too, in one host instruction: nowhere."""
 
     __slots__ = ("ins",)
 
@@ -336,11 +338,11 @@ class Deferred(Location):
 
 
 _COPIES: Final = frozenset({Op.GET, Op.ZEXT})
-"""What may come between a deferred operation and the one that does it: it changes none of the operands."""
+"""Operations that may stand between a deferred one and its use: they change none of its operands."""
 
 
 def _defer(e: Emitter, ins: Instruction) -> bool:
-    """Whether the only use of `ins` does it, too."""
+    """Leave `ins` to its one use, if a host instruction does both. Returns whether it did."""
     if ins.uses != 1 or ins.args[0].op <= Op.HOLE:
         return False
     user = e.function[ins.last_use]
@@ -354,14 +356,14 @@ def _defer(e: Emitter, ins: Instruction) -> bool:
     if any(other.op not in _COPIES or other in e.hints for other in between):
         return False
     ins.location = Deferred(ins)
-    # Its operands' registers are wanted until then.
+    # The use reads its operands.
     for source in ins.args:
         source.last_use = max(source.last_use, ins.last_use)
     return True
 
 
 def _combine(e: Emitter, ins: Instruction) -> bool:
-    """Emit `ins` if one of its operands is an operation that was left to it."""
+    """Emit `ins` together with an operand that was left to it. Returns whether there is one."""
     for operand, other in (ins.args, ins.args[::-1]):
         if isinstance(operand.location, Deferred):
             deferred = operand.location.ins
@@ -399,7 +401,7 @@ def shift(e: Emitter, ins: Instruction) -> None:
         count = e.use(n, SCRATCH2)
         by_register(e, e.define(ins, ins.args), source, count)
     elif ins.op is Op.SHL:
-        # LSL has the amount in no field as it is.
+        # No field of LSL is the amount itself.
         (e.ORR_xxx_lsl if wide else e.ORR_www_lsl)(e.define(ins, ins.args), ZR, source, 0)
         e.last_field(AMOUNT[wide], 0, n)
     else:
@@ -494,7 +496,7 @@ def sextract(e: Emitter, ins: Instruction) -> None:
 def deposit(e: Emitter, ins: Instruction) -> None:
     wide = is_wide(ins)
     field = e.use_or_zero(ins.args[1], SCRATCH2)
-    # In a register that is no operand's: BFI changes its target.
+    # BFI changes its target, which may not be an operand's register.
     e.move(SCRATCH, ins.args[0])
     (e.BFI_xxii if wide else e.BFI_wwii)(SCRATCH, field, *bit_range(ins))
     e.copy(e.define(ins, ins.args), SCRATCH)
@@ -551,8 +553,8 @@ def icmp(e: Emitter, ins: Instruction) -> None:
 
 
 def difference(e: Emitter, condition: Condition, a: Instruction, b: Instruction) -> bool:
-    """Let `SCRATCH` be negative in 64 bits exactly if a 32-bit comparison of order holds, or does not: returns whether
-    it holds. The host's flags are left alone.
+    """Let the sign of `SCRATCH`, as 64 bits, tell the result of a 32-bit comparison of order. Returns whether it holds
+    if the sign is negative. Leaves the host's flags alone.
     """
     if condition in _SWAPPED:
         condition, a, b = _SWAPPED[condition], b, a
@@ -585,7 +587,7 @@ def _truth_without_flags(e: Emitter, ins: Instruction, condition: Condition, a: 
 
 
 def unequal(e: Emitter, a: Instruction, b: Instruction) -> tuple[int, bool]:
-    """(a register that is 0 exactly if a == b, whether it is of 64 bits). The host's flags are left alone."""
+    """(a register that is 0 exactly if a == b, whether it has 64 bits). Leaves the host's flags alone."""
     wide = is_wide(a)
     number = number_of(b)
     if number == 0:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guest memory: the inline software-TLB probe, its slow paths, exclusives, atomics and barriers.
 
-The probe (layout of the TLB: `raddle.runtime.layout`): x16 = the entry's address, x0 = the address reduced to its page
-number and the bits that must be zero for the access's alignment; they are compared with the entry's comparator, whose
-low bits are flags that no address has. On a hit the entry's addend, which came with it, gives the host address. On a
-miss the cold part calls the runtime, which does the whole access, or leaves the block for an exception. NZCV stays what
-it is on both ways.
+The probe puts the address of the TLB entry into x16. Into x0 go the address's page number and those low bits that must
+be zero for alignment. x0 is compared with the entry's comparator, whose low bits are flags that no address has. On a
+hit, the entry's addend, which the same instruction has loaded, makes the guest address a host address. On a miss, the
+cold part calls the runtime, which does the whole access, or leaves the block for an exception. NZCV stays as it is on
+both ways. The TLB's layout is in `raddle.runtime.layout`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _INDEX_BITS: Final = TLB_ENTRIES.bit_length() - 1
 
 
 def _access(e: Emitter, op: Instruction) -> MemAccess:
-    """How the instruction accesses memory, from a boundary: it may leave the block."""
+    """How the instruction accesses memory. It may leave the block, so NZCV and FPCR are put in order first."""
     e.at_boundary()
     return e.access(op)
 
@@ -64,7 +64,7 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, alig
     e.ADD_xxx_lsl(SCRATCH, TLBS[access.mmu_index], SCRATCH, _ENTRY_SHIFT)
     page = SCRATCH3
     if reach > 0:
-        # An unaligned access is checked by the page of its last byte: one that crosses pages misses.
+        # Check the page of an unaligned access's last byte: an access that crosses pages misses.
         (e.ADD_xxi if e.wide else e.ADD_wwi)(page, address, reach)
         address = page
     mask = -(1 << page_bits) | align - 1
@@ -72,7 +72,7 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, alig
         e.AND_xxi(page, address, mask & (1 << 64) - 1)
     else:
         e.AND_wwi(page, address, mask & 0xFFFFFFFF)
-    # In any order: other threads change flags of comparators, but no addend.
+    # The two words may be loaded in any order: other threads change flags of comparators, but no addend.
     if comparator < TLB_ADDEND:
         e.LDP_xxxi(SCRATCH2, SCRATCH, SCRATCH, comparator)
     else:
@@ -83,7 +83,7 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, alig
 
 
 def _slow_call(e: Emitter, op: Instruction, thunk: str, operation: int = -1) -> None:
-    """Emit the arguments and the call of a slow path, whose start is where the caller has aimed its branch."""
+    """Emit a slow path: store the arguments and call the thunk. The caller has aimed its branches here."""
     access = op.aux
     assert isinstance(access, MemAccess)
     for index, arg in enumerate(op.args):
@@ -98,7 +98,8 @@ def _slow_call(e: Emitter, op: Instruction, thunk: str, operation: int = -1) -> 
 # -- barriers ----------------------------------------------------------------------------------------------------------
 
 _ISHLD, _ISHST, _ISH = 9, 10, 11
-"""Of DMB: earlier loads with everything later; earlier stores with later stores; all with all (inner shareable)."""
+"""Operands of DMB, inner shareable. They order earlier loads with everything later, earlier stores with later stores,
+and everything with everything."""
 
 
 def barrier_for(order: MemoryOrder) -> int | None:
@@ -149,7 +150,7 @@ _STORES: Final[dict[int, _Method]] = {1: _E.STRB_wxx, 2: _E.STRH_wxx, 4: _E.STR_
 
 
 def _reverse(e: Emitter, target: int, source: int, size: int) -> None:
-    """The low `size` bytes the other way round, zero-extended."""
+    """The low `size` bytes in reverse order, zero-extended."""
     if size == 8:
         e.REV_xx(target, source)
     elif size == 4:
@@ -219,7 +220,7 @@ def store(e: Emitter, op: Instruction) -> None:
     access = _access(e, op)
     memop = access.memop
     orders = _orders_of(e, memop)
-    # Where the guest's loads are ordered before later stores, each load sees to it.
+    # A store need not keep the guest's LD_ST: each load does.
     release = e.parallel and bool(orders & MemoryOrder.ST_ST or memop.order & MemoryOrder.LD_ST)
     ordered = release and memop.align_bytes >= memop.size
     if release and not ordered:
@@ -255,14 +256,14 @@ def _cold_store(e: Emitter, op: Instruction) -> None:
 
 
 def _in_runtime(e: Emitter, op: Instruction) -> None:
-    """The whole operation in the runtime; what is left of the block only continues when nothing was raised."""
+    """Let the runtime do the whole operation. The block goes on only if that raised no exception."""
     _slow_call(e, op, "thunk_atomic", ATOMIC_OPS[op.op])
     if op.last_use >= 0:
         (e.GET_xxi if is_wide(op) else e.GET_wxi)(e.define(op, op.args), ENV, OFFSET["result"])
 
 
 def _cold_atomic(e: Emitter, op: Instruction, result: int) -> None:
-    """The cold part of an access: it comes back to the end of the hot one with the result in a register."""
+    """The cold part of an atomic access. It returns to the end of the hot part with the result in a register."""
     hot = e.code
     e.code = e.cold
     _slow_call(e, op, "thunk_atomic", ATOMIC_OPS[op.op])
@@ -291,13 +292,14 @@ _NEW_VALUES: Final = {
     Op.ATOMIC_FETCH_OR: _E.ORR_xxx,
     Op.ATOMIC_FETCH_XOR: _E.EOR_xxx,
 }
-"""Those that one instruction computes without the host's flags."""
+"""Operations that one instruction computes without changing the host's flags."""
 _BASE, _STATUS, _OPERAND = SCRATCH3, FLAG_WORDS[1], FLAG_WORDS[0]
-"""Registers that atomic accesses use besides the first two scratch registers: the guest's flags are in their place."""
+"""Registers for atomic accesses, besides the first two scratch registers. `FLAG_WORDS` are free, since NZCV holds the
+guest's flags."""
 
 
 def _orders_of_both(e: Emitter, memop: MemOp) -> tuple[bool, bool]:
-    """Whether an access that loads and stores acquires, and releases; emits what must be before it."""
+    """Whether an access that loads and stores acquires, and whether it releases. Emits the barrier that it needs."""
     orders = _orders_of(e, memop)
     if orders & MemoryOrder.ST_LD:
         e.DMB_i(_ISH)
@@ -344,7 +346,9 @@ def atomic(e: Emitter, op: Instruction) -> None:
 
 
 def _loop(e: Emitter, op: Instruction, size: int, acquires: bool, releases: bool) -> None:
-    """The operation with exclusive accesses, or plain ones if nobody else runs; the old value is left in x17."""
+    """Emit the operation with exclusive accesses, or with plain ones if only one vCPU runs at a time. The old value is
+    in x17 afterwards.
+    """
     operand = e.use_or_zero(op.args[1], _OPERAND)
     retry, ends = e.label(), e.label()
     e.bind(retry)
@@ -387,7 +391,7 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
         return
     _probe(e, op, access, TLB_READ, memop.size)
     address = e.use(op.args[0], SCRATCH2)
-    # The value is read into a scratch register: the address may die here and leave its own to the result.
+    # Load into a scratch register: the address may die here, and the result may get its register.
     if orders & _ACQUIRE:
         e.ADD_xxx(SCRATCH, SCRATCH, address)
         _load_acquire(e, memop.size, SCRATCH, SCRATCH)
@@ -439,7 +443,9 @@ def store_exclusive(e: Emitter, op: Instruction) -> None:
 
 
 def _store_if_same(e: Emitter, size: int, value: int, releases: bool, fails: Label) -> None:
-    """Store `value` if memory at `_BASE` holds what x17 does, which is zero-extended; x16 is 0 then."""
+    """Store `value` if memory at `_BASE` is equal to x17, which is zero-extended; else branch. x16 is 0 after the
+    store.
+    """
     if e.parallel and e.features.lse:
         e.MOV_xx(SCRATCH, SCRATCH2)
         e.CAS_zqlrrx(size, False, releases, SCRATCH, value, _BASE)

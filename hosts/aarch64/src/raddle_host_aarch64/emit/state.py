@@ -70,11 +70,11 @@ _KEEPS_FLAGS: Final = frozenset(
         Op.SHR, Op.SAR, Op.ROR, Op.ZEXT, Op.SEXT, Op.TRUNC, Op.EXTRACT, Op.SEXTRACT, Op.BSWAP, Op.LOAD, Op.STORE,
     }
 )  # fmt: skip
-"""Operations after which the guest's flags are those of before."""
+"""Operations that do not change the guest's flags."""
 
 
 def _is_carry_in(e: Emitter, op: Instruction, place: int) -> bool:
-    """Whether the flag is the carry of an addition that alone uses it, and nothing changes it until then."""
+    """Whether the flag is C, its one use is as the carry of an addition, and nothing changes it until then."""
     if FLAG_CONDITIONS[place] != FLAG_CONDITIONS[2] or op.uses != 1:
         return False
     user = e.function[op.last_use]
@@ -119,7 +119,7 @@ def _set_flag(e: Emitter, field: Field, value: Instruction) -> None:
 
 
 def _element_address(e: Emitter, array: FieldArray, index: Instruction) -> int:
-    """The address of an element, less what can be added as a displacement: returns a register."""
+    """The register with the address of an element, less the array's offset: that is added as a displacement."""
     register = e.use(index, SCRATCH)
     shift = array.type.size.bit_length() - 1
     e.ADD_xxx_lsl(SCRATCH, ENV, register, shift)
@@ -165,7 +165,7 @@ def local_set(e: Emitter, op: Instruction) -> None:
 
 @emits(Op.PC)
 def pc(e: Emitter, op: Instruction) -> None:
-    """The address is filled in; with a literal hole, the entry adds the literal to it."""
+    """The joiner fills in the address. If there is a literal hole, it adds the literal."""
     offset = op.aux
     assert isinstance(offset, int)
     target = e.define(op)
@@ -180,7 +180,7 @@ def pc(e: Emitter, op: Instruction) -> None:
 
 @emits(Op.SET_NZCV)
 def set_nzcv(e: Emitter, op: Instruction) -> None:
-    """Only when the flags could not be stored where they arose: they wait in a frame slot."""
+    """Reached only if the flags could not be stored where they arose: they are in a frame slot."""
     assert isinstance(op.location, Slot)
     slot = 8 * op.location.number
     if e.pins_flags:
@@ -207,7 +207,7 @@ def set_nz(e: Emitter, op: Instruction) -> None:
 
 
 def take_nz(e: Emitter) -> None:
-    """The host's N and Z become the guest's; the guest's flags are kept in a register already if they are pinned."""
+    """Let the guest's N and Z be those in NZCV. If flags are pinned, a register holds the guest's flags already."""
     e.flags_value = None
     if e.pins_flags:
         kept, other = e.flag_word, e.other_flag_word()
@@ -232,7 +232,7 @@ def cond(e: Emitter, op: Instruction) -> None:
 
 
 def guest_flags(e: Emitter) -> None:
-    """Let the host's flags be the guest's, wherever those are."""
+    """Let NZCV hold the guest's flags, wherever they are."""
     if e.pins_flags:
         e.need_flags()
     else:

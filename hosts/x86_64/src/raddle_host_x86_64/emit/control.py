@@ -29,7 +29,7 @@ def call_native(e: Emitter, op: Instruction, callee: Callee, args: tuple[Instruc
     for index, arg in enumerate(args):
         e.MOVQ_mr(RBP, OFFSET[f"arg{index}"], e.use(arg, RCX))
     if e.routine and number >= e.config.first_python:
-        # The trampoline takes its arguments from the header, and clears the request to leave that it answers with.
+        # The trampoline takes its arguments from the header. If it returns a request to leave, it has cleared it.
         e.MOVQ_rr(RDI, RBP)
         e.MOV_ri(RSI, number)
         e.XOR_rr(RDX, RDX)
@@ -56,7 +56,7 @@ def call_native(e: Emitter, op: Instruction, callee: Callee, args: tuple[Instruc
 
 
 def _result(e: Emitter, op: Instruction) -> None:
-    """From the header."""
+    """Load the result from the header."""
     if op.last_use >= 0:
         target = e.define(op, op.args)
         (e.MOVQ_rm if is_wide(op) else e.MOV_rm)(target, RBP, OFFSET["result"])
@@ -64,7 +64,7 @@ def _result(e: Emitter, op: Instruction) -> None:
 
 
 def _narrow(e: Emitter, op: Instruction, register: int) -> None:
-    """What is above a truth value is undefined in what a callee returns."""
+    """Clear what is undefined in the result of a callee: the bits above a truth value."""
     if op.type is Type.I1:
         e.AND_ri(register, 1)
 
@@ -91,9 +91,11 @@ def br(e: Emitter, op: Instruction) -> None:
 
 
 def _conditional_move(e: Emitter, code: int, if_true: Label, if_false: Label) -> bool:
-    """Emit what only sets one pinned field under the condition without a branch, which might be mispredicted.
+    """Emit a conditional move if all that depends on the condition is a store to one pinned field. Returns whether it
+    did.
 
-    It is at most one addition: what it computes it computes in vain sometimes, without touching the host's flags.
+    It saves a branch that might be mispredicted. The value is computed whether it is needed or not, so it is at most
+    one addition, and one that does not change the host's flags.
     """
     found = e.sets_if(if_true, if_false, _MOVED)
     if found is None:

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Floating point: bit patterns in general registers; the host's arithmetic where it is sure to be right, else a call.
+"""Floating point: the host's arithmetic where it is sure to be exact, else the runtime's. Values are bit patterns in
+general registers.
 
-The guest's results and flags are exact (`raddle.ir.floats`). The host's are the same whenever
+`raddle.ir.floats` says what the guest's results and flags are. The host's instruction has the same if all of this
+holds:
 
-- the guest rounds to nearest and does not flush to zero: one 64-bit comparison of the two neighbouring fields;
-- it has raised inexact already (the flags are sticky, so hardly a program is without it for long): no other flag can
-  arise from a finite result that is not tiny, and the host's own flags need not be looked at;
-- the result's exponent says so: no NaN or infinity, and from multiplication, division and narrowing nothing next to the
-  denormals. Sums and square roots cannot underflow: a denormal sum is exact.
+- The guest rounds to nearest and does not flush to zero. One 64-bit comparison tests the two neighbouring fields.
+- The guest has raised inexact before. Flags are sticky, so in most programs this is soon so. A finite result that is
+  not tiny raises no other flag; so the host's own flags need not be read.
+- The result is no NaN and no infinity. After multiplication, division and narrowing it is not close to the denormals,
+  either. Sums and square roots cannot underflow: a denormal sum is exact.
 
-The cold part calls the runtime's soft float, which does it all again. The result of both is in rdx where they meet. The
-host's MXCSR is at its default: round to nearest, no flushing, exceptions masked.
+Otherwise the cold part calls the runtime's soft float, which repeats the operation. Both ways leave the result in rdx.
+The host's MXCSR is at its default: round to nearest, no flushing, exceptions masked.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ def sign(e: Emitter, op: Instruction) -> None:
 
 
 class _Fast:
-    """One operation's fast path: what leaves it for the cold part, and the end of both."""
+    """The fast path of one operation, and its cold part."""
 
     def __init__(self, e: Emitter, op: Instruction) -> None:
         self.e = e
@@ -73,17 +75,17 @@ class _Fast:
         self.miss_if(cc.NE)
 
     def needs_nearest(self) -> None:
-        """Rounding to nearest, and no flushing."""
+        """Miss unless the guest rounds to nearest and does not flush."""
         self.e.CMPQ_mi(RBP, OFFSET["fp_rounding"], 0)
         self.miss_if(cc.NE)
 
     def needs_inexact(self) -> None:
-        """The inexact flag is raised."""
+        """Miss unless the inexact flag is raised."""
         self.e.TESTB_mi(RBP, OFFSET["fp_flags"], _INEXACT)
         self.miss_if(cc.E)
 
     def load(self, register: int, value: Instruction) -> None:
-        """The float or integer `value` into an xmm register."""
+        """Load the float or integer `value` into an xmm register."""
         e, place = self.e, memory_of(value)
         if place is not None:
             (e.MOVQ_vm if is_wide(value) else e.MOVD_vm)(register, *place)
@@ -91,11 +93,11 @@ class _Fast:
             (e.MOVQ_vr if is_wide(value) else e.MOVD_vr)(register, e.use(value, RCX))
 
     def take(self, double: bool) -> None:
-        """The result from xmm0 to rdx."""
+        """Move the result from xmm0 to rdx."""
         (self.e.MOVQ_rv if double else self.e.MOVD_rv)(RDX, XMM0)
 
     def needs_finite(self, double: bool, may_be_tiny: bool) -> None:
-        """The float in rdx is no NaN and no infinity, and unless it may be tiny well above the denormals."""
+        """Miss if the float in rdx is a NaN or an infinity; if it may not be tiny, miss close to the denormals, too."""
         e = self.e
         if double:
             e.LEAQ_rx(RCX, RDX, RDX, 1, 0)
@@ -113,7 +115,7 @@ class _Fast:
             self.miss_if(cc.A)
 
     def finish(self) -> None:
-        """The cold part: the native helper for the operation. Then the result to where it belongs."""
+        """Emit the cold part, which calls the native helper, and move the result to its register."""
         e, op = self.e, self.op
         if self.misses:
             callee, args = float_call(op)
@@ -151,7 +153,7 @@ _INSTRUCTIONS: Final[dict[tuple[Op, bool], _Pair]] = {
     (Op.FSQRT, True): (Emitter.SQRTSD_vv, Emitter.SQRTSD_vm),
 }
 _NEVER_TINY: Final = frozenset({Op.FADD, Op.FSUB, Op.FSQRT})
-"""Whose tiny results are exact."""
+"""Operations whose tiny results are exact."""
 
 
 @emits(Op.FADD, Op.FSUB, Op.FMUL, Op.FDIV, Op.FSQRT, Op.FMA)
@@ -188,7 +190,7 @@ def arithmetic(e: Emitter, op: Instruction) -> None:
 
 @emits(Op.FCMP)
 def fcmp(e: Emitter, op: Instruction) -> None:
-    """NaNs, and with them all flags, are the cold part's."""
+    """The cold part compares NaNs. Only they raise flags."""
     if e.routine:
         call_native(e, op, *float_call(op))
         return
@@ -198,7 +200,7 @@ def fcmp(e: Emitter, op: Instruction) -> None:
     fast.load(XMM1, op.args[1])
     (e.UCOMISD_vv if is_wide(op.args[0]) else e.UCOMISS_vv)(XMM0, XMM1)
     fast.miss_if(cc.P)
-    # 1 for greater or equal, and 1 for greater
+    # 1 for greater or equal, and 1 more for greater.
     e.SETcc_r(cc.AE, RDX)
     e.SETcc_r(cc.A, RCX)
     e.MOVZXB_rr(RDX, RDX)
@@ -248,7 +250,7 @@ def ftoi(e: Emitter, op: Instruction) -> None:
         fast.needs_nearest()
         convert = e.CVTSD2SIQ_rv if double else e.CVTSS2SIQ_rv
     fast.load(XMM0, op.args[0])
-    # To 64 bits; what does not fit into them, and NaN, gives a number that does not fit into 32.
+    # Convert to 64 bits. A NaN, or a number that does not fit, becomes a number that does not fit 32 bits, either.
     convert(RDX, XMM0)
     (e.MOVSXD_rr if how.signed else e.MOV_rr)(RCX, RDX)
     e.CMPQ_rr(RCX, RDX)
@@ -272,7 +274,7 @@ def itof(e: Emitter, op: Instruction) -> None:
     if wide or not double:  # else it is exact
         fast.needs_nearest()
         fast.needs_inexact()
-    # An unsigned number of 32 bits is a signed one of 64: it is kept zero-extended.
+    # An unsigned number of 32 bits is kept zero-extended, so it is the same as a signed one of 64.
     register = e.use(source, RCX)
     e.PXOR_vv(XMM0, XMM0)
     if wide or not how.signed:

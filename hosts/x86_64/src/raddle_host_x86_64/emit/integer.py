@@ -38,7 +38,7 @@ _MIN32: Final = -(1 << 31)
 
 
 def signed(number: int, wide: bool) -> int:
-    """The constant as the immediate of an instruction: signed in its width."""
+    """The constant as a signed number of 64 or 32 bits, as immediates are."""
     bits = 64 if wide else 32
     return number - (1 << bits) if number >> (bits - 1) else number
 
@@ -52,7 +52,7 @@ def copy(e: Emitter, target: int, source: int, wide: bool) -> None:
 
 
 def apply(e: Emitter, op: Op, wide: bool, target: int, b: Instruction, b_register: int = -1) -> None:
-    """target = target op b. `b_register`: where b was moved to beforehand, if it was."""
+    """target = target op b. `b_register` is the register to which b was moved beforehand, or -1."""
     rr, ri, rI, rm = _ALU[op, wide]
     if b_register >= 0:
         rr(e, target, b_register)
@@ -79,7 +79,7 @@ def apply(e: Emitter, op: Op, wide: bool, target: int, b: Instruction, b_registe
 
 
 def state_offset(value: Instruction) -> int | None:
-    """Where a 32- or 64-bit value is in the guest's state, if it is read there when it is used."""
+    """The offset in the guest's state of a 32- or 64-bit value that is there; None for other values."""
     location = value.location
     return location.offset if isinstance(location, InState) and value.type is not Type.I1 else None
 
@@ -129,7 +129,7 @@ def add_sub(e: Emitter, ins: Instruction) -> None:
         return
     a = ins.args[0]
     if flags and ins.op is Op.SUB and ins.last_use >= 0 and ins.uses == len(e.flag_readers[ins]) and a.op > Op.HOLE:
-        # Only the flags are wanted: a comparison.
+        # Only the flags are needed: a comparison.
         ins.location = GENERAL[RDX]
         compare(e, wide, a, ins.args[1])
     else:
@@ -141,7 +141,7 @@ def add_sub(e: Emitter, ins: Instruction) -> None:
 
 
 def as_lea(e: Emitter, ins: Instruction, wide: bool) -> bool:
-    """Add without touching the host's flags, in one instruction that need not overwrite an operand."""
+    """Emit the addition as LEA, which changes neither the host's flags nor an operand. Returns whether it did."""
     a, b = ins.args
     lea_m, lea_x = (_E.LEAQ_rm, _E.LEAQ_rx) if wide else (_E.LEA_rm, _E.LEA_rx)
     base = register_of(a)
@@ -181,7 +181,7 @@ def adc_sbc(e: Emitter, ins: Instruction) -> None:
         copy(e, RCX, target, False)
         carry_register = RCX
     if register_of(b) == target != register_of(a):
-        # b must survive the move of a: RDX is free for it unless it is the target itself.
+        # The move of a to the target overwrites b: keep b in RDX.
         if not subtract and a.op > Op.HOLE:
             a, b = b, a
         else:
@@ -269,9 +269,9 @@ def mul(e: Emitter, ins: Instruction) -> None:
 
 
 def fixed_rax_rdx(e: Emitter, ins: Instruction, a: Instruction, b: Instruction) -> int:
-    """Bring a into rax and b into rcx for an instruction that works in rdx:rax; rax's value goes to the save slot.
+    """Bring a into rax and b into rcx for an instruction that works in rdx:rax. The save slot keeps rax's value.
 
-    Returns the result's register; finish with `restore_rax`.
+    Returns the result's register. Finish with `restore_rax`.
     """
     e.move(RCX, b)
     if not e.general.is_free(RAX):
@@ -281,7 +281,7 @@ def fixed_rax_rdx(e: Emitter, ins: Instruction, a: Instruction, b: Instruction) 
 
 
 def restore_rax(e: Emitter, target: int, result: int, busy: bool) -> None:
-    """Move `result` (rax or rdx) to `target` and give rax its value back if it had one that lives on."""
+    """Move `result` (rax or rdx) to `target`. If rax was `busy`, restore its value."""
     copy(e, target, result, True)
     if busy and target != RAX:
         e.MOVQ_rm(RAX, RSP, 8 * SAVE_SLOT)
@@ -341,7 +341,9 @@ _SHIFTS: Final = {
 
 
 def _scaled_sum(e: Emitter, ins: Instruction, wide: bool, scale: int) -> bool:
-    """Emit the shift `ins` and the addition that alone uses it, and comes next, as one LEA."""
+    """Emit the shift `ins` and the next instruction as one LEA, if that is an addition and the shift's only use.
+    Returns whether it did.
+    """
     add = e.next_is(Op.ADD)
     if add is None or ins.uses != 1 or ins.last_use != add.position or add in e.flag_readers:
         return False
@@ -400,7 +402,7 @@ def clz(e: Emitter, ins: Instruction) -> None:
         target = e.define(ins, ins.args)
         (e.LZCNTQ_rr if wide else e.LZCNT_rr)(target, source)
     else:
-        # BSR leaves its target alone for 0; xor turns a bit number into a count.
+        # For 0, BSR leaves its target alone and sets ZF. XOR turns the number of a bit into a count.
         (e.BSRQ_rr if wide else e.BSR_rr)(RCX, source)
         target = e.define(ins, ins.args)
         e.MOV_ri(RDX, 127 if wide else 63)
@@ -430,7 +432,7 @@ def popcnt(e: Emitter, ins: Instruction) -> None:
         (e.POPCNTQ_rr if wide else e.POPCNT_rr)(target, source)
         e.clobber()
         return
-    # Sum neighbouring bits, pairs, nibbles, then all bytes by a multiplication.
+    # Add neighbouring bits, then pairs, then nibbles; a multiplication adds all bytes.
     e.move(RCX, ins.args[0])
     target = e.define(ins, ins.args)
     for width, mask in ((1, 0x5555555555555555), (2, 0x3333333333333333), (4, 0x0F0F0F0F0F0F0F0F)):
@@ -462,7 +464,7 @@ def bswap(e: Emitter, ins: Instruction) -> None:
 
 @emits(Op.BITREV)
 def bitrev(e: Emitter, ins: Instruction) -> None:
-    """Bytes by BSWAP, then nibbles, pairs and bits within the bytes."""
+    """Reverse the bytes with BSWAP, then nibbles, pairs and bits within each byte."""
     wide = ins.type is Type.I64
     e.move(RCX, ins.args[0])
     target = e.define(ins, ins.args)
@@ -563,7 +565,7 @@ def deposit(e: Emitter, ins: Instruction) -> None:
     if width == bits:
         copy(e, target, RCX, wide)
         return
-    # The field, cleared of what is above it and shifted to its place, in rcx.
+    # In rcx: the field without what is above it, shifted to its place.
     (e.SHLQ_ri if wide else e.SHL_ri)(RCX, bits - width)
     if bits - width - lsb:
         (e.SHRQ_ri if wide else e.SHR_ri)(RCX, bits - width - lsb)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guest memory: the inline software-TLB probe, its slow paths, exclusives, atomics and barriers.
 
-The probe (layout of the TLB: `raddle.runtime.layout`): rcx = the entry's offset, rdx = the address reduced to its page
-number and the bits that must be zero for the access's alignment; they are compared with the entry's comparator, whose
-low bits are flags that no address has. On a hit the entry's addend gives the host address. On a miss the cold part
-calls the runtime, which does the whole access, or leaves the block for an exception.
+The probe puts the offset of the TLB entry into rcx. Into rdx go the address's page number and those low bits that must
+be zero for alignment. rdx is compared with the entry's comparator, whose low bits are flags that no address has. On a
+hit, the entry's addend makes the guest address a host address. On a miss, the cold part calls the runtime, which does
+the whole access, or leaves the block for an exception. The TLB's layout is in `raddle.runtime.layout`.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, alig
     tlb = TLB_OFFSET + access.mmu_index * TLB_ENTRIES * TLB_ENTRY_SIZE
     shift = e.config.page_bits - _ENTRY_SHIFT
     if e.features.bmi2 and register_of(address) >= 0:
-        # What the rotation brings in at the top is masked away.
+        # The mask below removes the bits that the rotation brings in at the top.
         (e.RORXQ_rri if e.wide else e.RORX_rri)(RCX, register_of(address), shift)
     else:
         e.move(RCX, address)
         (e.SHRQ_ri if e.wide else e.SHR_ri)(RCX, shift)
     e.AND_ri(RCX, _INDEX_MASK)
     if reach > 0:
-        # An unaligned access is checked by the page of its last byte: one that crosses pages misses.
+        # Check the page of an unaligned access's last byte: an access that crosses pages misses.
         register = e.use(address, RDX)
         (e.LEAQ_rm if e.wide else e.LEA_rm)(RDX, register, reach)
     else:
@@ -70,7 +70,7 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, alig
 
 
 def _host_address(e: Emitter, address: Instruction) -> int:
-    """The index register that, added to rcx, gives the host address; rcx alone for RSP (no index)."""
+    """The index register that gives the host address when it is added to rcx; -1 if rcx is that address itself."""
     register = register_of(address)
     if register >= 0:
         return register
@@ -80,7 +80,7 @@ def _host_address(e: Emitter, address: Instruction) -> int:
 
 
 def _slow_call(e: Emitter, op: Instruction, thunk: str, operation: int = -1) -> None:
-    """Emit the arguments and the call of a slow path, whose start is where the caller has aimed its jump."""
+    """Emit a slow path: store the arguments and call the thunk. The caller has aimed its jumps here."""
     access = op.aux
     assert isinstance(access, MemAccess)
     for index, arg in enumerate(op.args):
@@ -92,7 +92,9 @@ def _slow_call(e: Emitter, op: Instruction, thunk: str, operation: int = -1) -> 
 
 
 def _fence(e: Emitter, order: MemoryOrder) -> None:
-    """Only a later load that must not overtake an earlier store costs anything on x86 (Intel SDM 3A, 8.2.2)."""
+    """Emit a barrier if a later load must not pass an earlier store: all other orders hold already (Intel SDM 3A,
+    8.2.2).
+    """
     if e.parallel and order & MemoryOrder.ST_LD:
         e.LOCK_OR_mi(RSP, 0, 0)
         e.clobber()
@@ -224,7 +226,7 @@ def _cold_store(e: Emitter, op: Instruction, *misses: int) -> None:
 
 
 def _in_runtime(e: Emitter, op: Instruction) -> None:
-    """The whole operation in the runtime; what is left of the block only continues when nothing was raised."""
+    """Let the runtime do the whole operation. The block goes on only if that raised no exception."""
     _slow_call(e, op, "thunk_atomic", ATOMIC_OPS[op.op])
     if op.last_use >= 0:
         target = e.define(op, op.args)
@@ -239,7 +241,7 @@ def atomic(e: Emitter, op: Instruction) -> None:
 
 
 def _cold_exclusive(e: Emitter, op: Instruction, *misses: int) -> None:
-    """The cold part of an exclusive access: it comes back to the end of the hot one with the result in rcx."""
+    """The cold part of an exclusive access. It returns to the end of the hot part with the result in rcx."""
     hot = e.code
     e.code = e.cold
     e.hot_relocs += [(COLD, miss, len(e.cold)) for miss in misses]
@@ -267,7 +269,7 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
     e.move(RDX, address)
     wide = op.type is Type.I64
     e.ADDQ_rr(RCX, RDX)
-    # The value is read into a scratch register: the address may die here and leave its own to the result.
+    # Load into a scratch register: the address may die here, and the result may get its register.
     _LOADS[memop.size, False, wide][1](e, RCX, RCX, 0)
     e.MOVQ_mr(RBP, OFFSET["exclusive_address"], RDX)
     e.MOVQ_mr(RBP, OFFSET["exclusive_value"], RCX)

@@ -105,7 +105,7 @@ def local_set(e: Emitter, op: Instruction) -> None:
 
 @emits(Op.PC)
 def pc(e: Emitter, op: Instruction) -> None:
-    """The address is a relocation; with a literal hole, the entry adds the literal to it."""
+    """The joiner fills in the address. If there is a literal hole, it adds the literal."""
     offset = op.aux
     assert isinstance(offset, int)
     target = e.define(op)
@@ -123,7 +123,7 @@ def pc(e: Emitter, op: Instruction) -> None:
 
 @emits(Op.SET_NZCV)
 def set_nzcv(e: Emitter, op: Instruction) -> None:
-    """Only when the flags could not be stored where they arose: they wait in a frame slot."""
+    """Reached only if the flags could not be stored where they arose: they are in a frame slot."""
     assert isinstance(op.location, Slot)
     slot = 8 * op.location.number
     for index, field in enumerate(e.nzcv_fields()):
@@ -155,7 +155,7 @@ _DIRECT: Final[tuple[dict[FlagCondition, int], ...]] = (
     {**_NZ, **_SIGNED, _F.CS: cc.B, _F.CC: cc.AE},
     _NZ,
 )
-"""By kind of what the host's flags hold: the host condition for a guest condition, where there is one."""
+"""By kind and guest condition: the host condition that says the same, if there is one."""
 
 
 @emits(Op.COND)
