@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The assembler: one method an encoding, made from its picture (Arm DDI 0487, C4 and C6).
+"""The assembler: a method for each encoding, made from its picture (Arm DDI 0487, C4 and C6).
 
-A name is the mnemonic and the kinds of the operands in their order: w and x general registers of 32 and 64 bits, s and
-d floating-point registers, v a vector register of 64 bits, i a number, c a condition, f flags. A displacement follows
-its base. Registers are numbers; 31 is the zero register, or the stack pointer as a base and in additions of
-immediates.
+A name is the mnemonic and the kinds of the operands in their order: w and x are general registers of 32 and 64 bits, s
+and d floating-point registers, v a vector register of 64 bits, i a number, c a condition. A displacement follows its
+base. Registers are numbers; 31 is the zero register, or the stack pointer as a base and in additions of immediates.
 
 Accesses of any size have a mnemonic without size and order, and operands for these: z is the size in bytes, q says
 whether the access acquires, l whether it releases, and r is a register as wide as the access. LDXR is LDAXRB with z = 1
@@ -13,7 +12,7 @@ and q = 1; SWP is SWPALH with z = 2, q = 1 and l = 1.
 
 from __future__ import annotations
 
-from raddle_host_aarch64.code_buffer import BRANCH14, BRANCH19, BRANCH26, CodeBuffer
+from raddle_host_aarch64.code_buffer import BRANCH19, BRANCH26, CodeBuffer
 from raddle_host_aarch64.operands import (
     access,
     add_immediate,
@@ -61,10 +60,8 @@ class Assembler(CodeBuffer):
     ADD_xxx_asr = fields("dnmi", "10001011 100 mmmmm iiiiii nnnnn ddddd")
     ADDS_www = fields("dnm", "00101011 000 mmmmm 000000 nnnnn ddddd")
     ADDS_www_lsl = fields("dnmi", "00101011 000 mmmmm 0iiiii nnnnn ddddd")
-    ADDS_www_lsr = fields("dnmi", "00101011 010 mmmmm 0iiiii nnnnn ddddd")
     ADDS_xxx = fields("dnm", "10101011 000 mmmmm 000000 nnnnn ddddd")
     ADDS_xxx_lsl = fields("dnmi", "10101011 000 mmmmm iiiiii nnnnn ddddd")
-    ADDS_xxx_lsr = fields("dnmi", "10101011 010 mmmmm iiiiii nnnnn ddddd")
     SUB_www = fields("dnm", "01001011 000 mmmmm 000000 nnnnn ddddd")
     SUB_www_lsl = fields("dnmi", "01001011 000 mmmmm 0iiiii nnnnn ddddd")
     SUB_www_lsr = fields("dnmi", "01001011 010 mmmmm 0iiiii nnnnn ddddd")
@@ -75,11 +72,8 @@ class Assembler(CodeBuffer):
     SUB_xxx_asr = fields("dnmi", "11001011 100 mmmmm iiiiii nnnnn ddddd")
     SUBS_www = fields("dnm", "01101011 000 mmmmm 000000 nnnnn ddddd")
     SUBS_www_lsl = fields("dnmi", "01101011 000 mmmmm 0iiiii nnnnn ddddd")
-    SUBS_www_lsr = fields("dnmi", "01101011 010 mmmmm 0iiiii nnnnn ddddd")
     SUBS_xxx = fields("dnm", "11101011 000 mmmmm 000000 nnnnn ddddd")
     SUBS_xxx_lsl = fields("dnmi", "11101011 000 mmmmm iiiiii nnnnn ddddd")
-    SUBS_xxx_lsr = fields("dnmi", "11101011 010 mmmmm iiiiii nnnnn ddddd")
-    ADD_xxw_sxtw = fields("dnm", "10001011 001 mmmmm 110000 nnnnn ddddd")
     SUB_xxw_sxtw = fields("dnm", "11001011 001 mmmmm 110000 nnnnn ddddd")
     ADC_www = fields("dnm", "00011010000 mmmmm 000000 nnnnn ddddd")
     ADC_xxx = fields("dnm", "10011010000 mmmmm 000000 nnnnn ddddd")
@@ -114,8 +108,6 @@ class Assembler(CodeBuffer):
     EON_xxx = fields("dnm", "11001010 001 mmmmm 000000 nnnnn ddddd")
     ANDS_www = fields("dnm", "01101010 000 mmmmm 000000 nnnnn ddddd")
     ANDS_xxx = fields("dnm", "11101010 000 mmmmm 000000 nnnnn ddddd")
-    BICS_www = fields("dnm", "01101010 001 mmmmm 000000 nnnnn ddddd")
-    BICS_xxx = fields("dnm", "11101010 001 mmmmm 000000 nnnnn ddddd")
     AND_www_lsl = fields("dnmi", "00001010 000 mmmmm 0iiiii nnnnn ddddd")
     AND_www_lsr = fields("dnmi", "00001010 010 mmmmm 0iiiii nnnnn ddddd")
     AND_www_asr = fields("dnmi", "00001010 100 mmmmm 0iiiii nnnnn ddddd")
@@ -150,7 +142,6 @@ class Assembler(CodeBuffer):
     MVN_xx = fields("dm", "10101010001 mmmmm 000000 11111 ddddd")
     NEG_xx = fields("dm", "11001011000 mmmmm 000000 11111 ddddd")
     MOV_xsp = fields("d", "1001000100 000000000000 11111 ddddd")
-    MOV_spx = fields("n", "1001000100 000000000000 nnnnn 11111")
     MOVN_wi = fields("di", "000100101 00 iiiiiiiiiiiiiiii ddddd")
     MOVN_wi_16 = fields("di", "000100101 01 iiiiiiiiiiiiiiii ddddd")
     MOVN_xi = fields("di", "100100101 00 iiiiiiiiiiiiiiii ddddd")
@@ -163,7 +154,6 @@ class Assembler(CodeBuffer):
     MOVZ_xi_16 = fields("di", "110100101 01 iiiiiiiiiiiiiiii ddddd")
     MOVZ_xi_32 = fields("di", "110100101 10 iiiiiiiiiiiiiiii ddddd")
     MOVZ_xi_48 = fields("di", "110100101 11 iiiiiiiiiiiiiiii ddddd")
-    MOVK_wi = fields("di", "011100101 00 iiiiiiiiiiiiiiii ddddd")
     MOVK_wi_16 = fields("di", "011100101 01 iiiiiiiiiiiiiiii ddddd")
     MOVK_xi = fields("di", "111100101 00 iiiiiiiiiiiiiiii ddddd")
     MOVK_xi_16 = fields("di", "111100101 01 iiiiiiiiiiiiiiii ddddd")
@@ -187,9 +177,7 @@ class Assembler(CodeBuffer):
     ROR_wwi = rotate("00010011100 mmmmm 0iiiii nnnnn ddddd")
     UBFX_wwii = extract("0101001100 0rrrrr 0iiiii nnnnn ddddd")
     SBFX_wwii = extract("0001001100 0rrrrr 0iiiii nnnnn ddddd")
-    BFXIL_wwii = extract("0011001100 0rrrrr 0iiiii nnnnn ddddd")
     BFI_wwii = insert("0011001100 0rrrrr 0iiiii nnnnn ddddd", 32)
-    UBFIZ_wwii = insert("0101001100 0rrrrr 0iiiii nnnnn ddddd", 32)
     SXTB_ww = fields("dn", "0001001100 000000 000111 nnnnn ddddd")
     SXTH_ww = fields("dn", "0001001100 000000 001111 nnnnn ddddd")
     UXTB_ww = fields("dn", "0101001100 000000 000111 nnnnn ddddd")
@@ -202,7 +190,6 @@ class Assembler(CodeBuffer):
     SBFX_xxii = extract("1001001101 rrrrrr iiiiii nnnnn ddddd")
     BFXIL_xxii = extract("1011001101 rrrrrr iiiiii nnnnn ddddd")
     BFI_xxii = insert("1011001101 rrrrrr iiiiii nnnnn ddddd", 64)
-    UBFIZ_xxii = insert("1101001101 rrrrrr iiiiii nnnnn ddddd", 64)
     SXTB_xw = fields("dn", "1001001101 000000 000111 nnnnn ddddd")
     SXTH_xw = fields("dn", "1001001101 000000 001111 nnnnn ddddd")
     SXTW_xw = fields("dn", "1001001101 000000 011111 nnnnn ddddd")
@@ -210,11 +197,9 @@ class Assembler(CodeBuffer):
     # --- Bits and bytes ---
 
     RBIT_ww = fields("dn", "0101101011000000 000000 nnnnn ddddd")
-    REV16_ww = fields("dn", "0101101011000000 000001 nnnnn ddddd")
     CLZ_ww = fields("dn", "0101101011000000 000100 nnnnn ddddd")
     REV_ww = fields("dn", "0101101011000000 000010 nnnnn ddddd")
     RBIT_xx = fields("dn", "1101101011000000 000000 nnnnn ddddd")
-    REV16_xx = fields("dn", "1101101011000000 000001 nnnnn ddddd")
     CLZ_xx = fields("dn", "1101101011000000 000100 nnnnn ddddd")
     REV_xx = fields("dn", "1101101011000000 000011 nnnnn ddddd")
 
@@ -232,33 +217,15 @@ class Assembler(CodeBuffer):
     SDIV_xxx = fields("dnm", "10011010110 mmmmm 000011 nnnnn ddddd")
     UMULL_xww = fields("dnm", "10011011101 mmmmm 011111 nnnnn ddddd")
     SMULL_xww = fields("dnm", "10011011001 mmmmm 011111 nnnnn ddddd")
-    UMADDL_xwwx = fields("dnma", "10011011101 mmmmm 0 aaaaa nnnnn ddddd")
-    SMADDL_xwwx = fields("dnma", "10011011001 mmmmm 0 aaaaa nnnnn ddddd")
     UMULH_xxx = fields("dnm", "10011011110 mmmmm 011111 nnnnn ddddd")
     SMULH_xxx = fields("dnm", "10011011010 mmmmm 011111 nnnnn ddddd")
 
-    # --- Conditions: c is the condition, f the flags (N is bit 3) when it does not hold ---
+    # --- Conditions ---
 
     CSEL_wwwc = fields("dnmc", "00011010100 mmmmm cccc 00 nnnnn ddddd")
     CSINC_wwwc = fields("dnmc", "00011010100 mmmmm cccc 01 nnnnn ddddd")
-    CSINV_wwwc = fields("dnmc", "01011010100 mmmmm cccc 00 nnnnn ddddd")
-    CSNEG_wwwc = fields("dnmc", "01011010100 mmmmm cccc 01 nnnnn ddddd")
     CSET_wc = cset("00011010100 11111 cccc 01 11111 ddddd")
-    CSETM_wc = cset("01011010100 11111 cccc 00 11111 ddddd")
-    CCMN_wwfc = fields("nmfc", "00111010010 mmmmm cccc 00 nnnnn 0 ffff")
-    CCMN_wifc = fields("nifc", "00111010010 iiiii cccc 10 nnnnn 0 ffff")
-    CCMP_wwfc = fields("nmfc", "01111010010 mmmmm cccc 00 nnnnn 0 ffff")
-    CCMP_wifc = fields("nifc", "01111010010 iiiii cccc 10 nnnnn 0 ffff")
     CSEL_xxxc = fields("dnmc", "10011010100 mmmmm cccc 00 nnnnn ddddd")
-    CSINC_xxxc = fields("dnmc", "10011010100 mmmmm cccc 01 nnnnn ddddd")
-    CSINV_xxxc = fields("dnmc", "11011010100 mmmmm cccc 00 nnnnn ddddd")
-    CSNEG_xxxc = fields("dnmc", "11011010100 mmmmm cccc 01 nnnnn ddddd")
-    CSET_xc = cset("10011010100 11111 cccc 01 11111 ddddd")
-    CSETM_xc = cset("11011010100 11111 cccc 00 11111 ddddd")
-    CCMN_xxfc = fields("nmfc", "10111010010 mmmmm cccc 00 nnnnn 0 ffff")
-    CCMN_xifc = fields("nifc", "10111010010 iiiii cccc 10 nnnnn 0 ffff")
-    CCMP_xxfc = fields("nmfc", "11111010010 mmmmm cccc 00 nnnnn 0 ffff")
-    CCMP_xifc = fields("nifc", "11111010010 iiiii cccc 10 nnnnn 0 ffff")
 
     # --- System registers and barriers ---
 
@@ -269,11 +236,7 @@ class Assembler(CodeBuffer):
     MRS_x_FPSR = fields("t", "1101010100 1 1 1 011 0100 0100 001 ttttt")
     MSR_FPSR_x = fields("t", "1101010100 0 1 1 011 0100 0100 001 ttttt")
     DMB_i = fields("i", "11010101000000110011 iiii 10111111")
-    DSB_i = fields("i", "11010101000000110011 iiii 10011111")
     ISB = fields("", "11010101000000110011 1111 11011111")
-    CLREX = fields("", "11010101000000110011 1111 01011111")
-    NOP = fields("", "11010101000000110010 0000 00011111")
-    BRK_i = fields("i", "11010100001 iiiiiiiiiiiiiiii 00000")
 
     # --- Loads and stores: scaled and unscaled displacements, index registers, pairs ---
 
@@ -281,26 +244,14 @@ class Assembler(CodeBuffer):
     LDRH_wxi = scaled("tni", "0111100101 iiiiiiiiiiii nnnnn ttttt", 1)
     LDR_wxi = scaled("tni", "1011100101 iiiiiiiiiiii nnnnn ttttt", 2)
     LDR_xxi = scaled("tni", "1111100101 iiiiiiiiiiii nnnnn ttttt", 3)
-    LDRSB_wxi = scaled("tni", "0011100111 iiiiiiiiiiii nnnnn ttttt", 0)
-    LDRSB_xxi = scaled("tni", "0011100110 iiiiiiiiiiii nnnnn ttttt", 0)
-    LDRSH_wxi = scaled("tni", "0111100111 iiiiiiiiiiii nnnnn ttttt", 1)
-    LDRSH_xxi = scaled("tni", "0111100110 iiiiiiiiiiii nnnnn ttttt", 1)
-    LDRSW_xxi = scaled("tni", "1011100110 iiiiiiiiiiii nnnnn ttttt", 2)
     STRB_wxi = scaled("tni", "0011100100 iiiiiiiiiiii nnnnn ttttt", 0)
     STRH_wxi = scaled("tni", "0111100100 iiiiiiiiiiii nnnnn ttttt", 1)
     STR_wxi = scaled("tni", "1011100100 iiiiiiiiiiii nnnnn ttttt", 2)
     STR_xxi = scaled("tni", "1111100100 iiiiiiiiiiii nnnnn ttttt", 3)
     LDURB_wxi = unscaled("tni", "00111000010 iiiiiiiii 00 nnnnn ttttt")
-    LDURH_wxi = unscaled("tni", "01111000010 iiiiiiiii 00 nnnnn ttttt")
     LDUR_wxi = unscaled("tni", "10111000010 iiiiiiiii 00 nnnnn ttttt")
     LDUR_xxi = unscaled("tni", "11111000010 iiiiiiiii 00 nnnnn ttttt")
-    LDURSB_wxi = unscaled("tni", "00111000110 iiiiiiiii 00 nnnnn ttttt")
-    LDURSB_xxi = unscaled("tni", "00111000100 iiiiiiiii 00 nnnnn ttttt")
-    LDURSH_wxi = unscaled("tni", "01111000110 iiiiiiiii 00 nnnnn ttttt")
-    LDURSH_xxi = unscaled("tni", "01111000100 iiiiiiiii 00 nnnnn ttttt")
-    LDURSW_xxi = unscaled("tni", "10111000100 iiiiiiiii 00 nnnnn ttttt")
     STURB_wxi = unscaled("tni", "00111000000 iiiiiiiii 00 nnnnn ttttt")
-    STURH_wxi = unscaled("tni", "01111000000 iiiiiiiii 00 nnnnn ttttt")
     STUR_wxi = unscaled("tni", "10111000000 iiiiiiiii 00 nnnnn ttttt")
     STUR_xxi = unscaled("tni", "11111000000 iiiiiiiii 00 nnnnn ttttt")
     LDRB_wxx = fields("tnm", "00111000011 mmmmm 011 0 10 nnnnn ttttt")
@@ -320,7 +271,6 @@ class Assembler(CodeBuffer):
     LDP_xxxi = unscaled("tuni", "1010100101 iiiiiii uuuuu nnnnn ttttt", 3)
     STP_wwxi = unscaled("tuni", "0010100100 iiiiiii uuuuu nnnnn ttttt", 2)
     STP_xxxi = unscaled("tuni", "1010100100 iiiiiii uuuuu nnnnn ttttt", 3)
-    LDR_x_literal = signed("ti", "01011000 iiiiiiiiiiiiiiiiiii ttttt", 2)
 
     # --- State and header fields, at any displacement ---
 
@@ -355,7 +305,6 @@ class Assembler(CodeBuffer):
     # --- Jumps: distances in bytes, from the instruction itself ---
 
     B_i = signed("i", "000101 iiiiiiiiiiiiiiiiiiiiiiiiii", 2)
-    BL_i = signed("i", "100101 iiiiiiiiiiiiiiiiiiiiiiiiii", 2)
     B_ci = signed("ci", "01010100 iiiiiiiiiiiiiiiiiii 0 cccc", 2)
     CBZ_wi = signed("ti", "00110100 iiiiiiiiiiiiiiiiiii ttttt", 2)
     CBNZ_wi = signed("ti", "00110101 iiiiiiiiiiiiiiiiiii ttttt", 2)
@@ -372,15 +321,9 @@ class Assembler(CodeBuffer):
     # --- Jumps to labels ---
 
     B_label = to_label("B_i", BRANCH26)
-    B_c_label = to_label("B_ci", BRANCH19)
     CBZ_w_label = to_label("CBZ_wi", BRANCH19)
-    CBZ_x_label = to_label("CBZ_xi", BRANCH19)
     CBNZ_w_label = to_label("CBNZ_wi", BRANCH19)
     CBNZ_x_label = to_label("CBNZ_xi", BRANCH19)
-    TBZ_wi_label = to_label("TBZ_wii", BRANCH14)
-    TBZ_xi_label = to_label("TBZ_xii", BRANCH14)
-    TBNZ_wi_label = to_label("TBNZ_wii", BRANCH14)
-    TBNZ_xi_label = to_label("TBNZ_xii", BRANCH14)
 
     # --- Floating point: s and d are registers of 32 and 64 bits ---
 
@@ -392,7 +335,6 @@ class Assembler(CodeBuffer):
     FADD_ddd = fields("DNM", "00011110011 MMMMM 001010 NNNNN DDDDD")
     FSUB_sss = fields("DNM", "00011110001 MMMMM 001110 NNNNN DDDDD")
     FSUB_ddd = fields("DNM", "00011110011 MMMMM 001110 NNNNN DDDDD")
-    FMOV_ss = fields("DN", "00011110001 00000010000 NNNNN DDDDD")
     FMOV_dd = fields("DN", "00011110011 00000010000 NNNNN DDDDD")
     FABS_ss = fields("DN", "00011110001 00000110000 NNNNN DDDDD")
     FABS_dd = fields("DN", "00011110011 00000110000 NNNNN DDDDD")
@@ -400,36 +342,14 @@ class Assembler(CodeBuffer):
     FNEG_dd = fields("DN", "00011110011 00001010000 NNNNN DDDDD")
     FSQRT_ss = fields("DN", "00011110001 00001110000 NNNNN DDDDD")
     FSQRT_dd = fields("DN", "00011110011 00001110000 NNNNN DDDDD")
-    FRINTN_ss = fields("DN", "00011110001 00100010000 NNNNN DDDDD")
-    FRINTN_dd = fields("DN", "00011110011 00100010000 NNNNN DDDDD")
-    FRINTP_ss = fields("DN", "00011110001 00100110000 NNNNN DDDDD")
-    FRINTP_dd = fields("DN", "00011110011 00100110000 NNNNN DDDDD")
-    FRINTM_ss = fields("DN", "00011110001 00101010000 NNNNN DDDDD")
-    FRINTM_dd = fields("DN", "00011110011 00101010000 NNNNN DDDDD")
-    FRINTZ_ss = fields("DN", "00011110001 00101110000 NNNNN DDDDD")
-    FRINTZ_dd = fields("DN", "00011110011 00101110000 NNNNN DDDDD")
-    FRINTA_ss = fields("DN", "00011110001 00110010000 NNNNN DDDDD")
-    FRINTA_dd = fields("DN", "00011110011 00110010000 NNNNN DDDDD")
-    FRINTX_ss = fields("DN", "00011110001 00111010000 NNNNN DDDDD")
-    FRINTX_dd = fields("DN", "00011110011 00111010000 NNNNN DDDDD")
-    FRINTI_ss = fields("DN", "00011110001 00111110000 NNNNN DDDDD")
-    FRINTI_dd = fields("DN", "00011110011 00111110000 NNNNN DDDDD")
     FCVT_ds = fields("DN", "0001111000100010110000 NNNNN DDDDD")
     FCVT_sd = fields("DN", "0001111001100010010000 NNNNN DDDDD")
     FMADD_ssss = fields("DNMA", "00011111000 MMMMM 0 AAAAA NNNNN DDDDD")
     FMADD_dddd = fields("DNMA", "00011111010 MMMMM 0 AAAAA NNNNN DDDDD")
-    FMSUB_ssss = fields("DNMA", "00011111000 MMMMM 1 AAAAA NNNNN DDDDD")
-    FMSUB_dddd = fields("DNMA", "00011111010 MMMMM 1 AAAAA NNNNN DDDDD")
-    FNMADD_ssss = fields("DNMA", "00011111001 MMMMM 0 AAAAA NNNNN DDDDD")
-    FNMADD_dddd = fields("DNMA", "00011111011 MMMMM 0 AAAAA NNNNN DDDDD")
-    FNMSUB_ssss = fields("DNMA", "00011111001 MMMMM 1 AAAAA NNNNN DDDDD")
-    FNMSUB_dddd = fields("DNMA", "00011111011 MMMMM 1 AAAAA NNNNN DDDDD")
     FCMP_ss = fields("NM", "00011110001 MMMMM 001000 NNNNN 00000")
     FCMP_dd = fields("NM", "00011110011 MMMMM 001000 NNNNN 00000")
     FCMPE_ss = fields("NM", "00011110001 MMMMM 001000 NNNNN 10000")
     FCMPE_dd = fields("NM", "00011110011 MMMMM 001000 NNNNN 10000")
-    FCSEL_sssc = fields("DNMc", "00011110001 MMMMM cccc 11 NNNNN DDDDD")
-    FCSEL_dddc = fields("DNMc", "00011110011 MMMMM cccc 11 NNNNN DDDDD")
     FMOV_ws = fields("dN", "0001111000100110000000 NNNNN ddddd")
     FMOV_sw = fields("Dn", "0001111000100111000000 nnnnn DDDDD")
     FMOV_xd = fields("dN", "1001111001100110000000 NNNNN ddddd")
@@ -503,5 +423,4 @@ class Assembler(CodeBuffer):
     PUT_sxi = anywhere("Tni", STUR_sxi, STR_sxi, SUB_xxi, ADD_xxi, 2)
     PUT_dxi = anywhere("Tni", STUR_dxi, STR_dxi, SUB_xxi, ADD_xxi, 3)
     CNT_vv = fields("DN", "0000111000100000010110 NNNNN DDDDD")
-    UADDLV_hv = fields("DN", "0010111000110000001110 NNNNN DDDDD")
     ADDV_bv = fields("DN", "0000111000110001101110 NNNNN DDDDD")

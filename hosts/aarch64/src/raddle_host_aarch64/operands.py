@@ -2,9 +2,8 @@
 """Factories of the assembler's methods: each takes the order of an instruction's operands and its picture.
 
 Letters of fields that are general registers: d n m a t u s. Of Advanced SIMD and floating-point registers: D N M A T U.
-The others are numbers: i an immediate (b, r, k: further ones), c a condition, f the flags that CCMP sets, z the size of
-an access, q and l its order. `order` has a letter for each operand; the method's arguments are in that order, and the
-last one may be converted.
+The others are numbers: i an immediate (b, r: further ones), c a condition, z the size of an access, q and l its order.
+`order` has a letter for each operand; the method's arguments are in that order, and the last one may be converted.
 """
 
 from __future__ import annotations
