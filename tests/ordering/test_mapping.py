@@ -40,8 +40,8 @@ from translations import (  # noqa: E402
 
 from raddle.litmus.executions import Outcome  # noqa: E402
 from raddle.litmus.files import load, names  # noqa: E402
-from raddle.litmus.program import LitmusTest  # noqa: E402
-from raddle.ordering import MemoryOrder  # noqa: E402
+from raddle.litmus.program import Atomic, Compute, Fence, LitmusTest  # noqa: E402
+from raddle.ordering import MemoryOrder, missing  # noqa: E402
 from raddle_host_aarch64.backend import AArch64BackEnd  # noqa: E402
 from raddle_host_aarch64.features import Features as ArmFeatures  # noqa: E402
 from raddle_host_aarch64.plugin import TCG_TARGET_DEFAULT_MO as ARM_MO  # noqa: E402
@@ -225,12 +225,98 @@ def test_the_page_has_no_other_rows() -> None:
                 assert set(tests) <= set(names())
 
 
-def test_an_order_that_the_host_lacks_is_missed_without_fences() -> None:
-    """With `order=native`, a guest that counts on store-to-load order does not get it on x86-64."""
-    test = observing_everything(load("SB"))
-    host = HOSTS["x86_64"]
-    found = allowed_by_host(test, TINY.readers(test, host, False), host)
-    assert found - allowed_by_guest(test, "sc")
+# -- without fences ----------------------------------------------------------------------------------------------------
+
+
+def lacking(guest: str, host: str) -> MemoryOrder:
+    """The orders that the guest counts on, and that plain accesses lack with `order=native`."""
+    return missing(GUESTS[guest].default_mo, LEVELS[host].default_mo)
+
+
+class NativeRow(NamedTuple):
+    """Of the page's table of guests and hosts between which orders are lacking."""
+
+    lacks: MemoryOrder
+    broken: list[str]
+    """Some tests that have an outcome that the guest forbids."""
+
+
+def native_rows_of_the_page() -> dict[tuple[str, str], NativeRow]:
+    """By guest and architecture."""
+    found = {}
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4 and cells[0] in GUESTS:
+            orders = MemoryOrder(sum(MemoryOrder[name.strip()] for name in cells[2].split(",")))
+            found[cells[0], cells[1]] = NativeRow(orders, [name.strip() for name in cells[3].split(",")])
+    return found
+
+
+def native_excess(guest: str, host: str, name: str) -> frozenset[Outcome]:
+    """The outcomes that the translation without fences allows and the guest forbids."""
+    test, level = observing_everything(load(name)), LEVELS[host]
+    return allowed_by_host(test, GUESTS[guest].readers(test, level, False), level, unless=allowed(guest, name))
+
+
+def as_plain_accesses(guest: str, test: LitmusTest) -> LitmusTest:
+    """The test less fences for which the guest has no instruction, because its plain accesses need none."""
+    one = GUESTS[guest]
+    if isinstance(one, FrontEndGuest):
+        fences = {name: make for name, make in one.litmus.operations.items() if name.startswith("fence_")}
+        empty = {Fence(name.removeprefix("fence_")) for name, make in fences.items() if not make()}
+        nothing = Compute("nothing", "mov", (0,))
+        test = test._replace(
+            threads=tuple(tuple(nothing if ins in empty else ins for ins in code) for code in test.threads)
+        )
+    return test
+
+
+NATIVE: Final = [(guest, host) for guest in GUESTS for host in LEVELS]
+LACKING: Final = [pair for pair in NATIVE if lacking(*pair)]
+
+
+def test_the_page_says_which_orders_are_lacking_without_fences() -> None:
+    rows = {key: row.lacks for key, row in native_rows_of_the_page().items()}
+    found = {(guest, LEVELS[host].architecture): lacking(guest, host) for guest, host in NATIVE}
+    assert rows == {key: orders for key, orders in found.items() if orders}
+    assert len(rows) < len(found), "some guests need no fences"
+
+
+@pytest.mark.parametrize(("guest", "host"), [pair for pair in NATIVE if pair not in LACKING])
+def test_without_fences_the_code_is_the_same_where_no_order_is_lacking(guest: str, host: str) -> None:
+    """So `order=native` allows no outcome there that the guest forbids, either."""
+    for name in names():
+        test = observing_everything(load(name))
+        if GUESTS[guest].runs(test):
+            native, fenced = (GUESTS[guest].readers(test, LEVELS[host], one) for one in (False, True))
+            assert [one.program.blocks for one in native] == [one.program.blocks for one in fenced], name
+
+
+@pytest.mark.parametrize(("guest", "host"), LACKING)
+def test_the_checker_sees_orders_that_are_lacking(guest: str, host: str) -> None:
+    """The control: tests that the page names."""
+    for name in native_rows_of_the_page()[guest, LEVELS[host].architecture].broken:
+        assert native_excess(guest, host, name), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("guest", "host"), LACKING)
+def test_without_fences_plain_accesses_have_the_hosts_order(guest: str, host: str) -> None:
+    """A translation allows, besides what the guest allows, what the host's model allows for the same accesses: all of
+    it if they are plain, else no more than that.
+    """
+    for name in names():
+        test = observing_everything(load(name))
+        if GUESTS[guest].runs(test):
+            excess = native_excess(guest, host, name)
+            of_host = allowed_by_guest(as_plain_accesses(guest, test), LEVELS[host].model) - allowed(guest, name)
+            if any(isinstance(one, Atomic) for code in test.threads for one in code):
+                assert excess <= of_host, name
+            else:
+                assert excess == of_host, name
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
 
 
 def changed(guest: IrGuest, **mapping: Mapped) -> IrGuest:
