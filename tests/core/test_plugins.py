@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from raddle.errors import PluginError, UsageError
+from raddle.litmus.models import known
 from raddle.machine.choice import choose_board
 from raddle.ordering import MemoryOrder
 from raddle.plugins import API_VERSION, EntryPoint, Registry
@@ -129,6 +130,23 @@ def test_names_imports_nothing(install: Installed) -> None:
     assert registry.names("host") == ("here",)
     assert registry.names("device") == ()
     assert imported(entry_points) == set()
+
+
+def test_models_of_memory_come_from_guests_and_hosts(install: Installed) -> None:
+    """Of those that can be loaded; one that a plug-in has in common with another is there once."""
+    brings = """
+from raddle.litmus.models import Model
+from types import SimpleNamespace
+MINE = Model("mine", "", "", lambda execution: True)
+"""
+    target = brings + TARGET.replace(
+        "load)", "load, litmus=lambda: SimpleNamespace(models={'one': MINE, 'two': MINE}))"
+    )
+    host = brings + HOST.replace('"back end")', '"back end", memory_model=lambda: MINE._replace(name="hosts"))')
+    broken = HOST.replace('"here"', '"bad"').replace('"back end")', '"back end", memory_model=lambda: 1 / 0)')
+    registry, _ = install(target__good=target, host__here=host, host__bad=broken)
+    assert list(known(registry)) == ["sc", "hosts", "mine"]
+    assert [one.plugin for one in registry.problems()] == ["host.bad"]
 
 
 def test_a_run_imports_the_pair_it_needs_alone(install: Installed) -> None:

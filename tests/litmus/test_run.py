@@ -17,7 +17,7 @@ from raddle.errors import PluginError, UsageError
 from raddle.litmus.assembly import SPINS, SPINS_IN_TURN, ThreadLayout, lacking, thread_code
 from raddle.litmus.files import load, names
 from raddle.litmus.guest import LitmusGuest
-from raddle.litmus.models import MODELS, Model, model
+from raddle.litmus.models import Model
 from raddle.litmus.program import LitmusTest
 from raddle.litmus.run import run
 from raddle.translate.frontend import FrontEnd
@@ -98,7 +98,7 @@ def test_a_guest_shows_only_what_its_architecture_allows(target: str, name: str,
     assert result.decision.mode is expected
     assert result.cpus == cpus
     assert result.counts.total() >= 3000
-    assert result.counts.keys() <= allowed_outcomes(test, model(litmus.models[cpu]))
+    assert result.counts.keys() <= allowed_outcomes(test, litmus.models[cpu])
 
 
 @pytest.mark.alone
@@ -186,7 +186,8 @@ def test_a_forbidden_outcome_ends_it_with_1(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that allows nothing finds everything forbidden."""
-    monkeypatch.setitem(MODELS, "armv7", Model("armv7", "", "", lambda execution: False))  # type: ignore[arg-type]
+    nothing = GUEST._replace(models={"cortex-a15": Model("armv7", "", "", lambda execution: False)})
+    monkeypatch.setattr("raddle_target_arm.litmus.GUEST", nothing)
     assert main(["litmus", "--target", "arm", "SB", "--iterations", "100", "--accel", "tcg,thread=single"]) == 1
     shown = capsys.readouterr().out
     assert "FORBIDDEN" in shown
@@ -214,6 +215,7 @@ def test_the_suite_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["SBB"], "unknown litmus test 'SBB'; did you mean SB?"),
         (["./nowhere.litmus"], "cannot read litmus test ./nowhere.litmus: No such file"),
         (["SB", "--model", "power"], "unknown memory model 'power'"),
+        (["SB", "--model", "sc,arm"], "unknown memory model 'arm'; did you mean"),
         (["SB", "--iterations", "0"], "--iterations must be a number from 1 to"),
         (["SB", "--iterations", "x" * 5000], "--iterations must be a number from 1 to"),
         (["SB", "-smp", "9"], "-smp must be a number from 2 to 8, not '9'"),

@@ -40,38 +40,43 @@ from translations import (  # noqa: E402
 
 from raddle.litmus.executions import Outcome  # noqa: E402
 from raddle.litmus.files import load, names  # noqa: E402
+from raddle.litmus.models import SC  # noqa: E402
 from raddle.litmus.program import Atomic, Compute, Fence, LitmusTest  # noqa: E402
 from raddle.ordering import MemoryOrder, missing  # noqa: E402
 from raddle_host_aarch64.backend import AArch64BackEnd  # noqa: E402
 from raddle_host_aarch64.features import Features as ArmFeatures  # noqa: E402
+from raddle_host_aarch64.memory_model import ARMV8 as ARMV8_MODEL  # noqa: E402
 from raddle_host_aarch64.plugin import TCG_TARGET_DEFAULT_MO as ARM_MO  # noqa: E402
 from raddle_host_x86_64.backend import X86BackEnd  # noqa: E402
 from raddle_host_x86_64.features import BASELINE as X86_BASELINE  # noqa: E402
 from raddle_host_x86_64.features import Features as X86Features  # noqa: E402
+from raddle_host_x86_64.memory_model import X86_TSO  # noqa: E402
 from raddle_host_x86_64.plugin import TCG_TARGET_DEFAULT_MO as X86_MO  # noqa: E402
 from raddle_target_alpha.frontend import front_end as alpha_front_end  # noqa: E402
 from raddle_target_alpha.litmus import GUEST as ALPHA_LITMUS  # noqa: E402
+from raddle_target_alpha.memory_model import ALPHA as ALPHA_MODEL  # noqa: E402
 from raddle_target_alpha.state import MODE_FEN  # noqa: E402
 from raddle_target_arm.frontend import FRONT_END as ARM_FRONT_END  # noqa: E402
 from raddle_target_arm.litmus import GUEST as ARM_LITMUS  # noqa: E402
+from raddle_target_arm.memory_model import ARMV7  # noqa: E402
 from raddle_target_arm.state import MODE_PRIVILEGED  # noqa: E402
 
-ARM: Final = FrontEndGuest("arm", ("armv7", "armv8"), MemoryOrder.NONE, ARM_LITMUS, ARM_FRONT_END, MODE_PRIVILEGED)
+ARM: Final = FrontEndGuest("arm", (ARMV7, ARMV8_MODEL), MemoryOrder.NONE, ARM_LITMUS, ARM_FRONT_END, MODE_PRIVILEGED)
 """The ARMv7 guest also keeps the order of AArch32 in ARMv8."""
-ALPHA: Final = FrontEndGuest("alpha", ("alpha",), MemoryOrder.NONE, ALPHA_LITMUS, alpha_front_end("ev67"), MODE_FEN)
+ALPHA: Final = FrontEndGuest("alpha", (ALPHA_MODEL,), MemoryOrder.NONE, ALPHA_LITMUS, alpha_front_end("ev67"), MODE_FEN)
 """MB and WMB; LDx_L and STx_C order nothing."""
-TINY: Final = FrontEndGuest("tiny", ("sc",), MemoryOrder.ALL, TINY_LITMUS, TINY_FRONT_END, 0)
+TINY: Final = FrontEndGuest("tiny", (SC,), MemoryOrder.ALL, TINY_LITMUS, TINY_FRONT_END, 0)
 GUESTS: Final[dict[str, Guest]] = {one.name: one for one in (ARM, TINY, ALPHA, X86_GUEST, ARMV8)}
 
 X86_ALL: Final = X86Features(*[True] * len(X86_BASELINE))
 
 
 def x86_64(name: str, features: X86Features) -> HostLevel:
-    return HostLevel(name, X86_64, X86_MO, lambda config: X86BackEnd(config, features), "x86-tso")
+    return HostLevel(name, X86_64, X86_MO, lambda config: X86BackEnd(config, features), X86_TSO)
 
 
 def aarch64(name: str, features: ArmFeatures) -> HostLevel:
-    return HostLevel(name, ARM64, ARM_MO, lambda config: AArch64BackEnd(config, features), "armv8")
+    return HostLevel(name, ARM64, ARM_MO, lambda config: AArch64BackEnd(config, features), ARMV8_MODEL)
 
 
 HOSTS: Final = {

@@ -21,7 +21,7 @@ from raddle.ir.verifier import verify
 from raddle.litmus.assembly import ThreadCode, ThreadLayout, lacking
 from raddle.litmus.executions import Outcome, outcomes
 from raddle.litmus.guest import LitmusGuest
-from raddle.litmus.models import model
+from raddle.litmus.models import Model
 from raddle.litmus.parser import assigned
 from raddle.litmus.program import (
     Atomic,
@@ -37,6 +37,8 @@ from raddle.litmus.program import (
 )
 from raddle.ordering import MemoryOrder, missing
 from raddle.translate.translator import Translator
+from raddle_host_aarch64.memory_model import ARMV8 as ARMV8_MODEL
+from raddle_host_x86_64.memory_model import X86_TSO
 
 PC: Final = 0x8000
 LINE: Final = 64
@@ -52,7 +54,7 @@ class HostLevel(NamedTuple):
     reader: Host
     default_mo: MemoryOrder
     make: Callable[[CodegenConfig], BackEnd]
-    model: str
+    model: Model
     strict: bool = False
     """With exact reservations."""
 
@@ -100,7 +102,7 @@ class Guest(ABC):
     """A guest whose translations are checked."""
 
     name: str
-    models: tuple[str, ...]
+    models: tuple[Model, ...]
     """Models of its memory; its translations must keep each of them."""
     default_mo: MemoryOrder
     """The order of plain accesses that its programs count on."""
@@ -157,7 +159,7 @@ class FrontEndGuest(Guest):
     def __init__(
         self,
         name: str,
-        models: tuple[str, ...],
+        models: tuple[Model, ...],
         default_mo: MemoryOrder,
         litmus: LitmusGuest,
         front_end: Any,
@@ -257,7 +259,7 @@ class IrGuest(Guest):
     state = STATE
 
     def __init__(
-        self, name: str, models: tuple[str, ...], default_mo: MemoryOrder, mapping: Mapping[str, Mapped]
+        self, name: str, models: tuple[Model, ...], default_mo: MemoryOrder, mapping: Mapping[str, Mapped]
     ) -> None:
         """`mapping` has all of the guest's instructions, as `spelled`."""
         self.name, self.models, self.default_mo, self.mapping = name, models, default_mo, mapping
@@ -350,7 +352,7 @@ ATOMICS: Final = ("add", "xchg", "cas")
 
 X86_GUEST: Final = IrGuest(
     "x86",
-    ("x86-tso",),
+    (X86_TSO,),
     ALL & ~ST_LD,
     {**PLAIN, "f[mb]": Mapped(ALL), **{f"rmw[] {one}": Mapped(ST_LD, ACQUIRE | RELEASE, ST_LD) for one in ATOMICS}},
 )
@@ -359,7 +361,7 @@ operations are not, so barriers stand around them."""
 
 ARMV8: Final = IrGuest(
     "armv8",
-    ("armv8",),
+    (ARMV8_MODEL,),
     MemoryOrder.NONE,
     {
         **PLAIN,
@@ -377,13 +379,13 @@ ARMV8: Final = IrGuest(
 """LDAR, LDAPR and STLR. LDAR may not pass an earlier STLR, but an acquire of the IR may, so a barrier precedes it."""
 
 
-def allowed_by_guest(test: LitmusTest, name: str) -> frozenset[Outcome]:
-    return outcomes(test.initial, test.programs(), model(name).allows)
+def allowed_by_guest(test: LitmusTest, memory: Model) -> frozenset[Outcome]:
+    return outcomes(test.initial, test.programs(), memory.allows)
 
 
 def allowed_by_host(
     test: LitmusTest, readers: list[Reader], host: HostLevel, unless: frozenset[Outcome] = frozenset()
 ) -> frozenset[Outcome]:
     """The outcomes besides those in `unless`."""
-    allows = model(host.model).allows
+    allows = host.model.allows
     return outcomes(test.initial, readers, lambda one: one.frame.outcome(one) not in unless and allows(one))

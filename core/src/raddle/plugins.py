@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
@@ -189,6 +190,8 @@ class Host(NamedTuple):
     load: Callable[[], type[BackEnd]]
     """Imports the host's back end and returns its class. May raise any exception, such as ImportError, if it cannot
     run."""
+    memory_model: Callable[[], Any] | None = None
+    """Imports the raddle.litmus.models.Model of its memory and returns it; None for a host that brings none."""
 
 
 class Property(NamedTuple):
@@ -455,6 +458,17 @@ class Registry:
         if target.litmus is None:
             raise UsageError(f"the {target.name} guest has no machine code for litmus tests; --model needs none")
         return self._loaded(target, target.litmus)
+
+    def memory_models(self) -> tuple[Any, ...]:
+        """Each raddle.litmus.models.Model of hosts and guests."""
+        models: list[Any] = []
+        for host in self.hosts():
+            with suppress(PluginError):
+                models += [self._loaded(host, host.memory_model)] if host.memory_model else []
+        for target in self.targets():
+            with suppress(PluginError):
+                models += self.litmus_guest(target).models.values() if target.litmus else []
+        return tuple(models)
 
     def load(self, descriptor: Target | Host | Board | Device | HelperPackage) -> Any:
         """The result of `descriptor.load()`. For a target, this is the front end for its default CPU model. Raises

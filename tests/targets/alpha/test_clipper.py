@@ -386,7 +386,7 @@ def test_the_size_of_ram(build: Callable[..., Built], memory: int) -> None:
 @pytest.mark.parametrize(
     ("data", "fault"),
     [
-        (elf(KSEG + 0x31_0000, machine=40), "it is an ELF program for ARM, not for Alpha"),
+        (elf(KSEG + 0x31_0000, machine=40), "it is an ELF program for ARM, not for the alpha guest"),
         (elf(KSEG + 0x31_0000)[:100], "its program headers are damaged"),
         (elf(KSEG + 0x31_0000)[:122], "it is truncated"),
         (elf(KSEG + (1 << 36)), r"does not fit into the RAM of 64 MiB at 0x0; give it another address"),

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from raddle.accel import Mode, Order, Thread, decide, parse_accel
-from raddle.errors import UsageError
+from raddle.errors import UsageError, unknown
 from raddle.litmus.executions import Outcome, outcomes
 from raddle.litmus.files import load, names
-from raddle.litmus.models import MODELS, Model, model
+from raddle.litmus.models import Model, known
 from raddle.litmus.program import LitmusTest
 from raddle.plugins import GUEST_REMEDY, Registry, Target, registry
 
@@ -42,7 +42,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="NAME[,NAME]",
-        help=f"run nothing: show what a model allows, by default the guest's; {', '.join(MODELS)}, or all",
+        help="run nothing: show what a model allows, by default the guest's; sc, those of installed guests and hosts, "
+        "or all",
     )
     parser.add_argument("--target", metavar="GUEST", help="guest architecture, where several are installed")
     parser.add_argument("-cpu", "--cpu", metavar="MODEL", default="", help="CPU model")
@@ -102,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         if cpus is not None and cpus < len(test.threads):
             left_out.append(f"{test.name} ({len(test.threads)} threads)")
             continue
-        forbidden += _run_test(test, guest, target, cpu, model(guest.models[cpu]), modes, cpus, iterations)
+        forbidden += _run_test(test, guest, target, cpu, guest.models[cpu], modes, cpus, iterations)
         ran += 1
     if left_out:
         print(f"not run: {', '.join(left_out)}")
@@ -192,13 +193,16 @@ def _run_test(
 
 
 def _models(text: str, found: Registry, arguments: argparse.Namespace) -> list[Model]:
-    if text == "all":
-        return list(MODELS.values())
     if text:
-        return [model(name) for name in text.split(",")]
+        models = known(found)
+        names = [*models] if text == "all" else text.split(",")
+        for name in names:
+            if name not in models:
+                raise unknown("memory model", name, models)
+        return [models[name] for name in names]
     target = _target(found, arguments.target)
     guest: LitmusGuest = found.litmus_guest(target)
-    return [model(guest.models[target.cpu_model(arguments.cpu)])]
+    return [guest.models[target.cpu_model(arguments.cpu)]]
 
 
 def allowed_outcomes(test: LitmusTest, memory: Model) -> frozenset[Outcome]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+from raddle.litmus.models import Model
+
 __all__ = ["NEEDED", "OPTIONAL", "Encode", "LitmusGuest", "Setup"]
 
 Encode = Callable[..., bytes]
@@ -59,8 +61,8 @@ class Setup(NamedTuple):
 class LitmusGuest(NamedTuple):
     """A guest for litmus tests. Immutable."""
 
-    models: Mapping[str, str]
-    """For each CPU model, the name of its memory model in raddle.litmus.models."""
+    models: Mapping[str, Model]
+    """For each CPU model, the model of its memory."""
     board: str
     """The board that tests run on."""
     base: int

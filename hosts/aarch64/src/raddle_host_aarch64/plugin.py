@@ -10,6 +10,7 @@ from raddle.plugins import Host, hookimpl
 
 if TYPE_CHECKING:
     from raddle.codegen.backend import BackEnd
+    from raddle.litmus.models import Model
 
 RADDLE_API_VERSION: Final = 1
 
@@ -27,6 +28,13 @@ def load() -> type[BackEnd]:
     return AArch64BackEnd
 
 
+def load_memory_model() -> Model:
+    """The model of its memory, for litmus tests."""
+    from raddle_host_aarch64.memory_model import ARMV8
+
+    return ARMV8
+
+
 @hookimpl
 def raddle_host() -> Host:
     return Host(
@@ -35,4 +43,5 @@ def raddle_host() -> Host:
         default_mo=TCG_TARGET_DEFAULT_MO,
         machine_names=MACHINE_NAMES,
         load=load,
+        memory_model=load_memory_model,
     )

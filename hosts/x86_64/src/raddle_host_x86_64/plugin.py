@@ -10,6 +10,7 @@ from raddle.plugins import Host, hookimpl
 
 if TYPE_CHECKING:
     from raddle.codegen.backend import BackEnd
+    from raddle.litmus.models import Model
 
 RADDLE_API_VERSION: Final = 1
 
@@ -24,6 +25,13 @@ def load() -> type[BackEnd]:
     return X86BackEnd
 
 
+def load_memory_model() -> Model:
+    """The model of its memory, for litmus tests."""
+    from raddle_host_x86_64.memory_model import X86_TSO
+
+    return X86_TSO
+
+
 @hookimpl
 def raddle_host() -> Host:
     return Host(
@@ -32,4 +40,5 @@ def raddle_host() -> Host:
         default_mo=TCG_TARGET_DEFAULT_MO,
         machine_names=("x86_64", "AMD64"),
         load=load,
+        memory_model=load_memory_model,
     )

@@ -38,6 +38,7 @@ from raddle_target_alpha.assembler import (
     operate,
 )
 from raddle_target_alpha.cpus import MODELS
+from raddle_target_alpha.memory_model import ALPHA
 from raddle_target_alpha.state import ZERO
 
 __all__ = ["GUEST"]
@@ -119,7 +120,7 @@ def store_conditional(d: int, s: int, a: int) -> bytes:
 
 
 GUEST: Final = LitmusGuest(
-    models=dict.fromkeys(MODELS, "alpha"),
+    models=dict.fromkeys(MODELS, ALPHA),
     board="clipper",
     base=BASE,
     registers=REGISTERS,

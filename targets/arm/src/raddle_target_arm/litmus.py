@@ -11,6 +11,7 @@ import struct
 from typing import Final
 
 from raddle.litmus.guest import LitmusGuest, Setup
+from raddle_target_arm.memory_model import ARMV7
 
 __all__ = ["GUEST"]
 
@@ -136,7 +137,7 @@ def setup(address: int) -> Setup:
 
 
 GUEST: Final = LitmusGuest(
-    models={"cortex-a15": "armv7"},
+    models={"cortex-a15": ARMV7},
     board="virt",
     base=BASE,
     registers=REGISTERS,

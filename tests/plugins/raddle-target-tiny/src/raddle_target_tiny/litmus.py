@@ -7,6 +7,7 @@ import struct
 from typing import Final
 
 from raddle.litmus.guest import LitmusGuest
+from raddle.litmus.models import SC
 from raddle_target_tiny.assembler import OPERANDS, PLACES
 from raddle_target_tiny.insns import INSTRUCTION_BYTES
 
@@ -51,7 +52,7 @@ def branch_if_less(a: int, b: int, distance: int) -> bytes:
 
 
 GUEST: Final = LitmusGuest(
-    models={"tiny": "sc", "tiny-uni": "sc"},
+    models={"tiny": SC, "tiny-uni": SC},
     board="desk",
     base=BASE,
     registers=REGISTERS,
