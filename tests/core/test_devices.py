@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import pytest
 from raddle.runtime._native import ffi
-from tests.core.hand_clock import HandClock
 
 from raddle.devices import Device, Register
 from raddle.devices.held_output import HOLD_NS
@@ -21,6 +20,7 @@ from raddle.machine.chardev import MemoryConsole
 from raddle.machine.clock import END_OF_TIME, MachineClock
 from raddle.machine.lines import Line
 from raddle.machine.time_of_day import RtcClock, RtcOptions, TimeOfDay
+from raddle.testing.device_bench import HandClock
 
 ALL = 0xFFFF_FFFF
 

@@ -2,11 +2,10 @@
 """8254: modes of the counters, latches, and port 0x61."""
 
 import pytest
-from tests.core.device_routines import Native
-from tests.core.hand_clock import HandClock
 
 from raddle.devices.i8254 import FREQUENCY, I8254
 from raddle.machine.lines import Line
+from raddle.testing.device_bench import HandClock, Native
 
 CONTROL, PORT = 3, 4
 GATE, SPEAKER, OUTPUT = 1, 2, 0x20

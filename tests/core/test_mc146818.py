@@ -4,12 +4,11 @@
 import calendar
 
 import pytest
-from tests.core.device_routines import Native
-from tests.core.hand_clock import HandClock
 
 from raddle.devices.mc146818 import MC146818, UPDATE_NS
 from raddle.machine.lines import Line
 from raddle.machine.time_of_day import RtcClock, RtcOptions, TimeOfDay
+from raddle.testing.device_bench import HandClock, Native
 
 A, B, C, D = 10, 11, 12, 13
 CENTURY = 0x32

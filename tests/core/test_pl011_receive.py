@@ -2,11 +2,11 @@
 """PL011: when a receive interrupt comes, and comes again; FIFO levels; what an overrun leaves (ARM DDI 0183G)."""
 
 import pytest
-from tests.core.hand_clock import HandClock
 
 from raddle.devices.pl011 import PL011, RECEIVE_TIMEOUT_NS
 from raddle.machine.chardev import MemoryConsole
 from raddle.machine.lines import Line
+from raddle.testing.device_bench import HandClock
 
 DR, RSR, FR, LCR_H, CR, IFLS, IMSC, RIS, MIS, ICR = 0x00, 0x04, 0x18, 0x2C, 0x30, 0x34, 0x38, 0x3C, 0x40, 0x44
 RECEIVE, TRANSMIT, TIMEOUT, OVERRUN = 0x10, 0x20, 0x40, 0x400

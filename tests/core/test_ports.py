@@ -5,12 +5,12 @@ from itertools import product
 from typing import ClassVar
 
 import pytest
-from tests.core.device_routines import Native
 
 from raddle.devices import Device, Register
 from raddle.devices.pci import EmptyConfiguration
 from raddle.devices.ports import PortRange, Ports
 from raddle.errors import RaddleError
+from raddle.testing.device_bench import Native
 
 
 class Small(Device):

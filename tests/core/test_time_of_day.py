@@ -5,7 +5,6 @@ import time
 
 import pytest
 from raddle.runtime._native import ffi
-from tests.core.hand_clock import HandClock
 
 from raddle.cli.main import main
 from raddle.devices.pl031 import PL031
@@ -17,6 +16,7 @@ from raddle.machine.clock import END_OF_TIME
 from raddle.machine.lines import Line
 from raddle.machine.machine import Machine
 from raddle.machine.time_of_day import RtcClock, RtcOptions, TimeOfDay, parse_rtc
+from raddle.testing.device_bench import HandClock
 
 HOST, RT, VM = RtcClock.HOST, RtcClock.RT, RtcClock.VM
 DR, MR, LR, IMSC, RIS, ICR = 0x00, 0x04, 0x08, 0x10, 0x14, 0x1C

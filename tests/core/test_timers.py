@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from raddle import Machine
 from raddle.machine.clock import END_OF_TIME
 
-pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built")
+lib = pytest.importorskip("raddle.runtime._native", reason="the native runtime is not built").lib
 pytestmark = pytest.mark.host
 
 GUESTS = Path(__file__).parents[1] / "guests/arm/prebuilt"
@@ -30,6 +31,13 @@ def in_time(function: Callable[[], object]) -> None:
     thread.start()
     thread.join(LIMIT)
     assert not thread.is_alive(), "it hangs"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, "it never comes"
+        time.sleep(0.001)
 
 
 @pytest.mark.parametrize("deadline", [END_OF_TIME, END_OF_TIME + 1, 1 << 70])
@@ -69,4 +77,25 @@ def test_a_timer_that_sets_itself_again_holds_nobody_up(mode: dict[str, str], de
         machine.add_block_hook(lambda *_: ran.set())
         in_time(machine.resume)
         assert ran.wait(LIMIT)
+    in_time(machine.close)
+
+
+@pytest.mark.parametrize("mode", MODES[:2])
+def test_a_timer_has_its_deadline_until_its_function_is_called(mode: dict[str, str]) -> None:
+    """Also while that waits for the big lock, which it never does with counted instructions."""
+    machine = Machine(kernel=GUESTS / "endless-loop.elf", **mode)  # type: ignore[arg-type]
+    engine, called = machine.engine, threading.Event()
+    timer = engine.timer(called.set)
+    assert timer.save() is None
+    for deadline in (3_600_000_000_000, None, END_OF_TIME):
+        timer.restore(deadline)
+        assert timer.save() == (deadline if deadline != END_OF_TIME else None)
+    machine.start()
+    with engine.big_lock:
+        timer.set(1_000_000)
+        wait_until(lambda: lib.raddle_timer_next(engine.context) != 1_000_000)
+        assert timer.save() == 1_000_000
+        assert not called.is_set()
+    assert called.wait(LIMIT)
+    assert timer.save() is None
     in_time(machine.close)

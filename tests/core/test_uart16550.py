@@ -2,13 +2,12 @@
 """UART 16550A: registers, FIFOs, interrupts, loopback, and what native code holds."""
 
 import pytest
-from tests.core.device_routines import Native
-from tests.core.hand_clock import HandClock
 
 from raddle.devices.held_output import HOLD_NS
 from raddle.devices.uart16550 import UART16550
 from raddle.machine.chardev import MemoryConsole
 from raddle.machine.lines import Line
+from raddle.testing.device_bench import HandClock, Native
 
 DATA, IER, IIR, FCR, LCR, MCR, LSR, MSR, SCR = 0, 1, 2, 2, 3, 4, 5, 6, 7
 RECEIVE, TRANSMIT, LINE, MODEM = 1, 2, 4, 8

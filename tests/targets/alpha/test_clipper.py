@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.core.device_routines import Native
-from tests.core.hand_clock import HandClock
 
 from raddle.errors import UsageError
 from raddle.machine.board import BoardOptions
 from raddle.machine.chardev import MemoryConsole
 from raddle.machine.clock import MachineClock
 from raddle.machine.time_of_day import RtcClock, RtcOptions
+from raddle.testing.device_bench import HandClock, Native
 from raddle_target_alpha import hwrpb, tsunami
 from raddle_target_alpha.boards.clipper import Clipper
 from raddle_target_alpha.devices.chipset import Cchip

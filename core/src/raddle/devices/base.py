@@ -26,6 +26,7 @@ from raddle.ir.builder import Builder, Value, native
 from raddle.ir.header import COMMON
 from raddle.ir.types import Condition, Type
 from raddle.memory import HostMemory
+from raddle.stateful import Stateful
 
 __all__ = ["WRITE", "Device", "Register", "guest_error"]
 
@@ -91,13 +92,15 @@ class _Map:
         return (offset & (1 << self.shift) - 1) + size > 1 << self.shift
 
 
-class Device:
+class Device(Stateful):
     """A device with registers. Everything is called under the big lock, on any thread."""
 
     NAME: ClassVar[str]
     SIZE: ClassVar[int] = 0x1000
     """Bytes of address space, a multiple of 4096."""
     REGISTERS: ClassVar[tuple[Register, ...]] = ()
+    STATE: ClassVar[tuple[str, ...]] = ("_memory",)
+    """Attributes that are state: the storage of the registers, and what a device adds."""
     _map: ClassVar[_Map] = _Map()
 
     def __init_subclass__(cls, **arguments: Any) -> None:

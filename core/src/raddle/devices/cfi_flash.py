@@ -17,6 +17,7 @@ from typing import ClassVar, Final
 
 from raddle.devices.base import guest_error
 from raddle.memory import AddressSpace
+from raddle.stateful import Stateful
 
 __all__ = ["CfiFlash"]
 
@@ -96,7 +97,7 @@ class _Awaits(Enum):
     LOCK_CONFIRM = "lock bit's setting"
 
 
-class CfiFlash:
+class CfiFlash(Stateful):
     """A bank of 64 MiB in 256 blocks. Everything is called under the big lock, on any thread.
 
     The region's `memory` is the array; writing it from Python (a loader) works like an external programmer.
@@ -107,6 +108,8 @@ class CfiFlash:
     BUFFER: ClassVar[int] = CHIPS << CHIP_BUFFER_LOG2
     """The most bytes that a buffered program changes, within one aligned range of this size."""
     QUERY: ClassVar[Mapping[int, int]] = query_table()
+    STATE: ClassVar = ("_status", "_mode", "_awaits", "_place", "_left", "_buffer")
+    """The array is memory, and not saved with it."""
 
     def __init__(
         self,
@@ -142,6 +145,9 @@ class CfiFlash:
         self._awaits = _Awaits.COMMAND
         self._buffer.clear()
         self._show(_Mode.ARRAY)
+
+    def restored(self) -> None:
+        self._show(self._mode)
 
     def disconnect(self) -> None:
         """The machine is closed: drop the reference to the region, which refers back to the bank."""

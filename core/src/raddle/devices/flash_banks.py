@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from raddle.devices.cfi_flash import CfiFlash
 from raddle.errors import UsageError
@@ -15,14 +15,17 @@ from raddle.machine.firmware import check_firmware
 from raddle.machine.flash_file import FlashFile, FlashImage
 from raddle.memory import AddressSpace
 from raddle.plugins import Magic
+from raddle.stateful import Stateful
 
 __all__ = ["FlashBanks"]
 
 ERASED_BLOCK: Final = b"\xff" * CfiFlash.BLOCK
 
 
-class FlashBanks:
+class FlashBanks(Stateful):
     """All methods except `__init__` are called under the big lock, or when nothing runs."""
+
+    STATE: ClassVar = ("banks",)
 
     def __init__(
         self,

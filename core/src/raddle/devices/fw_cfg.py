@@ -15,6 +15,7 @@ from enum import IntEnum
 from typing import ClassVar, Final
 
 from raddle.memory import AddressSpace, Kind
+from raddle.stateful import Stateful
 
 __all__ = ["FwCfg", "Item"]
 
@@ -51,24 +52,25 @@ PIECE: Final = 1 << 20
 """Bytes that are copied at a time."""
 
 
-class FwCfg:
+class FwCfg(Stateful):
     """All methods are called under the big lock."""
 
     NAME: ClassVar[str] = "fw_cfg"
     SIZE: ClassVar[int] = 0x1000
     REGISTERS_SIZE: ClassVar[int] = 0x18
     """Bytes of the region that are registers."""
+    STATE: ClassVar = ("_selected", "_position", "_request")
 
     def __init__(self, memory: AddressSpace, items: Mapping[Item, bytes]) -> None:
         """`items` are added to the items that identify this device and say that there are no files."""
         self._memory = memory
-        self._items: Final = {
+        self._items: Final[dict[int, bytes]] = {
             Item.SIGNATURE: SIGNATURE,
             Item.FEATURES: (STREAM | REQUESTS).to_bytes(4, "little"),
             Item.FILES: bytes(4),
-            **items,
+            **{int(number): item for number, item in items.items()},
         }
-        self._item = b""
+        self._selected = 0
         self._position = 0
         self._request = 0
         self.reset()
@@ -78,12 +80,13 @@ class FwCfg:
         self._select(Item.SIGNATURE)
 
     def _select(self, number: int) -> None:
-        self._item = self._items.get(number, b"")  # type: ignore[call-overload]
+        self._selected = number
         self._position = 0
 
     def _take(self, count: int) -> bytes:
         """The next bytes of the stream; zeros after the end of the item."""
-        taken = self._item[self._position : self._position + count]
+        item = self._items.get(self._selected, b"")
+        taken = item[self._position : self._position + count]
         self._position += count
         return taken.ljust(count, b"\0")
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from raddle.devices.base import WORD
 from raddle.ir.builder import Builder, Value, native
@@ -11,6 +11,7 @@ from raddle.ir.types import Condition, Type
 from raddle.machine.chardev import CharDevice
 from raddle.machine.clock import END_OF_TIME, Clock
 from raddle.memory import HostMemory
+from raddle.stateful import Stateful
 
 __all__ = ["HOLD_NS", "HeldOutput"]
 
@@ -22,10 +23,12 @@ HELD_END, HELD_LIMIT, HELD_START = 0, 1, 8
 nothing may be held), and the offset of the first byte."""
 
 
-class HeldOutput:
+class HeldOutput(Stateful):
     """A byte goes to the character device at once if nothing was sent for a while. Native code holds the following
     bytes, without Python, to the end of the line, or for at most HOLD_NS. Everything is called under the big lock.
     """
+
+    STATE: ClassVar = ("_held", "_settled", "_timer")
 
     def __init__(self, console: CharDevice, clock: Clock, name: str) -> None:
         self._console = console

@@ -14,6 +14,7 @@ from raddle.ir.types import Condition, Type
 from raddle.machine.clock import Clock
 from raddle.machine.lines import Line
 from raddle.memory import HostMemory
+from raddle.stateful import Stateful
 
 __all__ = ["FREQUENCY", "I8254"]
 
@@ -47,8 +48,10 @@ REFRESH_NS: Final = 15_085
 """Half a period of the refresh bit, which programs poll to wait for a while."""
 
 
-class _Channel:
+class _Channel(Stateful):
     """A counter. Its state at any time follows from the tick at which it was loaded."""
+
+    STATE: ClassVar = ("mode", "access", "bcd", "gate", "start", "count", "held", "_low", "_latched", "_second_byte")
 
     def __init__(self, ticks: Clock) -> None:
         self._clock = ticks
@@ -190,6 +193,7 @@ class I8254(Device):
         Register(3, "CONTROL", size=1, readable=0, writable=0xFF),
         Register(4, "PORT", size=1, writable=PORT_GATE | PORT_SPEAKER),
     )
+    STATE: ClassVar = ("_line", "_channels", "_timer")
 
     def __init__(self, clock: Clock, line: Line | None = None) -> None:
         """`clock` is the machine's; `line` is channel 0's output, None if nothing is wired to it."""
@@ -212,6 +216,9 @@ class I8254(Device):
         self._timer.cancel()
         if self._line is not None:
             self._line.set(False)
+        self._show_port()
+
+    def restored(self) -> None:
         self._show_port()
 
     def _show_port(self) -> None:

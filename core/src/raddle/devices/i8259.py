@@ -11,6 +11,7 @@ from typing import ClassVar, Final
 
 from raddle.devices.base import Device, Register
 from raddle.machine.lines import Line
+from raddle.stateful import Stateful
 
 __all__ = ["I8259Pair"]
 
@@ -27,8 +28,13 @@ LEVEL_CAPABLE: Final = (0xF8, 0xDE)
 """Inputs that ELCR can make level-triggered: not timer, keyboard, cascade, clock and coprocessor."""
 
 
-class _Chip:
-    """One controller. `changed` is called when its output may have changed."""
+class _Chip(Stateful):
+    """One controller."""
+
+    STATE: ClassVar = (
+        *("levels", "elcr", "requests", "in_service", "mask", "base", "lowest", "words"),
+        *("auto_end", "rotates", "special_mask", "shows_service", "polls", "nested", "_output"),
+    )
 
     def __init__(self, second: bool, output: Line) -> None:
         self._second = second
@@ -165,6 +171,7 @@ class I8259Pair(Device):
         Register(4, "ELCR", size=1, writable=LEVEL_CAPABLE[0]),
         Register(5, "ELCR2", size=1, writable=LEVEL_CAPABLE[1]),
     )
+    STATE: ClassVar = ("_chips",)
 
     def __init__(self, output: Line) -> None:
         """`output` is the first controller's interrupt request."""

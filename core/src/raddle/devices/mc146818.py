@@ -56,6 +56,17 @@ class MC146818(Device):
         Register(0, "INDEX", size=1, readable=0, writable=BYTES - 1),
         Register(1, "DATA", size=1, writable=0xFF),
     )
+    STATE: ClassVar = (
+        "_line",
+        "_time",
+        "_ahead",
+        "_stopped",
+        "cmos",
+        "_periodic",
+        "_next_period",
+        "_update_timer",
+        "_looked",
+    )
 
     def __init__(
         self,
@@ -101,6 +112,9 @@ class MC146818(Device):
         self._periodic.cancel()
         self._update_timer.cancel()
         self._line.set(False)
+        self._show_a()
+
+    def restored(self) -> None:
         self._show_a()
 
     def _show_a(self) -> None:

@@ -73,6 +73,7 @@ class PL011(Device):
         Register(0x048, "DMACR", readable=7, writable=7),
         *(Register(0xFE0 + 4 * n, f"ID{n}", reset=value) for n, value in enumerate(PERIPHERAL_ID)),
     )
+    STATE: ClassVar = ("_line", "_received", "_output", "_overrun", "_again_timer")
 
     def __init__(self, console: CharDevice, line: Line, clock: Clock) -> None:
         super().__init__()

@@ -33,6 +33,7 @@ class PL031(Device):
         Register(0x01C, "ICR", readable=0, writable=1),
         *(Register(0xFE0 + 4 * n, f"ID{n}", reset=value) for n, value in enumerate(PERIPHERAL_ID)),
     )
+    STATE: ClassVar = ("_line", "_time", "_alarm", "_rings_at", "_offset")
 
     def __init__(self, clock: Clock, line: Line, time_of_day: TimeOfDay | None = None) -> None:
         """`clock` is the machine's. The default for the time of day is the host's."""
@@ -53,6 +54,9 @@ class PL031(Device):
         self._show_shift()
         self._alarm.cancel()
         self._update()
+
+    def restored(self) -> None:
+        self._show_shift()
 
     def _shown(self, now: int) -> int:
         """What DR shows at a time of day."""

@@ -60,6 +60,7 @@ class UART16550(Device):
         Register(6, "MSR", size=1, reset=MSR_CONNECTED),
         Register(7, "SCR", size=1, writable=0xFF, hot=True),
     )
+    STATE: ClassVar = ("_line", "_received", "_output", "_divisor", "_control", "_transmitted")
 
     def __init__(self, console: CharDevice, line: Line, clock: Clock) -> None:
         super().__init__()

@@ -18,6 +18,7 @@ from raddle.machine.load import Load
 from raddle.machine.time_of_day import RtcOptions
 from raddle.memory import SMALLEST_PAGE, AddressSpace
 from raddle.plugins import Target
+from raddle.stateful import Stateful
 
 __all__ = ["Board", "BoardCpu", "BoardOptions", "Power", "attach", "board_of"]
 
@@ -87,7 +88,7 @@ class Power(Protocol):
         """Reset the machine, or stop it if it was made without `reboot`."""
 
 
-class Board(ABC):
+class Board(Stateful, ABC):
     """Made in three steps: `__init__` builds the memory map and the devices and loads the images, `connect` wires the
     vCPUs, and `reset` (also the first one) puts everything into its state at power-on and starts the first CPU.
 
@@ -102,6 +103,8 @@ class Board(ABC):
     TAKES: ClassVar[frozenset[str]] = frozenset({"kernel"})
     """Which of the fields kernel, initrd, append, dtb, bios and loads of `BoardOptions` the board looks at. A user who
     gives another one gets a UsageError that names it: no option is ignored."""
+    STATE: ClassVar[tuple[str, ...]] = ()
+    """The attributes that are state: devices, and what the board itself remembers. Not memory, and not vCPUs."""
 
     @abstractmethod
     def __init__(self, options: BoardOptions, consoles: Sequence[CharDevice], clock: MachineClock) -> None:

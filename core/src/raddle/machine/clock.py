@@ -24,6 +24,12 @@ class Timer(Protocol):
     def cancel(self) -> None:
         """Remove the timer's deadline."""
 
+    def save(self) -> int | None:
+        """The deadline in nanoseconds; None if there is none."""
+
+    def restore(self, deadline_ns: int | None) -> None:
+        """Take over a deadline that `save` has returned."""
+
 
 class Clock(Protocol):
     """Virtual time: it stands still while the machine is paused, and counts instructions with `-icount`."""
@@ -50,6 +56,15 @@ class _LateTimer:
     def cancel(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
+
+    def save(self) -> int | None:
+        return None if self.timer is None else self.timer.save()
+
+    def restore(self, deadline_ns: int | None) -> None:
+        if deadline_ns is None:
+            self.cancel()
+        else:
+            self.set(deadline_ns)
 
 
 class MachineClock:

@@ -25,6 +25,13 @@ class Line:
             if self._sink is not None:
                 self._sink(level)
 
+    def save(self) -> bool:
+        return self.level
+
+    def restore(self, level: bool) -> None:
+        """Take over a level without a call of the sink, which restores what it knows of the line by itself."""
+        self.level = level
+
     def pulse(self) -> None:
         """Raise the line and lower it again: an event for an edge-triggered sink."""
         self.set(True)

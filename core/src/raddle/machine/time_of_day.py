@@ -108,7 +108,7 @@ class TimeOfDay:
         self.is_the_machines: Final = options.clock is RtcClock.VM
         """Whether it follows the machine's clock."""
         self._shift: int | None = None
-        """Written once, by `begin`."""
+        """Written by `begin`, once, and by `restore`."""
 
     def begin(self) -> None:
         """The machine is powered on. Does nothing the second time: a reset does not change the time of day."""
@@ -134,3 +134,14 @@ class TimeOfDay:
     def now_ns(self) -> int:
         """Nanoseconds since 1970."""
         return self.ahead_ns + self._source()
+
+    def save(self) -> int:
+        """What must be known to go on: how far it is ahead of its clock, or, as real time since power-on has no meaning
+        elsewhere, what it shows."""
+        return self.now_ns() if self._options.clock is RtcClock.RT else self.ahead_ns
+
+    def restore(self, saved: int) -> None:
+        """Go on from what `save` has returned. Real time does not pass in between."""
+        if type(saved) is not int:
+            raise ValueError("it is a number")
+        self._shift = saved - self._source() if self._options.clock is RtcClock.RT else saved

@@ -55,6 +55,16 @@ class HostMemory:
         if last > first:
             self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
 
+    def save(self) -> bytes:
+        """A copy of the contents."""
+        return bytes(self.bytes)
+
+    def restore(self, contents: bytes) -> None:
+        """Take over contents that `save` has returned. Raises ValueError if they are not as long as the memory."""
+        if type(contents) is not bytes or len(contents) != self.size:
+            raise ValueError(f"it is {self.size} bytes")
+        self.bytes[:] = contents
+
     def close(self) -> None:
         """Free the memory. Nothing may use `address` any more."""
         ffi.release(self._exported)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tests that every board must pass: it can be made, its regions and declarations are valid, a reset powers a CPU
-on, and the machine can be ended in every mode, even if its guest waits for ever.
+on, its state can be saved and restored, and the machine can be ended in every mode, even if its guest waits for ever.
 
 The tests of a board inherit them and say what it boots::
 
@@ -17,6 +17,7 @@ The package must be installed, so that `raddle info` lists it, and so must the h
 
 from __future__ import annotations
 
+import ast
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from raddle.errors import PluginError, UsageError
 from raddle.machine.arguments import BOOT_OPTIONS
 from raddle.machine.machine import Machine, State
 from raddle.plugins import Board, registry
+from raddle.stateful import Stateful
 
 __all__ = ["BoardContract"]
 
@@ -39,6 +41,12 @@ MODES: Final[dict[str, dict[str, str]]] = {
     "icount": {"icount": "shift=2"},
     "icount-sleep": {"icount": "shift=2,sleep=on"},
 }
+
+
+def _parts(value: object) -> list[Stateful]:
+    """The parts with a state that an attribute is or has."""
+    elements = value if isinstance(value, list | tuple) else (value,)
+    return [one for one in elements if isinstance(one, Stateful)]
 
 
 class BoardContract:
@@ -127,6 +135,23 @@ class BoardContract:
             while machine.state is not State.PAUSED and time.monotonic() < deadline:
                 time.sleep(0.001)
             assert machine.state is State.PAUSED
+
+    def test_another_machine_can_take_over_its_state(self, make: Callable[..., Machine]) -> None:
+        """And the state has each part that the board itself knows."""
+        machine, other = make(), make()
+        for one in (machine, other):
+            one.start(paused=True)
+        machine.resume()
+        time.sleep(self.run_seconds)
+        self._in_time("pause the machine", machine.pause)
+        board = machine.board
+        saved = board.save()
+        assert ast.literal_eval(repr(saved)) == saved, "the state is not plain data"
+        other.board.restore(saved)
+        assert other.board.save() == saved
+        listed = {id(part) for name in board.state_names() for part in _parts(getattr(board, name))}
+        forgotten = [name for name, value in vars(board).items() if any(id(one) not in listed for one in _parts(value))]
+        assert not forgotten, f"{type(board).__name__}.STATE lacks {', '.join(forgotten)}"
 
     @pytest.mark.parametrize("mode", MODES)
     def test_it_can_be_paused_reset_and_ended(self, make: Callable[..., Machine], mode: str) -> None:

@@ -30,3 +30,17 @@ class Timer:
     def cancel(self) -> None:
         """Remove the timer's deadline."""
         lib.raddle_timer_cancel(self._engine.context, self.number)
+
+    def save(self) -> int | None:
+        """The deadline in nanoseconds, None if there is none. A timer whose function waits for the big lock has its
+        deadline still.
+        """
+        deadline = int(lib.raddle_timer_deadline(self._engine.context, self.number))
+        return None if deadline > lib.RADDLE_END_OF_TIME else deadline
+
+    def restore(self, deadline_ns: int | None) -> None:
+        """Take over a deadline that `save` has returned."""
+        if deadline_ns is None:
+            self.cancel()
+        else:
+            self.set(deadline_ns)

@@ -502,6 +502,7 @@ void raddle_clock_start(raddle_context *context);
 int raddle_timer_new(raddle_context *context, uint32_t kind, uint32_t value, void *env); /* its number; -1, and errno */
 void raddle_timer_set(raddle_context *context, uint32_t timer, uint64_t deadline_ns);
 void raddle_timer_cancel(raddle_context *context, uint32_t timer);
+uint64_t raddle_timer_deadline(raddle_context *context, uint32_t timer); /* all ones for none; also if it waits to be called */
 uint64_t raddle_timer_next(raddle_context *context);      /* earliest deadline, all ones for none */
 uint32_t raddle_timers_run(raddle_context *context);      /* fires due timers (icount), each once; returns how many */
 void raddle_icount_set(void *env, uint32_t instructions); /* how many may run before raddle_run returns BUDGET */

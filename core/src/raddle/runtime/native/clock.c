@@ -10,7 +10,7 @@ int clock_init(struct raddle_context *ctx)
     cond_init(&ctx->timer_changed);
     atomic_store(&ctx->clock_stopped, 1); /* at 0 */
     for (uint32_t i = 0; i < RADDLE_TIMERS; i++)
-        ctx->timers[i].deadline = NONE;
+        ctx->timers[i].deadline = ctx->timers[i].due = NONE;
     return 0;
 }
 
@@ -245,6 +245,8 @@ static void fire_python(struct raddle_context *ctx, uint32_t i, uint64_t sequenc
     raddle_big_lock(ctx);
     pthread_mutex_lock(&ctx->timer_lock);
     bool stands = ctx->timers[i].sequence == sequence;
+    if (stands)
+        ctx->timers[i].due = NONE;
     pthread_mutex_unlock(&ctx->timer_lock);
     if (stands && ctx->callbacks.timer)
         ctx->callbacks.timer(ctx, ctx->timers[i].value);
@@ -286,6 +288,7 @@ static uint64_t slice_timer_fires(struct raddle_context *ctx)
 static void fire(struct raddle_context *ctx, uint32_t i)
 {
     struct timer *t = &ctx->timers[i];
+    uint64_t deadline = t->deadline;
     t->deadline = NONE;
     ctx->timers_fired++;
     switch (t->kind) {
@@ -303,6 +306,7 @@ static void fire(struct raddle_context *ctx, uint32_t i)
         cpu_set_event(t->cpu);
         break;
     default:
+        t->due = deadline;
         fire_python(ctx, i, t->sequence);
     }
 }
@@ -357,7 +361,7 @@ int raddle_timer_new(raddle_context *ctx, uint32_t kind, uint32_t value, void *e
     if (ctx->timer_count < RADDLE_TIMERS) {
         number = (int)ctx->timer_count++;
         ctx->timers[number] =
-            (struct timer){.kind = kind, .value = value, .cpu = env ? cpu_of(env) : NULL, .deadline = NONE};
+            (struct timer){.kind = kind, .value = value, .cpu = env ? cpu_of(env) : NULL, .deadline = NONE, .due = NONE};
     }
     if (number >= 0 && !ctx->timer_thread_started && !has_flag(ctx, RADDLE_FLAG_ICOUNT)) {
         failed = pthread_create(&ctx->timer_thread, NULL, timer_thread, ctx);
@@ -378,6 +382,7 @@ void raddle_timer_set(raddle_context *ctx, uint32_t timer, uint64_t deadline)
     pthread_mutex_lock(&ctx->timer_lock);
     if (timer < ctx->timer_count) {
         ctx->timers[timer].deadline = deadline;
+        ctx->timers[timer].due = NONE;
         ctx->timers[timer].sequence++;
         /* Do not wake the thread needlessly: it takes a core from a vCPU. If it wakes too early by itself, it sleeps
          * again. */
@@ -392,6 +397,15 @@ void raddle_timer_set(raddle_context *ctx, uint32_t timer, uint64_t deadline)
 void raddle_timer_cancel(raddle_context *ctx, uint32_t timer)
 {
     raddle_timer_set(ctx, timer, NONE);
+}
+
+uint64_t raddle_timer_deadline(raddle_context *ctx, uint32_t timer)
+{
+    pthread_mutex_lock(&ctx->timer_lock);
+    const struct timer *t = timer < ctx->timer_count ? &ctx->timers[timer] : NULL;
+    uint64_t deadline = !t ? NONE : t->deadline != NONE ? t->deadline : t->due;
+    pthread_mutex_unlock(&ctx->timer_lock);
+    return deadline;
 }
 
 /* Round-robin: whether a vCPU that executed WFE may go on: because of an event or an interrupt, or because it has

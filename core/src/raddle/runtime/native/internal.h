@@ -183,6 +183,7 @@ struct timer {
     uint32_t kind, value;
     struct raddle_cpu *cpu;
     uint64_t deadline; /* NONE: there is none. All fields under timer_lock */
+    uint64_t due;      /* the deadline of a Python timer that has fired and waits for the big lock, else NONE */
     uint64_t sequence; /* counts how often the timer was set, so that a firing of an earlier setting is recognised */
 };
 

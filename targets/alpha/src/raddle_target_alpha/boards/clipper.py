@@ -73,6 +73,7 @@ class Clipper(Board):
     NAME = "clipper"
     SERIAL_PORTS: ClassVar[int] = len(UART_PORTS)
     TAKES: ClassVar[frozenset[str]] = frozenset({"kernel", "initrd", "append", "loads"})
+    STATE: ClassVar[tuple[str, ...]] = ("cchip", "dchip", "pchip", "pic", "pit", "rtc", "uarts")
 
     def __init__(self, options: BoardOptions, consoles: Sequence[CharDevice], clock: MachineClock) -> None:
         super().__init__(options, consoles, clock)
@@ -187,6 +188,10 @@ class Clipper(Board):
         """Let a CPU run the console's code."""
         entry = hwrpb.SECONDARY_CODE if cpu else hwrpb.PRIMARY_CODE
         self.cpus[cpu].power_on(entry, mmu.KSEG + hwrpb.slot(cpu))
+
+    def restored(self) -> None:
+        for uart in self.uarts:
+            uart.receive()
 
     def settle(self) -> None:
         for uart in self.uarts:

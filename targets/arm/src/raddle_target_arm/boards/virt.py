@@ -74,6 +74,7 @@ class Virt(Board):
     SERIAL_PORTS: ClassVar[int] = len(UARTS)
     FLASH_BANKS: ClassVar[int] = len(FLASH)
     TAKES: ClassVar[frozenset[str]] = frozenset({"kernel", "initrd", "append", "dtb", "bios", "loads"})
+    STATE: ClassVar[tuple[str, ...]] = ("gic", "uarts", "rtc", "virtio", "fw_cfg", "flash", "_powered")
 
     def __init__(self, options: BoardOptions, consoles: Sequence[CharDevice], clock: MachineClock) -> None:
         super().__init__(options, consoles, clock)
@@ -161,6 +162,10 @@ class Virt(Board):
         for cpu in self.cpus[1:]:
             cpu.power_off()
         self.cpus[0].power_on(self._boot.entry, 0)
+
+    def restored(self) -> None:
+        for uart in self.uarts:
+            uart.receive()
 
     def settle(self) -> None:
         for uart in self.uarts:

@@ -12,10 +12,11 @@ urgent ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from raddle.machine.lines import Line
 from raddle.memory import AddressSpace, HostMemory
+from raddle.stateful import Stateful
 from raddle_target_arm.devices.gic_layout import (
     ABPR,
     ABPR_MIN,
@@ -91,9 +92,14 @@ class _Input(Line):
     def level(self, level: bool) -> None:
         self._gic.drive(self._word, self._bit, level)
 
+    def restore(self, level: bool) -> None:
+        """The controller restores the block."""
 
-class Gic:
+
+class Gic(Stateful):
     """The controller's state and rules. Its registers are in raddle_target_arm.devices.gic_registers."""
+
+    STATE: ClassVar = ("memory",)
 
     def __init__(self, cpus: int, space: AddressSpace) -> None:
         """`space` tells which CPU makes an access (`initiator`): banked registers depend on it."""

@@ -43,6 +43,7 @@ class Desk(Board):
     """The only board there is. The kernel is a raw image that starts at ENTRY."""
 
     NAME = "desk"
+    STATE = ("panel",)
 
     def __init__(self, options: BoardOptions, consoles: Sequence[CharDevice], clock: MachineClock) -> None:
         super().__init__(options, consoles, clock)

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state of the 21272 chipset, saved and restored."""
+
+from __future__ import annotations
+
+from raddle.stateful import Stateful
+from raddle.testing.device_contract import Bench, DeviceContract
+from raddle_target_alpha.devices.chipset import Cchip, Dchip, Pchip
+
+
+class TestCchip(DeviceContract):
+    def make(self, bench: Bench) -> Stateful:
+        chip = Cchip(len(bench.cpus), [0x4000])
+        chip.connect(bench.cpus)  # type: ignore[arg-type]
+        bench.inputs.append(chip.isa)
+        bench.events.append(chip.tick)
+        return chip
+
+
+class TestDchip(DeviceContract):
+    rounds = 3
+
+    def make(self, bench: Bench) -> Stateful:
+        return Dchip()
+
+
+class TestPchip(DeviceContract):
+    rounds = 30
+
+    def make(self, bench: Bench) -> Stateful:
+        return Pchip()
