@@ -118,7 +118,7 @@ def test_matrix_decides_as_boot_would(raddle: Raddle) -> None:
 
 
 def test_matrix_of_what_is_installed(tmp_path: Path) -> None:
-    """The ARM guest and the tiny guest, which counts on all orders, on both hosts."""
+    """ARM and Alpha, and the tiny guest, which counts on all orders, on both hosts."""
     tiny = Path(__file__).parents[1] / "plugins" / "raddle-target-tiny" / "src"
     information = tmp_path / "raddle_target_tiny-0.1.dist-info"
     information.mkdir()
@@ -129,14 +129,23 @@ def test_matrix_of_what_is_installed(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     rows = [[cell.strip() for cell in line.strip("│ ").split("│")[:4]] for line in done.stdout.splitlines()]
-    for pair in product(("arm", "tiny"), ("aarch64", "x86_64")):
+    for pair in product(("alpha", "arm", "tiny"), ("aarch64", "x86_64")):
         found = [one[2:] for one in rows if one[:2] == list(pair)]
-        if pair[0] == "arm":
+        if pair[0] != "tiny":
             assert found == [["native, fenced", "multi"]]
         else:
             assert found == [["native", "single"], ["fenced", "multi"]]
     assert "(LD_LD, LD_ST, ST_LD, ST_ST)" in done.stdout, "what AArch64 lacks for the tiny guest"
     assert "(ST_LD)" in done.stdout, "what x86-64 lacks"
+
+
+def test_what_is_installed_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert row(out, "alpha", "64")[2:] == ["yes", "weak", "ev67, ev4, ev45, ev5, ev56, pca56, ev6, ev68"]
+    assert row(out, "arm", "32")[2:] == ["yes", "weak", "cortex-a15"]
+    assert row(out, "clipper", "alpha")[2] == "1-4"
+    assert row(out, "virt", "arm")[2] == "1-8"
 
 
 @pytest.mark.parametrize(

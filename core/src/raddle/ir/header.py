@@ -161,6 +161,9 @@ class Reaches(NamedTuple):
 _IR_TYPES = {_U32: Type.I32, "int32_t": Type.I32, _U64: Type.I64}
 
 
+NO_RESERVATION = (1 << 64) - 1
+"""``exclusive_address`` while no reservation stands."""
+
 COMMON: dict[str, Field] = {
     f.name: Field(f.name, _IR_TYPES[f.ctype], OFFSET[f.name]) for f in HEADER if f.ctype in _IR_TYPES
 }

@@ -25,11 +25,9 @@ from raddle.ir.builder import (
     MemAccess,
     Rounding,
 )
+from raddle.ir.header import NO_RESERVATION
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Condition, Field, FieldArray, FlagCondition, FloatRules, Hole, MemOp, Type
-
-NO_RESERVATION = (1 << 64) - 1
-"""``exclusive_address`` while no reservation stands."""
 
 READ, WRITE = 0, 1
 

@@ -6,12 +6,13 @@ A target names it in its descriptor (`Target.litmus`), as a function that return
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from raddle.litmus.models import Model
 
-__all__ = ["NEEDED", "OPTIONAL", "Encode", "LitmusGuest", "Setup"]
+__all__ = ["NEEDED", "OPTIONAL", "Encode", "LitmusGuest", "Setup", "words"]
 
 Encode = Callable[..., bytes]
 """Called with the operands of an operation, all integers; returns its machine code, which may be several instructions.
@@ -47,6 +48,11 @@ OPTIONAL: Final[Mapping[str, str]] = {
     "pause": "a hint that the code waits for another CPU",
 }
 """Operations that a guest may lack. Tests that need them do not run on it. Without `pause`, waiting code just loops."""
+
+
+def words(*code: int) -> bytes:
+    """Machine code of little-endian words of 32 bits."""
+    return struct.pack(f"<{len(code)}I", *code)
 
 
 class Setup(NamedTuple):

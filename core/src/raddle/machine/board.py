@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 from weakref import WeakKeyDictionary, ref
 
+from raddle.errors import UsageError
+from raddle.layout import Segment
 from raddle.machine.chardev import CharDevice
 from raddle.machine.clock import MachineClock
 from raddle.machine.flash_file import FlashFile
@@ -18,9 +21,10 @@ from raddle.machine.load import Load
 from raddle.machine.time_of_day import RtcOptions
 from raddle.memory import SMALLEST_PAGE, AddressSpace
 from raddle.plugins import Target
+from raddle.sizes import size_text
 from raddle.stateful import Stateful
 
-__all__ = ["Board", "BoardCpu", "BoardOptions", "Power", "attach", "board_of"]
+__all__ = ["Board", "BoardCpu", "BoardOptions", "Power", "SerialPort", "attach", "board_of"]
 
 
 class BoardOptions(NamedTuple):
@@ -88,6 +92,16 @@ class Power(Protocol):
         """Reset the machine, or stop it if it was made without `reboot`."""
 
 
+class SerialPort(Protocol):
+    """A device on a character device."""
+
+    def receive(self) -> None:
+        """Take input that waits in the character device. Called under the big lock when there is new input."""
+
+    def settle(self) -> None:
+        """Send what the port holds back. It changes nothing that the guest sees."""
+
+
 class Board(Stateful, ABC):
     """Made in three steps: `__init__` builds the memory map and the devices and loads the images, `connect` wires the
     vCPUs, and `reset` (also the first one) puts everything into its state at power-on and starts the first CPU.
@@ -112,15 +126,34 @@ class Board(Stateful, ABC):
         machine that cannot be built.
         """
         self.options = options
+        self.consoles = consoles
         self.clock = clock
         self.memory = AddressSpace(options.page_size)
         self.cpus: Sequence[BoardCpu] = ()
         self.power: Power
+        self.ports: Sequence[SerialPort] = ()
+        """The serial ports on `consoles`, in the same order, that the methods here are to serve."""
+
+    def ram_size(self, least: int, most: int) -> int:
+        """The bytes of RAM that the user asked for, in whole pages. Raises UsageError if it is less or more."""
+        size = self.options.memory & -self.options.page_size
+        if not least <= size <= most:
+            given = size_text(self.options.memory)
+            raise UsageError(f"machine {self.NAME} has {size_text(least)} to {size_text(most)} of RAM, not {given}")
+        return size
 
     def connect(self, cpus: Sequence[BoardCpu], power: Power, big_lock: AbstractContextManager[object]) -> None:
         """Wire the devices that need vCPUs. `big_lock` is for input, which comes on other threads."""
         self.cpus = cpus
         self.power = power
+        attach(self, cpus)
+
+        def receive(port: SerialPort) -> None:
+            with big_lock:
+                port.receive()
+
+        for port, console in zip(self.ports, self.consoles, strict=False):
+            console.on_input(partial(receive, port))
 
     def disconnect(self) -> None:
         """The machine is closed: drop the references that `connect` gave, to parts that refer back to the board."""
@@ -131,8 +164,21 @@ class Board(Stateful, ABC):
     def reset(self) -> None:
         """Set the power-on state, load images into memory, power the first CPU on. All vCPUs are paused."""
 
+    def load(self, segments: Iterable[Segment]) -> None:
+        """For `reset`: write what lies in memory before anything runs."""
+        for segment in segments:
+            self.memory.write(segment.address, segment.data)
+            if segment.size > len(segment.data):
+                self.memory.clear(segment.address + len(segment.data), segment.size - len(segment.data))
+
+    def restored(self) -> None:
+        for port in self.ports:  # there will be no other call for input that waits
+            port.receive()
+
     def settle(self) -> None:
         """All vCPUs are paused, or have ended: write out what devices hold back while vCPUs run."""
+        for port in self.ports:
+            port.settle()
 
     def close(self) -> None:
         """Release the host's resources, except the memory. Everything has ended, or has not begun."""
@@ -143,7 +189,7 @@ _boards: WeakKeyDictionary[Any, ref[Any]] = WeakKeyDictionary()
 
 
 def attach(board: Any, cpus: Sequence[Any]) -> None:
-    """Put vCPUs on a board, where `board_of` finds it; for the board's `connect`. Before the machine runs."""
+    """Put vCPUs on a board, where `board_of` finds it. Before the machine runs."""
     for cpu in cpus:
         _boards[cpu] = ref(board)
 

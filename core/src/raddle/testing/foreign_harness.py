@@ -21,8 +21,8 @@ from raddle.codegen.backend import BackEnd, CodegenConfig
 from raddle.codegen.joiner import Joiner
 from raddle.codegen.template import Template
 from raddle.ir.builder import Callee
-from raddle.ir.header import COMMON, HEADER, HEADER_SIZE, OFFSET
-from raddle.ir.interpreter import NO_RESERVATION, READ, WRITE, Leave, Outcome
+from raddle.ir.header import COMMON, HEADER, HEADER_SIZE, NO_RESERVATION, OFFSET
+from raddle.ir.interpreter import READ, WRITE, Leave, Outcome
 from raddle.ir.opcodes import Op
 from raddle.ir.types import FloatRules
 from raddle.runtime import helpers

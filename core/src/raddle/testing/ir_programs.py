@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 
 from raddle.ir.builder import Builder, Instruction
-from raddle.ir.header import COMMON
-from raddle.ir.interpreter import NO_RESERVATION, READ, WRITE, CpuState, Leave, MemoryFault, Outcome, interpret
+from raddle.ir.header import COMMON, NO_RESERVATION
+from raddle.ir.interpreter import READ, WRITE, CpuState, Leave, MemoryFault, Outcome, interpret
 from raddle.ir.parser import parse_function
 from raddle.ir.types import Field, MemOp, StateLayout, Type
 from raddle.ir.verifier import verify

@@ -41,6 +41,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pkgutil import get_data
 
 from raddle.errors import RaddleError
 from raddle.ir.types import Hole
@@ -80,6 +81,22 @@ class Table:
         self._lines = tuple(lines)
 
     @classmethod
+    def read(
+        cls,
+        package: str,
+        name: str,
+        width: int,
+        functions: Mapping[str, Function | Linear],
+        *,
+        pictures: Mapping[str, str] | None = None,
+        constants: Mapping[str, int] | None = None,
+        trusted: bool = False,
+    ) -> Table:
+        """The same as `parse`, of a file that lies in a package. Raises FileNotFoundError, too."""
+        text = (get_data(package, name) or b"").decode()
+        return cls.parse(text, name, width, functions, pictures=pictures, constants=constants, trusted=trusted)
+
+    @classmethod
     def parse(
         cls,
         text: str,
@@ -91,7 +108,7 @@ class Table:
         constants: Mapping[str, int] | None = None,
         trusted: bool = False,
     ) -> Table:
-        """Read a table of `width`-bit words.
+        """Read the text of a table of `width`-bit words.
 
         Operands may name `functions`, `<word>` stands for one of `pictures`, and `name=word` for one of `constants`.
         Raises TableError with file and line. A mistake in the operands of a `trusted` table is found only when a word

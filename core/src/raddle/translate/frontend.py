@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from enum import Enum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from raddle.ir.builder import Builder
+from raddle.ir.header import NO_RESERVATION
 from raddle.ir.types import Field, FloatRules, Hole, StateLayout, Type
 
 if TYPE_CHECKING:
@@ -142,8 +143,22 @@ class InstructionSet(ABC):
         return None
 
     def disassemble(self, word: int, size: int, pc: int) -> str:
-        """Assembly text for logs; need not be exact."""
-        return f".word {word:#0{2 * size + 2}x}"
+        """Assembly text for logs; need not be exact. By default, the pattern's name and its operands."""
+        pattern = self.decode(word, size)
+        if pattern is None:
+            return f".word {word:#0{2 * size + 2}x}"
+        return f"{pattern.name} {' '.join(f'{name}={value}' for name, value in pattern.values(word).items())}".rstrip()
+
+
+_CLEARED: Final = ("fp_rounding", "fp_flush", "fp_default_nan", "fp_flags", "event", "insn_extra")
+LINE_REGISTERS: Final = 4
+"""Registers in a line of `register_lines`."""
+
+
+def register_lines(registers: Iterable[tuple[str, int]], digits: int) -> list[str]:
+    """Names and values of registers, four in a line, with so many hexadecimal digits: for `FrontEnd.describe`."""
+    shown = [f"{name:>4}={value:0{digits}x}" for name, value in registers]
+    return [" ".join(shown[first : first + LINE_REGISTERS]) for first in range(0, len(shown), LINE_REGISTERS)]
 
 
 class FrontEnd(ABC):
@@ -218,6 +233,15 @@ class FrontEnd(ABC):
         their state.
         """
         self.reset(cpu, entry, argument)
+
+    def clear(self, cpu: Any, kept: Container[str] = ()) -> None:
+        """For `reset`: set the guest's own fields, but for those in ``kept``, and the common ones of floating point and
+        events to 0, and end the reservation.
+        """
+        for name in (*self.state.fields, *_CLEARED):
+            if name not in kept:
+                cpu[name] = 0
+        cpu["exclusive_address"] = NO_RESERVATION
 
     def connect(self, engine: Any) -> None:
         """Called once, after the machine's vCPUs are made: make native timers, and whatever else needs the vCPUs."""

@@ -7,7 +7,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from raddle.ir.types import FloatRules, NanChoice, Type
-from raddle.translate.frontend import FrontEnd, InstructionSet
+from raddle.translate.frontend import FrontEnd, InstructionSet, register_lines
 from raddle_target_alpha import fpcr, system, vax
 from raddle_target_alpha.cpus import MODELS, CpuModel
 from raddle_target_alpha.registers import AlphaRegisters
@@ -54,12 +54,7 @@ class AlphaFrontEnd(FrontEnd):
 
         On the vCPU's own thread, or before it runs. The TLB is whoever calls' to flush.
         """
-        for field in STATE.fields.values():
-            if field.name not in system.KEPT_BY_RESET:
-                cpu[field.name] = 0
-        for name in ("fp_rounding", "fp_flush", "fp_default_nan", "fp_flags", "event", "insn_extra"):
-            cpu[name] = 0
-        cpu["exclusive_address"] = (1 << 64) - 1
+        self.clear(cpu, system.KEPT_BY_RESET)
         cpu[R[16].name] = argument
         cpu[FEN.name] = 1
         cpu["mode"] = MODE_FEN
@@ -69,9 +64,7 @@ class AlphaFrontEnd(FrontEnd):
 
     def describe(self, cpu: Any) -> str:
         """Integer registers and pc, four in a line, and the processor status."""
-        values = [(register.name, cpu[register.name]) for register in R] + [("pc", cpu["pc"])]
-        rows = [values[row : row + 4] for row in range(0, len(values), 4)]
-        lines = [" ".join(f"{name:>4}={value:016x}" for name, value in row) for row in rows]
+        lines = register_lines([(name, cpu[name]) for name in (*(register.name for register in R), "pc")], 16)
         ps = cpu[PS.name]
         lines.append(f"  ps {'user' if ps & PS_USER else 'kernel'}, IPL {ps & PS_IPL}; fen={cpu[FEN.name]}")
         return "\n".join(lines) + "\n"

@@ -7,10 +7,9 @@ them as LDL loads them, but for what additions of large ones carry beyond 32 bit
 
 from __future__ import annotations
 
-import struct
 from typing import Final
 
-from raddle.litmus.guest import LitmusGuest
+from raddle.litmus.guest import LitmusGuest, words
 from raddle_target_alpha import mmu
 from raddle_target_alpha.assembler import (
     ADDL,
@@ -49,10 +48,6 @@ SCRATCH: Final = 28
 """The register that operations use besides those of their operands."""
 REGISTERS: Final = SCRATCH
 INSTRUCTION_BYTES: Final = 4
-
-
-def words(*code: int) -> bytes:
-    return struct.pack(f"<{len(code)}I", *code)
 
 
 def _parts(value: int) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from raddle.ir.builder import Builder
 from raddle.ir.header import COMMON
 from raddle.ir.types import FloatRules, NanChoice, Type
-from raddle.translate.frontend import FrontEnd, InstructionSet
+from raddle.translate.frontend import FrontEnd, InstructionSet, register_lines
 from raddle_target_arm import exceptions, mmu, psci, sysregs, timers
 from raddle_target_arm.cpus import CORTEX_A15
 from raddle_target_arm.exceptions import CPSR_MASKS
@@ -116,18 +116,13 @@ class ArmFrontEnd(FrontEnd):
         self._reset(cpu, entry, argument, _KEPT_BY_RESET | timers.STATE_NAMES)
 
     def _reset(self, cpu: Any, entry: int, argument: int, kept: Set[str]) -> None:
-        for field in STATE.fields.values():
-            if field.name not in kept:
-                cpu[field.name] = 0
+        self.clear(cpu, kept)
         for field, value in sysregs.reset_values():
             if field.name not in kept:
                 cpu[field.name] = value
         cpu[CPSR_M.name] = MODE_SVC
         cpu[BANK.name] = BANK_OF_MODE[MODE_SVC]
         cpu[MASKS.name] = CPSR_MASKS
-        for name in ("fp_rounding", "fp_flush", "fp_default_nan", "fp_flags", "event", "insn_extra"):
-            cpu[name] = 0
-        cpu["exclusive_address"] = (1 << 64) - 1
         cpu["interrupt_mask"] = exceptions.LINE_IRQ | exceptions.LINE_FIQ
         cpu[REGISTERS[0].name] = argument
         cpu["mode"] = MODE_PRIVILEGED | (MODE_T if entry & 1 else 0)
@@ -135,8 +130,7 @@ class ArmFrontEnd(FrontEnd):
 
     def describe(self, cpu: Any) -> str:
         """Core registers, CPSR and the banked registers, four in a line."""
-        values = [(register.name, cpu[register.name]) for register in REGISTERS] + [("pc", cpu["pc"])]
-        lines = [" ".join(f"{name:>4}={value:08x}" for name, value in values[row : row + 4]) for row in range(0, 16, 4)]
+        lines = register_lines([(name, cpu[name]) for name in (*(register.name for register in REGISTERS), "pc")], 8)
         mode = cpu["mode"]
         flags = "".join(
             letter if cpu[field] else "-" for letter, field in zip("NZCVQ", ("nf", "zf", "cf", "vf", "qf"), strict=True)

@@ -7,10 +7,9 @@ strongly ordered (B3.2.1).
 
 from __future__ import annotations
 
-import struct
 from typing import Final
 
-from raddle.litmus.guest import LitmusGuest, Setup
+from raddle.litmus.guest import LitmusGuest, Setup, words
 from raddle_target_arm.memory_model import ARMV7
 
 __all__ = ["GUEST"]
@@ -28,10 +27,6 @@ NORMAL_SECTION: Final = 0x0001_1C0E
 """A section of Normal memory: write-back write-allocate (TEX 1, C, B), shareable, full access (B3.5.1)."""
 WALK_ATTRIBUTES: Final = 0x4A
 """Of TTBR0: walks are inner and outer write-back write-allocate, shareable (B4.1.154)."""
-
-
-def words(*code: int) -> bytes:
-    return struct.pack(f"<{len(code)}I", *code)
 
 
 def constant(d: int, value: int) -> bytes:

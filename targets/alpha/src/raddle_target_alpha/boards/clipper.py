@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import ClassVar, Final
 
 from raddle.devices.i8254 import I8254
@@ -16,14 +15,13 @@ from raddle.devices.ports import PortRange, Ports
 from raddle.devices.uart16550 import UART16550
 from raddle.errors import UsageError
 from raddle.layout import MORE_MEMORY, Area, Layout
-from raddle.machine.board import Board, BoardCpu, BoardOptions, Power, attach
+from raddle.machine.board import Board, BoardCpu, BoardOptions, Power
 from raddle.machine.chardev import CharDevice
 from raddle.machine.clock import MachineClock
 from raddle.machine.files import read_file
 from raddle.machine.load import add_loads
 from raddle.machine.loaders import load_image
 from raddle.machine.time_of_day import TimeOfDay
-from raddle.sizes import size_text
 from raddle_target_alpha import hwrpb, mmu, tsunami
 from raddle_target_alpha.devices.chipset import Cchip, Dchip, Pchip
 
@@ -77,15 +75,7 @@ class Clipper(Board):
 
     def __init__(self, options: BoardOptions, consoles: Sequence[CharDevice], clock: MachineClock) -> None:
         super().__init__(options, consoles, clock)
-        if not 1 <= options.cpus <= tsunami.MAX_CPUS:
-            raise UsageError(f"machine clipper has 1 to {tsunami.MAX_CPUS} CPUs, not {options.cpus}")
-        size = options.memory & -options.page_size
-        if not RAM_MIN <= size <= RAM_MAX:
-            raise UsageError(
-                f"machine clipper has {size_text(RAM_MIN)} to {size_text(RAM_MAX)} of RAM, "
-                f"not {size_text(options.memory)}"
-            )
-        self.consoles = consoles
+        size = self.ram_size(RAM_MIN, RAM_MAX)
         self.time_of_day = TimeOfDay(options.rtc, clock)
         self.cchip = Cchip(options.cpus, [size.bit_length() - 24 << 12])
         self.pchip = Pchip()
@@ -95,9 +85,10 @@ class Clipper(Board):
             UART16550(console, self.pic.inputs[interrupt], clock)
             for console, (_, interrupt) in zip(consoles, UART_PORTS, strict=False)
         ]
+        self.ports = self.uarts
         self.pit = I8254(clock)
         self.rtc = MC146818(clock, self.pic.inputs[8], self.time_of_day, self.cchip.tick, RTC_FIRST_YEAR)
-        self._segments = self._plan(size)
+        self._layout = self._plan(size)
         self._add_regions()
         self.memory.add_ram("RAM", 0, size)
 
@@ -160,15 +151,7 @@ class Clipper(Board):
 
     def connect(self, cpus: Sequence[BoardCpu], power: Power, big_lock: AbstractContextManager[object]) -> None:
         super().connect(cpus, power, big_lock)
-        attach(self, cpus)
         self.cchip.connect(cpus)
-
-        def receive(uart: UART16550) -> None:
-            with big_lock:
-                uart.receive()
-
-        for uart, console in zip(self.uarts, self.consoles, strict=True):
-            console.on_input(partial(receive, uart))
 
     def disconnect(self) -> None:
         super().disconnect()
@@ -177,10 +160,7 @@ class Clipper(Board):
     def reset(self) -> None:
         for device in (self.cchip, self.dchip, self.pchip, self.pic, self.pit, self.rtc, *self.uarts):
             device.reset()
-        for segment in self._segments.segments:
-            self.memory.write(segment.address, segment.data)
-            if segment.size > len(segment.data):
-                self.memory.clear(segment.address + len(segment.data), segment.size - len(segment.data))
+        self.load(self._layout.segments)
         for cpu in self.cpus:
             self._start(cpu.index)
 
@@ -188,14 +168,6 @@ class Clipper(Board):
         """Let a CPU run the console's code."""
         entry = hwrpb.SECONDARY_CODE if cpu else hwrpb.PRIMARY_CODE
         self.cpus[cpu].power_on(entry, mmu.KSEG + hwrpb.slot(cpu))
-
-    def restored(self) -> None:
-        for uart in self.uarts:
-            uart.receive()
-
-    def settle(self) -> None:
-        for uart in self.uarts:
-            uart.settle()
 
     # --- for the console; under the big lock
 

@@ -7,7 +7,6 @@ A `Fields` of these tables has the operands that the heads of the `.dec` files l
 from __future__ import annotations
 
 from functools import cache
-from pkgutil import get_data
 from typing import Final
 
 from raddle.translate.decode import Decoder, Table
@@ -20,9 +19,8 @@ __all__ = ["alpha", "table"]
 _FILES: Final = ("integer.dec", "float.dec")
 
 
-def _parse(text: str, name: str, trusted: bool) -> Table:
-    features = {feature.name: int(feature) for feature in Feature if feature.name}
-    return Table.parse(text, name, 32, FUNCTIONS, constants=features, trusted=trusted)
+FEATURES: Final = {feature.name: int(feature) for feature in Feature if feature.name}
+WIDTH: Final = 32
 
 
 def _pal_lines() -> str:
@@ -32,9 +30,9 @@ def _pal_lines() -> str:
 
 def table(trusted: bool = False) -> Table:
     """The table of all instructions, words of 32 bits."""
-    whole = _parse(_pal_lines(), "pal.TABLE", trusted)
+    whole = Table.parse(_pal_lines(), "pal.TABLE", WIDTH, FUNCTIONS, trusted=trusted)
     for name in _FILES:
-        whole = whole.extend(_parse((get_data(__name__, name) or b"").decode(), name, trusted))
+        whole = whole.extend(Table.read(__name__, name, WIDTH, FUNCTIONS, constants=FEATURES, trusted=trusted))
     return whole
 
 

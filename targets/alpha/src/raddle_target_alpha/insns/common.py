@@ -13,15 +13,12 @@ attributes of ``f``, and these besides:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from raddle.ir.builder import Builder, Value
 from raddle.ir.types import Condition, Type
 from raddle.translate.decode import Fields
 from raddle_target_alpha.state import read
-
-Semantics = Callable[[Builder, Fields], None]
 
 I32, I64 = Type.I32, Type.I64
 

@@ -9,7 +9,8 @@ from typing import Final
 from raddle.ir.builder import Builder, FloatCompare, FloatToInt, IntToFloat, Rounding, Value, routine
 from raddle.ir.types import Condition, Type
 from raddle.translate.decode import Fields
-from raddle_target_alpha.insns.common import I64, Semantics
+from raddle.translate.semantics import Semantics
+from raddle_target_alpha.insns.common import I64
 from raddle_target_alpha.insns.float_common import (
     CHOPPED,
     DOWN,

@@ -9,9 +9,10 @@ from typing import Final
 from raddle.ir.builder import Builder, Value
 from raddle.ir.types import Align, Condition, MemOp
 from raddle.translate.decode import Fields
+from raddle.translate.semantics import Semantics
 from raddle_target_alpha.exceptions import INSTRUCTION_BYTES
 from raddle_target_alpha.fpcr import INE, IOV, read_fpcr, write_fpcr
-from raddle_target_alpha.insns.common import I32, I64, Semantics
+from raddle_target_alpha.insns.common import I32, I64
 from raddle_target_alpha.insns.float_common import (
     FLAGS,
     SIGN,

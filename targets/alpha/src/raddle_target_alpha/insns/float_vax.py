@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from raddle.ir.builder import Builder, python
 from raddle.translate.decode import Fields
+from raddle.translate.semantics import Semantics
 from raddle_target_alpha.fpcr import DZE, INV, IOV, OVF, UNF
-from raddle_target_alpha.insns.common import I32, I64, Semantics
+from raddle_target_alpha.insns.common import I32, I64
 from raddle_target_alpha.insns.float_common import CHOPPED, FLAGS, software, trap, underflow
 from raddle_target_alpha.state import read, write
 from raddle_target_alpha.vax import Formats, Operation, encode

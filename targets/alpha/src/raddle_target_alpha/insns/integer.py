@@ -12,8 +12,9 @@ from typing import Final
 from raddle.ir.builder import Builder, Operand, Value
 from raddle.ir.types import Condition
 from raddle.translate.decode import Fields
+from raddle.translate.semantics import Semantics
 from raddle_target_alpha.exceptions import Summary, arithmetic
-from raddle_target_alpha.insns.common import I32, I64, QUAD, Semantics, operand, test
+from raddle_target_alpha.insns.common import I32, I64, QUAD, operand, test
 from raddle_target_alpha.state import ZERO, read, write
 
 Function = Callable[[Builder, Value, Value], Value]

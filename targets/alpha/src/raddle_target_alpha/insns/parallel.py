@@ -7,7 +7,8 @@ from typing import Final
 
 from raddle.ir.builder import Builder, Value
 from raddle.translate.decode import Fields
-from raddle_target_alpha.insns.common import Semantics, operand
+from raddle.translate.semantics import Semantics
+from raddle_target_alpha.insns.common import operand
 from raddle_target_alpha.state import read, write
 
 _LANES: Final = {8: 0x0101_0101_0101_0101, 16: 0x0001_0001_0001_0001}

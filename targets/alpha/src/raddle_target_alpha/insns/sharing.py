@@ -7,6 +7,7 @@ register, compare them, and know those that are always zero.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 from raddle.translate.pattern import Pattern
@@ -15,6 +16,7 @@ from raddle.translate.sharing import Sharing
 _ACCESSES: Final = ("LD", "ST")
 
 
+@cache
 def make_sharing(pattern: Pattern, floating: bool) -> Sharing:
     """How the words of ``pattern`` share templates; ``floating``: they depend on more of the block mode."""
     given = pattern.operands()

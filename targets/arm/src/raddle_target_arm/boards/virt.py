@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import ClassVar, Final
 
 from raddle.devices.cfi_flash import CfiFlash
@@ -17,15 +16,13 @@ from raddle.devices.fw_cfg import FwCfg
 from raddle.devices.pl011 import PL011
 from raddle.devices.pl031 import PL031
 from raddle.devices.virtio_mmio import SLOT_SIZE, SLOTS, VirtioSlots
-from raddle.errors import UsageError
 from raddle.layout import Area
-from raddle.machine.board import Board, BoardCpu, BoardOptions, Power, attach
+from raddle.machine.board import Board, BoardCpu, BoardOptions, Power
 from raddle.machine.chardev import CharDevice
 from raddle.machine.clock import MachineClock
 from raddle.machine.devicetree import Tree, cells, make_tree
 from raddle.machine.lines import Line
 from raddle.machine.time_of_day import TimeOfDay
-from raddle.sizes import size_text
 from raddle_target_arm.boot import for_firmware, plan, plan_firmware
 from raddle_target_arm.devices import gic_routines
 from raddle_target_arm.devices.gic import Gic
@@ -78,20 +75,14 @@ class Virt(Board):
 
     def __init__(self, options: BoardOptions, consoles: Sequence[CharDevice], clock: MachineClock) -> None:
         super().__init__(options, consoles, clock)
-        if not 1 <= options.cpus <= MAX_CPUS:
-            raise UsageError(f"machine virt has 1 to {MAX_CPUS} CPUs, not {options.cpus}")
-        if not RAM_MIN <= options.memory <= RAM_MAX:
-            raise UsageError(
-                f"machine virt has {size_text(RAM_MIN)} to {size_text(RAM_MAX)} of RAM, not {size_text(options.memory)}"
-            )
-        size = options.memory & -options.page_size
+        size = self.ram_size(RAM_MIN, RAM_MAX)
         self.gic = Gic(options.cpus, self.memory)
         self.console = consoles[0]
-        self.consoles = consoles
         self.uarts = [
             PL011(console, self.gic.spi(spi), clock) for console, spi in zip(consoles, UART_SPIS, strict=False)
         ]
         self.uart = self.uarts[0]
+        self.ports = self.uarts
         self.rtc = PL031(clock, self.gic.spi(RTC_SPI), TimeOfDay(options.rtc, clock))
         self.virtio = VirtioSlots()
         self._powered = [False] * options.cpus
@@ -130,15 +121,7 @@ class Virt(Board):
 
     def connect(self, cpus: Sequence[BoardCpu], power: Power, big_lock: AbstractContextManager[object]) -> None:
         super().connect(cpus, power, big_lock)
-        attach(self, cpus)
         self.gic.connect(cpus)
-
-        def receive(uart: PL011) -> None:
-            with big_lock:
-                uart.receive()
-
-        for uart, console in zip(self.uarts, self.consoles, strict=True):
-            console.on_input(partial(receive, uart))
 
     def disconnect(self) -> None:
         super().disconnect()
@@ -154,22 +137,14 @@ class Virt(Board):
             uart.reset()
         for device in (self.gic, self.rtc, self.fw_cfg, self.flash):
             device.reset()
-        for segment in self._boot.segments:
-            self.memory.write(segment.address, segment.data)
-            if segment.size > len(segment.data):
-                self.memory.clear(segment.address + len(segment.data), segment.size - len(segment.data))
+        self.load(self._boot.segments)
         self._powered = [cpu.index == 0 for cpu in self.cpus]
         for cpu in self.cpus[1:]:
             cpu.power_off()
         self.cpus[0].power_on(self._boot.entry, 0)
 
-    def restored(self) -> None:
-        for uart in self.uarts:
-            uart.receive()
-
     def settle(self) -> None:
-        for uart in self.uarts:
-            uart.settle()
+        super().settle()
         self.flash.sync()
 
     def close(self) -> None:

@@ -8,7 +8,6 @@ its first halfword on top. If its fields have `c`, an instruction's own encoding
 from __future__ import annotations
 
 from functools import cache
-from pkgutil import get_data
 from typing import Final
 
 from raddle.translate.decode import Decoder, Table
@@ -22,9 +21,8 @@ S_UNLESS_IN_IT = 2
 
 
 def _parse(name: str, width: int, condition: str, trusted: bool) -> Table:
-    text = (get_data(__name__, name) or b"").decode()
     pictures, constants = {"cond": condition}, {"it": S_UNLESS_IN_IT}
-    return Table.parse(text, name, width, FUNCTIONS, pictures=pictures, constants=constants, trusted=trusted)
+    return Table.read(__name__, name, width, FUNCTIONS, pictures=pictures, constants=constants, trusted=trusted)
 
 
 def _parse_with_coprocessors(name: str, condition: str, trusted: bool) -> Table:

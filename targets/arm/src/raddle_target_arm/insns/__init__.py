@@ -7,8 +7,6 @@ One name is one function for A32, T16 and T32; ``common`` describes their argume
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
-from types import FunctionType
 from typing import Final
 
 from raddle.debug import disassembly
@@ -17,10 +15,11 @@ from raddle.ir.opcodes import TABLE, Effect
 from raddle.ir.types import FlagCondition, Hole
 from raddle.translate.decode import Decoder, Fields, Pattern
 from raddle.translate.frontend import InstructionSet
+from raddle.translate.semantics import Semantics, semantics
 from raddle.translate.sharing import Sharing
 from raddle_target_arm import decode
 from raddle_target_arm.exceptions import take_undefined
-from raddle_target_arm.insns.common import Semantics, set_next
+from raddle_target_arm.insns.common import set_next
 from raddle_target_arm.insns.sharing import make_sharing
 from raddle_target_arm.state import mmu_index
 
@@ -48,16 +47,7 @@ MODULES: Final = (
 """The modules of semantics functions, which are their functions whose names start with a capital letter."""
 
 
-def _semantics() -> dict[str, Semantics]:
-    return {
-        name: function
-        for module in MODULES
-        for name, function in vars(import_module(f"{__name__}.{module}")).items()
-        if isinstance(function, FunctionType) and name[0].isupper() and function.__module__.startswith(__name__)
-    }
-
-
-SEMANTICS: Final[dict[str, Semantics]] = _semantics()
+SEMANTICS: Final[dict[str, Semantics]] = semantics(__name__, MODULES)
 """Every semantics function by name."""
 
 ALWAYS: Final = 14
@@ -76,15 +66,8 @@ def _translate(b: Builder, f: Fields, name: str, condition: int) -> None:
 class _Instructions(InstructionSet):
     """What A32 and T32 share."""
 
-    def __init__(self) -> None:
-        self._sharing: dict[Pattern, Sharing | None] = {}
-
     def sharing(self, pattern: Pattern) -> Sharing | None:
-        try:
-            return self._sharing[pattern]
-        except KeyError:
-            sharing = self._sharing[pattern] = make_sharing(pattern)
-            return sharing
+        return make_sharing(pattern)
 
     def decode(self, word: int, size: int) -> Pattern | None:
         return self.decoder(size).decode(word)
@@ -97,12 +80,7 @@ class _Instructions(InstructionSet):
         units = (word,) if size == self.unit else (word >> 16, word & 0xFFFF)
         code = b"".join(unit.to_bytes(self.unit, "little") for unit in units)
         text = disassembly.one(A32_LANGUAGE if self.unit == 4 else T32_LANGUAGE, code, pc)
-        if text is not None:
-            return text
-        pattern = self.decode(word, size)
-        if pattern is None:
-            return super().disassemble(word, size, pc)
-        return f"{pattern.name} {' '.join(f'{name}={value}' for name, value in pattern.values(word).items())}".rstrip()
+        return super().disassemble(word, size, pc) if text is None else text
 
 
 class A32(_Instructions):
@@ -111,7 +89,6 @@ class A32(_Instructions):
     unit = 4
 
     def __init__(self) -> None:
-        super().__init__()
         self._a32 = decode.a32()
 
     def decode(self, word: int, size: int) -> Pattern | None:
@@ -166,7 +143,6 @@ class T32(_Instructions):
     wide = decode.T32_WIDE
 
     def __init__(self) -> None:
-        super().__init__()
         self._t16, self._t32 = decode.t16(), decode.t32()
 
     def decoder(self, size: int) -> Decoder:

@@ -16,7 +16,6 @@ ends the block, so it is the last thing that a function emits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from raddle.ir.builder import Builder, Operand, Value
@@ -35,8 +34,6 @@ from raddle_target_arm.state import (
     QF,
     REGISTERS,
 )
-
-Semantics = Callable[[Builder, Fields], None]
 
 SP, LR, PC = 13, 14, 15
 

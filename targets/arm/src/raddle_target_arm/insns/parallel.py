@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 from raddle.ir.builder import Builder, Value
 from raddle.ir.types import Condition, Type
 from raddle.translate.decode import Fields
-from raddle_target_arm.insns.common import Semantics, read, write
+from raddle.translate.semantics import Semantics
+from raddle_target_arm.insns.common import read, write
 from raddle_target_arm.insns.saturating import clamp
 from raddle_target_arm.state import GE
 

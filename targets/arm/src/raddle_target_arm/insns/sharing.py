@@ -8,6 +8,7 @@ registers, or to recognise the pc (``raddle.translate.sharing`` says why).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Final
 
 from raddle.translate.pattern import Pattern
@@ -118,6 +119,7 @@ def _closed_amounts(pattern: Pattern) -> Callable[[int], range | None] | None:
     return closed
 
 
+@cache
 def make_sharing(pattern: Pattern) -> Sharing | None:
     """How the words of ``pattern`` share templates."""
     names = _NAMES.get(pattern.name)

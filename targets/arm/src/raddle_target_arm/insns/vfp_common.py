@@ -12,7 +12,8 @@ from functools import wraps
 from raddle.ir.builder import Builder, Value, routine
 from raddle.ir.types import Field, Type
 from raddle.translate.decode import Fields
-from raddle_target_arm.insns.common import Semantics, undefined
+from raddle.translate.semantics import Semantics
+from raddle_target_arm.insns.common import undefined
 from raddle_target_arm.state import DF, FPEXC, MODE_T, MODE_VECTOR, MODE_VFP, SF, D, S
 
 

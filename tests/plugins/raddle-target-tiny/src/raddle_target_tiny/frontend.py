@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any, Final, NoReturn
 
 from raddle.errors import MachineError
@@ -37,10 +36,8 @@ def upper(i: int) -> int:
 
 def load_table() -> Table:
     """The decode table; every name in it has a function, and the other way round."""
-    text = (files("raddle_target_tiny") / "decode" / "tiny.dec").read_text(encoding="utf-8")
-    table = Table.parse(
-        text, "tiny.dec", 32, {"signed": Linear(signed), "words": Linear(words), "upper": Linear(upper)}
-    )
+    functions = {"signed": Linear(signed), "words": Linear(words), "upper": Linear(upper)}
+    table = Table.read("raddle_target_tiny", "decode/tiny.dec", 32, functions)
     table.check_names(SEMANTICS)
     return table
 
@@ -127,8 +124,7 @@ class TinyFrontEnd(FrontEnd):
         return self._instructions
 
     def reset(self, cpu: Any, entry: int, argument: int) -> None:
-        for register in REGISTERS:
-            cpu[register.name] = 0
+        self.clear(cpu)
         cpu["r1"] = argument
         cpu["pc"] = entry
         cpu["mode"] = 0
