@@ -231,33 +231,52 @@ def fcvt(e: Emitter, op: Instruction) -> None:
     fast.finish()
 
 
+_TO_NEAREST: Final = {False: Emitter.CVTSS2SIQ_rv, True: Emitter.CVTSD2SIQ_rv}
+_TO_ZERO: Final = {False: Emitter.CVTTSS2SIQ_rv, True: Emitter.CVTTSD2SIQ_rv}
+"""By whether from 64 bits; to 64 bits."""
+
+
 @emits(Op.FTOI)
 def ftoi(e: Emitter, op: Instruction) -> None:
     how = op.aux
     assert isinstance(how, FloatToInt)
-    width = how.width or op.type.bits
-    usual = how.rounding in (Rounding.ZERO, Rounding.CURRENT) and not how.fraction
-    if e.routine or not usual or width != 32 or op.type is not Type.I32:
+    wide = op.type is Type.I64
+    if e.routine or how.fraction or (how.width or op.type.bits) != op.type.bits or (wide and not how.signed):
         call_native(e, op, *float_call(op))
         return
     double = is_wide(op.args[0])
     fast = _Fast(e, op)
     fast.needs_inexact()
-    if how.rounding is Rounding.ZERO:
-        fast.needs_no_flush()
-        convert = e.CVTTSD2SIQ_rv if double else e.CVTTSS2SIQ_rv
-    else:
+    if how.rounding is Rounding.CURRENT:
         fast.needs_nearest()
-        convert = e.CVTSD2SIQ_rv if double else e.CVTSS2SIQ_rv
+    else:
+        fast.needs_no_flush()
     fast.load(XMM0, op.args[0])
-    # Convert to 64 bits. A NaN, or a number that does not fit, becomes a number that does not fit 32 bits, either.
-    convert(RDX, XMM0)
-    (e.MOVSXD_rr if how.signed else e.MOV_rr)(RCX, RDX)
-    e.CMPQ_rr(RCX, RDX)
-    fast.miss_if(cc.NE)
-    if how.signed:
-        e.MOV_rr(RDX, RDX)
+    # Convert to 64 bits. A NaN, or a number that does not fit, becomes -2**63, which does not fit 32 bits, either.
+    to_nearest = how.rounding in (Rounding.NEAREST, Rounding.CURRENT)
+    (_TO_NEAREST if to_nearest else _TO_ZERO)[double](e, RDX, XMM0)
+    if wide:
+        e.CMPQ_ri(RDX, 1)
+        fast.miss_if(cc.O)
+    if how.rounding in (Rounding.DOWN, Rounding.UP):
+        _round_outwards(e, double, how.rounding is Rounding.UP)
+    if not wide:
+        (e.MOVSXD_rr if how.signed else e.MOV_rr)(RCX, RDX)
+        e.CMPQ_rr(RCX, RDX)
+        fast.miss_if(cc.NE)
+        if how.signed:
+            e.MOV_rr(RDX, RDX)
     fast.finish()
+
+
+def _round_outwards(e: Emitter, double: bool, up: bool) -> None:
+    """rdx has the float in xmm0 rounded towards zero; make it the next integer below or above where that is another."""
+    e.PXOR_vv(XMM1, XMM1)
+    (e.CVTSI2SDQ_vr if double else e.CVTSI2SSQ_vr)(XMM1, RDX)
+    (e.UCOMISD_vv if double else e.UCOMISS_vv)(*((XMM0, XMM1) if up else (XMM1, XMM0)))
+    e.SETcc_r(cc.A, RCX)
+    e.MOVZXB_rr(RCX, RCX)
+    (e.ADDQ_rr if up else e.SUBQ_rr)(RDX, RCX)
 
 
 @emits(Op.ITOF)

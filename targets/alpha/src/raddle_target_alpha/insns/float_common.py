@@ -180,8 +180,12 @@ def operate(b: Builder, f: Fields, operands: Sequence[Value], operation: Operati
 
 def _look_for_inexact(b: Builder) -> None:
     """From here on, ``fp_flags`` says whether a result was inexact, unless the status bit has it already."""
-    known = b.trunc(b.extract(b.get(FPCR_REST), STATUS_SHIFT + _INE_BIT, 1), I32)
-    b.set(FLAGS, b.or_(b.and_(b.get(FLAGS), ~INE), b.shl(known, _INE_BIT)))
+    b.set(FLAGS, b.or_(b.and_(b.get(FLAGS), ~INE), _known_inexact(b)))
+
+
+def _known_inexact(b: Builder) -> Value:
+    """INE if its status bit is set already, else 0: I32. Hosts need not look for what is known."""
+    return b.shl(b.trunc(b.extract(b.get(FPCR_REST), STATUS_SHIFT + _INE_BIT, 1), I32), _INE_BIT)
 
 
 def _record_inexact(b: Builder) -> None:
@@ -195,7 +199,8 @@ def checked(b: Builder, f: Fields, operands: Sequence[Value], operation: Operati
     if operation.refused is not None:
         operands = _completed(b, f, operands) if software(f) else _plain(b, f, operands, operation.refused)
     before = b.get(FLAGS)
-    b.set(FLAGS, 0)
+    # Only with /I does the instruction depend on whether it was inexact itself, and not one before it.
+    b.set(FLAGS, 0 if inexact(f) else _known_inexact(b))
     with rounding(b, operation.rounding):
         result = operation.compute(b, operands)
     raised = b.get(FLAGS)
