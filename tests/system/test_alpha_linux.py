@@ -58,16 +58,18 @@ def test_boots_round_robin(alpha_payload: Path, cpus: int) -> None:
 
 @pytest.mark.parametrize("accelerator", ["tcg,thread=multi", "tcg,thread=single"])
 def test_ticks_come_from_the_clock_chip(alpha_payload: Path, accelerator: str) -> None:
-    done = boot(alpha_payload, 2, "--accel", accelerator, kernel=CLOCK_CHIP, append="cycle=250000000")
+    done = boot(alpha_payload, 2, "--accel", accelerator, kernel=CLOCK_CHIP, append="cycle=667000000")
     check(done, 2)
 
 
 @pytest.mark.parametrize("options", [(), ("-icount", "shift=2")], ids=["host", "counted"])
 def test_the_kernel_calibrates_its_cycle_counter(alpha_payload: Path, options: tuple[str, ...]) -> None:
-    """It polls the clock chip's updates and the timer's output for two seconds, with counted instructions as fast as
-    anything else.
+    """It polls the timer's output. With counted instructions it finds what the console says; else a busy host may be in
+    the way.
     """
-    check(boot(alpha_payload, 1, *options, kernel=CLOCK_CHIP), 1)
+    done = boot(alpha_payload, 1, *options, kernel=CLOCK_CHIP)
+    check(done, 1)
+    assert not options or "bogus" not in done.text
 
 
 def test_the_kernel_writes_by_the_console_s_callbacks(alpha_payload: Path) -> None:

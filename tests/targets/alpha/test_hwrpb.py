@@ -59,7 +59,7 @@ def test_its_head_identifies_machine_and_block(block: bytes) -> None:
     assert block[8:16] == b"HWRPB\0\0\0"
     assert [quad(block, offset) for offset in (24, 40, 48, 56)] == [len(block), 8192, 44, 255]
     assert (quad(block, 80), quad(block, 88)) == (34, 5 << 10)
-    assert (quad(block, 104), quad(block, 112)) == (1024 * 4096, 250_000_000)
+    assert (quad(block, 104), quad(block, 112)) == (1024 * 4096, 667_000_000)
     assert quad(block, 120) == 0xFFFF_FFFE_0000_0000
 
 

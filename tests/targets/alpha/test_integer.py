@@ -10,6 +10,9 @@ from random import Random
 
 import pytest
 
+from raddle.ir.builder import Builder
+from raddle.ir.opcodes import Op
+from raddle.ir.types import Type
 from raddle.testing.differential import MISALIGNED, UNDEFINED, Case, Interpreted, check, random_word
 from raddle.translate.decode import Pattern
 from raddle_target_alpha import decode, insns
@@ -161,6 +164,13 @@ def test_the_cycle_counter_has_the_offset_of_the_process() -> None:
     runner = Interpreted(front_end("ev67"), REGISTERS, callees=ticks)
     case = Case(words(0x6000_C000 | 1 << 21), CODE, {"pcc_offset": 7 << 32})
     assert runner.run(case).registers["r1"] == 7 << 32 | 0x1234_5678
+
+
+def test_a_block_ends_behind_a_read_of_the_cycle_counter() -> None:
+    """So that a program does not time the translation of what follows."""
+    instructions, b, rpcc = front_end("ev67").instruction_set(0), Builder(Type.I64), 0x6000_C000
+    instructions.translate(b, instructions.decode(rpcc, 4), rpcc, 0, 0)
+    assert b.code[-1].op is Op.GOTO
 
 
 def test_an_undefined_word_and_privileged_palcode_in_user_mode_are_faults(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -295,12 +295,12 @@ def test_clocks(kernel: Any) -> None:
 
 def test_swpctx(kernel: Any) -> None:
     kernel.update(pcbb=0x4000, usp=0x33, unique=0x44, pcc_offset=5 << 32)
-    kernel.now = 4000  # 1000 cycles
+    kernel.now = 3000  # 2001 cycles
     for offset, value in (
         (0, KSEG + 0x9000),
         (8, 0x1_1000_0000),
         (16, 0x180),
-        (24, 7 << 32 | 2000),
+        (24, 7 << 32 | 3001),
         (32, 0x55),
         (40, 0),
     ):
@@ -308,7 +308,7 @@ def test_swpctx(kernel: Any) -> None:
     kernel["r16"] = 0x6000
     assert kernel.pal("SWPCTX") == 0x1004
     saved = [kernel.quads[0x4000 + offset] for offset in (0, 8, 24, 32)]
-    assert saved == [STACK, 0x33, 1005, 0x44]
+    assert saved == [STACK, 0x33, 2006, 0x44]
     assert (kernel["r0"], kernel["pcbb"], kernel["r30"]) == (0x4000, 0x6000, KSEG + 0x9000)
     assert (kernel["usp"], kernel["ptbr"], kernel["asn"], kernel["unique"]) == (0x1_1000_0000, 0x180, 7, 0x55)
     assert kernel["pcc_offset"] == 1000 << 32

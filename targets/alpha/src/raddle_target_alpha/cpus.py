@@ -29,11 +29,15 @@ class Feature(IntFlag):
 
 
 class CpuModel(NamedTuple):
-    """What distinguishes a model. ``implementation`` is what IMPLVER returns."""
+    """What distinguishes a model."""
 
     name: str
     features: Feature
     implementation: int
+    """What IMPLVER returns."""
+    frequency: int
+    """Of the cycle counter that RPCC reads, in Hz: one that such CPUs were sold with, since Linux takes no other. The
+    cycles have nothing to do with how fast the CPU is here."""
 
 
 _EV56: Final = Feature.BWX
@@ -43,16 +47,13 @@ _EV67: Final = _EV6 | Feature.CIX | Feature.PREFETCH
 MODELS: Final = {
     model.name: model
     for model in (
-        CpuModel("ev4", Feature.NONE, 0),
-        CpuModel("ev45", Feature.NONE, 0),
-        CpuModel("ev5", Feature.NONE, 1),
-        CpuModel("ev56", _EV56, 1),
-        CpuModel("pca56", _EV56 | Feature.MVI, 1),
-        CpuModel("ev6", _EV6, 2),
-        CpuModel("ev67", _EV67, 2),
-        CpuModel("ev68", _EV67, 2),
+        CpuModel("ev4", Feature.NONE, 0, 200_000_000),
+        CpuModel("ev45", Feature.NONE, 0, 275_000_000),
+        CpuModel("ev5", Feature.NONE, 1, 300_000_000),
+        CpuModel("ev56", _EV56, 1, 500_000_000),
+        CpuModel("pca56", _EV56 | Feature.MVI, 1, 533_000_000),
+        CpuModel("ev6", _EV6, 2, 500_000_000),
+        CpuModel("ev67", _EV67, 2, 667_000_000),
+        CpuModel("ev68", _EV67, 2, 833_000_000),
     )
 }
-
-CYCLE_FREQUENCY: Final = 250_000_000
-"""Frequency in Hz of the cycle counter that RPCC reads; it is the same in all models."""

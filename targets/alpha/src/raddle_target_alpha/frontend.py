@@ -29,11 +29,11 @@ class AlphaFrontEnd(FrontEnd):
     register_names = tuple(name for name in AlphaRegisters.__annotations__ if name != "pc")
     mode_masks = MODE_MASKS
     views = fpcr.VIEWS
-    routines = fpcr.ROUTINES | system.ROUTINES
     python_helpers = system.PYTHON_HELPERS | {"vax": vax.helper}
 
     def __init__(self, model: CpuModel) -> None:
         self.model = model
+        self.routines = fpcr.ROUTINES | system.routines(model)
 
     # Late, because it reads its decode tables
     @cached_property

@@ -37,7 +37,7 @@ from raddle_target_alpha.assembler import (
     operate,
 )
 from raddle_target_alpha.console import CALLBACK, FIXUP, SET_ALARM_ABSOLUTE, SET_ALARM_RELATIVE
-from raddle_target_alpha.cpus import CYCLE_FREQUENCY
+from raddle_target_alpha.cpus import MODELS
 from raddle_target_alpha.delivery import LOGOUT
 from raddle_target_alpha.pal import PAL_OSF
 from raddle_target_alpha.process import FLAG_FEN
@@ -153,7 +153,7 @@ def segments(machine: Machine, entry: int) -> list[tuple[str, Segment]]:
         0,
         *(HWRPB, int.from_bytes(b"HWRPB", "little"), 6, len(block), 0, mmu.PAGE_SIZE, 44, 255),
         *(int.from_bytes(b"Raddle", "little"), 0),
-        *(SYSTEM_TYPE, SYSTEM_VARIATION, 0, TIMER_HZ << 12, CYCLE_FREQUENCY, VPTB, 0, 0),
+        *(SYSTEM_TYPE, SYSTEM_VARIATION, 0, TIMER_HZ << 12, MODELS[machine.model].frequency, VPTB, 0, 0),
         *(machine.cpus, SLOT_BYTES, SLOTS, 1, TERMINAL_BYTES, TERMINAL, ROUTINES, MEMORY, 0, 0),
     )
     _put(block, 312, SYSTEM)

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from raddle.ir.builder import Builder, Value, native, routine
 from raddle.ir.header import COMMON
 from raddle.ir.types import Type
 from raddle.translate.frontend import RoutineBuilder
-from raddle_target_alpha.cpus import CYCLE_FREQUENCY
 from raddle_target_alpha.state import FEN, PCC_OFFSET, UNIQUE, R, update_mode
 from raddle_target_alpha.system_state import ASN, KSP, PCBB, PTBR, USP
 
@@ -21,14 +21,14 @@ PCB_BYTES: Final = 128
 FLAG_FEN: Final = 1
 
 
-def _cycles(b: Builder) -> Value:
-    return b.call(native("clock_ticks"), b.const(CYCLE_FREQUENCY, Type.I64), type=Type.I64)
+def _cycles(b: Builder, frequency: int) -> Value:
+    return b.call(native("clock_ticks"), b.const(frequency, Type.I64), type=Type.I64)
 
 
-def _swap_context(b: Builder) -> None:
+def _swap_context(b: Builder, frequency: int) -> None:
     """Routine(new): SWPCTX, from kernel mode."""
     new, old = b.get(COMMON["arg0"]), b.get(PCBB)
-    cycles = b.add(b.shr(b.get(PCC_OFFSET), 32), _cycles(b))
+    cycles = b.add(b.shr(b.get(PCC_OFFSET), 32), _cycles(b, frequency))
     b.call(native("phys_store64"), b.add(old, PCB_KSP), b.get(SP))
     b.call(native("phys_store64"), b.add(old, PCB_USP), b.get(USP))
     b.call(native("phys_store32"), b.add(old, PCB_PCC), b.and_(cycles, 0xFFFF_FFFF))
@@ -38,7 +38,7 @@ def _swap_context(b: Builder) -> None:
     b.ret()
 
 
-def _load_context(b: Builder) -> None:
+def _load_context(b: Builder, frequency: int) -> None:
     """Routine(block): load what a process control block has; brings the block mode up to date."""
     block = b.get(COMMON["arg0"])
 
@@ -51,7 +51,7 @@ def _load_context(b: Builder) -> None:
     b.set(USP, load(PCB_USP))
     b.set(UNIQUE, load(PCB_UNIQUE))
     b.set(FEN, b.and_(b.trunc(load(PCB_FLAGS), Type.I32), FLAG_FEN))
-    b.set(PCC_OFFSET, b.shl(b.sub(load(PCB_PCC, 32), _cycles(b)), 32))
+    b.set(PCC_OFFSET, b.shl(b.sub(load(PCB_PCC, 32), _cycles(b, frequency)), 32))
     table, number = load(PCB_PTBR), load(PCB_ASN, 32)
     b.set(PTBR, table)
     b.set(ASN, number)
@@ -71,8 +71,10 @@ def _write_fen(b: Builder) -> None:
     b.ret()
 
 
-ROUTINES: Final[dict[str, RoutineBuilder]] = {
-    "swap_context": _swap_context,
-    "load_context": _load_context,
-    "write_fen": _write_fen,
-}
+def routines(frequency: int) -> dict[str, RoutineBuilder]:
+    """The routines by name, for CPUs with a cycle counter of so many Hz."""
+    return {
+        "swap_context": partial(_swap_context, frequency=frequency),
+        "load_context": partial(_load_context, frequency=frequency),
+        "write_fen": _write_fen,
+    }

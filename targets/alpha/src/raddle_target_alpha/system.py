@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from raddle.translate.frontend import PythonHelper, RoutineBuilder
 from raddle_target_alpha import console, delivery, mmu, process, tsunami
+from raddle_target_alpha.cpus import CpuModel
 from raddle_target_alpha.state import PS, USER_INDEX, USER_INDICES
 from raddle_target_alpha.system_state import ALARM_TIMER, LAST_USER_INDEX, WHAMI
 
@@ -31,5 +32,10 @@ def reset(cpu: Any) -> None:
 KEPT_BY_RESET: Final = frozenset({WHAMI.name, ALARM_TIMER.name})
 """What ``connect`` sets once."""
 
-ROUTINES: Final[dict[str, RoutineBuilder]] = mmu.ROUTINES | delivery.ROUTINES | process.ROUTINES | console.ROUTINES
+
+def routines(model: CpuModel) -> dict[str, RoutineBuilder]:
+    """The routines by name."""
+    return mmu.ROUTINES | delivery.ROUTINES | process.routines(model.frequency) | console.ROUTINES
+
+
 PYTHON_HELPERS: Final[dict[str, PythonHelper]] = console.PYTHON_HELPERS

@@ -6,7 +6,7 @@ from __future__ import annotations
 from raddle.ir.builder import Builder, native
 from raddle.ordering import MemoryOrder
 from raddle.translate.decode import Fields
-from raddle_target_alpha.cpus import CYCLE_FREQUENCY
+from raddle_target_alpha.exceptions import INSTRUCTION_BYTES
 from raddle_target_alpha.insns.common import I64, operand
 from raddle_target_alpha.state import INTR_FLAG, PCC_OFFSET, write
 
@@ -29,9 +29,13 @@ EXCB = FETCH = FETCH_M = ECB = WH64 = WH64EN = TRAPB
 
 
 def RPCC(b: Builder, f: Fields) -> None:
-    """Bits 31:0 count cycles, bits 63:32 are the process's offset of them (4.11.8)."""
-    cycles = b.call(native("clock_ticks"), CYCLE_FREQUENCY, type=I64)
+    """Bits 31:0 count cycles, bits 63:32 are the process's offset of them (4.11.8).
+
+    The block ends here: what follows is translated afterwards, so that who times something does not time that, too.
+    """
+    cycles = b.call(native("clock_ticks"), f.model.frequency, type=I64)
     write(b, f.a, b.or_(b.and_(cycles, 0xFFFF_FFFF), b.get(PCC_OFFSET)))
+    b.goto(INSTRUCTION_BYTES)
 
 
 def RC(b: Builder, f: Fields) -> None:
