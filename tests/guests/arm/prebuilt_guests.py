@@ -3,12 +3,11 @@
 
 from pathlib import Path
 
+from tests.guests.running import Guests
+
 PREBUILT = Path(__file__).resolve().parent / "prebuilt"
-
-
-def _named(pattern: str) -> tuple[str, ...]:
-    return tuple(path.stem for path in sorted(PREBUILT.glob(f"{pattern}.elf")))
-
+GUESTS = Guests("virt", PREBUILT)
+_named = GUESTS.named
 
 ONE_CPU = ("hello", "exceptions", "exceptions-lpae", "exceptions-many", "crc32-thumb", "sha256-thumb")
 DEVICES = ("cpu-suspend", "flash", "gic-groups", "gic-groups-alias", "uart-receive", "virtio-probe")

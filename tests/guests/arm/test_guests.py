@@ -7,7 +7,6 @@ without the peer.
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.guests.arm.prebuilt_guests import BENCH, CONTROLS, ENDLESS, ONE_CPU, PREBUILT, STRESS
+from tests.guests.running import assert_recorded
 
 HERE = Path(__file__).resolve().parent
 RECORDED = HERE / "recorded"
@@ -107,17 +107,10 @@ def test_endless_guests_get_ready_and_stay(name: str) -> None:
     assert stayed.value.stdout == b"ready cpus=2\r\n"
 
 
-def assert_recorded(name: str, lines: list[str]) -> None:
-    recorded = RECORDED / f"{name}.txt"
-    if os.environ.get("RADDLE_RECORD"):
-        recorded.write_text("\n".join(lines) + "\n")
-    assert recorded.read_text().splitlines() == lines
-
-
 @pytest.mark.peer("qemu-system-arm")
 @pytest.mark.parametrize("name", ["exceptions", "exceptions-lpae"])
 def test_recorded_output_is_the_peers(name: str) -> None:
-    assert_recorded(name, run_on_peer(PREBUILT / f"{name}.elf", 1, "single"))
+    assert_recorded(RECORDED / f"{name}.txt", run_on_peer(PREBUILT / f"{name}.elf", 1, "single"))
 
 
 @pytest.mark.peer("qemu-system-arm")
@@ -127,7 +120,7 @@ def test_demo(cpus: int, thread: str) -> None:
     lines = run_on_peer(DEMO, cpus, thread)
     rows = [re.fullmatch(r"(.{76}) \|(\d)", line) for line in lines[:36]]
     drawn_by = [int(row[2]) for row in rows if row]
-    assert_recorded("demo", [row[1] for row in rows if row])
+    assert_recorded(RECORDED / "demo.txt", [row[1] for row in rows if row])
     for cpu in range(cpus):
         share = re.fullmatch(rf"DEMO-CPU {cpu} rows=(\d+) first=(-?\d+) last=(-?\d+) ticks=\d+", lines[36 + cpu])
         assert share is not None

@@ -8,22 +8,19 @@ Quick: every guest with four CPUs in each mode. Marked `stress`: two and eight C
 from __future__ import annotations
 
 import contextlib
-import io
-import itertools
-import os
 import re
 import signal
 import struct
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pexpect
 import pytest
-from tests.guests.arm.prebuilt_guests import CONTROLS, ENDLESS, EXACT, PREBUILT, STORMS, STRESS
+from tests.guests.arm.prebuilt_guests import CONTROLS, ENDLESS, EXACT, GUESTS, PREBUILT, STORMS, STRESS
+from tests.guests.running import LIMIT, MODES, accelerated, controls, each, raddle
 from tests.host_warnings import host_warnings
 
 from raddle import Machine
@@ -33,78 +30,9 @@ RECORDED = HERE / "recorded"
 
 pytestmark = pytest.mark.host
 
-PARALLEL = "tcg,thread=multi"
-MODES = {
-    "multi": ("--accel", PARALLEL),
-    "single": ("--accel", "tcg,thread=single"),
-    "icount": ("-icount", "shift=auto"),
-}
 CPUS = (2, 4, 8)
 QUICK_CPUS = 4
-LIMIT = 240.0
-"""Seconds for one guest, whose own waiting loops give up after two minutes."""
-
-
-def raddle(*options: str) -> list[str]:
-    return [sys.executable, "-m", "raddle.cli.main", *options]
-
-
-def boot(name: str, cpus: int, mode: str = "multi", *options: str) -> list[str]:
-    machine = ["boot", "-M", "virt", "-m", "256M", "-smp", str(cpus), "-nographic", "-no-reboot", *MODES[mode]]
-    return raddle(*machine, "-kernel", str(PREBUILT / f"{name}.elf"), *options)
-
-
-def run(name: str, cpus: int, mode: str = "multi", *options: str) -> list[str]:
-    """Run a guest until it powers off; its lines. What it has said so far is part of the failure when it does not."""
-    command = boot(name, cpus, mode, *options)
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        said = (error.stdout or b"").decode(errors="replace")
-        pytest.fail(f"{name} with {cpus} CPUs, {mode}: still runs after {LIMIT} s\n{said}", pytrace=False)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert done.stderr == host_warnings()
-    return done.stdout.splitlines()
-
-
-def run_here(name: str, cpus: int, mode: str = "multi", *, strict: bool = False, spread: bool = False) -> str:
-    """The guest's last line, from a machine of this process: it is made in a tenth of the time that a process takes to
-    begin. `strict`: with exact reservations. `spread`: vCPUs are spread over the host's cores and stay there, since a
-    busy host may keep all threads of a process on one core.
-    """
-    accelerator = "tcg" + (f",thread={mode}" if mode != "icount" else "") + (",llsc=strict" if strict else "")
-    with (
-        contextlib.redirect_stderr(io.StringIO()) as warnings,
-        Machine(
-            "virt",
-            cpus=cpus,
-            memory="256M",
-            kernel=PREBUILT / f"{name}.elf",
-            accelerator=accelerator,
-            icount="shift=auto" if mode == "icount" else None,
-            reboot=False,
-        ) as machine,
-    ):
-        machine.start()
-        if spread:
-            machine.spread()
-        try:
-            status = machine.wait(LIMIT)
-        except TimeoutError:
-            status = -1
-        text = machine.console.text
-    assert (status, warnings.getvalue()) == (0, ""), f"{name} with {cpus} CPUs, {mode}: {text}"
-    return text.splitlines()[-1]
-
-
-def each(names: tuple[str, ...], quick: Callable[[str, int], bool]) -> list[object]:
-    """Every name with every number of CPUs in every mode; those that are not quick are marked."""
-    return [
-        pytest.param(*case, marks=() if quick(case[2], case[1]) else pytest.mark.stress, id="-".join(map(str, case)))
-        for case in itertools.product(names, CPUS, MODES)
-    ]
+boot, run, run_here = GUESTS.boot, GUESTS.run, GUESTS.run_here
 
 
 @pytest.mark.parametrize("name", ["hello", "crc32-thumb", "sha256-thumb", "exceptions-many"])
@@ -130,12 +58,10 @@ def test_a_program_linked_to_another_address_than_it_is_loaded_at_is_entered_whe
 @pytest.mark.parametrize("cpus", CPUS)
 @pytest.mark.parametrize("mode", MODES)
 def test_every_cpu_says_hello(cpus: int, mode: str) -> None:
-    lines = run("hello-smp", cpus, mode)
-    assert [line[:17] for line in lines[:-1]] == [f"hello from cpu {cpu} " for cpu in range(cpus)]
-    assert lines[-1] == f"PASS hello-smp cpus={cpus}"
+    GUESTS.check_hello(cpus, mode)
 
 
-@pytest.mark.parametrize(("name", "cpus", "mode"), each(STRESS, lambda mode, cpus: cpus == QUICK_CPUS))
+@pytest.mark.parametrize(("name", "cpus", "mode"), each(STRESS, CPUS, lambda name, mode, cpus: cpus == QUICK_CPUS))
 def test_stress_guests_pass(name: str, cpus: int, mode: str) -> None:
     line = run(name, cpus, mode)[-1] if cpus == QUICK_CPUS else run_here(name, cpus, mode)
     assert line.startswith(f"PASS {name} cpus={cpus}")
@@ -150,40 +76,10 @@ def test_storms_pass(name: str) -> None:
 
 # --- controls: without its mechanism a guest must be able to fail -------------------------------------------------
 
-NEEDS_PARALLEL = {"store-buffering-control", "ipi-control"}
-"""Others see a store after a later load only when they run at the same time, on cores of their own. Where vCPUs run in
-turn, one that interrupts another gives up its turn, so that no interrupts merge."""
 
-
-TRIES = 30
-"""With CPUs on threads of their own, what goes wrong is a matter of nanoseconds, a few in millions of tries; and on a
-busy host one CPU may be done before another one's thread has run, time after time. The first failure is enough."""
-
-
-def control_cases() -> list[object]:
-    def sensible(name: str, mode: str) -> bool:
-        return mode == "multi" or name not in NEEDS_PARALLEL
-
-    cases = [case for case in itertools.product(CONTROLS, CPUS, MODES) if sensible(case[0], case[2])]
-    quick = ("multi", QUICK_CPUS)
-    return [
-        pytest.param(
-            *case, marks=() if (case[2], case[1]) == quick else pytest.mark.stress, id="-".join(map(str, case))
-        )
-        for case in cases
-    ]
-
-
-@pytest.mark.parametrize(("name", "cpus", "mode"), control_cases())
+@pytest.mark.parametrize(("name", "cpus", "mode"), controls(CONTROLS, CPUS, QUICK_CPUS))
 def test_controls_fail(name: str, cpus: int, mode: str) -> None:
-    if name in NEEDS_PARALLEL and len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("needs two cores")
-    verdicts: list[str] = []
-    while len(verdicts) < (TRIES if mode == "multi" else 1):
-        verdicts.append(run_here(name, cpus, mode, spread=name in NEEDS_PARALLEL))
-        if verdicts[-1].startswith(f"FAIL {name}: "):
-            return
-    pytest.fail("\n".join(verdicts), pytrace=False)
+    GUESTS.check_control(name, cpus, mode)
 
 
 EXACT_CPUS = {"aba": 2, "aba-stack": 4}
@@ -202,11 +98,6 @@ def test_strict_reservations_are_exact(name: str, mode: str) -> None:
     assert run(name, EXACT_CPUS[name], mode, *accelerated(mode))[-1].startswith(f"PASS {name} ")
 
 
-def accelerated(mode: str) -> tuple[str, ...]:
-    """What makes reservations exact in a mode; the last -accel counts."""
-    return "--accel", "tcg,llsc=strict" + ("" if mode == "icount" else f",thread={mode}")
-
-
 @pytest.mark.stress
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("name", EXACT)
@@ -217,7 +108,7 @@ def test_exact_reservations_make_the_difference_every_time(name: str, strict: bo
 
 @pytest.mark.parametrize(
     ("name", "cpus", "mode"),
-    each(("aba-stack", "atomics", "spinlock"), lambda mode, cpus: (mode, cpus) == ("multi", 8)),
+    each(("aba-stack", "atomics", "spinlock"), CPUS, lambda name, mode, cpus: (mode, cpus) == ("multi", 8)),
 )
 def test_strict_exclusives_get_on(name: str, cpus: int, mode: str) -> None:
     """None holds up the others for ever: eight vCPUs on however many cores."""

@@ -1,58 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// CPU 0 maps one virtual page to one physical page after the other, with a TLB shoot-down (TLBIMVAAIS, TLBIMVAIS,
-// TLBIASIDIS or TLBIALLIS, then DSB) after each change. The others read and write the virtual page all the time. After
-// the shoot-down nobody may read or write the old page: it is filled with POISON, which nobody may read, and which must
-// still be there when the page's turn comes again. BREAK_BEFORE_MAKE: the entry is invalid in between, and the others'
-// accesses abort and are done again. SHOOT_DOWN: one kind of shoot-down alone. Control: no shoot-down.
-#include "guest.h"
+// CPU 0 maps one virtual page to one physical page after the other, with a TLB shoot-down of one kind or another after
+// each change. The others read and write the virtual page all the time. After the shoot-down nobody may read or write
+// the old page: it is filled with POISON, which nobody may read, and which must still be there when the page's turn
+// comes again. BREAK_BEFORE_MAKE: the entry is invalid in between, and the others' accesses abort and are done again.
+// SHOOT_DOWN: one kind of shoot-down alone. Control: no shoot-down.
+#include "window.h"
 GUEST_ENTRY
 
-#define WINDOW 0x70000000u
 #define PAGES 16u
-#define WORDS (4096u / 4)
+#define WORDS (WINDOW_BYTES / 4)
 #define POISON 0xdead0000u
-// Small page, S, TEX 001, AP 11, C, B, global.
-#define PAGE_NORMAL 0x0000047eu
 
-static uint32_t level2_table[256] __attribute__((section(".bss.tables"), aligned(1024)));
-static volatile uint32_t pages[PAGES][WORDS] ALIGNED(4096);
+static volatile uint32_t pages[PAGES][WORDS] ALIGNED(WINDOW_BYTES);
 static volatile uint32_t announced ALIGNED(64), stop;
 static volatile uint32_t stale_reads, old_reads, stale_writes;
-static volatile uint32_t accesses[MAX_CPUS][16], aborts[MAX_CPUS][16];
+static volatile uint32_t accesses[MAX_CPUS][16];
+#ifdef BREAK_BEFORE_MAKE
+static volatile uint32_t aborts[MAX_CPUS][16];
+#endif
 
 // Each CPU writes to a word of its own, and reads the first and the last word, which hold the version.
 static uint32_t written_word(unsigned cpu) { return 64 + 16 * cpu; }
-
-static void set_entry(uint32_t value) {
-    *(volatile uint32_t *)&level2_table[0] = value;
-    dsb();
-}
-
-static void shoot_down(uint32_t version) {
-#ifdef CONTROL
-    (void)version;
-#else
-#ifdef SHOOT_DOWN
-    version = SHOOT_DOWN;
-#endif
-    switch (version % 4) {
-    case 0:
-        WRITE_CP15(0, c8, c3, 3, WINDOW); // TLBIMVAAIS
-        break;
-    case 1:
-        WRITE_CP15(0, c8, c3, 1, WINDOW); // TLBIMVAIS, ASID 0 (the page is global)
-        break;
-    case 2:
-        WRITE_CP15(0, c8, c3, 0, 0); // TLBIALLIS
-        break;
-    default:
-        WRITE_CP15(0, c8, c3, 2, 0);      // TLBIASIDIS: leaves global entries
-        WRITE_CP15(0, c8, c3, 3, WINDOW); // so this one has to follow
-    }
-    dsb();
-    isb();
-#endif
-}
 
 static void writer(void) {
     for (uint32_t version = 1; version <= ROUNDS; version++) {
@@ -64,15 +32,15 @@ static void writer(void) {
         new[0] = new[WORDS - 1] = version;
         for (unsigned cpu = 0; cpu < cpu_count; cpu++)
             new[written_word(cpu)] = 0;
-        dmb();
+        memory_barrier();
 #ifdef BREAK_BEFORE_MAKE
-        set_entry(0);
+        unmap_window();
         shoot_down(version);
         for (unsigned i = 0; i < WORDS; i++)
             old[i] = POISON;
-        set_entry((uint32_t)new | PAGE_NORMAL);
+        map_window(new);
 #else
-        set_entry((uint32_t)new | PAGE_NORMAL);
+        map_window(new);
         shoot_down(version);
 #endif
         announced = version;
@@ -89,17 +57,16 @@ static void writer(void) {
             spin_until(accesses[cpu][0] != before);
         }
     }
-    dmb();
+    memory_barrier();
     stop = 1;
 }
 
-static void hook(uint32_t fault_status, uint32_t fault_address) {
-    unsigned kind = (fault_status & 0xf) | (fault_status >> 6 & 0x10);
-    if (kind != 7 || fault_address >> 12 != WINDOW >> 12)
-        fail("cpu %u: abort dfsr=%x dfar=%08x", cpu_id(), fault_status, fault_address);
+#ifdef BREAK_BEFORE_MAKE
+static void count_abort(void) {
     aborts[cpu_id()][0]++;
     cpu_yield();
 }
+#endif
 
 static void check(uint32_t value, uint32_t floor) {
     if (value == POISON)
@@ -109,6 +76,7 @@ static void check(uint32_t value, uint32_t floor) {
 }
 
 static void work(unsigned cpu) {
+    window_start_cpu();
     volatile uint32_t *window = (volatile uint32_t *)WINDOW;
     meet();
     if (cpu == 0) {
@@ -117,11 +85,11 @@ static void work(unsigned cpu) {
     }
     for (uint32_t i = 0; !stop; i++) {
         uint32_t floor = announced;
-        dmb();
+        memory_barrier();
         check(window[0], floor);
         window[written_word(cpu)] = i;
         floor = announced;
-        dmb();
+        memory_barrier();
         check(window[WORDS - 1], floor);
         accesses[cpu][0]++;
         if (i % 256 == 0)
@@ -132,21 +100,12 @@ static void work(unsigned cpu) {
 int main(void) {
     mmu_on();
 #ifdef BREAK_BEFORE_MAKE
-    data_abort_hook = hook;
-#else
-    (void)hook;
+    on_window_fault(count_abort);
 #endif
     for (unsigned page = 1; page < PAGES; page++)
         for (unsigned i = 0; i < WORDS; i++)
             pages[page][i] = POISON;
-    for (unsigned i = 1; i < 256; i++)
-        level2_table[i] = 0;
-    set_entry((uint32_t)pages[0] | PAGE_NORMAL);
-    level1_table[WINDOW >> 20] = (uint32_t)level2_table | 1;
-    dsb();
-    WRITE_CP15(0, c8, c3, 0, 0); // TLBIALLIS
-    dsb();
-    isb();
+    open_window(pages[0]);
     run_on_all(work);
     if (stale_reads || old_reads || stale_writes)
         fail("cpus=%u rounds=%u poison-reads=%u old-reads=%u stale-writes=%u", cpu_count, ROUNDS, stale_reads, old_reads,

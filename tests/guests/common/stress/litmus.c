@@ -1,20 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-// Litmus tests with counted outcomes, CPUs 2n and 2n + 1 against each other, over many fresh pairs of locations.
-//   MESSAGE_PASSING   x = 1; DMB; y = 1   against   r0 = y; DMB; r1 = x       forbidden: r0 = 1, r1 = 0
-//   STORE_BUFFERING   x = 1; DMB; r0 = y  against   y = 1; DMB; r1 = x        forbidden: r0 = 0, r1 = 0
-// Control: no DMB. Only a host that reorders so, with two of its cores at work, can show it: any for store buffering.
+// Litmus tests with counted outcomes, CPUs 2n and 2n + 1 against each other, over many fresh pairs of locations. A
+// barrier stands between the two accesses of each side, for stores alone where both are stores.
+//   MESSAGE_PASSING   x = 1; y = 1    against   r0 = y; r1 = x               forbidden: r0 = 1, r1 = 0
+//   DEPENDENT_LOADS   x[1] = 1; y = 1 against   r0 = y; r1 = x[r0]           forbidden: r0 = 1, r1 = 0
+//   STORE_BUFFERING   x = 1; r0 = y   against   y = 1; r1 = x                forbidden: r0 = 0, r1 = 0
+// Control: no barrier, or one that is too weak. Only a host that reorders so, with two of its cores at work, can show
+// it: any for store buffering.
 #include "guest.h"
 GUEST_ENTRY
 
 #ifdef CONTROL
-#define BARRIER() compiler_barrier()
+#define BARRIER() control_barrier()
 #else
-#define BARRIER() dmb()
+#define BARRIER() memory_barrier()
+#endif
+
+#if defined MESSAGE_PASSING || defined DEPENDENT_LOADS
+#define PASSES_MESSAGES
 #endif
 
 #define CELLS 1024u
 typedef struct {
+#ifdef DEPENDENT_LOADS
+    volatile uint32_t never_1 ALIGNED(64);
+    volatile uint32_t x;
+#else
     volatile uint32_t x ALIGNED(64);
+#endif
     volatile uint32_t y ALIGNED(64);
 } Cell;
 static Cell cells[MAX_CPUS / 2][CELLS];
@@ -24,21 +36,26 @@ static uint32_t outcomes[MAX_CPUS / 2][4];
 
 static void first_side(Cell *cell, uint8_t *result) {
     cell->x = 1;
-    BARRIER();
-#ifdef MESSAGE_PASSING
+#ifdef PASSES_MESSAGES
+    store_barrier();
     cell->y = 1;
     *result = 0;
 #else
+    BARRIER();
     *result = (uint8_t)cell->y;
 #endif
 }
 
-// Gives r1; for message passing r0 in bit 1 too.
+// Gives r1; where messages are passed r0 in bit 1, too.
 static void second_side(Cell *cell, uint8_t *result) {
-#ifdef MESSAGE_PASSING
+#ifdef PASSES_MESSAGES
     uint32_t flag = cell->y;
     BARRIER();
+#ifdef DEPENDENT_LOADS
+    *result = (uint8_t)(flag << 1 | (&cell->never_1)[flag]);
+#else
     *result = (uint8_t)(flag << 1 | cell->x);
+#endif
 #else
     cell->y = 1;
     BARRIER();
@@ -73,7 +90,7 @@ int main(void) {
     for (unsigned pair = 0; pair < MAX_CPUS / 2; pair++)
         for (unsigned i = 0; i < 4; i++)
             total[i] += outcomes[pair][i];
-#ifdef MESSAGE_PASSING
+#ifdef PASSES_MESSAGES
     uint32_t forbidden = total[2];
 #else
     uint32_t forbidden = total[0];

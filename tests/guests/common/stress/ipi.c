@@ -18,7 +18,7 @@ static void handler(unsigned interrupt, unsigned source) {
     }
     received[cpu][source][interrupt]++;
     on_the_way[cpu][source][interrupt] = 0;
-    dmb();
+    memory_barrier();
 }
 
 static void wait_arrival(unsigned target, unsigned source, unsigned number) {
@@ -31,7 +31,7 @@ static void wait_arrival(unsigned target, unsigned source, unsigned number) {
 
 static void work(unsigned cpu) {
     if (cpu)
-        gic_cpu_on();
+        interrupts_start_cpu();
     irq_on();
     meet();
     for (unsigned round = 0; round < ROUNDS; round++)
@@ -55,7 +55,7 @@ static void work(unsigned cpu) {
 
 int main(void) {
     mmu_on();
-    gic_on(handler);
+    interrupts_start(handler);
     run_on_all(work);
     unsigned lost = 0, total = 0;
     for (unsigned target = 0; target < cpu_count; target++)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A ticket lock: tickets by LDREX/STREX, waiting in WFE, woken by SEV. Control: nobody waits for the turn.
+// A ticket lock: tickets by atomic additions; who waits is woken. Control: nobody waits for the turn.
 #include "guest.h"
 GUEST_ENTRY
 
@@ -26,9 +26,9 @@ static void work(unsigned cpu) {
         if (seen != ticket)
             disorder = disorder + 1;
         count = seen + 1;
-        dmb();
+        memory_barrier();
         now_serving = ticket + 1;
-        sev();
+        wake_waiters();
     }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starting the other CPUs by PSCI, meeting points, and the patience of waiting loops.
+// Starting the other CPUs, meeting points, and the patience of waiting loops. The machine's other_cpus.h has how a CPU
+// is started.
 #include "guest.h"
+#include "other_cpus.h"
 
 #define PATIENCE_SECONDS 120
 
@@ -11,53 +13,43 @@ static volatile uint32_t finished;
 static volatile uint32_t meet_arrived, meet_round;
 
 uint32_t fetch_add(volatile uint32_t *address, uint32_t value) {
-    uint32_t old, new, failed;
-    dmb();
-    do {
-        __asm__ volatile("ldrex %0, [%3]\n\tadd %1, %0, %4\n\tstrex %2, %1, [%3]"
-                         : "=&r"(old), "=&r"(new), "=&r"(failed)
-                         : "r"(address), "r"(value)
-                         : "memory");
-    } while (failed);
-    dmb();
+    memory_barrier();
+    uint32_t old = add_atomically(address, value);
+    memory_barrier();
     return old;
 }
 
-// Called from start.S on each CPU that PSCI started.
+// Called from start.S on each CPU that start_cpu started.
 void secondary_main(unsigned cpu) {
     if (secondaries_use_mmu)
         mmu_on();
     wait_until(secondary_work);
     secondary_work(cpu);
     fetch_add(&finished, 1);
-    sev();
+    wake_waiters();
 }
 
 void run_on_all(void (*work)(unsigned cpu)) {
     secondaries_use_mmu = mmu_is_on();
-    dsb();
-    for (cpu_count = 1; cpu_count < MAX_CPUS; cpu_count++) {
-        int32_t answer = hvc_call(PSCI_CPU_ON, cpu_count, (uint32_t)secondary_entry, cpu_count);
-        if (answer == PSCI_INVALID_PARAMETERS)
+    prepare_start();
+    for (cpu_count = 1; cpu_count < MAX_CPUS; cpu_count++)
+        if (!start_cpu(cpu_count))
             break;
-        if (answer != PSCI_SUCCESS)
-            fail("CPU_ON %u answers %d", cpu_count, (int)answer);
-    }
-    dmb();
+    memory_barrier();
     secondary_work = work;
-    sev();
+    wake_waiters();
     work(0);
     wait_until(finished == cpu_count - 1);
 }
 
 void meet(void) {
     uint32_t round = meet_round;
-    dmb();
+    memory_barrier();
     if (fetch_add(&meet_arrived, 1) == cpu_count - 1) {
         meet_arrived = 0;
-        dmb();
+        memory_barrier();
         meet_round = round + 1;
-        sev();
+        wake_waiters();
     } else {
         wait_until(meet_round != round);
     }
@@ -65,10 +57,10 @@ void meet(void) {
 
 void spin_meet(SpinBarrier *barrier, unsigned count) {
     uint32_t round = barrier->round;
-    dmb();
+    memory_barrier();
     if (fetch_add(&barrier->arrived, 1) == count - 1) {
         barrier->arrived = 0;
-        dmb();
+        memory_barrier();
         barrier->round = round + 1;
     } else {
         spin_until(barrier->round != round);
@@ -76,6 +68,7 @@ void spin_meet(SpinBarrier *barrier, unsigned count) {
 }
 
 void check_patience(uint64_t start, const char *what) {
+    stop_if_over();
     if ((counter() - start) >> 4 > (uint64_t)counter_frequency() / 16 * PATIENCE_SECONDS)
         fail("cpu %u waited too long for %s", cpu_id(), what);
 }

@@ -1,30 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// A spinning lock by LDREX/STREX guards two counters and the name of its owner. Control: no lock.
-#include "guest.h"
+// A spinning lock guards two counters and the name of its owner. Control: no lock.
+#include "atomic.h"
 GUEST_ENTRY
 
+#ifndef CONTROL
 static volatile uint32_t lock ALIGNED(64);
+#endif
 static volatile uint32_t owner ALIGNED(64);
 static volatile uint32_t first, second;
 static volatile uint32_t intruders;
 
 static void acquire(void) {
 #ifndef CONTROL
-    uint32_t old, failed;
-    do {
-        __asm__ volatile("ldrex %0, [%2]\n\tcmp %0, #0\n\tstrexeq %1, %3, [%2]\n\tmovne %1, #1\n\tyieldne"
-                         : "=&r"(old), "=&r"(failed)
-                         : "r"(&lock), "r"(1)
-                         : "memory", "cc");
-    } while (failed);
-    dmb();
+    lock_acquire(&lock);
 #endif
 }
 
 static void release(void) {
 #ifndef CONTROL
-    dmb();
-    lock = 0;
+    lock_release(&lock);
 #endif
 }
 

@@ -1,19 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Console output on the PL011, formatted, and the verdict lines.
+// Formatted console output and the verdict lines. The machine's console.h has the device, and keeps other CPUs out.
 #include "guest.h"
+#include "console.h"
 
-#define UART 0x09000000u
-#define UART_DR REGISTER(UART + 0x00)
-#define UART_FR REGISTER(UART + 0x18)
-#define UART_FR_TXFF 0x20u
-
-static volatile uint32_t console_lock;
-
-void put_char(char c) {
-    while (UART_FR & UART_FR_TXFF) {
-    }
-    UART_DR = (uint8_t)c;
-}
+void put_char(char c) { console_put(c); }
 
 static void put_number(uint64_t value, unsigned base, unsigned width, char fill) {
     char digits[24];
@@ -79,38 +69,13 @@ static void print_list(const char *format, va_list arguments) {
     }
 }
 
-// Exclusives need normal cacheable memory, so there is a lock only when the MMU is on. IRQs are masked inside, because
-// a handler that prints would wait for itself.
-static uint32_t console_enter(void) {
-    uint32_t cpsr;
-    __asm__ volatile("mrs %0, cpsr" : "=r"(cpsr));
-    irq_off();
-    if (mmu_is_on()) {
-        uint32_t old, failed;
-        do {
-            __asm__ volatile("ldrex %0, [%2]\n\tcmp %0, #0\n\tstrexeq %1, %3, [%2]\n\tmovne %1, #1\n\tyieldne"
-                             : "=&r"(old), "=&r"(failed)
-                             : "r"(&console_lock), "r"(1)
-                             : "memory", "cc");
-        } while (failed);
-        dmb();
-    }
-    return cpsr;
-}
-
-static void console_leave(uint32_t cpsr) {
-    dmb();
-    console_lock = 0;
-    __asm__ volatile("msr cpsr_c, %0" ::"r"(cpsr) : "memory");
-}
-
 void print(const char *format, ...) {
     va_list arguments;
-    uint32_t cpsr = console_enter();
+    ConsoleState state = console_enter();
     va_start(arguments, format);
     print_list(format, arguments);
     va_end(arguments);
-    console_leave(cpsr);
+    console_leave(state);
 }
 
 // The lock is not given back: the first verdict is the only one.
@@ -136,27 +101,4 @@ void fail(const char *format, ...) {
     va_start(arguments, format);
     verdict("FAIL ", ": ", format, arguments);
     __builtin_unreachable();
-}
-
-void power_off(void) {
-    hvc_call(PSCI_SYSTEM_OFF, 0, 0, 0);
-    for (;;)
-        wfi();
-}
-
-void (*volatile data_abort_hook)(uint32_t fault_status, uint32_t fault_address);
-
-// Called from the vectors in start.S.
-void unexpected_exception(uint32_t kind, uint32_t lr, uint32_t spsr) {
-    static const char *const names[] = {"reset", "undefined",  "svc", "prefetch abort", "data abort",
-                                        "?",     "interrupt", "fiq"};
-    fail("unexpected %s cpu=%u lr=%08x spsr=%08x dfsr=%x dfar=%08x ifsr=%x ifar=%08x", names[kind], cpu_id(), lr, spsr,
-         READ_CP15(0, c5, c0, 0), READ_CP15(0, c6, c0, 0), READ_CP15(0, c5, c0, 1), READ_CP15(0, c6, c0, 2));
-}
-
-// Called from the data-abort vector in start.S.
-void data_abort_entry(uint32_t pc, uint32_t spsr) {
-    if (!data_abort_hook)
-        unexpected_exception(4, pc, spsr);
-    data_abort_hook(READ_CP15(0, c5, c0, 0), READ_CP15(0, c6, c0, 0));
 }

@@ -7,10 +7,10 @@ static volatile uint32_t turn;
 
 static void work(unsigned cpu) {
     wait_until(turn == cpu);
-    print("hello from cpu %u mpidr=%08x\n", cpu, READ_CP15(0, c0, c0, 5));
-    dmb();
+    print("hello from cpu %u " CPU_REGISTER "=%08x\n", cpu, cpu_register());
+    memory_barrier();
     turn = cpu + 1;
-    sev();
+    wake_waiters();
 }
 
 int main(void) {

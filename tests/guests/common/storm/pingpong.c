@@ -19,14 +19,14 @@ static void handler(unsigned interrupt, unsigned source) {
         strange++;
     hops = hop + 1;
     last_hop[cpu][0] = hop;
-    dmb();
+    memory_barrier();
     if (hop + 1 < ROUNDS + cpu_count)
         send_on(cpu, hop + 1);
 }
 
 static void work(unsigned cpu) {
     if (cpu)
-        gic_cpu_on();
+        interrupts_start_cpu();
     meet();
     if (cpu == 0)
         send_on(cpu, 0);
@@ -43,7 +43,7 @@ static void work(unsigned cpu) {
 
 int main(void) {
     mmu_on();
-    gic_on(handler);
+    interrupts_start(handler);
     run_on_all(work);
     if (strange || hops != ROUNDS + cpu_count)
         fail("cpus=%u hops=%u strange=%u", cpu_count, hops, strange);

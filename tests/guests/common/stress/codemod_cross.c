@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// CPU 0 rewrites a function again and again, by the sequence of ARM DDI 0406C, A3.5.4, and announces each new version;
-// the others run it all the time and must never get an older version than the one announced before the call. In even
-// rounds the others synchronise by ISB after they read the announcement, in odd ones by an SGI that CPU 0 has had
-// acknowledged by all before it announces. (The architecture lets few instructions be rewritten under a running CPU; an
-// emulator need not tell these from others.) PARKED: the others wait in the handler of an SGI while CPU 0 rewrites, as
-// an operating system does it. Control: announced before it is rewritten.
-#include "guest.h"
+// CPU 0 rewrites a function again and again, as the architecture's manual has it, and announces each new version; the
+// others run it all the time and must never get an older version than the one announced before the call. In even rounds
+// the others synchronise by a fetch barrier after they read the announcement, in odd ones in the handler of an
+// interrupt that CPU 0 has had acknowledged by all before it announces. (The architecture lets few instructions be
+// rewritten under a running CPU; an emulator need not tell these from others.) PARKED: the others wait in the handler
+// of an interrupt while CPU 0 rewrites, as an operating system does it. Control: announced before it is rewritten.
+#include "code.h"
 GUEST_ENTRY
 
 #define WORDS 8
@@ -20,49 +20,34 @@ static volatile uint32_t parked_for, released_for;
 static volatile uint32_t acknowledged[MAX_CPUS][16];
 static volatile uint32_t stale, impossible, calls[MAX_CPUS][16];
 
-static void encode(uint32_t *at, uint32_t value) {
-    at[0] = 0xe3000000u | (value & 0xf000) << 4 | (value & 0xfff);              // movw r0, #low
-    at[1] = 0xe3400000u | (value >> 28) << 16 | (value >> 16 & 0xfff);          // movt r0, #high
-    at[2] = 0xe12fff1eu;                                                         // bx lr
-}
-
-static void synchronise_code(uint32_t *at, unsigned words) {
-    for (unsigned i = 0; i < words; i++)
-        WRITE_CP15(0, c7, c11, 1, &at[i]); // DCCMVAU
-    dsb();
-    for (unsigned i = 0; i < words; i++)
-        WRITE_CP15(0, c7, c5, 1, &at[i]); // ICIMVAU
-    WRITE_CP15(0, c7, c1, 6, 0);          // BPIALLIS
-    dsb();
-    isb();
-}
-
 static void handler(unsigned interrupt, unsigned source) {
     (void)interrupt, (void)source;
 #ifdef PARKED
     uint32_t version = parked_for;
 #endif
     acknowledged[cpu_id()][0]++;
-    sev();
+    wake_waiters();
 #ifdef PARKED
     wait_until(released_for == version);
-    isb();
+    fetch_barrier();
+#else
+    synchronise_in_handler();
 #endif
 }
 
-// Sends an SGI and waits until all others have come to its handler.
+// Interrupts all others and waits until all others have come to its handler.
 static void summon_others(void) {
     uint32_t before[MAX_CPUS];
     for (unsigned cpu = 1; cpu < cpu_count; cpu++)
         before[cpu] = acknowledged[cpu][0];
-    dmb();
+    memory_barrier();
     if (cpu_count > 1)
         send_sgi_others(1);
     for (unsigned cpu = 1; cpu < cpu_count; cpu++)
         wait_until(acknowledged[cpu][0] != before[cpu]);
 }
 
-// movw and movt are two words: a reader between the two stores may see one new and one old, so only the low half
+// The number is in two instructions: a reader between the two stores may see one new and one old, so only the low half
 // counts, and the high half says whether the word was ever a version at all.
 static void check(uint32_t value, uint32_t floor) {
     if ((value >> 16) != 0x5a5a)
@@ -75,7 +60,7 @@ static void writer(void) {
     for (uint32_t version = 1; version <= ROUNDS; version++) {
 #ifdef CONTROL
         announced = version;
-        dmb();
+        memory_barrier();
         for (unsigned i = 0; i < 100; i++)
             cpu_yield();
 #endif
@@ -87,16 +72,16 @@ static void writer(void) {
         synchronise_code(code, 3);
 #ifdef PARKED
         announced_by_sgi = version;
-        dmb();
+        memory_barrier();
         released_for = version;
-        sev();
+        wake_waiters();
 #else
         if (version % 2) {
             summon_others();
             announced_by_sgi = version;
         }
 #endif
-        dmb();
+        memory_barrier();
         announced = version;
         if (((Function)code)() != (0x5a5a0000 | version))
             fetch_add(&stale, 1);
@@ -105,13 +90,13 @@ static void writer(void) {
             spin_until(calls[cpu][0] != before);
         }
     }
-    dmb();
+    memory_barrier();
     stop = 1;
 }
 
 static void work(unsigned cpu) {
     if (cpu)
-        gic_cpu_on();
+        interrupts_start_cpu();
     irq_on();
     meet();
     if (cpu == 0) {
@@ -119,13 +104,13 @@ static void work(unsigned cpu) {
     } else {
         while (!stop) {
             uint32_t floor = announced;
-            dmb();
-            isb();
+            memory_barrier();
+            fetch_barrier();
             check(((Function)code)(), floor);
             if (((Function)&code[WORDS])() != 0x12345678)
                 fetch_add(&impossible, 1);
             floor = announced_by_sgi;
-            dmb();
+            memory_barrier();
             check(((Function)code)(), floor);
             calls[cpu][0]++;
             cpu_yield();
@@ -136,7 +121,7 @@ static void work(unsigned cpu) {
 
 int main(void) {
     mmu_on();
-    gic_on(handler);
+    interrupts_start(handler);
     encode(code, 0x5a5a0000);
     encode(&code[WORDS], 0x12345678);
     synchronise_code(code, WORDS + 3);
