@@ -603,8 +603,9 @@ def make_payload(session: nox.Session) -> None:
 
 @nox.session
 def guests(session: nox.Session) -> None:
-    """Rebuild the prebuilt guests with the cross compiler and say whether they are still the same."""
-    session.run("python", "tests/guests/arm/build.py", "--check", *session.posargs)
+    """Rebuild the prebuilt guests with the cross compilers and say whether they are still the same."""
+    for machine in ("arm", "alpha"):
+        session.run("python", f"tests/guests/{machine}/build.py", "--check", *session.posargs)
 
 
 @nox.session
