@@ -416,12 +416,12 @@ def peers(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """The ARM guest against Unicorn and QEMU on random programs, and hosts' code against the interpreter on random IR;
-    `-- --minutes 30 --jobs 2 --seed TEXT --host aarch64`.
+    """A guest against its peers on random programs, and hosts' code against the interpreter on random IR;
+    `-- --guest alpha --minutes 30 --jobs 2 --seed TEXT`, `-- --host aarch64`.
     """
     install_packages(session)
     session.install(*TEST_TOOLS, *PEER_TOOLS)
-    session.run("python", "tests/targets/arm/fuzz.py", *session.posargs)
+    session.run("python", "tests/fuzz.py", *session.posargs)
 
 
 @nox.session

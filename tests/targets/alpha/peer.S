@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The part of peer.c that loads and saves registers, with the place of the instruction. Code and record are in one
+ * The part of peer.c that loads and saves registers, with the place of the instructions. Code and record are in one
  * writable section, so that every address is near the pc.
  */
     .set noat
@@ -9,9 +9,10 @@
     .section .peer, "awx", @progbits
     .globl _start, run, leave, slot, record
 
+#define WORDS 16
 #define F(n) (31 + n) * 8
 #define FPCR 62 * 8
-#define EXIT (63 + 8 + 1) * 8
+#define EXIT (63 + 8) * 8 + 4 * WORDS
 #define KEPT EXIT + 16
 
     .macro each operation, base
@@ -53,11 +54,13 @@ run:
     mt_fpcr $f0
     excb
     each_float ldt, 0
+    stq_c $1, KEPT($0) /* clears the lock flag, whatever came before */
+    stq $30, KEPT($0)
     each ldq, 0
     ldq $16, 16 * 8($0)
     ldq $0, 0($0)
 slot:
-    .long 0
+    .space 4 * WORDS
     br $31, 2f
     call_pal 0x9f /* wruniq: keeps r16 */
     record_address 16

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Runs one instruction at a time from a given state, under an emulator of Linux programs for Alpha: the standard input
- * has records, and each is answered by the record as it is afterwards. Freestanding; peer.S has the instruction's place.
+ * Runs some instructions from a given state, under an emulator of Linux programs for Alpha: the standard input
+ * has records, and each is answered by the record as it is afterwards. Freestanding; peer.S has the instructions' place.
  */
 #include <linux/mman.h>
 #include <asm/sigcontext.h>
@@ -14,8 +14,8 @@
 struct record {
     unsigned long r[31], f[31], fpcr;
     unsigned char memory[64]; /* at the beginning of the window */
-    unsigned long code;       /* the instruction */
-    unsigned long exit;       /* 0: the next instruction, 1: the one after that, 0x100 + the number of a signal */
+    unsigned code[16];        /* the instructions */
+    unsigned long exit;       /* 0: after the last one, 1: at the next word, 0x100 + the number of a signal */
     unsigned long pc;         /* after a signal, as the handler sees it */
 };
 
@@ -96,7 +96,8 @@ void begin(void)
         call(__NR_rt_sigaction, signals[i], (long)&action, 0, 8, 0, 0);
     call(__NR_mmap, WINDOW, WINDOW_SIZE, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     while (whole(__NR_read, 0)) {
-        slot[0] = record.code;
+        for (unsigned i = 0; i < sizeof record.code / sizeof *record.code; i++)
+            slot[i] = record.code[i];
         fill((void *)WINDOW, record.memory, sizeof record.memory);
         __asm__ volatile("imb" ::: "memory");
         run();

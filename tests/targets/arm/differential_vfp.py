@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from random import Random
+from typing import Any
 
 from tests.targets.arm.differential import WINDOW, Case, Result, UnicornRunner
 
@@ -40,6 +41,12 @@ class Vfp:
     case: Case
     d: tuple[int, ...] = (0,) * 32
     fpscr: int = 0
+
+    def stored(self) -> dict[str, Any]:
+        """The case as JSON has it."""
+        data = asdict(self)
+        data["case"]["data"] = self.case.data.hex()
+        return data
 
 
 @dataclass(frozen=True)

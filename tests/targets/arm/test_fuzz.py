@@ -20,11 +20,12 @@ pytest.importorskip("raddle.runtime._native", reason="the native runtime is not 
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import fuzz
+from tests.targets import fuzzing
 from tests.targets.arm import random_guest
 from tests.targets.arm.differential import Case
 from tests.targets.arm.differential_vfp import Vfp
 
+import fuzz
 from raddle import Machine
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
@@ -46,7 +47,7 @@ def program(*words: int) -> Vfp:
 class Sometimes(fuzz.Programs):
     """Rounds of one program; in that of number 0 it is one that never ends on the host."""
 
-    def round(self, random: Random, done: fuzz.Round) -> None:
+    def round(self, random: Random, done: fuzzing.Round) -> None:
         word = TO_ITSELF if random.getstate() == Random("a test sometimes 0").getstate() else NOP
         done.compared["programs"] += 1
         self.native.run_vfp(self._begun(program(NOP, word)))
@@ -59,18 +60,18 @@ class Sometimes(fuzz.Programs):
 class Never(Sometimes):
     """The control."""
 
-    def round(self, random: Random, done: fuzz.Round) -> None:
+    def round(self, random: Random, done: fuzzing.Round) -> None:
         super().round(Random("another"), done)
 
 
 class Crashing(Sometimes):
-    def round(self, random: Random, done: fuzz.Round) -> None:
+    def round(self, random: Random, done: fuzzing.Round) -> None:
         self.begins(program(NOP))
         os.kill(os.getpid(), signal.SIGSEGV)
 
 
 class Failing(Sometimes):
-    def round(self, random: Random, done: fuzz.Round) -> None:
+    def round(self, random: Random, done: fuzzing.Round) -> None:
         self.begins(program(NOP))
         raise ValueError("it cannot be compared")
 
@@ -78,21 +79,21 @@ class Failing(Sometimes):
 class WithChild(Sometimes):
     """Hangs with a process of its own, as one that waits for QEMU does."""
 
-    def round(self, random: Random, done: fuzz.Round) -> None:
+    def round(self, random: Random, done: fuzzing.Round) -> None:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
         self.begins({"pid": child.pid})
         time.sleep(60)
 
 
-class Telling(fuzz.Layer):
+class Telling(fuzzing.Layer):
     """Says which process it is in."""
 
-    def round(self, random: Random, done: fuzz.Round) -> None:
+    def round(self, random: Random, done: fuzzing.Round) -> None:
         done.differs(str(os.getpid()), {})
 
 
 class TellingThenHanging(Telling):
-    def round(self, random: Random, done: fuzz.Round) -> None:
+    def round(self, random: Random, done: fuzzing.Round) -> None:
         super().round(random, done)
         time.sleep(60)
 
@@ -101,11 +102,11 @@ class TellingThenHanging(Telling):
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     """Run the rounds of these numbers; the exit status, what the fuzzer says and the files that it keeps."""
 
-    def run(layer: type[fuzz.Layer], *numbers: int) -> tuple[int, str, list[Path]]:
+    def run(layer: type[fuzzing.Layer], *numbers: int) -> tuple[int, str, list[Path]]:
         name = layer.__name__.lower()
         monkeypatch.setitem(fuzz.LAYERS, name, layer)
-        tasks = [fuzz.Task(name, layer, number, "a test") for number in numbers]
-        monkeypatch.setattr(fuzz, "rounds", lambda _: iter(tasks))
+        tasks = [fuzzing.Task(name, layer, number, "a test") for number in numbers]
+        monkeypatch.setattr(fuzzing, "rounds", lambda _: iter(tasks))
         kept = str(tmp_path / "kept")
         status = fuzz.main(["--only", name, "--seed", "a test", "--limit", str(LIMIT), "--keep", kept])
         return status, capsys.readouterr().out, sorted((tmp_path / "kept").glob("*"))
@@ -164,16 +165,18 @@ def has_ended(pid: int) -> bool:
 
 
 def test_a_process_is_replaced_after_some_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fuzz, "TASKS_A_PROCESS", 2)
-    said = list(fuzz.supervise(iter([fuzz.Task("telling", Telling, number) for number in range(5)]), 1, 60))
-    pids = [one.text for _, one in said if isinstance(one, fuzz.Finding)]
+    monkeypatch.setattr(fuzzing, "TASKS_A_PROCESS", 2)
+    said = list(fuzzing.supervise(iter([fuzzing.Task("telling", Telling, number) for number in range(5)]), 1, 60))
+    pids = [one.text for _, one in said if isinstance(one, fuzzing.Finding)]
     assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [2, 2, 1]
 
 
 def test_processes_end_with_a_fuzzer_that_is_killed() -> None:
     script = (
-        "import sys; sys.path[:0] = sys.argv[1:3]; import fuzz; from tests.targets.arm import test_fuzz\n"
-        "for _, said in fuzz.supervise(iter([fuzz.Task('', test_fuzz.TellingThenHanging)]), 1, 60): print(said.text)"
+        "import sys; sys.path[:0] = sys.argv[1:3]\n"
+        "from tests.targets.fuzzing import Task, supervise\n"
+        "from tests.targets.arm.test_fuzz import TellingThenHanging\n"
+        "for _, said in supervise(iter([Task('', TellingThenHanging)]), 1, 60): print(said.text)"
     )
     here = Path(__file__).parent
     with subprocess.Popen([sys.executable, "-uc", script, str(here), str(here.parents[2])], stdout=-1) as fuzzer:
@@ -249,8 +252,8 @@ def test_programs_of_ir_show_a_wrong_operation_and_shorten_it(
         monkeypatch.setitem(HANDLERS, Op.XOR, ors_instead)
     monkeypatch.setattr(fuzz, "IR_PROGRAMS_A_ROUND", 60)
     with contextlib.closing(fuzz.IrPrograms(fuzz.build_runners(["aarch64"], tmp_path))) as layer:
-        found: list[fuzz.Finding] = []
-        done = fuzz.Round(found.append)
+        found: list[fuzzing.Finding] = []
+        done = fuzzing.Round(found.append)
         layer.round(Random("a test"), done)
         assert done.compared["programs of IR"] == 60
         assert bool(found) == wrong

@@ -21,9 +21,11 @@ FILES = sorted((Path(__file__).parent / "regressions").glob("*.json"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_finds_nothing_any_more(path: Path) -> None:
+    from tests.targets import fuzzing
+
     import fuzz
 
-    assert fuzz.replay(path) == []
+    assert fuzzing.replay(path, fuzz.LAYERS) == []
 
 
 @pytest.mark.slow
@@ -37,10 +39,11 @@ def test_a_round_finds_nothing(layer: str, tmp_path: Path, capsys: pytest.Captur
 
 def test_a_difference_is_noticed_shortened_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: a program whose ADDs are the peer's SUBs."""
-    import fuzz
     from tests.targets.arm.differential import Case
     from tests.targets.arm.differential_vfp import Vfp
     from tests.targets.arm.sequences import shortened
+
+    import fuzz
 
     nop, add, sub = 0xE320_F000, 0xE081_0002, 0xE041_0002
     programs = fuzz.Programs()
@@ -58,5 +61,5 @@ def test_a_difference_is_noticed_shortened_and_kept(tmp_path: Path, monkeypatch:
     assert found == ["r0 0x3, 0xffffffff"]
     short = shortened(program, lambda candidate: bool(programs.differences(candidate)))
     assert [word for _, word in short.case.words] == [nop, add]
-    assert programs.replay(fuzz.stored_case(short)) == found
+    assert programs.replay(short.stored()) == found
     programs.native.close()
