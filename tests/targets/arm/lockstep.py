@@ -22,15 +22,14 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
-from raddle.runtime._native import lib
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from raddle.debug.probes import ExceptionTaken
-from raddle.machine.machine import Machine
+from raddle.runtime._native import lib
+from tests.targets.stepped import Stepped
+
 from raddle.testing.gdb import Ended, Qemu
-from raddle.threads.engine import Engine
 from raddle_target_arm.exceptions import FSR_WNR
 from raddle_target_arm.state import MODE_E, MODE_T, REGISTERS, SYSTEM, D, it_state
 
@@ -111,63 +110,11 @@ class Peer(Qemu):
 # --- Raddle -----------------------------------------------------------------------------------------------------
 
 
-class Stepped:
-    """A Raddle machine whose one vCPU is run by the caller, an instruction at a time."""
+class Own(Stepped):
+    """Raddle's side."""
 
     def __init__(self, elf: Path) -> None:
-        # Instruction counting ends a run after exactly as many instructions as are asked for.
-        self.machine = Machine("virt", memory=MEMORY, kernel=elf, icount="shift=3", reboot=False)
-        self.machine.start(paused=True)
-        assert isinstance(self.machine.engine, Engine)
-        self.engine = self.machine.engine
-        self.cpu = self.engine.cpus[0]
-        self.interrupted = False
-        self.machine.hook("exception", self._taken)
-        self._run(0)
-
-    def __enter__(self) -> Stepped:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.machine.close()
-
-    def step(self) -> None:
-        """Execute one instruction, or enter one exception. ``interrupted``: and an interrupt. Raises Ended."""
-        self.interrupted = False
-        self._run(1)
-
-    def _taken(self, _: object, event: ExceptionTaken) -> None:
-        """An exception has been entered: that was the step. (An instruction that is aborted does not count as run.)"""
-        self.interrupted = event.kind == "interrupt"
-        self.cpu.header.icount_left = 0
-
-    def _run(self, count: int) -> None:
-        cpu, context = self.cpu, self.engine.context
-        lib.raddle_icount_set(cpu.env, count)
-        halts = 0
-        while True:
-            reason = lib.raddle_run(cpu.env)
-            if reason == lib.RADDLE_MISS:
-                self.engine.miss(cpu.env)
-            elif reason == lib.RADDLE_WORK:
-                cpu.drain()
-            elif reason == lib.RADDLE_BUDGET:
-                lib.raddle_timers_run(context)
-                return
-            elif reason == lib.RADDLE_STOP:
-                raise Ended
-            elif reason == lib.RADDLE_ERROR:
-                self.engine.join()
-            elif reason == lib.RADDLE_HALTED:
-                # QEMU's WFE does not wait.
-                lib.raddle_event(context)
-                halts += 1
-                if halts > 2:
-                    return
-            elif reason != lib.RADDLE_YIELD:
-                raise AssertionError(f"raddle_run returned {reason}")
+        super().__init__("virt", elf, MEMORY)
 
     def core(self) -> dict[str, int]:
         cpu = self.cpu
@@ -283,7 +230,7 @@ def reads_other(word: int | None, thumb: bool) -> bool:
 class Lockstep:
     """Both sides of one guest. ``steps`` counts; ``differences`` are those that ``keep_going`` went past."""
 
-    def __init__(self, peer: Peer, own: Stepped, *, keep_going: bool = False, often: int = OFTEN) -> None:
+    def __init__(self, peer: Peer, own: Own, *, keep_going: bool = False, often: int = OFTEN) -> None:
         self.peer = peer
         self.own = own
         self.keep_going = keep_going
@@ -428,7 +375,7 @@ class Lockstep:
 @contextlib.contextmanager
 def lockstep(elf: Path, *, keep_going: bool = False, often: int = OFTEN) -> Iterator[Lockstep]:
     """A guest on both sides, before its first instruction."""
-    with tempfile.TemporaryDirectory() as directory, Peer(elf, Path(directory)) as peer, Stepped(elf) as own:
+    with tempfile.TemporaryDirectory() as directory, Peer(elf, Path(directory)) as peer, Own(elf) as own:
         yield Lockstep(peer, own, keep_going=keep_going, often=often)
 
 

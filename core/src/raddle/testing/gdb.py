@@ -164,7 +164,7 @@ class GdbPort:
         while True:
             answer = self.ask(f"qXfer:features:read:{name}:{len(text):x},ff0")
             text += re.sub(rb"}(.)", lambda match: bytes([match[1][0] ^ 0x20]), answer[1:], flags=re.DOTALL)
-            if answer[:1] == b"l":
+            if answer[:1] != b"m":  # the last piece, or there is no description
                 return text.decode()
 
 
