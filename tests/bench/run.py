@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times Raddle against the peer (qemu-system-arm) on the same files, in turn, in one run.
+"""Times Raddle against the peer (qemu-system-arm; with `--only alpha` qemu-system-alpha) on the same files, in turn,
+in one run.
 
 Prints a table of medians and ratios and writes it as JSON. A ratio is Raddle's time divided by the peer's, so below 1
 is faster. Whole processes are timed, start-up included, unless a row says otherwise.
@@ -30,7 +31,11 @@ from raddle.cli.cores import gain
 ROOT = Path(__file__).resolve().parents[2]
 GUESTS = ROOT / "tests" / "guests" / "arm" / "prebuilt"
 BOARD = ("-M", "virt", "-nographic", "-no-reboot")
-PEER = "qemu-system-arm"
+# Of the peers' options, those for what a user of the board has not asked for: its files may not be installed.
+PEER = ("qemu-system-arm", "-cpu", "cortex-a15", "-nic", "none")
+ALPHA_GUESTS = ROOT / "tests" / "guests" / "alpha" / "prebuilt"
+ALPHA_BOARD = ("-M", "clipper", "-nographic", "-no-reboot")
+ALPHA_PEER = ("qemu-system-alpha", "-nic", "none", "-vga", "none")
 KERNELS = ("crc32", "sha256", "matmul", "qsort", "sieve", "strhash")
 TIME_LIMIT = 600
 FREE_CORES = 1.9
@@ -107,8 +112,7 @@ def raddle(arguments: Sequence[str]) -> list[str]:
 
 
 def peer(arguments: Sequence[str]) -> list[str]:
-    # What a user of the board has not asked for: its files may not be installed.
-    return [PEER, "-cpu", "cortex-a15", "-nic", "none", *arguments]
+    return [*PEER, *arguments]
 
 
 def compare(
@@ -119,6 +123,7 @@ def compare(
     unit: str,
     limit: float | None = None,
     against: bool = True,
+    peer: Sequence[str] = PEER,
 ) -> Row:
     """Both on the same arguments, in turn."""
     ours: list[Run] = []
@@ -126,7 +131,7 @@ def compare(
     for _ in range(runs):
         ours.append(run(raddle(arguments), figure))
         if against:
-            theirs.append(run(peer(arguments), figure))
+            theirs.append(run([*peer, *arguments], figure))
     row = compared(name, unit, ours, theirs, limit)
     show(row)
     return row
@@ -186,15 +191,22 @@ def expect(text: str, figure: Callable[[Run], float]) -> Callable[[Run], float]:
     return checked
 
 
-def kernels(runs: int) -> list[Row]:
+def kernels(
+    runs: int,
+    what: str = "kernel",
+    board: Sequence[str] = BOARD,
+    guests: Path = GUESTS,
+    peer: Sequence[str] = PEER,
+    limit: float | None = 1.0,
+) -> list[Row]:
     """The bare-metal integer kernels, and the geometric mean of their ratios."""
     rows = []
     for name in KERNELS:
-        arguments = [*BOARD, "-m", "256M", "-kernel", str(GUESTS / f"bench-{name}.elf")]
-        rows.append(compare(f"kernel {name}", arguments, runs, expect("PASS", wall), "s"))
+        arguments = [*board, "-m", "256M", "-kernel", str(guests / f"bench-{name}.elf")]
+        rows.append(compare(f"{what} {name}", arguments, runs, expect("PASS", wall), "s", peer=peer))
     ratios = [row.ratio for row in rows if row.ratio]
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-    total = Row("kernels, geometric mean of the ratios", "x", mean, 1.0, runs, 1.0)
+    total = Row(f"{what}s, geometric mean of the ratios", "x", mean, 1.0, runs, limit)
     show(total)
     return [*rows, total]
 
@@ -350,16 +362,19 @@ def main() -> int:
     parser.add_argument(
         "--payload", type=Path, help="directory with vmlinuz and initramfs.cpio.gz; made if it is missing"
     )
-    parser.add_argument("--only", choices=("kernels", "storms", "linux"), help="one part of the table")
+    parser.add_argument("--only", choices=("kernels", "alpha", "storms", "linux"), help="one part of the table")
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where to write the table")
     options = parser.parse_args()
-    if shutil.which(PEER) is None:
-        print(f"bench: {PEER} is not installed; it is what Raddle is compared with", file=sys.stderr)
-        return 2
+    for program, parts in ((PEER[0], (None, "kernels", "storms", "linux")), (ALPHA_PEER[0], ("alpha",))):
+        if options.only in parts and shutil.which(program) is None:
+            print(f"bench: {program} is not installed; it is what Raddle is compared with", file=sys.stderr)
+            return 2
     print(f"{'':48s} {'raddle':>10s} {'peer':>10s}      {'ratio':>7s}")
     rows: list[Row] = []
     if options.only in (None, "kernels"):
         rows += kernels(options.runs)
+    if options.only == "alpha":
+        rows += kernels(options.runs, "Alpha kernel", ALPHA_BOARD, ALPHA_GUESTS, ALPHA_PEER, None)
     if options.only in (None, "storms"):
         rows += storms(options.runs)
     if options.only in (None, "linux"):
