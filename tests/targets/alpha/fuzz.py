@@ -6,7 +6,8 @@
 
 Layers, in turn: every line of the table of integer instructions (``integer``) and of floating-point instructions with
 every qualifier (``float``) with random operands, and programs of up to 16 instructions (``programs``): integers, moves
-between registers, loads and stores, conditional stores, branches forward, faults.
+between registers, loads and stores, conditional stores, branches forward, faults; as generated code, too. Programs with
+all instructions, as generated code against the interpreter alone (``generated``).
 
 Exit status: 0 nothing differs, 1 something does, hangs or crashes, 2 a mistake in the command.
 """
@@ -20,14 +21,18 @@ from typing import Final
 
 from tests.targets import fuzzing
 from tests.targets.alpha import float_cases, integer_cases, programs
+from tests.targets.alpha.native import Native
 from tests.targets.alpha.peer import WINDOW, Peer
 from tests.targets.fuzzing import Layer, Makers, Round, Stored
 
 from raddle.testing.differential import Case, differences
 from raddle.translate.decode import Pattern
 from raddle_target_alpha import decode
+from raddle_target_alpha.fpcr import CONTROL, DYN_SHIFT, STATUS_SHIFT
 
 PROGRAMS_A_ROUND: Final = 500
+REST: Final = ((1 << 6) - 1) << STATUS_SHIFT | 3 << DYN_SHIFT
+"""Bits of FPCR that are as random in the easy case: status and rounding."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,16 @@ class Floats(_Cases):
 
 
 class Programs(_Cases):
-    """Several instructions."""
+    """Several instructions, and as generated code against the interpreter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.native = Native()
+
+    def close(self) -> None:
+        """End the peer and the machine."""
+        self.peer.close()
+        self.native.machine.close()
 
     def round(self, random: Random, done: Round) -> None:
         for _ in range(PROGRAMS_A_ROUND):
@@ -114,7 +128,14 @@ class Programs(_Cases):
 
     def difference(self, case: Case) -> str:
         self.begins(Kept(case))
-        return programs.difference(case, self.peer.run(case))
+        found = programs.difference(programs.RUNNER.run(case), self.peer.run(case))
+        return found or self.of_generated_code(case)
+
+    def of_generated_code(self, case: Case) -> str:
+        """What it does otherwise than the interpreter."""
+        moved = programs.moved(case)
+        found = programs.difference(self.native.run(moved), programs.RUNNER.run(moved))
+        return f"generated: {found}" if found else ""
 
     def smaller(self, case: Case) -> Case:
         """With as many instructions replaced by ones that do nothing as may be."""
@@ -126,7 +147,26 @@ class Programs(_Cases):
         return case
 
 
-LAYERS: Final[Makers] = {"integer": Integers, "float": Floats, "programs": Programs}
+class Generated(Programs):
+    """Generated code against the interpreter alone: programs with IEEE arithmetic, too, and any FPCR. Of VAX's numbers
+    both call the same function.
+    """
+
+    LINES: Final = [*programs.LINES, *float_cases.LINES]
+
+    def round(self, random: Random, done: Round) -> None:
+        for _ in range(PROGRAMS_A_ROUND):
+            control = (
+                random.choice((float_cases.EASY, random.getrandbits(64))) & CONTROL | random.getrandbits(64) & REST
+            )
+            self.check(done, self.case(*programs.random_program(random, self.LINES, control)), "generated programs")
+
+    def difference(self, case: Case) -> str:
+        self.begins(Kept(case))
+        return self.of_generated_code(case)
+
+
+LAYERS: Final[Makers] = {"integer": Integers, "float": Floats, "programs": Programs, "generated": Generated}
 
 
 def main(arguments: list[str] | None = None) -> int:
