@@ -84,6 +84,7 @@ GUESTS = {
     **stress("codemod-self", "stress/codemod_self.c", "-DROUNDS=5000u"),
     **stress("remap", f"{STRESS}/remap.c", "-DROUNDS=500u"),
     **stress("remap-break", f"{STRESS}/remap.c", "-DBREAK_BEFORE_MAKE", "-DROUNDS=500u"),
+    **stress("spaces", "stress/spaces.c", "-DROUNDS=20000u"),
     **stress("ipi", f"{STRESS}/ipi.c", "-DROUNDS=50u"),
     **stress("timer", "stress/timer.c", "-DTICKS=100u"),
     **stress("aba", f"{STRESS}/aba.c", "-DROUNDS=1000u", control=False),
