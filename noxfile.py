@@ -442,9 +442,9 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """The bundled multi-processor guest: its picture, and single- against multi-threaded time."""
+    """The bundled multi-processor guest: its picture, and single- against multi-threaded time; `-- --target NAME`."""
     install_packages(session)
-    session.run("raddle", "demo", *session.posargs)
+    session.run("raddle", "demo", "--target", "arm", *session.posargs)
 
 
 @nox.session

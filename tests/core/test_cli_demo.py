@@ -64,8 +64,14 @@ def test_strips(states, width, drawn):
     assert strip(states, width) == drawn
 
 
+def test_a_guest_without_a_demo_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(demo, "_demo", lambda target: None)
+    assert main(["demo", "--target", "arm"]) == 2
+    assert capsys.readouterr().err == "raddle: guest arm has no demo\n"
+
+
 def test_cpus_are_limited(capsys):
-    assert main(["demo", "-smp", "9"]) == 2
+    assert main(["demo", "--target", "arm", "-smp", "9"]) == 2
     assert capsys.readouterr().err == "raddle: the demo runs on 1 to 8 CPUs, not 9\n"
 
 
@@ -120,7 +126,7 @@ def shown() -> tuple[str, list[int]]:
         patch.setenv("COLUMNS", "80")
         patch.setattr(demo.cores, "gain", lambda threads: measured.append(threads) or 0.87)
         patch.setattr(demo.cores, "count", lambda: 2)
-        assert main(["demo", "-smp", "3"]) == 0
+        assert main(["demo", "--target", "arm", "-smp", "3"]) == 0
     return output.getvalue(), measured
 
 

@@ -22,9 +22,11 @@ from rich.text import Text
 
 from raddle.accel import Decision, Mode
 from raddle.cli import cores
+from raddle.cli.guests import only_guest
 from raddle.errors import MachineError, UsageError
+from raddle.machine.choice import choose_board
 from raddle.machine.machine import Machine
-from raddle.plugins import GUEST_REMEDY, Target, registry
+from raddle.plugins import Target, registry
 
 __all__ = ["configure", "run"]
 
@@ -78,13 +80,15 @@ class Result:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-smp", type=int, default=DEFAULT_CPUS, metavar="N", help=f"CPUs of the guest ({DEFAULT_CPUS})")
+    parser.add_argument("--target", default="", metavar="NAME", help="the guest (the only one with a demo)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo in both modes; returns the exit status. Raises MachineError if the guest reports a failure."""
-    if not 1 <= arguments.smp <= MAX_CPUS:
-        raise UsageError(f"the demo runs on 1 to {MAX_CPUS} CPUs, not {arguments.smp}")
-    target, kernel = _find_guest()
+    target, kernel = _find_guest(arguments.target)
+    most = min(MAX_CPUS, choose_board(registry(), "", target.name, kernel).max_cpus)
+    if not 1 <= arguments.smp <= most:
+        raise UsageError(f"the demo runs on 1 to {most} CPUs, not {arguments.smp}")
     console = Console(highlight=False, markup=False)
     results = []
     threads = min(arguments.smp, cores.count())
@@ -106,16 +110,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _find_guest() -> tuple[Target, Path]:
-    """The first target whose package has a `demo/demo.elf`."""
-    targets = registry().targets()
-    for target in targets:
-        package = target.load.__module__.partition(".")[0]
-        guest = importlib.resources.files(package) / "demo" / "demo.elf"
-        if isinstance(guest, Path) and guest.is_file():
-            return target, guest
-    installed = ", ".join(target.name for target in targets) or "none"
-    raise UsageError(f"no installed target brings a demo guest (installed: {installed}); {GUEST_REMEDY}")
+def _find_guest(name: str) -> tuple[Target, Path]:
+    """A target whose package has a `demo/demo.elf`, and that file. Without a name there must be only one."""
+    found = registry()
+    target = found.target(name) if name else only_guest(found, lambda one: _demo(one) is not None, "a demo")
+    kernel = _demo(target)
+    if kernel is None:
+        raise UsageError(f"guest {target.name} has no demo")
+    return target, kernel
+
+
+def _demo(target: Target) -> Path | None:
+    guest = importlib.resources.files(target.load.__module__.partition(".")[0]) / "demo" / "demo.elf"
+    return guest if isinstance(guest, Path) and guest.is_file() else None
 
 
 def _draw(target: Target, kernel: Path, cpus: int, accelerator: str) -> Result:

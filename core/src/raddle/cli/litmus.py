@@ -14,12 +14,13 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from raddle.accel import Mode, Order, Thread, decide, parse_accel
+from raddle.cli.guests import only_guest
 from raddle.errors import UsageError, unknown
 from raddle.litmus.executions import Outcome, outcomes
 from raddle.litmus.files import load, names
 from raddle.litmus.models import Model, known
 from raddle.litmus.program import LitmusTest
-from raddle.plugins import GUEST_REMEDY, Registry, Target, registry
+from raddle.plugins import Registry, Target, registry
 
 if TYPE_CHECKING:
     from raddle.litmus.guest import LitmusGuest
@@ -121,15 +122,7 @@ def _number(option: str, text: str, allowed: range) -> int:
 
 
 def _target(found: Registry, name: str | None) -> Target:
-    """The guest of this name; without a name, the only guest that runs litmus tests."""
-    if name:
-        return found.target(name)
-    able = [target for target in found.targets() if target.litmus is not None]
-    if len(able) == 1:
-        return able[0]
-    if not able:
-        raise UsageError(f"no guest is installed that runs litmus tests; {GUEST_REMEDY}")
-    raise UsageError(f"several guests run litmus tests; say which: --target {'|'.join(one.name for one in able)}")
+    return found.target(name) if name else only_guest(found, lambda one: one.litmus is not None, "litmus tests")
 
 
 def _modes(found: Registry, target: Target, accel: str | None, icount: str | None) -> list[_Run]:
