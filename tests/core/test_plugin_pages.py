@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from textwrap import indent
 
@@ -15,12 +16,14 @@ from raddle.cli import new_host, new_target
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "plugins" / "raddle-target-tiny"
+ALPHA = ROOT / "targets" / "alpha"
+HOST = ROOT / "hosts" / "aarch64"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PACKAGES = {
-    "add-a-guest": (TINY, new_target.package("acme")),
-    "add-a-host": (ROOT / "hosts" / "aarch64", new_host.package("acme")),
+    "add-a-guest": ((TINY, ALPHA), new_target.package("acme")),
+    "add-a-host": ((HOST,), new_host.package("acme")),
 }
-"""By page: a package of this tree, and one that is written."""
+"""By page: packages of this tree, and one that is written."""
 TESTS = ROOT / "tests" / "hosts" / "aarch64"
 
 
@@ -30,8 +33,8 @@ def blocks(page: str) -> Iterator[str]:
 
 
 def texts(page: str) -> Iterator[str]:
-    directory, written = PACKAGES[page]
-    for path in (*directory.rglob("*"), *TESTS.glob("*.py")):
+    directories, written = PACKAGES[page]
+    for path in (*chain(*(directory.rglob("*") for directory in directories)), *TESTS.glob("*.py")):
         if path.suffix in (".py", ".dec", ".toml"):
             yield path.read_text(encoding="utf-8")
     yield from written.values()
@@ -61,11 +64,21 @@ def test_the_pages_have_what_an_author_needs() -> None:
     assert len(list(blocks("add-a-host"))) > 7
 
 
+def test_the_guest_page_goes_through_all_of_alpha() -> None:
+    page = (ROOT / "docs" / "add-a-guest.md").read_text(encoding="utf-8")
+    package = ALPHA / "src" / "raddle_target_alpha"
+    files = {str(path.relative_to(package)) for path in package.rglob("*.py") if path.name != "__init__.py"}
+    unnamed = {file for file in files if f"`{file}`" not in page}
+    # Chapters of the manual.
+    names = ("branch", "float_arithmetic", "float_moves", "float_vax", "integer", "memory", "miscellaneous", "parallel")
+    assert unnamed == {f"insns/{name}.py" for name in names}
+
+
 def test_the_host_page_goes_through_all_files() -> None:
     """Of both packages."""
     page = (ROOT / "docs" / "add-a-host.md").read_text(encoding="utf-8")
-    directory, written = PACKAGES["add-a-host"]
-    files = [str(path.relative_to(directory)).split("/", 2)[2] for path in directory.rglob("src/**/*.py")]
+    _, written = PACKAGES["add-a-host"]
+    files = [str(path.relative_to(HOST)).split("/", 2)[2] for path in HOST.rglob("src/**/*.py")]
     files += [path.split("/", 2)[2] for path in written if path.startswith("src/") and path.endswith(".py")]
     unnamed = {file for file in files if f"`{file}`" not in page and not file.endswith("__init__.py")}
     # What a few lines of another file would do.
