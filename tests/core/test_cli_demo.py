@@ -13,7 +13,9 @@ from raddle.cli import cores, demo
 from raddle.cli.demo import Result, Share, _read, host_text, strip
 from raddle.cli.main import main
 from raddle.errors import MachineError
+from raddle.machine.machine import Machine
 
+GUESTS = ("alpha", "arm")
 PICTURE = Path(__file__).resolve().parents[1] / "guests" / "arm" / "recorded" / "demo.txt"
 
 OUTPUT = """\
@@ -70,9 +72,15 @@ def test_a_guest_without_a_demo_is_refused(monkeypatch, capsys):
     assert capsys.readouterr().err == "raddle: guest arm has no demo\n"
 
 
-def test_cpus_are_limited(capsys):
-    assert main(["demo", "--target", "arm", "-smp", "9"]) == 2
-    assert capsys.readouterr().err == "raddle: the demo runs on 1 to 8 CPUs, not 9\n"
+@pytest.mark.parametrize(("guest", "most"), [("alpha", 4), ("arm", 8)])
+def test_cpus_are_limited(guest, most, capsys):
+    assert main(["demo", "--target", guest, "-smp", f"{most + 1}"]) == 2
+    assert capsys.readouterr().err == f"raddle: the demo runs on 1 to {most} CPUs, not {most + 1}\n"
+
+
+def test_several_guests_have_one(capsys):
+    assert main(["demo"]) == 2
+    assert capsys.readouterr().err == "raddle: several guests have a demo; say which: --target alpha|arm\n"
 
 
 @pytest.mark.parametrize(
@@ -118,15 +126,15 @@ def test_threads_that_have_a_core_each_gain_their_number(monkeypatch):
     assert cores.gain(3) == 3
 
 
-@pytest.fixture(scope="module")
-def shown() -> tuple[str, list[int]]:
+@pytest.fixture(scope="module", params=GUESTS)
+def shown(request) -> tuple[str, list[int]]:
     """What the demo shows, and for how many threads it has measured the host."""
     measured: list[int] = []
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as output:
         patch.setenv("COLUMNS", "80")
         patch.setattr(demo.cores, "gain", lambda threads: measured.append(threads) or 0.87)
         patch.setattr(demo.cores, "count", lambda: 2)
-        assert main(["demo", "--target", "arm", "-smp", "3"]) == 0
+        assert main(["demo", "--target", request.param, "-smp", "3"]) == 0
     return output.getvalue(), measured
 
 
@@ -145,3 +153,19 @@ def test_the_picture_is_the_same_on_every_host(shown):
     lines = shown[0].splitlines()
     assert [line[: len(row)] for line, row in zip(lines, picture, strict=False)] == picture
     assert lines[len(picture)] == "DEMO-OK crc=a9725eb5, checked by the guest"
+
+
+@pytest.mark.host
+@pytest.mark.slow
+@pytest.mark.parametrize("guest", GUESTS)
+def test_all_cpus_draw_with_counted_instructions(guest):
+    target, kernel = demo._find_guest(guest)
+    result = Result(Decision(Mode.SINGLE, ("why",)))
+    with Machine(cpus=4, memory="64M", kernel=kernel, icount="shift=2", target=target.name) as machine:
+        machine.start()
+        assert machine.wait(240) == 0
+        _read(machine.console.text, result)
+    rows = [row.rstrip() for row in PICTURE.read_text().splitlines()]
+    assert [dots.rstrip() for dots, _cpu in result.picture] == rows
+    assert result.verdict == "DEMO-OK crc=a9725eb5"
+    assert {cpu for _dots, cpu in result.picture} == {0, 1, 2, 3}

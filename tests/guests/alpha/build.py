@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build the bare-metal Alpha guests with alpha-linux-gnu-gcc.
 
-``build.py`` rewrites ``prebuilt/*.elf`` (or only those named). ``build.py --check`` builds into a temporary directory
-and exits with 1 when a prebuilt file differs. The result depends on sources and compiler version alone.
+``build.py`` rewrites ``prebuilt/*.elf`` and the demo in its package (or only those named). ``build.py --check`` builds
+into a temporary directory and exits with 1 when a prebuilt file differs. The result depends on sources and compiler
+version alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from building import COMMON, Guest, Machine, bench, main, stress  # noqa: E402
 
+ALPHA_PACKAGE = HERE.parents[2] / "targets" / "alpha"
 RUNTIME = (
     "runtime/start.S",
     "runtime/divide.S",
@@ -91,6 +93,7 @@ GUESTS = {
     **stress("aba-stack", f"{STRESS}/aba_stack.c", "-DROUNDS=500u", control=False),
     "storm-remap": Guest((f"{STRESS}/remap.c",), ("-DSHOOT_DOWN=0u", "-DROUNDS=5000u")),
     "storm-pingpong": Guest((f"{COMMON}/storm/pingpong.c",), ("-DROUNDS=30000u",)),
+    "demo": Guest((f"{COMMON}/demo/demo.c",), place=ALPHA_PACKAGE / "src/raddle_target_alpha/demo"),
 }
 
 if __name__ == "__main__":

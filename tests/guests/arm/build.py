@@ -112,7 +112,7 @@ GUESTS = {
     "uart-receive": Guest(("devices/uart_receive.c",)),
     "virtio-probe": Guest(("devices/virtio_probe.c",)),
     "flash": Guest(("devices/flash.c",)),
-    "demo": Guest(("../../../targets/arm/guest-src/demo/demo.c",), place=ARM_PACKAGE / "src/raddle_target_arm/demo"),
+    "demo": Guest((f"{COMMON}/demo/demo.c",), place=ARM_PACKAGE / "src/raddle_target_arm/demo"),
 }
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bundled demo: a Mandelbrot set drawn by all CPUs of the machine, as characters.
 //
-// The rows are handed out by a counter (LDREX/STREX). A CPU that finds none left tells CPU 0 by an interrupt and sleeps
-// in WFI; CPU 0 sleeps until all have told it, then compares some rows with what it computes alone, prints the picture
-// with the CPU that drew each row, what each CPU did, and the verdict, and powers the machine off.
+// The rows are handed out by an atomic counter. A CPU that finds none left tells CPU 0 by an interrupt and sleeps; CPU 0
+// sleeps until all have told it, then compares some rows with what it computes alone, prints the picture with the CPU
+// that drew each row, what each CPU did, and the verdict, and powers the machine off.
 //
 // Output: ROWS lines "<COLUMNS characters> |<cpu>", then
 //   DEMO-CPU <n> rows=<number> first=<row> last=<row> ticks=<of its own time>      (first and last -1 without rows)
@@ -107,18 +107,18 @@ static void work(unsigned cpu) {
         start = counter();
     take_rows(cpu);
     if (cpu) {
-        dmb();
+        memory_barrier();
         send_sgi(SGI_DONE, 1);
-        return; // to sleep in WFI
+        return; // to sleep
     }
-    // Masked, so that an interrupt between the look and the WFI is not lost: it stays pending and ends the WFI.
+    // Masked, so that an interrupt between the look and the sleep is not lost: it stays pending and ends the sleep.
     while (done != (((1u << cpu_count) - 1) & ~1u)) {
         wfi();
         irq_on();
-        isb();
+        fetch_barrier();
         irq_off();
     }
-    dmb();
+    memory_barrier();
     end = counter();
 }
 
@@ -162,7 +162,7 @@ static void report(void) {
 
 int main(void) {
     mmu_on();
-    gic_on(handler);
+    interrupts_start(handler);
     run_on_all(work);
     report();
     uint32_t rows = 0, crc = crc32(picture[0], sizeof picture);
