@@ -31,6 +31,8 @@ ROOT = Path(__file__).parent
 DIST = ROOT / "dist"
 PAYLOAD = ROOT / ".nox" / "payload-arm"
 """A Debian kernel and an initramfs, which `boot` makes."""
+ALPHA_PAYLOAD = ROOT / ".nox" / "payload-alpha"
+"""Linux kernels and an initramfs for Alpha, which `alpha_payload` builds."""
 PYTHONS = ["3.11", "3.12", "3.13"]
 OLDEST_GLIBC = "2.17"
 """Of the systems that our wheels are for; what the runtime needs beyond it, it asks the kernel for (views.c)."""
@@ -599,6 +601,37 @@ def make_payload(session: nox.Session) -> None:
     if not (PAYLOAD / "initramfs.cpio.gz").exists():
         session.run("raddle", "fetch-demo-kernel", str(PAYLOAD))
     session.env["RADDLE_PAYLOAD"] = str(PAYLOAD)
+
+
+@nox.session
+def alpha_payload(session: nox.Session) -> None:
+    """Build Linux for Alpha from Debian's source package, once: some ten minutes of a core."""
+    install_packages(session)
+    build_alpha_payload(session)
+
+
+@nox.session
+def boot_alpha(session: nox.Session) -> None:
+    """Boot Linux for Alpha in every mode; the payload is built when it is missing."""
+    install_packages(session)
+    session.install(*TEST_TOOLS)
+    build_alpha_payload(session)
+    pytest(session, "tests/system/test_alpha_linux.py", selection="slow")
+
+
+@nox.session
+def boot_alpha_long(session: nox.Session) -> None:
+    """Boot each of Alpha's kernels again and again, with each number of CPUs and in every mode: 168 boots."""
+    install_packages(session)
+    session.install(*TEST_TOOLS)
+    build_alpha_payload(session)
+    session.run("pytest", TIME_LIMIT, "tests/system/alpha_boots.py", *session.posargs)
+
+
+def build_alpha_payload(session: nox.Session) -> None:
+    """Linux for Alpha, for the tests of the system."""
+    session.run("python", "tests/system/alpha_payload/build.py", str(ALPHA_PAYLOAD))
+    session.env["RADDLE_ALPHA_PAYLOAD"] = str(ALPHA_PAYLOAD)
 
 
 @nox.session

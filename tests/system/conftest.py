@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the boot payloads are: `nox -s boot` makes ARM's and says so in RADDLE_PAYLOAD."""
+"""Where the boot payloads are: `nox -s boot` makes ARM's and says so in RADDLE_PAYLOAD, `nox -s boot_alpha` makes
+Alpha's and says so in RADDLE_ALPHA_PAYLOAD.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +29,13 @@ def payload() -> Path:
 
 @pytest.fixture(scope="session")
 def alpha_payload() -> Path:
-    """Directory of Linux kernels for Alpha, `vmlinux` with an alarm of each CPU (CONFIG_ALPHA_QEMU) and `vmlinux-rtc`
-    with ticks of the clock chip, and of `initramfs.cpio.gz`, which prints PAYLOAD-OK. Without them the test is skipped.
+    """Directory of the kernels and the initial RAM disk of `alpha_payload/build.py`; without them the test is
+    skipped.
     """
     given = os.environ.get("RADDLE_ALPHA_PAYLOAD")
     directory = Path(given) if given else MADE / "payload-alpha"
     if not all((directory / name).is_file() for name in ("vmlinux", "vmlinux-rtc", "initramfs.cpio.gz")):
-        reason = (
-            f"needs Alpha's boot payload, which is not in {directory}: name another directory in RADDLE_ALPHA_PAYLOAD"
-        )
+        reason = f"needs Alpha's boot payload, which is not in {directory}: `nox -s boot_alpha` makes it"
         if given:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)

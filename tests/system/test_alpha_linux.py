@@ -78,11 +78,14 @@ def test_the_kernel_writes_by_the_console_s_callbacks(alpha_payload: Path) -> No
     assert done.text.count("Booting on Tsunami") > 0
 
 
-def counted_boot(payload: Path, cpus: int) -> tuple[str, list[int], list[int]]:
+def counted_boot(
+    payload: Path, cpus: int, *, kernel: str = ALARMS, append: str = ""
+) -> tuple[str, list[int], list[int]]:
     """Boot with instruction counting: the console's text, and each vCPU's hash and number of instructions."""
-    options: dict[str, Any] = {"memory": "512M", "append": "console=ttyS0", "reboot": False, "icount": "shift=2"}
-    kernel, initrd = payload / ALARMS, payload / "initramfs.cpio.gz"
-    with Machine("alpha/clipper", cpus=cpus, kernel=kernel, initrd=initrd, **options) as one:
+    options: dict[str, Any] = {"memory": "512M", "reboot": False, "icount": "shift=2"}
+    options |= {"kernel": payload / kernel, "initrd": payload / "initramfs.cpio.gz"}
+    options["append"] = f"console=ttyS0 {append}".rstrip()
+    with Machine("alpha/clipper", cpus=cpus, **options) as one:
         one.start()
         assert one.wait(LIMIT) == 0
         hashes = [cpu["trace_hash"] for cpu in one.cpus]
