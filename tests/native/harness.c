@@ -41,10 +41,9 @@ void machine_make(uint32_t ncpus, uint32_t flags, raddle_enter_function enter, r
     machine.ctx = raddle_context_new(&config, &callbacks);
     CHECK(machine.ctx);
     raddle_clock_start(machine.ctx);
-    machine.ram = aligned_alloc(PAGE, RAM_SIZE);
-    memset(machine.ram, 0, RAM_SIZE);
-    machine.rom = aligned_alloc(PAGE, PAGE);
-    memset(machine.rom, 0, PAGE);
+    machine.ram = aligned_alloc(PAGE, RAM_SIZE + PAGE);
+    memset(machine.ram, 0, RAM_SIZE + PAGE);
+    machine.rom = machine.ram + RAM_SIZE; /* not far away: granules_init() maps words for all that lies between */
     struct raddle_region regions[] = {
         {.base = RAM_BASE, .size = RAM_SIZE, .kind = RADDLE_REGION_RAM, .memory = machine.ram},
         {.base = ROM_DEVICE_BASE, .size = PAGE, .kind = RADDLE_REGION_ROM_DEVICE, .memory = machine.rom},
@@ -72,7 +71,6 @@ void machine_free(void)
 {
     raddle_context_free(machine.ctx);
     free(machine.ram);
-    free(machine.rom);
     device = NULL;
 }
 
