@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.host_warnings import host_warnings
+from tests.patience import seconds
 
 from raddle import Machine
 
@@ -24,7 +25,7 @@ MODES = {
     "single": ("--accel", "tcg,thread=single"),
     "icount": ("-icount", "shift=auto"),
 }
-LIMIT = 240.0
+LIMIT = seconds(240.0)
 """Seconds for one guest, whose own waiting loops give up after two minutes."""
 TRIES = 30
 """With CPUs on threads of their own, what goes wrong is a matter of nanoseconds, a few in millions of tries; and on a
@@ -36,11 +37,6 @@ turn, one that interrupts another gives up its turn, so that no interrupts merge
 
 def raddle(*options: str) -> list[str]:
     return [sys.executable, "-m", "raddle.cli.main", *options]
-
-
-def accelerated(mode: str) -> tuple[str, ...]:
-    """What makes reservations exact in a mode; the last -accel counts."""
-    return "--accel", "tcg,llsc=strict" + ("" if mode == "icount" else f",thread={mode}")
 
 
 @dataclass(frozen=True)
@@ -73,10 +69,13 @@ class Guests:
         assert done.stderr == host_warnings()
         return done.stdout.splitlines()
 
-    def run_here(self, name: str, cpus: int, mode: str = "multi", *, strict: bool = False, spread: bool = False) -> str:
-        """The guest's last line, from a machine of this process: it is made in a tenth of the time that a process takes
-        to begin. `strict`: with exact reservations. `spread`: vCPUs are spread over the host's cores and stay there,
-        since a busy host may keep all threads of a process on one core.
+    def run_here(
+        self, name: str, cpus: int, mode: str = "multi", *, strict: bool = False, spread: bool = False
+    ) -> list[str]:
+        """As `run`, with a machine of this process: it is made in a tenth of the time that a process takes to begin.
+
+        `strict`: with exact reservations. `spread`: vCPUs are spread over the host's cores and stay there, since a busy
+        host may keep all threads of a process on one core.
         """
         accelerator = "tcg" + (f",thread={mode}" if mode != "icount" else "") + (",llsc=strict" if strict else "")
         with (
@@ -100,7 +99,7 @@ class Guests:
                 status = -1
             text = machine.console.text
         assert (status, warnings.getvalue()) == (0, ""), f"{name} with {cpus} CPUs, {mode}: {text}"
-        return text.splitlines()[-1]
+        return text.splitlines()
 
     def check_hello(self, cpus: int, mode: str) -> None:
         lines = self.run("hello-smp", cpus, mode)
@@ -113,7 +112,7 @@ class Guests:
             pytest.skip("needs two cores")
         verdicts: list[str] = []
         while len(verdicts) < (TRIES if mode == "multi" else 1):
-            verdicts.append(self.run_here(name, cpus, mode, spread=name in NEEDS_PARALLEL))
+            verdicts.append(self.run_here(name, cpus, mode, spread=name in NEEDS_PARALLEL)[-1])
             if verdicts[-1].startswith(f"FAIL {name}: "):
                 return
         pytest.fail("\n".join(verdicts), pytrace=False)
@@ -139,11 +138,9 @@ def each(names: Iterable[str], cpus: Iterable[int], quick: Callable[[str, str, i
 
 
 def controls(names: Iterable[str], cpus: Iterable[int], quick_cpus: int) -> list[object]:
-    """The same for controls, where they can fail: quick are those with CPUs on threads of their own."""
+    """The same for controls, in the modes in which they can fail."""
     return [
-        pytest.param(
-            *case, marks=() if case[1:] == (quick_cpus, "multi") else pytest.mark.stress, id="-".join(map(str, case))
-        )
+        pytest.param(*case, marks=() if case[1] == quick_cpus else pytest.mark.stress, id="-".join(map(str, case)))
         for case in itertools.product(names, cpus, MODES)
         if case[2] == "multi" or case[0] not in NEEDS_PARALLEL
     ]

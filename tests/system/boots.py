@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import pytest
 from tests.host_warnings import host_warnings
+from tests.patience import seconds
 
-LIMIT = 280.0
+LIMIT = seconds(280.0)
 """Seconds for a boot; on a free machine it takes a twentieth of that."""
 CRY = re.compile(r"Oops|BUG:|WARNING:|Unable to handle|rcu: INFO|Internal error|undefined instruction|Call trace", re.I)
 """What a kernel says when something is wrong with it or its machine."""

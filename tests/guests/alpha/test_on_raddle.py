@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 from tests.guests.alpha.prebuilt_guests import BENCH, CONTROLS, EXACT, GUESTS, RECORDED, STORMS, STRESS
-from tests.guests.running import MODES, accelerated, controls, each
+from tests.guests.running import MODES, controls, each
 
 pytestmark = pytest.mark.host
 
@@ -32,18 +32,18 @@ def test_every_cpu_says_hello(cpus: int, mode: str) -> None:
 @pytest.mark.stress
 @pytest.mark.parametrize("name", BENCH)
 def test_benchmark_kernels_have_the_known_checksum(name: str) -> None:
-    assert GUESTS.run_here(name, 1).startswith(f"PASS {name} ")
+    assert GUESTS.run_here(name, 1)[-1].startswith(f"PASS {name} ")
 
 
 @pytest.mark.parametrize(("name", "cpus", "mode"), each(STRESS, CPUS, lambda name, mode, cpus: cpus == QUICK_CPUS))
 def test_stress_guests_pass(name: str, cpus: int, mode: str) -> None:
-    assert GUESTS.run_here(name, cpus, mode).startswith(f"PASS {name} cpus={cpus}")
+    assert GUESTS.run_here(name, cpus, mode)[-1].startswith(f"PASS {name} cpus={cpus}")
 
 
 @pytest.mark.parametrize("name", STORMS)
 def test_storms_pass(name: str) -> None:
     """The mechanisms have guests of their own, with controls."""
-    assert GUESTS.run_here(name, 2).startswith(f"PASS {name} cpus=2")
+    assert GUESTS.run_here(name, 2)[-1].startswith(f"PASS {name} cpus=2")
 
 
 @pytest.mark.parametrize(("name", "cpus", "mode"), controls(CONTROLS, SEVERAL, QUICK_CPUS))
@@ -57,20 +57,20 @@ EXACT_CPUS = {"aba": 2, "aba-stack": 4}
 @pytest.mark.parametrize("name", EXACT)
 def test_store_conditional_compares_values(name: str) -> None:
     """The control of the next test."""
-    assert GUESTS.run_here(name, EXACT_CPUS[name]).startswith(f"FAIL {name}: ")
-    assert GUESTS.run_here(name, 1).startswith(f"PASS {name} ")
+    assert GUESTS.run_here(name, EXACT_CPUS[name])[-1].startswith(f"FAIL {name}: ")
+    assert GUESTS.run_here(name, 1)[-1].startswith(f"PASS {name} ")
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", EXACT)
 def test_strict_reservations_are_exact(name: str, mode: str) -> None:
-    assert GUESTS.run(name, EXACT_CPUS[name], mode, *accelerated(mode))[-1].startswith(f"PASS {name} ")
+    assert GUESTS.run_here(name, EXACT_CPUS[name], mode, strict=True)[-1].startswith(f"PASS {name} ")
 
 
 @pytest.mark.stress
 @pytest.mark.parametrize("name", STRESS)
 def test_stress_guests_pass_with_strict_reservations(name: str) -> None:
-    assert GUESTS.run_here(name, QUICK_CPUS, strict=True).startswith(f"PASS {name} cpus={QUICK_CPUS}")
+    assert GUESTS.run_here(name, QUICK_CPUS, strict=True)[-1].startswith(f"PASS {name} cpus={QUICK_CPUS}")
 
 
 # --- exceptions ---------------------------------------------------------------------------------------------------
