@@ -619,7 +619,7 @@ def make_payload(session: nox.Session) -> None:
 
 @nox.session
 def alpha_payload(session: nox.Session) -> None:
-    """Build Linux for Alpha from Debian's source package, once: some ten minutes of a core."""
+    """Build Linux for Alpha from Debian's source package, once: some six minutes of a core."""
     install_packages(session)
     build_alpha_payload(session)
 
