@@ -630,7 +630,7 @@ def boot_alpha(session: nox.Session) -> None:
     install_packages(session)
     session.install(*TEST_TOOLS)
     build_alpha_payload(session)
-    pytest(session, "tests/system/test_alpha_linux.py", selection="slow")
+    pytest(session, "tests/system/test_alpha_linux.py", "tests/system/test_alpha_clock.py", selection="slow")
 
 
 @nox.session

@@ -70,8 +70,8 @@ class TestPl031(DeviceContract):
 
 class TestMc146818(DeviceContract):
     def make(self, bench: Bench) -> Stateful:
-        def tick() -> None:
-            bench.cpus[0].lines += 1
+        def tick(count: int) -> None:
+            bench.cpus[0].lines += count
 
         rtc = MC146818(bench.clock, bench.line(), bench.time_of_day, tick)
         a, b, alarm = 10, 11, (1, 3, 5)

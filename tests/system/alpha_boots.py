@@ -12,7 +12,7 @@ import pytest
 from tests.system.boots import Boot
 from tests.system.test_alpha_linux import ALARMS, CLOCK_CHIP, boot, check, counted_boot
 
-KERNELS = {ALARMS: "", CLOCK_CHIP: "cycle=250000000"}
+KERNELS = {ALARMS: "", CLOCK_CHIP: "cycle=667000000"}
 """What each has on its command line."""
 COUNTED_BOOTS = 3
 

@@ -22,7 +22,7 @@ from raddle.machine.time_of_day import RtcClock, RtcOptions
 from raddle.testing.device_bench import HandClock, Native
 from raddle_target_alpha import hwrpb, tsunami
 from raddle_target_alpha.boards.clipper import Clipper
-from raddle_target_alpha.devices.chipset import Cchip
+from raddle_target_alpha.devices.chipset import MOST_OWED, Cchip
 from raddle_target_alpha.mmu import KSEG
 from raddle_target_alpha.plugin import raddle_target
 
@@ -197,6 +197,21 @@ def test_the_interval_timer_interrupts_every_cpu_until_each_acknowledges(
     assert [cpu.lines for cpu in cpus] == [tsunami.LINE_TIMER, 0, tsunami.LINE_TIMER]
     chip.tick()
     assert cpus[1].lines == tsunami.LINE_TIMER
+
+
+def test_a_cpu_that_is_late_gets_each_tick(cchip: tuple[Cchip, list[Cpu], Native]) -> None:
+    """One after the other, whether it was itself late or the machine was."""
+    chip, cpus, native = cchip
+    for count, ticks in (((1, 1, 1), 3), ((4,), 4), ((1, 3), 4), ((100_000,), MOST_OWED + 1)):
+        for one in count:
+            chip.tick(one)
+        for left in reversed(range(ticks)):
+            assert cpus[2].lines == tsunami.LINE_TIMER
+            native.write(MISC, 8, 1 << 6)
+            assert native.read(MISC, 8) >> 6 & 1 == (left > 0)
+        assert cpus[2].lines == 0
+        native.write(MISC, 8, 1 << 6)
+        assert cpus[2].lines == 0
 
 
 def test_device_interrupts_go_where_the_masks_let_them(cchip: tuple[Cchip, list[Cpu], Native]) -> None:

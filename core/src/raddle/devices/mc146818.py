@@ -73,13 +73,13 @@ class MC146818(Device):
         clock: Clock,
         line: Line,
         time_of_day: TimeOfDay | None = None,
-        tick: Callable[[], None] | None = None,
+        tick: Callable[[int], object] | None = None,
         first_year: int | None = None,
     ) -> None:
         """`clock` is the machine's. The default for the time of day is the host's. `tick` is called with each periodic
         interrupt that is enabled, also if the last one has not been acknowledged, for boards that take it for their
-        interval timer. `first_year` is the one that systems take 0 in the year's byte for; None: the century is in
-        `CENTURY`.
+        interval timer. Its argument is 1, or, if the machine was held up, how many periods have ended. `first_year` is
+        the one that systems take 0 in the year's byte for; None: the century is in `CENTURY`.
         """
         super().__init__()
         self._clock = clock
@@ -297,16 +297,17 @@ class MC146818(Device):
         self._periodic.set(-(-self._next_period * self._period_cycles() * SECOND_NS // CRYSTAL_HZ))
 
     def _period(self) -> None:
-        """A period has ended. A machine that was held up does not get those that it missed."""
+        """A period has ended, or several."""
         cycles = self._period_cycles()
         if not cycles:
             return
-        self._next_period = max(self._next_period + 1, self._clock.clock_ns() * CRYSTAL_HZ // SECOND_NS // cycles + 1)
+        first = self._next_period
+        self._next_period = max(first, self._clock.clock_ns() * CRYSTAL_HZ // SECOND_NS // cycles) + 1
         self._set_periodic()
         self.cmos[C] |= C_PERIODIC
         self._update()
         if self._tick is not None:
-            self._tick()
+            self._tick(self._next_period - first)
 
     def _watch(self) -> None:
         """Wait for the next second, if the alarm or the end of an update interrupts."""

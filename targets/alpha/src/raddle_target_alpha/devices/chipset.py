@@ -15,6 +15,7 @@ from raddle.ir.header import COMMON
 from raddle.ir.types import Type
 from raddle.machine.board import BoardCpu
 from raddle.machine.lines import Line
+from raddle.memory import HostMemory
 from raddle_target_alpha import tsunami
 
 __all__ = ["Cchip", "Dchip", "Pchip"]
@@ -23,6 +24,8 @@ QUAD: Final = 8
 ALL: Final = (1 << 64) - 1
 MISC_REVISION: Final = 8
 """MISC bits 39:32: a Typhoon."""
+MOST_OWED: Final = 1024
+"""The most interrupts of the interval timer that a CPU gets later: of a second."""
 CPU_BITS: Final = (1 << tsunami.MAX_CPUS) - 1
 
 
@@ -50,6 +53,7 @@ class Cchip(Device):
         _quad(0x700, "IIC2", writable=ALL),
         _quad(0x740, "IIC3", writable=ALL),
     )
+    STATE: ClassVar = ("_owed",)
 
     def __init__(self, cpus: int, aars: Sequence[int]) -> None:
         """`aars` are the values of the array address registers, which say what memory there is."""
@@ -57,6 +61,9 @@ class Cchip(Device):
         self._count = cpus
         self._arrays = aars
         self._cpus: Sequence[BoardCpu] = ()
+        self._owed = HostMemory(WORD * tsunami.MAX_CPUS, self.NAME)
+        """By CPU: how many interrupts of the interval timer it gets when it has acknowledged the present one. Changed
+        under the big lock."""
         self.isa = Line(self._isa)
         """The interrupt request of the 8259s."""
 
@@ -70,6 +77,7 @@ class Cchip(Device):
         super().reset()
         for number, value in enumerate(self._arrays):
             self.store(f"AAR{number}", value)
+        self._owed.bytes[:] = bytes(self._owed.size)
         for cpu in self._cpus:
             cpu.interrupt_clear(tsunami.LINES)
 
@@ -105,9 +113,14 @@ class Cchip(Device):
 
     # --- the interval timer, and interrupts from other CPUs
 
-    def tick(self) -> None:
-        """The interval timer interrupts every CPU."""
-        self.store("MISC", self.value("MISC") | (1 << self._count) - 1 << tsunami.MISC_TIMER)
+    def tick(self, count: int = 1) -> None:
+        """The interval timer interrupts every CPU, `count` times. Systems count these interrupts to know the time, so a
+        CPU that is late gets them one after the other."""
+        misc = self.value("MISC")
+        for number in range(self._count):
+            later = count if misc >> tsunami.MISC_TIMER + number & 1 else count - 1
+            self._owed.words[number] = min(self._owed.words[number] + later, MOST_OWED)
+        self.store("MISC", misc | (1 << self._count) - 1 << tsunami.MISC_TIMER)
         for cpu in self._cpus:
             cpu.interrupt_set(tsunami.LINE_TIMER)
 
@@ -131,13 +144,25 @@ class Cchip(Device):
             left = b.or_(b.and_(now, b.not_(ends)), b.shl(requests, tsunami.MISC_IPI))
             b.call(native("host_store32"), stored, left)
             for cpu in range(self._count):
-                for first, line in ((tsunami.MISC_TIMER, tsunami.LINE_TIMER), (tsunami.MISC_IPI, tsunami.LINE_IPI)):
-                    with b.if_(b.bit(ends, first + cpu)):
-                        b.call(native("interrupt_clear"), b.const(cpu, Type.I64), b.const(line, Type.I64))
+                with b.if_(b.bit(ends, tsunami.MISC_IPI + cpu)):
+                    b.call(native("interrupt_clear"), b.const(cpu, Type.I64), b.const(tsunami.LINE_IPI, Type.I64))
+                with b.if_(b.bit(ends, tsunami.MISC_TIMER + cpu)):
+                    self._end_tick(b, cpu, stored)
                 with b.if_(b.bit(requests, cpu)):
                     line = tsunami.LINE_IPI
                     b.call(native("interrupt_set"), b.const(cpu, Type.I64), b.const(line, Type.I64))
             b.ret(b.const(0, Type.I64))
+
+    def _end_tick(self, b: Builder, cpu: int, misc: Value) -> None:
+        """The CPU has acknowledged the interval timer: it is interrupted again if one is owed to it."""
+        place = b.const(self._owed.address + WORD * cpu, Type.I64)
+        owed = b.call(native("host_load32"), place, type=Type.I64)
+        with b.if_(b.eq(owed, 0)):
+            b.call(native("interrupt_clear"), b.const(cpu, Type.I64), b.const(tsunami.LINE_TIMER, Type.I64))
+        with b.if_(b.ne(owed, 0)):
+            b.call(native("host_store32"), place, b.sub(owed, 1))
+            shown = b.call(native("host_load32"), misc, type=Type.I64)
+            b.call(native("host_store32"), misc, b.or_(shown, 1 << tsunami.MISC_TIMER + cpu))
 
 
 class Dchip(Device):
