@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import patience
 from tests.system.boots import CRY, LIMIT, Boot, run
 
 from raddle.machine.machine import Machine
@@ -30,7 +31,7 @@ def boot(payload: Path, cpus: int, *options: str, kernel: str = ALARMS, append: 
         [
             *(sys.executable, "-m", "raddle", "boot", "-M", "clipper", "-smp", str(cpus), "-m", "512M"),
             *("-kernel", str(payload / kernel), "-initrd", str(payload / "initramfs.cpio.gz")),
-            *("-append", f"console=ttyS0 {append}".rstrip(), "-nographic", "-no-reboot", *options),
+            *("-append", f"console=ttyS0{patience.KERNEL} {append}".rstrip(), "-nographic", "-no-reboot", *options),
         ]
     )
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import pexpect
 import pytest
+from tests import patience
 from tests.system.boots import CRY, LIMIT, Boot, run
 
 from raddle.machine.machine import Machine
@@ -44,7 +45,7 @@ def command(payload: Path, cpus: int, *options: str, append: str = "") -> list[s
             "-nographic",
             "-no-reboot",
         ),
-        *("-append", f"console=ttyAMA0 panic=-1 {append}".rstrip()),
+        *("-append", f"console=ttyAMA0 panic=-1{patience.KERNEL} {append}".rstrip()),
         *options,
     ]
 
