@@ -151,6 +151,7 @@ class InstructionSet(ABC):
 
 
 _CLEARED: Final = ("fp_rounding", "fp_flush", "fp_default_nan", "fp_flags", "event", "insn_extra")
+_ALL_LINES: Final = (1 << 32) - 1
 LINE_REGISTERS: Final = 4
 """Registers in a line of `register_lines`."""
 
@@ -225,7 +226,9 @@ class FrontEnd(ABC):
     def reset(self, cpu: Any, entry: int, argument: int) -> None:
         """Put the vCPU into its reset state, and set its pc to ``entry`` (``cpu[name]`` reads and writes fields).
 
-        ``argument`` goes into the register of a function's first argument. Sets the common fields pc and mode.
+        ``argument`` goes into the register of a function's first argument. Sets the common fields pc and mode, and all
+        others that the guest changes, since nothing else resets them: `clear` does most of it. Called at each power-on,
+        also at the first one. Leave interrupt_request alone: its lines are the devices'.
         """
 
     def power_down_reset(self, cpu: Any, entry: int, argument: int) -> None:
@@ -236,11 +239,12 @@ class FrontEnd(ABC):
 
     def clear(self, cpu: Any, kept: Container[str] = ()) -> None:
         """For `reset`: set the guest's own fields, but for those in ``kept``, and the common ones of floating point and
-        events to 0, and end the reservation.
+        events to 0, let every interrupt line wake the vCPU (``interrupt_mask``), and end the reservation.
         """
         for name in (*self.state.fields, *_CLEARED):
             if name not in kept:
                 cpu[name] = 0
+        cpu["interrupt_mask"] = _ALL_LINES
         cpu["exclusive_address"] = NO_RESERVATION
 
     def connect(self, engine: Any) -> None:
