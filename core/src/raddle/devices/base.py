@@ -4,8 +4,9 @@
 A register is a row of the class's `REGISTERS`, of 8, 16, 32 or 64 bits. A row without functions is storage: a write
 changes the bits in `writable`, and a read shows those in `readable`. A method `read_NAME(self, index) -> int` replaces
 the value that is read, and `write_NAME(self, index, value, mask)` the effect of a write; `index` counts the elements of
-a row that is an array, and `mask` has ones where bits were written, so that a byte access to a word needs no code of
-its own. An access that is wider than a register also reaches the following ones, in pieces, from the lowest.
+a row that is an array. `mask` has ones where bits were written that are `writable`, and `value` is 0 elsewhere, so that
+a byte access to a word needs no code of its own. An access that is wider than a register also reaches the following
+ones, in pieces, from the lowest.
 
 Mark rows that guests read all the time as `hot`: if a board gives the device's `routine` to `AddressSpace.add_io`,
 their storage is read without Python and without the GIL.
@@ -97,7 +98,8 @@ class Device(Stateful):
 
     NAME: ClassVar[str]
     SIZE: ClassVar[int] = 0x1000
-    """Bytes of address space, a multiple of 4096."""
+    """Bytes of address space that registers may have. The device's region, of whole pages, may be larger: what lies
+    beyond the registers reads as 0."""
     REGISTERS: ClassVar[tuple[Register, ...]] = ()
     STATE: ClassVar[tuple[str, ...]] = ("_memory",)
     """Attributes that are state: the storage of the registers, and what a device adds."""
@@ -201,7 +203,7 @@ class Device(Stateful):
             for register in hot:
                 if register.size == WORD:
                     place = b.sub(offset, register.offset)
-                    start = self._address(register.name)
+                    start = self.address(register.name)
                     with b.if_(b.icmp(Condition.ULT, place, WORD * register.count)):
                         b.ret(b.and_(_load(b, b.add(place, start)), register.readable & MASK))
         for register in hot:
@@ -214,7 +216,7 @@ class Device(Stateful):
         """Reads of a hot row of 64 bits: whole registers, and their halves."""
         place = b.sub(offset, register.offset)
         with b.if_(b.icmp(Condition.ULT, place, register.size * register.count)):
-            address = b.add(place, self._address(register.name))
+            address = b.add(place, self.address(register.name))
             low, high = register.readable & MASK, register.readable >> 32 & MASK
             with b.if_(b.and_(b.eq(how, WORD), b.eq(b.and_(offset, WORD - 1), 0))):
                 readable = b.select(b.ne(b.and_(offset, WORD), 0), high, low, Type.I64)
@@ -229,16 +231,23 @@ class Device(Stateful):
         place = b.sub(offset, register.offset)
         inside = b.icmp(Condition.ULT, place, size * register.count)
         with b.if_(b.and_(b.and_(b.eq(how, size), b.eq(b.and_(offset, size - 1), 0)), inside)):
-            address = b.add(b.shl(place, (WORD // size).bit_length() - 1), self._address(register.name))
+            address = b.add(b.shl(place, (WORD // size).bit_length() - 1), self.address(register.name))
             b.ret(b.and_(_load(b, address), register.readable & (1 << 8 * size) - 1))
 
     def serve(self, b: Builder, offset: Value, how: Value, value: Value) -> None:
         """Emit code for other accesses that the routine serves without Python; the code returns from the routine for
         them. The values are I64: the offset, the size in bytes | `WRITE` for writes, and the value that is written.
+
+        A stored register is read by ``b.call(native("host_load32"), b.const(self.address("NAME"), Type.I64),
+        type=Type.I64)``, and written by `host_store32`. Such a write does not look at `writable`.
         """
 
-    def _address(self, name: str) -> int:
-        """The host address of a register's storage."""
+    def address(self, name: str) -> int:
+        """The host address of a register's storage, for `serve`. Use it with `host_load32` and `host_store32`.
+
+        The registers of an array follow one another. One of 64 bits has its lower word first; one of 8 or 16 bits has a
+        word of its own.
+        """
         return self._memory.address + WORD * self._map.positions[name]
 
     def _note(self, what: str, offset: int) -> None:

@@ -126,7 +126,7 @@ class MC146818(Device):
 
     def serve(self, b: Builder, offset: Value, how: Value, value: Value) -> None:
         """The index is written, and register A read, in loops that wait for the end of an update."""
-        index = b.const(self._address("INDEX"), Type.I64)
+        index = b.const(self.address("INDEX"), Type.I64)
         with b.if_(b.and_(b.eq(offset, 0), b.eq(how, WRITE | 1))):
             b.call(native("host_store32"), index, b.and_(value, BYTES - 1))
             b.ret(b.const(0, Type.I64))

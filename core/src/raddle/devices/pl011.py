@@ -204,7 +204,7 @@ class PL011(Device):
         """
 
         def stored(name: str) -> Value:
-            return b.call(native("host_load32"), b.const(self._address(name), Type.I64), type=Type.I64)
+            return b.call(native("host_load32"), b.const(self.address(name), Type.I64), type=Type.I64)
 
         with b.if_(b.and_(b.eq(offset, 0), b.and_(b.ne(b.and_(how, WRITE), 0), b.ne(how, WRITE | 8)))):
             pending = b.ne(b.and_(stored("RIS"), INTERRUPT_TRANSMIT), 0)

@@ -210,7 +210,7 @@ class UART16550(Device):
         """
 
         def stored(name: str) -> Value:
-            return b.call(native("host_load32"), b.const(self._address(name), Type.I64), type=Type.I64)
+            return b.call(native("host_load32"), b.const(self.address(name), Type.I64), type=Type.I64)
 
         with b.if_(b.and_(b.eq(offset, 5), b.eq(how, 1))):
             status = stored("LSR")

@@ -128,7 +128,7 @@ class Cchip(Device):
         """MISC: its low word is the number of the CPU that reads it, and what interrupts which CPU; written, it ends
         those interrupts and sends others.
         """
-        stored = b.const(self._address("MISC"), Type.I64)
+        stored = b.const(self.address("MISC"), Type.I64)
 
         def bits(word: Value, first: int) -> Value:
             return b.extract(word, first, tsunami.MAX_CPUS)
