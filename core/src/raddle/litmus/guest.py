@@ -65,19 +65,22 @@ class Setup(NamedTuple):
 
 
 class LitmusGuest(NamedTuple):
-    """A guest for litmus tests. Immutable."""
+    """A guest for litmus tests. Immutable.
+
+    models: for each CPU model of the target, the model of its memory; `raddle.litmus.models.SC` is one.
+    board: the board that tests run on.
+    base: a physical address, a multiple of 64 KiB. From there on, the board has RAM that nothing else uses.
+    registers: operands are registers 0 to `registers` - 1; at least 12.
+    operations: operations by name, all of `NEEDED` and any of `OPTIONAL`.
+    setup: called with the physical address of the setup's data, a multiple of 64 KiB.
+    direct_map: the difference between the addresses that the guest's code uses, and begins at, and physical addresses;
+        0 where they are the same.
+    """
 
     models: Mapping[str, Model]
-    """For each CPU model, the model of its memory."""
     board: str
-    """The board that tests run on."""
     base: int
-    """A physical address, a multiple of 64 KiB. From there on, the board has RAM that nothing else uses."""
     registers: int
-    """Operands are registers 0 to `registers` - 1; at least 12."""
     operations: Mapping[str, Encode]
-    """Operations by name: all of `NEEDED`, and any of `OPTIONAL`."""
     setup: Callable[[int], Setup] = lambda address: Setup(b"")
-    """Called with the physical address of the setup's data, a multiple of 64 KiB."""
     direct_map: int = 0
-    """The difference between the addresses that the guest's code uses, and begins at, and physical addresses."""
