@@ -132,6 +132,14 @@ def test_a_reference_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> N
         GdbReference(["qemu-system-nothing"], {"pc": "pc"})
 
 
+def test_an_emulator_that_refuses_its_options(tmp_path: Path) -> None:
+    program = tmp_path / "emulator"
+    program.write_text("#!/bin/sh\necho 'no machine of this name' >&2\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(UsageError, match=r"emulator -M 'a b' ends before .*: no machine of this name$"):
+        GdbReference([str(program), "-M", "a b"], {"pc": "pc"})
+
+
 @pytest.mark.peer("unicorn")
 def test_a_register_that_unicorn_does_not_know() -> None:
     with pytest.raises(UsageError, match=r"Unicorn does not know one of these names: .*UC_ARM_REG_R99"):

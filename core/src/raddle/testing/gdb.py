@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -32,6 +33,9 @@ CONNECTING: Final = 200
 
 class Ended(Exception):
     """The emulator has ended, or its machine was powered off."""
+
+    def __init__(self, message: str = "the emulator has ended, or its machine was powered off") -> None:
+        super().__init__(message)
 
 
 class GdbPort:
@@ -133,12 +137,18 @@ class GdbPort:
         self._received = self._received[packet.end() :]
         return packet[1]
 
+    def _runs(self) -> bool:
+        """Whether the emulator may still open its socket."""
+        return True
+
     def _connect(self, path: Path) -> None:
         for _ in range(CONNECTING):
             with contextlib.suppress(OSError):
                 self._socket.connect(str(path))
                 self._socket.settimeout(60)
                 return
+            if not self._runs():
+                raise Ended
             time.sleep(0.05)
         raise MachineError(f"the emulator does not open its GDB socket {path}")
 
@@ -173,19 +183,29 @@ class Qemu(GdbPort):
 
     def __init__(self, command: Sequence[str], directory: Path, features: str = "") -> None:
         """``command`` is the program with its options, except those for display, serial ports and GDB. The socket is
-        made in ``directory``. Raises UsageError if the program is not installed."""
+        made in ``directory``. Raises UsageError if the program is not installed or refuses its options."""
         if shutil.which(command[0]) is None:
             raise UsageError(f"comparing with QEMU needs {command[0]}, which is not installed")
         path = directory / "gdb"
-        self._process = subprocess.Popen(
-            [*command, "-display", "none", "-nic", "none", "-serial", "null", "-monitor", "none", "-no-reboot", "-S"]
-            + ["-chardev", f"socket,id=gdb,path={path},server=on,wait=off", "-gdb", "chardev:gdb"]
-        )
-        try:
-            super().__init__(path, features)
-        except BaseException:
-            self._end()
-            raise
+        with (directory / "errors").open("w+", errors="replace") as errors:
+            self._process = subprocess.Popen(
+                [*command, "-display", "none", "-nic", "none", "-serial", "null", "-monitor", "none", "-no-reboot"]
+                + ["-S", "-chardev", f"socket,id=gdb,path={path},server=on,wait=off", "-gdb", "chardev:gdb"],
+                stderr=errors,
+            )
+            try:
+                super().__init__(path, features)
+            except Ended:
+                self._end()
+                errors.seek(0)
+                said = " ".join(errors.read().split()) or "it says nothing"
+                raise UsageError(f"{shlex.join(command)} ends before its first instruction: {said}") from None
+            except BaseException:
+                self._end()
+                raise
+
+    def _runs(self) -> bool:
+        return self._process.poll() is None
 
     def close(self) -> None:
         super().close()
