@@ -154,6 +154,15 @@ def test_layouts_are_naturally_aligned() -> None:
         layout.field("x", Type.I1)
 
 
+def test_an_array_with_other_numbers_of_names_or_ranks_than_elements() -> None:
+    layout = StateLayout()
+    with pytest.raises(ValueError, match="'r' has 3 elements, and 4 ranks in `hot`"):
+        layout.array("r", Type.I32, 3, hot=(0, 1, 2, 3))
+    for names in (("x", "y"), ("x", "y", "z", "w")):
+        with pytest.raises(ValueError, match=f"'r' has 3 elements, and {len(names)} names"):
+            layout.array("r", Type.I32, 3, names)
+
+
 @pytest.mark.parametrize(
     ("memop", "mmu_index", "word", "align"),
     [

@@ -266,7 +266,14 @@ class StateLayout:
     def array(
         self, name: str, type: Type, count: int, names: tuple[str, ...] | None = None, hot: tuple[int, ...] = ()
     ) -> FieldArray:
-        """Append ``count`` fields named ``name0``… (or as ``names`` says); element i is hot as ``hot[i]``."""
+        """Append ``count`` fields named ``name0``… (or as ``names`` says); element i is hot as ``hot[i]``, and those
+        after the last of ``hot`` have no rank. Raises ValueError when a name is taken, or when there are not as many
+        names as fields, or more ranks.
+        """
+        if len(names or range(count)) != count:
+            raise ValueError(f"array {name!r} has {count} elements, and {len(names or ())} names")
+        if len(hot) > count:
+            raise ValueError(f"array {name!r} has {count} elements, and {len(hot)} ranks in `hot`")
         elements = tuple(
             self.field(names[i] if names else f"{name}{i}", type, hot[i] if i < len(hot) else -1) for i in range(count)
         )
