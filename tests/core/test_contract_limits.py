@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A front end that asks for more than the runtime has is refused by the target contract, by the attribute's name."""
+"""The target contract refuses a front end that asks for what the runtime does not have, and names it."""
 
 from __future__ import annotations
 
 import pytest
 from raddle.runtime._native import lib
+from tests.core import mixed_guest
 from tests.core.mixed_guest import MixedFrontEnd
 
+from raddle.ir.builder import Builder, Callee, native, python, routine
 from raddle.ir.types import Type
 from raddle.testing.target_contract import MOST_REGISTERS, TargetContract
+from raddle.translate.decode import Fields
 
 
 class Contract(TargetContract):
@@ -40,6 +43,26 @@ def test_limits_that_are_not(name: str, value: object, message: str) -> None:
     setattr(front_end, name, value)
     with pytest.raises(AssertionError, match=message):
         Contract().test_limits(front_end)
+
+
+@pytest.mark.parametrize(
+    ("callee", "named"),
+    [
+        (native("tlb_fush"), "native helper 'tlb_fush'"),
+        (routine("halt"), "routine 'halt'"),
+        (python("hold"), "Python helper 'hold'"),
+    ],
+)
+def test_a_callee_that_is_not_there(callee: Callee, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def halt(b: Builder, f: Fields) -> None:
+        b.call(callee)
+
+    monkeypatch.setitem(mixed_guest.SEMANTICS, "HALT", halt)
+    front_end = MixedFrontEnd()
+    table = front_end.encodings()[0]
+    pattern = next(pattern for pattern in table.decoder.patterns if pattern.name == "HALT")
+    with pytest.raises(AssertionError, match=f"^the IR calls the {named}, which does not exist$"):
+        Contract().test_translation(table, pattern, front_end)
 
 
 def test_the_limit_is_the_runtimes() -> None:

@@ -134,6 +134,13 @@ class CalleeKind(IntEnum):
     PYTHON = 2
 
 
+_KIND_NAMES = {
+    CalleeKind.NATIVE: "native helper",
+    CalleeKind.ROUTINE: "routine",
+    CalleeKind.PYTHON: "Python helper",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Callee:
     """Something that IR can call, by kind and name; the machine resolves names when it is built.
@@ -147,6 +154,11 @@ class Callee:
     name: str
     may_exit: bool = False
     pure_state: bool = False
+
+    @property
+    def description(self) -> str:
+        """Kind and name, for messages."""
+        return f"{_KIND_NAMES[self.kind]} {self.name!r}"
 
 
 def native(name: str, *, may_exit: bool = False, pure_state: bool = False) -> Callee:

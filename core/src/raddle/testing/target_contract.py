@@ -274,7 +274,8 @@ class TargetContract:
         for instruction in b.code:
             aux = instruction.aux
             if isinstance(aux, Callee):
-                assert (aux.kind, aux.name) in known, f"there is no {aux.kind.name.lower()} callee {aux.name}"
+                if (aux.kind, aux.name) not in known:  # an assert would list them all
+                    raise AssertionError(f"the IR calls the {aux.description}, which does not exist")
             elif isinstance(aux, MemAccess):
                 assert aux.mmu_index < front_end.mmu_indices, f"MMU index {aux.mmu_index} is not declared"
 
@@ -437,6 +438,7 @@ class TargetContract:
         assert outline(plain.code, {}) == outline(shared.code, fields), (
             f"{pattern.where}: {pattern.name} does more with the numbers of its registers than `sharing` says: the IR "
             f"of {word:#x}, registers {numbers}, is not that of registers {model.numbers} with others in their place"
+            + ("" if None in registers else "; a register that is always zero must be None in `FrontEnd.registers`")
         )
 
     def test_compiles(self, table: Encodings, pattern: Pattern, engine: Engine) -> None:

@@ -79,10 +79,7 @@ class Callees:
         }
         number = tables[callee.kind].get(callee.name)
         if number is None:
-            kind = callee.kind.name.lower()
-            raise MachineError(
-                f"target {self._frontend.name} calls the {kind} helper {callee.name!r}, which does not exist"
-            )
+            raise MachineError(f"target {self._frontend.name} calls the {callee.description}, which does not exist")
         return number
 
     def routine_number(self, name: str) -> int:
