@@ -354,6 +354,7 @@ PARTS: dict[str, Callable[[raddle.Machine], object]] = {
     "cpu": lambda machine: machine.cpus[0],
     "regs": lambda machine: machine.cpus[0].regs,
     "engine": lambda machine: machine.engine,
+    "board": lambda machine: machine.board,
     "hook": lambda machine: machine.add_exception_hook(print),
 }
 

@@ -97,8 +97,8 @@ def test_send_reaches_the_port():
 
 
 def threads():
-    """Names of the threads that there are, but for workers, which may wait for more work."""
-    return [thread.name for thread in threading.enumerate() if thread.name != "raddle-worker"]
+    """Names of the threads that there are; workers are not among them."""
+    return [thread.name for thread in threading.enumerate()]
 
 
 def test_feeding_waits_while_too_much_waits_and_close_lets_go():

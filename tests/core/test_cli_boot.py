@@ -221,9 +221,8 @@ def kernel(tmp_path):
 
 
 def machines_threads():
-    """Names of Raddle's threads, but for workers, which wait for more work."""
-    names = [thread.name for thread in threading.enumerate()]
-    return [name for name in names if name.startswith("raddle") and name != "raddle-worker"]
+    """Names of Raddle's threads; workers are not among Python's."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("raddle")]
 
 
 @pytest.fixture

@@ -75,6 +75,27 @@ def test_a_guest_without_vectors_is_told_of(mode: str, caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_a_guest_whose_vectors_fault_in_turn_is_told_of(
+    mode: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """The handler of undefined instructions loads from where there is no memory; that of data aborts is undefined."""
+    vectors = [0xE7F000F0] * 8
+    vectors[1] = 0xE590_0000  # ldr r0, [r0]
+    start = [
+        0xE28F0018,  # add r0, pc, #0x18: the vectors
+        0xEE0C0F10,  # mcr p15, 0, r0, c12, c0, 0: VBAR
+        0xE3A00102,  # mov r0, #0x80000000
+        0xE7F000F0,  # udf #0
+    ]
+    words = [*start, *[0] * 4, *vectors]
+    (tmp_path / "kernel").write_bytes(b"".join(word.to_bytes(4, "little") for word in words))
+    with Machine("virt", kernel=tmp_path / "kernel", **MODES[mode]) as machine:
+        machine.start()
+        until(lambda: len(told(caplog)) == 1)
+        assert machine.state is State.RUNNING
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_exceptions_that_return_are_no_trouble(mode: str, caplog: pytest.LogCaptureFixture) -> None:
     with Machine(kernel=GUESTS / "exceptions-many.elf", **MODES[mode]) as machine:
         machine.start()

@@ -850,3 +850,18 @@ def test_pauses_that_a_hook_asks_for_leave_no_trace_in_a_counted_run(name: str, 
             return hashes, machine.engine.clock_ns(), machine.console.text, count
 
     assert run(True) == run(False)
+
+
+def test_workers_are_not_among_pythons_threads() -> None:
+    """An entry for each worker that has ended would stay in the list."""
+    before = set(threading.enumerate())
+    with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
+        machine.start()
+        users = [
+            threading.Thread(target=lambda: (machine.stats(), machine.pause(), machine.resume())) for _ in range(10)
+        ]
+        for user in users:
+            user.start()
+        for user in users:
+            user.join()
+    assert set(threading.enumerate()) == before

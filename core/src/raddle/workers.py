@@ -30,7 +30,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from raddle.errors import MachineError
 
-__all__ = ["Latch", "Thread", "adopt", "call", "handed_over", "own", "release", "submit"]
+__all__ = ["Latch", "Thread", "adopt", "call", "handed_over", "is_current", "own", "release", "submit"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -246,7 +246,6 @@ class _Pool:
         """What a worker's thread runs."""
         adopt()
         try:
-            threading.current_thread().name = "raddle-worker"
             self._work()
         finally:
             release()
@@ -267,6 +266,13 @@ class _Pool:
 
 
 _pool = _Pool()
+
+
+def is_current(thread: threading.Thread | None) -> bool:
+    """Whether it is the calling one. Unlike `threading.current_thread`, this adds no worker to `threading.enumerate`,
+    where Python 3.11 would keep it for ever.
+    """
+    return thread is not None and thread.ident == get_ident() and thread.is_alive()
 
 
 def submit(function: Callable[[], object]) -> None:

@@ -26,7 +26,7 @@ __all__ = ["main"]
 INTERRUPTED: Final = 130
 """128 + SIGINT, as shells report it."""
 
-OWN_OPTIONS: Final = ("-h", "--help", "--version")
+OWN_OPTIONS: Final = ("-h", "--help", "-version", "--version")
 
 GC_THRESHOLD: Final = 1_000_000
 """Allocations between two searches for cyclic garbage. A start makes tens of thousands of objects that stay, and each

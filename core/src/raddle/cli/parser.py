@@ -41,7 +41,7 @@ def build_parser(command: str) -> Parser:
         description="Dynamic binary translator and machine emulator: one host thread per guest CPU.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"raddle {__version__}")
+    parser.add_argument("--version", "-version", action="version", version=f"raddle {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, required=True)
     for name, text in COMMANDS.items():
         if command in COMMANDS and name != command:

@@ -23,6 +23,7 @@ from raddle.memory import SMALLEST_PAGE, AddressSpace
 from raddle.plugins import Target
 from raddle.sizes import size_text
 from raddle.stateful import Stateful
+from raddle.unique import Unique
 
 __all__ = ["Board", "BoardCpu", "BoardOptions", "Power", "SerialPort", "attach", "board_of"]
 
@@ -102,7 +103,7 @@ class SerialPort(Protocol):
         """Send what the port holds back. It changes nothing that the guest sees."""
 
 
-class Board(Stateful, ABC):
+class Board(Stateful, Unique, ABC):
     """Made in three steps: `__init__` builds the memory map and the devices and loads the images, `connect` wires the
     vCPUs, and `reset` (also the first one) puts everything into its state at power-on and starts the first CPU.
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -70,7 +69,7 @@ class Reader:
         """End the thread, and wait for it unless it is the calling one."""
         self._stop = True
         self.wake()
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
+        if self._thread.ident is not None and not workers.is_current(self._thread):
             self._thread.join()
         os.close(self._wake_read)
         os.close(self._wake_write)
@@ -116,7 +115,7 @@ class Sequence:
         """Make no more calls, and wait for the current one unless that is calling."""
         self._stop = True
         self._actions.put(None)
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
+        if self._thread.ident is not None and not workers.is_current(self._thread):
             self._thread.join()
 
     def _loop(self) -> None:

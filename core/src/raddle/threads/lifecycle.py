@@ -80,8 +80,7 @@ class Lifecycle(Unique, ABC):
     @property
     def current_cpu(self) -> VCpu | None:
         """A vCPU that the calling thread runs, or None."""
-        current = threading.current_thread()
-        return next((cpu for cpu in self.cpus if cpu.thread is current), None)
+        return next((cpu for cpu in self.cpus if workers.is_current(cpu.thread)), None)
 
     @property
     def inside(self) -> bool:
@@ -327,7 +326,7 @@ class Lifecycle(Unique, ABC):
         """A vCPU was told to stop: wait while the machine is paused, and do work that `run_on_cpu` waits for meanwhile.
         Returns whether the vCPU should go on.
         """
-        own = [cpu for cpu in self.cpus if cpu.thread is threading.current_thread()]
+        own = [cpu for cpu in self.cpus if workers.is_current(cpu.thread)]
         while self._stand(own):
             for cpu in own:
                 cpu.drain()

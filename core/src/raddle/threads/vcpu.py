@@ -181,7 +181,7 @@ class VCpu(Unique):
         Not under the big lock: the vCPU may be waiting for it. Raises what `work` raises.
         """
         kinds.function("the work of run_on_cpu()", work)
-        if self.thread is None or not self.thread.is_alive() or threading.current_thread() is self.thread:
+        if self.thread is None or not self.thread.is_alive() or workers.is_current(self.thread):
             work()
             return
         done = workers.Latch()
@@ -298,7 +298,7 @@ class VCpu(Unique):
         """The pc; exact if the vCPU's thread answers in time."""
         thread = self.thread
         resting = self.header.halted or self.header.powered_off or self.engine.paused
-        if resting or thread is None or not thread.is_alive() or thread is threading.current_thread():
+        if resting or thread is None or not thread.is_alive() or workers.is_current(thread):
             return self.pc
         look = self._ask_where()
         look.answered.wait(0.05)

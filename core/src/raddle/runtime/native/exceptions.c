@@ -1,19 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Delivers faults, counts exceptions, and detects a guest that only takes exceptions at one place: there is no memory
- * at its vectors, or their first instruction faults itself. Such a guest would be silent for ever. */
+/* Delivers faults, counts exceptions, and detects a guest that only takes exceptions at a few places: there is no memory
+ * at its vectors, or their first instructions fault themselves. Such a guest would be silent for ever. */
 #include "internal.h"
 
-#define TOO_MANY (1u << 20)
+#include <string.h>
 
-/* `place` identifies the instruction. A return from an exception sets exception_place to all ones: a guest that returns
+#define TOO_MANY (1u << 20)
+#define RETURNED UINT64_MAX
+
+/* `place` identifies the instruction. A return from an exception sets exception_place to RETURNED: a guest that returns
  * makes progress, even if it takes every exception at one place, as a loop around a system call does. */
 void exception_count(struct raddle_cpu *cpu, uint64_t place)
 {
     struct raddle_cpu_header *h = cpu->header;
     h->count_exception++;
+    if (h->exception_place == RETURNED)
+        memset(cpu->exception_places, 0xff, sizeof cpu->exception_places);
     if (place != h->exception_place) {
         h->exception_place = place;
-        cpu->exceptions_there = 0;
+        bool known = false;
+        for (uint32_t i = 0; i < EXCEPTION_PLACES; i++)
+            known |= cpu->exception_places[i] == place;
+        if (!known) {
+            cpu->exception_places[cpu->next_exception_place++ % EXCEPTION_PLACES] = place;
+            cpu->exceptions_there = 0;
+        }
     }
     if (++cpu->exceptions_there != TOO_MANY || atomic_exchange(&cpu->context->stuck_told, true))
         return;

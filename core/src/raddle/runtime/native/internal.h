@@ -241,7 +241,7 @@ struct raddle_context {
     _Atomic uint32_t sync_waiters; /* vCPUs that sleep in tlb_synchronise; written under sync_lock */
 
     struct turns turns;
-    _Atomic bool stuck_told; /* Python was told of a vCPU that only takes exceptions at one place */
+    _Atomic bool stuck_told; /* Python was told of a vCPU that only takes exceptions at a few places */
 
     _Atomic uint32_t tracing;  /* changes in exclusive sections only */
     _Atomic uint32_t stopping; /* raddle_stop, raddle_error set it, raddle_go clears it */
@@ -286,6 +286,8 @@ struct flush_record {
     uint32_t indices;
 };
 
+#define EXCEPTION_PLACES 4u /* a guest that takes exceptions at so many in turn is stuck: see exceptions.c */
+
 enum sleep { AWAKE, SLEEPS, SLEEPS_FOR_EVENT };
 
 /* A vCPU's private part. Fields without a comment are used only by its own thread. */
@@ -310,7 +312,9 @@ struct raddle_cpu {
     bool yielding, waiting_event;
     bool stuck;        /* raddle_run is to return STUCK: see exceptions.c */
     uint64_t stuck_at; /* pc */
-    uint64_t exceptions_there; /* at exception_place and nowhere else, without a return */
+    uint64_t exceptions_there; /* at exception_places and nowhere else, without a return */
+    uint64_t exception_places[EXCEPTION_PLACES];
+    uint32_t next_exception_place; /* the one that is replaced next, modulo their number */
     uint32_t join_tries;
     uint32_t spins; /* how many hints in a row said, at spin_pc, that the guest spins */
     uint64_t spin_pc;
