@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import raddle
-from raddle.accel import Mode, parse_accel, parse_icount
+from raddle.accel import SETTINGS, Mode, parse_accel, parse_icount
 from raddle.cli import boot
 from raddle.cli.main import main
 from raddle.cli.options import OPTIONS, TAKEN, BootOptions, parse
@@ -33,6 +33,7 @@ from raddle.devices.pl011 import PL011
 from raddle.errors import MachineError, UsageError
 from raddle.ir.types import FloatRules, Type
 from raddle.layout import Area, Layout
+from raddle.machine.arguments import properties
 from raddle.machine.board import Board as BoardBase
 from raddle.machine.chardev import CharDevice, ConsoleClosed
 from raddle.machine.choice import choose_board
@@ -459,6 +460,11 @@ def test_whatever_stands_there_is_read_or_refused(data):
         read()
 
 
+def test_help_names_every_setting_of_accel():
+    accel = next(option for option in OPTIONS if "accel" in option.names)
+    assert [part.partition("=")[0] for part in accel.meaning.split(", ")] == list(SETTINGS)
+
+
 @pytest.mark.parametrize("word", ["-h", "--help", "-help"])
 def test_help_names_every_option(word, capsys):
     assert main(["boot", word]) == 0
@@ -623,6 +629,13 @@ def test_mistakes_are_one_line_and_exit_status_2(pretend, kernel, capfd, words, 
     assert message in errors
     assert errors.startswith("raddle: ")
     assert errors.count("\n") == 1
+
+
+def test_a_property_of_a_board_that_has_none():
+    """-M takes accel= for every board, so that none is known would not be true."""
+    bare = Board("bare", "arm", "has no properties", 1, lambda: FakeBoard)
+    with pytest.raises(UsageError, match=r"^machine bare has no properties of its own, so none called 'lid'$"):
+        properties(bare, {"lid": "on"})
 
 
 NASTY = (

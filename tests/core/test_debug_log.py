@@ -16,7 +16,9 @@ from raddle.errors import UsageError
 pytest.importorskip("raddle_target_arm")
 
 from raddle.debug.log import ITEMS
+from raddle.debug.probes import ExceptionTaken, Filled
 from raddle.machine.machine import Machine
+from raddle.translate.frontend import FAULT_ALIGNMENT, FAULT_BUS
 
 GUESTS = Path(__file__).resolve().parents[1] / "guests/arm/prebuilt"
 LIMIT = 240
@@ -234,6 +236,16 @@ def test_unknown_item_on_the_command_line():
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "did you mean exec?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"), [(FAULT_ALIGNMENT, "FAULT_ALIGNMENT"), (FAULT_BUS, "FAULT_BUS"), (0x805, "0x805")]
+)
+def test_codes_of_faults(code, shown):
+    """Those of the runtime have names; the others are the guest's."""
+    taken = ExceptionTaken("read fault", 0x100, 0x10, 0x2000, code)
+    assert str(taken) == f"read fault of 0x2000, code {shown}, at pc 0x100, to 0x10"
+    assert str(Filled(0x2000, 0, 1, code)) == f"read 0x2000 mmu 1: fault, code {shown}"
 
 
 # --- disassembly --------------------------------------------------------------------------------------------------

@@ -110,7 +110,8 @@ OPTIONS: Final = (
     Option(
         ("accel",),
         "tcg[,SETTING=VALUE]",
-        "thread=multi|single, order=native|fenced, tb-size=MiB of the code buffer, memo-size=64M, split-wx=on|off",
+        "thread=multi|single, order=native|fenced, llsc=fast|strict, tb-size=MiB of the code buffer, memo-size=64M, "
+        "split-wx=on|off",
         values.accelerator,
     ),
     Option(

@@ -27,6 +27,7 @@ from raddle.runtime.layout import (
     TLB_READ,
     TLB_WRITE,
 )
+from raddle.translate.frontend import FAULT_ALIGNMENT, FAULT_BUS
 
 if TYPE_CHECKING:
     from raddle.threads.engine import Engine
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
 __all__ = ["ACCESSES", "ExceptionTaken", "Filled", "Probes"]
 
 ACCESSES: Final = ("read", "write", "fetch")
+_RUNTIMES_OWN: Final = {FAULT_ALIGNMENT: "FAULT_ALIGNMENT", FAULT_BUS: "FAULT_BUS"}
+
+
+def _shown(code: int) -> str:
+    """A fault's code for the log; those that the runtime gives have names."""
+    return _RUNTIMES_OWN.get(code, f"{code:#x}")
 
 
 class ExceptionTaken(NamedTuple):
@@ -49,12 +56,12 @@ class ExceptionTaken(NamedTuple):
     address: int | None = None
     """Of the access that faulted."""
     code: int = 0
-    """A fault's code, as the architecture defines it; an interrupt's pending lines."""
+    """A fault's code: the guest's own, FAULT_ALIGNMENT or FAULT_BUS. An interrupt's pending lines."""
 
     def __str__(self) -> str:
         detail = ""
         if self.address is not None:
-            detail = f" of {self.address:#x}, code {self.code:#x},"
+            detail = f" of {self.address:#x}, code {_shown(self.code)},"
         elif self.kind == "interrupt":
             detail = f", lines {self.code:#x},"
         return f"{self.kind}{detail} at pc {self.pc:#x}, to {self.target:#x}"
@@ -68,7 +75,7 @@ class Filled(NamedTuple):
     """0 read, 1 write, 2 fetch."""
     mmu_index: int
     code: int
-    """0, or the fault's code as the architecture defines it."""
+    """0, or the fault's code, as for `ExceptionTaken`."""
     permissions: str = ""
     """"rwx" with "-" for what is not permitted; empty for a fault."""
     physical: int | None = None
@@ -77,7 +84,7 @@ class Filled(NamedTuple):
     def __str__(self) -> str:
         what = f"{ACCESSES[self.access]} {self.address:#x} mmu {self.mmu_index}"
         if self.code:
-            return f"{what}: fault, code {self.code:#x}"
+            return f"{what}: fault, code {_shown(self.code)}"
         where = "I/O" if self.physical is None else f"{self.physical:#x}"
         return f"{what}: {where} {self.permissions}"
 

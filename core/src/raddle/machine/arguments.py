@@ -148,6 +148,8 @@ def properties(board: Board, given: Mapping[str, str]) -> dict[str, str]:
     """The values of all of the board's properties: those that are `given`, or their defaults. Raises UsageError."""
     known = {one.name: one for one in board.properties}
     for name in given:
+        if name not in known and not known:
+            raise UsageError(f"machine {board.name} has no properties of its own, so none called {name!r}")
         if name not in known:
             raise unknown(f"property of machine {board.name}", name, known)
     found = {}
