@@ -127,38 +127,43 @@ class KernelKind(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A guest architecture. Immutable. To make one is cheap; `load` does the imports."""
+    """A guest architecture. Immutable. To make one is cheap; `load` does the imports.
+
+    name: the name in the entry point and in messages: `tiny`.
+    word_bits: width of the guest's general registers: 32 or 64.
+    supports_mttcg: the same as the module's TARGET_SUPPORTS_MTTCG: its atomics, barriers and TLB flushes are safe with
+        threads.
+    default_mo: the same as the module's TCG_GUEST_DEFAULT_MO: the order of plain accesses that its programs may count
+        on.
+    elf_machine: `e_machine` of its programs, or None for a guest that has no ELF number.
+    cpus: CPU models, as `-cpu` names them; the first one is the default, and what `max` stands for.
+    load: imports the guest's front end and returns the one for a CPU model of `cpus`. May raise any exception, such as
+        ImportError, if it cannot run.
+    elf_formats: the formats of its ELF programs; empty for little-endian ones of class `word_bits`.
+    uimage_architecture: the number of its kernels' architecture in U-Boot's legacy image format, or None for a guest
+        that has none.
+    kernel_kinds: its own kinds of kernel files.
+    foreign_files: kinds of files that are refused, because they would be taken for raw images: kernels of related
+        architectures, for example.
+    direct_map: first address and size of the virtual addresses that are physical ones + the first, with or without page
+        tables, for a guest whose kernels are linked there: their ELF files have them for physical addresses.
+    litmus: imports the guest's raddle.litmus.guest.LitmusGuest and returns it; None for a guest that runs no litmus
+        tests.
+    """
 
     name: str
-    """The name in the entry point and in messages: `tiny`."""
     word_bits: int
-    """Width of the guest's general registers: 32 or 64."""
     supports_mttcg: bool
-    """The same as the module's TARGET_SUPPORTS_MTTCG: its atomics, barriers and TLB flushes are safe with threads."""
     default_mo: MemoryOrder
-    """The same as the module's TCG_GUEST_DEFAULT_MO: the order of plain accesses that its programs may count on."""
     elf_machine: int | None
-    """`e_machine` of its programs, or None for a guest that has no ELF number."""
     cpus: tuple[str, ...]
-    """CPU models, as `-cpu` names them; the first one is the default, and what `max` stands for."""
     load: Callable[[str], FrontEnd]
-    """Imports the guest's front end and returns the one for a CPU model of `cpus`. May raise any exception, such as
-    ImportError, if it cannot run."""
     elf_formats: tuple[ElfFormat, ...] = ()
-    """The formats of its ELF programs; empty for little-endian ones of class `word_bits`."""
     uimage_architecture: int | None = None
-    """The number of its kernels' architecture in U-Boot's legacy image format, or None for a guest that has none."""
     kernel_kinds: tuple[KernelKind, ...] = ()
-    """Its own kinds of kernel files."""
     foreign_files: tuple[Magic, ...] = ()
-    """Kinds of files that are refused, because they would be taken for raw images: kernels of related architectures,
-    for example."""
     direct_map: tuple[int, int] = (0, 0)
-    """First address and size of the virtual addresses that are physical ones + the first, with or without page tables,
-    for a guest whose kernels are linked there: their ELF files have them for physical addresses."""
     litmus: Callable[[], Any] | None = None
-    """Imports the guest's raddle.litmus.guest.LitmusGuest and returns it; None for a guest that runs no litmus tests.
-    """
 
     @property
     def formats(self) -> tuple[ElfFormat, ...]:

@@ -38,6 +38,9 @@ after it, for when it returns. In `wfi`, `wfe` and `yield_` that is all there is
 After `icache_sync`, end the block (`exit_main`, or `goto` the next instruction): what follows in the same block was
 translated before.
 
+Physical addresses may have any alignment, except for `phys_cmpxchg`. Only naturally aligned accesses are atomic. An
+access that crosses the end of a region loads 0, or stores nothing.
+
 Some arguments have several parts: in `prot | size_log2 << 8`, bits 7:0 are `prot`, and `size_log2` begins at bit 8.
 
 {_table(("helper", "arguments", "may exit", "does"), rows)}

@@ -29,30 +29,32 @@ __all__ = ["Board", "BoardCpu", "BoardOptions", "Power", "SerialPort", "attach",
 
 
 class BoardOptions(NamedTuple):
-    """What the user asked for. Sizes are in bytes; a path that was not given is None."""
+    """What the user asked for. Sizes are in bytes; a path that was not given is None.
+
+    cpu: the CPU model, one of the target's.
+    target: the guest's descriptor, for loading its kernels.
+    flash: a file for each of the board's flash banks; at most `Board.FLASH_BANKS`.
+    loads: what else is loaded into memory at each reset: `-device loader`, `load=` of `Machine`.
+        `raddle.machine.load.add_loads` reads them into a `Layout`.
+    page_size: bytes of the guest's smallest page: regions of memory consist of whole pages.
+    properties: the value of each of the board's properties.
+    rtc: where the time of day starts and which clock it follows. A run that must repeat itself needs both.
+    """
 
     cpus: int
     cpu: str
-    """The CPU model, one of the target's."""
     memory: int
     target: Target
-    """The guest's descriptor, for loading its kernels."""
     kernel: Path | None = None
     initrd: Path | None = None
     append: str | None = None
     dtb: Path | None = None
     bios: Path | None = None
     flash: tuple[FlashFile | None, ...] = ()
-    """A file for each of the board's flash banks; at most `Board.FLASH_BANKS`."""
     loads: tuple[Load, ...] = ()
-    """What else is loaded into memory at each reset: `-device loader`, `load=` of `Machine`.
-    `raddle.machine.load.add_loads` reads them into a `Layout`."""
     page_size: int = SMALLEST_PAGE
-    """Bytes of the guest's smallest page: regions of memory consist of whole pages."""
     properties: Mapping[str, str] = MappingProxyType({})
-    """The value of each of the board's properties."""
     rtc: RtcOptions = RtcOptions()
-    """Where the time of day starts and which clock it follows. A run that must repeat itself needs both."""
 
     def has_image(self, bank: int) -> bool:
         """Whether the first flash bank has contents: that is firmware, and it loads the kernel."""

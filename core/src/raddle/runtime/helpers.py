@@ -70,7 +70,10 @@ def _memory() -> list[Helper]:
     stores = [Helper(f"phys_store{n}", "paddr, value", f"store {n} bits to physical memory") for n in (8, 16, 32, 64)]
     swaps = [
         Helper(
-            f"phys_cmpxchg{n}", "paddr, expected, new", f"atomic compare and exchange of {n} bits of RAM; the old value"
+            f"phys_cmpxchg{n}",
+            "paddr, expected, new",
+            f"atomic compare and exchange of {n} bits of RAM; the old value, or ~expected where there is no RAM, or "
+            "for a misaligned address",
         )
         for n in (32, 64)
     ]
