@@ -96,11 +96,6 @@ def test_send_reaches_the_port():
     assert (told, console.take(10)) == ([b"hel"], b"lo")
 
 
-def threads():
-    """Names of the threads that there are; workers are not among them."""
-    return [thread.name for thread in threading.enumerate()]
-
-
 def test_feeding_waits_while_too_much_waits_and_close_lets_go():
     device = CharDevice()
     fed = threading.Event()
@@ -114,9 +109,10 @@ def test_feeding_waits_while_too_much_waits_and_close_lets_go():
     assert not fed.wait(0.05)
     assert device.take(1) == b"x"
     assert fed.wait(240)
-    threading.Thread(target=device.feed, args=(b"z",)).start()
+    feeder = threading.Thread(target=device.feed, args=(b"z",))
+    feeder.start()
     device.close()
-    until(lambda: len(threads()) == 1)
+    until(lambda: not feeder.is_alive())
 
 
 # --- files, sockets, ptys ---------------------------------------------------------------------------------------
@@ -347,7 +343,7 @@ def test_no_thread_is_left_behind(tmp_path):
         device.start()
         device.close()
         device.close()
-    assert [name for name in threads() if name.startswith("raddle")] == []
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("raddle")] == []
 
 
 def test_file_device_is_closed_with_its_path_kept(tmp_path):

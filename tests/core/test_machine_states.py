@@ -853,7 +853,7 @@ def test_pauses_that_a_hook_asks_for_leave_no_trace_in_a_counted_run(name: str, 
 
 
 def test_workers_are_not_among_pythons_threads() -> None:
-    """An entry for each worker that has ended would stay in the list."""
+    """An entry for each worker that has ended would stay in the list. Others may have looked at the name of one."""
     before = set(threading.enumerate())
     with Machine(kernel=GUESTS / "endless-loop.elf") as machine:
         machine.start()
@@ -864,4 +864,4 @@ def test_workers_are_not_among_pythons_threads() -> None:
             user.start()
         for user in users:
             user.join()
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before

@@ -249,6 +249,8 @@ class _Pool:
             self._work()
         finally:
             release()
+            # A look at the thread's name, as by `logging`, makes an entry that Python 3.11 would keep for ever.
+            getattr(threading, "_active", {}).pop(get_ident(), None)
 
     def _work(self) -> None:
         while True:
