@@ -94,6 +94,7 @@ LAYERS = (
                 "contract_limits",
                 "dependencies",
                 "differential",
+                "frontend",
                 "info",
                 "long_instructions",
                 "markers",
@@ -109,11 +110,13 @@ LAYERS = (
         "memory, devices, consoles, loaders, device trees, flash, interrupt controller",
         (
             *core(
-                "cfi_flash", "chardev", "devices", "devicetree", "files", "flash_file", "fw_cfg", "layout", "loaders"
+                *("cfi_flash", "chardev", "device_state", "devices", "devicetree", "files", "flash_file", "fw_cfg"),
+                *("layout", "loaders"),
             ),
             *core("i8254", "i8259", "mc146818", "memory", "pl011_receive", "ports", "time_of_day", "uart16550"),
             *core("virtio_mmio"),
-            *(f"tests/targets/*/test_{name}*.py" for name in ("board_contract", "clipper", "gic", "hwrpb")),
+            *(f"tests/targets/*/test_{name}*.py" for name in ("board_contract", "clipper", "device_state")),
+            *(f"tests/targets/*/test_{name}*.py" for name in ("gic", "hwrpb")),
             *(f"tests/targets/*/test_{name}*.py" for name in ("kernel_files", "uart", "virt")),
         ),
     ),
