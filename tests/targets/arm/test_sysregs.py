@@ -263,7 +263,7 @@ def test_claim_tags(system: Any) -> None:
 
 
 def test_finish() -> None:
-    for end, leaves in ((End.NONE, False), (End.BLOCK, True), (End.MODE, True), (End.LOOP, True)):
+    for end, leaves in ((End.NONE, False), (End.BLOCK, True), (End.MODE, True)):
         b = Builder()
         assert sysregs.finish(b, end, 4, 0) is leaves
         assert bool(b.code) is leaves
