@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every boot of Linux for Alpha succeeds: each kernel, with each number of CPUs and in every mode, again and again.
 
-`nox -s boot_alpha_long` runs this; no other session collects it, because it takes seven minutes, and more on a busy machine.
+`nox -s boot_alpha_long` runs this; no other session does, because it takes seven minutes, and more on a busy machine.
 """
 
 from __future__ import annotations
