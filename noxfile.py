@@ -310,7 +310,7 @@ def install_foreign(session: nox.Session, host: str) -> str:
     session.install("ziglang")
     prepare_foreign(session, host)
     python = str(FOREIGN / host / "python" / "bin" / "python")
-    build = cross_build(session, host)
+    build = cross_build(session, host) | {"CFLAGS": "-DRADDLE_EMULATED"}
     install_packages(session, python, builder="python", **build)
     session.run(*pip_install(python), *TEST_TOOLS, external=True)
     session.env["CC"] = build["CC"]

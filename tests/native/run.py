@@ -82,7 +82,7 @@ def main() -> int:
     compiler = shlex.split(options.cc) if options.cc else native_compiler()
     seconds = EMULATED_SECONDS if options.emulator else SECONDS
     if options.emulator:
-        compiler.append("-static")
+        compiler += ["-static", "-DRADDLE_EMULATED"]
     failures = 0
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)

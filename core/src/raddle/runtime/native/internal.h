@@ -67,11 +67,21 @@ _Static_assert(!(RADDLE_MMU_INDICES & (RADDLE_MMU_INDICES - 1)), "a field of who
 #define GRANULE_SIZE     (1u << RADDLE_GRANULE_BITS)
 #define ALL_RESERVATIONS (~(1u << RADDLE_GRANULE_LOCK))
 
+/* QEMU 7.2 lets a load-acquire pass an earlier store-release on x86-64 machines, which Arm forbids (DDI 0487 B2.3). Two
+ * threads that each store a flag and then load the other's rely on that order, so emulated builds have barriers. */
+#ifdef RADDLE_EMULATED
+#define AFTER_STORE(store) ((store), atomic_thread_fence(memory_order_seq_cst))
+#undef atomic_store
+#define atomic_store(object, value) AFTER_STORE(atomic_store_explicit(object, value, memory_order_seq_cst))
+#else
+#define AFTER_STORE(store) (store)
+#endif
+
 /* Access to header fields that several threads use: generated code shares the header, so its fields are not declared
  * _Atomic. The runtime's own shared fields are. */
 #define LOAD(field)                 __atomic_load_n(&(field), __ATOMIC_SEQ_CST)
 #define LOAD_RELAXED(field)         __atomic_load_n(&(field), __ATOMIC_RELAXED)
-#define STORE(field, value)         __atomic_store_n(&(field), (value), __ATOMIC_SEQ_CST)
+#define STORE(field, value)         AFTER_STORE(__atomic_store_n(&(field), (value), __ATOMIC_SEQ_CST))
 #define STORE_RELAXED(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
 #define EXCHANGE(field, value)      __atomic_exchange_n(&(field), (value), __ATOMIC_SEQ_CST)
 #define COUNT(field, more)          STORE_RELAXED(field, (field) + (more)) /* by the only thread that writes it */
