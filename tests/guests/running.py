@@ -110,12 +110,17 @@ class Guests:
         """Without its mechanism a guest must be able to fail."""
         if name in NEEDS_PARALLEL and len(os.sched_getaffinity(0)) < 2:
             pytest.skip("needs two cores")
-        verdicts: list[str] = []
-        while len(verdicts) < (TRIES if mode == "multi" else 1):
-            verdicts.append(self.run_here(name, cpus, mode, spread=name in NEEDS_PARALLEL)[-1])
-            if verdicts[-1].startswith(f"FAIL {name}: "):
-                return
-        pytest.fail("\n".join(verdicts), pytrace=False)
+        check_failure(name, mode, lambda: self.run_here(name, cpus, mode, spread=name in NEEDS_PARALLEL)[-1])
+
+
+def check_failure(name: str, mode: str, verdict: Callable[[], str]) -> None:
+    """The control must fail: its `verdict`, the last line of a run, must say so in one of a mode's tries."""
+    verdicts: list[str] = []
+    while len(verdicts) < (TRIES if mode == "multi" else 1):
+        verdicts.append(verdict())
+        if verdicts[-1].startswith(f"FAIL {name}: "):
+            return
+    pytest.fail("\n".join(verdicts), pytrace=False)
 
 
 def assert_recorded(recorded: Path, lines: list[str]) -> None:

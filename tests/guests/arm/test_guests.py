@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.guests.arm.prebuilt_guests import BENCH, CONTROLS, ENDLESS, ONE_CPU, PREBUILT, STRESS
-from tests.guests.running import assert_recorded
+from tests.guests.running import assert_recorded, check_failure
 
 HERE = Path(__file__).resolve().parent
 RECORDED = HERE / "recorded"
@@ -22,8 +22,6 @@ DEMO = HERE.parents[2] / "targets/arm/src/raddle_target_arm/demo/demo.elf"
 
 PEER_FAILS_MULTI = {"doubleword", "codemod-cross"}  # QEMU 7.2; the reasons are in tests/guests/README.md
 CONTROLS_NEED_MULTI = {"store-buffering-control"}
-TRIES = 30
-"""As in test_on_raddle.py: with more vCPUs than free cores, both sides of a pair may never run at the same moment."""
 
 
 def run_on_peer(elf: Path, cpus: int, thread: str, limit: float = 120) -> list[str]:
@@ -85,12 +83,7 @@ def test_stress_guests_pass(name: str, thread: str) -> None:
 def test_controls_fail(name: str, thread: str) -> None:
     if thread == "single" and name in CONTROLS_NEED_MULTI:
         pytest.skip("CPUs in turn never reorder")
-    verdicts: list[str] = []
-    while len(verdicts) < (TRIES if thread == "multi" else 1):
-        verdicts.append(run_on_peer(PREBUILT / f"{name}.elf", 4, thread)[-1])
-        if verdicts[-1].startswith(f"FAIL {name}: "):
-            return
-    pytest.fail("\n".join(verdicts), pytrace=False)
+    check_failure(name, thread, lambda: run_on_peer(PREBUILT / f"{name}.elf", 4, thread)[-1])
 
 
 @pytest.mark.peer("qemu-system-arm")

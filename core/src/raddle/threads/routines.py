@@ -53,7 +53,7 @@ def compiled(function: Builder, name: str, backend: BackEnd, same: Hashable) -> 
     """The code of a routine; `same` is the back end's `same_code`. Raises MachineError for a routine that would run on
     into what lies behind it, or calls a native helper otherwise than its table says.
     """
-    key = same and (same, name, len(function.code))
+    key = None if same is None else (same, name, len(function.code))
     alike = tuple(_kept.get(key, ()))
     if alike:
         content = _content(function)
