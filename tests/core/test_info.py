@@ -176,7 +176,7 @@ def test_a_users_mistake_is_one_line_and_status_2(raddle: Raddle, arguments: lis
 
 
 def test_version_and_help(raddle: Raddle) -> None:
-    assert raddle("--version") == (0, f"raddle {__version__}\n", "")
+    assert raddle("--version") == raddle("-version") == (0, f"raddle {__version__}\n", "")
     for arguments in ([], ["--help"]):
         status, out, err = raddle(*arguments)
         assert (status, err) == (0, "")

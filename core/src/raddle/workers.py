@@ -271,8 +271,8 @@ _pool = _Pool()
 
 
 def is_current(thread: threading.Thread | None) -> bool:
-    """Whether it is the calling one. Unlike `threading.current_thread`, this adds no worker to `threading.enumerate`,
-    where Python 3.11 would keep it for ever.
+    """Whether it is the calling one. Unlike `threading.current_thread`, this makes no entry for a worker in
+    `threading.enumerate`, which shows users threads that are none of theirs.
     """
     return thread is not None and thread.ident == get_ident() and thread.is_alive()
 
