@@ -14,8 +14,8 @@ from raddle.codegen.backend import BackEnd
 from raddle.errors import MachineError, PluginError, UsageError
 from raddle.ir.builder import Builder, native, python, routine
 from raddle.ir.header import COMMON
+from raddle.ir.invalid import VerifyError
 from raddle.ir.types import MemOp, StateLayout, Type
-from raddle.ir.verifier import VerifyError
 from raddle.memory import AddressSpace
 from raddle.plugins import registry
 from raddle.runtime.calls import verify_calls

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from raddle.ir.builder import Builder, Callee, Instruction, Label, Local
 from raddle.ir.header import COMMON
+from raddle.ir.invalid import VerifyError
 from raddle.ir.opcodes import TABLE, Op
 from raddle.ir.parser import IRSyntaxError, parse_function
 from raddle.ir.printer import print_function, print_instruction
 from raddle.ir.types import Field, Hole, StateLayout, Type
-from raddle.ir.verifier import VerifyError, verify
+from raddle.ir.verifier import verify
 from raddle.testing.generate import random_program
 from raddle.testing.host_contract import CASES
 from raddle.testing.ir_programs import LAYOUT

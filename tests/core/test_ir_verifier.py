@@ -19,10 +19,11 @@ from raddle.ir.builder import (
     Rounding,
     native,
 )
+from raddle.ir.invalid import VerifyError
 from raddle.ir.opcodes import TABLE, Op
 from raddle.ir.parser import parse_function
 from raddle.ir.types import Field, FlagCondition, Hole, MemOp, StateLayout, Type
-from raddle.ir.verifier import VerifyError, verify
+from raddle.ir.verifier import verify
 from raddle.testing.ir_programs import LAYOUT
 
 FILES = Path(__file__).parent / "ir"

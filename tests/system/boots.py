@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import re
-import resource
+import signal
 import subprocess
+import tempfile
+import threading
 from dataclasses import dataclass
 
 import pytest
@@ -32,14 +35,18 @@ class Boot:
 
 def run(words: list[str]) -> Boot:
     """Run the command; the test fails where it does not end."""
-    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        output, errors = process.communicate(timeout=LIMIT)
-    except subprocess.TimeoutExpired as error:
-        process.kill()
-        process.communicate()
-        said = (error.stdout or b"").decode(errors="replace")
-        pytest.fail(f"no end after {LIMIT} s; the last it said:\n{said[-3000:]}", pytrace=False)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of the largest child so far
-    beyond = errors.decode(errors="replace").removeprefix(host_warnings())
-    return Boot(output.decode(errors="replace"), process.returncode, beyond, peak)
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
+        late = threading.Timer(LIMIT, process.kill)
+        late.start()
+        _, status, usage = os.wait4(process.pid, 0)  # unlike getrusage, it tells of this child alone
+        process.returncode = os.waitstatus_to_exitcode(status)
+        late.cancel()
+        texts = []
+        for file in (output, errors):
+            file.seek(0)
+            texts.append(file.read().decode(errors="replace"))
+    text, said = texts
+    if process.returncode == -signal.SIGKILL:
+        pytest.fail(f"killed, as after {LIMIT} s without an end; the last it said:\n{text[-3000:]}", pytrace=False)
+    return Boot(text, process.returncode, said.removeprefix(host_warnings()), usage.ru_maxrss)

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Final
+
+TYPE_CHECKING = False  # see raddle/__init__.py
+if TYPE_CHECKING:
+    from typing import ClassVar, Final
 
 __all__ = [
     "MachineError",

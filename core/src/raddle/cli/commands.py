@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import Any, Final
+
+TYPE_CHECKING = False  # see raddle/__init__.py
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 __all__ = ["COMMANDS", "load", "program"]
 

@@ -15,11 +15,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Final
 
 from raddle.cli.commands import COMMANDS, load, program
 from raddle.errors import RaddleError, UsageError, unknown
 from raddle.notices import notice, report
+
+TYPE_CHECKING = False  # see raddle/__init__.py
+if TYPE_CHECKING:
+    from typing import Final
 
 __all__ = ["main"]
 

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Final, Protocol
 
-from raddle.debug import report
 from raddle.errors import RaddleError, unknown
 
 __all__ = ["Monitor", "MonitoredCpu", "MonitoredMachine", "show", "show_stats"]
@@ -123,6 +122,8 @@ def _info_cpus(machine: MonitoredMachine) -> str:
     with machine.hold():
         infos = {cpu.index: cpu.info() for cpu in machine.cpus}
     if all("pc" in info for info in infos.values()):
+        from raddle.debug import report
+
         return report.cpus(infos.values())
     return "\n".join(f"CPU {index}: {_pairs(info)}" for index, info in infos.items())
 
@@ -167,7 +168,11 @@ def _pairs(values: Mapping[str, object]) -> str:
 
 def show_stats(values: Mapping[str, object]) -> str:
     """An engine's counters as a report. If another kind of engine counts other things, as a list."""
-    return report.report(values) if "threads" in values else show(values)
+    if "threads" not in values:
+        return show(values)
+    from raddle.debug import report  # late: most runs show none
+
+    return report.report(values)
 
 
 def show(values: Mapping[str, object], prefix: str = "") -> str:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-from typing import Any, NoReturn
 
 from raddle import __version__
 from raddle.cli.commands import COMMANDS, load, program
 from raddle.errors import UsageError
+
+TYPE_CHECKING = False  # see raddle/__init__.py
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 __all__ = ["Parser", "build_parser"]
 
@@ -24,6 +26,8 @@ class Parser(argparse.ArgumentParser):
         """Raises UsageError for an unknown option, and names the nearest one that the parser knows."""
         parsed, rest = super().parse_known_args(args, namespace)
         if rest and rest[0].startswith("-"):
+            import difflib  # late: it takes a tenth of the time of `--help`
+
             near = difflib.get_close_matches(rest[0].partition("=")[0], self._option_string_actions, n=1)
             hint = f"; the nearest that is: {near[0]}" if near else ""
             self.error(f"option {rest[0]!r} is not supported{hint}")

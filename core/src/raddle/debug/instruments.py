@@ -4,31 +4,45 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from raddle import workers
-from raddle.debug.hooks import Hook, Hooks
-from raddle.debug.profile import Profile
 from raddle.threads.engine import Engine
 from raddle.threads.observer import Observer
 from raddle.threads.vcpu import VCpu
 from raddle.unique import Unique
+
+if TYPE_CHECKING:
+    from raddle.debug.hooks import Hook, Hooks
+    from raddle.debug.profile import Profile
 
 __all__ = ["Instruments"]
 
 
 class Instruments(Unique, Observer):
     """Hooks, logs and profile of one engine, and its observer. Methods: any thread. They raise MachineError when it is
-    closed.
+    closed. Most machines use none of these, so each is imported when it is first asked for.
     """
 
     def __init__(self, engine: Engine) -> None:
         """Becomes the observer of `engine`, which is not started yet."""
         self._engine = engine
-        self.hooks = Hooks(engine)
+        self._hooks: Hooks | None = None
+        self._making = threading.Lock()
+        """Guards `_hooks`; a leaf."""
         self._profile: Profile | None = None
         engine.observer = self
+
+    @property
+    def hooks(self) -> Hooks:
+        from raddle.debug.hooks import Hooks
+
+        with self._making:
+            if self._hooks is None:
+                self._hooks = Hooks(self._engine)
+            return self._hooks
 
     @workers.handed_over
     def add_hook(
@@ -40,7 +54,7 @@ class Instruments(Unique, Observer):
     @workers.handed_over
     def log(self, items: Sequence[str], stream: TextIO, within: Sequence[range] = ()) -> None:
         """Log these items of `-d` to `stream` from now on; see `raddle.debug.log.Log`."""
-        from raddle.debug.log import Log  # late: most runs log nothing
+        from raddle.debug.log import Log
 
         Log(self._engine, self.hooks, items, stream, within)
 
@@ -58,6 +72,8 @@ class Instruments(Unique, Observer):
     def profile(self) -> None:
         """Measure where the time goes, for `Engine.stats`. Before the engine is started."""
         if self._profile is None:
+            from raddle.debug.profile import Profile
+
             self._profile = Profile(self._engine)
 
     # -- what the engine tells -----------------------------------------------------------------------------------------
@@ -68,7 +84,7 @@ class Instruments(Unique, Observer):
     def stuck(self, cpu: VCpu) -> None:
         # If the host has no memory or descriptor left for the warning, the guest goes on without it.
         with contextlib.suppress(ImportError, OSError, MemoryError):
-            from raddle.debug.stuck import warn  # late: hardly any guest is stuck
+            from raddle.debug.stuck import warn
 
             warn(cpu)
 
@@ -76,5 +92,8 @@ class Instruments(Unique, Observer):
         return self._profile.paths() if self._profile else []
 
     def close(self) -> None:
-        self.hooks.close()
+        with self._making:
+            hooks = self._hooks
+        if hooks is not None:
+            hooks.close()
         self._profile = None

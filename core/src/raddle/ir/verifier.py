@@ -23,6 +23,7 @@ from raddle.ir.builder import (
     Rounding,
 )
 from raddle.ir.header import COMMON
+from raddle.ir.invalid import VerifyError, verify_end
 from raddle.ir.opcodes import TABLE, Effect, Op
 from raddle.ir.printer import operand_type, print_instruction, yields
 from raddle.ir.types import MMU_INDICES, Condition, Field, FieldArray, FlagCondition, Hole, StateLayout, Type
@@ -52,14 +53,6 @@ _MOST_ARGUMENTS = 4
 _MOST_FRACTION = 64
 
 
-class VerifyError(ValueError):
-    """Invalid IR: what is wrong, with which instruction. ``index`` is its place in the code."""
-
-    def __init__(self, message: str, index: int) -> None:
-        super().__init__(message)
-        self.index = index
-
-
 def verify(function: Builder, *, routine: bool = False, layout: StateLayout | None = None) -> None:
     """Raise VerifyError for the first rule that ``function`` breaks.
 
@@ -67,15 +60,6 @@ def verify(function: Builder, *, routine: bool = False, layout: StateLayout | No
     the IR of a guest instruction. ``layout``: the guest state whose fields it may use (None: fields are not looked up).
     """
     _Verifier(function, routine, layout).run()
-
-
-def verify_end(routine: Builder) -> None:
-    """Raise VerifyError for an IR routine that runs off its end: into whatever code lies behind it."""
-    code = routine.code
-    if not code or not TABLE[code[-1].op].effects & Effect.END:
-        last = max(len(code) - 1, 0)
-        text = print_instruction(routine, code[last]) if code else "empty function"
-        raise VerifyError(f"instruction {last} ({text}): the routine runs off its end without ret", last)
 
 
 class _Problem(Exception):

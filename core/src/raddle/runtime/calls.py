@@ -12,10 +12,9 @@ from collections.abc import Callable
 from raddle.errors import MachineError
 from raddle.ir.builder import Builder, Callee, CalleeKind, Instruction, Label, MemAccess
 from raddle.ir.header import COMMON
+from raddle.ir.invalid import VerifyError, verify_end
 from raddle.ir.opcodes import TABLE, Effect, Op
-from raddle.ir.printer import print_function, print_instruction
 from raddle.ir.types import StateLayout
-from raddle.ir.verifier import VerifyError, verify, verify_end
 from raddle.runtime.helpers import HELPERS, NUMBER
 
 __all__ = ["require_calls", "require_routine", "require_valid", "verify_calls"]
@@ -33,20 +32,21 @@ def verify_calls(function: Builder, *, instruction: bool) -> None:
     """
     for at, ins in enumerate(function.code):
         aux = ins.aux
+        problem = ""
         if isinstance(aux, Callee):
             problem = _problem(function, at, aux, instruction)
-            if problem:
-                raise VerifyError(f"instruction {at} ({print_instruction(function, ins)}): {problem}", at)
         elif isinstance(aux, MemAccess):
             if aux.memop.size not in _SIZES:
-                text = print_instruction(function, ins)
-                raise VerifyError(f"instruction {at} ({text}): {aux.memop.size} bytes cannot be accessed at once", at)
+                problem = f"{aux.memop.size} bytes cannot be accessed at once"
         elif ins.op is Op.EXIT_MAIN and instruction and not _pc_is_set(function, at):
-            raise VerifyError(
-                f"instruction {at} (exit_main): the guest would go on at the field pc, which is not set on every way "
-                'here: b.set(COMMON["pc"], ...) first',
-                at,
+            problem = (
+                "the guest would go on at the field pc, which is not set on every way here: "
+                'b.set(COMMON["pc"], ...) first'
             )
+        if problem:
+            from raddle.ir.printer import print_instruction
+
+            raise VerifyError(f"instruction {at} ({print_instruction(function, ins)}): {problem}", at)
 
 
 def _pc_is_set(function: Builder, position: int) -> bool:
@@ -111,6 +111,8 @@ def require_routine(function: Builder, what: str) -> None:
 
 def require_valid(function: Builder, what: str, layout: StateLayout, *, routine: bool = False) -> None:
     """Raise MachineError, in which `what` names the function, for the first rule of IR that it breaks."""
+    from raddle.ir.verifier import verify
+
     try:
         verify(function, routine=routine, layout=layout)
         verify_calls(function, instruction=False)
@@ -119,6 +121,8 @@ def require_valid(function: Builder, what: str, layout: StateLayout, *, routine:
 
 
 def _invalid(function: Builder, what: str, error: VerifyError) -> MachineError:
+    from raddle.ir.printer import print_function
+
     found = MachineError(f"the IR of {what} is invalid: {error}")
     found.add_note(print_function(function))
     return found

@@ -23,10 +23,11 @@ from raddle.ir.builder import (
     Rounding,
 )
 from raddle.ir.header import COMMON
+from raddle.ir.invalid import VerifyError
 from raddle.ir.opcodes import TABLE, Effect, Op, Result
 from raddle.ir.printer import print_function
 from raddle.ir.types import Align, Condition, Field, FlagCondition, Hole, MemOp, StateLayout, Type
-from raddle.ir.verifier import ACCESS_ORDERS, VerifyError, verify
+from raddle.ir.verifier import ACCESS_ORDERS, verify
 from raddle.ordering import MemoryOrder
 
 ARENA_BASE = 0x4000_0000
