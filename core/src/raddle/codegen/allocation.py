@@ -133,8 +133,11 @@ class Allocator(ValueAnalysis):
         return SLOTS[number]
 
     def _crosses_call(self, ins: Instruction) -> bool:
-        last = ins.last_use
-        return any(ins.position < call < last for call in self.calls)
+        first, last = ins.position, ins.last_use
+        for call in self.calls:  # noqa: SIM110  # most lists are short, and then a generator costs more
+            if first < call < last:
+                return True
+        return False
 
     def define(self, ins: Instruction, consumed: Sequence[Instruction] = ()) -> int:
         """The number of the register to compute `ins` in, in the class of its `pool`.

@@ -145,6 +145,12 @@ class ValueAnalysis:
         Every call overwrites the header's argument fields, before it has read its last operand.
         """
         low, high = field.offset, field.offset + field.type.size
-        if low < 0 and any(start < call <= end for call in self.calls):
-            return True
-        return any(start < p < end and low < h and l < high for p, l, h in self.state_writes)
+        # Loops: most lists are short, and then a generator costs more than what it looks at.
+        if low < 0:
+            for call in self.calls:
+                if start < call <= end:
+                    return True
+        for position, first, behind in self.state_writes:
+            if start < position < end and low < behind and first < high:
+                return True
+        return False

@@ -20,6 +20,7 @@ from raddle.runtime.helpers import HELPERS, NUMBER
 __all__ = ["require_calls", "require_routine", "require_valid", "verify_calls"]
 
 _PC = COMMON["pc"]
+_CHECKED = frozenset(op for op, row in TABLE.items() if row.aux in ("Callee", "MemAccess")) | {Op.EXIT_MAIN}
 _SIZES = (1, 2, 4, 8)
 """Bytes of an access."""
 
@@ -31,6 +32,8 @@ def verify_calls(function: Builder, *, instruction: bool) -> None:
     `exit_main`.
     """
     for at, ins in enumerate(function.code):
+        if ins.op not in _CHECKED:
+            continue
         aux = ins.aux
         problem = ""
         if isinstance(aux, Callee):

@@ -76,14 +76,12 @@ class Translator:
         self.check: Callable[[Builder, str], None] | None = None
         """Called before IR is compiled, with the IR and a text that says what it translates; may raise. Or None."""
         self.misses = 0
-        """Blocks whose translation needed Python. Threads add to this and to the times below without a lock, so a few
+        """Blocks whose translation needed Python. Threads add to this and to the time below without a lock, so a few
         additions may be lost."""
         self.compiled = 0
         """Instructions that Python compiled. The runtime derived the other templates from theirs."""
         self._supplied = 0
         """Requests of the runtime that were served. Under the lock."""
-        self.template_ns = 0
-        """CPU time of compiling, in nanoseconds; a part of `total_ns`."""
         self.total_ns = 0
         """CPU time of serving the runtime's requests, in nanoseconds."""
 
@@ -113,7 +111,6 @@ class Translator:
             "compiled": self.compiled,
             "translate_misses": self.misses,
             "translate_ns": self.total_ns,
-            "template_ns": self.template_ns,
         }
 
     def miss(self, env: Any) -> int:
@@ -363,7 +360,6 @@ class Translator:
         tables = self._tables
         template = tables.templates.get(key)
         if template is None:
-            started = thread_time_ns()
             b = Builder(self.frontend.word, self.frontend.state.nzcv)
             next_decode_state = mode.set.translate(b, pattern, word, decode_state, mode.mode, operands)
             what = partial(_name, pattern, word, mode.mode, decode_state)
@@ -381,7 +377,6 @@ class Translator:
             if open_registers:
                 tables.fixed[template] = self._used(b.code, open_registers)
             self.compiled += 1
-            self.template_ns += thread_time_ns() - started
         return template
 
     def _used(self, code: Sequence[Instruction], besides: Collection[int]) -> int:
