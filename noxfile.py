@@ -441,6 +441,16 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+@nox.parametrize("host", EMULATED)
+def emulated_fuzz(session: nox.Session, host: str) -> None:
+    """ARM's random instructions and programs by Raddle as a program of another machine, against Unicorn there;
+    `-- --minutes 30 --jobs 2`.
+    """
+    python = install_foreign(session, host)
+    session.run(python, "tests/fuzz.py", "--only", "instructions", "programs", *session.posargs, external=True)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style and format of all Python files."""
     session.install(*LINT_TOOLS)
