@@ -447,7 +447,7 @@ def emulated_fuzz(session: nox.Session, host: str) -> None:
     `-- --minutes 30 --jobs 2`.
     """
     python = install_foreign(session, host)
-    session.run(python, "tests/fuzz.py", "--only", "instructions", "programs", *session.posargs, external=True)
+    session.run(python, "tests/fuzz.py", "--only=instructions", "--only=programs", *session.posargs, external=True)
 
 
 @nox.session

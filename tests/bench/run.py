@@ -43,6 +43,9 @@ FREE_CORES = 1.9
 FREE_TRIES = 20
 FORKS = 200
 """Processes that a shell begins one after the other, on each vCPU."""
+ALPHA_PASSES = 40
+"""Times that each of the Alpha payload's processes computes its sum: some seconds together."""
+SINGLE = ("--accel", "tcg,thread=single")
 PIPED = 20_000
 """Blocks of 512 bytes that each of four jobs writes into a pipe, by a system call for each, to a process that reads
 them."""
@@ -109,10 +112,6 @@ def wait(process: subprocess.Popen[bytes]) -> tuple[int, resource.struct_rusage]
 
 def raddle(arguments: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "raddle.cli.main", "boot", *arguments]
-
-
-def peer(arguments: Sequence[str]) -> list[str]:
-    return [*PEER, *arguments]
 
 
 def compare(
@@ -242,30 +241,36 @@ def pair(command: Callable[[int], Sequence[str]], figure: Callable[[Run], float]
     return Pair(one, two, min(before, between, gain(2)))
 
 
-def phases(arguments: Callable[[int], Sequence[str]], runs: int) -> list[Row]:
-    """The payload's parallel phase with one vCPU and with two, and what the second one gains.
+def phases(
+    what: str,
+    arguments: Callable[[int], Sequence[str]],
+    runs: int,
+    figure: Callable[[Run], float],
+    wanted: float,
+    peer: Sequence[str] = PEER,
+) -> list[Row]:
+    """The payload's parallel phase, `what`, with one vCPU and with two, and what the second one gains.
 
     A speed-up is the median over pairs that ran one after the other, because the machine's own speed changes from
     minute to minute. Ours are four times as many as the peer's, being shorter. What is wanted of the gain is
     wanted on two free cores, so it is judged by the pairs that had them before, between and after their runs.
     """
-    figure = expect("PAYLOAD-OK", phase("PAYLOAD"))
     ours: list[Pair] = []
     theirs: list[Pair] = []
     for _ in range(runs):
-        theirs.append(pair(lambda cpus: peer(arguments(cpus)), figure))
+        theirs.append(pair(lambda cpus: [*peer, *arguments(cpus)], figure))
         ours += [pair(lambda cpus: raddle(arguments(cpus)), figure) for _ in range(4)]
     rows = [
-        compared(f"parallel phase, {cpus} vCPU", "s", our_runs, their_runs)
+        compared(f"{what}, {cpus} vCPU", "s", our_runs, their_runs)
         for cpus, our_runs, their_runs in (
             (1, [one.one for one in ours], [one.one for one in theirs]),
             (2, [one.two for one in ours], [one.two for one in theirs]),
         )
     ]
-    rows.append(gains("parallel phase, speed-up of 2 vCPUs", ours, theirs))
+    rows.append(gains(f"{what}, speed-up of 2 vCPUs", ours, theirs))
     free = [one for one in ours if one.on_free_cores]
     name = f"the same on free cores ({len(free)} of {len(ours)} pairs)"
-    rows.append(gains(name, free, [one for one in theirs if one.on_free_cores], 1.8))
+    rows.append(gains(name, free, [one for one in theirs if one.on_free_cores], wanted))
     seen = [one.cores for one in (*ours, *theirs)]
     rows.append(Row("this machine, two threads of arithmetic", "x", statistics.median(seen), None, len(seen)))
     for row in rows:
@@ -307,7 +312,7 @@ def storms(runs: int) -> list[Row]:
         single, icount = (
             compare(f"the same {text}, 4 vCPU, {mode}", arguments(name, 4, *option), runs, passes, "s", against=False)
             for mode, option in (
-                ("round robin", ("--accel", "tcg,thread=single")),
+                ("round robin", SINGLE),
                 ("instruction counting", ("-icount", "shift=auto")),
             )
         )
@@ -333,7 +338,8 @@ def linux(payload: Path, runs: int) -> list[Row]:
 
     ok = expect("PAYLOAD-OK", wall)
     rows = [compare(f"boot, {cpus} vCPU", arguments(cpus), runs, ok, "s", 3.0) for cpus in (1, 2, 4)]
-    rows += phases(lambda cpus: arguments(cpus, "payload_mb=128"), runs)
+    computing = expect("PAYLOAD-OK", phase("PAYLOAD"))
+    rows += phases("parallel phase", lambda cpus: arguments(cpus, "payload_mb=128"), runs, computing, 1.8)
     pipes = expect("PIPES-OK", phase("PIPES"))
     rows += [
         compare(f"pipes, {cpus} vCPU", arguments(cpus, f"payload_mb=1 payload_pipes={PIPED}"), runs, pipes, "s")
@@ -346,14 +352,55 @@ def linux(payload: Path, runs: int) -> list[Row]:
         )
         for cpus in (1, 2, 4)
     ]
-    single = ("--accel", "tcg,thread=single")
-    alone = compare("round-robin boot, 1 vCPU", arguments(1, "", *single), runs, ok, "s", against=False)
-    robin = compare("round-robin boot, 2 vCPU", arguments(2, "", *single), runs, ok, "s", against=False)
+    return [*rows, *round_robin("round-robin boot", lambda cpus: arguments(cpus, "", *SINGLE), runs, ok, 2.0)]
+
+
+def round_robin(
+    what: str, arguments: Callable[[int], Sequence[str]], runs: int, figure: Callable[[Run], float], limit: float
+) -> list[Row]:
+    """Raddle with one vCPU and with two that take turns, and what turns cost."""
+    alone, robin = (
+        compare(f"{what}, {cpus} vCPU", arguments(cpus), runs, figure, "s", against=False) for cpus in (1, 2)
+    )
     assert alone.raddle is not None
     assert robin.raddle is not None
-    relative = Row("round-robin boot, 2 vCPU / 1 vCPU", "x", robin.raddle / alone.raddle, None, runs, 2.0)
+    relative = Row(f"{what}, 2 vCPU / 1 vCPU", "x", robin.raddle / alone.raddle, None, runs, limit)
     show(relative)
-    return [*rows, alone, robin, relative]
+    return [alone, robin, relative]
+
+
+def alpha_linux(payload: Path, runs: int) -> list[Row]:
+    """Boots of Linux for Alpha, and its processes that compute."""
+
+    def arguments(cpus: int, words: str = "", *more: str) -> list[str]:
+        files = ["-kernel", str(payload / "vmlinux"), "-initrd", str(payload / "initramfs.cpio.gz")]
+        return [
+            *ALPHA_BOARD,
+            "-smp",
+            str(cpus),
+            "-m",
+            "512M",
+            *files,
+            "-append",
+            f"console=ttyS0 {words}".strip(),
+            *more,
+        ]
+
+    def processes(one: Run) -> float:
+        found = re.search(r"PAYLOAD-TIMES processes=([\d.]+)", one.output)
+        assert found is not None, one.output[-1000:]
+        return float(found.group(1))
+
+    ok, computing = expect("PAYLOAD-OK", wall), expect("PAYLOAD-OK", processes)
+    rows = [
+        compare(f"Alpha boot, {cpus} vCPU", arguments(cpus), runs, ok, "s", 3.0, peer=ALPHA_PEER) for cpus in (1, 2, 4)
+    ]
+    long = f"payload_it={ALPHA_PASSES}"
+    rows += phases("Alpha processes", lambda cpus: arguments(cpus, long), runs, computing, 1.9, ALPHA_PEER)
+    turns = round_robin(
+        "Alpha processes, round robin", lambda cpus: arguments(cpus, long, *SINGLE), runs, computing, 1.1
+    )
+    return [*rows, *turns]
 
 
 def main() -> int:
@@ -362,6 +409,7 @@ def main() -> int:
     parser.add_argument(
         "--payload", type=Path, help="directory with vmlinuz and initramfs.cpio.gz; made if it is missing"
     )
+    parser.add_argument("--alpha-payload", type=Path, help="directory that `nox -s alpha_payload` has made")
     parser.add_argument("--only", choices=("kernels", "alpha", "storms", "linux"), help="one part of the table")
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where to write the table")
     options = parser.parse_args()
@@ -375,6 +423,11 @@ def main() -> int:
         rows += kernels(options.runs)
     if options.only == "alpha":
         rows += kernels(options.runs, "Alpha kernel", ALPHA_BOARD, ALPHA_GUESTS, ALPHA_PEER, None)
+        payload = options.alpha_payload or ROOT / ".nox" / "payload-alpha"
+        if (payload / "vmlinux").exists():
+            rows += alpha_linux(payload, options.runs)
+        else:
+            print(f"bench: no {payload}/vmlinux, so Linux for Alpha is left out; nox -s alpha_payload makes it")
     if options.only in (None, "storms"):
         rows += storms(options.runs)
     if options.only in (None, "linux"):
