@@ -16,6 +16,7 @@ import functools
 import re
 import struct
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -367,6 +368,12 @@ PATHS: Final[dict[Hashable, Paths]] = {}
 """By all that a thread's execution depends on, since many tests have the same threads."""
 
 
+MOST_EMULATORS: Final = 4
+"""As many as a test has threads. Each has megabytes."""
+EMULATING: Final[deque[Reader]] = deque()
+"""The readers that have one, the oldest first."""
+
+
 class Reader:
     """A thread of host code for `raddle.litmus.executions`. Executes each path of the same code only once."""
 
@@ -446,6 +453,9 @@ class Reader:
     @functools.cached_property
     def _uc(self) -> unicorn.Uc:
         """The emulator, with the code and all that it needs."""
+        if len(EMULATING) == MOST_EMULATORS:
+            EMULATING.popleft()._end_emulator()
+        EMULATING.append(self)
         uc = self.host.start()
         for start, size in (
             (CODE, CODE_BYTES), (ENV_BASE, ENV_BYTES), (JUMPS, 32 * JUMP_CACHE_ENTRIES), (STACK, STACK_BYTES),
@@ -471,9 +481,17 @@ class Reader:
         for pc, (code, parts) in self.program.blocks.items():
             at = self._blocks[pc] = self._place(uc, code)
             self._labels += [(at + start, at + end, label) for start, end, label in parts]
-        uc.hook_add(unicorn.UC_HOOK_CODE, self._on_code)
-        uc.hook_add(unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE, self._on_memory)
+        self._hooks = [
+            uc.hook_add(unicorn.UC_HOOK_CODE, self._on_code),
+            uc.hook_add(unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE, self._on_memory),
+        ]
         return uc
+
+    def _end_emulator(self) -> None:
+        """The next path makes a new one. With its hooks, an emulator would keep itself alive."""
+        for hook in self._hooks:
+            self._uc.hook_del(hook)
+        del self._uc
 
     def _place(self, uc: unicorn.Uc, code: bytes) -> int:
         at = self._position
