@@ -112,6 +112,7 @@ def test_report(mode):
         r"  within translation( +\d+\.\d{3} s +\d+\.\d %)+",
         r"blocks +\d+",
         r"blocks made without Python +\d+\.\d %",
+        r"barriers left out +[\d ]+ of [\d ]+",
         r"  for an instruction +\d+\.\d{3}",
         r"  for a word +\d+\.\d{3}",
         r"  a block +\d+\.\d us",

@@ -76,6 +76,8 @@ SNIPPETS: Final = {
         "return": ("bx lr", "1eff2fe1"),
         "exclusive_increment": ("ldrex r1, [r0]; add r1, r1, #1; strex r2, r1, [r0]", "9f1f90e1011081e2912f80e1"),
         "barrier": ("dmb ish", "5bf07ff5"),
+        "barriers": ("dmb ishst; dmb ish; dmb ishst", "5af07ff55bf07ff55af07ff5"),
+        "barriers_and_load": ("dmb ish; ldr r1, [r2]; dmb ishst; dmb ish", "5bf07ff5001092e55af07ff55bf07ff5"),
     },
     "t32": {
         "add_setting_flags": ("adds r0, r1, r2", "8818"),

@@ -29,7 +29,7 @@ static uint32_t template_of(uint32_t key, bool ends)
     memcpy(hot, &key, 4);
     uint32_t number = raddle_memo_template(shared.memo, 4, 0, 0);
     CHECK(!raddle_memo_variant(shared.memo, number, 0, hot, 8, hot, 0, (const uint8_t *)&literal, 1, NULL, 0, NULL, 0,
-                               1u << 8 | (uint32_t)ends << 16));
+                               1u << 8 | (uint32_t)ends << 16, 0));
     return number;
 }
 
@@ -109,8 +109,11 @@ void test_join(bool mechanism)
     CHECK(out.hot_start == 4 && out.cold_start == 4 + 8 * (RADDLE_MAX_ENTRIES + 1));
     CHECK(out.code_size == out.cold_start + 8);
     uint32_t bare = raddle_memo_template(shared.memo, 4, 0, 0);
-    CHECK(raddle_memo_variant(shared.memo, bare, 2 * RADDLE_HOST_FLAGS, NULL, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, 0) == -1);
-    CHECK(raddle_memo_variant(shared.memo, bare + 1, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, 0) == -1);
+    CHECK(raddle_memo_variant(shared.memo, bare, 2 * RADDLE_HOST_FLAGS, NULL, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, 0,
+                              0) == -1);
+    CHECK(raddle_memo_variant(shared.memo, bare + 1, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, 0, 0) == -1);
+    static const uint8_t hot[4]; /* and a barrier of five bytes */
+    CHECK(raddle_memo_variant(shared.memo, bare, 0, hot, sizeof hot, NULL, 0, NULL, 0, NULL, 0, NULL, 0, 0, 5) == -1);
     raddle_joined_clear(&out);
     raddle_memo_free(shared.memo);
 }
@@ -143,7 +146,7 @@ static uint32_t model_template(void)
     static const uint8_t hot[12];
     uint32_t number = raddle_memo_template(shared.memo, 4, 0, 0);
     CHECK(!raddle_memo_variant(shared.memo, number, 0, hot, sizeof hot, NULL, 0, (const uint8_t *)&literal, 1,
-                               (const uint8_t *)&cut, 1, (const uint8_t *)&jump, 1, 1u << 8 | 1u << 16));
+                               (const uint8_t *)&cut, 1, (const uint8_t *)&jump, 1, 1u << 8 | 1u << 16, 0));
     return number;
 }
 
@@ -241,7 +244,7 @@ static int give_variant(uint32_t number, uint32_t key, uint32_t word)
     struct raddle_fixup literal = {.offset = 4, .source = RADDLE_FROM_LITERAL, .hole = 0};
     uint32_t hot[2] = {key ? ~word : word};
     return raddle_memo_variant(shared.memo, number, key, (const uint8_t *)hot, sizeof hot, NULL, 0,
-                               (const uint8_t *)&literal, 1, NULL, 0, NULL, 0, 2u << 8 | (word & 1) << 16 | 1u << 17);
+                               (const uint8_t *)&literal, 1, NULL, 0, NULL, 0, 2u << 8 | (word & 1) << 16 | 1u << 17, 0);
 }
 
 static void give_word(uint32_t word)

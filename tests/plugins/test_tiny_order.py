@@ -3,25 +3,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 import pytest
-from tests.plugins.tiny import TINY, Environment
+from tests.plugins.tiny import Environment, with_sources
 
 pytestmark = [pytest.mark.alone, pytest.mark.host("x86_64")]  # each CPU wants a core
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Environment:
-    """The guest's sources on the path: test_tiny.py installs its wheel, which makes no difference here."""
-    information = tmp_path / "raddle_target_tiny-1.0.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: raddle-target-tiny\nVersion: 1.0\n")
-    (information / "entry_points.txt").write_text("[raddle]\ntarget.tiny = raddle_target_tiny.plugin\n")
-    path = os.pathsep.join((str(TINY / "src"), str(tmp_path)))
-    return Environment(tmp_path, (sys.executable,), {**os.environ, "PYTHONPATH": path})
+    return with_sources(tmp_path)
 
 
 def test_barriers_keep_a_store_before_a_later_load(environment: Environment) -> None:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,3 +64,15 @@ class Environment:
         assert done.returncode == 0, done.stderr
         result: dict[str, Any] = json.loads(done.stdout)
         return result
+
+
+def with_sources(directory: Path) -> Environment:
+    """This Python with the guest's sources on its path: test_tiny.py installs its wheel, which makes no difference to
+    its programs.
+    """
+    information = directory / "raddle_target_tiny-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: raddle-target-tiny\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[raddle]\ntarget.tiny = raddle_target_tiny.plugin\n")
+    path = os.pathsep.join((str(TINY / "src"), str(directory)))
+    return Environment(directory, (sys.executable,), {**os.environ, "PYTHONPATH": path})

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from raddle.codegen.backend import BackEnd, CodegenConfig
+from raddle.codegen.barriers import pack_orders
 from raddle.codegen.emitter import Emitter
 from raddle.codegen.fields import pack_fixups
 from raddle.codegen.locations import in_state
@@ -74,11 +75,12 @@ class CompilingBackEnd(BackEnd):
             kept = e.kind if e.touched or e.kind != kind else HOST_FLAGS_KEPT
             traits = pack_traits(defs, uses, kept, template.ends, e.kinds_matter and kind == HOST_FLAGS_NONE)
             fixups = pack_fixups(0, e.hot_relocs, e.hot_holes) + pack_fixups(1, e.cold_relocs, e.cold_holes)
+            orders = pack_orders(code, e.head_barrier, e.kept) if e.behind_barriers else 0
             if not template.open_places:
-                return Variant(hot, cold, fixups, traits)
+                return Variant(hot, cold, fixups, traits, orders=orders)
             cuts = self._forms.cuts(e.code, e.trace, template.open_places)
             jumps = [pack_jump(part is e.cold, shape, at, label.position) for part, shape, at, label in e.jumps]
-            return Variant(hot, cold, fixups, traits, cuts, b"".join(jumps))
+            return Variant(hot, cold, fixups, traits, cuts, b"".join(jumps), orders)
 
     @property
     def footprint(self) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from raddle.codegen.allocation import CodegenError
+from raddle.codegen.barriers import ENDS_ORDER, MAY_LEAVE, MOST_BYTES, HeadBarrier
 from raddle.codegen.flag_capture import FlagCapture
 from raddle.codegen.locations import Register, in_state
 from raddle.codegen.template import HOST_FLAGS_NONE
@@ -19,6 +20,7 @@ from raddle.codegen.variants import FAULTS
 from raddle.ir.builder import Callee, Instruction, Label, Local, MemAccess
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, FieldArray, Hole, Type
+from raddle.ordering import MemoryOrder
 
 if TYPE_CHECKING:
     from raddle.codegen.backend import CodegenConfig
@@ -103,6 +105,14 @@ class Emitter(FlagCapture, Generic[L, T]):
     """Whether the code depends on what they held before."""
     touched: bool
     """Whether they have been changed."""
+    behind_barriers: frozenset[Op] = frozenset()
+    """Operations before which `run` emits the barriers that `order_before` asks for. `Op.MB` is one of them, and its
+    handler emits nothing. A host that leaves this empty emits all barriers in its handlers."""
+    kept: int
+    """MemoryOrder bits: the orders that barriers of this function keep between all accesses before this place and all
+    after it."""
+    head_barrier: HeadBarrier | None
+    """The barrier at the start of the hot part."""
     _end: L | None
     """Of a routine: `end_label`."""
 
@@ -113,6 +123,8 @@ class Emitter(FlagCapture, Generic[L, T]):
         self.routine = routine
         self.wide = config.word is Type.I64
         self.parallel = config.parallel
+        if not config.parallel:
+            self.behind_barriers = frozenset()
         self.allocation = config.allocation
         self.state_layout = config.state
         hot = () if routine else [field for field in config.state.hot_fields if field.type in (Type.I32, Type.I64)]
@@ -136,11 +148,19 @@ class Emitter(FlagCapture, Generic[L, T]):
         self._end = None
         self.analyse(function)
         self.begin_allocation(len(locals))
-        handlers = self.handlers
+        self.kept, self.head_barrier = 0, None
+        handlers, behind_barriers = self.handlers, self.behind_barriers
+        if behind_barriers and not self.routine:
+            self._start_with_barrier()
         for position, ins in enumerate(function):
             self.position = position
             if position not in self.done:
+                if ins.op in behind_barriers:
+                    self._keep_order(ins)
                 handlers[ins.op](self, ins)
+                if ins.op in MAY_LEAVE:
+                    # Other paths lead to a label; what they have done is not followed.
+                    self.kept = 0 if ins.op is Op.LABEL else self.kept & ~ENDS_ORDER.get(ins.op, 0)
                 if self.pending is not None:
                     self.settle(ins)
                 self.release(ins, position)
@@ -172,6 +192,53 @@ class Emitter(FlagCapture, Generic[L, T]):
         self.settle(ins)
         self.release(ins, position)
         self.done.add(position)
+
+    # -- barriers ------------------------------------------------------------------------------------------------------
+
+    def order_before(self, ins: Instruction) -> MemoryOrder:
+        """The orders that a barrier must keep before ``ins``, which is one of `behind_barriers`; of an `MB`, those that
+        it names. Without orders that the host keeps by itself.
+        """
+        return MemoryOrder.NONE
+
+    def fence(self, order: MemoryOrder) -> MemoryOrder:
+        """Emit the weakest barrier that keeps ``order``, which is not empty; returns all orders that it keeps."""
+        raise NotImplementedError
+
+    def _order_at(self, position: int) -> MemoryOrder:
+        """`order_before` the operation there; none if it is an `MB`, and the next one names all of its orders."""
+        ins = self.function[position]
+        order = self.order_before(ins)
+        if order and ins.op is Op.MB and position + 1 < len(self.function):
+            following = self.function[position + 1]
+            if following.op is Op.MB and not order & ~self.order_before(following):
+                return MemoryOrder.NONE
+        return order
+
+    def _start_with_barrier(self) -> None:
+        """Emit the first barrier before all else, where the joiner can leave it out. It may precede what accesses no
+        memory, but only where it is certain to come.
+        """
+        for position, ins in enumerate(self.function):
+            order = self._order_at(position) if ins.op in self.behind_barriers else MemoryOrder.NONE
+            if order:
+                kept = self.fence(order)
+                if len(self.code) <= MOST_BYTES:
+                    self.head_barrier = HeadBarrier(len(self.code), order, kept)
+                # No more than `order`: where the joiner leaves the barrier out, nothing else may hold.
+                self.kept = int(order)
+                return
+            if ins.op in MAY_LEAVE:
+                return
+
+    def _keep_order(self, ins: Instruction) -> None:
+        """Emit the barrier that the operation at hand needs before it, unless others keep its orders."""
+        order = self._order_at(self.position)
+        if self.code is self.cold:  # on its way out of the block
+            if order:
+                self.fence(order)
+        elif order & ~self.kept:
+            self.kept |= self.fence(order)
 
     # -- fields --------------------------------------------------------------------------------------------------------
 
@@ -333,6 +400,8 @@ class Emitter(FlagCapture, Generic[L, T]):
             self.position = position
             if position not in self.done:
                 ins = self.function[position]
+                if ins.op in self.behind_barriers:
+                    self._keep_order(ins)
                 self.handlers[ins.op](self, ins)
                 self.finish_ahead(position)
         self.code, self.kind, self.touched, self.flags_value = hot, kind, touched, flags_value

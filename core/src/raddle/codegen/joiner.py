@@ -145,6 +145,7 @@ class Joiner:
             jumps,
             len(jumps) >> 3,
             variant.traits,
+            variant.orders,
         ):
             if fault := fields_fault(fixups, len(hot), len(cold), self._shapes):
                 raise CodegenError(f"the host's code of one instruction is refused: {fault}")

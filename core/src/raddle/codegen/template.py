@@ -63,10 +63,17 @@ _VARIANT_SIZE: Final = 450
 class Variant:
     """The code of a template for one situation. Immutable."""
 
-    __slots__ = ("cold", "cuts", "fixups", "hot", "jumps", "traits")
+    __slots__ = ("cold", "cuts", "fixups", "hot", "jumps", "orders", "traits")
 
     def __init__(
-        self, hot: bytes, cold: bytes, fixups: bytes, traits: int, cuts: bytes = b"", jumps: bytes = b""
+        self,
+        hot: bytes,
+        cold: bytes,
+        fixups: bytes,
+        traits: int,
+        cuts: bytes = b"",
+        jumps: bytes = b"",
+        orders: int = 0,
     ) -> None:
         self.hot = hot
         self.cold = cold
@@ -78,6 +85,8 @@ class Variant:
         """Of a template with open registers: `pack_cut` of each instruction that names one, in ascending order."""
         self.jumps = jumps
         """Of such a template: `pack_jump` of each jump within a part."""
+        self.orders = orders
+        """As `raddle.codegen.barriers.pack_orders` makes them; 0 leaves all barriers as they are."""
 
     @property
     def footprint(self) -> int:

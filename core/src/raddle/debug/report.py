@@ -87,6 +87,7 @@ def _translation(stats: Stats) -> list[str]:
         _row("instructions", _number(instructions)),
         _row("  a block", f"{instructions / made:.1f}" if made else "-"),
         _row("blocks made without Python", _share(sum(cpu["joins"] for cpu in stats["cpus"]), tried)),
+        _row("barriers left out", _summed(stats, "barriers_left_out"), "of " + _summed(stats, "barriers")),
         # They are made and counted again after the memo was emptied.
         _row("words translated", _number(stats["words"])),
         _row("  for an instruction", _ratio(stats["words"], instructions)),
@@ -113,6 +114,10 @@ def _translation(stats: Stats) -> list[str]:
         _row("blocks invalidated", _number(stats["invalidated"])),
         _row("code buffer flushed", _number(stats["flushes"])),
     ]
+
+
+def _summed(stats: Stats, name: str) -> str:
+    return _number(sum(cpu[name] for cpu in stats["cpus"]))
 
 
 def _with_total(values: Sequence[float], show: Callable[[float], str] = _number) -> list[str]:

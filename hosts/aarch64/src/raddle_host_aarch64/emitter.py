@@ -24,12 +24,13 @@ from raddle.codegen.emitter import Handlers
 from raddle.codegen.fields import Source, field_kind
 from raddle.codegen.locations import InState, Register, Slot
 from raddle.codegen.renaming import trace_methods
-from raddle.codegen.runtime_calls import FLOAT_OPS
+from raddle.codegen.runtime_calls import ATOMIC_OPS, FLOAT_OPS
 from raddle.codegen.template import HOST_FLAGS_NONE
 from raddle.ir.builder import Instruction, Local, Location
 from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, FloatRules, Hole, Type
+from raddle.ordering import MemoryOrder
 from raddle_host_aarch64 import code_buffer, fields
 from raddle_host_aarch64.assembler import Assembler
 from raddle_host_aarch64.code_buffer import BRANCH14, BRANCH19, Label, Reach
@@ -37,6 +38,7 @@ from raddle_host_aarch64.conditions import CS, EQ, MI, VS, Kind, Test
 from raddle_host_aarch64.encoding import is_logical
 from raddle_host_aarch64.fields import LITERAL16
 from raddle_host_aarch64.operands import OPERANDS
+from raddle_host_aarch64.orders import KEPT, barrier_for, order_before
 from raddle_host_aarch64.registers import (
     FLOATING,
     GENERAL,
@@ -182,11 +184,13 @@ class Emitter(Assembler, emitter.Emitter[Label, Test]):
         "frame_used",
         "function",
         "general",
+        "head_barrier",
         "hints",
         "hot_holes",
         "hot_relocs",
         "inline_floats",
         "jumps",
+        "kept",
         "kind",
         "kinds_matter",
         "labels",
@@ -207,6 +211,7 @@ class Emitter(Assembler, emitter.Emitter[Label, Test]):
     )  # fmt: skip
 
     handlers = HANDLERS
+    behind_barriers = frozenset({Op.MB, Op.LOAD, Op.STORE, *ATOMIC_OPS})
 
     def __init__(self, config: CodegenConfig, features: Features, routine: bool) -> None:
         Assembler.__init__(self)
@@ -337,6 +342,16 @@ class Emitter(Assembler, emitter.Emitter[Label, Test]):
             return location.number
         self.move_float(scratch, value)
         return scratch
+
+    # -- barriers ------------------------------------------------------------------------------------------------------
+
+    def order_before(self, ins: Instruction) -> MemoryOrder:
+        return order_before(self.config, ins)
+
+    def fence(self, order: MemoryOrder) -> MemoryOrder:
+        kind = barrier_for(order)
+        self.DMB_i(kind)
+        return KEPT[kind]
 
     # -- branches ------------------------------------------------------------------------------------------------------
 

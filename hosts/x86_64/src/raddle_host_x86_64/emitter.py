@@ -21,6 +21,7 @@ from raddle.codegen.runtime_calls import FLOAT_OPS
 from raddle.ir.builder import Instruction, Location
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, Type
+from raddle.ordering import MemoryOrder
 from raddle_host_x86_64.assembler import Assembler
 from raddle_host_x86_64.code_buffer import Label as HostLabel
 from raddle_host_x86_64.conditions import AE, NE, B, E, O, S
@@ -117,10 +118,12 @@ class Emitter(Assembler, emitter.Emitter[HostLabel, int]):
         "frame_used",
         "function",
         "general",
+        "head_barrier",
         "hints",
         "hot_holes",
         "hot_relocs",
         "jumps",
+        "kept",
         "kind",
         "kinds_matter",
         "labels",
@@ -141,6 +144,7 @@ class Emitter(Assembler, emitter.Emitter[HostLabel, int]):
 
     handlers = HANDLERS
     call_operations = FLOAT_OPS | {Op.CALL}
+    behind_barriers = frozenset({Op.MB, Op.LOAD, Op.LOAD_EXCLUSIVE})
 
     def __init__(self, config: CodegenConfig, features: Features, routine: bool) -> None:
         Assembler.__init__(self)
@@ -229,6 +233,21 @@ class Emitter(Assembler, emitter.Emitter[HostLabel, int]):
             self.TEST_rr(RCX, RCX)
         self.clobber()
         return NE
+
+    # -- barriers ------------------------------------------------------------------------------------------------------
+
+    def order_before(self, ins: Instruction) -> MemoryOrder:
+        """A later load must not pass an earlier store: all other orders hold already (Intel SDM 3A, 8.2.2). Atomic
+        operations keep it, too.
+        """
+        order = ins.aux if ins.op is Op.MB else self.config.fences
+        assert isinstance(order, int)
+        return MemoryOrder(order) & MemoryOrder.ST_LD
+
+    def fence(self, order: MemoryOrder) -> MemoryOrder:
+        self.LOCK_OR_mi(RSP, 0, 0)
+        self.clobber()
+        return MemoryOrder.ALL
 
     # -- branches ------------------------------------------------------------------------------------------------------
 

@@ -332,12 +332,13 @@ uint32_t raddle_memo_template(raddle_memo *memo, uint32_t size, uint32_t extra, 
 int raddle_memo_variant(raddle_memo *memo, uint32_t number, uint32_t key, const uint8_t *hot, uint32_t hot_size,
                         const uint8_t *cold, uint32_t cold_size, const uint8_t *fixups, uint32_t fixup_count,
                         const uint8_t *cuts, uint32_t cut_count, const uint8_t *jumps, uint32_t jump_count,
-                        uint32_t traits);
+                        uint32_t traits, uint32_t orders);
 /* Add a template's variant for host flags key >> 1; with key & 1, the guest's flags are dead. `fixups` are struct
  * raddle_fixup, those of the hot part first; renaming needs `cuts` and `jumps`: struct raddle_cut and raddle_jump;
  * `traits`: flag_defs | flag_uses << 4 | (host_flags + 1) << 8 | ends << 16 | by_kind << 17, see
- * raddle.codegen.template. 0, or -1 when out of memory, when there is no such variant, or when a part has more than
- * 65527 bytes. */
+ * raddle.codegen.template; `orders`: size of the barrier | orders that it is there for << 8 | orders that it keeps << 12
+ * | orders that the rest lets pass << 16 | orders that hold afterwards << 20 | inert << 24, see raddle.codegen.barriers.
+ * 0, or -1 when out of memory, when there is no such variant, or when a part has more than 65527 bytes. */
 raddle_table *raddle_memo_table(raddle_memo *memo);
 raddle_entry *raddle_memo_enter(raddle_memo *memo, raddle_table *table, uint64_t key, uint32_t number,
                                 const uint32_t *values, uint32_t count);
@@ -388,6 +389,7 @@ struct raddle_joined {
     uint32_t template_number, variant_key; /* the variant */
     uint32_t encoding_count;
     uint32_t exits;         /* jumps that may be chained */
+    uint32_t barriers, barriers_left_out; /* those at the start of an instruction; the superfluous ones among them */
     uint64_t encodings[16]; /* keys */
     uint8_t table[528];
 };
@@ -536,6 +538,7 @@ struct raddle_cpu_stats {
     uint64_t spin_yields;                        /* how often a spinning vCPU left its core to others */
     uint64_t notdirty;               /* stores to pages with code */
     uint64_t joins, join_ns;         /* blocks made in raddle_run from the memo, and the CPU time of that, by samples */
+    uint64_t barriers, barriers_left_out; /* in its blocks, see struct raddle_joined */
 };
 void raddle_cpu_stats(void *env, struct raddle_cpu_stats *out);
 

@@ -14,6 +14,7 @@ struct part {
     const struct variant *variant;
     uint32_t key; /* of the variant */
     uint32_t hot, cold;
+    uint32_t left_out; /* bytes at the start of the hot part: a superfluous barrier. `hot` is where they would begin */
     uint64_t address;
 };
 
@@ -84,6 +85,47 @@ static bool choose_variants(struct join *j)
     return !dropped || choose_by_kind(j);
 }
 
+/* -- barriers --------------------------------------------------------------------------------------------------- */
+
+/* A block is entered at its start only, so the parts before a part have run when it runs; unless a part is inert, the
+ * block may have been left behind it. */
+
+static void leave_out(struct join *j, uint32_t part)
+{
+    struct part *p = &j->parts[part];
+    j->out->barriers_left_out += !p->left_out;
+    p->left_out = p->variant->barrier_size;
+}
+
+/* Leaves out the barriers before part `last` that are followed by nothing but inert parts up to its barrier, which keeps
+ * all that they keep. What was left out on account of one of them may rely on that barrier as well. */
+static void leave_out_weaker(struct join *j, uint32_t last)
+{
+    uint32_t kept = j->parts[last].variant->barrier_kept;
+    for (uint32_t i = last; i-- > 0 && j->parts[i].variant->inert;) {
+        const struct variant *v = j->parts[i].variant;
+        if (v->barrier_size && !(v->barrier_kept & ~kept))
+            leave_out(j, i);
+    }
+}
+
+static void leave_out_barriers(struct join *j)
+{
+    uint32_t kept = 0; /* the orders that barriers of the block keep here */
+    j->out->barriers = j->out->barriers_left_out = 0;
+    for (uint32_t i = 0; i < j->count; i++) {
+        const struct variant *v = j->parts[i].variant;
+        j->out->barriers += v->barrier_size != 0;
+        if (v->barrier_size && !(v->barrier_wanted & ~kept)) {
+            leave_out(j, i);
+        } else if (v->barrier_size) {
+            kept |= v->barrier_kept;
+            leave_out_weaker(j, i);
+        }
+        kept = (kept & v->passed) | v->kept_after;
+    }
+}
+
 /* -- laying out ------------------------------------------------------------------------------------------------- */
 
 static bool room(struct raddle_joined *out, uint32_t size)
@@ -124,14 +166,14 @@ static uint32_t append(uint8_t *code, uint32_t position, const uint8_t *bytes, u
     return position + size;
 }
 
-static uint32_t append_hot(struct join *j, struct part *p, uint32_t position, uint32_t *skipped)
+static uint32_t append_hot(struct join *j, struct part *p, uint32_t position)
 {
     uint8_t *code = j->out->code;
-    *skipped = p->variant->padded ? padding(j->memo, p->variant, position) : 0;
-    if (*skipped)
-        position = append(code, position, j->memo->rules.nops[*skipped], *skipped);
-    p->hot = position;
-    return append(code, position, p->variant->hot, p->variant->hot_size);
+    uint32_t skipped = p->variant->padded ? padding(j->memo, p->variant, position - p->left_out) : 0;
+    if (skipped)
+        position = append(code, position, j->memo->rules.nops[skipped], skipped);
+    p->hot = position - p->left_out;
+    return append(code, position, p->variant->hot + p->left_out, p->variant->hot_size - p->left_out);
 }
 
 /* The value of a field, for the sources that parts and stubs have in common; `pc` is a guest address. */
@@ -229,10 +271,10 @@ static void lay_out(struct join *j, uint32_t parts)
     out->exits = 0;
     for (uint32_t i = 0; i < parts; i++) {
         struct part *p = &j->parts[i];
-        uint32_t skipped;
-        position = append_hot(j, p, position, &skipped);
+        uint32_t start = position;
+        position = append_hot(j, p, position);
         if (i < j->count) {
-            struct instruction_row row = {.hot = (uint16_t)(p->variant->hot_size + skipped),
+            struct instruction_row row = {.hot = (uint16_t)(position - start),
                                           .cold = (uint16_t)p->variant->cold_size,
                                           .guest = (uint8_t)p->entry->template->size,
                                           .extra = (uint16_t)p->entry->template->extra};
@@ -263,6 +305,7 @@ static int join(struct join *j, bool falls_through)
                                                   : RADDLE_WANTED;
     if (!room(out, size_at_most(j, parts)))
         return RADDLE_ERROR;
+    leave_out_barriers(j);
     lay_out(j, parts);
     for (uint32_t i = 0; i < parts; i++)
         fill_part(j, &j->parts[i]);
@@ -461,8 +504,11 @@ static int make_block_of(struct raddle_cpu *cpu, struct raddle_want *want, const
         answer = join(&j, !ended(&j));
         if (answer == RADDLE_WANTED)
             want->kind = want->joined.wanted;
-        if (answer == RADDLE_INSTALL_OK)
+        if (answer == RADDLE_INSTALL_OK) {
+            COUNT(cpu->stats.barriers, want->joined.barriers);
+            COUNT(cpu->stats.barriers_left_out, want->joined.barriers_left_out);
             return install(ctx, want, j.count);
+        }
         if (answer != RADDLE_TOO_FAR || g.count <= 1)
             return answer;
         limit = g.count / 2;

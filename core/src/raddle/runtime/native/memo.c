@@ -57,11 +57,11 @@ uint32_t raddle_memo_template(raddle_memo *memo, uint32_t size, uint32_t extra, 
     return t ? t->number : UINT32_MAX;
 }
 
-/* Whether fields and jumps are where the host's code is: filled in elsewhere, they would overwrite other memory. */
+/* Whether barrier, fields and jumps are where the host's code is: filled in elsewhere, they would overwrite other memory. */
 static bool lie_within(const struct raddle_memo *memo, const struct variant *code)
 {
     const struct raddle_rules *rules = &memo->rules;
-    bool valid = true;
+    bool valid = (code->orders & 255) <= code->hot_size;
     for (uint32_t i = 0; valid && i < code->fixup_count; i++) {
         const struct raddle_fixup *f = &code->fixups[i];
         uint32_t size = f->part ? code->cold_size : code->hot_size;
@@ -78,7 +78,7 @@ static bool lie_within(const struct raddle_memo *memo, const struct variant *cod
 struct variant *variant_new(struct raddle_memo *memo, const struct variant *code)
 {
     struct variant *v = arena_take(&memo->arena, sizeof *v);
-    uint32_t traits = code->traits;
+    uint32_t traits = code->traits, orders = code->orders;
     if (!v || code->hot_size > MEMO_PART || code->cold_size > MEMO_PART || !lie_within(memo, code))
         return NULL;
     *v = (struct variant){
@@ -93,10 +93,17 @@ struct variant *variant_new(struct raddle_memo *memo, const struct variant *code
         .cut_count = code->cut_count,
         .jump_count = code->jump_count,
         .traits = traits,
+        .orders = orders,
         .flag_defs = traits & 15,
         .flag_uses = traits >> 4 & 15,
         .host_flags = (int8_t)(int)((traits >> 8 & 255) - 1),
         .by_kind = traits >> 17 & 1,
+        .barrier_size = orders & 255,
+        .barrier_wanted = orders >> 8 & 15,
+        .barrier_kept = orders >> 12 & 15,
+        .passed = orders >> 16 & 15,
+        .kept_after = orders >> 20 & 15,
+        .inert = orders >> 24 & 1,
     };
     if (!v->hot || !v->cold || !v->fixups || !v->cuts || !v->jumps)
         return NULL;
@@ -113,7 +120,7 @@ struct variant *variant_new(struct raddle_memo *memo, const struct variant *code
 int raddle_memo_variant(raddle_memo *memo, uint32_t number, uint32_t key, const uint8_t *hot, uint32_t hot_size,
                         const uint8_t *cold, uint32_t cold_size, const uint8_t *fixups, uint32_t fixup_count,
                         const uint8_t *cuts, uint32_t cut_count, const uint8_t *jumps, uint32_t jump_count,
-                        uint32_t traits)
+                        uint32_t traits, uint32_t orders)
 {
     struct variant code = {
         .hot = hot,
@@ -127,6 +134,7 @@ int raddle_memo_variant(raddle_memo *memo, uint32_t number, uint32_t key, const 
         .cut_count = cut_count,
         .jump_count = jump_count,
         .traits = traits,
+        .orders = orders,
     };
     pthread_mutex_lock(&memo->lock);
     bool known = key < MEMO_VARIANTS && number < memo->template_count;

@@ -23,13 +23,21 @@ struct variant {
     const struct raddle_cut *cuts; /* and jumps: for renaming; a renamed variant has none */
     const struct raddle_jump *jumps;
     uint32_t hot_size, cold_size, fixup_count, cut_count, jump_count;
-    uint32_t traits;
+    uint32_t traits, orders;
     uint32_t exits;           /* jumps that leave the block */
     uint8_t padded;           /* length of chain_offsets */
     uint8_t chain_offsets[2]; /* offsets of the first chainable fields in the hot part, modulo the span of a chain */
     uint8_t flag_defs, flag_uses;
     int8_t host_flags;
     bool by_kind;
+    /* From `orders`; sets of memory orders, 4 bits. An order X_Y holds at a place of a block if no earlier access X can
+     * be seen after a later access Y. */
+    uint8_t barrier_size;   /* bytes at the start of the hot part; 0 if no barrier is there */
+    uint8_t barrier_wanted; /* if these hold before it, the barrier is superfluous */
+    uint8_t barrier_kept;   /* these hold after it */
+    uint8_t passed;         /* if these hold before the rest of the code, they hold after it */
+    uint8_t kept_after;     /* these hold after the code, whether or not the barrier is left out */
+    bool inert;             /* the code accesses no guest memory and does not leave the block */
 };
 
 struct template {

@@ -123,6 +123,7 @@ static struct variant *rename_with_room(struct renaming *n, struct raddle_joined
         .cold_size = cold,
         .fixup_count = n->model->fixup_count,
         .traits = n->model->traits,
+        .orders = n->model->orders,
     };
     write_fixups(n, (struct raddle_fixup *)(void *)room);
     bool reaches = write_part(n, 0, room + fixups) && write_part(n, 1, room + fixups + hot);

@@ -19,7 +19,6 @@ from raddle.ir.builder import Instruction, MemAccess
 from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import MemOp
-from raddle.ordering import MemoryOrder
 from raddle.runtime.layout import (
     GRANULE_BITS,
     GRANULE_LOCK,
@@ -43,6 +42,7 @@ from raddle_host_aarch64.emitter import (
     emits,
 )
 from raddle_host_aarch64.fields import COLD19
+from raddle_host_aarch64.orders import ACQUIRE, ISHLD, RELEASE, has_ordered, orders_of, released_by
 from raddle_host_aarch64.registers import ZR
 
 _ENTRY_SHIFT: Final = TLB_ENTRY_SIZE.bit_length() - 1
@@ -95,42 +95,10 @@ def _slow_call(e: Emitter, op: Instruction, thunk: str, operation: int = -1) -> 
     e.BLR_x(SCRATCH2)
 
 
-# -- barriers ----------------------------------------------------------------------------------------------------------
-
-_ISHLD, _ISHST, _ISH = 9, 10, 11
-"""Operands of DMB, inner shareable. They order earlier loads with everything later, earlier stores with later stores,
-and everything with everything."""
-
-
-def barrier_for(order: MemoryOrder) -> int | None:
-    """The weakest DMB that keeps these orders; None if there is none to keep."""
-    if not order:
-        return None
-    if not order & ~(MemoryOrder.LD_LD | MemoryOrder.LD_ST):
-        return _ISHLD
-    return _ISHST if not order & ~MemoryOrder.ST_ST else _ISH
-
-
-def _fence(e: Emitter, order: MemoryOrder) -> None:
-    kind = barrier_for(order) if e.parallel else None
-    if kind is not None:
-        e.DMB_i(kind)
-
-
 @emits(Op.MB)
 def mb(e: Emitter, op: Instruction) -> None:
-    order = op.aux
-    assert isinstance(order, MemoryOrder)
-    _fence(e, order)
+    """The emitter puts the barrier before it."""
 
-
-def _orders_of(e: Emitter, memop: MemOp) -> MemoryOrder:
-    """The orders that the access itself has to carry."""
-    return MemoryOrder(memop.order | e.config.fences) if e.parallel else MemoryOrder.NONE
-
-
-_ACQUIRE: Final = MemoryOrder.LD_LD | MemoryOrder.LD_ST
-_RELEASE: Final = MemoryOrder.LD_ST | MemoryOrder.ST_ST
 
 # -- loads and stores --------------------------------------------------------------------------------------------------
 
@@ -183,11 +151,8 @@ def load(e: Emitter, op: Instruction) -> None:
     access = _access(e, op)
     memop = access.memop
     wide = is_wide(op)
-    orders = _orders_of(e, memop)
-    if orders & MemoryOrder.ST_LD:
-        e.DMB_i(_ISH)
-    acquire = bool(orders & _ACQUIRE)
-    ordered = acquire and memop.align_bytes >= memop.size
+    acquire = bool(orders_of(e.config, memop) & ACQUIRE)
+    ordered = acquire and has_ordered(memop)
     _probe(e, op, access, TLB_READ, memop.align_bytes)
     address = e.use(op.args[0], SCRATCH2)
     hot = e.code
@@ -212,19 +177,14 @@ def load(e: Emitter, op: Instruction) -> None:
     return_to(e, len(hot))
     e.code = hot
     if acquire and not ordered:
-        e.DMB_i(_ISHLD)
+        e.DMB_i(ISHLD)
 
 
 @emits(Op.STORE)
 def store(e: Emitter, op: Instruction) -> None:
     access = _access(e, op)
     memop = access.memop
-    orders = _orders_of(e, memop)
-    # A store need not keep the guest's LD_ST: each load does.
-    release = e.parallel and bool(orders & MemoryOrder.ST_ST or memop.order & MemoryOrder.LD_ST)
-    ordered = release and memop.align_bytes >= memop.size
-    if release and not ordered:
-        e.DMB_i(_ISH if orders & MemoryOrder.LD_ST else _ISHST)
+    ordered = bool(released_by(e.config, memop)) and has_ordered(memop)
     if e.config.strict:
         _strict_store(e, op, access, ordered)
         return
@@ -299,11 +259,9 @@ guest's flags."""
 
 
 def _orders_of_both(e: Emitter, memop: MemOp) -> tuple[bool, bool]:
-    """Whether an access that loads and stores acquires, and whether it releases. Emits the barrier that it needs."""
-    orders = _orders_of(e, memop)
-    if orders & MemoryOrder.ST_LD:
-        e.DMB_i(_ISH)
-    return bool(orders & _ACQUIRE), bool(orders & _RELEASE)
+    """Whether an access that loads and stores acquires, and whether it releases."""
+    orders = orders_of(e.config, memop)
+    return bool(orders & ACQUIRE), bool(orders & RELEASE)
 
 
 def _host_address(e: Emitter, op: Instruction, access: MemAccess) -> None:
@@ -380,19 +338,17 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
     """Load, and reserve: address, size and the value, which a store-exclusive compares with if it is not exact."""
     access = _access(e, op)
     memop = access.memop
-    orders = _orders_of(e, memop)
-    if orders & MemoryOrder.ST_LD:
-        e.DMB_i(_ISH)
+    acquires = bool(orders_of(e.config, memop) & ACQUIRE)
     if memop.swaps or op.last_use < 0:
         _in_runtime(e, op)
         return
     if e.config.strict:
-        _strict_load_exclusive(e, op, access, bool(orders & _ACQUIRE))
+        _strict_load_exclusive(e, op, access, acquires)
         return
     _probe(e, op, access, TLB_READ, memop.size)
     address = e.use(op.args[0], SCRATCH2)
     # Load into a scratch register: the address may die here, and the result may get its register.
-    if orders & _ACQUIRE:
+    if acquires:
         e.ADD_xxx(SCRATCH, SCRATCH, address)
         _load_acquire(e, memop.size, SCRATCH, SCRATCH)
     else:

@@ -16,7 +16,6 @@ from raddle.ir.builder import Instruction, MemAccess
 from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import MemOp, Type
-from raddle.ordering import MemoryOrder
 from raddle.runtime.layout import (
     GRANULE_BITS,
     GRANULE_LOCK,
@@ -91,20 +90,9 @@ def _slow_call(e: Emitter, op: Instruction, thunk: str, operation: int = -1) -> 
     e.CALL_m(RBP, OFFSET[thunk])
 
 
-def _fence(e: Emitter, order: MemoryOrder) -> None:
-    """Emit a barrier if a later load must not pass an earlier store: all other orders hold already (Intel SDM 3A,
-    8.2.2).
-    """
-    if e.parallel and order & MemoryOrder.ST_LD:
-        e.LOCK_OR_mi(RSP, 0, 0)
-        e.clobber()
-
-
 @emits(Op.MB)
 def mb(e: Emitter, op: Instruction) -> None:
-    order = op.aux
-    assert isinstance(order, MemoryOrder)
-    _fence(e, order)
+    """The emitter puts the barrier before it."""
 
 
 _LOADS: Final = {
@@ -130,8 +118,6 @@ def load(e: Emitter, op: Instruction) -> None:
     access = e.access(op)
     memop = access.memop
     wide = op.type is Type.I64
-    if e.config.fences:
-        _fence(e, MemoryOrder(e.config.fences))
     miss = _probe(e, op, access, TLB_READ, memop.align_bytes)
     address = op.args[0]
     index = _host_address(e, address)
@@ -256,8 +242,6 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
     """Load, and reserve: address, size and the value, which a store-exclusive compares with if it is not exact."""
     access = e.access(op)
     memop = access.memop
-    if e.config.fences:
-        _fence(e, MemoryOrder(e.config.fences))
     if memop.swaps or memop.signed or op.last_use < 0:
         _in_runtime(e, op)
         return
