@@ -239,7 +239,7 @@ static void fill_part(struct join *j, const struct part *p)
         if (f->hole != RADDLE_NO_HOLE)
             x += (uint64_t)(int64_t)(int32_t)p->entry->values[f->hole];
         if (f->source == RADDLE_FROM_HOT)
-            value = p->hot + x;
+            value = (uint32_t)(p->hot + x); /* if the first barrier is left out, `hot` may lie before the block */
         else if (f->source == RADDLE_FROM_COLD)
             value = p->cold + x;
         else if (f->source == RADDLE_FROM_EXIT)
