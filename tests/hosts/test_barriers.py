@@ -21,10 +21,13 @@ from raddle.ir.types import Align, MemOp, Type
 from raddle.ir.verifier import verify
 from raddle.ordering import MemoryOrder
 from raddle.testing.ir_programs import LAYOUT
+from raddle.translate.translator import Translator
 from raddle_host_aarch64.backend import AArch64BackEnd
 from raddle_host_aarch64.features import BASELINE as ARM
 from raddle_host_x86_64.backend import X86BackEnd
 from raddle_host_x86_64.features import BASELINE as X86
+from raddle_target_arm.frontend import FRONT_END as ARM_GUEST
+from raddle_target_arm.state import MODE_PRIVILEGED
 
 LD_LD, LD_ST, ST_LD, ST_ST = MemoryOrder.LD_LD, MemoryOrder.LD_ST, MemoryOrder.ST_LD, MemoryOrder.ST_ST
 ALL: Final = MemoryOrder.ALL
@@ -207,6 +210,30 @@ def test_neighbours_within_an_instruction_are_one(backend: BackEnd) -> None:
     assert hot_of(block_of(one, two)) == hot_of(block_of(one, full))
     for weaker_first in (barrier(ST_ST, ALL), barrier(ALL, ST_ST)):
         assert hot_of(block_of(one, weaker_first)) == hot_of(block_of(one, full))
+
+
+def test_code_with_other_registers_says_the_same() -> None:
+    """The second load's code is renamed from the first one's."""
+    config = CodegenConfig(ARM_GUEST.state, ARM_GUEST.word, ARM_GUEST.page_bits, lambda callee: 7, first_python=4096)
+    translator = Translator(ARM_GUEST, X86BackEnd(config, X86), None)
+    dmb, load_r1_r2, load_r5_r6 = "5bf07ff5", "001092e5", "005096e5"
+    code = bytes.fromhex(dmb + load_r1_r2 + load_r5_r6 + dmb)
+    assert [size > 0 for size in sizes(translator.block(MODE_PRIVILEGED, code, PC))] == [True, True, True, False]
+
+
+def test_a_barrier_on_the_way_out_of_a_block_stays(backend: BackEnd) -> None:
+    """It is in the cold part, behind a call."""
+
+    def build(b: Builder) -> None:
+        b.mb(ALL)
+        with b.if_(b.ne(b.get(LAYOUT.fields["r3"]), 0)):
+            b.call(HELPER)
+            b.mb(ALL)
+            b.exit_main()
+
+    code = hot_of(block_of(backend, full))
+    block = block_of(backend, build)
+    assert (block.code[: block.cold_start].count(code), block.code[block.cold_start :].count(code)) == (1, 1)
 
 
 def test_one_thread_has_no_barriers() -> None:
