@@ -13,8 +13,9 @@ struct part {
     struct raddle_entry *entry;
     const struct variant *variant;
     uint32_t key; /* of the variant */
-    uint32_t hot, cold;
-    uint32_t left_out; /* bytes at the start of the hot part: a superfluous barrier. `hot` is where they would begin */
+    int64_t hot;       /* where the hot part begins, or would begin with what is left out of it */
+    uint32_t left_out; /* bytes at the start of the hot part: a superfluous barrier */
+    uint32_t cold;
     uint64_t address;
 };
 
@@ -172,7 +173,7 @@ static uint32_t append_hot(struct join *j, struct part *p, uint32_t position)
     uint32_t skipped = p->variant->padded ? padding(j->memo, p->variant, position - p->left_out) : 0;
     if (skipped)
         position = append(code, position, j->memo->rules.nops[skipped], skipped);
-    p->hot = position - p->left_out;
+    p->hot = (int64_t)position - p->left_out;
     return append(code, position, p->variant->hot + p->left_out, p->variant->hot_size - p->left_out);
 }
 
@@ -234,12 +235,12 @@ static void fill_part(struct join *j, const struct part *p)
 {
     for (uint32_t i = 0; i < p->variant->fixup_count; i++) {
         const struct raddle_fixup *f = &p->variant->fixups[i];
-        uint32_t at = (f->part ? p->cold : p->hot) + f->offset;
+        uint32_t at = (f->part ? p->cold : (uint32_t)p->hot) + f->offset;
         uint64_t x = (uint64_t)f->value, value;
         if (f->hole != RADDLE_NO_HOLE)
             x += (uint64_t)(int64_t)(int32_t)p->entry->values[f->hole];
         if (f->source == RADDLE_FROM_HOT)
-            value = (uint32_t)(p->hot + x); /* if the first barrier is left out, `hot` may lie before the block */
+            value = (uint64_t)p->hot + x;
         else if (f->source == RADDLE_FROM_COLD)
             value = p->cold + x;
         else if (f->source == RADDLE_FROM_EXIT)
