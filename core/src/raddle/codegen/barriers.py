@@ -59,10 +59,9 @@ def pack_orders(code: Sequence[Instruction], barrier: HeadBarrier | None, kept: 
     ``kept`` are the orders that hold at its end between everything before and everything after, whether or not the
     ``barrier`` is left out.
     """
-    ended, inert = 0, True
-    for ins in code:
-        if ins.op in MAY_LEAVE:
-            inert = False
-            ended |= ENDS_ORDER.get(ins.op, 0)
+    leaving = MAY_LEAVE.intersection([ins.op for ins in code])
+    ended = 0
+    for op in leaving:
+        ended |= ENDS_ORDER.get(op, 0)
     size, wanted, gives = barrier or (0, 0, 0)
-    return size | wanted << 8 | gives << 12 | (_ALL & ~ended) << 16 | kept << 20 | inert << 24
+    return size | wanted << 8 | gives << 12 | (_ALL & ~ended) << 16 | kept << 20 | (not leaving) << 24

@@ -59,6 +59,7 @@ L = TypeVar("L", bound=HostLabel)
 T = TypeVar("T")
 """How a host's branches test a condition: a condition code, a register, or a class of its own."""
 
+_NOTHING: Final[frozenset[Op]] = frozenset()
 _INDIRECT: Final = frozenset({Op.GOTO_INDIRECT, Op.EXIT_MAIN})
 _HAS_BRANCHES: Final = frozenset({Op.LABEL, Op.BR, Op.BRCOND, Op.GOTO, Op.RET})
 _MOST_IN_VAIN: Final = 3
@@ -149,18 +150,18 @@ class Emitter(FlagCapture, Generic[L, T]):
         self.analyse(function)
         self.begin_allocation(len(locals))
         self.kept, self.head_barrier = 0, None
-        handlers, behind_barriers = self.handlers, self.behind_barriers
-        if behind_barriers and not self.routine:
-            self._start_with_barrier()
+        followed = _NOTHING
+        if not self.behind_barriers.isdisjoint([ins.op for ins in function]):
+            followed = self.behind_barriers | MAY_LEAVE
+            if not self.routine:
+                self._start_with_barrier()
+        handlers = self.handlers
         for position, ins in enumerate(function):
             self.position = position
             if position not in self.done:
-                if ins.op in behind_barriers:
+                if ins.op in followed:
                     self._keep_order(ins)
                 handlers[ins.op](self, ins)
-                if ins.op in MAY_LEAVE:
-                    # Other paths lead to a label; what they have done is not followed.
-                    self.kept = 0 if ins.op is Op.LABEL else self.kept & ~ENDS_ORDER.get(ins.op, 0)
                 if self.pending is not None:
                     self.settle(ins)
                 self.release(ins, position)
@@ -219,9 +220,9 @@ class Emitter(FlagCapture, Generic[L, T]):
         """Emit the first barrier before all else, where the joiner can leave it out. It may precede what accesses no
         memory, but only where it is certain to come.
         """
+        behind_barriers = self.behind_barriers
         for position, ins in enumerate(self.function):
-            order = self._order_at(position) if ins.op in self.behind_barriers else MemoryOrder.NONE
-            if order:
+            if ins.op in behind_barriers and (order := self._order_at(position)):
                 kept = self.fence(order)
                 if len(self.code) <= MOST_BYTES:
                     self.head_barrier = HeadBarrier(len(self.code), order, kept)
@@ -232,13 +233,18 @@ class Emitter(FlagCapture, Generic[L, T]):
                 return
 
     def _keep_order(self, ins: Instruction) -> None:
-        """Emit the barrier that the operation at hand needs before it, unless others keep its orders."""
-        order = self._order_at(self.position)
+        """Emit the barrier that the operation at hand needs before it, unless others keep its orders, and note what it
+        does to orders that are kept.
+        """
+        order = self._order_at(self.position) if ins.op in self.behind_barriers else MemoryOrder.NONE
         if self.code is self.cold:  # on its way out of the block
             if order:
                 self.fence(order)
-        elif order & ~self.kept:
+            return
+        if order & ~self.kept:
             self.kept |= self.fence(order)
+        # Other paths lead to a label; what they have done is not followed.
+        self.kept = 0 if ins.op is Op.LABEL else self.kept & ~ENDS_ORDER.get(ins.op, 0)
 
     # -- fields --------------------------------------------------------------------------------------------------------
 

@@ -50,6 +50,8 @@ def order_before(config: CodegenConfig, ins: Instruction) -> MemoryOrder:
     if isinstance(access, MemoryOrder):
         return access
     assert isinstance(access, MemAccess)
+    if not access.memop.order and not config.fences:
+        return MemoryOrder.NONE
     if ins.op is Op.STORE:
         return MemoryOrder.NONE if has_ordered(access.memop) else released_by(config, access.memop)
     return orders_of(config, access.memop) & MemoryOrder.ST_LD

@@ -144,10 +144,11 @@ class Emitter(Assembler, emitter.Emitter[HostLabel, int]):
 
     handlers = HANDLERS
     call_operations = FLOAT_OPS | {Op.CALL}
-    behind_barriers = frozenset({Op.MB, Op.LOAD, Op.LOAD_EXCLUSIVE})
 
     def __init__(self, config: CodegenConfig, features: Features, routine: bool) -> None:
         Assembler.__init__(self)
+        waits = config.fences & MemoryOrder.ST_LD
+        self.behind_barriers = frozenset({Op.MB, Op.LOAD, Op.LOAD_EXCLUSIVE} if waits else {Op.MB})
         emitter.Emitter.__init__(self, config, routine, [GENERAL[number] for number in PIN_ORDER])
         self.features = features
         values = ROUTINE_REGISTERS if routine else (*VALUE_REGISTERS, *PIN_ORDER[len(self.pinned) :])
