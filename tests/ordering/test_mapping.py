@@ -95,15 +95,13 @@ STRICT: Final = {f"{name} strict": HOSTS[name]._replace(strict=True) for name in
 """With exact reservations."""
 LEVELS: Final = {**HOSTS, **STRICT}
 
-_FENCED_LOADS: Final = "with order=fenced, the barrier before each load and the release of each store do the same"
+_FENCED_ATOMICS: Final = "with order=fenced, the order of loads and stores does the same"
 _FENCED_BARRIERS: Final = "LDAR does not pass an earlier STLR: the barrier is needed where loads are LDAPR"
 _LOCKED: Final = "the operation itself and the barriers around it do the same: one of them is needed"
 _SUPERFLUOUS: Final = "the operation itself is a full barrier"
 STRONGER: Final[Mapping[tuple[str, str, str], str]] = {
-    ("tiny", "aarch64", "r[]: ldar"): _FENCED_LOADS,
-    ("tiny", "aarch64", "r[]: ldapr"): _FENCED_LOADS,
     ("tiny", "aarch64", "r[]: dmb ish"): _FENCED_BARRIERS,
-    **{("tiny", "aarch64", f"rmw[] add: {one}"): _FENCED_LOADS for one in ("dmb ish", "ldaxr", "stlxr", "ldaddal")},
+    **{("tiny", "aarch64", f"rmw[] add: {one}"): _FENCED_ATOMICS for one in ("dmb ish", "ldaxr", "stlxr", "ldaddal")},
     ("x86", "aarch64", "f[mb]: dmb ish"): _FENCED_BARRIERS,
     ("armv8", "aarch64", "r[acquire]: dmb ish"): _FENCED_BARRIERS,
     **{
@@ -114,7 +112,7 @@ STRONGER: Final[Mapping[tuple[str, str, str], str]] = {
     **{("x86", "x86_64", f"rmw[] {operation}: lock or"): _SUPERFLUOUS for operation in ("add", "xchg", "cas")},
 }
 """For guest, host and row of the mapping: why no test needs this row by itself."""
-TOGETHER: Final = {_FENCED_LOADS, _LOCKED}
+TOGETHER: Final = {_FENCED_ATOMICS, _LOCKED}
 """Reasons that several rows share, one of which is needed: they cannot all be left out together."""
 
 
