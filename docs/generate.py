@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the parts of the pages that are numbers: tests by layer, the benchmark's table, where a boot's time goes, host
+"""Write the parts of the pages that are numbers: tests by layer, the benchmark's tables, where a boot's time goes, host
 instructions by guest.
 
 Each part stands between two comments, `<!-- generated: NAME -->` and `<!-- end -->`, and is replaced as a whole. What
 is not given is left as it is.
 
-    python docs/generate.py [--bench bench.json] [--breakdown stats.txt] [--instructions instructions.json]
+    python docs/generate.py [--bench bench.json] [--alpha alpha.json] [--breakdown stats.txt]
+                            [--instructions instructions.json]
 """
 
 from __future__ import annotations
@@ -261,12 +262,14 @@ def place(page: Path, name: str, text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bench", type=Path, help="the JSON file of `nox -s bench`")
+    parser.add_argument("--alpha", type=Path, help="the JSON file of `nox -s bench -- --only alpha`")
     parser.add_argument("--breakdown", type=Path, help="what `raddle boot -d stats -D FILE` wrote about a boot")
     parser.add_argument("--instructions", type=Path, help="the JSON file of `nox -s instructions`")
     options = parser.parse_args()
     place(TESTING, "tests", tests_table())
-    if options.bench is not None:
-        place(PERFORMANCE, "bench", bench_table(json.loads(options.bench.read_text(encoding="utf-8"))))
+    for part, file in (("bench", options.bench), ("bench of Alpha", options.alpha)):
+        if file is not None:
+            place(PERFORMANCE, part, bench_table(json.loads(file.read_text(encoding="utf-8"))))
     if options.instructions is not None:
         rows = json.loads(options.instructions.read_text(encoding="utf-8"))
         place(PERFORMANCE, "instructions", instructions_table(rows))

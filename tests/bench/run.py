@@ -37,6 +37,7 @@ ALPHA_GUESTS = ROOT / "tests" / "guests" / "alpha" / "prebuilt"
 ALPHA_BOARD = ("-M", "clipper", "-nographic", "-no-reboot")
 ALPHA_PEER = ("qemu-system-alpha", "-nic", "none", "-vga", "none")
 KERNELS = ("crc32", "sha256", "matmul", "qsort", "sieve", "strhash")
+FLOAT_KERNELS = ("nbody", "mandelbrot", "fmatmul", "libm")
 TIME_LIMIT = 600
 FREE_CORES = 1.9
 """Two threads of arithmetic that gain this much have two cores to themselves."""
@@ -197,10 +198,11 @@ def kernels(
     guests: Path = GUESTS,
     peer: Sequence[str] = PEER,
     limit: float | None = 1.0,
+    names: Sequence[str] = KERNELS,
 ) -> list[Row]:
-    """The bare-metal integer kernels, and the geometric mean of their ratios."""
+    """The bare-metal kernels of these names, and the geometric mean of their ratios."""
     rows = []
-    for name in KERNELS:
+    for name in names:
         arguments = [*board, "-m", "256M", "-kernel", str(guests / f"bench-{name}.elf")]
         rows.append(compare(f"{what} {name}", arguments, runs, expect("PASS", wall), "s", peer=peer))
     ratios = [row.ratio for row in rows if row.ratio]
@@ -422,7 +424,9 @@ def main() -> int:
     if options.only in (None, "kernels"):
         rows += kernels(options.runs)
     if options.only == "alpha":
-        rows += kernels(options.runs, "Alpha kernel", ALPHA_BOARD, ALPHA_GUESTS, ALPHA_PEER, None)
+        alpha = (ALPHA_BOARD, ALPHA_GUESTS, ALPHA_PEER)
+        rows += kernels(options.runs, "Alpha kernel", *alpha, None)
+        rows += kernels(options.runs, "Alpha float kernel", *alpha, 0.3, FLOAT_KERNELS)
         payload = options.alpha_payload or ROOT / ".nox" / "payload-alpha"
         if (payload / "vmlinux").exists():
             rows += alpha_linux(payload, options.runs)

@@ -64,6 +64,8 @@ MACHINE = Machine(
     ),
 )
 STRESS = f"{COMMON}/stress"
+FLOATS = ("-mfp-regs", "-mieee", "-fno-math-errno", "-ffp-contract=off")
+"""Options of what uses floating-point registers. Debian's compiler has -mieee, IEEE arithmetic, without being told."""
 GUESTS = {
     "hello": Guest(("hello/hello.c",)),
     "hello-smp": Guest((f"{COMMON}/hello_smp.c",)),
@@ -74,6 +76,10 @@ GUESTS = {
     "bench-qsort": bench("qsort", 410, 0x0CE6EF9C),
     "bench-sieve": bench("sieve", 320, 0x6A56B400),
     "bench-strhash": bench("strhash", 9100, 0xAFA0F234),
+    "bench-nbody": bench("nbody", 6000, 0xDC392399, *FLOATS),
+    "bench-mandelbrot": bench("mandelbrot", 700, 0x89DA658D, *FLOATS),
+    "bench-fmatmul": bench("fmatmul", 400, 0x94DCE432, *FLOATS),
+    "bench-libm": bench("libm", 9000, 0x9D470531, *FLOATS),
     **stress("spinlock", f"{STRESS}/spinlock.c", "-DROUNDS=100000u"),
     **stress("ticketlock", f"{STRESS}/ticketlock.c", "-DROUNDS=300u"),
     **stress("atomics", f"{STRESS}/atomics.c", "-DROUNDS=100000u"),

@@ -100,6 +100,15 @@ extern void (*volatile exception_hook)(unsigned entry, uint64_t a0, uint64_t a1,
 // read, 1 write, all ones fetch.
 extern void (*volatile memory_fault_hook)(uint64_t address, uint64_t kind, uint64_t access);
 
+// ---- floating point -------------------------------------------------------------------------------------------------
+
+// As Linux has it for a new program: FPCR rounds to nearest (DYN), no exception of an instruction with /S traps (INED,
+// UNFD, OVFD, DZED, INVD), and denormal operands are numbers to it (DNOD).
+#define FPCR_OF_PROGRAMS (3ull << 61 | 2ull << 58 | 7ull << 49 | 1ull << 47)
+static inline void floats_on(void) {
+    __asm__ volatile("itoft %0, $f0\n\tmt_fpcr $f0" ::"r"(FPCR_OF_PROGRAMS) : "$f0");
+}
+
 // ---- page tables: KSEG needs none -----------------------------------------------------------------------------------
 
 #define PAGE_BYTES 8192u
