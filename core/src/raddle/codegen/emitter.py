@@ -89,6 +89,7 @@ class Emitter(FlagCapture, Generic[L, T]):
     """The fields that the host keeps in registers; none in a routine."""
     code: bytearray
     """What the assembler appends to: the hot part, or the cold part."""
+    hot: bytearray
     cold: bytearray
     """The cold part, which lies behind the hot parts of all of the block's instructions."""
     hot_relocs: list[Reloc]
@@ -116,6 +117,10 @@ class Emitter(FlagCapture, Generic[L, T]):
     """The barrier at the start of the hot part."""
     _end: L | None
     """Of a routine: `end_label`."""
+    _rare_branches: list[tuple[Label, FieldKind, int]]
+    """(label, kind of the field, its offset) of each branch from the hot part to a rare label."""
+    _rare_end: object
+    """While rare code is emitted: the label where it ends."""
 
     def __init__(self, config: CodegenConfig, routine: bool, pin_order: Iterable[Register]) -> None:
         """A template's hottest integer fields are pinned to ``pin_order``, the hottest one to the first register."""
@@ -139,7 +144,7 @@ class Emitter(FlagCapture, Generic[L, T]):
     def run(self, function: Sequence[Instruction], locals: Sequence[Local], kind: int = HOST_FLAGS_NONE) -> None:
         """Emit ``function``; ``kind`` is what the host's flags hold on entry. Results are left in the attributes."""
         self.start_code()
-        self.cold = bytearray()
+        self.hot, self.cold = self.code, bytearray()
         self.hot_relocs, self.cold_relocs, self.hot_holes, self.cold_holes = [], [], [], []
         self.labels, self.trace, self.jumps = {}, [], []
         self.kind = kind
@@ -147,6 +152,7 @@ class Emitter(FlagCapture, Generic[L, T]):
         self.flags_value = None
         self.done = set()
         self._end = None
+        self._rare_branches, self._rare_end = [], None
         self.analyse(function)
         self.begin_allocation(len(locals))
         self.kept, self.head_barrier = 0, None
@@ -166,7 +172,7 @@ class Emitter(FlagCapture, Generic[L, T]):
                     self.settle(ins)
                 self.release(ins, position)
 
-    # The assembler has these three (`raddle.codegen.code_buffer.CodeBuffer`).
+    # The assembler has these four (`raddle.codegen.code_buffer.CodeBuffer`).
 
     @abstractmethod
     def start_code(self) -> None:
@@ -180,12 +186,38 @@ class Emitter(FlagCapture, Generic[L, T]):
     def label(self) -> L:
         """A new label of the assembler's."""
 
+    @abstractmethod
+    def bind(self, label: L) -> None:
+        """Bind a label to the end of the part at hand."""
+
     def host_label(self, label: Label) -> L:
         """The host's label for an IR label."""
         host = self.labels.get(label)
         if host is None:
             host = self.labels[label] = self.label()
         return host
+
+    @property
+    def in_cold(self) -> bool:
+        """Whether the cold part is being emitted, which has no cold part of its own."""
+        return self.code is self.cold
+
+    def place(self, label: Label) -> None:
+        """Bind the label here. A template's rare code goes to the cold part, from its label to where it ends."""
+        if label is self._rare_end:
+            if self.function[self.position - 1].op not in _INDIRECT:
+                self.return_to_hot()
+            self.code, self._rare_end = self.hot, None
+        elif self._is_apart(label):
+            self._rare_end = self.function[self.position - 1].aux
+            self.code = self.cold
+            for target, kind, at in self._rare_branches:
+                if target is label:
+                    self.hot_relocs.append((kind, at, len(self.cold)))
+        self.bind(self.host_label(label))
+
+    def _is_apart(self, label: Label) -> bool:
+        return label.rare and not self.routine
 
     def finish_ahead(self, position: int) -> None:
         """Finish the operation at ``position``, which has been emitted ahead of its turn."""
@@ -315,6 +347,10 @@ class Emitter(FlagCapture, Generic[L, T]):
     def branch_to_cold(self, test: T) -> None:
         """Branch to the end of the cold part so far if the test holds."""
 
+    @abstractmethod
+    def return_to_hot(self) -> None:
+        """Jump from the cold part to the end of the hot part so far."""
+
     def branch_to_exit(self, test: T, leave: Instruction) -> None:
         """Leave by ``leave``, a `GOTO`, if the test holds: from the cold part, unless the host can chain conditional
         branches.
@@ -330,7 +366,17 @@ class Emitter(FlagCapture, Generic[L, T]):
 
     def branch(self, test: T, if_true: Label, if_false: Label) -> None:
         """Emit the `BRCOND` at hand, and ahead of its turn what it leaves the block for."""
-        span, leave = self.leaves_if(if_true, if_false), self.exits_if(if_true, if_false)
+        if self._is_apart(if_false) and not self.in_cold:
+            test, if_true, if_false = self.inverted(test), if_false, if_true
+        if self._is_apart(if_true) and not self.in_cold:
+            self.branch_to_cold(test)
+            kind, at, _ = self.hot_relocs.pop()  # it has no place yet
+            self._rare_branches.append((if_true, kind, at))
+            self.go_to(if_false)
+            return
+        span = leave = None
+        if not self.in_cold:
+            span, leave = self.leaves_if(if_true, if_false), self.exits_if(if_true, if_false)
         if span is not None:
             self.branch_to_cold(test)
             self.emit_in_cold(span)
@@ -349,9 +395,12 @@ class Emitter(FlagCapture, Generic[L, T]):
             self.jump_to(self.host_label(label))
 
     def is_next(self, label: Label) -> bool:
-        """Whether the instruction after the one at hand is the label."""
+        """Whether the label is next in the part at hand: behind rare code, too, which is in the cold part."""
         following = self.next_is(Op.LABEL)
-        return following is not None and following.aux is label
+        if following is None:
+            return False
+        assert isinstance(following.aux, Label)
+        return following.aux is label or self._is_apart(following.aux)
 
     # -- patterns ------------------------------------------------------------------------------------------------------
 

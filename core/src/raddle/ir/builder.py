@@ -58,13 +58,14 @@ Operand = Instruction | int | Hole
 
 
 class Label:
-    """A place in the function; ``bound`` once a LABEL instruction stands for it."""
+    """A place in the function; ``bound`` once a LABEL instruction stands for it. ``rare``: see ``Builder.rarely``."""
 
-    __slots__ = ("bound", "name")
+    __slots__ = ("bound", "name", "rare")
 
-    def __init__(self, name: str = "") -> None:
+    def __init__(self, name: str = "", rare: bool = False) -> None:
         self.name = name
         self.bound = False
+        self.rare = rare
 
     def __repr__(self) -> str:
         return self.name or "label"
@@ -488,8 +489,8 @@ class Builder:
             Op.CALL, type, tuple(a if isinstance(a, Instruction) else self.const(a) for a in args), callee
         )
 
-    def label(self, name: str = "") -> Label:
-        return Label(name)
+    def label(self, name: str = "", *, rare: bool = False) -> Label:
+        return Label(name, rare)
 
     def bind(self, label: Label) -> None:
         """Start the block ``label`` here. Raises ValueError when it stands already."""
@@ -510,6 +511,20 @@ class Builder:
         then, end = Label(), Label()
         self.brcond(condition, then, end)
         self.bind(then)
+        yield
+        self.bind(end)
+
+    @contextmanager
+    def rarely(self, label: Label) -> Iterator[None]:
+        """What stands before goes on after the body, which runs seldom, and only if a branch leads to ``label``, a rare
+        one.
+
+        Hosts put the body where it is in nobody's way. It must not access guest memory, nor have a ``goto``. Branches
+        in it stay in it, and only those to ``label`` lead into it. Values defined in it are not to be used after it.
+        """
+        end = Label()
+        self.br(end)
+        self.bind(label)
         yield
         self.bind(end)
 

@@ -252,7 +252,7 @@ _ROWS: tuple[tuple[Op, str, Result, frozenset[Type], Effect, str, str], ...] = (
     (Op.FTOI, "x", _S, _INT, _WR, "FloatToInt", "float to integer, saturating, NaN to 0, by the rounding that aux names"),
     (Op.ITOF, "x", _S, _FP, _WR, "IntToFloat", "integer to float by the CPU's rounding mode"),
     (Op.CALL, "*", _S, _ALL | {Type.VOID}, _RD | _WR | _LS, "Callee", "call a native helper, an IR routine or a Python helper"),
-    (Op.LABEL, "", _N, _VOID, _PURE, "Label", "starts a basic block"),
+    (Op.LABEL, "", _N, _VOID, _PURE, "Label", "starts a basic block; a rare one, code that seldom runs, up to the label of the br before it"),
     (Op.BR, "", _N, _VOID, _END, "Label", "jump within this function"),
     (Op.BRCOND, "b", _N, _VOID, _END, "tuple[Label, Label]", "jump to the first label if operand 0 is true, else to the second"),
     (Op.GOTO, "", _N, _VOID, _EXIT, "int", "go on at this instruction's address + aux (+ operand hole if given); chainable"),

@@ -186,6 +186,9 @@ class _Parser:
         label = self.label()
         if label.bound:
             self.fail(f"label {self.tokens[self.position - 1][1]} is bound twice", back=1)
+        if self.kind == "word" and self.text == "rare":
+            self.next()
+            label.rare = True
         self.expect(":")
         self.function.bind(label)
 

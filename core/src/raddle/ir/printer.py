@@ -5,7 +5,7 @@
 
       local.i32 $0.count                 ; locals are declared first
       local_set.i32 $0.count, 4
-    @0.loop:                             ; a label
+    @0.loop:                             ; a label; of code that seldom runs: @0.loop rare:
       v0 = get.i32 r3                    ; fields by name; those of the common CPU header as cpu.name
       v1 = add.i32 v0, %0.imm            ; a hole: its index and name
       v2 = icmp.i1 ult, v1, 5:i32        ; a constant carries a type where the opcode leaves it open
@@ -156,7 +156,7 @@ class _Printer:
 
     def line(self, instruction: Instruction) -> str:
         if instruction.op is Op.LABEL and isinstance(instruction.aux, Label):
-            return f"{self.label(instruction.aux)}:"
+            return f"{self.label(instruction.aux)}{' rare' if instruction.aux.rare else ''}:"
         info = TABLE[instruction.op]
         text = info.name
         if instruction.type is not Type.VOID:

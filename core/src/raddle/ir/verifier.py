@@ -90,6 +90,9 @@ class _Verifier:
                 self.check(instruction, at)
                 self.place[instruction] = at
             blocks = self.blocks()
+            for at, instruction in enumerate(self.code):
+                if isinstance(instruction.aux, Label) and instruction.op is Op.LABEL and instruction.aux.rare:
+                    self.check_rare(instruction.aux, at)
             if self.routine:
                 verify_end(self.function)
             for block in blocks:
@@ -197,6 +200,33 @@ class _Verifier:
             self.find_dominators(blocks)
         self.find_assigned(blocks)
         return blocks
+
+    def check_rare(self, label: Label, start: int) -> None:
+        """Code from a rare label on, which hosts put elsewhere: one way in, and one out besides leaving the block."""
+        before = self.code[start - 1] if start else None
+        _require(before is not None and before.op is Op.BR, "a rare label stands behind a br")
+        assert before is not None
+        bound = {i.aux: at for at, i in enumerate(self.code) if i.op is Op.LABEL and isinstance(i.aux, Label)}
+        end = next(at for inside, at in bound.items() if inside is before.aux)
+        _require(end > start, "rare code ends where the br before it leads")
+        within = range(start + 1, end)
+        inner = {inside for inside, at in bound.items() if at in within}
+        _require(not any(inside.rare for inside in inner), "rare code has rare code in it")
+        for at, instruction in enumerate(self.code):
+            targets = _targets(instruction) if instruction.op is not Op.LABEL else ()
+            once = targets.count(label) if instruction.op is Op.BRCOND else 2 * len(targets)
+            _require(
+                label not in targets or once == 1, f"instruction {at}: only a brcond leads to a rare label, or past it"
+            )
+            effects = TABLE[instruction.op].effects
+            if at not in within:
+                message = f"instruction {at} leads into rare code, which its label alone does"
+                _require(inner.isdisjoint(targets), message)
+                continue
+            if effects & Effect.END:
+                _require(inner.issuperset(targets), f"instruction {at} leads out of rare code")
+            barred = instruction.op is Op.GOTO or (effects & Effect.FAULT and instruction.op is not Op.CALL)
+            _require(not barred, f"instruction {at}: rare code cannot use {TABLE[instruction.op].name}")
 
     @staticmethod
     def find_dominators(blocks: list[_Block]) -> None:

@@ -161,6 +161,19 @@ def random_program(
     return random_start(random, generator.b, layout)
 
 
+def rare_program(
+    random: Random, layout: StateLayout, *, word: Type = Type.I32, size: int = 10, without: frozenset[Op] = frozenset()
+) -> Program:
+    """A program with rare code, and random operations before, in and after it."""
+    generator = Generator(random, layout, word, without)
+    generator.body(size)
+    generator.rarely(random.randrange(1, size))
+    generator.body(size)
+    generator.keep_results()
+    generator.leave(0.5)
+    return random_start(random, generator.b, layout)
+
+
 def focused_program(random: Random, layout: StateLayout, op: Op, *, word: Type = Type.I32) -> Program:
     """A small program around one ``op`` with random operands. ``op`` must be in GENERATED."""
     generator = Generator(random, layout, word)
@@ -205,6 +218,10 @@ def _copied(code: list[Instruction], value: Instruction) -> Instruction:
 def _bitcast(code: list[Instruction], value: Instruction, type: Type) -> Instruction:
     code.append(Instruction(Op.BITCAST, type, (value,)))
     return code[-1]
+
+
+_NOT_RARE: Final = frozenset(op for op, info in TABLE.items() if info.effects & Effect.FAULT) - {Op.CALL} | {Op.GOTO}
+"""Operations that rare code cannot have."""
 
 
 class Generator:
@@ -352,6 +369,23 @@ class Generator:
         self.b.assign(counter, left)
         self.b.brcond(self.b.ne(left, 0), top, end)
         self.b.bind(end)
+
+    def rarely(self, size: int) -> None:
+        """Rare code, to which one to three branches lead."""
+        label = self.b.label("rare", rare=True)
+        values, known = len(self.values), len(self.locals)
+        for _ in range(self.random.randrange(1, 4)):
+            after = self.b.label()
+            self.b.brcond(self.value(Type.I1), *self.random.choice(((label, after), (after, label))))
+            self.b.bind(after)
+            self.body(2)
+        del self.values[values:]
+        del self.locals[known:]
+        without = self.without
+        self.without |= _NOT_RARE
+        with self.b.rarely(label):
+            self.scoped(size, leave=0.2)
+        self.without = without
 
     def leave(self, chance: float) -> bool:
         """Emit an exit from the function, or not. Returns whether it did."""

@@ -34,6 +34,7 @@ from raddle.testing.generate import (
     let_operands_die,
     random_program,
     random_start,
+    rare_program,
     reduced,
 )
 from raddle.testing.ir_programs import LAYOUT, Case, Execution, compare, interpreted, shipped_cases
@@ -167,6 +168,15 @@ class HostContract:
             return random_program(random, LAYOUT, word=word, without=self.unsupported)
 
         self._rounds(seed, make, _Choosing(backend, choice))
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_rare_code(self, backend: Backend, seed: int) -> None:
+        def make(random: Random, word: Type) -> Program:
+            return rare_program(random, LAYOUT, word=word, without=self.unsupported)
+
+        self._rounds(seed, make, backend)
+        for choice in CHOICES:
+            self._rounds(seed, make, _Choosing(backend, choice))
 
     @pytest.mark.parametrize("seed", range(5))
     def test_one_function_serves_all_literals_and_places(self, backend: Backend, seed: int) -> None:

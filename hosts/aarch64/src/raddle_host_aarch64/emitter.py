@@ -36,7 +36,7 @@ from raddle_host_aarch64.assembler import Assembler
 from raddle_host_aarch64.code_buffer import BRANCH14, BRANCH19, Label, Reach
 from raddle_host_aarch64.conditions import CS, EQ, MI, VS, Kind, Test
 from raddle_host_aarch64.encoding import is_logical
-from raddle_host_aarch64.fields import LITERAL16
+from raddle_host_aarch64.fields import HOT26, LITERAL16
 from raddle_host_aarch64.operands import OPERANDS
 from raddle_host_aarch64.orders import KEPT, barrier_for, order_before
 from raddle_host_aarch64.registers import (
@@ -166,6 +166,8 @@ class Emitter(Assembler, emitter.Emitter[Label, Test]):
     __slots__ = (
         "_end",
         "_not_cold",
+        "_rare_branches",
+        "_rare_end",
         "allocation",
         "call_operations",
         "calls",
@@ -186,6 +188,7 @@ class Emitter(Assembler, emitter.Emitter[Label, Test]):
         "general",
         "head_barrier",
         "hints",
+        "hot",
         "hot_holes",
         "hot_relocs",
         "inline_floats",
@@ -367,6 +370,10 @@ class Emitter(Assembler, emitter.Emitter[Label, Test]):
 
     def branch_to_cold(self, test: Test) -> None:
         self.last_field(field_kind(Source.COLD, SHAPES[self._branch_if(test)]), len(self.cold))
+
+    def return_to_hot(self) -> None:
+        self.B_i(0)
+        self.last_field(HOT26, len(self.hot))
 
     def _branch_if(self, test: Test) -> Reach:
         """Emit the branch that is taken if the test holds, with a distance of 0; returns the field of the distance."""

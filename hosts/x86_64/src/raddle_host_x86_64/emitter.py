@@ -25,7 +25,7 @@ from raddle.ordering import MemoryOrder
 from raddle_host_x86_64.assembler import Assembler
 from raddle_host_x86_64.code_buffer import Label as HostLabel
 from raddle_host_x86_64.conditions import AE, NE, B, E, O, S
-from raddle_host_x86_64.fields import COLD, EXIT, LITERAL8, LITERAL32, REL32
+from raddle_host_x86_64.fields import COLD, EXIT, HOT, LITERAL8, LITERAL32, REL32
 from raddle_host_x86_64.operands import OPERANDS
 from raddle_host_x86_64.registers import (
     GENERAL,
@@ -105,6 +105,8 @@ class Emitter(Assembler, emitter.Emitter[HostLabel, int]):
     __slots__ = (
         "_end",
         "_not_cold",
+        "_rare_branches",
+        "_rare_end",
         "allocation",
         "calls",
         "cold",
@@ -120,6 +122,7 @@ class Emitter(Assembler, emitter.Emitter[HostLabel, int]):
         "general",
         "head_barrier",
         "hints",
+        "hot",
         "hot_holes",
         "hot_relocs",
         "jumps",
@@ -267,6 +270,10 @@ class Emitter(Assembler, emitter.Emitter[HostLabel, int]):
     def branch_to_cold(self, test: int) -> None:
         self.Jcc_rel32(test, 0)
         self.last_field(COLD, len(self.cold))
+
+    def return_to_hot(self) -> None:
+        self.JMP_rel32(0)
+        self.last_field(HOT, len(self.hot))
 
     def branch_to_exit(self, test: int, leave: Instruction) -> None:
         self.Jcc_rel32(test, 0)

@@ -38,7 +38,7 @@ from raddle_host_aarch64.emitter import (
     emits,
     is_float,
 )
-from raddle_host_aarch64.fields import EXIT26, HOT26
+from raddle_host_aarch64.fields import EXIT26
 from raddle_host_aarch64.registers import X0, X1, X2, X3, X4
 
 # -- calls -------------------------------------------------------------------------------------------------------------
@@ -150,17 +150,11 @@ def _comparison(e: Emitter, condition: Condition, a: Instruction, b: Instruction
 # -- branches ----------------------------------------------------------------------------------------------------------
 
 
-def return_to(e: Emitter, hot_offset: int) -> None:
-    """Jump from the cold part to `hot_offset` of the hot one."""
-    e.B_i(0)
-    e.last_field(HOT26, hot_offset)
-
-
 @emits(Op.LABEL)
 def label(e: Emitter, op: Instruction) -> None:
     assert isinstance(op.aux, Label)
     e.at_boundary()
-    e.bind(e.host_label(op.aux))
+    e.place(op.aux)
     e.flags_value = None
 
 

@@ -17,7 +17,7 @@ from raddle.ir.builder import FloatCompare, FloatToInt, Instruction, IntToFloat,
 from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle_host_aarch64 import conditions as cc
-from raddle_host_aarch64.emit.control import call_native, return_to
+from raddle_host_aarch64.emit.control import call_native
 from raddle_host_aarch64.emitter import ENV, SCRATCH, SCRATCH2, SCRATCH3, Emitter, emits, is_float
 from raddle_host_aarch64.fields import COLD19
 from raddle_host_aarch64.registers import V0, V1, V2
@@ -133,7 +133,7 @@ def ftoi(e: Emitter, op: Instruction) -> None:
     source = op.args[0]
     width = how.width or op.type.bits
     scaled = how.fraction != 0
-    if width == 16 or (scaled and how.rounding is not Rounding.ZERO) or how.fraction > width:
+    if e.in_cold or width == 16 or (scaled and how.rounding is not Rounding.ZERO) or how.fraction > width:
         call_native(e, op, *float_call(op))
         return
     if not _begin(e, op):
@@ -168,7 +168,7 @@ def _by_current_rounding(e: Emitter, signed: bool, form: int, source: int) -> No
             e.SUB_wwi(SCRATCH2, SCRATCH2, 1)
             e.CBNZ_w_label(SCRATCH2, following)
         _TO_INTEGER[rounding, signed][form](e, SCRATCH, source)
-        return_to(e, len(hot))
+        e.return_to_hot()
         if rounding is not Rounding.ZERO:
             e.bind(following)
     e.code = hot
@@ -190,7 +190,7 @@ def itof(e: Emitter, op: Instruction) -> None:
     how = op.aux
     assert isinstance(how, IntToFloat)
     source = op.args[0]
-    if how.rounding not in (Rounding.NEAREST, Rounding.CURRENT) or how.fraction > source.type.bits:
+    if e.in_cold or how.rounding not in (Rounding.NEAREST, Rounding.CURRENT) or how.fraction > source.type.bits:
         call_native(e, op, *float_call(op))
         return
     if not _begin(e, op):
@@ -215,7 +215,7 @@ def itof(e: Emitter, op: Instruction) -> None:
     e.MSR_FPCR_x(SCRATCH3)
     convert(e, target, register, *fraction)
     e.MSR_FPCR_x(SCRATCH2)
-    return_to(e, len(hot))
+    e.return_to_hot()
     e.code = hot
 
 

@@ -29,7 +29,6 @@ from raddle.runtime.layout import (
     TLB_WRITE,
 )
 from raddle_host_aarch64.code_buffer import Label
-from raddle_host_aarch64.emit.control import return_to
 from raddle_host_aarch64.emitter import (
     ENV,
     FLAG_WORDS,
@@ -174,7 +173,7 @@ def load(e: Emitter, op: Instruction) -> None:
         _LOADS[memop.size, memop.signed, wide](e, target, SCRATCH, address)
     e.code = e.cold
     (e.GET_xxi if wide else e.GET_wxi)(target, ENV, OFFSET["result"])
-    return_to(e, len(hot))
+    e.return_to_hot()
     e.code = hot
     if acquire and not ordered:
         e.DMB_i(ISHLD)
@@ -208,7 +207,7 @@ def _cold_store(e: Emitter, op: Instruction) -> None:
     hot = e.code
     e.code = e.cold
     _slow_call(e, op, "thunk_store")
-    return_to(e, len(hot))
+    e.return_to_hot()
     e.code = hot
 
 
@@ -228,7 +227,7 @@ def _cold_atomic(e: Emitter, op: Instruction, result: int) -> None:
     e.code = e.cold
     _slow_call(e, op, "thunk_atomic", ATOMIC_OPS[op.op])
     e.GET_xxi(result, ENV, OFFSET["result"])
-    return_to(e, len(hot))
+    e.return_to_hot()
     e.code = hot
 
 

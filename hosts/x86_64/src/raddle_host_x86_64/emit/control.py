@@ -12,7 +12,6 @@ from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, Type
 from raddle_host_x86_64.emit.integer import as_lea
 from raddle_host_x86_64.emitter import HANDLERS, Emitter, emits
-from raddle_host_x86_64.fields import HOT
 from raddle_host_x86_64.registers import GENERAL, R8, RAX, RBP, RCX, RDI, RDX, RSI
 
 
@@ -69,16 +68,10 @@ def _narrow(e: Emitter, op: Instruction, register: int) -> None:
         e.AND_ri(register, 1)
 
 
-def return_to(e: Emitter, hot_offset: int) -> None:
-    """Jump from the cold part to `hot_offset` of the hot one."""
-    e.JMP_rel32(0)
-    e.last_field(HOT, hot_offset)
-
-
 @emits(Op.LABEL)
 def label(e: Emitter, op: Instruction) -> None:
     assert isinstance(op.aux, Label)
-    e.bind(e.host_label(op.aux))
+    e.place(op.aux)
     e.flags_value = None
     if e.touched:
         e.clobber()

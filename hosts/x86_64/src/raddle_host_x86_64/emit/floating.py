@@ -27,7 +27,7 @@ from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
 from raddle_host_x86_64 import conditions as cc
-from raddle_host_x86_64.emit.control import call_native, return_to
+from raddle_host_x86_64.emit.control import call_native
 from raddle_host_x86_64.emitter import Emitter, emits, memory_of
 from raddle_host_x86_64.fields import COLD
 from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, XMM0, XMM1, XMM2
@@ -52,6 +52,11 @@ def sign(e: Emitter, op: Instruction) -> None:
     else:
         (e.BTC_ri if op.op is Op.FNEG else e.BTR_ri)(target, 31)
     e.clobber()
+
+
+def _calls(e: Emitter) -> bool:
+    """Whether all is left to the runtime: rare code has no fast paths, since they have cold parts."""
+    return e.routine or e.in_cold
 
 
 # -- the fast paths' parts ---------------------------------------------------------------------------------------------
@@ -128,7 +133,7 @@ class _Fast:
             e.MOV_ri(RAX, e.config.callee_number(callee))
             e.CALL_m(RBP, OFFSET["thunk_call"])
             (e.MOVQ_rm if is_wide(op) else e.MOV_rm)(RDX, RBP, OFFSET["result"])
-            return_to(e, len(hot))
+            e.return_to_hot()
             e.code = hot
         if op.last_use >= 0:
             target = e.define(op, op.args)
@@ -158,7 +163,7 @@ _NEVER_TINY: Final = frozenset({Op.FADD, Op.FSUB, Op.FSQRT})
 
 @emits(Op.FADD, Op.FSUB, Op.FMUL, Op.FDIV, Op.FSQRT, Op.FMA)
 def arithmetic(e: Emitter, op: Instruction) -> None:
-    if e.routine or (op.op is Op.FMA and not e.features.fma):
+    if _calls(e) or (op.op is Op.FMA and not e.features.fma):
         call_native(e, op, *float_call(op))
         return
     double = is_wide(op)
@@ -191,7 +196,7 @@ def arithmetic(e: Emitter, op: Instruction) -> None:
 @emits(Op.FCMP)
 def fcmp(e: Emitter, op: Instruction) -> None:
     """The cold part compares NaNs. Only they raise flags."""
-    if e.routine:
+    if _calls(e):
         call_native(e, op, *float_call(op))
         return
     fast = _Fast(e, op)
@@ -215,7 +220,7 @@ def fcmp(e: Emitter, op: Instruction) -> None:
 @emits(Op.FCVT)
 def fcvt(e: Emitter, op: Instruction) -> None:
     widens = is_wide(op)
-    if e.routine:
+    if _calls(e):
         call_native(e, op, *float_call(op))
         return
     fast = _Fast(e, op)
@@ -241,7 +246,7 @@ def ftoi(e: Emitter, op: Instruction) -> None:
     how = op.aux
     assert isinstance(how, FloatToInt)
     wide = op.type is Type.I64
-    if e.routine or how.fraction or (how.width or op.type.bits) != op.type.bits or (wide and not how.signed):
+    if _calls(e) or how.fraction or (how.width or op.type.bits) != op.type.bits or (wide and not how.signed):
         call_native(e, op, *float_call(op))
         return
     double = is_wide(op.args[0])
@@ -286,7 +291,7 @@ def itof(e: Emitter, op: Instruction) -> None:
     source = op.args[0]
     wide, double = is_wide(source), is_wide(op)
     usual = how.rounding in (Rounding.NEAREST, Rounding.CURRENT) and not how.fraction
-    if e.routine or not usual or (wide and not how.signed):
+    if _calls(e) or not usual or (wide and not how.signed):
         call_native(e, op, *float_call(op))
         return
     fast = _Fast(e, op)

@@ -27,7 +27,6 @@ from raddle.runtime.layout import (
     TLB_WRITE,
 )
 from raddle_host_x86_64 import conditions as cc
-from raddle_host_x86_64.emit.control import return_to
 from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits, register_of
 from raddle_host_x86_64.fields import COLD
 from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP
@@ -136,7 +135,7 @@ def load(e: Emitter, op: Instruction) -> None:
         _swap(e, target, memop.size, memop.signed, wide)
     e.code = e.cold
     (e.MOVQ_rm if wide else e.MOV_rm)(target, RBP, OFFSET["result"])
-    return_to(e, len(hot))
+    e.return_to_hot()
     e.code = hot
     e.clobber()
 
@@ -207,7 +206,7 @@ def _cold_store(e: Emitter, op: Instruction, *misses: int) -> None:
     e.code = e.cold
     e.hot_relocs += [(COLD, miss, len(e.cold)) for miss in misses]
     _slow_call(e, op, "thunk_store")
-    return_to(e, len(hot))
+    e.return_to_hot()
     e.code = hot
 
 
@@ -233,7 +232,7 @@ def _cold_exclusive(e: Emitter, op: Instruction, *misses: int) -> None:
     e.hot_relocs += [(COLD, miss, len(e.cold)) for miss in misses]
     _slow_call(e, op, "thunk_atomic", ATOMIC_OPS[op.op])
     e.MOVQ_rm(RCX, RBP, OFFSET["result"])
-    return_to(e, len(hot))
+    e.return_to_hot()
     e.code = hot
 
 
