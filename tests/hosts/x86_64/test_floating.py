@@ -19,7 +19,7 @@ from raddle.ir import floats
 from raddle.ir.builder import Builder, FloatCompare, FloatToInt, IntToFloat, Rounding, Value
 from raddle.ir.floats import F32, F64, INEXACT, FloatEnv, Format
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Field, Type
+from raddle.ir.types import Condition, Field, Type
 from raddle.testing.generate import Program
 from raddle.testing.host_contract import Backend, HostContract, check
 from raddle.testing.host_harness import Harness
@@ -112,6 +112,14 @@ def rows() -> Iterator[tuple[str, Format, Make]]:
             yield f"cmp{size}_{kind.name}", fmt, lambda b, v, kind=kind: b.fcmp(v[0], v[1], kind)
         zero = lambda b, v: b.fcmp(v[0], b.const(0, v[0].type), FloatCompare.QUIET)  # noqa: E731
         yield f"cmp{size}_zero", fmt, zero
+        for condition, order in ((Condition.EQ, 0), (Condition.ULE, 1), (Condition.EQ, 1), (Condition.EQ, 2)):
+            name = f"cmp{size}_{condition.name}_{order}"
+            yield name, fmt, lambda b, v, test=(condition, order): truth(b, b.icmp(test[0], compared(b, v), test[1]))
+        name = f"cmp{size}_unordered"
+        yield name, fmt, lambda b, v: truth(b, b.eq(compared(b, v), 3))
+        bits = Type.I64 if fmt is F64 else Type.I32
+        yield f"add{size}_bits", fmt, lambda b, v, bits=bits: b.bitcast(b.fadd(v[0], v[1]), bits)
+        yield f"mul{size}_bits", fmt, lambda b, v, bits=bits: b.bitcast(b.fmul(v[0], v[1]), bits)
         for signed, word in ((False, Type.I32), (True, Type.I32), (True, Type.I64)):
             for rounding in Rounding:
                 how = FloatToInt(signed, rounding)
@@ -119,10 +127,18 @@ def rows() -> Iterator[tuple[str, Format, Make]]:
                 yield name, fmt, lambda b, v, how=how, word=word: b.ftoi(v[0], word, how)
 
 
+def compared(b: Builder, v: list[Value]) -> Value:
+    return b.fcmp(v[0], v[1], FloatCompare.QUIET)
+
+
+def truth(b: Builder, value: Value) -> Value:
+    return b.zext(value, Type.I32)
+
+
 def program(make: Make, values: tuple[int, ...], fmt: Format, header: dict[str, int]) -> Program:
     b = Builder(Type.I32)
     result = make(b, [b.get(field) for field in fields(fmt)])
-    target = {Type.F32: "s3", Type.F64: "d3", Type.I32: "r0", Type.I64: "q0"}[result.type]
+    target = {Type.F32: "s3", Type.F64: "d1", Type.I32: "r0", Type.I64: "q0"}[result.type]
     b.set(LAYOUT.fields[target], result)
     state = bytearray(LAYOUT.size)
     for field, value in zip(fields(fmt), values, strict=True):
@@ -170,7 +186,7 @@ def test_from_int(library: Path, source: Type, target: Type, signed: bool, fract
         b = Builder(Type.I32)
         field = LAYOUT.fields["r0" if source is Type.I32 else "q0"]
         result = b.itof(b.get(field), target, IntToFloat(signed, fraction, rounding))
-        b.set(LAYOUT.fields["s3" if target is Type.F32 else "d3"], result)
+        b.set(LAYOUT.fields["s3" if target is Type.F32 else "d1"], result)
         state = bytearray(LAYOUT.size)
         state[field.offset : field.offset + field.type.size] = value.to_bytes(field.type.size, "little")
         check(Program(b, bytes(state), environment(random), b"", (), 0), backend)
@@ -186,6 +202,24 @@ def test_ordinary_operations_make_no_call(library: Path, name: str, fmt: Format,
     backend = FloatHarness(library)
     check(program(make, ordinary(fmt), fmt, {"fp_flags": INEXACT}), backend)
     assert (not backend.called) == (not name.startswith("fma") or detect().fma)
+
+
+@pytest.mark.parametrize("fmt", [F32, F64])
+def test_what_zeros_give_is_computed_in_line(library: Path, fmt: Format) -> None:
+    """Unless it is no zero, or the operands were none."""
+    backend = FloatHarness(library)
+    one, infinite, least = fmt.bias << fmt.fraction_bits, fmt.infinity, 1 << fmt.fraction_bits
+    for zero in (0, fmt.sign_bit):
+        for values in ((zero, one, 0), (zero, fmt.sign_bit | one, 0), (zero, zero ^ 1, 0)):
+            check(program(lambda b, v: b.fmul(v[0], v[1]), values, fmt, {"fp_flags": INEXACT}), backend)
+            check(program(lambda b, v: b.fmul(v[1], v[0]), values, fmt, {"fp_flags": INEXACT}), backend)
+            check(program(lambda b, v: b.fdiv(v[0], v[1]), values, fmt, {"fp_flags": INEXACT}), backend)
+    assert not backend.called
+    for values in ((0, infinite, 0), (0, infinite | 1, 0), (least, least, 0)):
+        check(program(lambda b, v: b.fmul(v[0], v[1]), values, fmt, {"fp_flags": INEXACT}), backend)
+    for values in ((0, 0, 0), (least, one * 2 - least, 0)):
+        check(program(lambda b, v: b.fdiv(v[0], v[1]), values, fmt, {"fp_flags": INEXACT}), backend)
+    assert len(backend.called) == 5
 
 
 def test_fused_multiply_add_without_the_hosts(library: Path) -> None:

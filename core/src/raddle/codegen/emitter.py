@@ -122,8 +122,16 @@ class Emitter(FlagCapture, Generic[L, T]):
     _rare_end: object
     """While rare code is emitted: the label where it ends."""
 
-    def __init__(self, config: CodegenConfig, routine: bool, pin_order: Iterable[Register]) -> None:
-        """A template's hottest integer fields are pinned to ``pin_order``, the hottest one to the first register."""
+    def __init__(
+        self,
+        config: CodegenConfig,
+        routine: bool,
+        pin_order: Iterable[Register],
+        float_pin_order: Iterable[Register] = (),
+    ) -> None:
+        """A template's hottest integer fields are pinned to ``pin_order``, the hottest one to the first register, and
+        its hottest fields of 64-bit floats to ``float_pin_order``.
+        """
         super().__init__()
         self.config = config
         self.routine = routine
@@ -133,8 +141,10 @@ class Emitter(FlagCapture, Generic[L, T]):
             self.behind_barriers = frozenset()
         self.allocation = config.allocation
         self.state_layout = config.state
-        hot = () if routine else [field for field in config.state.hot_fields if field.type in (Type.I32, Type.I64)]
-        self.pinned_fields = list(zip(hot, pin_order, strict=False))
+        hot = () if routine else config.state.hot_fields
+        integers = [field for field in hot if field.type in (Type.I32, Type.I64)]
+        floats = [field for field in hot if field.type is Type.F64]
+        self.pinned_fields = [*zip(integers, pin_order, strict=False), *zip(floats, float_pin_order, strict=False)]
         self.pinned = {field.offset: register for field, register in self.pinned_fields}
         self._not_cold = _HAS_BRANCHES | (FAULTS | frozenset(self.call_operations)) - {Op.CALL}
         """Operations with a cold part or a chainable exit of their own, and branches."""
@@ -469,8 +479,8 @@ class Emitter(FlagCapture, Generic[L, T]):
         return leave if following.aux is if_true and after.aux is if_false else None
 
     def sets_if(self, if_true: Label, if_false: Label, computes: frozenset[Op]) -> ConditionalSet | None:
-        """The store to a pinned field, if the current branch leads to nothing else when taken: a host can emit it as a
-        conditional move, which is never mispredicted. ``computes`` are the operations that may run in vain.
+        """The store to a pinned field of integers, if the current branch leads to nothing else when taken: a host can
+        emit it as a conditional move, which is never mispredicted. ``computes`` are operations that may run in vain.
         """
         if not self.pinned:
             return None
@@ -491,7 +501,7 @@ class Emitter(FlagCapture, Generic[L, T]):
         field = store.aux
         assert isinstance(field, Field)
         target, body = self.pinned.get(field.offset), function[start:end]
-        if target is None or any(ins.uses != 1 for ins in body) or self.is_target(if_true):
+        if target is None or field.type is Type.F64 or any(ins.uses != 1 for ins in body) or self.is_target(if_true):
             return None
         return ConditionalSet(body, store, target, range(start - 1, end + 1))
 

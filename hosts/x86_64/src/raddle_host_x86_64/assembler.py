@@ -41,6 +41,7 @@ from raddle_host_x86_64.operands import (
     miq,
     mIw,
     mr,
+    mv,
     near,
     o,
     oI,
@@ -301,6 +302,7 @@ class Assembler(CodeBuffer):
     POPCNTQ_rr = rr("F3 REX.W 0F B8 /r")
     BTQ_rr = rr_mr("REX.W 0F A3 /r")
     BTQ_ri = ri8("REX.W 0F BA /4")
+    BTSQ_ri = ri8("REX.W 0F BA /5")
     BTRQ_ri = ri8("REX.W 0F BA /6")
     BTCQ_ri = ri8("REX.W 0F BA /7")
 
@@ -346,9 +348,11 @@ class Assembler(CodeBuffer):
     MOVD_vr = vr("66 0F 6E /r")
     MOVD_rv = rv_mr("66 0F 7E /r")
     MOVD_vm = vm("66 0F 6E /r")
+    MOVAPS_vv = vv("0F 28 /r")
     MOVQ_vr = vr("66 REX.W 0F 6E /r")
     MOVQ_rv = rv_mr("66 REX.W 0F 7E /r")
     MOVQ_vm = vm("F3 0F 7E /r")
+    MOVQ_mv = mv("66 0F D6 /r")
 
     # --- SSE: scalar floating point ---
 
@@ -373,7 +377,9 @@ class Assembler(CodeBuffer):
     SQRTSD_vv = vv("F2 0F 51 /r")
     SQRTSD_vm = vm("F2 0F 51 /r")
     UCOMISS_vv = vv("0F 2E /r")
+    UCOMISS_vm = vm("0F 2E /r")
     UCOMISD_vv = vv("66 0F 2E /r")
+    UCOMISD_vm = vm("66 0F 2E /r")
     CVTSI2SS_vr = vr("F3 0F 2A /r")
     CVTSI2SSQ_vr = vr("F3 REX.W 0F 2A /r")
     CVTTSS2SIQ_rv = rv("F3 REX.W 0F 2C /r")

@@ -28,6 +28,7 @@ from raddle_host_x86_64.conditions import AE, NE, B, E, O, S
 from raddle_host_x86_64.fields import COLD, EXIT, HOT, LITERAL8, LITERAL32, REL32
 from raddle_host_x86_64.operands import OPERANDS
 from raddle_host_x86_64.registers import (
+    FLOATING,
     GENERAL,
     R8,
     R9,
@@ -45,6 +46,7 @@ from raddle_host_x86_64.registers import (
     RDX,
     RSI,
     RSP,
+    XMM0,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ PIN_ORDER: Final = (RBX, RSI, RDI, R8, R9, R10, R12, R13, R14, R15)
 """Host registers for the hottest guest fields; the first three encode without a REX prefix."""
 VALUE_REGISTERS: Final = (RAX, R11)
 """Registers for values in templates. Registers of `PIN_ORDER` that no field needs are for values, too."""
+FLOAT_PIN_ORDER: Final = range(3, 16)
+"""xmm registers for the hottest guest fields that are floats. xmm0 to xmm2 are scratch."""
 CALLEE_SAVED: Final = (RBX, R12, R13, R14, R15)
 ROUTINE_REGISTERS: Final = (RAX, RSI, RDI, R8, R9, R10, R11, *CALLEE_SAVED)
 
@@ -85,9 +89,15 @@ _HOST_FLAGS: Final = tuple([HostFlags(condition) for condition in range(16)])
 
 
 def register_of(value: Instruction) -> int:
-    """The number of the register that holds the value; -1 if none does."""
+    """The number of the general register that holds the value; -1 if none does."""
     location = value.location
-    return location.number if isinstance(location, Register) else -1
+    return location.number if isinstance(location, Register) and location.register_class is GENERAL else -1
+
+
+def float_register_of(value: Instruction) -> int:
+    """The number of the xmm register that holds the value; -1 if none does."""
+    location = value.location
+    return location.number if isinstance(location, Register) and location.register_class is FLOATING else -1
 
 
 def memory_of(value: Instruction) -> tuple[int, int] | None:
@@ -152,11 +162,14 @@ class Emitter(Assembler, emitter.Emitter[HostLabel, int]):
         Assembler.__init__(self)
         waits = config.fences & MemoryOrder.ST_LD
         self.behind_barriers = frozenset({Op.MB, Op.LOAD, Op.LOAD_EXCLUSIVE} if waits else {Op.MB})
-        emitter.Emitter.__init__(self, config, routine, [GENERAL[number] for number in PIN_ORDER])
+        general, floating = [GENERAL[n] for n in PIN_ORDER], [FLOATING[n] for n in FLOAT_PIN_ORDER]
+        emitter.Emitter.__init__(self, config, routine, general, floating)
         self.features = features
-        values = ROUTINE_REGISTERS if routine else (*VALUE_REGISTERS, *PIN_ORDER[len(self.pinned) :])
+        taken = sum(register.register_class is GENERAL for _, register in self.pinned_fields)
+        values = ROUTINE_REGISTERS if routine else (*VALUE_REGISTERS, *PIN_ORDER[taken:])
         self.general = RegisterPool(GENERAL, values, RDX, CALLEE_SAVED if routine else ())
-        self.pools = {GENERAL: self.general}
+        # Values have general registers; a float that is one of the other class is what a pinned field holds.
+        self.pools = {GENERAL: self.general, FLOATING: RegisterPool(FLOATING, (), XMM0)}
 
     def pool(self, ins: Instruction) -> RegisterPool:
         return self.general
@@ -177,7 +190,9 @@ class Emitter(Assembler, emitter.Emitter[HostLabel, int]):
         else:
             location = value.location
             if isinstance(location, Register):
-                if location.number != register:
+                if location.register_class is FLOATING:
+                    self.MOVQ_rv(register, location.number)
+                elif location.number != register:
                     if value.type is Type.I64 or value.type is Type.F64:
                         self.MOVQ_rr(register, location.number)
                     else:
@@ -187,6 +202,24 @@ class Emitter(Assembler, emitter.Emitter[HostLabel, int]):
             else:
                 assert isinstance(location, InState)
                 self.load_field(register, location.offset, value.type.size)
+
+    def use(self, value: Instruction, scratch: int) -> int:
+        location = value.location
+        if isinstance(location, Register) and location.register_class is GENERAL:
+            return location.number
+        self.move(scratch, value)
+        return scratch
+
+    def move_float(self, register: int, value: Instruction) -> None:
+        """Load a value, a float or the bit pattern of one, into an xmm register; no effect on the host's flags."""
+        number, place, wide = float_register_of(value), memory_of(value), value.type.size == 8
+        if number >= 0:
+            if number != register:
+                self.MOVAPS_vv(register, number)
+        elif place is not None:
+            (self.MOVQ_vm if wide else self.MOVD_vm)(register, *place)
+        else:
+            (self.MOVQ_vr if wide else self.MOVD_vr)(register, self.use(value, RCX))
 
     def load_field(self, register: int, offset: int, size: int) -> None:
         (self.MOVZXB_rm if size == 1 else self.MOV_rm if size == 4 else self.MOVQ_rm)(register, RBP, offset)

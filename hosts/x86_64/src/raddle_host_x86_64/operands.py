@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Final, TypeVar, cast
 
+from raddle.codegen.locations import RegisterClass
 from raddle.codegen.renaming import Method, Operands
 from raddle_host_x86_64.code_buffer import CodeBuffer, Label, distance8
 from raddle_host_x86_64.encoding import (
@@ -31,11 +32,10 @@ from raddle_host_x86_64.encoding import (
     word32,
     word64,
 )
-from raddle_host_x86_64.registers import GENERAL
+from raddle_host_x86_64.registers import FLOATING, GENERAL
 
 OPERANDS: Final[dict[Method, Operands]] = {}
-"""For each method that a factory has made: which arguments are general registers. Guest registers are kept in no
-others."""
+"""For each method that a factory has made: which arguments are registers."""
 
 Factory = TypeVar("Factory", bound=Callable[..., Method])
 
@@ -45,15 +45,20 @@ def declares(kinds: str) -> Callable[[Factory], Factory]:
 
     r, m, x and s are as in `assembler.py`; v is an SSE register, i any number, c a condition.
     """
-    registers: list[int] = []
+    registers: list[tuple[int, RegisterClass]] = []
     base = -1
     position = 0
     for kind in kinds:
         if kind == "m":
             base = position
-        registers += {"r": [position], "m": [position], "x": [position, position + 1], "s": [position]}.get(kind, [])
+        if kind in "rmxs":
+            registers.append((position, GENERAL))
+        if kind == "x":
+            registers.append((position + 1, GENERAL))
+        if kind == "v":
+            registers.append((position, FLOATING))
         position += {"m": 2, "x": 4, "s": 3}.get(kind, 1)
-    operands = Operands(tuple([(at, GENERAL) for at in registers]), base)
+    operands = Operands(tuple(registers), base)
 
     def declare(factory: Factory) -> Factory:
         @wraps(factory)
@@ -510,7 +515,7 @@ def rrr(text: str) -> Instruction3:
     return emit
 
 
-# --- The same encodings with SSE registers, which hold no guest registers ---
+# --- The same encodings with SSE registers ---
 
 vv = declares("vv")(rr)
 vr = declares("vr")(rr)

@@ -6,7 +6,9 @@ from typing import Final
 from raddle.codegen.locations import RegisterClass
 
 GENERAL: Final = RegisterClass("general", 16)
-"""All values are kept in these, floats as bit patterns."""
+"""All values are kept in these, floats as bit patterns, but for fields of floats that are pinned."""
+FLOATING: Final = RegisterClass("floating-point", 16)
+"""The low 64 bits of xmm registers."""
 
 RAX: Final = 0
 RCX: Final = 1

@@ -15,6 +15,7 @@ from raddle.runtime.layout import JUMP_GROUP_BITS
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.assembler import Assembler
 from raddle_host_x86_64.registers import (
+    FLOATING,
     R8,
     R9,
     R10,
@@ -61,10 +62,16 @@ class _Maker:
 
     def _load_pinned(self, a: Assembler) -> None:
         for field, register in self._pinned:
+            if register.register_class is FLOATING:
+                a.MOVQ_vm(register.number, RBP, field.offset)
+                continue
             (a.MOVQ_rm if field.type is Type.I64 else a.MOV_rm)(register.number, RBP, field.offset)
 
     def _store_pinned(self, a: Assembler) -> None:
         for field, register in self._pinned:
+            if register.register_class is FLOATING:
+                a.MOVQ_mv(RBP, field.offset, register.number)
+                continue
             (a.MOVQ_mr if field.type is Type.I64 else a.MOV_mr)(RBP, field.offset, register.number)
 
     def _enter_thunk(self) -> bytes:

@@ -212,10 +212,28 @@ def adc_sbc(e: Emitter, ins: Instruction) -> None:
 
 @emits(Op.AND, Op.OR, Op.XOR)
 def logic(e: Emitter, ins: Instruction) -> None:
+    if ins.type is Type.I64 and _one_bit(e, ins):
+        return
     two_address(e, ins, ins.op, ins.type is Type.I64, True)
     e.clobber()
     if ins.type is not Type.I1:
         e.flags_value = ins
+
+
+def _one_bit(e: Emitter, ins: Instruction) -> bool:
+    """Clear, set or invert one bit if the constant for it is out of immediates' reach. Returns whether it did."""
+    value, constant = ins.args
+    if constant.op is not Op.CONST:
+        return False
+    assert isinstance(constant.aux, int)
+    bit = constant.aux ^ ((1 << 64) - 1 if ins.op is Op.AND else 0)
+    if bit & (bit - 1) or bit < 1 << 31:
+        return False
+    target = e.define(ins, ins.args)
+    e.move(target, value)
+    (e.BTRQ_ri if ins.op is Op.AND else e.BTSQ_ri if ins.op is Op.OR else e.BTCQ_ri)(target, bit.bit_length() - 1)
+    e.clobber()
+    return True
 
 
 @emits(Op.NOT)

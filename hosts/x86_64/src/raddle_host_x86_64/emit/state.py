@@ -13,7 +13,7 @@ from raddle.ir.types import Field, FieldArray, FlagCondition, Type
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.emitter import KIND_LOGIC, Emitter, emits
 from raddle_host_x86_64.fields import PC32, PC64
-from raddle_host_x86_64.registers import RBP, RCX, RDX, RSP
+from raddle_host_x86_64.registers import FLOATING, RBP, RCX, RDX, RSP
 
 
 @emits(Op.GET)
@@ -26,7 +26,10 @@ def get(e: Emitter, op: Instruction) -> None:
         return
     register = e.pinned.get(field.offset)
     if register is not None:
-        (e.MOVQ_rr if field.type is Type.I64 else e.MOV_rr)(e.define(op), register.number)
+        if register.register_class is FLOATING:
+            e.MOVQ_rv(e.define(op), register.number)
+        else:
+            (e.MOVQ_rr if field.type is Type.I64 else e.MOV_rr)(e.define(op), register.number)
     else:
         e.load_field(e.define(op), field.offset, field.type.size)
 
@@ -38,7 +41,7 @@ def set_(e: Emitter, op: Instruction) -> None:
     value = op.args[0]
     register = e.pinned.get(field.offset)
     if register is not None:
-        e.move(register.number, value)
+        (e.move_float if register.register_class is FLOATING else e.move)(register.number, value)
         return
     offset, size = field.offset, field.type.size
     if value.op is Op.CONST:
