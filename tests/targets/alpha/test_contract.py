@@ -8,7 +8,7 @@ from typing import ClassVar
 from raddle.testing.target_contract import Encodings, TargetContract
 from raddle_target_alpha import decode
 from raddle_target_alpha.exceptions import Entry
-from raddle_target_alpha.fpcr import DNOD, DNZ, INE, INED, INV, INVD_TO_OVFD, OVF, UNDZ, UNFD
+from raddle_target_alpha.fpcr import DNOD, DNZ, INE, INED, INV, INVD_TO_OVFD, OVF, STATUS_SHIFT, UNDZ, UNFD
 from raddle_target_alpha.state import INDEX_KERNEL, MODE_CARE, MODE_FEN, USER_INDICES
 
 MODES = (INDEX_KERNEL | MODE_FEN, USER_INDICES[0] | MODE_FEN | MODE_CARE, USER_INDICES[1])
@@ -24,7 +24,7 @@ class TestAlpha(TargetContract):
         *("unique", "pcc_offset", "intr_flag"),
     )
     small_fields: ClassVar = {
-        "fpcr_rest": (0, INED | UNFD | INVD_TO_OVFD | DNOD, INED | UNDZ | UNFD, DNZ, DNOD),
+        "fpcr_rest": (0, INED | UNFD | INVD_TO_OVFD | DNOD, INED | UNDZ | UNFD, DNZ, DNOD, INE << STATUS_SHIFT),
         "fp_flags": (INE, INE | INV | OVF),
         "dynamic_rounding": (0, 1, 2, 3),
     }

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The floating-point control register, FPCR (Alpha Architecture Reference Manual, 4.7.8).
 
-=============================  =======================================================================================
-status: INV, DZE, OVF, UNF     bits 55:52; here bits 3:0 of the common field ``fp_flags``
-status: INE and IOV; control   the field ``fpcr_rest``, in their places
-SUM                            bit 63: whether a status bit is 1
-=============================  =======================================================================================
+====================  ================================================================================================
+status and control    the field ``fpcr_rest``, in their places
+INV, DZE, OVF, UNF    bits 55:52; also bits 3:0 of the common field ``fp_flags``: the status bit is 1 if either one is
+SUM                   bit 63: whether a status bit is 1
+====================  ================================================================================================
+
+IEEE arithmetic without traps leaves exceptions in ``fp_flags``. All other instructions look at what is there, and move
+it to ``fpcr_rest``.
 
 An instruction with /S sets only the status bits of exceptions that its qualifiers ask for. So few of them set INE, and
 bit 4 of ``fp_flags``, by which the core says that a result was inexact, is 1 but within those that do: hosts need not
@@ -31,15 +34,15 @@ INV, DZE, OVF, UNF, INE, IOV = (1 << n for n in range(6))
 STATUS_SHIFT: Final = 52
 SUM_SHIFT: Final = 63
 IN_FLAGS: Final = INV | DZE | OVF | UNF
-"""The status bits that ``fp_flags`` has."""
-IN_REST: Final = INE | IOV
+"""The status bits that ``fp_flags`` has, too."""
+STATUS: Final = IN_FLAGS | INE | IOV
 INED, UNFD, UNDZ, DNZ, DNOD = (1 << n for n in (62, 61, 60, 48, 47))
 DYN_SHIFT: Final = 58
 INVD_SHIFT, UNFD_SHIFT = 49, 61
 """INVD, DZED and OVFD, and UNFD and INED, are the disables of the exceptions, in the same order."""
 INVD_TO_OVFD: Final = 7 << INVD_SHIFT
 CONTROL: Final = INED | UNFD | UNDZ | 3 << DYN_SHIFT | INVD_TO_OVFD | DNZ | DNOD
-_REST: Final = CONTROL | IN_REST << STATUS_SHIFT
+_REST: Final = CONTROL | STATUS << STATUS_SHIFT
 
 _EASY_MASK: Final = INED | UNFD | UNDZ | INVD_TO_OVFD | DNZ | DNOD
 _EASY: Final = INED | UNFD | INVD_TO_OVFD | DNOD
@@ -50,14 +53,14 @@ def read_fpcr(b: Builder) -> Value:
     """Emit IR for FPCR, I64."""
     status = b.zext(b.and_(b.get(COMMON["fp_flags"]), IN_FLAGS), Type.I64)
     value = b.or_(b.get(FPCR_REST), b.shl(status, STATUS_SHIFT))
-    summary = b.ne(b.and_(value, (IN_FLAGS | IN_REST) << STATUS_SHIFT), 0)
+    summary = b.ne(b.and_(value, STATUS << STATUS_SHIFT), 0)
     return b.or_(value, b.shl(b.zext(summary, Type.I64), SUM_SHIFT))
 
 
 def write_fpcr(b: Builder, value: Value) -> None:
     """Emit IR that sets FPCR and the block mode; the block must end after it."""
     b.set(FPCR_REST, b.and_(value, _REST))
-    b.set(COMMON["fp_flags"], b.or_(b.trunc(b.extract(value, STATUS_SHIFT, IN_FLAGS.bit_length()), Type.I32), INE))
+    b.set(COMMON["fp_flags"], INE)
     # DYN 0 chopped, 1 down, 2 nearest, 3 up; fp_rounding 3 zero, 2 down, 0 nearest, 1 up
     code = b.xor(b.trunc(b.extract(value, DYN_SHIFT, 2), Type.I32), 2)
     b.set(DYNAMIC, b.xor(code, b.shr(code, 1)))
@@ -68,13 +71,13 @@ def write_fpcr(b: Builder, value: Value) -> None:
 def get_fpcr(cpu: Any) -> int:
     """FPCR of a vCPU that is paused or the calling thread's own."""
     value = int(cpu[FPCR_REST.name] | (cpu["fp_flags"] & IN_FLAGS) << STATUS_SHIFT)
-    return value | bool(value >> STATUS_SHIFT & (IN_FLAGS | IN_REST)) << SUM_SHIFT
+    return value | bool(value >> STATUS_SHIFT & STATUS) << SUM_SHIFT
 
 
 def set_fpcr(cpu: Any, value: int) -> None:
     """The same for a write, with the block mode."""
     cpu[FPCR_REST.name] = value & _REST
-    cpu["fp_flags"] = value >> STATUS_SHIFT & IN_FLAGS | INE
+    cpu["fp_flags"] = INE
     cpu[DYNAMIC.name] = (3, 2, 0, 1)[value >> DYN_SHIFT & 3]
     cpu["mode"] = cpu["mode"] & ~MODE_CARE | (0 if value & _EASY_MASK == _EASY else MODE_CARE)
 

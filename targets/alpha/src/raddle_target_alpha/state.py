@@ -31,8 +31,14 @@ R: Final[tuple[Field, ...]] = tuple(
 )
 """r0 … r30. There is no field for R31."""
 
-F: Final[tuple[Field, ...]] = tuple(STATE.field(f"f{number}", Type.I64) for number in range(ZERO))
-"""f0 … f30 as bit patterns in register format (4.7.1). There is no field for F31."""
+_HOTTEST_FLOATS: Final = (10, 11, 12, 13, 22, 23, 14, 15, 24, 25, 16, 0, 1, 17, 26, 27, 18, 28, 29, 30)
+"""Temporaries first, and arguments and results."""
+
+F: Final[tuple[Field, ...]] = tuple(
+    STATE.field(f"f{number}", Type.F64, hot=_HOTTEST_FLOATS.index(number) if number in _HOTTEST_FLOATS else -1)
+    for number in range(ZERO)
+)
+"""f0 … f30 in register format (4.7.1), which is that of T numbers. There is no field for F31."""
 
 FIRST_FLOAT: Final = 32
 """What is added to the number of a floating-point register, in `REGISTERS` and in operands."""
@@ -40,7 +46,7 @@ REGISTERS: Final[tuple[Field | None, ...]] = (*R, None, *F, None)
 """By number: R0 … R31, and from `FIRST_FLOAT` on F0 … F31."""
 
 FPCR_REST: Final = STATE.field("fpcr_rest", Type.I64)
-"""What of the floating-point control register (4.7.8) is not in the common field ``fp_flags``: see ``fpcr``."""
+"""The floating-point control register (4.7.8), but for what is in the common field ``fp_flags``: see ``fpcr``."""
 DYNAMIC: Final = STATE.field("dynamic_rounding", Type.I32)
 """The rounding mode of /D that FPCR asks for, as the common field ``fp_rounding`` has it. That field itself is 0 but
 within an instruction."""
@@ -105,11 +111,19 @@ def update_mode(b: Builder) -> None:
 def read(b: Builder, number: int) -> Value:
     """Emit IR that reads ``REGISTERS[number]``, I64."""
     field = REGISTERS[number]
-    return b.const(0, Type.I64) if field is None else b.get(field)
+    if field is None:
+        return b.const(0, Type.I64)
+    return b.get(field) if field.type is Type.I64 else b.bitcast(b.get(field), Type.I64)
+
+
+def read_float(b: Builder, number: int) -> Value:
+    """Emit IR that reads a floating-point register, F64."""
+    field = REGISTERS[number]
+    return b.const(0, Type.F64) if field is None else b.get(field)
 
 
 def write(b: Builder, number: int, value: Value) -> None:
-    """Emit IR that writes ``REGISTERS[number]``."""
+    """Emit IR that writes ``REGISTERS[number]``; a floating-point register with an I64 or an F64."""
     field = REGISTERS[number]
     if field is not None:
-        b.set(field, value)
+        b.set(field, value if value.type is field.type else b.bitcast(value, field.type))

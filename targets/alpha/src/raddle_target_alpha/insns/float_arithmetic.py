@@ -19,37 +19,36 @@ from raddle_target_alpha.insns.float_common import (
     Compute,
     Operation,
     as_s,
-    as_t,
+    branch,
     checked,
+    doubled,
     from_s,
-    from_t,
     is_nan,
-    magnitude,
     operate,
 )
 from raddle_target_alpha.state import read
 
-TWO: Final = 0x4000_0000_0000_0000
-"""2.0: what comparisons give for true."""
+_TWO_BIT: Final = 62
+"""The bit that is 1 in 2.0, which comparisons give for true, and 0 in 0.0."""
 
 Two = Callable[[Builder, Value, Value], Value]
 
 
 def _two(operation: Two, single: bool) -> Semantics:
-    take, give = (as_s, from_s) if single else (as_t, from_t)
-
     def compute(b: Builder, v: Sequence[Value]) -> Value:
-        return give(b, operation(b, take(b, v[0]), take(b, v[1])))
+        if single:
+            return from_s(b, operation(b, as_s(b, v[0]), as_s(b, v[1])))
+        return operation(b, v[0], v[1])
 
     def semantics(b: Builder, f: Fields) -> None:
-        operate(b, f, [read(b, f.a), read(b, f.b)], Operation(compute, f.r))
+        operate(b, f, (f.a, f.b), Operation(compute, I64 if single else Type.F64, f.r))
 
     return semantics
 
 
-def _one(compute: Compute) -> Semantics:
+def _one(compute: Compute, type: Type) -> Semantics:
     def semantics(b: Builder, f: Fields) -> None:
-        operate(b, f, [read(b, f.b)], Operation(compute, f.r))
+        operate(b, f, (f.b,), Operation(compute, type, f.r))
 
     return semantics
 
@@ -72,8 +71,8 @@ def _div(b: Builder, x: Value, y: Value) -> Value:
 
 ADDS, SUBS, MULS, DIVS = (_two(operation, single=True) for operation in (_add, _sub, _mul, _div))
 ADDT, SUBT, MULT, DIVT = (_two(operation, single=False) for operation in (_add, _sub, _mul, _div))
-SQRTS = _one(lambda b, v: from_s(b, b.fsqrt(as_s(b, v[0]))))
-SQRTT = _one(lambda b, v: from_t(b, b.fsqrt(as_t(b, v[0]))))
+SQRTS = _one(lambda b, v: from_s(b, b.fsqrt(as_s(b, v[0]))), I64)
+SQRTT = _one(lambda b, v: b.fsqrt(v[0]), Type.F64)
 
 # -- comparison --------------------------------------------------------------------------------------------------------
 
@@ -82,12 +81,12 @@ def _compare(condition: Condition, order: int, kind: FloatCompare) -> Semantics:
     """Fc = 2.0 if fcmp's result satisfies the condition, else 0."""
 
     def compute(b: Builder, v: Sequence[Value]) -> Value:
-        found = b.fcmp(as_t(b, v[0]), as_t(b, v[1]), kind)
-        return b.select(b.icmp(condition, found, order), TWO, 0, I64)
+        found = b.fcmp(v[0], v[1], kind)
+        return b.shl(b.zext(b.icmp(condition, found, order), I64), _TWO_BIT)
 
     def semantics(b: Builder, f: Fields) -> None:
-        operation = Operation(compute, refused=is_nan, may_be_tiny=False)
-        operate(b, f, [read(b, f.a), read(b, f.b)], operation)
+        operation = Operation(compute, Type.F64, refused=is_nan, may_be_tiny=False)
+        operate(b, f, (f.a, f.b), operation)
 
     return semantics
 
@@ -105,8 +104,8 @@ _ROUNDINGS: Final = {
     NORMAL: Rounding.NEAREST,
     DYNAMICALLY: Rounding.CURRENT,
 }
-_TOO_LARGE: Final = 1023 + 63 << 52
-"""From this magnitude on, numbers do not fit into a signed quadword."""
+_TOO_LARGE: Final = 1023 + 63
+"""From this exponent on, numbers do not fit into a signed quadword."""
 
 
 def _outer(how: int) -> int:
@@ -117,44 +116,40 @@ def _outer(how: int) -> int:
 def CVTTQ(b: Builder, f: Fields) -> None:
     """To an integer. One that is too large loses its high bits, NaN and infinity give 0 (4.7.7.9, B.2)."""
     how = FloatToInt(True, _ROUNDINGS[f.r])
-    value = read(b, f.b)
 
     def convert(b: Builder, v: Sequence[Value]) -> Value:
-        return b.ftoi(as_t(b, v[0]), I64, how)
+        return b.ftoi(v[0], I64, how)
 
     def convert_large(b: Builder, v: Sequence[Value]) -> Value:
         return b.call(routine("large_to_integer"), v[0], type=I64)
 
-    usual, large, end = b.label(), b.label(), b.label()
-    b.brcond(b.icmp(Condition.UGE, magnitude(b, value), _TOO_LARGE), large, usual)
-    b.bind(usual)
-    operate(b, f, [value], Operation(convert, _outer(f.r), may_be_tiny=False))
-    b.br(end)
-    b.bind(large)
-    checked(b, f, [value], Operation(convert_large, may_be_tiny=False))
-    b.bind(end)
+    large = b.label(rare=True)
+    exponent = b.shr(doubled(b, read(b, f.b)), 53)
+    branch(b, b.icmp(Condition.UGE, exponent, _TOO_LARGE), large)
+    operate(b, f, (f.b,), Operation(convert, Type.F64, _outer(f.r), may_be_tiny=False))
+    with b.rarely(large):
+        checked(b, f, (f.b,), Operation(convert_large, I64, may_be_tiny=False))
 
 
 def _from_integer(single: bool) -> Semantics:
-    format, give = (Type.F32, from_s) if single else (Type.F64, from_t)
-
     def semantics(b: Builder, f: Fields) -> None:
         def compute(b: Builder, v: Sequence[Value]) -> Value:
-            return give(b, b.itof(v[0], format, IntToFloat(True, rounding=_ROUNDINGS[f.r])))
+            how = IntToFloat(True, rounding=_ROUNDINGS[f.r])
+            return from_s(b, b.itof(v[0], Type.F32, how)) if single else b.itof(v[0], Type.F64, how)
 
-        operate(b, f, [read(b, f.b)], Operation(compute, _outer(f.r), refused=None, may_be_tiny=False))
+        operate(b, f, (f.b,), Operation(compute, I64, _outer(f.r), refused=None, may_be_tiny=False))
 
     return semantics
 
 
 CVTQS, CVTQT = _from_integer(single=True), _from_integer(single=False)
-CVTTS = _one(lambda b, v: from_s(b, b.fcvt(as_t(b, v[0]), Type.F32)))
+CVTTS = _one(lambda b, v: from_s(b, b.fcvt(v[0], Type.F32)), Type.F64)
 
 
 def CVTST(b: Builder, f: Fields) -> None:
     """An S number in register format differs from the T number of its value only if it is denormal."""
 
     def compute(b: Builder, v: Sequence[Value]) -> Value:
-        return from_t(b, b.fcvt(as_s(b, v[0]), Type.F64))
+        return b.fcvt(as_s(b, v[0]), Type.F64)
 
-    operate(b, f, [read(b, f.b)], Operation(compute, may_be_tiny=False))
+    operate(b, f, (f.b,), Operation(compute, I64, may_be_tiny=False))

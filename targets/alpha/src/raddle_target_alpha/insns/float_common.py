@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What floating-point instructions share: formats, qualifiers, and what they do about exceptions.
 
-Registers hold bit patterns in T format. An S number has the exponent of the T number with its value; but for zeros and
+Registers hold T numbers. An S number has the exponent of the T number with its value; but for zeros and
 denormals the exponent is 0, and the fraction is that of the S format in the upper bits (4.7.2).
 
 The IR's operations are IEEE arithmetic without traps, and so are instructions with /S unless FPCR wants more
-(``fpcr``). All others are ``checked``, which looks at operands and results, and traps (4.7.7, 4.7.9).
+(``fpcr``). All others are ``checked``, which looks at operands and results, and traps (4.7.7, 4.7.9), unless these turn
+out to be usual ones.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from raddle.ir.builder import Builder, Value
+from raddle.ir.builder import Builder, Label, Value
 from raddle.ir.header import COMMON
 from raddle.ir.types import Condition, Type
 from raddle.translate.decode import Fields
@@ -24,12 +25,12 @@ from raddle_target_alpha.fpcr import (
     DNZ,
     DZE,
     IN_FLAGS,
-    IN_REST,
     INE,
     INV,
     INVD_SHIFT,
     IOV,
     OVF,
+    STATUS,
     STATUS_SHIFT,
     UNDZ,
     UNF,
@@ -37,7 +38,7 @@ from raddle_target_alpha.fpcr import (
     UNFD_SHIFT,
 )
 from raddle_target_alpha.insns.common import I32, I64
-from raddle_target_alpha.state import DYNAMIC, FPCR_REST, MODE_CARE, write
+from raddle_target_alpha.state import DYNAMIC, FPCR_REST, MODE_CARE, read, read_float, write
 
 FLAGS: Final = COMMON["fp_flags"]
 _INE_BIT: Final = INE.bit_length() - 1
@@ -79,14 +80,9 @@ def from_s(b: Builder, value: Value) -> Value:
     return s_to_register(b, b.bitcast(value, I32))
 
 
-def as_t(b: Builder, value: Value) -> Value:
-    """A register as F64."""
-    return b.bitcast(value, Type.F64)
-
-
-def from_t(b: Builder, value: Value) -> Value:
-    """An F64 as registers have it."""
-    return b.bitcast(value, I64)
+def bits(b: Builder, value: Value) -> Value:
+    """I64, of an F64 or the same."""
+    return value if value.type is I64 else b.bitcast(value, I64)
 
 
 # -- kinds of numbers --------------------------------------------------------------------------------------------------
@@ -99,6 +95,16 @@ def magnitude(b: Builder, value: Value) -> Value:
 def is_denormal(b: Builder, value: Value) -> Value:
     """Of a register: I1."""
     return b.icmp(Condition.ULT, b.sub(magnitude(b, value), 1), LEAST_NORMAL - 1)
+
+
+def doubled(b: Builder, value: Value) -> Value:
+    """Exponent and fraction in the upper bits."""
+    return b.add(value, value)
+
+
+def _may_be_denormal(b: Builder, value: Value) -> Value:
+    """Whether a register, doubled, is denormal, or the least normal number: I1."""
+    return b.eq(b.shr(b.sub(value, 1), 53), 0)
 
 
 def is_not_finite(b: Builder, value: Value) -> Value:
@@ -142,18 +148,20 @@ def rounding(b: Builder, how: int) -> Iterator[None]:
 # -- instructions with operands, a result, and exceptions --------------------------------------------------------------
 
 Compute = Callable[[Builder, Sequence[Value]], Value]
-"""The result, as registers have it, of operands as registers have them."""
+"""The result, as registers have it, I64 or F64, of operands as registers have them."""
 Refused = Callable[[Builder, Value], Value]
 
 
 class Operation(NamedTuple):
     """What an instruction computes of its operands.
 
-    Without /S, operands that ``refused`` names are invalid, and so are denormal ones; with None, operands are no
-    floating-point numbers. ``may_be_tiny``: the result is a floating-point number that may be denormal.
+    ``type`` is what ``compute`` takes. Without /S, operands that ``refused`` names are invalid, and so are denormal
+    ones; with None, operands are no floating-point numbers. ``may_be_tiny``: the result is a floating-point number that
+    may be denormal.
     """
 
     compute: Compute
+    type: Type
     rounding: int = NORMAL
     refused: Refused | None = is_not_finite
     may_be_tiny: bool = True
@@ -164,18 +172,57 @@ def is_plain(f: Fields) -> bool:
     return software(f) and not f.mode & MODE_CARE
 
 
-def operate(b: Builder, f: Fields, operands: Sequence[Value], operation: Operation) -> None:
-    """Fc = operation(operands), with its exceptions."""
-    if not is_plain(f):
-        checked(b, f, operands, operation)
-        return
-    if inexact(f):
-        _look_for_inexact(b)
-    with rounding(b, operation.rounding):
-        result = operation.compute(b, operands)
-    if inexact(f):
-        _record_inexact(b)
+def operate(b: Builder, f: Fields, numbers: Sequence[int], operation: Operation) -> None:
+    """Fc = operation(registers of these numbers), with its exceptions."""
+    if is_plain(f):
+        if inexact(f):
+            _look_for_inexact(b)
+        with rounding(b, operation.rounding):
+            result = _compute(b, numbers, operation)
+        if inexact(f):
+            _record_inexact(b)
+        write(b, f.c, result)
+    elif inexact(f) or operation.rounding != NORMAL:
+        checked(b, f, numbers, operation)
+    else:
+        _usually(b, f, numbers, operation)
+
+
+def _usually(b: Builder, f: Fields, numbers: Sequence[int], operation: Operation) -> None:
+    """What ``checked`` does, but first try whether nothing is to be checked: operands and result are zero or normal,
+    and there are no exceptions but a loss of precision that changes nothing.
+
+    Flags that a try raises in vain are those that ``checked`` records.
+    """
+    rare = b.label(rare=True)
+    if not software(f):
+        known = b.label()
+        b.brcond(b.bit(b.get(FPCR_REST), STATUS_SHIFT + _INE_BIT), known, rare)
+        b.bind(known)
+    if operation.refused is not None:
+        for number in numbers:
+            value = doubled(b, read(b, number))
+            branch(b, _may_be_denormal(b, value), rare)
+            branch(b, b.eq(b.shr(value, 53), 0x7FF), rare)
+    result = _compute(b, numbers, operation)
+    branch(b, b.ne(b.get(FLAGS), INE), rare)
+    if operation.may_be_tiny:
+        branch(b, _may_be_denormal(b, doubled(b, bits(b, result))), rare)
     write(b, f.c, result)
+    with b.rarely(rare):
+        checked(b, f, numbers, operation)
+
+
+def branch(b: Builder, condition: Value, label: Label) -> None:
+    """Emit a branch to the label if the condition holds."""
+    after = b.label()
+    b.brcond(condition, label, after)
+    b.bind(after)
+
+
+def _compute(b: Builder, numbers: Sequence[int], operation: Operation) -> Value:
+    take = read_float if operation.type is Type.F64 else read
+    return operation.compute(b, [take(b, number) for number in numbers])
 
 
 def _look_for_inexact(b: Builder) -> None:
@@ -194,24 +241,26 @@ def _record_inexact(b: Builder) -> None:
     b.set(FLAGS, b.or_(b.get(FLAGS), INE))
 
 
-def checked(b: Builder, f: Fields, operands: Sequence[Value], operation: Operation) -> None:
+def checked(b: Builder, f: Fields, numbers: Sequence[int], operation: Operation) -> None:
     """The same where operands, result and exceptions are looked at."""
+    operands: Sequence[Value] = [read(b, number) for number in numbers]
     if operation.refused is not None:
         operands = _completed(b, f, operands) if software(f) else _plain(b, f, operands, operation.refused)
-    before = b.get(FLAGS)
+    before = b.and_(b.get(FLAGS), IN_FLAGS)
     # Only with /I does the instruction depend on whether it was inexact itself, and not one before it.
     b.set(FLAGS, 0 if inexact(f) else _known_inexact(b))
     with rounding(b, operation.rounding):
-        result = operation.compute(b, operands)
+        if operation.type is Type.F64:
+            operands = [b.bitcast(value, Type.F64) for value in operands]
+        result = bits(b, operation.compute(b, operands))
     raised = b.get(FLAGS)
     if operation.may_be_tiny:
         result, raised = _without_tiny(b, f, result, raised)
     asked = INV | DZE | OVF | (UNF | IOV if underflow(f) else 0) | (INE if inexact(f) else 0)
     enabled = b.and_(raised, asked)
-    recorded = enabled if software(f) else raised
-    b.set(FLAGS, b.or_(before, b.and_(recorded, IN_FLAGS)))
-    rest = b.zext(b.and_(recorded, IN_REST), I64)
-    b.set(FPCR_REST, b.or_(b.get(FPCR_REST), b.shl(rest, STATUS_SHIFT)))
+    recorded = enabled if software(f) else b.and_(raised, STATUS)
+    b.set(FLAGS, INE)
+    b.set(FPCR_REST, b.or_(b.get(FPCR_REST), b.shl(b.zext(b.or_(before, recorded), I64), STATUS_SHIFT)))
     write(b, f.c, result)
     trapping = b.and_(enabled, b.not_(_disabled(b))) if software(f) else enabled
     with b.if_(b.ne(trapping, 0)):

@@ -18,12 +18,13 @@ from raddle_target_alpha.insns.float_common import (
     SIGN,
     Operation,
     checked,
+    doubled,
     magnitude,
     register_to_s,
     s_to_register,
 )
 from raddle_target_alpha.insns.memory import address
-from raddle_target_alpha.state import FIRST_FLOAT, ZERO, read, write
+from raddle_target_alpha.state import FIRST_FLOAT, ZERO, read, read_float, write
 
 LONG: Final = MemOp(4, align=Align.NATURAL)
 QUAD: Final = MemOp(8, align=Align.NATURAL)
@@ -84,9 +85,9 @@ def _satisfies(b: Builder, condition: str, value: Value) -> Value:
     """Whether a register, whose zeros are equal, satisfies a condition: I1."""
     match condition:
         case "EQ":
-            return b.eq(magnitude(b, value), 0)
+            return b.eq(doubled(b, value), 0)
         case "NE":
-            return b.ne(magnitude(b, value), 0)
+            return b.ne(doubled(b, value), 0)
         case "GE":
             return b.or_(b.icmp(Condition.SGE, value, 0), b.eq(value, SIGN))
         case "LT":
@@ -122,16 +123,21 @@ FCMOVLE, FCMOVGE, FCMOVGT = _move("LE"), _move("GE"), _move("GT")
 
 
 def CPYS(b: Builder, f: Fields) -> None:
-    """The sign of Fa, all else of Fb. Of one register it is a move."""
+    """The sign of Fa, all else of Fb. Of one register it is a move, and of F31 the absolute value."""
     if f.a == f.b:
-        write(b, f.c, read(b, f.b))
+        write(b, f.c, read_float(b, f.b))
+    elif f.a == FIRST_FLOAT + ZERO:
+        write(b, f.c, magnitude(b, read(b, f.b)))
     else:
         write(b, f.c, b.or_(b.and_(read(b, f.a), SIGN), magnitude(b, read(b, f.b))))
 
 
 def CPYSN(b: Builder, f: Fields) -> None:
-    """The opposite of the sign of Fa, all else of Fb."""
-    write(b, f.c, b.or_(b.and_(b.not_(read(b, f.a)), SIGN), magnitude(b, read(b, f.b))))
+    """The opposite of the sign of Fa, all else of Fb. Of one register it is the negative."""
+    if f.a == f.b:
+        write(b, f.c, b.xor(read(b, f.b), SIGN))
+    else:
+        write(b, f.c, b.or_(b.and_(b.not_(read(b, f.a)), SIGN), magnitude(b, read(b, f.b))))
 
 
 def CPYSE(b: Builder, f: Fields) -> None:
@@ -159,7 +165,7 @@ def CVTQL(b: Builder, f: Fields) -> None:
         b.set(FLAGS, b.or_(b.get(FLAGS), b.select(overflow, IOV | INE, 0, I32)))
         return _longword(b, v[0])
 
-    checked(b, f, [read(b, f.b)], Operation(compute, refused=None, may_be_tiny=False))
+    checked(b, f, (f.b,), Operation(compute, I64, refused=None, may_be_tiny=False))
 
 
 def ITOFT(b: Builder, f: Fields) -> None:
