@@ -10,12 +10,16 @@ import pytest
 from tests.targets.alpha.float_cases import EASY, LINES, interpreted, random_case, wrong
 from tests.targets.alpha.peer import COMPILER, EMULATOR, NAMES, WINDOW, Peer
 
+from raddle.ir.builder import Builder, Label
+from raddle.ir.opcodes import Op
+from raddle.ir.types import Type
 from raddle.testing.differential import Case, Interpreted, Outcome, random_word
 from raddle.translate.decode import Pattern
 from raddle_target_alpha import decode
 from raddle_target_alpha.exceptions import Entry, Fault
-from raddle_target_alpha.fpcr import DNOD, INED, INVD_TO_OVFD, STATUS_SHIFT, UNFD
+from raddle_target_alpha.fpcr import DNOD, DZE, INE, INED, INVD_TO_OVFD, OVF, STATUS_SHIFT, UNFD
 from raddle_target_alpha.frontend import front_end
+from raddle_target_alpha.state import FPCR_REST, MODE_FEN
 
 CASES = 100
 
@@ -110,3 +114,49 @@ def test_floating_point_that_is_disabled_is_a_fault() -> None:
         )
         assert outcome.registers["pc"] == CODE
     assert faults == [(Fault.FEN, 0, 0)] * len(LINES)
+
+
+# -- how much is done for usual operands -------------------------------------------------------------------------------
+
+ONE, TWO = 0x3FF << 52, 0x400 << 52
+IEEE = 0x5800_0000 | F0_TO_F2
+USUAL = {"ADDT": 0x0A0, "SUBT": 0x0A1, "MULT": 0x0A2, "DIVT": 0x0A3, "CMPTLT": 0x0A6, "CVTTQ": 0x0AF, "CVTQT": 0x0BE}
+"""Functions without qualifiers; conversions have F31 as Fa."""
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_the_check_of_operands_and_results_is_rare_code(name: str) -> None:
+    """Nothing before it writes FPCR, and there is not much."""
+    instructions = front_end("ev67").instruction_set(MODE_FEN)
+    b = Builder(Type.I64)
+    word = IEEE | USUAL[name] << 5 | (31 << 21 if name.startswith("CVT") else 0)
+    instructions.translate(b, instructions.decode(word, 4), word, 0, MODE_FEN)
+    rare = next(
+        at for at, ins in enumerate(b.code) if isinstance(ins.aux, Label) and ins.op is Op.LABEL and ins.aux.rare
+    )
+    assert rare < 50
+    assert not any(ins.op is Op.SET and ins.aux is FPCR_REST for ins in b.code[:rare])
+    assert any(ins.op is Op.SET and ins.aux is FPCR_REST for ins in b.code[rare:])
+
+
+def test_what_arithmetic_without_traps_has_raised_is_moved_once() -> None:
+    """Or each instruction that checks would find its flags from then on."""
+    divt_su, addt = IEEE | 0x5A3 << 5, IEEE | 0x0A0 << 5
+    runner = Interpreted(front_end("ev67"), (*NAMES, "fp_flags"))
+    code = divt_su.to_bytes(4, "little") + (addt | 3).to_bytes(4, "little")
+    before = {"f0": ONE, "f1": 0, "fpcr": EASY | INE << STATUS_SHIFT}
+    raised = runner.run(Case(code[:4], CODE, before)).registers
+    after = runner.run(Case(code, CODE, before, steps=2)).registers
+    assert raised["f2"] == 0x7FF << 52
+    assert raised["fp_flags"] == INE | DZE
+    assert after["fp_flags"] == INE
+    assert after["fpcr"] == raised["fpcr"] == EASY | (INE | DZE) << STATUS_SHIFT | 1 << 63
+
+
+@pytest.mark.parametrize("known", [0, INE << STATUS_SHIFT])
+@pytest.mark.parametrize("sticky", [0, OVF << STATUS_SHIFT])
+def test_a_sum_that_is_inexact_is_recorded_if_it_was_not_known(known: int, sticky: int) -> None:
+    addt = IEEE | 0x0A0 << 5
+    after = run(addt, EASY | known | sticky, f0=ONE, f1=1 << 52 | 0x300 << 52)
+    assert after.registers["f2"] == ONE
+    assert after.registers["fpcr"] == EASY | INE << STATUS_SHIFT | sticky | 1 << 63
