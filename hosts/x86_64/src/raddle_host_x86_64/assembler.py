@@ -71,8 +71,10 @@ from raddle_host_x86_64.operands import (
     vr,
     vv,
     vvv,
+    vx,
     x,
     xr,
+    xv,
 )
 
 
@@ -352,7 +354,9 @@ class Assembler(CodeBuffer):
     MOVQ_vr = vr("66 REX.W 0F 6E /r")
     MOVQ_rv = rv_mr("66 REX.W 0F 7E /r")
     MOVQ_vm = vm("F3 0F 7E /r")
+    MOVQ_vx = vx("F3 0F 7E /r")
     MOVQ_mv = mv("66 0F D6 /r")
+    MOVQ_xv = xv("66 0F D6 /r")
 
     # --- SSE: scalar floating point ---
 

@@ -43,7 +43,14 @@ if OFFSET["fp_flush"] != OFFSET["fp_rounding"] + 4:
 
 @emits(Op.BITCAST)
 def bitcast(e: Emitter, op: Instruction) -> None:
-    e.move(e.define(op, op.args), op.args[0])
+    value = op.args[0]
+    if op.uses == 1 and e.function[op.last_use].op is Op.STORE and float_register_of(value) >= 0:
+        field = value.aux
+        assert isinstance(field, Field)
+        if not e.written(field, value.position, op.last_use):
+            op.location = value.location
+            return
+    e.move(e.define(op, op.args), value)
 
 
 @emits(Op.FNEG, Op.FABS)

@@ -15,7 +15,7 @@ from raddle.codegen.runtime_calls import ATOMIC_OPS
 from raddle.ir.builder import Instruction, MemAccess
 from raddle.ir.header import OFFSET
 from raddle.ir.opcodes import Op
-from raddle.ir.types import MemOp, Type
+from raddle.ir.types import Field, MemOp, Type
 from raddle.runtime.layout import (
     GRANULE_BITS,
     GRANULE_LOCK,
@@ -27,7 +27,7 @@ from raddle.runtime.layout import (
     TLB_WRITE,
 )
 from raddle_host_x86_64 import conditions as cc
-from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits, register_of
+from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits, float_register_of, register_of
 from raddle_host_x86_64.fields import COLD
 from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP
 
@@ -125,6 +125,18 @@ def load(e: Emitter, op: Instruction) -> None:
     e.hot_relocs.append((COLD, miss, len(e.cold)))
     _slow_call(e, op, "thunk_load")
     e.code = hot
+    register = _float_target(e, op)
+    if register >= 0:
+        if index >= 0:
+            e.MOVQ_vx(register, RCX, index, 1, 0)
+        else:
+            e.MOVQ_vm(register, RCX, 0)
+        e.code = e.cold
+        e.MOVQ_vm(register, RBP, OFFSET["result"])
+        e.return_to_hot()
+        e.code = hot
+        e.clobber()
+        return
     target = e.define(op, op.args)
     load_x, load_m = _LOADS[memop.size, memop.signed and not memop.big_endian, wide]
     if index >= 0:
@@ -138,6 +150,23 @@ def load(e: Emitter, op: Instruction) -> None:
     e.return_to_hot()
     e.code = hot
     e.clobber()
+
+
+def _float_target(e: Emitter, op: Instruction) -> int:
+    """The xmm register of the pinned field that alone gets what is loaded, right after it: then the `BITCAST` and the
+    `SET` are done. Otherwise -1.
+    """
+    cast, store = e.next_is(Op.BITCAST), e.next_is(Op.SET, 2)
+    if cast is None or store is None or op.uses != 1 or cast.uses != 1 or store.args[0] is not cast:
+        return -1
+    access, field = op.aux, store.aux
+    assert isinstance(access, MemAccess)
+    assert isinstance(field, Field)
+    register = e.pinned.get(field.offset)
+    if cast.args[0] is not op or register is None or access.memop.size != 8 or access.memop.big_endian:
+        return -1
+    e.done.update((cast.position, store.position))
+    return register.number
 
 
 def _swap(e: Emitter, register: int, size: int, signed: bool, wide: bool) -> None:
@@ -182,10 +211,16 @@ def store(e: Emitter, op: Instruction) -> None:
     address, value = op.args
     index = _host_address(e, address)
     size = memop.size
+    float_register = float_register_of(value) if size == 8 and not memop.swaps else -1
     if value.op is Op.CONST and size <= 4 and not memop.big_endian:
         if index >= 0:
             e.ADDQ_rr(RCX, index)
         _store_constant(e, value, size)
+    elif float_register >= 0:
+        if index >= 0:
+            e.MOVQ_xv(RCX, index, 1, 0, float_register)
+        else:
+            e.MOVQ_mv(RCX, 0, float_register)
     else:
         if memop.swaps:
             e.move(RDX, value)
