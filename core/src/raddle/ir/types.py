@@ -205,7 +205,7 @@ class Field:
     """One named, typed field of a guest's CPU state.
 
     ``offset`` is in bytes from the start of the guest state. ``hot`` is the field's rank among those that the host
-    should keep in registers of its own (0 is the hottest), -1 for none. Ranks of integers and of floats are apart.
+    should keep in registers of its own (0 is the hottest), -1 for none.
     """
 
     name: str

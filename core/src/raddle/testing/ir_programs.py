@@ -44,7 +44,7 @@ def _layout() -> StateLayout:
     layout.array("b", Type.I1, 4)
     layout.array("q", Type.I64, 4)
     layout.array("s", Type.F32, 4)
-    layout.array("d", Type.F64, 4, hot=(0, 1))
+    layout.array("d", Type.F64, 4, hot=(10, 11))
     return layout
 
 

@@ -204,7 +204,7 @@ class TargetContract:
         assert not hidden, f"the common fields {sorted(hidden)} are hidden by fields of the guest's own"
         ranks = [field.hot for field in state.hot_fields]
         assert ranks == list(range(len(ranks))), "hot fields are ranked 0, 1, 2 ..., no rank twice"
-        assert all(field.type in (Type.I1, Type.I32, Type.I64) for field in state.hot_fields)
+        assert all(field.type in (Type.I1, Type.I32, Type.I64, Type.F64) for field in state.hot_fields)
         for array in state.arrays.values():
             assert [f.offset for f in array] == [array.offset + n * array.type.size for n in range(len(array))]
             assert all(f.type is array.type for f in array)

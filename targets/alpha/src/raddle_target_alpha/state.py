@@ -34,9 +34,10 @@ R: Final[tuple[Field, ...]] = tuple(
 _HOTTEST_FLOATS: Final = (10, 11, 12, 13, 22, 23, 14, 15, 24, 25, 16, 0, 1, 17, 26, 27, 18, 28, 29, 30)
 """Temporaries first, and arguments and results."""
 
+_FLOAT_RANKS: Final = {number: rank for rank, number in enumerate(_HOTTEST_FLOATS, len(_HOTTEST))}
+
 F: Final[tuple[Field, ...]] = tuple(
-    STATE.field(f"f{number}", Type.F64, hot=_HOTTEST_FLOATS.index(number) if number in _HOTTEST_FLOATS else -1)
-    for number in range(ZERO)
+    STATE.field(f"f{number}", Type.F64, hot=_FLOAT_RANKS.get(number, -1)) for number in range(ZERO)
 )
 """f0 … f30 in register format (4.7.1), which is that of T numbers. There is no field for F31."""
 
