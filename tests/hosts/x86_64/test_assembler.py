@@ -22,12 +22,13 @@ import capstone
 import pytest
 from capstone import x86
 
+from raddle.codegen.locations import RegisterClass
 from raddle.codegen.renaming import Operands
 from raddle_host_x86_64 import conditions, registers
 from raddle_host_x86_64.assembler import Assembler
 from raddle_host_x86_64.code_buffer import EncodingError
 from raddle_host_x86_64.operands import OPERANDS
-from raddle_host_x86_64.registers import GENERAL
+from raddle_host_x86_64.registers import FLOATING, GENERAL
 
 CASES_PER_ENCODING = 32
 NAMES = sorted(name for name in vars(Assembler) if re.fullmatch(r"[A-Z][A-Za-z0-9_]*", name))
@@ -571,10 +572,12 @@ def test_a_label_is_bound_once() -> None:
 def test_the_operands_that_renaming_looks_at_are_those_of_the_name(name: str) -> None:
     mnemonic, _, kinds = name.rpartition("_")
     position = int("cc" in mnemonic)
-    registers, base = [], -1
+    named: list[tuple[int, RegisterClass]] = []
+    base = -1
     for kind in kinds if mnemonic and re.fullmatch("[rmxsviIpc1]+", kinds) else "":
         base = position if kind == "m" else base
-        registers += [position] * (kind in "rmsx") + [position + 1] * (kind == "x")
+        named += [(position, GENERAL)] * (kind in "rmsx") + [(position + 1, GENERAL)] * (kind == "x")
+        named += [(position, FLOATING)] * (kind == "v")
         position += {"m": 2, "x": 4, "s": 3, "c": 0, "1": 0}.get(kind, 1)
     declared = OPERANDS.get(vars(Assembler)[name], Operands(()))
-    assert declared == (tuple((register, GENERAL) for register in registers), base if registers else -1)
+    assert declared == (tuple(named), base if named else -1)
