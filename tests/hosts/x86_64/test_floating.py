@@ -19,8 +19,8 @@ from raddle.ir import floats
 from raddle.ir.builder import Builder, FloatCompare, FloatToInt, IntToFloat, Rounding, Value
 from raddle.ir.floats import F32, F64, INEXACT, FloatEnv, Format
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Condition, Field, Type
-from raddle.testing.generate import Program
+from raddle.ir.types import Condition, Field, MemOp, Type
+from raddle.testing.generate import ARENA_BASE, ARENA_SIZE, Program
 from raddle.testing.host_contract import Backend, HostContract, check
 from raddle.testing.host_harness import Harness
 from raddle.testing.ir_programs import LAYOUT
@@ -238,3 +238,21 @@ def test_a_tiny_product_that_rounds_to_the_least_normal_number(library: Path, fm
         check(program(make, (below_one, least, 0), fmt, {"fp_flags": INEXACT}), backend)
     assert floats.mul(below_one, least, fmt, env := FloatEnv()) == least
     assert env.flags == floats.UNDERFLOW | INEXACT
+
+
+@pytest.mark.parametrize("address", [ARENA_BASE + 64, ARENA_BASE + 4093, ARENA_BASE + ARENA_SIZE])
+@pytest.mark.parametrize(("loads", "stores"), [("d0", "d1"), ("d1", "d0"), ("d2", "d1"), ("d0", "d3")])
+@pytest.mark.parametrize(("word", "base"), [(Type.I32, "r"), (Type.I64, "q")])
+def test_memory_and_registers(library: Path, address: int, loads: str, stores: str, word: Type, base: str) -> None:
+    """Aligned, across pages, where no memory is. r0, r1, d0 and d1 are pinned."""
+    b = Builder(word)
+    access = MemOp(8)
+    b.set(LAYOUT.fields[loads], b.bitcast(b.load(b.get(LAYOUT.fields[f"{base}0"]), access, 0, Type.I64), Type.F64))
+    b.store(b.get(LAYOUT.fields[f"{base}1"]), b.bitcast(b.get(LAYOUT.fields[stores]), Type.I64), access, 0)
+    state = bytearray(LAYOUT.size)
+    values = {f"{base}0": address, f"{base}1": address + 16} | {f"d{n}": 1 << 40 + n for n in range(4)}
+    for name, value in values.items():
+        field = LAYOUT.fields[name]
+        state[field.offset : field.offset + field.type.size] = value.to_bytes(field.type.size, "little")
+    memory = Random(loads).randbytes(ARENA_SIZE)
+    check(Program(b, bytes(state), {}, memory, (), 0x1000), FloatHarness(library))

@@ -17,7 +17,7 @@ from raddle.testing.differential import Case, Interpreted, Outcome, random_word
 from raddle.translate.decode import Pattern
 from raddle_target_alpha import decode
 from raddle_target_alpha.exceptions import Entry, Fault
-from raddle_target_alpha.fpcr import DNOD, DZE, INE, INED, INVD_TO_OVFD, OVF, STATUS_SHIFT, UNFD
+from raddle_target_alpha.fpcr import DNOD, DZE, INE, INED, INVD_TO_OVFD, OVF, STATUS_SHIFT, UNF, UNFD
 from raddle_target_alpha.frontend import front_end
 from raddle_target_alpha.state import FPCR_REST, MODE_FEN
 
@@ -160,3 +160,11 @@ def test_a_sum_that_is_inexact_is_recorded_if_it_was_not_known(known: int, stick
     after = run(addt, EASY | known | sticky, f0=ONE, f1=1 << 52 | 0x300 << 52)
     assert after.registers["f2"] == ONE
     assert after.registers["fpcr"] == EASY | INE << STATUS_SHIFT | sticky | 1 << 63
+
+
+def test_a_denormal_difference_is_a_true_zero_that_has_underflown() -> None:
+    """Though it is exact, so that arithmetic without traps raises nothing (4.7.7.7)."""
+    subt = IEEE | 0x0A1 << 5
+    after = run(subt, EASY | INE << STATUS_SHIFT, f0=6 << 50, f1=5 << 50)
+    assert after.registers["f2"] == 0
+    assert after.registers["fpcr"] == EASY | (INE | UNF) << STATUS_SHIFT | 1 << 63
