@@ -44,7 +44,7 @@ FREE_CORES = 1.9
 FREE_TRIES = 20
 FORKS = 200
 """Processes that a shell begins one after the other, on each vCPU."""
-ALPHA_PASSES = 40
+ALPHA_PASSES = 100
 """Times that each of the Alpha payload's processes computes its sum: some seconds together."""
 SINGLE = ("--accel", "tcg,thread=single")
 PIPED = 20_000
