@@ -247,6 +247,7 @@ CALLS: list[tuple[Callable[[Any], object], str]] = [
     (lambda machine: machine.engine.timer(print).set(float("nan")), "the deadline of a timer is a whole number"),
     (lambda machine: machine.engine.routine_timer(5, "x"), "the vCPU of a timer is a vCPU, not 5"),
     (lambda machine: machine.engine.routine_timer(machine.cpus[0], 5), "the routine of a timer is a string, not 5"),
+    (lambda machine: machine.engine.native_timer(5), "the routine of a timer is a string, not 5"),
     (lambda machine: machine.engine.event_timer(None), "the vCPU of a timer is a vCPU, not None"),
     (lambda machine: instruments(machine).around(5), r"what around\(\) looks at is a vCPU"),
     (lambda machine: machine.engine.flush_tlb(5), "whose TLB is emptied is a vCPU"),

@@ -70,10 +70,11 @@ class TestPl031(DeviceContract):
 
 class TestMc146818(DeviceContract):
     def make(self, bench: Bench) -> Stateful:
-        def tick(count: int) -> None:
+        def tick(_: object, count: int) -> None:
             bench.cpus[0].lines += count
 
-        rtc = MC146818(bench.clock, bench.line(), bench.time_of_day, tick)
+        rtc = MC146818(bench.clock, bench.line(), bench.time_of_day, "tick")
+        bench.clock.routines, bench.clock.callees["tick"] = rtc.routines(), tick
         a, b, alarm = 10, 11, (1, 3, 5)
         for index, values in ((a, (0x26, 0x2F, 0x2F, 0x70)), (b, (0x42, 0x42, 0x42, 0x72, 0x82))):
             bench.events += [writes(rtc, (0, index), (1, value)) for value in values]

@@ -21,9 +21,10 @@ class Rtc:
         self.clock, self.line, self.ticks = HandClock(), Line(), 0
         time_of_day = TimeOfDay(RtcOptions(start, RtcClock.VM), self.clock)
         time_of_day.begin()
-        self.device = MC146818(self.clock, self.line, time_of_day, self._tick, first_year)
+        self.device = MC146818(self.clock, self.line, time_of_day, "tick", first_year)
+        self.clock.routines, self.clock.callees["tick"] = self.device.routines(), self._tick
 
-    def _tick(self, count):
+    def _tick(self, _, count):
         self.ticks += count
 
     def get(self, index):

@@ -95,6 +95,7 @@ GUESTS = {
     **stress("spaces", "stress/spaces.c", "-DROUNDS=20000u"),
     **stress("ipi", f"{STRESS}/ipi.c", "-DROUNDS=50u"),
     **stress("timer", "stress/timer.c", "-DTICKS=100u"),
+    **stress("ticks", "stress/ticks.c", "-DTICKS=1000u", control=False),
     **stress("aba", f"{STRESS}/aba.c", "-DROUNDS=1000u", control=False),
     **stress("aba-stack", f"{STRESS}/aba_stack.c", "-DROUNDS=500u", control=False),
     "storm-remap": Guest((f"{STRESS}/remap.c",), ("-DSHOOT_DOWN=0u", "-DROUNDS=5000u")),

@@ -13,7 +13,9 @@ class TestCchip(DeviceContract):
         chip = Cchip(len(bench.cpus), [0x4000])
         chip.connect(bench.cpus)  # type: ignore[arg-type]
         bench.inputs.append(chip.isa)
-        bench.events.append(chip.tick)
+        bench.clock.routines["tick"] = chip.tick
+        bench.clock.callees["interrupt_set"] = lambda _, number, lines: bench.cpus[number].interrupt_set(lines)
+        bench.events.append(lambda: bench.clock.run("tick", 1))
         return chip
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import calendar
 import time
-from collections.abc import Callable
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from raddle.devices.base import WORD, WRITE, Device, Register
-from raddle.ir.builder import Builder, Value, native
+from raddle.devices.base import MASK, WORD, WRITE, Device, Register
+from raddle.ir.builder import Builder, Value, native, routine
+from raddle.ir.header import COMMON
 from raddle.ir.types import Condition, Type
 from raddle.machine.clock import Clock
 from raddle.machine.lines import Line
 from raddle.machine.time_of_day import SECOND_NS, RtcOptions, TimeOfDay
 from raddle.memory import HostMemory
+
+if TYPE_CHECKING:
+    from raddle.translate.frontend import RoutineBuilder
 
 __all__ = ["MC146818"]
 
@@ -39,6 +42,9 @@ ANY: Final = 0xC0
 
 NOT_NATIVE: Final = 0xFFFF_FFFF
 CRYSTAL_HZ: Final = 32_768
+PERIOD_ROUTINE: Final = "mc146818_period"
+PERIOD_BITS, LINE_TIMER, NEXT = range(3)
+"""Words of `_native`."""
 UPDATE_NS: Final = 2_228_000
 """How long before the end of a second UIP is set: 244 µs of warning and 1984 µs of update. It is cleared when the new
 second has begun."""
@@ -47,7 +53,10 @@ second has begun."""
 class MC146818(Device):
     """Shows a time of day, and lets the guest set it: the guest's time is a number of nanoseconds ahead of it.
 
-    The periodic interrupt follows the machine's clock, the alarm and the end of an update the time of day.
+    The periodic interrupt follows the machine's clock, the alarm and the end of an update the time of day. The board
+    adds `routines` to the machine's. The end of a period needs no Python if the last one's flag is still set in
+    register C, since the line stays as it is then. Systems for which it is the interval timer (`tick`) do not read
+    register C.
     """
 
     NAME = "mc146818"
@@ -61,8 +70,7 @@ class MC146818(Device):
         "_time",
         "_ahead",
         "_stopped",
-        "cmos",
-        "_periodic",
+        "_ram",
         "_next_period",
         "_update_timer",
         "_looked",
@@ -73,13 +81,14 @@ class MC146818(Device):
         clock: Clock,
         line: Line,
         time_of_day: TimeOfDay | None = None,
-        tick: Callable[[int], object] | None = None,
+        tick: str | None = None,
         first_year: int | None = None,
     ) -> None:
-        """`clock` is the machine's. The default for the time of day is the host's. `tick` is called with each periodic
-        interrupt that is enabled, also if the last one has not been acknowledged, for boards that take it for their
-        interval timer. Its argument is 1, or, if the machine was held up, how many periods have ended. `first_year` is
-        the one that systems take 0 in the year's byte for; None: the century is in `CENTURY`.
+        """`clock` is the machine's. The default for the time of day is the host's. `tick` is the name of a routine that
+        is called with each periodic interrupt that is enabled, also if the last one has not been acknowledged, for
+        boards that take it for their interval timer. Its argument is 1, or, if the machine was held up, how many
+        periods have ended. `first_year` is the one that systems take 0 in the year's byte for; None: the century is in
+        `CENTURY`.
         """
         super().__init__()
         self._clock = clock
@@ -91,10 +100,17 @@ class MC146818(Device):
         """Nanoseconds that the guest's time is ahead of the time of day, while the clock runs."""
         self._stopped: int | None = None
         """The guest's time while it does not run (SET, or the divider held in reset)."""
-        self.cmos = bytearray(BYTES)
+        self._ram = HostMemory(BYTES, self.NAME)
+        self.cmos = self._ram.bytes
+        """By index. Native code sets a flag in register C; under the big lock, like all changes."""
         self.cmos[A], self.cmos[B] = A_RUNNING | 6, B_24_HOURS
-        self._periodic = clock.timer(self._period)
-        self._next_period = 0
+        self._periodic = clock.native_timer(PERIOD_ROUTINE)
+        self._native = HostMemory(4 * WORD, self.NAME)
+        """For native code: log2 of the cycles of a period, or NOT_NATIVE while nobody is told of their ends; the number
+        of `_line_timer`; the number of the period that ends next, its lower half first. Native code writes only the
+        last one; both sides do so under the big lock."""
+        self._line_timer = clock.timer(self._update)
+        """Set by native code when the line must change."""
         self._update_timer = clock.timer(self._look)
         self._shown_a = HostMemory(2 * WORD, self.NAME)
         """For native code: register A without UIP, or NOT_NATIVE; the nanosecond within each second of the machine's
@@ -109,13 +125,17 @@ class MC146818(Device):
         super().reset()
         self.cmos[B] &= ~(B_PERIODIC | B_ALARM | B_UPDATE | B_SQUARE_WAVE)
         self.cmos[C] = 0
-        self._periodic.cancel()
+        self._set_periodic()
+        self._line_timer.cancel()
         self._update_timer.cancel()
         self._line.set(False)
         self._show_a()
 
     def restored(self) -> None:
         self._show_a()
+        self._set_periodic()
+        if self._line.level != bool(self._flags() & C_ANY):
+            self._line_timer.set(0)  # as native code had done
 
     def _show_a(self) -> None:
         """After a change of register A, or of the time."""
@@ -277,37 +297,83 @@ class MC146818(Device):
     def _update(self) -> None:
         self._line.set(self._flags() & C_ANY)
 
-    def _period_cycles(self) -> int:
-        """Cycles of the crystal from one periodic interrupt to the next; 0 for none. The two highest rates are those of
-        two lower ones.
+    @property
+    def _next_period(self) -> int:
+        """The number of the period that ends next; the first one began with the machine's clock."""
+        return self._native.words[NEXT] | self._native.words[NEXT + 1] << 32
+
+    @_next_period.setter
+    def _next_period(self, number: int) -> None:
+        self._native.words[NEXT], self._native.words[NEXT + 1] = number & MASK, number >> 32
+
+    def _period_bits(self) -> int | None:
+        """log2 of the cycles of the crystal from one periodic interrupt to the next; None if there are none. The two
+        highest rates are those of two lower ones.
         """
         rate = self.cmos[A] & A_RATE
-        return 0 if rate == 0 else 1 << (rate + 6 if rate <= 2 else rate - 1)
+        if rate == 0 or not self.cmos[B] & B_PERIODIC:
+            return None
+        return rate + 6 if rate <= 2 else rate - 1
+
+    def _periods(self, bits: int) -> int:
+        """How many have ended."""
+        return self._clock.clock_ns() * CRYSTAL_HZ // SECOND_NS >> bits
 
     def _set_period(self) -> None:
         """Begin a period, if anyone is told of its end."""
-        cycles = self._period_cycles()
-        if not cycles or not self.cmos[B] & B_PERIODIC:
-            self._periodic.cancel()
-            return
-        self._next_period = self._clock.clock_ns() * CRYSTAL_HZ // SECOND_NS // cycles + 1
+        bits = self._period_bits()
+        if bits is not None:
+            self._next_period = self._periods(bits) + 1
         self._set_periodic()
 
     def _set_periodic(self) -> None:
-        self._periodic.set(-(-self._next_period * self._period_cycles() * SECOND_NS // CRYSTAL_HZ))
-
-    def _period(self) -> None:
-        """A period has ended, or several."""
-        cycles = self._period_cycles()
-        if not cycles:
+        """Wait for the end of the period, if anyone is told of it."""
+        bits = self._period_bits()
+        self._native.words[PERIOD_BITS] = NOT_NATIVE if bits is None else bits
+        if bits is None:
+            self._periodic.cancel()
             return
-        first = self._next_period
-        self._next_period = max(first, self._clock.clock_ns() * CRYSTAL_HZ // SECOND_NS // cycles) + 1
-        self._set_periodic()
-        self.cmos[C] |= C_PERIODIC
-        self._update()
-        if self._tick is not None:
-            self._tick(self._next_period - first)
+        self._native.words[LINE_TIMER] = self._line_timer.number
+        self._periodic.set(-(-(self._next_period << bits) * SECOND_NS // CRYSTAL_HZ))
+
+    def routines(self) -> dict[str, RoutineBuilder]:
+        """For `AddressSpace.add_routines`."""
+        return {PERIOD_ROUTINE: self._period}
+
+    def _period(self, b: Builder) -> None:
+        """Routine(timer): a period has ended, or several. If the guest has turned the interrupt off since the timer
+        fired, there is nothing to do; if it has begun another period, the timer is set again.
+        """
+        timer = b.get(COMMON["arg0"])
+        hertz = b.const(CRYSTAL_HZ, Type.I64)
+
+        def word(number: int) -> Value:
+            return b.const(self._native.address + WORD * number, Type.I64)
+
+        def load(number: int) -> Value:
+            return b.call(native("host_load32"), word(number), type=Type.I64)
+
+        bits = load(PERIOD_BITS)
+        with b.if_(b.eq(bits, NOT_NATIVE)):
+            b.ret()
+        shift = b.trunc(bits, Type.I32)
+        ended = b.shr(b.call(native("clock_ticks"), hertz, type=Type.I64), shift)
+        first = b.or_(load(NEXT), b.shl(load(NEXT + 1), 32))
+        is_over = b.icmp(Condition.UGE, ended, first)
+        following = b.select(is_over, b.add(ended, 1), first)
+        b.call(native("host_store32"), word(NEXT), b.and_(following, MASK))
+        b.call(native("host_store32"), word(NEXT + 1), b.shr(following, 32))
+        deadline = b.call(native("ticks_to_ns"), b.shl(following, shift), hertz, type=Type.I64)
+        b.call(native("timer_set"), timer, deadline)
+        with b.if_(is_over):
+            place = b.const(self._ram.address + C, Type.I64)
+            flags = b.call(native("host_load8"), place, type=Type.I64)
+            with b.if_(b.eq(b.and_(flags, C_PERIODIC), 0)):
+                b.call(native("host_store8"), place, b.or_(flags, C_PERIODIC))
+                b.call(native("timer_set"), load(LINE_TIMER), b.const(0, Type.I64))
+            if self._tick is not None:
+                b.call(routine(self._tick), b.sub(following, first))
+        b.ret()
 
     def _watch(self) -> None:
         """Wait for the next second, if the alarm or the end of an update interrupts."""

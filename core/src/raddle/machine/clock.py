@@ -16,7 +16,11 @@ clock stands still, and no timer's deadline comes any more."""
 
 
 class Timer(Protocol):
-    """Calls a function once, under the big lock, when the machine's clock reaches a deadline."""
+    """Calls a function or a routine once, under the big lock, when the machine's clock reaches a deadline."""
+
+    @property
+    def number(self) -> int:
+        """What IR gives to `timer_set` and `timer_cancel`; known once the machine has been built."""
 
     def set(self, deadline_ns: int) -> None:
         """Set or change the timer's deadline. A deadline at END_OF_TIME or beyond never comes."""
@@ -40,14 +44,28 @@ class Clock(Protocol):
     def timer(self, callback: Callable[[], None]) -> Timer:
         """A new timer, without a deadline."""
 
+    def native_timer(self, routine: str) -> Timer:
+        """A new timer, without a deadline, that runs an IR routine, without the GIL and with the timer's number as
+        argument. The routine belongs to no vCPU: it uses nothing of one's state, and calls no Python.
+        """
+
 
 class _LateTimer:
     """A timer that was made before the engine's clock; it gets no deadline before that exists."""
 
-    def __init__(self, callback: Callable[[], None]) -> None:
-        self.callback: Callable[[], None] | None = callback
-        """None once the engine's timer has it, because the device that has the callback refers to this object."""
+    def __init__(self, make: Callable[[Clock], Timer]) -> None:
+        self._make: Callable[[Clock], Timer] | None = make
+        """None once the timer is made, because what the timer calls refers to this object."""
         self.timer: Timer | None = None
+
+    def connect(self, clock: Clock) -> None:
+        if self._make is not None:
+            self.timer, self._make = self._make(clock), None
+
+    @property
+    def number(self) -> int:
+        assert self.timer is not None, "a timer's number is asked for before the machine has a clock"
+        return self.timer.number
 
     def set(self, deadline_ns: int) -> None:
         assert self.timer is not None, "a timer is set before the machine has a clock"
@@ -77,8 +95,7 @@ class MachineClock:
     def connect(self, clock: Clock) -> None:
         self._clock = clock
         for late in self._late:
-            if late.callback is not None:
-                late.timer, late.callback = clock.timer(late.callback), None
+            late.connect(clock)
         self._late.clear()
 
     def clock_ns(self) -> int:
@@ -86,8 +103,15 @@ class MachineClock:
 
     def timer(self, callback: Callable[[], None]) -> Timer:
         kinds.function("what a timer calls", callback)
+        return self._made(lambda clock: clock.timer(callback))
+
+    def native_timer(self, routine: str) -> Timer:
+        kinds.text("the routine of a timer", routine)
+        return self._made(lambda clock: clock.native_timer(routine))
+
+    def _made(self, make: Callable[[Clock], Timer]) -> Timer:
         if self._clock:
-            return self._clock.timer(callback)
-        late = _LateTimer(callback)
+            return make(self._clock)
+        late = _LateTimer(make)
         self._late.append(late)
         return late

@@ -6,7 +6,7 @@ IR interpreter beside the device that it belongs to.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from raddle.devices.base import WRITE
 from raddle.ir.builder import Builder
@@ -15,6 +15,9 @@ from raddle.ir.interpreter import WRITE as WRITE_ACCESS
 from raddle.ir.types import MemOp
 from raddle.ir.verifier import verify
 from raddle.runtime._native import ffi
+
+if TYPE_CHECKING:
+    from raddle.translate.frontend import RoutineBuilder
 
 __all__ = ["BenchCpu", "HandClock", "HandTimer", "Native"]
 
@@ -25,14 +28,36 @@ class HandClock:
     def __init__(self) -> None:
         self.now = 0
         self.timers: list[HandTimer] = []
+        self.routines: dict[str, RoutineBuilder] = {}
+        """Those of the machine: what native timers run."""
+        self.callees: dict[str, Builder | Callable[..., int | None]] = {
+            "clock_ns": lambda _: self.now,
+            "clock_ticks": lambda _, hertz: self.now * hertz // 1_000_000_000,
+            "ticks_to_ns": lambda _, ticks, hertz: -(-ticks * 1_000_000_000 // hertz),
+            "timer_set": lambda _, number, deadline: self.timers[number].set(deadline),
+            "timer_cancel": lambda _, number: self.timers[number].cancel(),
+            **_HOST_MEMORY,
+        }
+        """What they call besides: of the runtime's helpers those that are here, and what a test adds."""
 
     def clock_ns(self) -> int:
         return self.now
 
     def timer(self, callback: Callable[[], None]) -> HandTimer:
-        timer = HandTimer(callback)
+        timer = HandTimer(callback, len(self.timers))
         self.timers.append(timer)
         return timer
+
+    def native_timer(self, routine: str) -> HandTimer:
+        """A timer whose routine the IR interpreter runs."""
+        timer = self.timer(lambda: self.run(routine, timer.number))
+        return timer
+
+    def run(self, name: str, *arguments: int) -> None:
+        """Run one of `routines`, as its timer or other native code does."""
+        built = {name: _built(routine) for name, routine in self.routines.items()}
+        cpu = CpuState(bytearray(), {f"arg{n}": value for n, value in enumerate(arguments)})
+        interpret(built[name], cpu, _NoMemory(), callees={**self.callees, **built})
 
     def move(self, seconds: float) -> None:
         """Let time pass, and call the timers that are due then."""
@@ -44,8 +69,9 @@ class HandClock:
 
 
 class HandTimer:
-    def __init__(self, callback: Callable[[], None]) -> None:
+    def __init__(self, callback: Callable[[], None], number: int) -> None:
         self.callback = callback
+        self.number = number
         self.deadline: int | None = None
 
     def set(self, deadline_ns: int) -> None:
@@ -101,9 +127,7 @@ class Native:
     """
 
     def __init__(self, handler: _Handler, callees: Mapping[str, Callable[..., Any]] | None = None) -> None:
-        self.builder = Builder()
-        handler.routine(self.builder)
-        verify(self.builder, routine=True)
+        self.builder = _built(handler.routine)
         self.passed: list[tuple[int, int]] = []
         self.header: dict[str, int] = {}
         self.handler = handler
@@ -126,13 +150,27 @@ class Native:
         callees: dict[str, Builder | Callable[..., int | None]] = {
             **self.callees,
             "io_python": io_python,
-            "host_load32": lambda cpu, address: ffi.cast("uint32_t *", address)[0],
-            "host_store32": lambda cpu, address, value: _store("uint32_t *", address, value),
-            "host_store8": lambda cpu, address, value: _store("uint8_t *", address, value),
+            **_HOST_MEMORY,
         }
         cpu = CpuState(bytearray(), {**self.header, "arg0": offset, "arg1": how, "arg2": value, "arg3": 7})
         result = interpret(self.builder, cpu, _NoMemory(), callees=callees).value
         return 0 if result is None else result
+
+
+def _built(routine: RoutineBuilder) -> Builder:
+    """The routine's IR, verified."""
+    b = Builder()
+    routine(b)
+    verify(b, routine=True)
+    return b
+
+
+_HOST_MEMORY: Final[Mapping[str, Callable[..., int | None]]] = {
+    "host_load8": lambda cpu, address: ffi.cast("uint8_t *", address)[0],
+    "host_load32": lambda cpu, address: ffi.cast("uint32_t *", address)[0],
+    "host_store8": lambda cpu, address, value: _store("uint8_t *", address, value),
+    "host_store32": lambda cpu, address, value: _store("uint32_t *", address, value),
+}
 
 
 def _store(kind: str, address: int, value: int) -> int:

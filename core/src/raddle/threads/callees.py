@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from raddle.codegen.backend import BackEnd
 from raddle.errors import MachineError
-from raddle.ir.builder import Builder, Callee, CalleeKind
+from raddle.ir.builder import Builder, Callee, CalleeKind, native
 from raddle.memory import AddressSpace
 from raddle.memory.space import Region
 from raddle.runtime import helpers
@@ -85,6 +85,24 @@ class Callees:
     def routine_number(self, name: str) -> int:
         """A routine's place in `table`."""
         return self._routine_numbers[name]
+
+    def require_native(self, name: str) -> None:
+        """Raise MachineError if a routine calls Python, itself or by another routine."""
+        seen, waiting = {name}, [name]
+        while waiting:
+            one = waiting.pop()
+            for callee in self._called(one):
+                if callee.kind is CalleeKind.PYTHON or callee == native("io_python"):
+                    by = "" if one == name else f" by routine {one!r}"
+                    raise MachineError(f"routine {name!r} calls Python{by}, which the routine of such a timer may not")
+                if callee.kind is CalleeKind.ROUTINE and callee.name not in seen:
+                    seen.add(callee.name)
+                    waiting.append(callee.name)
+
+    def _called(self, name: str) -> list[Callee]:
+        b = Builder(self._frontend.word, self._frontend.state.nzcv)
+        self._routines[name](b)
+        return [ins.aux for ins in b.code if isinstance(ins.aux, Callee)]
 
     def region_routine(self, region: Region) -> Any:
         """The address of an I/O region's routine."""

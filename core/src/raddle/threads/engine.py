@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from raddle import kinds, workers
@@ -202,19 +202,27 @@ class Engine(Lifecycle):
         if thunks.synchronise:
             lib.raddle_set_synchronise(self.context, ffi.cast("void *", write_code(self.context, thunks.synchronise)))
         self.callees.connect()
+        timers = lib.raddle_timers_env(self.context, self.frontend.state.size)
+        if timers == ffi.NULL:
+            raise MachineError("no memory for the timers")
+        self._connect_header(ffi.cast("struct raddle_cpu_header *", lib.raddle_cpu_header(timers)), fields)
         for index in range(ncpus):
             env = lib.raddle_cpu_new(self.context, index, self.frontend.state.size)
             if env == ffi.NULL:
                 raise MachineError(f"no memory for vCPU {index}")
             cpu = VCpu(self, index, env)
             cpu.header.powered_off = 1
-            cpu.header.fp_rules = self.frontend.floats.bits
-            cpu.header.helpers = ffi.cast("void *", self.callees.table)
-            for name, address in fields.items():
-                setattr(cpu.header, name, ffi.cast("void *", address))
+            self._connect_header(cpu.header, fields)
             callbacks.CPUS[callbacks.address(env)] = cpu
             self.cpus.append(cpu)
         self.frontend.connect(self)
+
+    def _connect_header(self, header: Any, fields: Mapping[str, int]) -> None:
+        """Let generated code find what it calls; `fields` are the addresses of thunks."""
+        header.fp_rules = self.frontend.floats.bits
+        header.helpers = ffi.cast("void *", self.callees.table)
+        for name, address in fields.items():
+            setattr(header, name, ffi.cast("void *", address))
 
     # -- vCPUs ---------------------------------------------------------------------------------------------------------
 
@@ -247,6 +255,18 @@ class Engine(Lifecycle):
             number = self._new_timer(lib.RADDLE_TIMER_PYTHON, len(self.timer_callbacks), ffi.NULL)
             self.timer_callbacks.append(self.observer.timer(callback))
         return Timer(self, number)
+
+    @workers.handed_over
+    def native_timer(self, routine: str) -> Timer:
+        """A timer that runs an IR routine at its deadline, under the big lock, with the timer's number as argument and
+        without the GIL. The routine runs on any thread and belongs to no vCPU: it uses nothing of one's state. Raises
+        MachineError when there is no such routine, when it calls Python, or when there are too many timers.
+        """
+        kinds.text("the routine of a timer", routine)
+        with self.use():
+            number = self.callees.number(Callee(CalleeKind.ROUTINE, routine))
+            self.callees.require_native(routine)
+            return Timer(self, self._new_timer(lib.RADDLE_TIMER_ROUTINE, number, ffi.NULL))
 
     @workers.handed_over
     def routine_timer(self, cpu: VCpu, routine: str) -> Timer:

@@ -3,6 +3,7 @@
 // CPU; clocks that never go backwards, also as seen from one CPU to the next. Control: the alarm is not set again after
 // its first tick.
 #include "guest.h"
+#include "clock_chip.h"
 GUEST_ENTRY
 
 #ifdef CONTROL
@@ -14,11 +15,6 @@ GUEST_ENTRY
 #endif
 #define PERIOD_NS 1000000u
 #define INTERVALS 20u
-
-// The clock chip (Motorola, MC146818): register A has the rate, bit 6 of B turns periodic interrupts on.
-#define CLOCK_INDEX (*PORT(0x70))
-#define CLOCK_DATA (*PORT(0x71))
-enum { CLOCK_A = 10, CLOCK_B = 11, CLOCK_1024_HZ = 0x26, CLOCK_24_HOURS = 2, CLOCK_PERIODIC = 0x40 };
 
 typedef struct {
     volatile uint32_t ticks, early;
@@ -97,13 +93,6 @@ static void check_alarms(unsigned number) {
         fail("cpu %u: %u ticks in %llu ns", number, TICKS, counter() - start);
 }
 
-static void set_clock(uint8_t index, uint8_t value) {
-    CLOCK_INDEX = index;
-    memory_barrier();
-    CLOCK_DATA = value;
-    memory_barrier();
-}
-
 static void work(unsigned number) {
     check_masked(number);
     meet();
@@ -113,10 +102,8 @@ static void work(unsigned number) {
     meet();
     cpus[number].ticks = 0;
     meet();
-    if (number == 0) {
-        set_clock(CLOCK_A, CLOCK_1024_HZ);
-        set_clock(CLOCK_B, CLOCK_24_HOURS | CLOCK_PERIODIC);
-    }
+    if (number == 0)
+        tick_periodically();
     await_ticks(number, INTERVALS);
     meet();
 }

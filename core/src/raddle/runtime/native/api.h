@@ -66,6 +66,8 @@ enum raddle_constants {
     RADDLE_TIMER_PYTHON = 2,    /* calls the timer callback with `value`, under the big lock */
     RADDLE_TIMER_SLICE = 3,     /* the runtime's own: ends turns */
     RADDLE_TIMER_EVENT = 4,     /* sets env's event register, as SEV does */
+    RADDLE_TIMER_ROUTINE = 5,   /* calls helper `value` with (timer, 0, 0, 0), under the big lock, with any env: it calls no
+                                 * Python, and uses nothing of a vCPU's state */
     RADDLE_TIMERS = 256         /* most timers of a context */
 };
 
@@ -112,6 +114,9 @@ int raddle_code_trial(uint32_t flags, const void *first, const void *second, uin
  * memory. */
 
 void *raddle_cpu_new(raddle_context *context, uint32_t index, uint32_t state_size); /* NULL when out of memory */
+void *raddle_timers_env(raddle_context *context, uint32_t state_size);
+/* An env for the routines of timers that belong to no vCPU: it has a header and, zeroed, a state, and no TLB. Once,
+ * before such a timer is made. NULL when out of memory. */
 /* Atomically, 4 or 8 bytes into the header, `offset` from env. */
 void raddle_field_store(void *env, int32_t offset, uint32_t size, uint64_t value);
 void *raddle_cpu_header(void *env);                                                 /* struct raddle_cpu_header * */

@@ -237,10 +237,12 @@ static uint32_t earliest(const struct raddle_context *ctx, const struct fired *e
     return best;
 }
 
-/* A Python timer's callback runs under the big lock, which comes before timer_lock. Not called if the timer was set
- * again meanwhile. */
-static void fire_python(struct raddle_context *ctx, uint32_t i, uint64_t sequence)
+/* A Python function, or a routine of no vCPU's, runs under the big lock, which comes before timer_lock. Not called if the
+ * timer was set again meanwhile. */
+static void fire_under_big_lock(struct raddle_context *ctx, uint32_t i, uint64_t sequence)
 {
+    bool routine = ctx->timers[i].kind == RADDLE_TIMER_ROUTINE;
+    uint32_t value = ctx->timers[i].value;
     pthread_mutex_unlock(&ctx->timer_lock);
     raddle_big_lock(ctx);
     pthread_mutex_lock(&ctx->timer_lock);
@@ -248,9 +250,15 @@ static void fire_python(struct raddle_context *ctx, uint32_t i, uint64_t sequenc
     if (stands)
         ctx->timers[i].due = NONE;
     pthread_mutex_unlock(&ctx->timer_lock);
-    if (stands && ctx->callbacks.timer)
-        ctx->callbacks.timer(ctx, ctx->timers[i].value);
+    if (stands && routine) {
+        ctx->timers_cpu->owes_wakes = true;
+        call_number(ctx->timers_cpu, value, i, 0, 0, 0);
+    } else if (stands && ctx->callbacks.timer) {
+        ctx->callbacks.timer(ctx, value);
+    }
     raddle_big_unlock(ctx);
+    if (routine)
+        cpus_wake(ctx);
     pthread_mutex_lock(&ctx->timer_lock);
 }
 
@@ -307,7 +315,7 @@ static void fire(struct raddle_context *ctx, uint32_t i)
         break;
     default:
         t->due = deadline;
-        fire_python(ctx, i, t->sequence);
+        fire_under_big_lock(ctx, i, t->sequence);
     }
 }
 
@@ -353,7 +361,8 @@ static void *timer_thread(void *argument)
 int raddle_timer_new(raddle_context *ctx, uint32_t kind, uint32_t value, void *env)
 {
     int number = -1, failed = ENOSPC;
-    if (kind > RADDLE_TIMER_EVENT || (kind != RADDLE_TIMER_PYTHON && !env)) {
+    bool of_no_cpu = kind == RADDLE_TIMER_PYTHON || kind == RADDLE_TIMER_ROUTINE;
+    if (kind > RADDLE_TIMER_ROUTINE || (!of_no_cpu && !env) || (kind == RADDLE_TIMER_ROUTINE && !ctx->timers_cpu)) {
         errno = EINVAL;
         return -1;
     }

@@ -71,6 +71,8 @@ void raddle_context_free(raddle_context *ctx)
         if (ctx->cpus[i])
             cpu_free(ctx->cpus[i]);
     free(ctx->cpus);
+    if (ctx->timers_cpu)
+        cpu_free(ctx->timers_cpu);
     blocks_free(ctx);
     code_free(ctx);
     memory_free(ctx);
@@ -100,26 +102,21 @@ static void pairs_init(struct raddle_cpu *cpu)
     }
 }
 
-void *raddle_cpu_new(raddle_context *ctx, uint32_t index, uint32_t state_size)
+/* A vCPU's private part, and its env with `before` bytes of memory in front. NULL when out of memory. */
+static struct raddle_cpu *cpu_new(struct raddle_context *ctx, size_t before, uint32_t state_size)
 {
-    if (index >= ctx->config.ncpus || ctx->cpus[index]) {
-        errno = EINVAL;
-        return NULL;
-    }
-    size_t before = ((size_t)-RADDLE_TLB_OFFSET + ENV_ALIGN - 1) & ~(size_t)(ENV_ALIGN - 1);
+    before = (before + ENV_ALIGN - 1) & ~(size_t)(ENV_ALIGN - 1);
     size_t total = (before + state_size + STATE_CUSHION + ENV_ALIGN - 1) & ~(size_t)(ENV_ALIGN - 1);
     struct raddle_cpu *cpu = calloc(1, sizeof *cpu);
     if (!cpu)
         return NULL;
-    cpu->allocation = aligned_alloc(ENV_ALIGN, total);
-    cpu->jumps = aligned_alloc(ENV_ALIGN, RADDLE_JUMP_CACHE_ENTRIES * sizeof *cpu->jumps);
-    cpu->sync_tickets = calloc(ctx->config.ncpus, sizeof *cpu->sync_tickets);
     mutex_init(&cpu->sleep_lock, false);
     mutex_init(&cpu->tlb_lock, false);
     mutex_init(&cpu->queue_lock, false);
     cond_init(&cpu->sleep_cond);
     cond_init(&cpu->sync_answered);
-    if (!cpu->allocation || !cpu->jumps || !cpu->sync_tickets) {
+    cpu->allocation = aligned_alloc(ENV_ALIGN, total);
+    if (!cpu->allocation) {
         cpu_free(cpu);
         errno = ENOMEM;
         return NULL;
@@ -127,12 +124,32 @@ void *raddle_cpu_new(raddle_context *ctx, uint32_t index, uint32_t state_size)
     memset(cpu->allocation, 0, total);
     cpu->context = ctx;
     cpu->env = (char *)cpu->allocation + before;
+    cpu->header = header_of(cpu->env);
+    cpu->header->private_data = cpu;
+    granules_connect(cpu);
+    return cpu;
+}
+
+void *raddle_cpu_new(raddle_context *ctx, uint32_t index, uint32_t state_size)
+{
+    if (index >= ctx->config.ncpus || ctx->cpus[index]) {
+        errno = EINVAL;
+        return NULL;
+    }
+    struct raddle_cpu *cpu = cpu_new(ctx, (size_t)-RADDLE_TLB_OFFSET, state_size);
+    if (!cpu)
+        return NULL;
+    cpu->jumps = aligned_alloc(ENV_ALIGN, RADDLE_JUMP_CACHE_ENTRIES * sizeof *cpu->jumps);
+    cpu->sync_tickets = calloc(ctx->config.ncpus, sizeof *cpu->sync_tickets);
+    if (!cpu->jumps || !cpu->sync_tickets) {
+        cpu_free(cpu);
+        errno = ENOMEM;
+        return NULL;
+    }
     cpu->tlb = (struct tlb_entry *)((char *)cpu->env + RADDLE_TLB_OFFSET);
-    struct raddle_cpu_header *h = cpu->header = header_of(cpu->env);
-    h->private_data = cpu;
+    struct raddle_cpu_header *h = cpu->header;
     h->jump_cache = cpu->jumps;
     h->cpu_index = index;
-    granules_connect(cpu);
     pairs_init(cpu);
     h->interrupt_mask = UINT32_MAX;
     h->exclusive_address = NONE;
@@ -141,6 +158,16 @@ void *raddle_cpu_new(raddle_context *ctx, uint32_t index, uint32_t state_size)
     jumps_init(cpu);
     ctx->cpus[index] = cpu;
     return cpu->env;
+}
+
+void *raddle_timers_env(raddle_context *ctx, uint32_t state_size)
+{
+    if (ctx->timers_cpu) {
+        errno = EINVAL;
+        return NULL;
+    }
+    ctx->timers_cpu = cpu_new(ctx, RADDLE_HEADER_SIZE, state_size);
+    return ctx->timers_cpu ? ctx->timers_cpu->env : NULL;
 }
 
 void *raddle_cpu_header(void *env)

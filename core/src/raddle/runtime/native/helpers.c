@@ -85,7 +85,7 @@ HELPER(interrupt_set)
     UNUSED_ARGUMENTS;
     struct raddle_context *ctx = cpu_of(env)->context;
     if (a0 < ctx->config.ncpus)
-        cpu_set_lines(ctx->cpus[a0], (uint32_t)a1);
+        (cpu_of(env)->owes_wakes ? cpu_set_lines_later : cpu_set_lines)(ctx->cpus[a0], (uint32_t)a1);
     return 0;
 }
 

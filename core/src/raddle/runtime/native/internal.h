@@ -193,7 +193,7 @@ struct timer {
     uint32_t kind, value;
     struct raddle_cpu *cpu;
     uint64_t deadline; /* NONE: there is none. All fields under timer_lock */
-    uint64_t due;      /* the deadline of a Python timer that has fired and waits for the big lock, else NONE */
+    uint64_t due;      /* the deadline of a timer that has fired and waits for the big lock, else NONE */
     uint64_t sequence; /* counts how often the timer was set, so that a firing of an earlier setting is recognised */
 };
 
@@ -216,6 +216,7 @@ struct raddle_context {
     struct raddle_callbacks callbacks;
     uint64_t word_mask, page_size;
     struct raddle_cpu **cpus; /* [ncpus], set before anything runs */
+    struct raddle_cpu *timers_cpu; /* no vCPU: has the env of timers' routines; used under the big lock */
     raddle_enter_function enter;
     void (*synchronise)(void); /* or NULL */
     struct callee callees[3];
@@ -343,6 +344,8 @@ struct raddle_cpu {
     pthread_mutex_t sleep_lock;
     pthread_cond_t sleep_cond;
     _Atomic uint32_t sleeping; /* enum sleep; own thread writes */
+    _Atomic bool wake_owed;    /* its lines have changed, and it is woken when the big lock is free */
+    bool owes_wakes;           /* it runs a timer's routine, which wakes no vCPU itself; under the big lock */
 
     /* TLB */
     pthread_mutex_t tlb_lock;
@@ -462,6 +465,8 @@ bool leave_code(struct raddle_cpu *cpu); /* before a wait within a block; return
 void return_to_code(struct raddle_cpu *cpu, bool was_in_code);
 void cpu_kick(struct raddle_cpu *cpu);
 void cpu_set_lines(struct raddle_cpu *cpu, uint32_t lines);
+void cpu_set_lines_later(struct raddle_cpu *cpu, uint32_t lines); /* but wakes nobody before cpus_wake */
+void cpus_wake(struct raddle_context *ctx);
 void cpu_clear_lines(struct raddle_cpu *cpu, uint32_t lines);
 void cpu_set_event(struct raddle_cpu *cpu);
 void cpu_sleep(struct raddle_cpu *cpu, bool for_event);

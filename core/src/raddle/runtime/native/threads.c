@@ -196,14 +196,36 @@ static void turn_interrupts(struct raddle_cpu *target)
     ctx->turns.short_turns = SHORT_ROUNDS * ctx->config.ncpus + 1; /* the one that ends now */
 }
 
-void cpu_set_lines(struct raddle_cpu *cpu, uint32_t lines)
+/* Whether the vCPU must be woken. */
+static bool set_lines(struct raddle_cpu *cpu, uint32_t lines)
 {
     uint32_t before = __atomic_fetch_or(&cpu->header->interrupt_request, lines, __ATOMIC_SEQ_CST);
-    if (lines & ~before) {
-        STORE(cpu->header->exit_request, 1);
+    if (!(lines & ~before))
+        return false;
+    STORE(cpu->header->exit_request, 1);
+    return true;
+}
+
+void cpu_set_lines(struct raddle_cpu *cpu, uint32_t lines)
+{
+    if (set_lines(cpu, lines)) {
         wake(cpu);
         turn_interrupts(cpu);
     }
+}
+
+/* Whoever is woken under the big lock soon waits for it, which takes two more switches of threads. */
+void cpu_set_lines_later(struct raddle_cpu *cpu, uint32_t lines)
+{
+    if (set_lines(cpu, lines))
+        atomic_store(&cpu->wake_owed, true);
+}
+
+void cpus_wake(struct raddle_context *ctx)
+{
+    for (uint32_t i = 0; i < ctx->config.ncpus; i++)
+        if (ctx->cpus[i] && atomic_load(&ctx->cpus[i]->wake_owed) && atomic_exchange(&ctx->cpus[i]->wake_owed, false))
+            wake(ctx->cpus[i]);
 }
 
 void cpu_clear_lines(struct raddle_cpu *cpu, uint32_t lines)

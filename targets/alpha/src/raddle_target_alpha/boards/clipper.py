@@ -45,6 +45,7 @@ PIT_INTERRUPT: Final = 0
 KEYBOARD_STATUS: Final = 0x64
 RTC_FIRST_YEAR: Final = 1980
 """Of the console's own; systems tell it from others by the year."""
+TICK_ROUTINE: Final = "interval_tick"
 
 # What a CPU's slot asks for when CPU 0 halts (Alpha Architecture Reference Manual, III 3.1.3)
 COLD_BOOTSTRAP, WARM_BOOTSTRAP = 2, 3
@@ -87,7 +88,7 @@ class Clipper(Board):
         ]
         self.ports = self.uarts
         self.pit = I8254(clock)
-        self.rtc = MC146818(clock, self.pic.inputs[8], self.time_of_day, self.cchip.tick, RTC_FIRST_YEAR)
+        self.rtc = MC146818(clock, self.pic.inputs[8], self.time_of_day, TICK_ROUTINE, RTC_FIRST_YEAR)
         self._layout = self._plan(size)
         self._add_regions()
         self.memory.add_ram("RAM", 0, size)
@@ -102,6 +103,7 @@ class Clipper(Board):
             PortRange(RTC_PORT, 2, self.rtc),
             *(PortRange(port, 8, uart) for uart, (port, _) in zip(self.uarts, UART_PORTS, strict=False)),
         ]
+        self.memory.add_routines({TICK_ROUTINE: self.cchip.tick, **self.rtc.routines()})
         ports = Ports(ranges, {KEYBOARD_STATUS: 0})
         empty = EmptyConfiguration()
         for name, start, chip in (

@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 from raddle.devices.base import MASK, WORD, WRITE, Device, Register
 from raddle.ir.builder import Builder, Value, native
 from raddle.ir.header import COMMON
-from raddle.ir.types import Type
+from raddle.ir.types import Condition, Type
 from raddle.machine.board import BoardCpu
 from raddle.machine.lines import Line
 from raddle.memory import HostMemory
@@ -113,16 +113,24 @@ class Cchip(Device):
 
     # --- the interval timer, and interrupts from other CPUs
 
-    def tick(self, count: int = 1) -> None:
-        """The interval timer interrupts every CPU, `count` times. Systems count these interrupts to know the time, so a
-        CPU that is late gets them one after the other."""
-        misc = self.value("MISC")
-        for number in range(self._count):
-            later = count if misc >> tsunami.MISC_TIMER + number & 1 else count - 1
-            self._owed.words[number] = min(self._owed.words[number] + later, MOST_OWED)
-        self.store("MISC", misc | (1 << self._count) - 1 << tsunami.MISC_TIMER)
-        for cpu in self._cpus:
-            cpu.interrupt_set(tsunami.LINE_TIMER)
+    def tick(self, b: Builder) -> None:
+        """Routine(count): the interval timer interrupts every CPU, `count` times. Systems count these interrupts to
+        know the time, so a CPU that is late gets them one after the other. The big lock is held.
+        """
+        count = b.get(COMMON["arg0"])
+        stored = b.const(self.address("MISC"), Type.I64)
+        misc = b.call(native("host_load32"), stored, type=Type.I64)
+        for cpu in range(self._count):
+            place = b.const(self._owed.address + WORD * cpu, Type.I64)
+            owed = b.call(native("host_load32"), place, type=Type.I64)
+            is_late = b.zext(b.bit(misc, tsunami.MISC_TIMER + cpu), Type.I64)
+            later = b.sub(b.add(b.add(owed, count), is_late), 1)
+            most = b.icmp(Condition.ULT, later, MOST_OWED)
+            b.call(native("host_store32"), place, b.select(most, later, MOST_OWED, Type.I64))
+        b.call(native("host_store32"), stored, b.or_(misc, (1 << self._count) - 1 << tsunami.MISC_TIMER))
+        for cpu in range(self._count):
+            b.call(native("interrupt_set"), b.const(cpu, Type.I64), b.const(tsunami.LINE_TIMER, Type.I64))
+        b.ret()
 
     def serve(self, b: Builder, offset: Value, how: Value, value: Value) -> None:
         """MISC: its low word is the number of the CPU that reads it, and what interrupts which CPU; written, it ends
