@@ -117,7 +117,7 @@ LAYERS = (
             *core("i8254", "i8259", "mc146818", "memory", "pl011_receive", "ports", "time_of_day", "uart16550"),
             *core("virtio_mmio"),
             *(f"tests/targets/*/test_{name}*.py" for name in ("board_contract", "clipper", "device_state")),
-            *(f"tests/targets/*/test_{name}*.py" for name in ("gic", "hwrpb")),
+            *(f"tests/targets/*/test_{name}*.py" for name in ("gic", "hwrpb", "ticks")),
             *(f"tests/targets/*/test_{name}*.py" for name in ("kernel_files", "uart", "virt")),
         ),
     ),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which barriers a block leaves out, on each host: an instruction's hot part is shorter then than the same one's alone.
+"""Which barriers a block leaves out, on each host: its instruction is shorter then than in a block of its own.
 
 tests/ordering/test_merging.py shows that the order which the guest counts on is kept.
 """
@@ -25,7 +25,10 @@ from raddle.translate.translator import Translator
 from raddle_host_aarch64.backend import AArch64BackEnd
 from raddle_host_aarch64.features import BASELINE as ARM
 from raddle_host_x86_64.backend import X86BackEnd
+from raddle_host_x86_64.emitter import Emitter
 from raddle_host_x86_64.features import BASELINE as X86
+from raddle_host_x86_64.fields import HOT
+from raddle_host_x86_64.registers import RSP
 from raddle_target_arm.frontend import FRONT_END as ARM_GUEST
 from raddle_target_arm.state import MODE_PRIVILEGED
 
@@ -234,6 +237,20 @@ def test_a_barrier_on_the_way_out_of_a_block_stays(backend: BackEnd) -> None:
     code = hot_of(block_of(backend, full))
     block = block_of(backend, build)
     assert (block.code[: block.cold_start].count(code), block.code[block.cold_start :].count(code)) == (1, 1)
+
+
+def test_a_barrier_with_a_field_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The field would be filled in where the barrier is not."""
+
+    def fence(self: Emitter, order: MemoryOrder) -> MemoryOrder:
+        self.JMP_rel32(0)
+        self.last_field(HOT, len(self.hot))
+        self.LOCK_OR_mi(RSP, 0, 0)
+        self.clobber()
+        return ALL
+
+    monkeypatch.setattr(Emitter, "fence", fence)
+    assert left_out(backend_of("x86_64"), add, full, add, full) == []
 
 
 def test_one_thread_has_no_barriers() -> None:

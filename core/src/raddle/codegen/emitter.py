@@ -90,6 +90,7 @@ class Emitter(FlagCapture, Generic[L, T]):
     code: bytearray
     """What the assembler appends to: the hot part, or the cold part."""
     hot: bytearray
+    """The hot part."""
     cold: bytearray
     """The cold part, which lies behind the hot parts of all of the block's instructions."""
     hot_relocs: list[Reloc]
@@ -119,7 +120,7 @@ class Emitter(FlagCapture, Generic[L, T]):
     """Of a routine: `end_label`."""
     _rare_branches: list[tuple[Label, FieldKind, int]]
     """(label, kind of the field, its offset) of each branch from the hot part to a rare label."""
-    _rare_end: object
+    _rare_end: Label | None
     """While rare code is emitted: the label where it ends."""
 
     def __init__(
@@ -219,7 +220,9 @@ class Emitter(FlagCapture, Generic[L, T]):
                 self.return_to_hot()
             self.code, self._rare_end = self.hot, None
         elif self._is_apart(label):
-            self._rare_end = self.function[self.position - 1].aux
+            end = self.function[self.position - 1].aux
+            assert isinstance(end, Label)
+            self._rare_end = end
             self.code = self.cold
             for target, kind, at in self._rare_branches:
                 if target is label:
@@ -266,7 +269,9 @@ class Emitter(FlagCapture, Generic[L, T]):
         for position, ins in enumerate(self.function):
             if ins.op in behind_barriers and (order := self._order_at(position)):
                 kept = self.fence(order)
-                if len(self.code) <= MOST_BYTES:
+                # The joiner leaves out bytes, and not what is filled in there.
+                has_fields = self.hot_relocs or self.hot_holes or self.jumps or self.cold
+                if len(self.code) <= MOST_BYTES and not has_fields:
                     self.head_barrier = HeadBarrier(len(self.code), order, kept)
                 # No more than `order`: where the joiner leaves the barrier out, nothing else may hold.
                 self.kept = int(order)
@@ -279,7 +284,8 @@ class Emitter(FlagCapture, Generic[L, T]):
         does to orders that are kept.
         """
         order = self._order_at(self.position) if ins.op in self.behind_barriers else MemoryOrder.NONE
-        if self.code is self.cold:  # on its way out of the block
+        # On its way out of the block, or rare code: then nothing is kept since its label, which the hot part has met.
+        if self.in_cold:
             if order:
                 self.fence(order)
             return

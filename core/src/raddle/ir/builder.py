@@ -516,10 +516,9 @@ class Builder:
 
     @contextmanager
     def rarely(self, label: Label) -> Iterator[None]:
-        """What stands before goes on after the body, which runs seldom, and only if a branch leads to ``label``, a rare
-        one.
+        """Run the body only if a branch leads to ``label``, a rare one. What stands before the body goes on after it.
 
-        Hosts put the body where it is in nobody's way. It must not access guest memory, nor have a ``goto``. Branches
+        Hosts put the body into the cold part. It must not access guest memory, nor have a ``goto``. Branches
         in it stay in it, and only those to ``label`` lead into it. Values defined in it are not to be used after it.
         """
         end = Label()

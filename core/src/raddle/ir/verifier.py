@@ -220,7 +220,7 @@ class _Verifier:
             )
             effects = TABLE[instruction.op].effects
             if at not in within:
-                message = f"instruction {at} leads into rare code, which its label alone does"
+                message = f"instruction {at} leads into rare code past its label"
                 _require(inner.isdisjoint(targets), message)
                 continue
             if effects & Effect.END:

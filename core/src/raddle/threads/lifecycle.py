@@ -317,6 +317,9 @@ class Lifecycle(Unique, ABC):
 
     def _leave(self) -> None:
         with self._condition:
+            if self._stopping and self._live == 1:
+                # Routines of timers use memory of devices, which at the process's end is freed without a close.
+                lib.raddle_clock_stop(self.context)
             self._live -= 1
             if self._stopping and not self._live:
                 self._give_back()

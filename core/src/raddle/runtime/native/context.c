@@ -126,7 +126,6 @@ static struct raddle_cpu *cpu_new(struct raddle_context *ctx, size_t before, uin
     cpu->env = (char *)cpu->allocation + before;
     cpu->header = header_of(cpu->env);
     cpu->header->private_data = cpu;
-    granules_connect(cpu);
     return cpu;
 }
 
@@ -150,6 +149,7 @@ void *raddle_cpu_new(raddle_context *ctx, uint32_t index, uint32_t state_size)
     struct raddle_cpu_header *h = cpu->header;
     h->jump_cache = cpu->jumps;
     h->cpu_index = index;
+    granules_connect(cpu);
     pairs_init(cpu);
     h->interrupt_mask = UINT32_MAX;
     h->exclusive_address = NONE;

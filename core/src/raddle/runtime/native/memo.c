@@ -57,20 +57,24 @@ uint32_t raddle_memo_template(raddle_memo *memo, uint32_t size, uint32_t extra, 
     return t ? t->number : UINT32_MAX;
 }
 
-/* Whether barrier, fields and jumps are where the host's code is: filled in elsewhere, they would overwrite other memory. */
+/* Whether barrier, fields and jumps are where the host's code is: filled in elsewhere, they would overwrite other memory.
+ * None is in the barrier, which may be left out. */
 static bool lie_within(const struct raddle_memo *memo, const struct variant *code)
 {
     const struct raddle_rules *rules = &memo->rules;
-    bool valid = (code->orders & 255) <= code->hot_size;
+    uint32_t barrier = code->orders & 255;
+    bool valid = barrier <= code->hot_size;
     for (uint32_t i = 0; valid && i < code->fixup_count; i++) {
         const struct raddle_fixup *f = &code->fixups[i];
         uint32_t size = f->part ? code->cold_size : code->hot_size;
-        valid = f->shape < rules->shape_count && f->offset + rules->shapes[f->shape].unit <= size;
+        valid = f->shape < rules->shape_count && f->offset + rules->shapes[f->shape].unit <= size &&
+                (f->part || f->offset >= barrier);
     }
     for (uint32_t i = 0; valid && i < code->jump_count; i++) {
         const struct raddle_jump *jump = &code->jumps[i];
         uint32_t size = jump->part ? code->cold_size : code->hot_size;
-        valid = jump->shape < rules->shape_count && jump->field + rules->shapes[jump->shape].unit <= size;
+        valid = jump->shape < rules->shape_count && jump->field + rules->shapes[jump->shape].unit <= size &&
+                (jump->part || jump->field >= barrier);
     }
     return valid;
 }

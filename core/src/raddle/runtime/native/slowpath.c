@@ -223,8 +223,8 @@ static uint32_t load(struct access *a, uint32_t oi, uint64_t *value)
     uint32_t code = crosses_page(a) ? load_crossing(a, value) : load_part(a, a->address, a->size, value);
     if (!code)
         watch_load(a, swapped(a, *value));
-    /* Behind this load, a block may lack a barrier that only earlier stores would need, since there are none between it
-     * and one before (join.c). But a page-table walk, a device or a watch may just have stored to the guest's memory. */
+    /* A barrier behind this load may have been left out because the block has no store since the barrier before it
+     * (join.c). But a page-table walk, a device or a watch may just have stored to the guest's memory. */
     atomic_thread_fence(memory_order_seq_cst);
     return code;
 }

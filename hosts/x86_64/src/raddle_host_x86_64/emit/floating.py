@@ -201,7 +201,7 @@ class _Fast:
 
 
 def _store_of(e: Emitter, op: Instruction) -> Instruction | None:
-    """The `SET` of a pinned field that alone uses the float, if it is next."""
+    """The `SET` of a pinned field that is the only use of the float, if it is next."""
     store = e.next_is(Op.SET)
     if store is None or store.args[0] is not op or op.uses != 1:
         return None
@@ -266,7 +266,7 @@ _TESTS: Final = {
     (Condition.EQ, 2): (cc.A, False),
 }
 """For an `ICMP` of the result with a constant: the host condition after a comparison without NaNs, and whether the
-operands are exchanged for it. Only above and equal do without a second jump for NaNs, which they are not."""
+operands are exchanged for it. These conditions need no second jump for NaNs, for which above and equal do not hold."""
 
 
 @emits(Op.FCMP)
@@ -304,7 +304,7 @@ def _test_of(test: Instruction) -> tuple[Condition, int]:
 
 
 def _only_test(e: Emitter, op: Instruction) -> Instruction | None:
-    """The `ICMP` that alone uses the order, if it is next and the host has a condition for it."""
+    """The `ICMP` that is the only use of the order, if it is next and the host has a condition for it."""
     test = e.next_is(Op.ICMP)
     if test is None or op.uses != 1 or test.args[0] is not op or test.args[1].op is not Op.CONST:
         return None

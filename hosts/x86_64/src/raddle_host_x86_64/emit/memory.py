@@ -153,8 +153,8 @@ def load(e: Emitter, op: Instruction) -> None:
 
 
 def _float_target(e: Emitter, op: Instruction) -> int:
-    """The xmm register of the pinned field that alone gets what is loaded, right after it: then the `BITCAST` and the
-    `SET` are done. Otherwise -1.
+    """The xmm register of a pinned field, if what is loaded is stored there right after and used for nothing else; then
+    the `BITCAST` and the `SET` are done. Otherwise -1.
     """
     cast, store = e.next_is(Op.BITCAST), e.next_is(Op.SET, 2)
     if cast is None or store is None or op.uses != 1 or cast.uses != 1 or store.args[0] is not cast:
