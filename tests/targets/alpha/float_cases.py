@@ -132,7 +132,8 @@ def peers_own(
         return "4.7.10.4: of two NaNs, the result comes from the second"
     if result == SIGN | QUIET and theirs_result == QUIET:
         return "4.7.10.3: the canonical NaN is negative"
-    if ours.registers["fpcr"] & UNDERFLOW and not (result ^ theirs_result) & ~SIGN:
+    is_zeroed = not result & ~SIGN and theirs_result & ~SIGN < LEAST_NORMAL[0]
+    if ours.registers["fpcr"] & UNDERFLOW and (is_zeroed or not (result ^ theirs_result) & ~SIGN):
         return "4.7.7.7: an underflow is recorded, traps with /U though it is exact, or gives a true zero"
     if result & ~SIGN in LEAST_NORMAL and not theirs_result & ~SIGN:
         return "4.7.5: rounding comes before the detection of underflow"
