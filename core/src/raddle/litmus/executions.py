@@ -47,7 +47,7 @@ class Mark(IntFlag):
     """A read: DDI 0487's AcquirePC (LDAPR)."""
     RELEASE = 4
     ATOMIC = 8
-    """A read or a write of an instruction that does both: x86's locked instructions, Arm's LSE atomics."""
+    """A read or a write of an instruction that does both, such as a locked instruction or an LSE atomic."""
     FULL = 16
     """A fence: orders everything before with everything after it. MFENCE, DMB, MB."""
     LOADS = 32
