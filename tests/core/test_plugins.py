@@ -455,6 +455,7 @@ def test_a_front_end_that_does_not_load_makes_its_target_broken(install: Install
         ("Type.I32, 12, 1, 0", "Type.I32, 11, 1, 0", "page_bits is 11, and must be 12 to 31"),
         ("Type.I32, 12, 1, 0", "Type.I32, 32, 1, 0", "page_bits is 32, and must be 12 to 31"),
         ("Type.I32, 12, 1, 0", "Type.I32, '12', 1, 0", "page_bits is '12', and must be 12 to 31"),
+        ("Type.I32, 12, 1, 0", "Type.I32, 12.0, 1, 0", "page_bits is 12.0, and must be 12 to 31"),
         ("Type.I32, 12, 1, 0", "Type.I32, 12, 0, 0", "mmu_indices is 0, and must be 1 to 4"),
         ("Type.I32, 12, 1, 0", "Type.I32, 12, 5, 0", "mmu_indices is 5, and must be 1 to 4"),
         ("Type.I32, 12, 1, 0", "Type.I32, 12, 1, 31", "fetch_index_shift is 31, and must be 0 to 30"),

@@ -691,7 +691,7 @@ def _front_end_fault(target: Target, front_end: FrontEnd) -> str:
         ("fetch_index_shift", FETCH_INDEX_SHIFTS),
     ):
         value = getattr(front_end, name, None)
-        if value not in allowed:
+        if not isinstance(value, int) or value not in allowed:
             return f"its front end's {name} is {value!r}, and must be {allowed[0]} to {allowed[-1]}"
     return ""
 

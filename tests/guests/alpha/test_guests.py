@@ -21,7 +21,7 @@ NOISE = "PCI:"
 
 
 PEER_FAILS = {"codemod-self", "ticks"}
-"""QEMU goes on with the instructions that a block has just rewritten, in spite of an IMB between. A CPU of QEMU's that was
+"""QEMU goes on with the instructions that a block has just rewritten, in spite of an IMB between. A CPU of its that was
 late never gets the ticks that it has missed, so `ticks` waits for ever."""
 PEER_FAILS_MULTI = {"codemod-cross"}
 """QEMU 7.2, as for ARM: a block that is translated while another CPU writes to it may stay stale."""
