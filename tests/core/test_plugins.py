@@ -241,6 +241,24 @@ def test_a_board_name_of_two_guests_asks_which(install: Installed) -> None:
         choose_board(registry, "bad/desk", "", None)
 
 
+def test_a_second_board_of_the_same_guest_and_name_is_a_fault(install: Installed) -> None:
+    """The first one can still be chosen."""
+    twice = BOARD + TWICE
+    registry, _ = install(target__good=TARGET, board__desk=BOARD, board__more=BOARD, board__twice=twice)
+    assert choose_board(registry, "desk", "", None).target == "good"
+    assert choose_board(registry, "good/desk", "", None).target == "good"
+    assert [problem.plugin for problem in registry.problems()] == ["board.more", "board.twice"]
+    with pytest.raises(UsageError, match="unknown machine 'shelf'"):
+        choose_board(registry, "shelf", "", None)
+
+
+TWICE = """
+@hookimpl
+def raddle_boards():
+    return [Board("shelf", "good", "a flat one", 4, lambda: None) for _ in range(2)]
+"""
+
+
 def test_without_a_name_it_is_the_guests_first_board(install: Installed) -> None:
     registry, _ = install(target__good=TARGET, target__bare=BARE, board__desk=TWO_BOARDS)
     assert choose_board(registry, "", "good", None).name == "desk"

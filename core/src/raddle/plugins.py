@@ -587,7 +587,9 @@ class Registry:
             return descriptor
 
     def _collect(self, hook: str, full_names: Iterable[str], wanted: type[Descriptor]) -> tuple[Descriptor, ...]:
-        """The descriptors that the named plug-ins return from `hook`, without those of broken plug-ins."""
+        """The descriptors that the named plug-ins return from `hook`, without those of broken plug-ins. Of two plug-ins
+        with a board of the same guest and name, the later one is broken.
+        """
         found: list[Descriptor] = []
         with self._lock:
             for full_name in full_names:
@@ -599,7 +601,11 @@ class Registry:
                     self._broken(full_name, f"{hook} must return {wanted.__name__} descriptors")
                     continue
                 boards = [one for one in provided if isinstance(one, Board)]
-                fault = "".join(map(_property_fault, boards)) or self._foreign_board(full_name, boards)
+                fault = (
+                    "".join(map(_property_fault, boards))
+                    or self._foreign_board(full_name, boards)
+                    or _name_fault(found, boards)
+                )
                 if fault:
                     self._broken(full_name, fault)
                     continue
@@ -693,6 +699,17 @@ def _front_end_fault(target: Target, front_end: FrontEnd) -> str:
         value = getattr(front_end, name, None)
         if not isinstance(value, int) or value not in allowed:
             return f"its front end's {name} is {value!r}, and must be {allowed[0]} to {allowed[-1]}"
+    return ""
+
+
+def _name_fault(earlier: Iterable[object], boards: Iterable[Board]) -> str:
+    """The fault of a board whose guest has another one of that name, here or `earlier`; empty if there is none."""
+    seen = {f"{board.target}/{board.name}" for board in earlier if isinstance(board, Board)}
+    for board in boards:
+        name = f"{board.target}/{board.name}"
+        if name in seen:
+            return f"its board {name} has the name of another one"
+        seen.add(name)
     return ""
 
 
