@@ -775,6 +775,45 @@ static void test_timers(bool mechanism)
     machine_free();
 }
 
+/* -- misaligned accesses: each byte is one that was stored; ThreadSanitizer sees whether each access is atomic ------- */
+
+#define MISALIGNED (RAM_BASE + PAGE + 2) /* within a page */
+
+static void *store_misaligned(void *env)
+{
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        header_of(env)->arg0 = MISALIGNED;
+        header_of(env)->arg1 = i % 2 ? 0xffffffff : 0;
+        CHECK(raddle_slow_store(env, 0, WORD) == 0);
+        helper(env, "phys_store32", MISALIGNED, i % 2 ? 0 : 0xffffffff, 0);
+    }
+    return NULL;
+}
+
+static void check_bytes(uint64_t value)
+{
+    for (int i = 0; i < 4; i++)
+        CHECK((value >> (8 * i) & 0xff) == 0 || (value >> (8 * i) & 0xff) == 0xff);
+}
+
+static void test_misaligned(bool mechanism)
+{
+    (void)mechanism;
+    machine_make(2, PARALLEL, enter_counter, fill_identity);
+    pthread_t thread = start(store_misaligned, machine.env[1]);
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        void *env = machine.env[0];
+        for (uint64_t address = MISALIGNED - 2; address <= MISALIGNED + 2; address += 2) {
+            header_of(env)->arg0 = address;
+            CHECK(raddle_slow_load(env, 0, WORD) == 0);
+            check_bytes(header_of(env)->result);
+        }
+        check_bytes(helper(env, "phys_load32", MISALIGNED, 0, 0));
+    }
+    finish(thread);
+    machine_free();
+}
+
 /* -- atomics: misaligned ones are atomic too (the loop runs them alone) ----------------------------------------- */
 
 static bool run_alone_on;
@@ -867,6 +906,7 @@ const struct test TESTS[] = {
     {"events_in_sleep", test_events_in_sleep, true},
     {"modified_code", test_modified_code, true},
     {"store_beside_code", test_store_beside_code, false},
+    {"misaligned", test_misaligned, false},
     {"store_on_its_way", test_store_on_its_way, true},
     {"store_on_its_way_is_fetched", test_store_on_its_way_is_fetched, true},
     {"store_on_its_way_before_the_block", test_store_on_its_way_before_the_block, true},

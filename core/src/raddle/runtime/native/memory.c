@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Guest physical memory: stores, I/O, helpers, watched pages. The map of memory is in regions.c. */
 #include "internal.h"
+#include "ram.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Writes in no particular order and not atomically. Holds the lock of each granule while it writes there. */
+/* Writes in no particular order. Holds the lock of each granule while it writes there. */
 static void write_memory(struct raddle_context *ctx, char *to, const uint8_t *from, uint64_t size)
 {
     while (size) {
         uint64_t rest = GRANULE_SIZE - (uintptr_t)to % GRANULE_SIZE;
         uint64_t here = ctx->granule_map && rest < size ? rest : size;
         granules_lock(ctx, to, (uint32_t)here);
-        memcpy(to, from, here);
+        ram_write(to, from, here);
         granules_unlock(ctx, to, (uint32_t)here, 0);
         to += here;
         from += here;
@@ -105,8 +106,7 @@ int io_access(struct raddle_cpu *cpu, uint64_t paddr, uint32_t size, bool is_wri
     int result = 0;
     cpu_big_lock(cpu);
     if (rom_device && !is_write && !loads_by_callback(region)) {
-        *value = 0;
-        memcpy(value, (char *)region->r.memory + (paddr - region->r.base), size);
+        *value = ram_load((char *)region->r.memory + (paddr - region->r.base), size);
     } else {
         result = io_call(cpu, &region->r, paddr - region->r.base, size, is_write, value);
     }
@@ -131,37 +131,40 @@ static void *memory_to_store(struct raddle_context *ctx, uint64_t paddr, uint64_
     return region && region->r.kind == RADDLE_REGION_RAM ? raddle_phys_pointer(ctx, paddr, size) : NULL;
 }
 
+static uint64_t phys_load(void *env, uint64_t paddr, uint32_t size)
+{
+    uint64_t value = 0;
+    const void *p = memory_to_load(cpu_of(env)->context, paddr, size);
+    if (p)
+        return ram_load(p, size);
+    return io_access(cpu_of(env), paddr, size, false, &value) ? 0 : value;
+}
+
+static uint64_t phys_store(void *env, uint64_t paddr, uint64_t value, uint32_t size)
+{
+    struct raddle_context *ctx = cpu_of(env)->context;
+    void *p = memory_to_store(ctx, paddr, size);
+    if (!p) {
+        io_access(cpu_of(env), paddr, size, true, &value);
+        return 0;
+    }
+    granules_lock(ctx, p, size);
+    ram_store(p, value, size);
+    granules_unlock(ctx, p, size, 0);
+    raddle_code_invalidate(ctx, paddr, size);
+    return 0;
+}
+
 #define PHYSICAL(bits)                                                                                     \
     uint64_t raddle_helper_phys_load##bits(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)  \
     {                                                                                                      \
         (void)a1, (void)a2, (void)a3;                                                                      \
-        uint64_t value = 0;                                                                                \
-        uint##bits##_t *p = memory_to_load(cpu_of(env)->context, a0, bits / 8);                            \
-        if (p && !(a0 & (bits / 8 - 1)))                                                                   \
-            value = __atomic_load_n(p, __ATOMIC_ACQUIRE);                                                  \
-        else if (p)                                                                                        \
-            memcpy(&value, p, bits / 8);                                                                   \
-        else if (io_access(cpu_of(env), a0, bits / 8, false, &value))                                      \
-            value = 0;                                                                                     \
-        return value;                                                                                      \
+        return phys_load(env, a0, bits / 8);                                                               \
     }                                                                                                      \
     uint64_t raddle_helper_phys_store##bits(void *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3) \
     {                                                                                                      \
         (void)a2, (void)a3;                                                                                \
-        struct raddle_context *ctx = cpu_of(env)->context;                                                 \
-        uint##bits##_t *p = memory_to_store(ctx, a0, bits / 8), value = (uint##bits##_t)a1;                \
-        if (!p) {                                                                                          \
-            io_access(cpu_of(env), a0, bits / 8, true, &a1);                                               \
-            return 0;                                                                                      \
-        }                                                                                                  \
-        granules_lock(ctx, p, bits / 8);                                                                   \
-        if (a0 & (bits / 8 - 1))                                                                           \
-            memcpy(p, &value, bits / 8);                                                                   \
-        else                                                                                               \
-            __atomic_store_n(p, value, __ATOMIC_RELEASE);                                                  \
-        granules_unlock(ctx, p, bits / 8, 0);                                                              \
-        raddle_code_invalidate(ctx, a0, bits / 8);                                                         \
-        return 0;                                                                                          \
+        return phys_store(env, a0, a1, bits / 8);                                                          \
     }
 
 PHYSICAL(8)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Guest physical memory: its regions, finding the one at an address, and reading memory. */
 #include "internal.h"
+#include "ram.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -114,7 +115,7 @@ int raddle_phys_read(raddle_context *ctx, uint64_t paddr, void *buffer, uint64_t
             return -1;
         uint64_t here = region->r.base + region->r.size - paddr;
         here = here < size ? here : size;
-        memcpy(out, (char *)region->r.memory + (paddr - region->r.base), here);
+        ram_read((char *)region->r.memory + (paddr - region->r.base), out, here);
         out += here;
         paddr += here;
         size -= here;

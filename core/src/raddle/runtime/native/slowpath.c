@@ -5,8 +5,7 @@
  * All take the address in arg0, and return 1 when the block must be left at once: an exception was entered, or the
  * instruction must run again as a block of one. pc is exact then. */
 #include "internal.h"
-
-#include <string.h>
+#include "ram.h"
 
 struct access {
     struct raddle_cpu *cpu;
@@ -91,47 +90,6 @@ static uint64_t extended(const struct access *a, uint64_t value)
 }
 
 /* -- RAM -------------------------------------------------------------------------------------------------------- */
-
-/* Aligned accesses are single-copy atomic, in the order of an acquire and a release. */
-static uint64_t ram_load(const void *p, uint32_t size)
-{
-    uint64_t value = 0;
-    if ((uintptr_t)p & (size - 1)) {
-        memcpy(&value, p, size);
-        return value;
-    }
-    switch (size) {
-    case 1:
-        return __atomic_load_n((const uint8_t *)p, __ATOMIC_ACQUIRE);
-    case 2:
-        return __atomic_load_n((const uint16_t *)p, __ATOMIC_ACQUIRE);
-    case 4:
-        return __atomic_load_n((const uint32_t *)p, __ATOMIC_ACQUIRE);
-    default:
-        return __atomic_load_n((const uint64_t *)p, __ATOMIC_ACQUIRE);
-    }
-}
-
-static void ram_store(void *p, uint64_t value, uint32_t size)
-{
-    if ((uintptr_t)p & (size - 1)) {
-        memcpy(p, &value, size);
-        return;
-    }
-    switch (size) {
-    case 1:
-        __atomic_store_n((uint8_t *)p, (uint8_t)value, __ATOMIC_RELEASE);
-        break;
-    case 2:
-        __atomic_store_n((uint16_t *)p, (uint16_t)value, __ATOMIC_RELEASE);
-        break;
-    case 4:
-        __atomic_store_n((uint32_t *)p, (uint32_t)value, __ATOMIC_RELEASE);
-        break;
-    default:
-        __atomic_store_n((uint64_t *)p, value, __ATOMIC_RELEASE);
-    }
-}
 
 static uint32_t own_bit(const struct raddle_cpu *cpu)
 {
