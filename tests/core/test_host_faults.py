@@ -195,7 +195,7 @@ import raddle_command
 sys.exit(raddle_command.main())
 """
 EARLY = ("raddle", "raddle.errors", "raddle.cli.main", "raddle.cli.boot", "raddle.machine.machine", "raddle.plugins")
-LATE = ("importlib_metadata", "raddle_target_arm.boards.virt", "raddle.threads.engine", "raddle.runtime._native")
+LATE = ("raddle.entry_points", "raddle_target_arm.boards.virt", "raddle.threads.engine", "raddle.runtime._native")
 
 
 @pytest.mark.host

@@ -8,18 +8,18 @@ import platform
 import struct
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
 
+from raddle.entry_points import EntryPoint
 from raddle.errors import PluginError, UsageError
 from raddle.litmus.models import known
 from raddle.machine.choice import choose_board
 from raddle.ordering import MemoryOrder
-from raddle.plugins import API_VERSION, EntryPoint, Registry
+from raddle.plugins import API_VERSION, Registry
 
 TARGET = """
 from raddle.ir.types import FloatRules, Type
@@ -82,19 +82,16 @@ def raddle_helpers():
 """
 
 
-@dataclass
-class FakeEntryPoint:
-    name: str
-    value: str
-    loads: list[str] = field(default_factory=list)
+class FakeEntryPoint(EntryPoint):
+    """One of no distribution, which counts how often it is loaded."""
+
+    def __init__(self, name: str, value: str) -> None:
+        super().__init__(name, value)
+        self.loads: list[str] = []
 
     def load(self) -> Any:
-        import importlib
-
         self.loads.append(self.name)
-        module, _, attribute = self.value.partition(":")
-        loaded = importlib.import_module(module)
-        return getattr(loaded, attribute) if attribute else loaded
+        return super().load()
 
 
 Installed = Callable[..., tuple[Registry, dict[str, FakeEntryPoint]]]

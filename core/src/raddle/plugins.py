@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import pluggy
 
+from raddle.entry_points import EntryPoint, entry_points
 from raddle.errors import PluginError, UsageError, unknown
 from raddle.ordering import MemoryOrder
 
@@ -302,26 +303,12 @@ REQUIRED_ATTRIBUTES: Final[dict[str, dict[str, type]]] = {
 # --- registry ---------------------------------------------------------------------------------------------------
 
 
-class EntryPoint(Protocol):
-    """The part of importlib-metadata's EntryPoint that the registry uses."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def value(self) -> str: ...
-
-    def load(self) -> Any: ...
-
-
 Descriptor = TypeVar("Descriptor", Target, Host, Board, Device, HelperPackage)
 
 
 def installed() -> Iterable[EntryPoint]:
     """The entry points of the group in every distribution on `sys.path`."""
-    import importlib_metadata
-
-    return importlib_metadata.entry_points(group=ENTRY_POINT_GROUP)
+    return entry_points(ENTRY_POINT_GROUP)
 
 
 class Registry:

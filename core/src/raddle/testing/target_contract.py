@@ -22,11 +22,11 @@ from random import Random
 from types import ModuleType
 from typing import ClassVar, Final
 
-import importlib_metadata
 import pytest
 
 from raddle.accel import Decision, Mode
 from raddle.codegen.backend import BackEnd
+from raddle.entry_points import entry_points
 from raddle.errors import PluginError, UsageError
 from raddle.ir.builder import Builder, Callee, MemAccess
 from raddle.ir.header import COMMON
@@ -121,8 +121,8 @@ class TargetContract:
     @classmethod
     def plugin(cls) -> ModuleType:
         # The same distribution may be on sys.path twice: installed, and in a source tree.
-        entry_point, *_ = importlib_metadata.entry_points(group=ENTRY_POINT_GROUP, name=f"target.{cls.target}")
-        module: ModuleType = entry_point.load()
+        name = f"target.{cls.target}"
+        module: ModuleType = next(one for one in entry_points(ENTRY_POINT_GROUP) if one.name == name).load()
         return module
 
     @pytest.fixture(scope="class")
