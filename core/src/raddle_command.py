@@ -8,6 +8,7 @@ SIGINT end the process, as SIGTERM does, before anything is imported that takes 
 """
 
 import atexit
+import gc
 import os
 import sys
 
@@ -20,6 +21,10 @@ except KeyboardInterrupt:
     sys.exit(130)
 
 __all__ = ["main"]
+
+GC_THRESHOLD = 1_000_000
+"""Allocations between two searches for cyclic garbage. A start makes tens of thousands of objects that stay, and each
+search would look at all of them."""
 
 
 def main() -> int:
@@ -45,6 +50,9 @@ def _run() -> int:
     if sys.platform != "linux":
         sys.stderr.write(f"raddle: runs on Linux only, not on {sys.platform}: a Linux virtual machine will do\n")
         return 1
+    # This process runs nothing else, so its settings can be changed.
+    gc.set_threshold(GC_THRESHOLD)
+    atexit.register(gc.freeze)  # a search at exit would be wasted
     try:
         from raddle.cli.main import main as command
 

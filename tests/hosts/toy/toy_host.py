@@ -80,6 +80,14 @@ class ToyEmitter(Emitter):
         else:
             super().store_slot(slot, register)
 
+    def use_bank(self, value: Instruction, scratch: int) -> int:
+        """The bank's register that has the value: its own, or `scratch` after a move."""
+        location = value.location
+        if isinstance(location, Register):
+            return location.number
+        self.move(scratch, value)
+        return scratch
+
     def move(self, register: int, value: Instruction) -> None:
         location = value.location
         if not in_bank(value):
@@ -103,7 +111,7 @@ def in_bank(value: Instruction) -> bool:
 def set_(e: ToyEmitter, ins: Instruction) -> None:
     if in_bank(ins.args[0]):
         assert isinstance(ins.aux, Field)
-        e.BANK_STORE(e.use(ins.args[0], BANK_FIRST), STATE, ins.aux.offset)
+        e.BANK_STORE(e.use_bank(ins.args[0], BANK_FIRST), STATE, ins.aux.offset)
     else:
         emit.set_(e, ins)
 
@@ -111,7 +119,7 @@ def set_(e: ToyEmitter, ins: Instruction) -> None:
 @ToyEmitter.handlers.emits(Op.XOR)
 def xor(e: ToyEmitter, ins: Instruction) -> None:
     if in_bank(ins):
-        first, second = e.use(ins.args[0], BANK_FIRST), e.use(ins.args[1], BANK_SECOND)
+        first, second = e.use_bank(ins.args[0], BANK_FIRST), e.use_bank(ins.args[1], BANK_SECOND)
         e.BANK_XOR(e.define(ins, ins.args), first, second)
     else:
         emit.arithmetic(e, ins)

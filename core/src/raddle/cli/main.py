@@ -9,8 +9,6 @@ the exit status. Where argparse cannot parse the command line, it defines `main(
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 import signal
 import sys
@@ -31,18 +29,11 @@ INTERRUPTED: Final = 130
 
 OWN_OPTIONS: Final = ("-h", "--help", "-version", "--version")
 
-GC_THRESHOLD: Final = 1_000_000
-"""Allocations between two searches for cyclic garbage. A start makes tens of thousands of objects that stay, and each
-search would look at all of them."""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `raddle` with `argv`, by default the process's. Returns the exit status: 0, 1 (failure) or 2 (usage)."""
     if argv is not None:
         return _main(list(argv))
-    # This process runs nothing else, so its settings can be changed.
-    gc.set_threshold(GC_THRESHOLD)
-    atexit.register(gc.freeze)  # a search at exit would be wasted
     _occupy()
     try:
         # From here on, Ctrl-C raises an exception, so that open files and devices are closed. See raddle_command for

@@ -72,10 +72,10 @@ class CompilingBackEnd(BackEnd):
             e = self._emitter
             e.run(code, template.locals, kind)
             hot, cold = e.finish(), bytes(e.cold)
-            kept = e.kind if e.touched or e.kind != kind else HOST_FLAGS_KEPT
-            traits = pack_traits(defs, uses, kept, template.ends, e.kinds_matter and kind == HOST_FLAGS_NONE)
+            after = e.kind if e.touched or e.kind != kind else HOST_FLAGS_KEPT
+            traits = pack_traits(defs, uses, after, template.ends, e.kinds_matter and kind == HOST_FLAGS_NONE)
             fixups = pack_fixups(0, e.hot_relocs, e.hot_holes) + pack_fixups(1, e.cold_relocs, e.cold_holes)
-            orders = pack_orders(code, e.head_barrier, e.kept) if e.behind_barriers else 0
+            orders = pack_orders(e.operations, e.head_barrier, e.orders_kept) if e.behind_barriers else 0
             if not template.open_places:
                 return Variant(hot, cold, fixups, traits, orders=orders)
             cuts = self._forms.cuts(e.code, e.trace, template.open_places)

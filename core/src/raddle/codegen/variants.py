@@ -12,16 +12,16 @@ from typing import Final
 
 from raddle.codegen.template import ALL_FLAGS, FLAG_C, FLAG_N, FLAG_V, FLAG_Z, Template, Variant
 from raddle.ir.builder import Instruction, Local, Location
-from raddle.ir.opcodes import TABLE, Effect, Op
+from raddle.ir.opcodes import Effect, Op, operations_with
 from raddle.ir.types import Field, FlagCondition, StateLayout, Type
 
 _TEMPLATE_SIZE: Final = 450
 _INSTRUCTION_SIZE: Final = 160
 """Bytes, about, of a template without code, and of an instruction of its IR."""
 
-FAULTS: Final = frozenset(op for op, info in TABLE.items() if info.effects & Effect.FAULT)
+FAULTS: Final = operations_with(Effect.FAULT)
 """Operations at which a guest exception may be raised, so that all state must be exact."""
-ENDS: Final = frozenset(op for op, info in TABLE.items() if info.effects & Effect.END)
+ENDS: Final = operations_with(Effect.END)
 """Operations that end a basic block."""
 _BRANCHES: Final = frozenset({Op.GOTO, Op.GOTO_INDIRECT})
 _LEAVES: Final = _BRANCHES | {Op.EXIT_MAIN}
@@ -87,9 +87,9 @@ def without_flags(code: Sequence[Instruction], bits: Mapping[Field, int]) -> lis
     return result
 
 
-_SHOWS_FLAGS: Final = FAULTS | {op for op, info in TABLE.items() if info.effects & Effect.EXIT}
+_SHOWS_FLAGS: Final = FAULTS | operations_with(Effect.EXIT)
 _BRANCHES_INSIDE: Final = frozenset({Op.BRCOND, Op.LABEL, Op.BR})
-_NEEDED: Final = frozenset(op for op, info in TABLE.items() if info.effects not in (Effect.NONE, Effect.READ_STATE)) | {
+_NEEDED: Final = operations_with(~Effect.READ_STATE) | {
     Op.LABEL,
     Op.LOCAL_SET,
 }

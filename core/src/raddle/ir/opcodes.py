@@ -265,3 +265,9 @@ TABLE: dict[Op, OpInfo] = {
     op: OpInfo(op, op.name.lower(), operands, result, types, effects, aux, meaning)
     for op, operands, result, types, effects, aux, meaning in _ROWS
 }
+
+
+def operations_with(effects: Effect) -> frozenset[Op]:
+    """The operations that have any of the effects."""
+    wanted = effects.value
+    return frozenset([op for op, info in TABLE.items() if info.effects.value & wanted])

@@ -24,7 +24,7 @@ from raddle.ir.builder import (
 )
 from raddle.ir.header import COMMON
 from raddle.ir.invalid import VerifyError
-from raddle.ir.opcodes import TABLE, Effect, Op, Result
+from raddle.ir.opcodes import TABLE, Effect, Op, Result, operations_with
 from raddle.ir.printer import print_function
 from raddle.ir.types import Align, Condition, Field, FlagCondition, Hole, MemOp, StateLayout, Type
 from raddle.ir.verifier import ACCESS_ORDERS, verify
@@ -220,7 +220,7 @@ def _bitcast(code: list[Instruction], value: Instruction, type: Type) -> Instruc
     return code[-1]
 
 
-_NOT_RARE: Final = frozenset(op for op, info in TABLE.items() if info.effects & Effect.FAULT) - {Op.CALL} | {Op.GOTO}
+_NOT_RARE: Final = operations_with(Effect.FAULT) - {Op.CALL} | {Op.GOTO}
 """Operations that rare code cannot have."""
 
 

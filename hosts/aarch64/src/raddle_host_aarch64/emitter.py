@@ -162,58 +162,21 @@ def is_float(value: Instruction) -> bool:
 class Emitter(Assembler, emitter.Emitter[Label, Test]):
     """Compiles one function at a time; `run` is the entry. One thread uses it at a time."""
 
-    # The base classes' attributes, too: with so many of them, slots are faster than a dictionary.
     __slots__ = (
-        "_end",
-        "_not_cold",
-        "_rare_branches",
-        "_rare_end",
-        "allocation",
+        *emitter.SLOTS,
         "call_operations",
-        "calls",
-        "cold",
-        "cold_holes",
-        "cold_relocs",
-        "config",
-        "done",
         "features",
         "flag_places",
-        "flag_readers",
         "flag_word",
-        "flags_value",
         "float_control_stale",
         "floating",
-        "frame_used",
-        "function",
         "general",
-        "head_barrier",
-        "hints",
-        "hot",
-        "hot_holes",
-        "hot_relocs",
         "inline_floats",
-        "jumps",
-        "kept",
-        "kind",
-        "kinds_matter",
-        "labels",
-        "parallel",
-        "pending",
-        "pinned",
-        "pinned_fields",
         "pins_flags",
-        "pools",
-        "position",
-        "preserved_used",
-        "routine",
-        "state_layout",
-        "state_writes",
-        "touched",
-        "trace",
-        "wide",
-    )  # fmt: skip
+    )
 
     handlers = HANDLERS
+    general_class = GENERAL
     behind_barriers = frozenset({Op.MB, Op.LOAD, Op.STORE, *ATOMIC_OPS})
 
     def __init__(self, config: CodegenConfig, features: Features, routine: bool) -> None:
@@ -326,16 +289,8 @@ class Emitter(Assembler, emitter.Emitter[Label, Test]):
         if low < 0 and value.type is Type.I64:
             self.SXTW_xw(register, register)
 
-    def use(self, value: Instruction, scratch: int) -> int:
-        """`value` in a general register: its own, or `scratch` after a move."""
-        location = value.location
-        if isinstance(location, Register) and location.register_class is GENERAL:
-            return location.number
-        self.move(scratch, value)
-        return scratch
-
     def use_or_zero(self, value: Instruction, scratch: int) -> int:
-        """The same for an instruction that can read the zero register."""
+        """As `use`, for an instruction that can read the zero register."""
         return ZR if value.op is Op.CONST and value.aux == 0 else self.use(value, scratch)
 
     def use_float(self, value: Instruction, scratch: int) -> int:

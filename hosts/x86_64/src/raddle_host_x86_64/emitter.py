@@ -111,51 +111,10 @@ def memory_of(value: Instruction) -> tuple[int, int] | None:
 class Emitter(Assembler, emitter.Emitter[HostLabel, int]):
     """Compiles one function at a time; `run` is the entry. One thread uses it at a time."""
 
-    # The base classes' attributes, too: with so many of them, slots are faster than a dictionary.
-    __slots__ = (
-        "_end",
-        "_not_cold",
-        "_rare_branches",
-        "_rare_end",
-        "allocation",
-        "calls",
-        "cold",
-        "cold_holes",
-        "cold_relocs",
-        "config",
-        "done",
-        "features",
-        "flag_readers",
-        "flags_value",
-        "frame_used",
-        "function",
-        "general",
-        "head_barrier",
-        "hints",
-        "hot",
-        "hot_holes",
-        "hot_relocs",
-        "jumps",
-        "kept",
-        "kind",
-        "kinds_matter",
-        "labels",
-        "parallel",
-        "pending",
-        "pinned",
-        "pinned_fields",
-        "pools",
-        "position",
-        "preserved_used",
-        "routine",
-        "state_layout",
-        "state_writes",
-        "touched",
-        "trace",
-        "wide",
-    )  # fmt: skip
+    __slots__ = (*emitter.SLOTS, "features", "general")
 
     handlers = HANDLERS
+    general_class = GENERAL
     call_operations = FLOAT_OPS | {Op.CALL}
 
     def __init__(self, config: CodegenConfig, features: Features, routine: bool) -> None:
@@ -202,13 +161,6 @@ class Emitter(Assembler, emitter.Emitter[HostLabel, int]):
             else:
                 assert isinstance(location, InState)
                 self.load_field(register, location.offset, value.type.size)
-
-    def use(self, value: Instruction, scratch: int) -> int:
-        location = value.location
-        if isinstance(location, Register) and location.register_class is GENERAL:
-            return location.number
-        self.move(scratch, value)
-        return scratch
 
     def move_float(self, register: int, value: Instruction) -> None:
         """Load a value, a float or the bit pattern of one, into an xmm register; no effect on the host's flags."""

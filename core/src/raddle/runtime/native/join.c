@@ -102,10 +102,10 @@ static void leave_out(struct join *j, uint32_t part)
  * all that they keep. What was left out on account of one of them may rely on that barrier as well. */
 static void leave_out_weaker(struct join *j, uint32_t last)
 {
-    uint32_t kept = j->parts[last].variant->barrier_kept;
+    uint32_t kept = j->parts[last].variant->barrier_keeps;
     for (uint32_t i = last; i-- > 0 && j->parts[i].variant->inert;) {
         const struct variant *v = j->parts[i].variant;
-        if (v->barrier_size && !(v->barrier_kept & ~kept))
+        if (v->barrier_size && !(v->barrier_keeps & ~kept))
             leave_out(j, i);
     }
 }
@@ -120,7 +120,7 @@ static void leave_out_barriers(struct join *j)
         if (v->barrier_size && !(v->barrier_wanted & ~kept)) {
             leave_out(j, i);
         } else if (v->barrier_size) {
-            kept |= v->barrier_kept;
+            kept |= v->barrier_keeps;
             leave_out_weaker(j, i);
         }
         kept = (kept & v->passed) | v->kept_after;

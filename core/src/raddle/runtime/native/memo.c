@@ -104,7 +104,7 @@ struct variant *variant_new(struct raddle_memo *memo, const struct variant *code
         .by_kind = traits >> 17 & 1,
         .barrier_size = orders & 255,
         .barrier_wanted = orders >> 8 & 15,
-        .barrier_kept = orders >> 12 & 15,
+        .barrier_keeps = orders >> 12 & 15,
         .passed = orders >> 16 & 15,
         .kept_after = orders >> 20 & 15,
         .inert = orders >> 24 & 1,

@@ -34,7 +34,7 @@ struct variant {
      * be seen after a later access Y. */
     uint8_t barrier_size;   /* bytes at the start of the hot part; 0 if no barrier is there */
     uint8_t barrier_wanted; /* if these hold before it, the barrier is superfluous */
-    uint8_t barrier_kept;   /* these hold after it */
+    uint8_t barrier_keeps;  /* these hold after it */
     uint8_t passed;         /* if these hold before the rest of the code, they hold after it */
     uint8_t kept_after;     /* these hold after the code, whether or not the barrier is left out */
     bool inert;             /* the code accesses no guest memory and does not leave the block */
