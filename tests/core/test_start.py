@@ -12,12 +12,12 @@ import pytest
 
 GUEST = Path(__file__).parents[1] / "guests/arm/prebuilt/hello.elf"
 
-UNUSED = {"argparse", "capstone", "cffi", "elftools", "logging", "pycparser", "rich", "socket"}
+UNUSED = {"argparse", "capstone", "cffi", "elftools", "importlib.metadata", "logging", "pycparser", "rich", "socket"}
 """Each of these takes a hundredth of a start or more to import."""
 
 PROGRAM = """
 import atexit, gc, json, sys
-from raddle.cli.main import main
+from raddle_command import main
 atexit.register(lambda: print(json.dumps([gc.get_threshold()[0], gc.get_freeze_count(), sorted(sys.modules)])))
 sys.exit(main())
 """
