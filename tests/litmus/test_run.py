@@ -182,6 +182,16 @@ def test_the_command_shows_outcomes_and_ends_with_0(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.host
+@pytest.mark.parametrize(
+    ("options", "mode"),
+    [(["-icount", "shift=0"], "icount"), (["-accel", "tcg,thread=single"], "single"), (["-accel", "tcg"], "multi")],
+)
+def test_a_mode_that_is_asked_for_is_named(capsys: pytest.CaptureFixture[str], options: list[str], mode: str) -> None:
+    assert main(["litmus", "--target", "arm", "SB", "--iterations", "100", *options]) == 0
+    assert re.search(rf"\n +outcome +{mode} +armv7\n", capsys.readouterr().out)
+
+
+@pytest.mark.host
 def test_a_forbidden_outcome_ends_it_with_1(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

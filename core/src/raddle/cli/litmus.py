@@ -71,6 +71,7 @@ class _Run(NamedTuple):
     """A mode to run in, with the arguments of Machine for it."""
 
     name: str
+    """For the table; empty if the accelerator's settings decide."""
     accelerator: str
     icount: str | None
 
@@ -127,7 +128,7 @@ def _target(found: Registry, name: str | None) -> Target:
 
 def _modes(found: Registry, target: Target, accel: str | None, icount: str | None) -> list[_Run]:
     if accel is not None or icount is not None:
-        return [_Run("asked for", accel or "tcg", icount)]
+        return [_Run("" if icount is None else "icount", accel or "tcg", icount)]
     several = "tcg,thread=multi"
     # If the host does not keep an order that the guest's architecture requires, threads need barriers.
     settings = parse_accel(several)
@@ -162,7 +163,7 @@ def _run_test(
             accelerator=mode.accelerator,
             icount=mode.icount,
         )
-        name = mode.name if len(modes) > 1 else ("multi" if result.decision.mode is Mode.MULTI else "single")
+        name = mode.name or ("multi" if result.decision.mode is Mode.MULTI else "single")
         results[name] = result
     seen: set[Outcome] = set().union(*(result.counts for result in results.values()))
     number = next(iter(results.values())).cpus
