@@ -11,22 +11,22 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import re
-import resource
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from raddle.cli.cores import gain
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.children import wait
 
 ROOT = Path(__file__).resolve().parents[2]
 GUESTS = ROOT / "tests" / "guests" / "arm" / "prebuilt"
@@ -88,7 +88,7 @@ def run(command: Sequence[str], figure: Callable[[Run], float]) -> Run:
     started = time.monotonic()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
-        status, usage = wait(process)
+        status, usage = wait(process, TIME_LIMIT)
         wall = time.monotonic() - started
         output.seek(0)
         text = output.read().decode(errors="replace")
@@ -97,18 +97,6 @@ def run(command: Sequence[str], figure: Callable[[Run], float]) -> Run:
     result = Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, 0.0, text)
     result.figure = figure(result)
     return result
-
-
-def wait(process: subprocess.Popen[bytes]) -> tuple[int, resource.struct_rusage]:
-    """The child's status with its own resource usage; killed when it takes too long. Sleeps meanwhile."""
-    limit = threading.Timer(TIME_LIMIT, os.kill, (process.pid, signal.SIGKILL))
-    limit.start()
-    try:
-        _, status, usage = os.wait4(process.pid, 0)
-    finally:
-        limit.cancel()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage
 
 
 def raddle(arguments: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -63,6 +64,53 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "file").write_text("")
     assert main(["new-target", "acme", str(tmp_path / "file" / "x")]) == 1
     assert capsys.readouterr().err.startswith("raddle: cannot write")
+
+
+@pytest.mark.parametrize("command", FILES)
+def test_a_link_to_nothing_stays(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "nowhere")
+    assert main([command, "acme", str(link)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [link]
+
+
+@pytest.mark.parametrize("command", FILES)
+@pytest.mark.parametrize("place", ["it_is", "here/it_is"])
+def test_a_write_that_fails_leaves_nothing(command: str, place: str, tmp_path: Path) -> None:
+    """A limit on the size of files stops the first one that is longer: others have been written before."""
+    (tmp_path / "mine").write_text("mine")
+    done = subprocess.run(
+        [sys.executable, "-m", "raddle", command, "acme", place],
+        cwd=tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"raddle: cannot write {place}: File too large\n"
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine"]
+
+
+@pytest.mark.parametrize("command", FILES)
+def test_what_comes_meanwhile_is_not_overwritten(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "it_is" / "pyproject.toml"
+    rename = Path.rename
+
+    def late(self: Path, target: Path) -> Path:
+        mine.parent.mkdir()
+        mine.write_text("mine")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    assert main([command, "acme", str(mine.parent)]) == 1
+    assert capsys.readouterr().err == f"raddle: cannot write {mine.parent}: Directory not empty\n"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
+    assert mine.read_text() == "mine"
 
 
 @pytest.mark.parametrize(("command", "noun"), KINDS)

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
 import tempfile
-import threading
 from dataclasses import dataclass
 
 import pytest
+from tests.children import wait
 from tests.host_warnings import host_warnings
 from tests.patience import seconds
 
@@ -37,16 +36,12 @@ def run(words: list[str]) -> Boot:
     """Run the command; the test fails where it does not end."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
-        late = threading.Timer(LIMIT, process.kill)
-        late.start()
-        _, status, usage = os.wait4(process.pid, 0)  # unlike getrusage, it tells of this child alone
-        process.returncode = os.waitstatus_to_exitcode(status)
-        late.cancel()
+        status, usage = wait(process, LIMIT)
         texts = []
         for file in (output, errors):
             file.seek(0)
             texts.append(file.read().decode(errors="replace"))
     text, said = texts
-    if process.returncode == -signal.SIGKILL:
+    if status == -signal.SIGKILL:
         pytest.fail(f"killed, as after {LIMIT} s without an end; the last it said:\n{text[-3000:]}", pytrace=False)
-    return Boot(text, process.returncode, said.removeprefix(host_warnings()), usage.ru_maxrss)
+    return Boot(text, status, said.removeprefix(host_warnings()), usage.ru_maxrss)

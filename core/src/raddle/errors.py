@@ -21,10 +21,10 @@ __all__ = [
     "unknown",
 ]
 
-HEAD: Final = 600
-"""How many characters of the beginning of a long message are kept."""
-TAIL: Final = 200
-"""How many of its end, where the remedy is."""
+LIMIT: Final = 800
+"""The most characters of a message. Of a longer one, the last quarter of them is its end, where the remedy is."""
+GAP: Final = " ... "
+"""What stands for the middle of a longer one."""
 
 
 def printable(text: str) -> str:
@@ -36,12 +36,13 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
-def line(text: str) -> str:
-    """`text` as one printable line, without its middle if it is too long."""
+def line(text: str, limit: int = LIMIT) -> str:
+    """`text` as one printable line, without its middle if it has more than `limit` characters."""
     shown = printable(text)
-    if len(shown) <= HEAD + TAIL:
+    if len(shown) <= limit:
         return shown
-    return f"{shown[:HEAD]} ... {shown[-TAIL:]}"
+    tail = limit // 4
+    return shown[: limit - tail - len(GAP)] + GAP + shown[-tail:]
 
 
 class RaddleError(Exception):
@@ -57,13 +58,6 @@ class UsageError(RaddleError):
     """A mistake in a request: nothing was started. Exit status 2."""
 
     exit_status = 2
-
-    @classmethod
-    def of_lines(cls, message: str) -> UsageError:
-        """One error for several mistakes. Each part of `message` was made by `line`, so it is not shortened again."""
-        error = cls()
-        error.args = (message,)
-        return error
 
 
 class MachineError(RaddleError):

@@ -32,7 +32,7 @@ from raddle_host_x86_64.registers import FLOATING, GENERAL
 
 CASES_PER_ENCODING = 32
 NAMES = sorted(name for name in vars(Assembler) if re.fullmatch(r"[A-Z][A-Za-z0-9_]*", name))
-LABELS = [name for name in NAMES if name.endswith(("_short", "_near", "_rlabel"))]
+LABELS = [name for name in NAMES if name.endswith("_near")]
 ENCODINGS = [name for name in NAMES if name not in LABELS and name != "NOP"]
 
 disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
@@ -204,10 +204,9 @@ def expect(name: str, draws: Draws) -> Iterator[tuple[tuple[int, ...], str, tupl
             sizes = [8] if conditional[1] == "SET" else [SUFFIXES[conditional[2]]] * 2
         else:
             mnemonic, sizes = mnemonic_and_sizes(stem, kinds)
-        if kinds.startswith("rel"):
-            low, high = (-128, 127) if kinds == "rel8" else (-0x8000_0000, 0x7FFF_FFFF)
-            relative = draws.immediate(low, high)
-            size = {"rel8": 2, "rel32": 6 if conditional else 5}[kinds]
+        if kinds == "rel32":
+            relative = draws.immediate(-0x8000_0000, 0x7FFF_FFFF)
+            size = 6 if conditional else 5
             yield (*arguments, relative), mnemonic, (Operand("rel", 64, relative + size),)
             continue
         for place, kind in enumerate(kinds):
@@ -239,8 +238,6 @@ def expect(name: str, draws: Draws) -> Iterator[tuple[tuple[int, ...], str, tupl
                     operands.append(Operand("imm", size, arguments[-1]))
                 case "c":
                     operands.append(Operand("reg", 8, registers.RCX))
-                case "1":
-                    operands.append(Operand("imm", 8, 1))
                 case _:
                     pytest.fail(f"unknown operand kind {kind} in {name}")
         lock = "lock " if name.startswith("LOCK_") else ""
@@ -366,7 +363,7 @@ def assembled(name: str, *arguments: Any) -> bytes:
 
 RELOCATABLE = [
     *(name for name in ENCODINGS if re.search(r"_([rm]I|[rv]?p|rel32)$", name)),
-    *["MOV_ri", "MOV_mi", "MOVQ_ri", "MOVQ_mi", "TEST_ri", "TEST_mi", "TESTQ_ri", "TESTQ_mi"],
+    *["MOV_ri", "MOV_mi", "MOVQ_ri", "MOVQ_mi"],
 ]
 
 
@@ -384,19 +381,19 @@ def test_a_field_for_relocation_is_as_wide_as_can_be_and_last(name: str) -> None
     [
         ("ADD_rr", (0, 1), 2),
         ("ADD_rr", (8, 1), 3),
-        ("ADDB_rr", (0, 3), 2),
-        ("ADDB_rr", (0, 4), 3),  # spl needs REX
-        ("ADDB_rr", (7, 0), 3),
-        ("ADDB_rm", (3, 7, 0), 2),  # but not rdi as a base
+        ("MOVB_mr", (0, 0, 3), 2),
+        ("MOVB_mr", (0, 0, 4), 3),  # spl needs REX
+        ("ADDB_ri", (3, 1), 3),
+        ("ADDB_ri", (7, 1), 4),
+        ("CMPB_rm", (3, 7, 0), 2),  # but not rdi as a base
         ("MOVZXB_rr", (7, 3), 3),  # nor edi as the wide operand
         ("ADD_ri", (0, 127), 3),
         ("ADD_ri", (0, 128), 6),
         ("ADD_ri", (0, -128), 3),
         ("ADD_ri", (0, 0xFFFFFF80), 3),
         ("ADD_ri", (0, 0xFFFFFF7F), 6),
-        ("ADDW_ri", (0, 0xFF80), 4),
         ("ADDQ_ri", (0, -129), 7),
-        ("IMUL_rri", (0, 1, 0xFFFFFFFF), 3),
+        ("IMULQ_rri", (0, 1, -1), 4),
         ("MOV_rm", (0, 0, 0), 2),
         ("MOV_rm", (0, 5, 0), 3),  # rbp without a displacement would be rip
         ("MOV_rm", (0, 4, 0), 3),  # rsp needs SIB
@@ -432,10 +429,9 @@ def test_nop_is_one_instruction(size: int) -> None:
         ("ADD_rr", (-1, 0)),
         ("NOT_r", (16,)),
         ("NOT_r", (256,)),
-        ("NOT_m", (256, 0)),
-        ("JMP_x", (256, 0, 1, 0)),
+        ("JMP_m", (256, 0)),
         ("BSWAP_r", (16,)),
-        ("ANDN_rrr", (0, 16, 0)),
+        ("VFMADD213SS_vvv", (0, 16, 0)),
         ("ADDSS_vv", (0, 99)),
         ("MOV_rm", (16, 0, 0)),
         ("MOV_rm", (0, 16, 0)),
@@ -448,20 +444,18 @@ def test_nop_is_one_instruction(size: int) -> None:
         ("MOV_rx", (0, 0, 16, 1, 0)),
         ("LEA_rs", (0, 4, 1, 0)),
         ("LEA_rs", (0, 1, 5, 0)),
-        ("MOV_rp", (16, 0)),
+        ("LEAQ_rp", (16, 0)),
         ("ADD_ri", (0, 1 << 32)),
         ("ADD_ri", (0, -(1 << 31) - 1)),
         ("ADDQ_ri", (0, 1 << 31)),
-        ("ADDW_ri", (0, 1 << 16)),
-        ("ADDW_ri", (0, -0x8001)),
+        ("MOVW_mi", (0, 0, 1 << 16)),
+        ("MOVW_mi", (0, 0, -0x8001)),
         ("ADDB_ri", (0, 256)),
-        ("ADDB_mi", (0, 0, -129)),
+        ("CMPB_mi", (0, 0, -129)),
         ("MOV_ri", (0, 1 << 32)),
         ("MOVQ_ri", (0, 1 << 31)),
         ("MOVABS_ri", (0, 1 << 64)),
         ("MOVABS_ri", (0, -(1 << 63) - 1)),
-        ("JMP_rel8", (128,)),
-        ("Jcc_rel8", (0, -129)),
         ("JMP_rel32", (1 << 31,)),
     ],
 )
@@ -473,16 +467,13 @@ def test_what_does_not_fit_is_refused(name: str, arguments: tuple[int, ...]) -> 
 # --- Labels ---
 
 JUMPS: list[tuple[str, tuple[int, ...], str]] = [
-    ("JMP_short", (), "jmp"),
     ("JMP_near", (), "jmp"),
-    ("Jcc_short", (conditions.G,), "jg"),
     ("Jcc_near", (conditions.B,), "jb"),
-    ("CALL_near", (), "call"),
 ]
 
 
 def test_every_user_of_labels_is_tested() -> None:
-    assert {name for name, _, _ in JUMPS} | {"LEAQ_rlabel"} == set(LABELS)
+    assert {name for name, _, _ in JUMPS} == set(LABELS)
 
 
 @pytest.mark.parametrize("distance", [0, 1, 100])
@@ -492,7 +483,7 @@ def test_a_jump_forward_and_back_reaches_its_label(
 ) -> None:
     asm = Assembler()
     before, after = asm.label(), asm.label()
-    asm.UD2()
+    asm.STC()
     asm.bind(before)
     asm.code += b"\x90" * distance
     getattr(asm, name)(*arguments, before)
@@ -505,46 +496,8 @@ def test_a_jump_forward_and_back_reaches_its_label(
     end = len(asm.code)
     code = asm.finish()
     jumps = [i for i in disassembler.disasm(code, 0) if i.mnemonic == mnemonic]
-    assert [i.operands[0].imm for i in jumps] == [2, end, end]
+    assert [i.operands[0].imm for i in jumps] == [1, end, end]
     assert [i.address for i in jumps[1:]] == [second, third]
-
-
-def test_lea_of_a_label() -> None:
-    asm = Assembler()
-    label = asm.label()
-    asm.LEAQ_rlabel(registers.R9, label)
-    asm.UD2()
-    asm.bind(label)
-    (lea, _) = disassembler.disasm(asm.finish(), 0)
-    assert (lea.mnemonic, lea.op_str) == ("lea", "r9, [rip + 2]")
-
-
-@pytest.mark.parametrize(("padding", "reached"), [(127, True), (128, False)])
-def test_the_reach_of_a_short_jump_forward(padding: int, reached: bool) -> None:
-    asm = Assembler()
-    label = asm.label()
-    asm.JMP_short(label)
-    asm.code += bytes(padding)
-    if reached:
-        asm.bind(label)
-        assert asm.finish()[:2] == b"\xeb\x7f"
-    else:
-        with pytest.raises(EncodingError, match="near"):
-            asm.bind(label)
-
-
-@pytest.mark.parametrize(("padding", "reached"), [(126, True), (127, False)])
-def test_the_reach_of_a_short_jump_back(padding: int, reached: bool) -> None:
-    asm = Assembler()
-    label = asm.label()
-    asm.bind(label)
-    asm.code += bytes(padding)
-    if reached:
-        asm.Jcc_short(conditions.NE, label)
-        assert asm.finish()[-2:] == b"\x75\x80"
-    else:
-        with pytest.raises(EncodingError, match="near"):
-            asm.Jcc_short(conditions.NE, label)
 
 
 def test_a_label_never_bound_is_found() -> None:
@@ -553,7 +506,7 @@ def test_a_label_never_bound_is_found() -> None:
     assert asm.finish() == b""
     label = asm.label()
     asm.JMP_near(label)
-    asm.JMP_short(label)
+    asm.Jcc_near(conditions.NE, label)
     with pytest.raises(EncodingError, match="2 uses"):
         asm.finish()
     asm.bind(label)
@@ -574,10 +527,10 @@ def test_the_operands_that_renaming_looks_at_are_those_of_the_name(name: str) ->
     position = int("cc" in mnemonic)
     named: list[tuple[int, RegisterClass]] = []
     base = -1
-    for kind in kinds if mnemonic and re.fullmatch("[rmxsviIpc1]+", kinds) else "":
+    for kind in kinds if mnemonic and re.fullmatch("[rmxsviIpc]+", kinds) else "":
         base = position if kind == "m" else base
         named += [(position, GENERAL)] * (kind in "rmsx") + [(position + 1, GENERAL)] * (kind == "x")
         named += [(position, FLOATING)] * (kind == "v")
-        position += {"m": 2, "x": 4, "s": 3, "c": 0, "1": 0}.get(kind, 1)
+        position += {"m": 2, "x": 4, "s": 3, "c": 0}.get(kind, 1)
     declared = OPERANDS.get(vars(Assembler)[name], Operands(()))
     assert declared == (tuple(named), base if named else -1)

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import re
+import tempfile
 from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -53,17 +56,34 @@ def write(arguments: argparse.Namespace, kind: Kind) -> int:
             f"there is a {kind.noun} {name} already: its package would take the place of the one installed"
         )
     directory: Path = arguments.directory or Path(f"raddle-{kind.group}-{name}")
-    if directory.exists():
+    if os.path.lexists(directory):
         raise UsageError(f"{directory} exists already")
     try:
-        for place, text in package(kind, name).items():
-            path = directory / place
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+        _write_files(directory, package(kind, name))
     except OSError as error:
-        raise RaddleError(f"cannot write {error.filename}: {error.strerror}") from None
+        raise RaddleError(f"cannot write {directory}: {error.strerror}") from None
     print(f"wrote {directory}; next: pip install -e '{directory}[test]' && pytest {directory}; see its README.md")
     return 0
+
+
+def _write_files(directory: Path, texts: dict[str, str]) -> None:
+    """Write files below a new directory, which gets its name when it is complete. If that fails, nothing is left."""
+    parent = directory.parent
+    made = [path for path in (parent, *parent.parents) if not os.path.lexists(path)]
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".raddle-", dir=parent) as scratch:
+            whole = Path(scratch) / "whole"  # not `scratch` itself, which is for its owner only
+            for place, text in texts.items():
+                path = whole / place
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+            whole.rename(directory)  # fails if there is a file or a directory with files by now
+    except BaseException:
+        for path in made:  # the innermost comes first
+            with contextlib.suppress(OSError):  # it was not made, or somebody else uses it
+                path.rmdir()
+        raise
 
 
 def package(kind: Kind, name: str) -> dict[str, str]:

@@ -13,13 +13,17 @@ from raddle.cli import values
 from raddle.cli.commands import program
 from raddle.cli.peer_options import UNSUPPORTED
 from raddle.cli.values import HELP_WORDS, Apply, BootOptions, Help
-from raddle.errors import UsageError, line
+from raddle.errors import LIMIT, UsageError, line
 
 if TYPE_CHECKING:
     import argparse
 
 __all__ = ["OPTIONS", "TAKEN", "BootOptions", "Option", "configure", "parse"]
 
+LEAST: Final = 40
+"""The characters that are kept at least of each of several mistakes."""
+BESIDE: Final = 20
+"""The characters that a message has for each of several mistakes beside those that are kept of it."""
 NEAR: Final = 0.75
 """An option is proposed for a mistyped one if their names are at least so similar, by difflib's measure."""
 
@@ -186,25 +190,35 @@ class _Wrong:
 
     def option(self, word: str, reason: str) -> None:
         """Add an option that is not supported. If `reason` is empty, the message points to the list of options."""
-        if all(line(word) != other for other, _ in self._unsupported):
-            self._unsupported.append((line(word), reason))
+        if all(word != other for other, _ in self._unsupported):
+            self._unsupported.append((word, reason))
 
     def other(self, message: str) -> None:
-        self._others.append(line(message))
+        self._others.append(message)
 
     def check(self) -> None:
         """Raise UsageError if anything is wrong."""
-        said = list(self._others)
+        count = len(self._unsupported) + len(self._others)
+        if not count:
+            return
+        message = self._message(LIMIT)
+        if len(message) > LIMIT:  # a long word must not hide the other mistakes
+            message = self._message(max(LIMIT // count - BESIDE, LEAST))
+        raise UsageError(message)
+
+    def _message(self, limit: int) -> str:
+        """What is wrong, with no more than `limit` characters of each mistake."""
+        said = [line(message, limit) for message in self._others]
+        unsupported = [(line(word, limit), reason) for word, reason in self._unsupported]
         listed = f"{program()} boot --help lists those that are"
-        if len(self._unsupported) == 1:
-            (word, reason) = self._unsupported[0]
+        if len(unsupported) == 1:
+            (word, reason) = unsupported[0]
             said.insert(0, f"option {word!r} is not supported: {reason or listed}")
-        elif self._unsupported:
-            named = ", ".join(f"{word} ({reason})" if reason else word for word, reason in self._unsupported)
-            hint = "" if all(reason for _, reason in self._unsupported) else f" ({listed})"
+        elif unsupported:
+            named = ", ".join(f"{word} ({reason})" if reason else word for word, reason in unsupported)
+            hint = "" if all(reason for _, reason in unsupported) else f" ({listed})"
             said.insert(0, f"these options are not supported: {named}{hint}")
-        if said:
-            raise UsageError.of_lines("; ".join(said))
+        return "; ".join(said)
 
 
 def _one(options: BootOptions, rest: list[str], wrong: _Wrong) -> None:

@@ -82,7 +82,7 @@ _IN_CODE: tuple[HeaderField, ...] = (
     _f("cpu_index", _U32, "init", "number of this vCPU"),
     _f("halted", _U32, "own", "1 while the vCPU waits for an interrupt (or is powered off: see powered_off)"),
     _f("powered_off", _U32, "own", "1 while the vCPU is off; interrupts do not wake it"),
-    _f("event", _U32, "any", "event register of WFE and SEV"),
+    _f("event", _U32, "any", "event register of `wfe` and `sev`"),
     _f("insn_extra", _U32, "own", "the translator's extra word of the faulting instruction (ARM: ITSTATE)"),
     _f("fault_size", _U32, "own", "bytes of the access that faults"),
     _f("fp_rules", _U32, "init", "the guest's choices in IEEE 754: FloatRules.bits"),

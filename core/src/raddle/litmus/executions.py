@@ -42,20 +42,20 @@ class Mark(IntFlag):
 
     NONE = 0
     ACQUIRE = 1
-    """A read: DDI 0487's Acquire (LDAR, LDAXR)."""
+    """A read: an acquire of RCsc, which stays behind an earlier release."""
     ACQUIRE_PC = 2
-    """A read: DDI 0487's AcquirePC (LDAPR)."""
+    """A read: an acquire of RCpc, which an earlier release does not hold back."""
     RELEASE = 4
     ATOMIC = 8
-    """A read or a write of an instruction that does both, such as a locked instruction or an LSE atomic."""
+    """A read or a write of an instruction that does both, such as an atomic addition."""
     FULL = 16
-    """A fence: orders everything before with everything after it. MFENCE, DMB, MB."""
+    """A fence: orders everything before with everything after it."""
     LOADS = 32
-    """A fence: orders earlier reads with everything after it. DMB LD."""
+    """A fence: orders earlier reads with everything after it."""
     STORES = 64
-    """A fence: orders earlier writes with later writes. DMB ST, WMB."""
+    """A fence: orders earlier writes with later writes."""
     INSTRUCTIONS = 128
-    """A fence: what follows it is fetched after all earlier branches are resolved. ISB."""
+    """A fence: what follows it is fetched after all earlier branches are resolved."""
 
 
 class Event(NamedTuple):

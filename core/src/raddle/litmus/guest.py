@@ -34,8 +34,8 @@ NEEDED: Final[Mapping[str, str]] = {
 
 OPTIONAL: Final[Mapping[str, str]] = {
     "and": "d, a, b",
-    "load_acquire": "d, a: d = the word at a, DDI 0487's acquire",
-    "load_acquirepc": "d, a: DDI 0487's acquirePC",
+    "load_acquire": "d, a: d = the word at a, an acquire of RCsc",
+    "load_acquirepc": "d, a: an acquire of RCpc",
     "store_release": "s, a: the word at a = s",
     "fence_mb": "orders everything before it before everything after it",
     "fence_rmb": "orders earlier loads before everything after it",

@@ -31,8 +31,8 @@ a pc is ``((pc >> 12) & 63) << 8 | ((pc >> 1) ^ (pc >> 9)) & 255``, so that the 
 ``1 << JUMP_GROUP_BITS`` neighbours."""
 
 GRANULE_BITS = 6
-"""A reservation is of ``1 << GRANULE_BITS`` bytes. No aligned access is in two granules. Arm's guests find the number
-in CTR.ERG."""
+"""A reservation is of ``1 << GRANULE_BITS`` bytes. No aligned access is in two granules. A guest's package shows the
+number where its architecture has a register for it."""
 GRANULE_LOCK = 31
 """The bit of a granule's word that locks it (granules.c); bits below are vCPUs'."""
 

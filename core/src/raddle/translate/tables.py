@@ -17,7 +17,7 @@ from raddle.translate.sharing import Models
 
 __all__ = ["Mode", "Scope", "Tables"]
 
-# Estimates of the bytes that one more item takes in each table; tests/targets/arm/test_memo_budget.py checks them.
+# Estimates of the bytes that one more item takes in each table. A guest's test_memo_budget.py checks them.
 _TEMPLATE: Final = 600
 _FAMILY: Final = 300
 _FAMILIES: Final = 2000

@@ -11,10 +11,10 @@ mnemonic: `ADD` is 32 bit, `ADDQ` 64, `ADDW` 16, `ADDB` 8; `MOVZXB` is 32 bit fr
     s   memory at index * scale + disp                                     index, scale, disp
     p   memory at rip + rel32, from the instruction's end                  rel
     i   immediate in its shortest form
-    I   immediate as wide as the operand, 32 bits at most; MOV and TEST have no other, so theirs is called i
-    c   the count in cl; 1: a count of one                                 no argument
+    I   immediate as wide as the operand, 32 bits at most; MOV has no other, so its is called i
+    c   the count in cl                                                    no argument
 
-The displacement takes its shortest form. A field named `I`, `p`, `rel32` or (MOV, TEST) `i` is the instruction's last
+The displacement takes its shortest form. A field named `I`, `p`, `rel32` or (MOV) `i` is the instruction's last
 bytes, so a relocation of four bytes stands at `len(asm.code) - 4`. Immediates of 8, 16 and 32-bit operands are given
 signed or unsigned; those of 64-bit operands are signed 32-bit numbers that the CPU extends. Conditional instructions
 take the code of `conditions.py` first. An operand that does not fit raises EncodingError (a condition above 15:
@@ -26,12 +26,9 @@ from raddle_host_x86_64.operands import (
     cc_h,
     cc_near,
     cc_r,
-    cc_rel8,
     cc_rel32,
     cc_rr,
-    cc_short,
     fixed,
-    i8,
     i32,
     m,
     mI,
@@ -47,32 +44,26 @@ from raddle_host_x86_64.operands import (
     oI,
     oI64,
     r,
-    r_label,
     rI,
     ri,
     ri8,
     rIq,
     riq,
-    riw,
     rm,
     rp,
     rr,
     rr_mr,
-    rri,
     rri8,
     rriq,
-    rrr,
     rs,
     rv,
     rv_mr,
     rx,
-    short,
     vm,
     vr,
     vv,
     vvv,
     vx,
-    x,
     xr,
     xv,
 )
@@ -90,7 +81,6 @@ class Assembler(CodeBuffer):
     MOV_mr = mr("89 /r")
     MOV_rx = rx("8B /r")
     MOV_xr = xr("89 /r")
-    MOV_rp = rp("8B /r")
     MOV_ri = oI("B8")  # zero-extended to 64 bits
     MOV_mi = mI("C7 /0")
     MOVQ_rr = rr_mr("REX.W 89 /r")
@@ -136,7 +126,6 @@ class Assembler(CodeBuffer):
     LEAQ_rx = rx("REX.W 8D /r")
     LEAQ_rs = rs("REX.W 8D /r")
     LEAQ_rp = rp("REX.W 8D /r")
-    LEAQ_rlabel = r_label("REX.W 8D /r")
     CMOVcc_rr = cc_rr("0F 40 /r")
     CMOVccQ_rr = cc_rr("REX.W 0F 40 /r")
     SETcc_r = cc_r("0F 90 /0 rm8")
@@ -157,11 +146,7 @@ class Assembler(CodeBuffer):
     ADDQ_rm = rm("REX.W 03 /r")
     ADDQ_ri = riq("REX.W 83 /0", "REX.W 81 /0")
     ADDQ_rI = rIq("REX.W 81 /0")
-    ADDW_ri = riw("66 83 /0", "66 81 /0")
-    ADDB_rr = rr_mr("00 /r r8 rm8")
-    ADDB_rm = rm("02 /r r8")
     ADDB_ri = ri8("80 /0 rm8")
-    ADDB_mi = mi8("80 /0")
     OR_rr = rr_mr("09 /r")
     OR_rm = rm("0B /r")
     OR_mr = mr("09 /r")
@@ -236,20 +221,14 @@ class Assembler(CodeBuffer):
     CMPB_ri = ri8("80 /7 rm8")
     CMPB_mi = mi8("80 /7")
     TEST_rr = rr_mr("85 /r")
-    TEST_ri = rI("F7 /0")
-    TEST_mi = mI("F7 /0")
     TESTQ_rr = rr_mr("REX.W 85 /r")
-    TESTQ_ri = rIq("REX.W F7 /0")
-    TESTQ_mi = mIq("REX.W F7 /0")
     TESTB_mi = mi8("F6 /0")
     NOT_r = r("F7 /2")
-    NOT_m = m("F7 /2")
     NOTQ_r = r("REX.W F7 /2")
     NEG_r = r("F7 /3")
     NEGQ_r = r("REX.W F7 /3")
     IMUL_rr = rr("0F AF /r")
     IMUL_rm = rm("0F AF /r")
-    IMUL_rri = rri("6B /r", "69 /r")
     MUL_r = r("F7 /4")
     IMUL_r = r("F7 /5")
     DIV_r = r("F7 /6")
@@ -283,8 +262,7 @@ class Assembler(CodeBuffer):
     SAR_rc = r("D3 /7")
     SARQ_ri = ri8("REX.W C1 /7")
     SARQ_rc = r("REX.W D3 /7")
-    # BMI1, BMI2: no flags but ANDN; SHLX dst, src, count.
-    ANDN_rrr = rrr("VEX.LZ.NP.0F38.W0 F2 /r")
+    # BMI2: no flags
     RORX_rri = rri8("VEX.LZ.F2.0F3A.W0 F0 /r")
     RORXQ_rri = rri8("VEX.LZ.F2.0F3A.W1 F0 /r")
 
@@ -328,22 +306,15 @@ class Assembler(CodeBuffer):
 
     # --- Control: a label, or rel from the instruction's end ---
 
-    JMP_short = short("EB")
     JMP_near = near("E9")
-    JMP_rel8 = i8("EB")
     JMP_rel32 = i32("E9")
     JMP_r = r("FF /4")
     JMP_m = m("FF /4")
-    JMP_x = x("FF /4")
-    Jcc_short = cc_short("70")
     Jcc_near = cc_near("0F 80")
-    Jcc_rel8 = cc_rel8("70")
     Jcc_rel32 = cc_rel32("0F 80")
-    CALL_near = near("E8")
     CALL_r = r("FF /2")
     CALL_m = m("FF /2")
     RET = fixed("C3")
-    UD2 = fixed("0F 0B")
 
     # --- SSE: moves; a packed memory operand is 16-byte aligned but for MOVUPS and MOVDQU ---
 
@@ -394,8 +365,7 @@ class Assembler(CodeBuffer):
     CVTSD2SIQ_rv = rv("F2 REX.W 0F 2D /r")
     CVTSS2SD_vv = vv("F3 0F 5A /r")
     CVTSD2SS_vv = vv("F2 0F 5A /r")
-    # SSE4.1
-    # FMA: v1 = v2 * v1 + v3 (213) or v2 * v3 + v1 (231), the product negated in VFNM.
+    # FMA: v1 = v2 * v1 + v3
     VFMADD213SS_vvv = vvv("VEX.LIG.66.0F38.W0 A9 /r")
     VFMADD213SD_vvv = vvv("VEX.LIG.66.0F38.W1 A9 /r")
 

@@ -28,7 +28,7 @@ _INT64: Final = Struct("<q").pack
 
 _LEGACY_PREFIXES: Final = (0xF0, 0x66, 0xF2, 0xF3)
 _VEX_PREFIXES: Final = {"NP": 0, "66": 1, "F3": 2, "F2": 3}
-_VEX_MAPS: Final = {"0F": 1, "0F38": 2, "0F3A": 3}
+_VEX_MAPS: Final = {"0F38": 2, "0F3A": 3}
 _SCALES: Final = {1: 0, 2: 1, 4: 2, 8: 3}
 
 
@@ -126,8 +126,6 @@ def _lead(op: Opcode, reg: int, index: int, rm: int, vvvv: int = 0, *, rex: bool
     r, x, b = reg >> 3, index >> 3, rm >> 3
     if op.vex is not None:
         last = (vvvv ^ 15) << 3 | op.vex.pp
-        if op.vex.map == 1 and not (op.w or x or b):
-            return bytes((0xC5, (r ^ 1) << 7 | last)) + op.opcode
         return bytes((0xC4, (r ^ 1) << 7 | (x ^ 1) << 6 | (b ^ 1) << 5 | op.vex.map, op.w << 7 | last)) + op.opcode
     bits = op.w << 3 | r << 2 | x << 1 | b
     if bits or rex or (op.byte_reg and reg >= 4):

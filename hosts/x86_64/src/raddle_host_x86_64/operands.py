@@ -14,7 +14,7 @@ from typing import Final, TypeVar, cast
 
 from raddle.codegen.locations import RegisterClass
 from raddle.codegen.renaming import Method, Operands
-from raddle_host_x86_64.code_buffer import CodeBuffer, Label, distance8
+from raddle_host_x86_64.code_buffer import CodeBuffer, Label
 from raddle_host_x86_64.encoding import (
     Encodings,
     Opcode,
@@ -122,39 +122,6 @@ def m(text: str) -> Instruction2:
 
     def emit(asm: CodeBuffer, base: int, disp: int) -> None:
         append(asm.code, encodings, base << 2, disp)
-
-    return emit
-
-
-@declares("x")
-def x(text: str) -> Instruction4:
-    """One indexed memory operand: base, index, scale, disp."""
-    encodings = Encodings(text, indexed)
-
-    def emit(asm: CodeBuffer, base: int, index: int, scale: int, disp: int) -> None:
-        append(asm.code, encodings, scale << 26 | index << 18 | base << 2, disp)
-
-    return emit
-
-
-def p(text: str) -> Instruction1:
-    """One rip-relative memory operand: rel32, counted from the end of the instruction, its last four bytes."""
-    encoding = Encodings(text, rip_relative)[0]
-
-    def emit(asm: CodeBuffer, rel: int) -> None:
-        asm.code += encoding + int32(rel)
-
-    return emit
-
-
-def i8(text: str) -> Instruction1:
-    """A relative or immediate byte, signed."""
-    encoding = bytes.fromhex(text)
-
-    def emit(asm: CodeBuffer, value: int) -> None:
-        code = asm.code
-        code += encoding
-        code.append(distance8(value))
 
     return emit
 
@@ -303,22 +270,6 @@ def riq(short: str, full: str) -> Instruction2:
 
 
 @declares("ri")
-def riw(short: str, full: str) -> Instruction2:
-    """16-bit register, immediate given signed or unsigned: `short` with imm8 where it fits, else `full` with imm16."""
-    short_encodings, full_encodings = Encodings(short, direct), Encodings(full, direct)
-
-    def emit(asm: CodeBuffer, register: int, value: int) -> None:
-        code = asm.code
-        if -128 <= value <= 127 or 0xFF80 <= value <= 0xFFFF:
-            code += short_encodings[register]
-            code.append(value & 0xFF)
-        else:
-            code += full_encodings[register] + int16(value)
-
-    return emit
-
-
-@declares("ri")
 def rI(text: str) -> Instruction2:
     """32-bit register, immediate given signed or unsigned, always imm32: the last four bytes."""
     encodings = Encodings(text, direct)
@@ -336,17 +287,6 @@ def rIq(text: str) -> Instruction2:
 
     def emit(asm: CodeBuffer, register: int, value: int) -> None:
         asm.code += encodings[register] + int32(value)
-
-    return emit
-
-
-@declares("ri")
-def rIw(text: str) -> Instruction2:
-    """16-bit register, immediate given signed or unsigned, always imm16: the last two bytes."""
-    encodings = Encodings(text, direct)
-
-    def emit(asm: CodeBuffer, register: int, value: int) -> None:
-        asm.code += encodings[register] + int16(value)
 
     return emit
 
@@ -473,22 +413,6 @@ def rri8(text: str) -> Instruction3:
 
 
 @declares("rri")
-def rri(short: str, full: str) -> Instruction3:
-    """Two 32-bit registers, ModRM.reg and ModRM.rm; immediate as in `ri`."""
-    short_encodings, full_encodings = Encodings(short, direct), Encodings(full, direct)
-
-    def emit(asm: CodeBuffer, reg: int, rm: int, value: int) -> None:
-        code = asm.code
-        if -128 <= value <= 127 or 0xFFFF_FF80 <= value <= 0xFFFF_FFFF:
-            code += short_encodings[reg << 8 | rm]
-            code.append(value & 0xFF)
-        else:
-            code += full_encodings[reg << 8 | rm] + word32(value)
-
-    return emit
-
-
-@declares("rri")
 def rriq(short: str, full: str) -> Instruction3:
     """Two 64-bit registers, ModRM.reg and ModRM.rm; immediate as in `riq`."""
     short_encodings, full_encodings = Encodings(short, direct), Encodings(full, direct)
@@ -504,17 +428,6 @@ def rriq(short: str, full: str) -> Instruction3:
     return emit
 
 
-@declares("rrr")
-def rrr(text: str) -> Instruction3:
-    """VEX, three registers: ModRM.reg, VEX.vvvv, ModRM.rm."""
-    encodings = Encodings(text, direct)
-
-    def emit(asm: CodeBuffer, reg: int, vvvv: int, rm: int) -> None:
-        asm.code += encodings[vvvv << 16 | reg << 8 | rm]
-
-    return emit
-
-
 # --- The same encodings with SSE registers ---
 
 vv = declares("vv")(rr)
@@ -525,7 +438,17 @@ vm = declares("vm")(rm)
 mv = declares("mv")(mr)
 vx = declares("vx")(rx)
 xv = declares("xv")(xr)
-vvv = declares("vvv")(rrr)
+
+
+@declares("vvv")
+def vvv(text: str) -> Instruction3:
+    """VEX, three registers: ModRM.reg, VEX.vvvv, ModRM.rm."""
+    encodings = Encodings(text, direct)
+
+    def emit(asm: CodeBuffer, reg: int, vvvv: int, rm: int) -> None:
+        asm.code += encodings[vvvv << 16 | reg << 8 | rm]
+
+    return emit
 
 
 # --- Factories for conditional instructions; the condition code is the first argument ---
@@ -567,18 +490,6 @@ def cc_rr(text: str) -> Instruction3:
     return emit
 
 
-def cc_rel8(text: str) -> Instruction2:
-    """Condition, rel8."""
-    encodings = tuple(parse(text, condition).opcode for condition in range(16))
-
-    def emit(asm: CodeBuffer, condition: int, rel: int) -> None:
-        code = asm.code
-        code += encodings[condition]
-        code.append(distance8(rel))
-
-    return emit
-
-
 def cc_rel32(text: str) -> Instruction2:
     """Condition, rel32: the last four bytes."""
     encodings = tuple(parse(text, condition).opcode for condition in range(16))
@@ -592,17 +503,6 @@ def cc_rel32(text: str) -> Instruction2:
 # --- Factories for instructions that refer to a label ---
 
 
-def short(text: str) -> Callable[[CodeBuffer, Label], None]:
-    """A label in reach of rel8."""
-    encoding = bytes.fromhex(text)
-
-    def emit(asm: CodeBuffer, label: Label) -> None:
-        asm.code += encoding
-        asm.refer_short(label)
-
-    return emit
-
-
 def near(text: str) -> Callable[[CodeBuffer, Label], None]:
     """A label, by rel32."""
     encoding = bytes.fromhex(text)
@@ -614,34 +514,12 @@ def near(text: str) -> Callable[[CodeBuffer, Label], None]:
     return emit
 
 
-def cc_short(text: str) -> Callable[[CodeBuffer, int, Label], None]:
-    """Condition, a label in reach of rel8."""
-    encodings = tuple(parse(text, condition).opcode for condition in range(16))
-
-    def emit(asm: CodeBuffer, condition: int, label: Label) -> None:
-        asm.code += encodings[condition]
-        asm.refer_short(label)
-
-    return emit
-
-
 def cc_near(text: str) -> Callable[[CodeBuffer, int, Label], None]:
     """Condition, a label, by rel32."""
     encodings = tuple(parse(text, condition).opcode for condition in range(16))
 
     def emit(asm: CodeBuffer, condition: int, label: Label) -> None:
         asm.code += encodings[condition]
-        asm.refer_near(label)
-
-    return emit
-
-
-def r_label(text: str) -> Callable[[CodeBuffer, int, Label], None]:
-    """Register, rip-relative memory at a label."""
-    encodings = Encodings(text, rip_relative)
-
-    def emit(asm: CodeBuffer, reg: int, label: Label) -> None:
-        asm.code += encodings[reg]
         asm.refer_near(label)
 
     return emit

@@ -65,7 +65,7 @@ enum raddle_constants {
     RADDLE_TIMER_CALLEE = 1,    /* env's own thread calls helper `value` with (timer, 0, 0, 0), under the big lock */
     RADDLE_TIMER_PYTHON = 2,    /* calls the timer callback with `value`, under the big lock */
     RADDLE_TIMER_SLICE = 3,     /* the runtime's own: ends turns */
-    RADDLE_TIMER_EVENT = 4,     /* sets env's event register, as SEV does */
+    RADDLE_TIMER_EVENT = 4,     /* sets env's event register, as `sev` does */
     RADDLE_TIMER_ROUTINE = 5,   /* calls helper `value` with (timer, 0, 0, 0), under the big lock, with any env: it calls no
                                  * Python, and uses nothing of a vCPU's state */
     RADDLE_TIMERS = 256         /* most timers of a context */
@@ -95,7 +95,7 @@ struct raddle_config {
     uint32_t ncpus;
     uint32_t flags;             /* RADDLE_FLAG_ */
     uint32_t fetch_index_shift; /* place of the MMU index of fetches in the block mode */
-    uint32_t wfe_limit_us;      /* a WFE sleeps no longer than this; 0: until an event */
+    uint32_t wfe_limit_us;      /* a `wfe` sleeps no longer than this; 0: until an event */
     uint64_t code_size;         /* bytes for blocks: their host code and their records */
 };
 
@@ -456,7 +456,7 @@ void raddle_kick(void *env); /* leave generated code soon, wake if asleep */
 void raddle_work(void *env); /* make raddle_run return WORK */
 void raddle_interrupt_set(void *env, uint32_t lines);
 void raddle_interrupt_clear(void *env, uint32_t lines);
-void raddle_event(raddle_context *context); /* SEV: sets all event registers */
+void raddle_event(raddle_context *context); /* `sev`: sets all event registers */
 void raddle_stop(raddle_context *context);  /* every raddle_run returns STOP, until raddle_go */
 void raddle_go(raddle_context *context);
 void raddle_error(raddle_context *context, void *env);

@@ -67,9 +67,9 @@ _Static_assert(!(RADDLE_MMU_INDICES & (RADDLE_MMU_INDICES - 1)), "a field of who
 #define GRANULE_SIZE     (1u << RADDLE_GRANULE_BITS)
 #define ALL_RESERVATIONS (~(1u << RADDLE_GRANULE_LOCK))
 
-/* QEMU 7.2 lets a load-acquire pass an earlier store-release on hosts of total store order, which Arm forbids (DDI 0487
- * B2.3). Two threads that each store a flag and then load the other's rely on that order, so emulated builds have
- * barriers. */
+/* Where compilers make sequentially consistent loads and stores of load-acquire and store-release, these stay in order.
+ * An emulator of user programs may let the load pass the store (QEMU 7.2 does so on hosts of total store order). Two
+ * threads that each store a flag and then load the other's rely on that order, so emulated builds have barriers. */
 #ifdef RADDLE_EMULATED
 #define AFTER_STORE(store) ((store), atomic_thread_fence(memory_order_seq_cst))
 #undef atomic_store

@@ -233,7 +233,7 @@ void cpu_clear_lines(struct raddle_cpu *cpu, uint32_t lines)
     __atomic_fetch_and(&cpu->header->interrupt_request, ~lines, __ATOMIC_SEQ_CST);
 }
 
-/* Guests' kernels send an event at each release of a lock, so it wakes nobody in vain: no vCPU in WFI, and not the
+/* Guests' kernels send an event at each release of a lock, so it wakes nobody in vain: no vCPU in `wfi`, and not the
  * thread of all vCPUs when that thread itself runs the one that sends. */
 void cpu_set_event(struct raddle_cpu *cpu)
 {
