@@ -6,11 +6,13 @@ from __future__ import annotations
 import pytest
 from raddle.runtime._native import lib
 from tests.core import mixed_guest
-from tests.core.mixed_guest import MixedFrontEnd
+from tests.core.mixed_guest import MixedFrontEnd, X
 
-from raddle.ir.builder import Builder, Callee, native, python, routine
+from raddle.ir.builder import Builder, Callee, Value, native, python, routine
+from raddle.ir.header import COMMON
 from raddle.ir.types import Type
-from raddle.testing.target_contract import MOST_REGISTERS, TargetContract
+from raddle.testing.guest_runs import Surroundings
+from raddle.testing.target_contract import MOST_REGISTERS, Encodings, TargetContract
 from raddle.translate.decode import Fields
 
 
@@ -63,6 +65,66 @@ def test_a_callee_that_is_not_there(callee: Callee, named: str, monkeypatch: pyt
     pattern = next(pattern for pattern in table.decoder.patterns if pattern.name == "HALT")
     with pytest.raises(AssertionError, match=f"^the IR calls the {named}, which does not exist$"):
         Contract().test_translation(table, pattern, front_end)
+
+
+def _interrupt(b: Builder) -> None:
+    """Routine(pending lines): takes one while the sum of all registers is odd."""
+    odd: Value = b.const(0)
+    for register in X.elements[1:]:
+        odd = b.xor(odd, b.get(register))
+    b.ret(b.zext(b.and_(odd, 1), Type.I64))
+
+
+@pytest.fixture(params=["routine", "Python helper"])
+def interrupted(request: pytest.FixtureRequest) -> Surroundings:
+    """A guest that takes interrupts while the sum of all registers is odd: most instructions may unmask them."""
+    front_end = MixedFrontEnd()
+    if request.param == "routine":
+        front_end.routines = front_end.routines | {"interrupt": _interrupt}
+        front_end.python_helpers = {k: v for k, v in front_end.python_helpers.items() if k != "interrupt"}
+    else:
+        odd = {"interrupt": lambda cpu, pending: sum(cpu[register.name] for register in X.elements[1:]) & 1}
+        front_end.python_helpers = front_end.python_helpers | odd
+    return Surroundings(front_end)
+
+
+def _contract_of(*names: str) -> Contract:
+    class Unmasking(Contract):
+        encodings = MixedFrontEnd().encodings()
+        unmasking = frozenset(names)
+
+    return Unmasking()
+
+
+def test_an_instruction_that_unmasks_interrupts_and_goes_on(interrupted: Surroundings) -> None:
+    with pytest.raises(AssertionError, match=r"^ADD 0x.* in mode 0x0 lets in an interrupt .*; end it with exit_main"):
+        _contract_of("ADD").test_interrupts_are_unmasked(interrupted)
+    table = MixedFrontEnd().encodings()[1]
+    pattern = next(pattern for pattern in table.decoder.patterns if pattern.name == "LUI")
+    many = Encodings(table.name, table.decoder, table.size, modes=(0,) * 50)
+    with pytest.raises(AssertionError, match=r"^LUI .* lets in an interrupt"):
+        Contract().test_unmasked_interrupts_are_taken(many, pattern, interrupted)
+
+
+def test_an_instruction_that_unmasks_interrupts_and_ends_its_block(
+    interrupted: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = mixed_guest.SEMANTICS["ADD"]
+
+    def ends(b: Builder, f: Fields) -> None:
+        add(b, f)
+        b.set(COMMON["pc"], b.zext(b.pc(4), Type.I64))
+        b.exit_main()
+
+    monkeypatch.setitem(mixed_guest.SEMANTICS, "ADD", ends)
+    contract = _contract_of("ADD")
+    contract.test_interrupts_are_unmasked(interrupted)
+
+
+@pytest.mark.parametrize(("name", "message"), [("HALT", "no word of it unmasks an interrupt"), ("STI", "in no table")])
+def test_an_instruction_that_does_not_unmask(name: str, message: str, interrupted: Surroundings) -> None:
+    with pytest.raises(AssertionError, match=f"^{name} is among `unmasking`, but {message}"):
+        _contract_of(name).test_interrupts_are_unmasked(interrupted)
 
 
 def test_the_limit_is_the_runtimes() -> None:

@@ -60,6 +60,7 @@ class TestArm(TargetContract):
         "dacr": (0x55555555, 0x51),
     }
     fills: ClassVar = 2
+    unmasking: ClassVar = frozenset({"CPS", "MSR_reg", "RFE", "ERET", "LDM_eret"})
 
     def may_change_before_fault(self, pattern: Pattern, word: int, field: Field) -> bool:
         """After an abort the base is as before, and what was to be loaded is UNKNOWN (ARM DDI 0406C, B1.9.8)."""

@@ -81,6 +81,8 @@ class Finish:
     result: int | None = None
     endless: bool = False
     """The instruction jumps to itself, or halts the vCPU, so it cannot be run on the host."""
+    to_loop: bool = False
+    """In the interpreter: the execution loop comes next, which looks for interrupts."""
 
 
 # -- stubs -------------------------------------------------------------------------------------------------------------
@@ -185,6 +187,14 @@ class Surroundings(FrontEnd):
             **{f"tested {name}": self._tested(build) for name, build in guest.routines.items()},
         }
         self._sets: dict[int, InstructionSet] = {}
+        self._built: dict[str, Builder] = {}
+
+    def routine(self, name: str) -> Builder:
+        """A routine of the guest's, with stubs for its callees."""
+        if name not in self._built:
+            b = self._built[name] = Builder(self.word, self.guest.state.nzcv)
+            self._tested(self.guest.routines[name])(b)
+        return self._built[name]
 
     def instruction_set(self, mode: int) -> InstructionSet:
         guest = self.guest.instruction_set(mode)
@@ -255,6 +265,8 @@ def outline(code: Sequence[Instruction], other: Mapping[Field, Field]) -> list[t
     return [(i.op, i.type, tuple(map(argument, i.args)), attribute(i.aux)) for i in code]
 
 
+_PlainCallees = dict[str, Builder | Callable[..., int | None]]
+
 # -- the interpreter's run ---------------------------------------------------------------------------------------------
 
 
@@ -277,8 +289,29 @@ class PlainCpu:
         self.cpu.write(field, value & ((1 << 8 * field.type.size) - 1))
 
 
-def interpreted(surroundings: Surroundings, start: Start, mode: int, word: int, size: int) -> Finish:
-    """Run the instruction ``word`` of ``size`` bytes as a block of its own. Raises InterpreterError."""
+def _plain_callees(surroundings: Surroundings, memory: ArenaMemory, calls: _Calls, routines: bool) -> _PlainCallees:
+    """What calls reach: stubs, or the guest's own routines, which reach the same."""
+    plain: _PlainCallees = {}
+
+    def own(name: str) -> Callable[..., int]:
+        def call(cpu: CpuState, *arguments: int) -> int:
+            cpu.header.update({f"arg{n}": value for n, value in enumerate(arguments)})
+            return interpret(surroundings.routine(name), cpu, memory, callees=plain).value or 0
+
+        return call
+
+    for callee in callees(surroundings.guest):
+        name = _replaced(callee).name
+        plain[name] = own(callee.name) if routines and callee.kind is CalleeKind.ROUTINE else calls.stub(name)
+    return plain
+
+
+def interpreted(
+    surroundings: Surroundings, start: Start, mode: int, word: int, size: int, *, routines: bool = False
+) -> Finish:
+    """Run the instruction ``word`` of ``size`` bytes as a block of its own, with the guest's own routines or with
+    stubs. Raises InterpreterError.
+    """
     guest = surroundings
     instructions = guest.instruction_set(mode)
     pattern = instructions.decode(word, size)
@@ -286,7 +319,7 @@ def interpreted(surroundings: Surroundings, start: Start, mode: int, word: int, 
     decode_state = guest.initial_decode_state(mode)
     cpu, memory, calls = CpuState(bytearray(start.state), dict(start.header)), ArenaMemory(start.memory), _Calls()
     cpu.header.update(pc=pc, mode=mode, fp_rules=guest.floats.bits)
-    plain = {name: calls.stub(name) for name in (_replaced(callee).name for callee in callees(guest.guest))}
+    plain = _plain_callees(surroundings, memory, calls, routines)
 
     def run(build: Callable[[Builder], object], holes: tuple[int, ...] = ()) -> Outcome:
         b = Builder(guest.word, guest.state.nzcv)
@@ -318,8 +351,28 @@ def interpreted(surroundings: Surroundings, start: Start, mode: int, word: int, 
         cpu.header["insn_extra"] = decode_state
     endless = bool(cpu.header.get("halted")) or (next_pc == pc and fault is None)
     return Finish(
-        next_pc, fault, bytes(cpu.state), cpu.header, bytes(memory.content), tuple(calls.made), endless=endless
+        next_pc,
+        fault,
+        bytes(cpu.state),
+        cpu.header,
+        bytes(memory.content),
+        tuple(calls.made),
+        endless=endless,
+        to_loop=outcome.how in (Leave.EXIT, Leave.FAULT),
     )
+
+
+def takes_interrupt(surroundings: Surroundings, pc: int, state: bytes, header: Mapping[str, int], lines: int) -> bool:
+    """Whether the guest's ``interrupt`` takes one of the pending ``lines``. A Python helper gets a `PlainCpu`."""
+    guest = surroundings.guest
+    cpu = CpuState(bytearray(state), dict(header) | {"pc": pc, "interrupt_request": lines, "arg0": lines})
+    if "interrupt" in guest.python_helpers:
+        plain = PlainCpu(guest)
+        plain.cpu = cpu
+        return bool(guest.python_helpers["interrupt"](plain, lines))
+    memory = ArenaMemory(bytes(ARENA_PAGES << guest.page_bits))
+    callees = _plain_callees(surroundings, memory, _Calls(), routines=True)
+    return bool(interpret(surroundings.routine("interrupt"), cpu, memory, callees=callees).value)
 
 
 def interpreted_routine(guest: FrontEnd, start: Start, name: str, arguments: tuple[int, ...]) -> Finish:

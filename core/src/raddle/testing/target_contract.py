@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from random import Random
 from types import ModuleType
 from typing import ClassVar, Final
@@ -42,6 +42,7 @@ from raddle.testing.differential import DRAWS, random_word
 from raddle.testing.guest_runs import (
     ARENA,
     ARENA_PAGES,
+    CODE,
     HostRunner,
     PlainCpu,
     Start,
@@ -51,6 +52,7 @@ from raddle.testing.guest_runs import (
     interpreted,
     interpreted_routine,
     outline,
+    takes_interrupt,
 )
 from raddle.threads.engine import Engine
 from raddle.translate.decode import UNDEFINED, Decoder, Pattern, has_word
@@ -58,6 +60,9 @@ from raddle.translate.frontend import FrontEnd, Halves, InstructionSet
 from raddle.translate.sharing import Models, Sharing
 
 MOST_REGISTERS: Final = 64
+ALL_LINES: Final = 0xFFFF_FFFF
+UNMASKING_DRAWS: Final = 100
+"""How many words of each line of an instruction in `unmasking` are tried in each mode until one unmasks."""
 CALLED_BY_RUNTIME: Final = ("tlb_fill", "fault", "interrupt")
 
 
@@ -92,6 +97,8 @@ class TargetContract:
     """State and header fields that may have only these values."""
     fills: ClassVar[int] = 3
     """How many words of each line of a table are tried in each mode."""
+    unmasking: ClassVar[frozenset[str]] = frozenset()
+    """Instructions that can unmask interrupts: the contract tries random words until it has seen each one do so."""
 
     def may_change_before_fault(self, pattern: Pattern, word: int, field: Field) -> bool:
         """Whether the architecture allows ``field`` to change although an access of ``word`` faults.
@@ -99,6 +106,13 @@ class TargetContract:
         Override it for instructions with several accesses that are executed again as a whole.
         """
         return False
+
+    def takes_interrupt(self, surroundings: Surroundings, pc: int, state: bytes, header: Mapping[str, int]) -> bool:
+        """Whether the guest takes an interrupt in this state, with all lines pending.
+
+        Override it for an ``interrupt`` in Python that needs more of a vCPU than fields.
+        """
+        return takes_interrupt(surroundings, pc, state, header, ALL_LINES)
 
     # -- surroundings --------------------------------------------------------------------------------------------------
 
@@ -479,6 +493,49 @@ class TargetContract:
                     ]
                 told = f"{pattern.name} {word:#x} in mode {mode:#x}"
                 assert not lines, "\n".join([told, *self._described(start, guest), *lines])
+
+    def test_unmasked_interrupts_are_taken(
+        self, table: Encodings, pattern: Pattern, surroundings: Surroundings
+    ) -> None:
+        random = Random(f"unmasks {table.name} {pattern.where}")
+        for number in range(max(self.fills, len(table.modes))):
+            self._unmasks(random, table, pattern, table.modes[number % len(table.modes)], surroundings)
+
+    def test_interrupts_are_unmasked(self, surroundings: Surroundings) -> None:
+        """The instructions in `unmasking` do it, so that the test before this one cannot miss them."""
+        for name in sorted(self.unmasking):
+            random = Random(f"unmasks {name}")
+            lines = [(table, line) for table in self.encodings for line in table.decoder.patterns if line.name == name]
+            assert lines, f"{name} is among `unmasking`, but in no table"
+            tries = (
+                self._unmasks(random, table, pattern, mode, surroundings)
+                for _ in range(UNMASKING_DRAWS)
+                for table, pattern in lines
+                for mode in table.modes
+            )
+            assert any(tries), f"{name} is among `unmasking`, but no word of it unmasks an interrupt"
+
+    def _unmasks(
+        self, random: Random, table: Encodings, pattern: Pattern, mode: int, surroundings: Surroundings
+    ) -> bool:
+        """Whether a random word lets in an interrupt that is pending. If so, the execution loop must come next, which
+        takes it: blocks are chained, so otherwise the guest could run on for ever.
+        """
+        word = self._random_word(random, table, pattern)
+        start = self.random_start(random, surroundings.guest, mode)
+        start = replace(start, header={**start.header, "interrupt_request": ALL_LINES})
+        try:
+            finish = interpreted(surroundings, start, mode, word, table.size, routines=True)
+            after = self.takes_interrupt(surroundings, finish.pc, finish.state, finish.header)
+            if not after or self.takes_interrupt(surroundings, CODE, start.state, start.header):
+                return False
+        except InterpreterError:
+            return False
+        assert finish.to_loop, (
+            f"{pattern.name} {word:#x} in mode {mode:#x} lets in an interrupt that is pending, but the block goes on; "
+            "end it with exit_main"
+        )
+        return True
 
     # -- random choices ------------------------------------------------------------------------------------------------
 

@@ -60,7 +60,13 @@ __all__ = [
     "TableError",
     "check_names",
     "has_word",
+    "table_text",
 ]
+
+
+def table_text(package: str, name: str) -> str:
+    """The text of a table that is a file in a package, for `Table.parse`. Raises FileNotFoundError."""
+    return (get_data(package, name) or b"").decode()
 
 
 class TableError(RaddleError):
@@ -79,22 +85,6 @@ class Table:
         """For each pattern, the index of the one that it is an exception to, or -1."""
         self.trusted = trusted
         self._lines = tuple(lines)
-
-    @classmethod
-    def read(
-        cls,
-        package: str,
-        name: str,
-        width: int,
-        functions: Mapping[str, Function | Linear],
-        *,
-        pictures: Mapping[str, str] | None = None,
-        constants: Mapping[str, int] | None = None,
-        trusted: bool = False,
-    ) -> Table:
-        """The same as `parse`, of a file that lies in a package. Raises FileNotFoundError, too."""
-        text = (get_data(package, name) or b"").decode()
-        return cls.parse(text, name, width, functions, pictures=pictures, constants=constants, trusted=trusted)
 
     @classmethod
     def parse(

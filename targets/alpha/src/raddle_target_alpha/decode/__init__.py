@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Final
 
-from raddle.translate.decode import Decoder, Table
+from raddle.translate.decode import Decoder, Table, table_text
 from raddle_target_alpha import pal
 from raddle_target_alpha.cpus import Feature
 from raddle_target_alpha.decode.operands import FUNCTIONS
@@ -32,7 +32,8 @@ def table(trusted: bool = False) -> Table:
     """The table of all instructions, words of 32 bits."""
     whole = Table.parse(_pal_lines(), "pal.TABLE", WIDTH, FUNCTIONS, trusted=trusted)
     for name in _FILES:
-        whole = whole.extend(Table.read(__name__, name, WIDTH, FUNCTIONS, constants=FEATURES, trusted=trusted))
+        text = table_text(__name__, name)
+        whole = whole.extend(Table.parse(text, name, WIDTH, FUNCTIONS, constants=FEATURES, trusted=trusted))
     return whole
 
 

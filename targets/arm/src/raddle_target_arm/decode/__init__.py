@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Final
 
-from raddle.translate.decode import Decoder, Table
+from raddle.translate.decode import Decoder, Table, table_text
 from raddle.translate.frontend import Halves, Wide
 from raddle_target_arm.decode.operands import FUNCTIONS
 
@@ -22,7 +22,8 @@ S_UNLESS_IN_IT = 2
 
 def _parse(name: str, width: int, condition: str, trusted: bool) -> Table:
     pictures, constants = {"cond": condition}, {"it": S_UNLESS_IN_IT}
-    return Table.read(__name__, name, width, FUNCTIONS, pictures=pictures, constants=constants, trusted=trusted)
+    text = table_text(__name__, name)
+    return Table.parse(text, name, width, FUNCTIONS, pictures=pictures, constants=constants, trusted=trusted)
 
 
 def _parse_with_coprocessors(name: str, condition: str, trusted: bool) -> Table:

@@ -10,7 +10,7 @@ from raddle.errors import MachineError
 from raddle.ir.builder import Builder, native, python
 from raddle.ir.header import COMMON
 from raddle.ir.types import Hole, Type
-from raddle.translate.decode import Linear, Pattern, Table
+from raddle.translate.decode import Linear, Pattern, Table, table_text
 from raddle.translate.frontend import FAULT_ALIGNMENT, FrontEnd, InstructionSet
 from raddle_target_tiny.insns import INSTRUCTION_BYTES, SEMANTICS
 from raddle_target_tiny.state import REGISTERS, STATE
@@ -37,7 +37,7 @@ def upper(i: int) -> int:
 def load_table() -> Table:
     """The decode table; every name in it has a function, and the other way round."""
     functions = {"signed": Linear(signed), "words": Linear(words), "upper": Linear(upper)}
-    table = Table.read("raddle_target_tiny", "decode/tiny.dec", 32, functions)
+    table = Table.parse(table_text("raddle_target_tiny", "decode/tiny.dec"), "decode/tiny.dec", 32, functions)
     table.check_names(SEMANTICS)
     return table
 
