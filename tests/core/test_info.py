@@ -17,15 +17,27 @@ import pytest
 from raddle import __version__
 from raddle.cli import info
 from raddle.cli.main import COMMANDS, main
-from raddle.ir.types import FloatRules, Type
+from raddle.ir.types import FloatRules, StateLayout, Type
 from raddle.ordering import MemoryOrder
-from raddle.plugins import Board, Host, Registry, Target
+from raddle.plugins import Board, Host, Registry, Target, registry
 
 TSO = MemoryOrder.ALL & ~MemoryOrder.ST_LD
 
 
 def loads(*_: str) -> Any:
-    return SimpleNamespace(word=Type.I32, page_bits=12, mmu_indices=1, fetch_index_shift=0, floats=FloatRules())
+    return SimpleNamespace(
+        word=Type.I32,
+        page_bits=12,
+        mmu_indices=1,
+        fetch_index_shift=0,
+        floats=FloatRules(),
+        state=StateLayout(),
+        registers=(),
+    )
+
+
+def loads_back_end() -> Any:
+    return registry().load(registry().host("x86_64"))
 
 
 def fails(cpu: str) -> Any:
@@ -58,7 +70,10 @@ def raddle(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
             Target("strong", 32, True, MemoryOrder.ALL, 2, ("cpu-s",), loads),
             Target("ghost", 64, True, MemoryOrder.NONE, 3, ("cpu-g",), fails),
         ],
-        [Host("tso", 64, TSO, ("nowhere",), loads), Host("lax", 64, MemoryOrder.NONE, ("nowhere",), loads)],
+        [
+            Host("tso", 64, TSO, ("nowhere",), loads_back_end),
+            Host("lax", 64, MemoryOrder.NONE, ("nowhere",), loads_back_end),
+        ],
         [Board("desk", "weak", "a flat one", 4, loads)],
     )
     monkeypatch.setattr(info, "registry", lambda: plugins)

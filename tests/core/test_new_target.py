@@ -195,6 +195,32 @@ def test_the_host_is_listed_with_its_mode(acme_host: Path) -> None:
     assert any("acme" in line and "multi" in line for line in done.stdout.splitlines())
 
 
+def test_a_host_that_no_machine_takes_is_listed_as_refused(tmp_path: Path) -> None:
+    """With the reason, in the words in which a machine refuses it (tests/hosts/toy). The others are listed as ever."""
+    host = written(tmp_path, "host")
+    fields = host / "src" / "raddle_host_acme" / "fields.py"
+    text = fields.read_text()
+    fields.write_text(
+        text.replace("Shape(4, ((0, 16),), scale=16 * number)", "Shape(4, ((0, 12),), scale=16 * number)")
+    )
+    assert fields.read_text() != text
+    done = python(host, "-m", "raddle", "info", "--matrix")
+    assert (done.returncode, done.stderr) == (0, "")
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in done.stdout.splitlines() if "│" in line]
+    (first,) = [number for number, row in enumerate(cells) if row[:2] == ["arm", "acme"]]
+    assert cells[first][3] == "-"
+    reason = cells[first][4]
+    for row in cells[first + 1 :]:
+        if row[1]:
+            break
+        reason += f" {row[4]}"
+    assert reason == (
+        "the host's package raddle_host_acme does not set its back end up: its rules are refused: in stub leave shapes "
+        "3, 4 leave out bits 12 to 15 of a guest address, which is 0 to 4294967295"
+    )
+    assert any(row[1] == "aarch64" and row[3] == "multi" for row in cells)
+
+
 def comes_between_others(line: str, text: str) -> bool:
     """Whether the text has the line's characters in their order: CPUs print at the same time, one by one."""
     rest = iter(text)

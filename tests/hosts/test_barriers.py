@@ -15,7 +15,7 @@ import pytest
 from raddle.codegen.backend import BackEnd, CodegenConfig
 from raddle.codegen.joiner import Joiner
 from raddle.codegen.template import Block
-from raddle.ir.builder import Builder, Callee, native
+from raddle.ir.builder import Builder, Callee, Label, native
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Align, MemOp, Type
 from raddle.ir.verifier import verify
@@ -85,6 +85,24 @@ def under_a_condition(build: Build) -> Build:
             build(b)
 
     return conditional
+
+
+def with_rare_code(*bodies: Build, before: Build | None = None, after: Build | None = None) -> Build:
+    """An instruction that does `bodies` in rare code, between `before` and `after`."""
+
+    def build(b: Builder) -> None:
+        if before is not None:
+            before(b)
+        rare, on = Label(rare=True), Label()
+        b.brcond(b.ne(b.get(LAYOUT.fields["r3"]), 0), rare, on)
+        b.bind(on)
+        with b.rarely(rare):
+            for body in bodies:
+                body(b)
+        if after is not None:
+            after(b)
+
+    return build
 
 
 def leave(b: Builder) -> None:
@@ -163,6 +181,41 @@ def test_a_store_under_a_condition_is_one(backend: BackEnd) -> None:
 
 def test_a_barrier_under_a_condition_is_none(backend: BackEnd) -> None:
     assert left_out(backend, under_a_condition(full), full) == []
+
+
+def test_the_example_in_the_documentation() -> None:
+    """docs/memory-order.md, "Barriers that are merged". Of the barrier for stores, x86-64 emits nothing."""
+    block = (wmb, add, full, load, full, wmb)
+    assert left_out(backend_of("aarch64"), *block) == [0, 5]
+    assert left_out(backend_of("x86_64"), *block) == [4]
+
+
+def test_rare_code_between_barriers_may_access_memory(backend: BackEnd) -> None:
+    """It is in the cold part; what it calls may store. Rare code that computes only ends nothing."""
+    assert left_out(backend, full, with_rare_code(call), full) == []
+    assert left_out(backend, full, with_rare_code(add), full) == [2]
+    assert left_out(backend, full, with_rare_code(call), add, full, full) == [4]
+
+
+def test_a_barrier_in_rare_code_is_none(backend: BackEnd) -> None:
+    """The other path has not met it."""
+    assert left_out(backend, with_rare_code(full), full) == []
+    assert left_out(backend, with_rare_code(call, full), full) == []
+
+
+def test_rare_code_between_two_barriers_of_an_instruction(backend: BackEnd) -> None:
+    """Both stay in the hot part, since the second one orders what the rare code calls; and so does one in rare code."""
+    code = hot_of(block_of(backend, full))
+    for bodies, cold in (((call,), 0), ((call, full), 1), ((call, full, call), 1)):
+        block = block_of(backend, with_rare_code(*bodies, before=full, after=full))
+        assert hot_of(block).count(code) == 2
+        assert block.code[block.cold_start :].count(code) == cold
+    # The first one can be left out on account of one before it. It must not take the second one with it.
+    both = with_rare_code(call, before=full, after=full)
+    assert left_out(backend, full, both) == [1]
+    assert hot_of(block_of(backend, full, both)).count(code) == 2
+    # What holds behind the second one holds at the end of the instruction.
+    assert left_out(backend, both, full) == [1]
 
 
 def test_a_block_begins_without_barriers(backend: BackEnd) -> None:

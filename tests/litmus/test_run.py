@@ -13,7 +13,7 @@ import pytest
 from raddle.accel import Mode
 from raddle.cli.litmus import allowed_outcomes
 from raddle.cli.main import main
-from raddle.errors import PluginError, UsageError
+from raddle.errors import MachineError, PluginError, UsageError
 from raddle.litmus.assembly import SPINS, SPINS_IN_TURN, ThreadLayout, lacking, thread_code
 from raddle.litmus.files import load, names
 from raddle.litmus.guest import LitmusGuest
@@ -159,6 +159,34 @@ def test_words_have_32_bits(target: str, value: int, tmp_path: Path) -> None:
     test = load(str(tmp_path / "t.litmus"))
     result = run(test, GUESTS[target].litmus, target, GUESTS[target].cpu, cpus=2, iterations=10, rounds=10)
     assert result.counts == {(("0:r0", value), ("0:r1", twice), ("x", int(not twice))): 10}
+
+
+def with_store(guest: LitmusGuest, store: bytes) -> LitmusGuest:
+    """The guest, whose stores in the tests' threads are other code, of the same length."""
+    return guest._replace(operations={**guest.operations, "store": lambda s, a, offset: store})
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cpu_that_only_takes_exceptions_ends_it(mode: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """An undefined instruction, and nothing at the vectors. One line, and no registers."""
+    litmus = with_store(GUEST, bytes.fromhex("f000f0e7"))
+    with pytest.raises(MachineError, match=r"vCPU \d of a litmus test does nothing any more but take exceptions at pc"):
+        run(load("SB"), litmus, "arm", "cortex-a15", cpus=2, iterations=10, **MODES[mode][0])  # type: ignore[arg-type]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cpu_that_begins_no_other_round_ends_it(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A branch to itself in place of each store: no thread says that it has arrived."""
+    monkeypatch.setattr("raddle.litmus.run.IN_VAIN_NS", 200_000_000)
+    monkeypatch.setattr("raddle.litmus.run.LOOK_SECONDS", 0.05)
+    litmus = with_store(GUEST, bytes.fromhex("feffffea"))
+    with pytest.raises(
+        MachineError, match=r"^vCPU \d of a litmus test does not get on: it is in round 0 of 5 after 0 s"
+    ):
+        run(load("SB"), litmus, "arm", "cortex-a15", cpus=2, iterations=5, **MODES[mode][0])  # type: ignore[arg-type]
 
 
 @pytest.mark.host

@@ -15,8 +15,8 @@ from raddle.runtime._native import ffi, lib
 
 from raddle.accel import Decision, Mode
 from raddle.codegen.allocation import Allocation, CodegenError
-from raddle.codegen.backend import CodegenConfig
-from raddle.codegen.fields import Chaining
+from raddle.codegen.backend import CodegenConfig, JoinRules
+from raddle.codegen.fields import Chaining, Shape
 from raddle.debug.instruments import Instruments
 from raddle.errors import MachineError
 from raddle.ir.builder import Instruction
@@ -323,8 +323,35 @@ class WithNoBranches(toy_host.ToyBackEnd):
 def test_one_instruction_whose_fields_do_not_reach(make: Callable[..., Machine]) -> None:
     machine = make(WithNoBranches)
     machine.write([encode("BNE", a=0, b=1, i=40)])
-    with pytest.raises(MachineError, match="too long for the jumps in it"):
+    with pytest.raises(MachineError, match=r"a field does not hold its value: source COLD, shape 1 \(1 bits from"):
         machine.run()
+
+
+def with_shape(number: int, shape: Shape) -> type[toy_host.ToyBackEnd]:
+    """The host, which has this shape by mistake."""
+
+    class Mistaken(toy_host.ToyBackEnd):
+        def rules(self) -> JoinRules:
+            rules = super().rules()
+            return rules._replace(shapes=tuple(shape if n == number else one for n, one in enumerate(rules.shapes)))
+
+    return Mistaken
+
+
+def test_a_shape_too_narrow_for_a_literal_is_refused(make: Callable[..., Machine]) -> None:
+    """The literal at hand would fit, and those of other words that share the template would be cut."""
+    machine = make(with_shape(toy_host.IMMEDIATE, Shape(4, ((0, 6),))))
+    machine.write([encode("ADDI", d=0, a=0, i=5)])
+    with pytest.raises(CodegenError, match=f"makes code that is refused: shape {toy_host.IMMEDIATE} leaves out bits"):
+        machine.run()
+
+
+def test_a_shape_too_narrow_for_an_address_is_refused(make: Callable[..., Machine]) -> None:
+    piece = toy_host.IMMEDIATE + 2
+    message = f"its rules are refused: in stub leave shapes {piece - 1}, {piece}"
+    message = f"^the host's package tests does not set its back end up: {message} leave out bits 28 to 31 of a guest"
+    with pytest.raises(MachineError, match=message):
+        make(with_shape(piece, Shape(4, ((0, 12),), scale=16)))
 
 
 @pytest.mark.parametrize("flushes", [0, 3])

@@ -43,10 +43,10 @@ from raddle_host_toy.assembler import GENERAL, instruction  # noqa: E402
 from raddle_host_toy.backend import HostBackEnd  # noqa: E402
 from raddle_host_toy.emitter import HANDLERS, PINNED, Emitter  # noqa: E402
 from raddle_host_toy.encoding import FRAME, STATE  # noqa: E402
-from raddle_host_toy.fields import NEAR  # noqa: E402
+from raddle_host_toy.fields import IMMEDIATE, NEAR  # noqa: E402
 from raddle_host_toy.machine import Machine, load, signed, store  # noqa: E402
 
-__all__ = ["FRAME", "NEAR", "BankOp", "Interpreter", "ToyBackEnd"]
+__all__ = ["FRAME", "IMMEDIATE", "NEAR", "BankOp", "Interpreter", "ToyBackEnd"]
 
 BANK: Final = RegisterClass("bank", 8)
 BANK_VALUES, BANK_SPILLED, BANK_FIRST, BANK_SECOND = range(2), 2, 3, 4

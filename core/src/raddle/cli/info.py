@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     hosts = _loadable(found, found.hosts())
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL)
     if arguments.matrix:
-        console.print(_matrix(targets, hosts, _orders(arguments.accel, options), icount))
+        console.print(_matrix(found, targets, hosts, _orders(arguments.accel, options), icount))
     else:
         console.print(f"raddle {__version__}, plug-in API {API_VERSION}, on {platform.machine()}")
         for table in (_targets(targets), _hosts(hosts), _boards(_loadable(found, found.boards()))):
@@ -130,17 +130,38 @@ def _orders(given: str, options: accel.AccelOptions) -> list[accel.AccelOptions]
     return [options._replace(order=order) for order in accel.Order]
 
 
-def _matrix(targets: Iterable[Target], hosts: list[Host], choices: list[accel.AccelOptions], icount: bool) -> Table:
+def _matrix(
+    found: Registry, targets: Iterable[Target], hosts: list[Host], choices: list[accel.AccelOptions], icount: bool
+) -> Table:
     """A row for each guest, host and setting of `order`; one for all settings that make no difference."""
     table = _table("Threading mode", "guest", "host", "order", "mode", "why")
     for target in targets:
         for host in hosts:
+            refused = _refusal(found, target, host, icount)
             orders: dict[tuple[str, str], list[str]] = {}
             for options in choices:
-                orders.setdefault(_mode(target, host, options, icount), []).append(options.order.value)
+                result = ("-", refused) if refused else _mode(target, host, options, icount)
+                orders.setdefault(result, []).append(options.order.value)
             for (mode, why), settings in orders.items():
                 table.add_row(target.name, host.name, ", ".join(settings), mode, why)
     return table
+
+
+def _refusal(found: Registry, target: Target, host: Host, icount: bool) -> str:
+    """Why the host cannot run the guest, in the words in which a machine would be refused; empty if it can."""
+    from raddle.codegen.backend import CodegenConfig  # late, because they load the native runtime
+    from raddle.codegen.joiner import refusal
+
+    front_end = found.front_end(target)
+    config = CodegenConfig(
+        front_end.state,
+        front_end.word,
+        front_end.page_bits,
+        callee_number=lambda callee: 0,
+        icount=icount,
+        floats=front_end.floats,
+    )
+    return refusal(found.load(host), config, front_end.registers)
 
 
 def _mode(target: Target, host: Host, options: accel.AccelOptions, icount: bool) -> tuple[str, str]:

@@ -6,25 +6,41 @@ The runtime refuses shapes that it cannot fill in, and fields that lie outside t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from raddle.codegen.allocation import CodegenError
-from raddle.codegen.fields import Range, Shape, Source, unpack_fixups
+from raddle.codegen.fields import Placed, Range, Shape, Source, in_stub, unpack_fixups
+from raddle.codegen.holding import PLACES, holding_fault
 from raddle.errors import MachineError, RaddleError
 from raddle.runtime._native import lib
 
 if TYPE_CHECKING:
-    from raddle.codegen.backend import BackEnd, JoinRules, Stub
-    from raddle.codegen.fields import Chaining, FieldKind
+    from raddle.codegen.backend import BackEnd, CodegenConfig, JoinRules, Stub
+    from raddle.codegen.fields import Chaining
+    from raddle.codegen.template import Variant
+    from raddle.ir.types import Hole
 
-__all__ = ["fields_fault", "of_the_host", "rules_fault"]
+__all__ = ["SET_UP", "FieldChecks", "of_the_host", "package", "rules_fault", "too_far"]
 
 UNITS: Final = (1, 2, 4, 8)
 CHAINED_UNITS: Final = (2, 4)
-PLACES: Final = frozenset({Source.HOT, Source.COLD, Source.EXIT, Source.JUMP, Source.LEAVE})
-"""Sources that are places in the block."""
+_IN_ALL: Final = frozenset({Source.LITERAL, Source.PC, Source.PAGE, Source.HOT, Source.COUNT})
+_IN_STUBS: Final = {
+    "entry": _IN_ALL | {Source.LEAVE},
+    "leave": _IN_ALL,
+    "chainable": _IN_ALL | {Source.JUMP},
+    "indirect": _IN_ALL | {Source.JUMP},
+}
+_SOURCES: Final = frozenset(Source)
+_IN_INSTRUCTIONS: Final = _IN_ALL | {Source.COLD, Source.EXIT}
+"""The sources that mean something there."""
+SET_UP: Final = "set its back end up"
+"""For `of_the_host`: what it does first for a machine."""
+_MOST_KNOWN: Final = 4096
+_REMEDY: Final = "a mistake in the host's package; please report it with the output of -d in_asm,op"
 
 
 @contextmanager
@@ -33,19 +49,20 @@ def of_the_host(backend: type[BackEnd], what: str) -> Iterator[None]:
     try:
         yield
     except CodegenError as error:
-        raise MachineError(f"{_package(backend)} does not {what}: {error}") from error
+        raise MachineError(f"{package(backend)} does not {what}: {error}") from error
     except (RaddleError, MemoryError):
         raise
     except Exception as error:
         text = " ".join(str(error).split())
-        raise MachineError(f"{_package(backend)} does not {what}: {type(error).__name__}: {text}") from error
+        raise MachineError(f"{package(backend)} does not {what}: {type(error).__name__}: {text}") from error
 
 
-def _package(backend: type[BackEnd]) -> str:
+def package(backend: type[BackEnd]) -> str:
+    """What messages call it."""
     return f"the host's package {backend.__module__.partition('.')[0]}"
 
 
-def rules_fault(rules: JoinRules) -> str:
+def rules_fault(rules: JoinRules, config: CodegenConfig) -> str:
     """The first fault of a host's rules; empty if there is none."""
     if len(rules.shapes) > lib.RADDLE_SHAPES:
         return f"there are {len(rules.shapes)} shapes of fields; {lib.RADDLE_SHAPES} is the most"
@@ -58,8 +75,10 @@ def rules_fault(rules: JoinRules) -> str:
         stub: Stub = getattr(rules, name)
         if len(stub.relocs) > lib.RADDLE_STUB_FIXUPS:
             return f"stub {name} has {len(stub.relocs)} fields; {lib.RADDLE_STUB_FIXUPS} is the most"
-        fields = ((kind, offset, len(stub.code)) for kind, offset, _ in stub.relocs)
-        if fault := _first_fault(fields, rules.shapes):
+        fields = in_stub(stub.relocs)
+        if fault := _first_fault(fields, (len(stub.code),), rules.shapes, _IN_STUBS[name]) or holding_fault(
+            fields, rules.shapes, config.word.bits, config.page_bits
+        ):
             return f"in stub {name} {fault}"
     for code in rules.nops:
         if not 0 < len(code) < rules.chaining.span:
@@ -67,28 +86,79 @@ def rules_fault(rules: JoinRules) -> str:
     return ""
 
 
-def fields_fault(fixups: bytes, hot_size: int, cold_size: int, shapes: Sequence[Shape]) -> str:
-    """The first fault of a variant's packed fields; empty if there is none."""
-    sizes = hot_size, cold_size
-    return _first_fault(((kind, offset, sizes[part]) for kind, offset, part in unpack_fixups(fixups)), shapes)
+class FieldChecks:
+    """Finds what is wrong with the fields of instructions, for a host with these shapes, which have no fault."""
+
+    def __init__(self, shapes: Sequence[Shape], config: CodegenConfig) -> None:
+        self._shapes = shapes
+        self._word_bits, self._page_bits = config.word.bits, config.page_bits
+        self._known: set[tuple[object, ...]] = set()
+        """Groups of fields, by all that decides whether they hold their values, that do."""
+
+    def fault(self, variant: Variant, holes: Mapping[int, Hole] | None) -> str:
+        """The first fault of a variant's fields; empty if there is none. ``holes`` are its template's."""
+        fields = unpack_fixups(variant.fixups)
+        sizes = len(variant.hot), len(variant.cold)
+        if not fields:
+            return ""
+        if fault := _first_fault(fields, sizes, self._shapes, _IN_INSTRUCTIONS):
+            return fault
+        # Most instructions have the same kinds of fields as others. Where a branch leads does not matter here.
+        group = (
+            *[(f.source, f.shape, f.part, f.hole, f.source not in PLACES and f.value) for f in fields],
+            *((number, hole.range, hole.step) for number, hole in (holes or {}).items()),
+        )
+        if group in self._known:
+            return ""
+        fault = holding_fault(fields, self._shapes, self._word_bits, self._page_bits, holes)
+        if not fault and len(self._known) < _MOST_KNOWN:
+            self._known.add(group)
+        return fault
 
 
-def _first_fault(fields: Iterable[tuple[FieldKind, int, int]], shapes: Sequence[Shape]) -> str:
-    """`fields` are (kind, offset, bytes of the code that it is in)."""
-    for kind, offset, size in fields:
-        source, number = kind & 0xFF, kind >> 8
+def too_far(backend: type[BackEnd], shapes: Sequence[Shape], source: int, number: int, value: int) -> str:
+    """The message for code of one instruction in which a field of this source and shape cannot hold ``value``."""
+    shape = shapes[number]
+    signed = "signed" if shape.range is Range.SIGNED else "unsigned"
+    scale = f" from bit {shape.scale} on" if shape.scale else ""
+    distance = "distance " if shape.relative else ""
+    return (
+        f"{package(backend)} makes code of one guest instruction in which a field does not hold its value: source "
+        f"{Source(source).name}, shape {number} ({shape.width} bits{scale}, {signed}), {distance}{value}: "
+        f"{_REMEDY}"
+    )
+
+
+def _first_fault(
+    fields: Sequence[Placed], sizes: Sequence[int], shapes: Sequence[Shape], sources: frozenset[Source]
+) -> str:
+    """`sizes` are the bytes of each part, `sources` those that have a meaning in this code."""
+    filled: dict[int, int] = {}
+    for source, number, part, offset, _, _ in fields:
         if number >= len(shapes):
             return f"a field has shape {number}; there are {len(shapes)}"
-        shape = shapes[number]
+        shape, size = shapes[number], sizes[part]
         if not 0 <= offset <= size - shape.unit:
             return f"a field of {shape.unit} bytes at offset {offset} is not within the code's {size} bytes"
-        if source not in list(Source):
+        if source not in _SOURCES:
             return f"a field has source {source}, which there is not"
-        if (source in PLACES) != shape.relative:
+        if (source in PLACES) is not bool(shape.relative):
             place = "is a place" if source in PLACES else "is no place"
             relative = "is relative" if shape.relative else "is not relative"
             return f"a field's source {Source(source).name} {place} in the block, and its shape {number} {relative}"
+        if source not in sources:
+            return f"a field has source {Source(source).name}, which means nothing there"
+        bits = _bits_of(shape.pieces) << 8 * offset
+        if filled.get(part, 0) & bits:
+            return f"a field of shape {number} at offset {offset} overlaps another one"
+        filled[part] = filled.get(part, 0) | bits
     return ""
+
+
+@cache
+def _bits_of(pieces: tuple[tuple[int, int], ...]) -> int:
+    """The bits of the unit that the pieces have."""
+    return sum((1 << width) - 1 << at for at, width in pieces)
 
 
 def _shape_fault(shape: Shape) -> str:
@@ -100,6 +170,8 @@ def _shape_fault(shape: Shape) -> str:
         return f"has range {shape.range}, which there is not"
     if not -(1 << 63) <= shape.bias < 1 << 63:
         return f"has bias {shape.bias}, which is no signed number of 64 bits"
+    if shape.relative and shape.range is Range.MODULO:
+        return "drops bits of a distance, which would lead elsewhere"
     if not 1 <= len(shape.pieces) <= lib.RADDLE_PIECES:
         return f"has {len(shape.pieces)} pieces, and must have 1 to {lib.RADDLE_PIECES}"
     taken = 0
@@ -119,6 +191,10 @@ def _chaining_fault(chaining: Chaining, shapes: Sequence[Shape]) -> str:
     shape = shapes[chaining.shape]
     if not shape.relative or shape.unit not in CHAINED_UNITS:
         return f"shape {chaining.shape}, which is chained, must be relative and have 2 or 4 bytes"
+    if shape.range not in (Range.SIGNED, Range.UNSIGNED):
+        return (
+            f"shape {chaining.shape}, which is chained, must have range SIGNED or UNSIGNED: it is the reach of a chain"
+        )
     span = chaining.span
     if not shape.unit <= span <= lib.RADDLE_MOST_SPAN or span & span - 1:
         return f"the span of chaining is {span}; it is a power of two from {shape.unit} to {lib.RADDLE_MOST_SPAN}"

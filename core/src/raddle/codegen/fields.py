@@ -8,7 +8,7 @@ The runtime fills in fields by them (fields.c, join.c) and knows no host.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from enum import IntEnum
 from struct import Struct
 from typing import Any, Final, NamedTuple
@@ -45,14 +45,18 @@ class Source(IntEnum):
 
 
 class Range(IntEnum):
-    """Which values a shape can hold. If a value is out of range, the block is made shorter, or refused."""
+    """Which values a shape can hold. If a value is out of range, the block is made shorter, or the host's code is
+    refused (`raddle.codegen.holding`)."""
 
     ANY = lib.RADDLE_RANGE_ANY
-    """All: bits that do not fit are dropped. For low and high parts, and for numbers modulo the field's width."""
+    """A part of any value. Fields of this range that have the same value must hold all of its bits together: one field
+    that is wide enough, or several with high and low parts."""
     SIGNED = lib.RADDLE_RANGE_SIGNED
     """Multiples of 2**scale that fit the field as a signed number."""
     UNSIGNED = lib.RADDLE_RANGE_UNSIGNED
     """The same as an unsigned number."""
+    MODULO = lib.RADDLE_RANGE_MODULO
+    """All: bits that do not fit are dropped, and are not needed. For amounts of shifts, or the low byte of a number."""
 
 
 class Shape(NamedTuple):
@@ -128,10 +132,32 @@ def pack_fixups(part: int, relocs: Iterable[Reloc], holes: Iterable[OpenHole] = 
     )
 
 
-def unpack_fixups(fixups: bytes) -> Iterator[tuple[FieldKind, int, int]]:
-    """(kind, offset, part) of each of those."""
-    for offset, _, kind, part, _ in _FIXUP.iter_unpack(fixups):
-        yield kind, offset, part
+class Placed(NamedTuple):
+    """A field in a part or stub."""
+
+    source: int
+    shape: int
+    """Number of the shape."""
+    part: int
+    """0 hot, or a stub; 1 cold."""
+    offset: int
+    value: int
+    """x, without the literal."""
+    hole: int | None = None
+    """Index of the hole whose literal is added."""
+
+
+def unpack_fixups(fixups: bytes) -> list[Placed]:
+    """The fields that `pack_fixups` has packed."""
+    return [
+        Placed(kind & 0xFF, kind >> 8, part, offset, value, None if hole == _NO_HOLE else hole)
+        for offset, hole, kind, part, value in _FIXUP.iter_unpack(fixups)
+    ]
+
+
+def in_stub(relocs: Iterable[Reloc]) -> list[Placed]:
+    """The fields of a stub."""
+    return [Placed(kind & 0xFF, kind >> 8, 0, offset, value) for kind, offset, value in relocs]
 
 
 def describe_shape(shape: Shape, native: Any) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from raddle.codegen.allocation import CodegenError
-from raddle.codegen.backend import BackEnd, JoinRules, Stub
-from raddle.codegen.faults import fields_fault, rules_fault
+from raddle.codegen.backend import BackEnd, CodegenConfig, JoinRules, Stub
+from raddle.codegen.faults import SET_UP, FieldChecks, of_the_host, package, rules_fault, too_far
 from raddle.codegen.fields import describe_shape, pack_fixups
 from raddle.codegen.template import HOST_FLAGS, MOST_CUT_REGISTERS, Block, Template
 from raddle.errors import MachineError
@@ -16,10 +16,6 @@ from raddle.ir.types import Field
 from raddle.runtime._native import ffi, lib
 
 NO_TEMPLATE: Final = (1 << 32) - 1
-TOO_FAR: Final = (
-    "the host code of one guest instruction is too long for the jumps in it, or a literal too large for its field: a "
-    "mistake in the host's package; please report it with the output of -d in_asm,op"
-)
 _KEPT: Final = 250
 """Bytes, about, of a template's places in the joiner's tables."""
 
@@ -39,10 +35,11 @@ class Joiner:
         """The sum of the `footprint` of templates and variants."""
         rules = ffi.new("struct raddle_rules *")
         config, shape = backend.config, backend.rules()
-        fault = rules_fault(shape)
+        fault = rules_fault(shape, config)
         if fault:
             raise CodegenError(f"its rules are refused: {fault}")
         self._shapes = shape.shapes
+        self._checks = FieldChecks(shape.shapes, config)
         rules.word_bits = config.word.bits
         rules.page_bits = config.page_bits
         if backend.renames:
@@ -130,6 +127,8 @@ class Joiner:
         variant = self._templates[number].variant(key >> 1, bool(key & 1))
         self._code_size += variant.footprint
         hot, cold, fixups, cuts, jumps = variant.hot, variant.cold, variant.fixups, variant.cuts, variant.jumps
+        if fault := self._checks.fault(variant, self._templates[number].holes):
+            raise CodegenError(f"{package(type(self._backend))} makes code that is refused: {fault}")
         if lib.raddle_memo_variant(
             self.memo,
             number,
@@ -147,8 +146,6 @@ class Joiner:
             variant.traits,
             variant.orders,
         ):
-            if fault := fields_fault(fixups, len(hot), len(cold), self._shapes):
-                raise CodegenError(f"the host's code of one instruction is refused: {fault}")
             raise MachineError(
                 f"no room for host code of {len(hot)} and {len(cold)} bytes: one instruction has at most 65527 in each "
                 "part, and memory may be out"
@@ -163,16 +160,34 @@ class Joiner:
         literals = [value & 0xFFFF_FFFF for value in values]
         return allocated(lib.raddle_memo_enter(self.memo, table or ffi.NULL, key, number, literals, len(literals)))
 
+    def too_far(self, joined: Any) -> MachineError:
+        """The error for RADDLE_TOO_FAR of a struct raddle_joined."""
+        return MachineError(
+            too_far(type(self._backend), self._shapes, joined.far_source, joined.far_shape, joined.far_value)
+        )
+
     def join(self, entries: Sequence[Any], pc: int) -> Block:
         """Join entries to a block that starts at guest address `pc`, without installing it; for tests and tools."""
         out = ffi.gc(ffi.new("struct raddle_joined *"), lib.raddle_joined_clear)
         while (answer := lib.raddle_join(self.memo, entries, len(entries), pc, out)) == lib.RADDLE_WANTED:
             self.supply(out)
         if answer == lib.RADDLE_TOO_FAR:
-            raise MachineError(TOO_FAR)
+            raise self.too_far(out)
         if answer:
             raise MachineError("the block has too many instructions, or memory is out")
         return block_of(out)
+
+
+def refusal(backend: type[BackEnd], config: CodegenConfig, registers: Sequence[Field | None]) -> str:
+    """Why no machine can be made with this host's back end, in the words that it would be refused with; empty if one
+    can.
+    """
+    try:
+        with of_the_host(backend, SET_UP):
+            Joiner(backend(config), registers)
+    except MachineError as error:
+        return str(error)
+    return ""
 
 
 def _alike(places: Sequence[int | None]) -> list[int]:

@@ -10,10 +10,11 @@ cold) that they lie in.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from struct import Struct
 from typing import Final
 
+from raddle.ir.types import Hole
 from raddle.runtime._native import lib
 
 FLAG_N, FLAG_Z, FLAG_C, FLAG_V = 8, 4, 2, 1
@@ -112,6 +113,11 @@ class Template(ABC):
     def footprint(self) -> int:
         """Bytes of memory that it takes without its variants, about; they count in the memo's budget."""
         return 4096
+
+    @property
+    def holes(self) -> Mapping[int, Hole] | None:
+        """The literals that its fields may hold, by index. None: nothing is known of them."""
+        return None
 
     @abstractmethod
     def variant(self, host_flags: int, dead: bool) -> Variant:

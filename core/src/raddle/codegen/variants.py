@@ -13,7 +13,7 @@ from typing import Final
 from raddle.codegen.template import ALL_FLAGS, FLAG_C, FLAG_N, FLAG_V, FLAG_Z, Template, Variant
 from raddle.ir.builder import Instruction, Local, Location
 from raddle.ir.opcodes import Effect, Op, operations_with
-from raddle.ir.types import Field, FlagCondition, StateLayout, Type
+from raddle.ir.types import Field, FlagCondition, Hole, StateLayout, Type
 
 _TEMPLATE_SIZE: Final = 450
 _INSTRUCTION_SIZE: Final = 160
@@ -56,6 +56,15 @@ class CompiledTemplate(Template):
     @property
     def footprint(self) -> int:
         return _TEMPLATE_SIZE + _INSTRUCTION_SIZE * len(self.code)
+
+    @property
+    def holes(self) -> Mapping[int, Hole]:
+        return {
+            arg.aux.index: arg.aux
+            for ins in self.code
+            for arg in ins.args
+            if arg.op is Op.HOLE and isinstance(arg.aux, Hole)
+        }
 
     def variant(self, host_flags: int, dead: bool) -> Variant:
         key = host_flags << 1 | dead

@@ -12,7 +12,7 @@ from typing import Any, Final
 from raddle import kinds, workers
 from raddle.accel import Decision, Llsc, Mode
 from raddle.codegen.backend import BackEnd, CodegenConfig
-from raddle.codegen.faults import of_the_host
+from raddle.codegen.faults import SET_UP, of_the_host
 from raddle.errors import MachineError, UsageError, machine_closed
 from raddle.ir.builder import Callee, CalleeKind
 from raddle.memory import AddressSpace
@@ -144,7 +144,7 @@ class Engine(Lifecycle):
             floats=frontend.floats,
             strict=self.llsc is Llsc.STRICT,
         )
-        with of_the_host(backend, "set its back end up"):
+        with of_the_host(backend, SET_UP):
             self.backend = backend(config)
             self.translator = Translator(frontend, self.backend, self.context, memo_size)
         self.callees.compile_routines(self.backend)

@@ -15,7 +15,7 @@ from time import thread_time_ns
 from typing import Any, Final
 
 from raddle.codegen.backend import BackEnd
-from raddle.codegen.joiner import TOO_FAR, Joiner, allocated, block_of
+from raddle.codegen.joiner import Joiner, allocated, block_of
 from raddle.codegen.template import Block, Template
 from raddle.errors import MachineError
 from raddle.ir.builder import Builder, Instruction
@@ -129,7 +129,7 @@ class Translator:
             self.total_ns += thread_time_ns() - started
             answer = lib.raddle_translate(env)
         if answer == lib.RADDLE_TOO_FAR:
-            raise MachineError(TOO_FAR)
+            raise self.joiner.too_far(want.joined)
         if answer == lib.RADDLE_ERROR:
             raise MachineError("there is no memory for more translations")
         if self._listeners and answer == lib.RADDLE_INSTALL_OK:

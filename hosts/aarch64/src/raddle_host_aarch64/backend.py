@@ -17,7 +17,7 @@ from raddle_host_aarch64 import emit as _emit  # registers the emission function
 from raddle_host_aarch64.assembler import Assembler
 from raddle_host_aarch64.emitter import CALLEE_SAVED, ENV, SCRATCH, SCRATCH2, Emitter, emit_constant
 from raddle_host_aarch64.features import Features, detect
-from raddle_host_aarch64.fields import CHAINING, COUNT12, JUMP21, LEAVE14, LEAVE19, PC16, SHAPES
+from raddle_host_aarch64.fields import CHAINING, COUNT12, JUMP21, LEAVE14, LEAVE19, PC16, PC_LOW32, SHAPES
 from raddle_host_aarch64.operands import OPERANDS
 from raddle_host_aarch64.registers import GENERAL, SP, X0, X30
 from raddle_host_aarch64.thunks import make_thunks
@@ -124,10 +124,10 @@ class AArch64BackEnd(CompilingBackEnd):
 
     @staticmethod
     def _target(a: Assembler, register: int, wide: bool) -> list[Reloc]:
-        """Load a guest address of 64 bits, or one of 32 bits, zero-extended."""
+        """Load all 64 bits of a guest address, or its low 32, zero-extended."""
         relocs: list[Reloc] = []
         pieces = (a.MOVZ_xi, a.MOVK_xi_16, a.MOVK_xi_32, a.MOVK_xi_48)
-        for move, kind in zip(pieces[: 4 if wide else 2], PC16, strict=False):
+        for move, kind in zip(pieces, PC16 if wide else PC_LOW32, strict=False):
             move(register, 0)
             relocs.append((kind, len(a.code) - 4, 0))
         return relocs

@@ -8,20 +8,21 @@ from typing import Final
 from raddle.codegen.fields import Chaining, FieldKind, Range, Shape, Source, field_kind
 
 BRANCH26, BRANCH19, BRANCH14, ADR21, _IMM12, _IMM16 = range(6)
-_SHIFT32, _SHIFT64, _AMOUNT32, _AMOUNT64, _LOW12, _BIT12, _HIGH12, _MIDDLE16 = range(9, 17)
+_SHIFT32, _SHIFT64, _AMOUNT32, _AMOUNT64, _LOW12, _BIT12, _HIGH12, _MIDDLE16, _BITS16 = range(9, 18)
 SHAPES: Final[tuple[Shape, ...]] = (
     *(Shape(4, ((at, width),), Range.SIGNED, scale=2, relative=True) for at, width in ((0, 26), (5, 19), (5, 14))),
     Shape(4, ((29, 2), (5, 19)), Range.SIGNED, relative=True),
     Shape(4, ((10, 12),), Range.UNSIGNED),
     *(Shape(4, ((5, 16),), scale=scale) for scale in (0, 16, 32, 48)),
-    Shape(4, ((16, 5),)),
-    Shape(4, ((16, 6),)),
-    Shape(4, ((10, 5),)),
-    Shape(4, ((10, 6),)),
+    Shape(4, ((16, 5),), Range.MODULO),
+    Shape(4, ((16, 6),), Range.MODULO),
+    Shape(4, ((10, 5),), Range.MODULO),
+    Shape(4, ((10, 6),), Range.MODULO),
     Shape(4, ((10, 12),)),
     Shape(4, ((10, 1),), scale=12),
     Shape(4, ((10, 12),), Range.UNSIGNED, scale=12),
     Shape(4, ((5, 16),), Range.UNSIGNED, scale=8),
+    Shape(4, ((5, 16),), Range.MODULO, scale=16),
 )
 
 LITERAL12: Final = field_kind(Source.LITERAL, _IMM12)
@@ -32,6 +33,8 @@ MIDDLE16: Final = field_kind(Source.LITERAL, _MIDDLE16)
 LITERAL16: Final[tuple[FieldKind, ...]] = tuple(field_kind(Source.LITERAL, _IMM16 + n) for n in range(2))
 PC16: Final[tuple[FieldKind, ...]] = tuple(field_kind(Source.PC, _IMM16 + n) for n in range(4))
 """Of MOVZ and MOVK: the 16 bits of a number from bit 16 * n on."""
+PC_LOW32: Final[tuple[FieldKind, ...]] = (PC16[0], field_kind(Source.PC, _BITS16))
+"""The same for the low 32 bits of an address, which is all that is needed of it."""
 LOW12: Final = field_kind(Source.LITERAL, _LOW12)
 BIT12: Final = field_kind(Source.LITERAL, _BIT12)
 """Of a number of 13 bits, signed: its low bits for an addition, and its sign for the subtraction of 1 << 12."""

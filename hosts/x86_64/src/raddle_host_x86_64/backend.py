@@ -26,6 +26,7 @@ from raddle_host_x86_64.fields import (
     NOPS,
     PC32,
     PC64,
+    PC_LOW32,
     SHAPES,
 )
 from raddle_host_x86_64.operands import OPERANDS
@@ -76,7 +77,7 @@ class X86BackEnd(CompilingBackEnd):
             # Two runs with the same input have the same hash.
             a.MOVQ_rm(RAX, RBP, OFFSET["trace_hash"])
             a.XORQ_rI(RAX, 0x7FFFFFFF)
-            relocs.append((PC32, len(a.code) - 4, 0))
+            relocs.append((PC_LOW32, len(a.code) - 4, 0))
             a.IMULQ_rri(RAX, RAX, TRACE_HASH_FACTOR)
             a.RORQ_ri(RAX, TRACE_HASH_ROTATION)
             a.MOVQ_mr(RBP, OFFSET["trace_hash"], RAX)

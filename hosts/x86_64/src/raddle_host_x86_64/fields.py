@@ -7,18 +7,21 @@ from typing import Final
 
 from raddle.codegen.fields import Chaining, Range, Shape, Source, field_kind, whole
 
-_IMM8, _IMM32, _IMM64, REL32 = range(4)
+_IMM8, _IMM32, _IMM64, REL32, _LOW32 = range(5)
 SHAPES: Final[tuple[Shape, ...]] = (
-    whole(1),
+    whole(1, Range.MODULO),
     whole(4),
     whole(8),
     whole(4, Range.SIGNED, bias=-4, relative=True),
+    whole(4, Range.MODULO),
 )
 
 LITERAL8: Final = field_kind(Source.LITERAL, _IMM8)
 LITERAL32: Final = field_kind(Source.LITERAL, _IMM32)
 PC32: Final = field_kind(Source.PC, _IMM32)
 PC64: Final = field_kind(Source.PC, _IMM64)
+PC_LOW32: Final = field_kind(Source.PC, _LOW32)
+"""The low 32 bits of an address, which is all that the trace's hash takes of it."""
 COUNT32: Final = field_kind(Source.COUNT, _IMM32)
 HOT: Final = field_kind(Source.HOT, REL32)
 COLD: Final = field_kind(Source.COLD, REL32)

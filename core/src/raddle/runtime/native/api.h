@@ -205,6 +205,7 @@ enum raddle_memo_constants {
     RADDLE_RANGE_ANY = 0, /* of what a shape holds: the low bits of any value, */
     RADDLE_RANGE_SIGNED = 1, /* or a multiple of its scale, signed */
     RADDLE_RANGE_UNSIGNED = 2,
+    RADDLE_RANGE_MODULO = 3, /* as ANY; the host says that the bits that are dropped may be */
 
     RADDLE_WANT_MODE = 0, /* the memo does not know the block mode */
     RADDLE_WANT_WORD = 1, /* `word` of `word_size` bytes, in `decode_state` */
@@ -393,6 +394,8 @@ struct raddle_joined {
     uint32_t wanted;                       /* RADDLE_WANT_VARIANT, _ENCODINGS, _MEMORY or _REACH */
     uint32_t template_number, variant_key; /* the variant */
     uint32_t encoding_count;
+    uint32_t far_source, far_shape; /* after TOO_FAR: the first field that cannot hold its value, */
+    int64_t far_value;              /* and that value, or the distance */
     uint32_t exits;         /* jumps that may be chained */
     uint32_t barriers, barriers_left_out; /* those at the start of an instruction; the superfluous ones among them */
     uint64_t encodings[16]; /* keys */

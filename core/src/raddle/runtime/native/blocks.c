@@ -146,9 +146,20 @@ bool block_holds(struct raddle_context *ctx, const struct raddle_block *b, const
     return true;
 }
 
-/* Whether the guest bytes are still those that were translated. Called after the page's lines are set: a store that
- * this does not see finds the lines and kills the block. The versions count only stores that took the slow path. If
- * there may have been others (settle.c), the bytes must be compared. See raddle_code_begin for the fence. */
+/* Whether the guest bytes are still those that were translated. Called after the page's lines are set. The versions
+ * count only stores that took the slow path. If there may have been others (settle.c), the bytes must be compared.
+ *
+ * Each kind of store is either seen here, or kills the block later:
+ *
+ * - A store that counts in `version`, and then reads `lines` (page_stored): either it finds the lines and kills the
+ *   block, or its count comes before the load of `version` here, which then also orders its bytes before this.
+ * - A store by generated code that compared its TLB entry before the page's mark: if its vCPU has passed the mark, that
+ *   orders its bytes before this. If not, the block is listed, and compared again when the vCPU passes (settle.c).
+ * - A store that took the slow path and found `code` clear (`stored` in slowpath.c) counts nowhere. If this translation
+ *   began before `code` was cleared, and another one has set it again since, only the comparison finds the store. The
+ *   store has a fence between its bytes and its load of `code`. C wants another one here, after `code` was set: the
+ *   lock orders this thread behind the one that set it, but not behind the store. No test fails without this fence,
+ *   because x86-64 and AArch64 order the store by the lock. */
 static bool bytes_hold(struct raddle_context *ctx, const struct raddle_block *b, const struct raddle_block_desc *desc)
 {
     bool versions = true;

@@ -62,7 +62,8 @@ bool field_insert(const struct raddle_shape *shape, uint64_t *bits, uint64_t off
 {
     value += (uint64_t)shape->bias - (shape->relative ? offset : 0);
     int64_t scaled = (int64_t)value >> shape->scale;
-    if (shape->range != RADDLE_RANGE_ANY &&
+    bool checked = shape->range == RADDLE_RANGE_SIGNED || shape->range == RADDLE_RANGE_UNSIGNED;
+    if (checked &&
         ((value & (((uint64_t)1 << shape->scale) - 1)) || !in_range(shape, scaled, width_of(shape))))
         return false;
     *bits = with_pieces(shape, *bits, (uint64_t)scaled);
@@ -91,7 +92,7 @@ static bool shape_is_valid(const struct raddle_shape *shape)
 {
     uint64_t taken = 0;
     bool valid = (shape->unit == 1 || shape->unit == 2 || shape->unit == 4 || shape->unit == 8) && shape->scale < 64 &&
-                 shape->range <= RADDLE_RANGE_UNSIGNED && shape->piece_count && shape->piece_count <= RADDLE_PIECES;
+                 shape->range <= RADDLE_RANGE_MODULO && shape->piece_count && shape->piece_count <= RADDLE_PIECES;
     for (uint32_t i = 0; valid && i < shape->piece_count; i++) {
         uint32_t at = shape->pieces[i].at, width = shape->pieces[i].width;
         valid = width && width <= 64 && at + width <= 8u * shape->unit;

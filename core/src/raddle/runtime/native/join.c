@@ -192,6 +192,14 @@ static uint64_t value_of(const struct join *j, const struct raddle_fixup *f, uin
     }
 }
 
+static void fill(struct join *j, const struct raddle_fixup *f, uint32_t at, uint64_t value)
+{
+    if (field_fill(j->memo, f->shape, j->out->code, at, value) || j->too_far)
+        return;
+    j->too_far = true;
+    note_too_far(j->memo, j->out, f->source, f->shape, at, value);
+}
+
 /* `target` is the guest address that the stub leaves for, `jump` the field of the jump that leads to the stub. */
 static void fill_stub(struct join *j, const struct raddle_stub *stub, uint32_t start, uint64_t target, uint32_t jump)
 {
@@ -206,7 +214,7 @@ static void fill_stub(struct join *j, const struct raddle_stub *stub, uint32_t s
             value = start + x;
         else
             value = value_of(j, f, target, x);
-        j->too_far |= !field_fill(j->memo, f->shape, j->out->code, start + f->offset, value);
+        fill(j, f, start + f->offset, value);
     }
 }
 
@@ -247,7 +255,7 @@ static void fill_part(struct join *j, const struct part *p)
             value = append_exit(j, f->shape, at, (p->address + x) & j->memo->word_mask);
         else
             value = value_of(j, f, p->address, x);
-        j->too_far |= !field_fill(j->memo, f->shape, j->out->code, at, value);
+        fill(j, f, at, value);
     }
 }
 

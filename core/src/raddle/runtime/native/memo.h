@@ -100,7 +100,16 @@ static inline bool field_fill(const struct raddle_memo *memo, uint32_t number, u
     value += (uint64_t)shape->bias - (shape->relative ? at : 0);
     uint32_t word = (uint32_t)value;
     memcpy(code + at, &word, sizeof word);
-    return !shape->range || (int64_t)value == (int32_t)word;
+    return shape->range != RADDLE_RANGE_SIGNED || (int64_t)value == (int32_t)word;
+}
+
+/* Notes which field cannot hold its value, for the message. */
+static inline void note_too_far(const struct raddle_memo *memo, struct raddle_joined *out, uint32_t source,
+                                uint32_t shape, uint32_t at, uint64_t value)
+{
+    out->far_source = source;
+    out->far_shape = shape;
+    out->far_value = (int64_t)(value - (memo->rules.shapes[shape].relative ? at : 0));
 }
 
 /* memo.c; "under the lock" means the memo's */

@@ -66,8 +66,8 @@ static uint32_t part_size(const struct renaming *n, uint32_t part)
     return place(n, part, part ? n->model->cold_size : n->model->hot_size);
 }
 
-/* Whether all jumps within the part reach their targets. */
-static bool write_part(const struct renaming *n, uint32_t part, uint8_t *out)
+/* Whether all jumps within the part reach their targets; if not, `wanted` says which one. */
+static bool write_part(const struct renaming *n, uint32_t part, uint8_t *out, struct raddle_joined *wanted)
 {
     const uint8_t *code = part ? n->model->cold : n->model->hot;
     uint32_t size = part ? n->model->cold_size : n->model->hot_size, done = 0;
@@ -87,8 +87,11 @@ static bool write_part(const struct renaming *n, uint32_t part, uint8_t *out)
         const struct raddle_jump *jump = &n->model->jumps[i];
         if (jump->part != part)
             continue;
-        if (!field_fill(n->memo, jump->shape, out, place(n, part, jump->field), place(n, part, jump->target)))
+        uint32_t field = place(n, part, jump->field), target = place(n, part, jump->target);
+        if (!field_fill(n->memo, jump->shape, out, field, target)) {
+            note_too_far(n->memo, wanted, part ? RADDLE_FROM_COLD : RADDLE_FROM_HOT, jump->shape, field, target);
             return false;
+        }
     }
     return true;
 }
@@ -126,7 +129,7 @@ static struct variant *rename_with_room(struct renaming *n, struct raddle_joined
         .orders = n->model->orders,
     };
     write_fixups(n, (struct raddle_fixup *)(void *)room);
-    bool reaches = write_part(n, 0, room + fixups) && write_part(n, 1, room + fixups + hot);
+    bool reaches = write_part(n, 0, room + fixups, wanted) && write_part(n, 1, room + fixups + hot, wanted);
     struct variant *result = reaches ? variant_new(n->memo, &code) : NULL;
     if (!reaches)
         wanted->wanted = RADDLE_WANT_REACH;
