@@ -6,22 +6,21 @@ The runtime refuses shapes that it cannot fill in, and fields that lie outside t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from raddle.codegen.allocation import CodegenError
-from raddle.codegen.fields import Placed, Range, Shape, Source, in_stub, unpack_fixups
-from raddle.codegen.holding import PLACES, holding_fault
+from raddle.codegen.fields import PLACES, Placed, Range, Shape, Source, field_group, in_stub, unpack_fixups
+from raddle.codegen.holding import holding_fault, holds_any_literal
 from raddle.errors import MachineError, RaddleError
 from raddle.runtime._native import lib
 
 if TYPE_CHECKING:
     from raddle.codegen.backend import BackEnd, CodegenConfig, JoinRules, Stub
     from raddle.codegen.fields import Chaining
-    from raddle.codegen.template import Variant
-    from raddle.ir.types import Hole
+    from raddle.codegen.template import Template, Variant
 
 __all__ = ["SET_UP", "FieldChecks", "of_the_host", "package", "rules_fault", "too_far"]
 
@@ -95,25 +94,28 @@ class FieldChecks:
         self._known: set[tuple[object, ...]] = set()
         """Groups of fields, by all that decides whether they hold their values, that do."""
 
-    def fault(self, variant: Variant, holes: Mapping[int, Hole] | None) -> str:
-        """The first fault of a variant's fields; empty if there is none. ``holes`` are its template's."""
-        fields = unpack_fixups(variant.fixups)
-        sizes = len(variant.hot), len(variant.cold)
-        if not fields:
-            return ""
-        if fault := _first_fault(fields, sizes, self._shapes, _IN_INSTRUCTIONS):
-            return fault
-        # Most instructions have the same kinds of fields as others. Where a branch leads does not matter here.
-        group = (
-            *[(f.source, f.shape, f.part, f.hole, f.source not in PLACES and f.value) for f in fields],
-            *((number, hole.range, hole.step) for number, hole in (holes or {}).items()),
-        )
+    def fault(self, variant: Variant, template: Template) -> str:
+        """The first fault of a variant's fields; empty if there is none. Most instructions have the same fields as
+        others, but for their places and for where they lead: only the first one with such a group is looked at.
+        """
+        group = field_group(variant.fixups)
         if group in self._known:
             return ""
-        fault = holding_fault(fields, self._shapes, self._word_bits, self._page_bits, holes)
+        holes = template.holes
+        literals = [(number, hole.range, hole.step) for number, hole in (holes or {}).items()]
+        if (group, *literals) in self._known:
+            return ""
+        fields = unpack_fixups(variant.fixups)
+        fault = self.misplaced(variant) or holding_fault(fields, self._shapes, self._word_bits, self._page_bits, holes)
         if not fault and len(self._known) < _MOST_KNOWN:
-            self._known.add(group)
+            any_literal = all(field.hole is None or holds_any_literal(self._shapes[field.shape]) for field in fields)
+            self._known.add(group if any_literal else (group, *literals))
         return fault
+
+    def misplaced(self, variant: Variant) -> str:
+        """The first field that is at a wrong place or means nothing there; empty if there is none."""
+        sizes = len(variant.hot), len(variant.cold)
+        return _first_fault(unpack_fixups(variant.fixups), sizes, self._shapes, _IN_INSTRUCTIONS)
 
 
 def too_far(backend: type[BackEnd], shapes: Sequence[Shape], source: int, number: int, value: int) -> str:

@@ -44,6 +44,10 @@ class Source(IntEnum):
     """In the entry check: the stub `JoinRules.leave`, + x."""
 
 
+PLACES: Final = frozenset({Source.HOT, Source.COLD, Source.EXIT, Source.JUMP, Source.LEAVE})
+"""Sources that are places in the block."""
+
+
 class Range(IntEnum):
     """Which values a shape can hold. If a value is out of range, the block is made shorter, or the host's code is
     refused (`raddle.codegen.holding`)."""
@@ -153,6 +157,16 @@ def unpack_fixups(fixups: bytes) -> list[Placed]:
         Placed(kind & 0xFF, kind >> 8, part, offset, value, None if hole == _NO_HOLE else hole)
         for offset, hole, kind, part, value in _FIXUP.iter_unpack(fixups)
     ]
+
+
+def field_group(fixups: bytes) -> tuple[tuple[int, int, int, int], ...]:
+    """(kind, part, hole, value) of each packed field; where the source is one of `PLACES`, without the value."""
+    return tuple(
+        [
+            (kind, part, hole, 0 if kind & 0xFF in PLACES else value)
+            for _, hole, kind, part, value in _FIXUP.iter_unpack(fixups)
+        ]
+    )
 
 
 def in_stub(relocs: Iterable[Reloc]) -> list[Placed]:

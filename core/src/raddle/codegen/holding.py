@@ -12,14 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from raddle.codegen.fields import Placed, Range, Shape, Source
+from raddle.codegen.fields import PLACES, Placed, Range, Shape, Source
 from raddle.ir.types import ANY_LITERAL, Hole
 from raddle.runtime._native import lib
 
-__all__ = ["PLACES", "holding_fault"]
+__all__ = ["holding_fault", "holds_any_literal"]
 
-PLACES: Final = frozenset({Source.HOT, Source.COLD, Source.EXIT, Source.JUMP, Source.LEAVE})
-"""Sources that are places in the block."""
 _DISTANCE_BITS: Final = 32
 """What the parts of a distance must hold together."""
 _LITERAL_BITS: Final = 32
@@ -82,6 +80,12 @@ def holding_fault(
         if fault := _parts_fault(_values(field, word_bits, page_bits, holes), held, numbers, biases):
             return fault
     return ""
+
+
+def holds_any_literal(shape: Shape) -> bool:
+    """Whether the shape holds each literal, and each one to which a number is added."""
+    whole = shape.range is Range.ANY and shape.scale == 0 and shape.width >= _LITERAL_BITS
+    return whole or shape.range is Range.MODULO
 
 
 def _values(

@@ -127,8 +127,7 @@ class Joiner:
         variant = self._templates[number].variant(key >> 1, bool(key & 1))
         self._code_size += variant.footprint
         hot, cold, fixups, cuts, jumps = variant.hot, variant.cold, variant.fixups, variant.cuts, variant.jumps
-        if fault := self._checks.fault(variant, self._templates[number].holes):
-            raise CodegenError(f"{package(type(self._backend))} makes code that is refused: {fault}")
+        self._refuse(self._checks.fault(variant, self._templates[number]))
         if lib.raddle_memo_variant(
             self.memo,
             number,
@@ -146,10 +145,15 @@ class Joiner:
             variant.traits,
             variant.orders,
         ):
+            self._refuse(self._checks.misplaced(variant))
             raise MachineError(
                 f"no room for host code of {len(hot)} and {len(cold)} bytes: one instruction has at most 65527 in each "
                 "part, and memory may be out"
             )
+
+    def _refuse(self, fault: str) -> None:
+        if fault:
+            raise CodegenError(f"{package(type(self._backend))} makes code that is refused: {fault}")
 
     def enter(self, table: Any, key: int, template: Template | None, values: Sequence[int]) -> Any:
         """The entry of `template` with these literals, under `key` in `table` unless that is None: raddle_entry *.
