@@ -184,6 +184,7 @@ class Emitter(Assembler, emitter.Emitter[Label, Test]):
         "float_control_stale",
         "floating",
         "frame_used",
+        "free_slots",
         "function",
         "general",
         "head_barrier",
