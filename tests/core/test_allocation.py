@@ -242,3 +242,33 @@ def test_registers_of_each_class_are_renamed_in_operands_of_that_class() -> None
         assert forms.cuts(code, trace, {place: 0})
         assert forms.encode(0, [place.register_class[7]]) == renamed
     assert Forms(declared, PIN, CodeBuffer).cuts(code, trace, {VECTOR[5]: 0}) == b""
+
+
+def test_slots_of_dead_values_are_used_again() -> None:
+    """However many values a function spills one after the other, it needs as many slots as live at a time."""
+    b = function()
+    kept = [b.get(B), b.get(B)]
+    spilled = []
+    for _ in range(2 * FRAME_SLOTS):
+        value = b.get(B)
+        spilled.append(value)
+        b.set(B, value)
+    for value in kept:
+        b.set(B, value)
+    host = Host()
+    host.start(b)
+    places = {host.place(ins) for ins in b.code if ins in spilled or ins in kept or ins.op is Op.SET}
+    slots = [place for place in places if isinstance(place, Slot)]
+    assert len(slots) == 1
+    assert host.frame_used == 2
+
+
+def test_a_slot_is_not_used_again_while_its_value_lives() -> None:
+    b = function()
+    values = [b.get(B) for _ in range(5)]
+    for value in values:
+        b.set(B, value)
+    host = Host()
+    host.start(b)
+    places = [host.place(ins) for ins in b.code]
+    assert len(set(places[:5])) == 5

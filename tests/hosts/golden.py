@@ -152,6 +152,10 @@ class Golden:
         """Write all listings anew."""
         for table, name in CASES:
             self.file_of(table, name).write_text(self.listing(table, name), encoding="utf-8")
+        self.write_ir()
+
+    def write_ir(self) -> None:
+        """Write those of IR anew."""
         for file in self.ir.glob("*.txt"):
             file.write_text(self.ir_listing(ir_of(file)), encoding="utf-8")
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from raddle.ir.builder import Instruction
 
 FREED: Final = -2
-"""Last use of a value whose register was given back."""
+"""Last use of a value whose register or slot was given back."""
+_SLOT_SIZE: Final = 8
 _KEPT_SLOTS: Final = 24
 """Slots that `Allocation.SPILLING` leaves for values that need one."""
 
@@ -79,6 +80,8 @@ class Allocator(ValueAnalysis):
     preserved_used: set[Register]
     """Registers that the code must save and restore."""
     frame_used: int
+    free_slots: list[Slot]
+    """Slots below `frame_used` whose values are dead."""
     pending: Register | None
     """The register to store to the frame slot of the current instruction."""
     position: int
@@ -94,10 +97,11 @@ class Allocator(ValueAnalysis):
             pool.free = list(pool.registers)
         self.preserved_used = set()
         self.frame_used = 1 + locals
+        self.free_slots = []
         self.pending = None
 
     def release(self, ins: Instruction, position: int) -> None:
-        """Free the registers of operands that die at `position`, where `ins` is, and of a result that nothing uses."""
+        """Free the places of operands that die at `position`, where `ins` is, and of a result that nothing uses."""
         for arg in ins.args:
             if arg.last_use == position and arg.location is not None:
                 self._free(arg)
@@ -105,13 +109,18 @@ class Allocator(ValueAnalysis):
             self._free(ins)
 
     def _free(self, value: Instruction) -> None:
-        """Free the register of a value that dies here, only once: `define` may hand it out again at the same place."""
-        register = value.location
-        if isinstance(register, Register):
+        """Free the register or the slot of a value that dies here, only once: `define` may hand it out again at the
+        same place.
+        """
+        place = value.location
+        if isinstance(place, Register):
             value.last_use = FREED
-            pool = self.pools[register.register_class]
-            if register in pool.registers and register not in pool.free:
-                pool.free.append(register)
+            pool = self.pools[place.register_class]
+            if place in pool.registers and place not in pool.free:
+                pool.free.append(place)
+        elif isinstance(place, Slot) and value.type.size <= _SLOT_SIZE:
+            value.last_use = FREED
+            self.free_slots.append(place)
 
     @abstractmethod
     def store_slot(self, slot: Slot, register: Register) -> None:
@@ -124,10 +133,12 @@ class Allocator(ValueAnalysis):
             self.store_slot(ins.location, self.pending)
             self.pending = None
 
-    def slot(self, size: int = 8) -> Slot:
-        """A frame slot that no value has had, for `size` bytes. Raises CodegenError when the frame is full."""
+    def slot(self, size: int = _SLOT_SIZE) -> Slot:
+        """A frame slot that no value has, for `size` bytes. Raises CodegenError when the frame is full."""
+        if self.free_slots and size <= _SLOT_SIZE:
+            return self.free_slots.pop()
         number = self.frame_used
-        self.frame_used = number + (size + 7) // 8
+        self.frame_used = number + (size + _SLOT_SIZE - 1) // _SLOT_SIZE
         if self.frame_used > FRAME_SLOTS:
             raise CodegenError("one instruction needs more values at a time than the frame has slots for")
         return SLOTS[number]

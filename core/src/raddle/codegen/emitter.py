@@ -58,6 +58,7 @@ SLOTS: Final = (
     "flag_readers",
     "flags_value",
     "frame_used",
+    "free_slots",
     "function",
     "head_barrier",
     "hints",

@@ -125,7 +125,11 @@ class ValueAnalysis:
         value = store.args[0]
         if register is None or value.op in _NOT_DIRECT or value in self.hints:
             return
-        start, end = value.position, store.position
+        # Extending it with zeros does nothing where it is.
+        extended = value.args[0] if value.op is Op.ZEXT else value
+        if extended.uses != 1 or extended.op in _NOT_DIRECT or extended.op in FLAG_READERS or extended in self.hints:
+            extended = value
+        start, end = extended.position, store.position
         for ins in self.function[start + 1 : end]:
             if ins.op in _EXACT or ins.op in BY_INDEX or (ins.op in (Op.GET, Op.SET) and ins.aux is field):
                 return
@@ -136,7 +140,7 @@ class ValueAnalysis:
             for position, low, high in self.state_writes:
                 if end < position <= value.last_use and low <= field.offset < high:
                     return
-        self.hints[value] = register
+        self.hints[value] = self.hints[extended] = register
         self.state_writes.append((start, field.offset, field.offset + field.type.size))
 
     def written(self, field: Field, start: int, end: int) -> bool:

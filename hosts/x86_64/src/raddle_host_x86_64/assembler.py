@@ -55,6 +55,8 @@ from raddle_host_x86_64.operands import (
     rr_mr,
     rri8,
     rriq,
+    rrr,
+    rrr_rmv,
     rs,
     rv,
     rv_mr,
@@ -143,6 +145,9 @@ class Assembler(CodeBuffer):
     ADD_rI = rI("81 /0")
     ADD_mI = mI("81 /0")
     ADDQ_rr = rr_mr("REX.W 01 /r")
+    ADDQ_mr = mr("REX.W 01 /r")
+    ADDQ_mi = miq("REX.W 83 /0", "REX.W 81 /0")
+    ADDQ_mI = mIq("REX.W 81 /0")
     ADDQ_rm = rm("REX.W 03 /r")
     ADDQ_ri = riq("REX.W 83 /0", "REX.W 81 /0")
     ADDQ_rI = rIq("REX.W 81 /0")
@@ -153,6 +158,9 @@ class Assembler(CodeBuffer):
     OR_ri = ri("83 /1", "81 /1")
     OR_rI = rI("81 /1")
     ORQ_rr = rr_mr("REX.W 09 /r")
+    ORQ_mr = mr("REX.W 09 /r")
+    ORQ_mi = miq("REX.W 83 /1", "REX.W 81 /1")
+    ORQ_mI = mIq("REX.W 81 /1")
     ORQ_rm = rm("REX.W 0B /r")
     ORQ_ri = riq("REX.W 83 /1", "REX.W 81 /1")
     ORQ_rI = rIq("REX.W 81 /1")
@@ -180,6 +188,9 @@ class Assembler(CodeBuffer):
     AND_mr = mr("21 /r")
     AND_mi = mi("83 /4", "81 /4")
     ANDQ_rr = rr_mr("REX.W 21 /r")
+    ANDQ_mr = mr("REX.W 21 /r")
+    ANDQ_mi = miq("REX.W 83 /4", "REX.W 81 /4")
+    ANDQ_mI = mIq("REX.W 81 /4")
     ANDQ_rm = rm("REX.W 23 /r")
     ANDQ_ri = riq("REX.W 83 /4", "REX.W 81 /4")
     ANDQ_rI = rIq("REX.W 81 /4")
@@ -189,6 +200,9 @@ class Assembler(CodeBuffer):
     SUB_rI = rI("81 /5")
     SUB_mI = mI("81 /5")
     SUBQ_rr = rr_mr("REX.W 29 /r")
+    SUBQ_mr = mr("REX.W 29 /r")
+    SUBQ_mi = miq("REX.W 83 /5", "REX.W 81 /5")
+    SUBQ_mI = mIq("REX.W 81 /5")
     SUBQ_rm = rm("REX.W 2B /r")
     SUBQ_ri = riq("REX.W 83 /5", "REX.W 81 /5")
     SUBQ_rI = rIq("REX.W 81 /5")
@@ -197,6 +211,9 @@ class Assembler(CodeBuffer):
     XOR_ri = ri("83 /6", "81 /6")
     XOR_rI = rI("81 /6")
     XORQ_rr = rr_mr("REX.W 31 /r")
+    XORQ_mr = mr("REX.W 31 /r")
+    XORQ_mi = miq("REX.W 83 /6", "REX.W 81 /6")
+    XORQ_mI = mIq("REX.W 81 /6")
     XORQ_rm = rm("REX.W 33 /r")
     XORQ_ri = riq("REX.W 83 /6", "REX.W 81 /6")
     XORQ_rI = rIq("REX.W 81 /6")
@@ -262,7 +279,15 @@ class Assembler(CodeBuffer):
     SAR_rc = r("D3 /7")
     SARQ_ri = ri8("REX.W C1 /7")
     SARQ_rc = r("REX.W D3 /7")
-    # BMI2: no flags
+    # BMI1, BMI2: no flags but ANDN; SHLX dst, src, count.
+    ANDN_rrr = rrr("VEX.LZ.NP.0F38.W0 F2 /r")
+    ANDNQ_rrr = rrr("VEX.LZ.NP.0F38.W1 F2 /r")
+    SHLX_rrr = rrr_rmv("VEX.LZ.66.0F38.W0 F7 /r")
+    SHLXQ_rrr = rrr_rmv("VEX.LZ.66.0F38.W1 F7 /r")
+    SHRX_rrr = rrr_rmv("VEX.LZ.F2.0F38.W0 F7 /r")
+    SHRXQ_rrr = rrr_rmv("VEX.LZ.F2.0F38.W1 F7 /r")
+    SARX_rrr = rrr_rmv("VEX.LZ.F3.0F38.W0 F7 /r")
+    SARXQ_rrr = rrr_rmv("VEX.LZ.F3.0F38.W1 F7 /r")
     RORX_rri = rri8("VEX.LZ.F2.0F3A.W0 F0 /r")
     RORXQ_rri = rri8("VEX.LZ.F2.0F3A.W1 F0 /r")
 

@@ -57,6 +57,10 @@ PIN_ORDER: Final = (RBX, RSI, RDI, R8, R9, R10, R12, R13, R14, R15)
 """Host registers for the hottest guest fields; the first three encode without a REX prefix."""
 VALUE_REGISTERS: Final = (RAX, R11)
 """Registers for values in templates. Registers of `PIN_ORDER` that no field needs are for values, too."""
+MANY_FIELDS: Final = 16
+"""A guest with more hot integer fields than these has the next one in the last of `VALUE_REGISTERS`. It gains more than
+instructions lose that need two values at a time, such as those of fewer registers that load or store several.
+"""
 FLOAT_PIN_ORDER: Final = range(3, 16)
 """xmm registers for the hottest guest fields that are floats. xmm0 to xmm2 are scratch."""
 CALLEE_SAVED: Final = (RBX, R12, R13, R14, R15)
@@ -121,11 +125,15 @@ class Emitter(Assembler, emitter.Emitter[HostLabel, int]):
         Assembler.__init__(self)
         waits = config.fences & MemoryOrder.ST_LD
         self.behind_barriers = frozenset({Op.MB, Op.LOAD, Op.LOAD_EXCLUSIVE} if waits else {Op.MB})
-        general, floating = [GENERAL[n] for n in PIN_ORDER], [FLOATING[n] for n in FLOAT_PIN_ORDER]
+        integers = sum(field.type in (Type.I32, Type.I64) for field in config.state.hot_fields)
+        pin_order = (*PIN_ORDER, VALUE_REGISTERS[-1]) if integers > MANY_FIELDS else PIN_ORDER
+        general, floating = [GENERAL[n] for n in pin_order], [FLOATING[n] for n in FLOAT_PIN_ORDER]
         emitter.Emitter.__init__(self, config, routine, general, floating)
         self.features = features
         taken = sum(register.register_class is GENERAL for _, register in self.pinned_fields)
-        values = ROUTINE_REGISTERS if routine else (*VALUE_REGISTERS, *PIN_ORDER[taken:])
+        values = (*VALUE_REGISTERS, *PIN_ORDER[taken:]) if taken <= len(PIN_ORDER) else VALUE_REGISTERS[:-1]
+        if routine:
+            values = ROUTINE_REGISTERS
         self.general = RegisterPool(GENERAL, values, RDX, CALLEE_SAVED if routine else ())
         # Values have general registers; a float that is one of the other class is what a pinned field holds.
         self.pools = {GENERAL: self.general, FLOATING: RegisterPool(FLOATING, (), XMM0)}

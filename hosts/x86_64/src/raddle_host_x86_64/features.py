@@ -15,6 +15,7 @@ class Features(NamedTuple):
 
     popcnt: bool = False
     lzcnt: bool = False
+    bmi1: bool = False
     bmi2: bool = False
     fma: bool = False
 

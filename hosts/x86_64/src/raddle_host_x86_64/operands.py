@@ -428,6 +428,28 @@ def rriq(short: str, full: str) -> Instruction3:
     return emit
 
 
+@declares("rrr")
+def rrr(text: str) -> Instruction3:
+    """VEX, three registers: ModRM.reg, VEX.vvvv, ModRM.rm."""
+    encodings = Encodings(text, direct)
+
+    def emit(asm: CodeBuffer, reg: int, vvvv: int, rm: int) -> None:
+        asm.code += encodings[vvvv << 16 | reg << 8 | rm]
+
+    return emit
+
+
+@declares("rrr")
+def rrr_rmv(text: str) -> Instruction3:
+    """VEX, three registers in another order: ModRM.reg, ModRM.rm, VEX.vvvv."""
+    encodings = Encodings(text, direct)
+
+    def emit(asm: CodeBuffer, reg: int, rm: int, vvvv: int) -> None:
+        asm.code += encodings[vvvv << 16 | reg << 8 | rm]
+
+    return emit
+
+
 # --- The same encodings with SSE registers ---
 
 vv = declares("vv")(rr)

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from raddle.codegen.emitter import bit_range
 from raddle.codegen.locations import InState
 from raddle.ir.builder import Instruction
 from raddle.ir.opcodes import Op
-from raddle.ir.types import Condition, Type
+from raddle.ir.types import Condition, Field, Type
 from raddle_host_x86_64 import conditions as cc
 from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits, memory_of, register_of
 from raddle_host_x86_64.registers import GENERAL, RAX, RBP, RCX, RDX, RSP
@@ -35,6 +36,8 @@ _ALU: Final = {
     (Op.ICMP, True): (_E.CMPQ_rr, _E.CMPQ_ri, _E.CMPQ_rI, _E.CMPQ_rm),
 }
 _MIN32: Final = -(1 << 31)
+_Moves = Callable[[Emitter, int, int], None]
+_Loads = Callable[[Emitter, int, int, int], None]
 
 
 def signed(number: int, wide: bool) -> int:
@@ -125,7 +128,7 @@ def two_address(e: Emitter, ins: Instruction, op: Op, wide: bool, commutative: b
 def add_sub(e: Emitter, ins: Instruction) -> None:
     wide = ins.type is Type.I64
     flags = ins in e.flag_readers
-    if not flags and as_lea(e, ins, wide):
+    if not flags and (as_lea(e, ins, wide) or _in_place(e, ins, ins.op is Op.ADD)):
         return
     a = ins.args[0]
     if flags and ins.op is Op.SUB and ins.last_use >= 0 and ins.uses == len(e.flag_readers[ins]) and a.op > Op.HOLE:
@@ -210,9 +213,77 @@ def adc_sbc(e: Emitter, ins: Instruction) -> None:
         e.capture_flags(ins, subtract)
 
 
+_IN_PLACE: Final = {
+    Op.ADD: (_E.ADDQ_mr, _E.ADDQ_mi, _E.ADDQ_mI),
+    Op.SUB: (_E.SUBQ_mr, _E.SUBQ_mi, _E.SUBQ_mI),
+    Op.AND: (_E.ANDQ_mr, _E.ANDQ_mi, _E.ANDQ_mI),
+    Op.OR: (_E.ORQ_mr, _E.ORQ_mi, _E.ORQ_mI),
+    Op.XOR: (_E.XORQ_mr, _E.XORQ_mi, _E.XORQ_mI),
+}  # fmt: skip
+
+
+def _in_place(e: Emitter, ins: Instruction, commutative: bool) -> bool:
+    """Emit an operation on a field in the state and the store of its result to that field as one instruction, if that
+    is all. Returns whether it did.
+    """
+    store = e.next_is(Op.SET)
+    if store is None or ins.type is not Type.I64 or ins.uses != 1 or store.args[0] is not ins:
+        return False
+    field = store.aux
+    assert isinstance(field, Field)
+    a, b = ins.args
+    if commutative and state_offset(a) != field.offset:
+        a, b = b, a
+    # A value in the state is read once only, so that b is another one.
+    if state_offset(a) != field.offset:
+        return False
+    mr, mi, mI = _IN_PLACE[ins.op]
+    if b.op is Op.HOLE:
+        mI(e, RBP, field.offset, 0)
+        e.hole(b)
+    elif b.op is Op.CONST and _MIN32 <= (number := signed(int(str(b.aux)), True)) < 1 << 31:
+        mi(e, RBP, field.offset, number)
+    else:
+        mr(e, RBP, field.offset, e.use(b, RCX))
+    e.clobber()
+    e.done.add(store.position)
+    return True
+
+
+_ZERO_EXTENSIONS: Final = {
+    0xFF: (_E.MOVZXB_rr, _E.MOVZXB_rm),
+    0xFFFF: (_E.MOVZXW_rr, _E.MOVZXW_rm),
+    0xFFFF_FFFF: (_E.MOV_rr, _E.MOV_rm),
+}
+
+
+def _zero_extended(e: Emitter, ins: Instruction) -> bool:
+    """Emit the conjunction of 64 bits as a zero extension, which changes no flags, if it is one. Returns whether it
+    did.
+    """
+    value, mask = ins.args
+    found = _ZERO_EXTENSIONS.get(mask.aux) if mask.op is Op.CONST and isinstance(mask.aux, int) else None
+    if found is None:
+        return False
+    _extended(e, ins, value, *found)
+    return True
+
+
+def _extended(e: Emitter, ins: Instruction, value: Instruction, rr: _Moves, rm: _Loads) -> None:
+    """Emit the extension of the low bits of `value`, in a register or in memory."""
+    place = memory_of(value)
+    if place is not None:
+        rm(e, e.define(ins, ins.args), *place)
+    else:
+        source = e.use(value, RCX)
+        rr(e, e.define(ins, ins.args), source)
+
+
 @emits(Op.AND, Op.OR, Op.XOR)
 def logic(e: Emitter, ins: Instruction) -> None:
-    if ins.type is Type.I64 and _one_bit(e, ins):
+    if ins.type is Type.I64 and (
+        (ins.op is Op.AND and _zero_extended(e, ins)) or _one_bit(e, ins) or _in_place(e, ins, True)
+    ):
         return
     two_address(e, ins, ins.op, ins.type is Type.I64, True)
     e.clobber()
@@ -236,8 +307,31 @@ def _one_bit(e: Emitter, ins: Instruction) -> bool:
     return True
 
 
+def _and_not(e: Emitter, ins: Instruction) -> bool:
+    """Emit the complement `ins` and the next instruction as one ANDN, if that is a conjunction and the complement's
+    only use. Returns whether it did.
+    """
+    conjunction = e.next_is(Op.AND)
+    if not e.features.bmi1 or conjunction is None or ins.uses != 1 or ins.last_use != conjunction.position:
+        return False
+    a, b = conjunction.args
+    other = b if a is ins else a
+    if ins.type is Type.I1 or other.op <= Op.HOLE or ins.args[0].op <= Op.HOLE:
+        return False
+    complemented, kept = e.use(ins.args[0], RDX), e.use(other, RCX)
+    e.position = conjunction.position
+    target = e.define(conjunction, conjunction.args)
+    (e.ANDNQ_rrr if ins.type is Type.I64 else e.ANDN_rrr)(target, complemented, kept)
+    e.clobber()
+    e.flags_value = conjunction
+    e.finish_ahead(e.position)
+    return True
+
+
 @emits(Op.NOT)
 def not_(e: Emitter, ins: Instruction) -> None:
+    if _and_not(e, ins):
+        return
     target = e.define(ins, ins.args)
     e.move(target, ins.args[0])
     if ins.type is Type.I64:
@@ -356,6 +450,13 @@ _SHIFTS: Final = {
     (Op.SAR, False): (_E.SAR_ri, _E.SAR_rc), (Op.SAR, True): (_E.SARQ_ri, _E.SARQ_rc),
     (Op.ROR, False): (_E.ROR_ri, _E.ROR_rc), (Op.ROR, True): (_E.RORQ_ri, _E.RORQ_rc),
 }  # fmt: skip
+_SHIFTS_BY_REGISTER: Final = {
+    (Op.SHL, False): _E.SHLX_rrr, (Op.SHL, True): _E.SHLXQ_rrr,
+    (Op.SHR, False): _E.SHRX_rrr, (Op.SHR, True): _E.SHRXQ_rrr,
+    (Op.SAR, False): _E.SARX_rrr, (Op.SAR, True): _E.SARXQ_rrr,
+}  # fmt: skip
+"""Of BMI2: with the count in any register, and without an effect on flags."""
+_SHIFT_OPS: Final = frozenset({Op.SHL, Op.SHR, Op.SAR, Op.ROR})
 
 
 def _scaled_sum(e: Emitter, ins: Instruction, wide: bool, scale: int) -> bool:
@@ -404,6 +505,11 @@ def shift(e: Emitter, ins: Instruction) -> None:
         by_immediate(e, target, 8)  # any count but 1, which has an encoding of its own
         e.hole8(n)
         e.clobber()
+        return
+    by_register = _SHIFTS_BY_REGISTER.get((ins.op, wide))
+    if e.features.bmi2 and by_register is not None:
+        count, source = e.use(n, RCX), e.use(a, RDX)
+        by_register(e, e.define(ins, ins.args), source, count)
         return
     e.move(RCX, n)
     target = e.define(ins, ins.args)
@@ -519,11 +625,26 @@ def zext(e: Emitter, ins: Instruction) -> None:
         e.move(e.define(ins, ins.args), ins.args[0])
 
 
+def _only_counts(e: Emitter, ins: Instruction) -> bool:
+    """Whether the value is used only as the count of a shift, which takes no notice of the bits above."""
+    user = e.function[ins.last_use]
+    return ins.uses == 1 and user.op in _SHIFT_OPS and user.args[1] is ins
+
+
 @emits(Op.TRUNC)
 def trunc(e: Emitter, ins: Instruction) -> None:
-    source = e.use(ins.args[0], RCX)
-    target = e.define(ins, ins.args)
-    e.MOV_rr(target, source)
+    counts = _only_counts(e, ins)
+    if counts and e.stays_pinned(ins):
+        return
+    place = memory_of(ins.args[0])
+    if place is not None:
+        target = e.define(ins, ins.args)
+        e.MOV_rm(target, *place)
+    else:
+        source = e.use(ins.args[0], RCX)
+        target = e.define(ins, ins.args)
+        if not counts or target != source:
+            e.MOV_rr(target, source)
     if ins.type is Type.I1:
         e.AND_ri(target, 1)
         e.clobber()
@@ -558,11 +679,22 @@ def extract(e: Emitter, ins: Instruction) -> None:
     e.clobber()
 
 
+_SIGN_EXTENSIONS: Final = {
+    8: ((_E.MOVSXB_rr, _E.MOVSXB_rm), (_E.MOVSXBQ_rr, _E.MOVSXBQ_rm)),
+    16: ((_E.MOVSXW_rr, _E.MOVSXW_rm), (_E.MOVSXWQ_rr, _E.MOVSXWQ_rm)),
+    32: ((_E.MOV_rr, _E.MOV_rm), (_E.MOVSXD_rr, _E.MOVSXD_rm)),
+}
+"""By width: the forms of 32 and of 64 bits."""
+
+
 @emits(Op.SEXTRACT)
 def sextract(e: Emitter, ins: Instruction) -> None:
     wide = ins.type is Type.I64
     lsb, width = bit_range(ins)
     bits = 64 if wide else 32
+    if lsb == 0 and width in _SIGN_EXTENSIONS:
+        _extended(e, ins, ins.args[0], *_SIGN_EXTENSIONS[width][wide])
+        return
     source = e.use(ins.args[0], RCX)
     target = e.define(ins, ins.args)
     copy(e, target, source, wide)

@@ -7,7 +7,7 @@ from typing import Final
 
 from raddle.codegen.locations import Slot
 from raddle.codegen.template import HOST_FLAGS_NONE
-from raddle.ir.builder import Instruction, Local
+from raddle.ir.builder import Instruction, Local, MemAccess
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Field, FieldArray, FlagCondition, Type
 from raddle_host_x86_64 import conditions as cc
@@ -16,15 +16,21 @@ from raddle_host_x86_64.fields import PC32, PC64
 from raddle_host_x86_64.registers import FLOATING, RBP, RCX, RDX, RSP
 
 
+def _is_address(e: Emitter, value: Instruction) -> bool:
+    """Whether the value is used as the address of an access, which needs it in a register, more than once."""
+    user = e.function[value.last_use]
+    return isinstance(user.aux, MemAccess) and user.args[0] is value
+
+
 @emits(Op.GET)
 def get(e: Emitter, op: Instruction) -> None:
     field = op.aux
     assert isinstance(field, Field)
     if op.last_use < 0:
         return
-    if e.stays_in_field(op, field):
-        return
     register = e.pinned.get(field.offset)
+    if (register is not None or not _is_address(e, op)) and e.stays_in_field(op, field):
+        return
     if register is not None:
         if register.register_class is FLOATING:
             e.MOVQ_rv(e.define(op), register.number)

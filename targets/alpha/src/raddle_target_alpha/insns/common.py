@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Final
 
 from raddle.ir.builder import Builder, Value
+from raddle.ir.opcodes import Op
 from raddle.ir.types import Condition, Type
 from raddle.translate.decode import Fields
 from raddle_target_alpha.state import read
@@ -28,6 +29,18 @@ QUAD: Final = 0xFFFF_FFFF_FFFF_FFFF
 def operand(b: Builder, f: Fields) -> Value:
     """Rbv: the register, or the literal in its place."""
     return b.const(f.imm, I64) if "imm" in f else read(b, f.b)
+
+
+def is_zero(value: Value) -> bool:
+    """Whether it is R31, or another constant 0. Compilers write moves, constants, negations and extensions with R31
+    (A.4), which then need no operation, or another one.
+    """
+    return value.op is Op.CONST and value.aux == 0
+
+
+def add(b: Builder, x: Value, y: Value) -> Value:
+    """The sum of two I64."""
+    return y if is_zero(x) else x if is_zero(y) else b.add(x, y)
 
 
 def test(b: Builder, condition: str, value: Value) -> Value:

@@ -14,7 +14,7 @@ from raddle.ir.types import Condition
 from raddle.translate.decode import Fields
 from raddle.translate.semantics import Semantics
 from raddle_target_alpha.exceptions import Summary, arithmetic
-from raddle_target_alpha.insns.common import I32, I64, QUAD, operand, test
+from raddle_target_alpha.insns.common import I32, I64, QUAD, add, is_zero, operand, test
 from raddle_target_alpha.state import ZERO, read, write
 
 Function = Callable[[Builder, Value, Value], Value]
@@ -31,7 +31,7 @@ def _operate(function: Function) -> Semantics:
 
 
 def _scaled(b: Builder, value: Value, scale: int) -> Value:
-    return b.shl(value, scale) if scale else value
+    return b.shl(value, scale) if scale and not is_zero(value) else value
 
 
 def _quad(operation: Function, scale: int = 0) -> Semantics:
@@ -39,27 +39,21 @@ def _quad(operation: Function, scale: int = 0) -> Semantics:
 
 
 def _long(operation: Function, scale: int = 0) -> Semantics:
-    """The low 32 bits, sign-extended."""
-    return _operate(
-        lambda b, x, y: b.sext(operation(b, _scaled(b, b.trunc(x, I32), scale), b.trunc(y, I32))),
-    )
-
-
-def _add(b: Builder, x: Value, y: Value) -> Value:
-    return b.add(x, y)
+    """The low 32 bits, sign-extended. What is above them in the operands does not matter to them."""
+    return _operate(lambda b, x, y: b.sextract(operation(b, _scaled(b, x, scale), y), 0, 32))
 
 
 def _sub(b: Builder, x: Value, y: Value) -> Value:
-    return b.sub(x, y)
+    return x if is_zero(y) else b.neg(y) if is_zero(x) else b.sub(x, y)
 
 
 def _mul(b: Builder, x: Value, y: Value) -> Value:
     return b.mul(x, y)
 
 
-ADDL, S4ADDL, S8ADDL = _long(_add), _long(_add, 2), _long(_add, 3)
+ADDL, S4ADDL, S8ADDL = _long(add), _long(add, 2), _long(add, 3)
 SUBL, S4SUBL, S8SUBL = _long(_sub), _long(_sub, 2), _long(_sub, 3)
-ADDQ, S4ADDQ, S8ADDQ = _quad(_add), _quad(_add, 2), _quad(_add, 3)
+ADDQ, S4ADDQ, S8ADDQ = _quad(add), _quad(add, 2), _quad(add, 3)
 SUBQ, S4SUBQ, S8SUBQ = _quad(_sub), _quad(_sub, 2), _quad(_sub, 3)
 MULL, MULQ = _long(_mul), _quad(_mul)
 UMULH = _operate(lambda b, x, y: b.umulh(x, y))
@@ -107,27 +101,33 @@ def _checked_mulq(b: Builder, x: Value, y: Value) -> tuple[Value, Value]:
     return result, b.ne(b.smulh(x, y), b.sar(result, 63))
 
 
-ADDL_V, SUBL_V = _checked_long(_add), _checked_long(_sub)
-ADDQ_V, SUBQ_V = _checked_quad(_add), _checked_quad(_sub)
+ADDL_V, SUBL_V = _checked_long(Builder.add), _checked_long(Builder.sub)
+ADDQ_V, SUBQ_V = _checked_quad(Builder.add), _checked_quad(Builder.sub)
 MULL_V, MULQ_V = _trapping(_checked_mull), _trapping(_checked_mulq)
 
 # -- comparison --------------------------------------------------------------------------------------------------------
 
 
-def _compare(condition: Condition) -> Semantics:
-    return _operate(lambda b, x, y: b.zext(b.icmp(condition, x, y), I64))
+def _compare(condition: Condition, swapped: Condition) -> Semantics:
+    """``swapped`` says the same of the operands the other way round: hosts compare with a constant only so."""
+
+    def function(b: Builder, x: Value, y: Value) -> Value:
+        return b.zext(b.icmp(swapped, y, x) if is_zero(x) else b.icmp(condition, x, y), I64)
+
+    return _operate(function)
 
 
-CMPEQ, CMPLT, CMPLE = _compare(Condition.EQ), _compare(Condition.SLT), _compare(Condition.SLE)
-CMPULT, CMPULE = _compare(Condition.ULT), _compare(Condition.ULE)
+CMPEQ = _compare(Condition.EQ, Condition.EQ)
+CMPLT, CMPLE = _compare(Condition.SLT, Condition.SGT), _compare(Condition.SLE, Condition.SGE)
+CMPULT, CMPULE = _compare(Condition.ULT, Condition.UGT), _compare(Condition.ULE, Condition.UGE)
 
 # -- logic -------------------------------------------------------------------------------------------------------------
 
 AND = _operate(lambda b, x, y: b.and_(x, y))
-BIS = _operate(lambda b, x, y: b.or_(x, y))
+BIS = _operate(lambda b, x, y: y if is_zero(x) else x if is_zero(y) else b.or_(x, y))
 XOR = _operate(lambda b, x, y: b.xor(x, y))
 BIC = _operate(lambda b, x, y: b.and_(x, b.not_(y)))
-ORNOT = _operate(lambda b, x, y: b.or_(x, b.not_(y)))
+ORNOT = _operate(lambda b, x, y: b.not_(y) if is_zero(x) else b.or_(x, b.not_(y)))
 EQV = _operate(lambda b, x, y: b.xor(x, b.not_(y)))
 
 

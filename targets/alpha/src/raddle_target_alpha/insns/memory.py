@@ -11,7 +11,7 @@ from typing import Final
 from raddle.ir.builder import Builder, Value
 from raddle.ir.types import Align, MemOp
 from raddle.translate.decode import Fields
-from raddle_target_alpha.insns.common import I32, I64
+from raddle_target_alpha.insns.common import I32, I64, add
 from raddle_target_alpha.state import ZERO, read, write
 
 BYTE: Final = MemOp(1)
@@ -23,7 +23,7 @@ QUAD: Final = MemOp(8, align=Align.NATURAL)
 
 def address(b: Builder, f: Fields) -> Value:
     """Rbv + displacement."""
-    return b.add(read(b, f.b), f.disp)
+    return add(b, read(b, f.b), b.const(f.disp, I64))
 
 
 def _load(b: Builder, f: Fields, memop: MemOp, unaligned: bool = False) -> None:
