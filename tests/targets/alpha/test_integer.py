@@ -51,20 +51,26 @@ def words(*code: int) -> bytes:
     return b"".join(word.to_bytes(4, "little") for word in code)
 
 
+def opcode(name: str) -> int:
+    """The bits that all lines of an access have in common."""
+    return min(line.value for line in LINES if line.name == name)
+
+
 @pytest.mark.parametrize("name", ["LDWU", "LDL", "LDQ", "LDL_L", "LDQ_L", "STW", "STL", "STQ", "STL_C", "STQ_C"])
-def test_a_misaligned_access_faults(name: str) -> None:
-    (pattern,) = [line for line in LINES if line.name == name]
-    code = words(pattern.value | 2 << 21 | 1 << 16)
+@pytest.mark.parametrize("displacement", [0, 8])
+def test_a_misaligned_access_faults(name: str, displacement: int) -> None:
+    code = words(opcode(name) | 2 << 21 | 1 << 16 | displacement)
     size = SIZES[name[2]]
     for offset in range(8):
-        case = Case(code, CODE, {"r1": WINDOW + offset}, {WINDOW: bytes(16)})
+        case = Case(code, CODE, {"r1": WINDOW + offset - displacement}, {WINDOW: bytes(16)})
         assert interpreted().run(case).event == (MISALIGNED if offset % size else "")
 
 
 @pytest.mark.parametrize("name", ["LDBU", "LDWU", "LDL", "LDQ", "LDQ_U"])
-def test_a_load_into_r31_is_a_prefetch(name: str) -> None:
-    (pattern,) = [line for line in LINES if line.name == name]
-    assert not interpreted().run(Case(words(pattern.value | 31 << 21 | 1 << 16), CODE, {"r1": 3})).event
+@pytest.mark.parametrize("displacement", [0, 8])
+def test_a_load_into_r31_is_a_prefetch(name: str, displacement: int) -> None:
+    code = words(opcode(name) | 31 << 21 | 1 << 16 | displacement)
+    assert not interpreted().run(Case(code, CODE, {"r1": 3})).event
 
 
 @pytest.mark.parametrize(("load", "store", "done"), [(LDQ_L, STQ_C, 1), (LDL_L, STL_C, 1), (0x47FF041F, STQ_C, 0)])
