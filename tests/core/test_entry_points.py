@@ -70,8 +70,12 @@ def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "file-1.dist-info").write_text("[plugs]\nx = y\n")
     (tmp_path / "folder-1.dist-info" / "entry_points.txt").mkdir(parents=True)
     (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "endless-1.dist-info").mkdir()
+    os.mkfifo(tmp_path / "endless-1.dist-info" / "entry_points.txt")
     install(tmp_path, "good-1.dist-info", "[plugs]\nx = good\n")
-    assert found(tmp_path / "archive.zip", tmp_path / "nowhere", tmp_path / "loop", tmp_path) == [("x", "good")]
+    assert found(tmp_path / "archive.zip", Path("null\0"), tmp_path / "nowhere", tmp_path / "loop", tmp_path) == [
+        ("x", "good")
+    ]
 
 
 def test_the_empty_entry_of_the_path_is_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -361,6 +361,25 @@ def test_parts_hold_all_of_a_literal_together() -> None:
                 joined(host, template, [0])
 
 
+@pytest.mark.parametrize(
+    ("beside", "message"),
+    [
+        (Shape(2, ((0, 8),), Range.MODULO, scale=16), ""),
+        (Shape(2, ((0, 5),), Range.MODULO), "shape 1 leaves out bits 16 to 31 of literal imm"),
+        (Shape(2, ((0, 8),), Range.MODULO, scale=20), "shapes 1, 2 leave out bits 16 to 19 of literal imm"),
+    ],
+)
+def test_bits_above_the_highest_part_may_be_dropped(beside: Shape, message: str) -> None:
+    """And only those: a field of low bits says nothing of the others."""
+    fixups = pack_fixups(0, [], [(at, 0, 0, field_kind(Source.LITERAL, 1 + at // 2)) for at in (0, 2)])
+    host, template = Host([DISTANCE, whole(2), beside]), Given(bytes(8), b"", fixups, holes={0: ANY})
+    if not message:
+        assert joined(host, template, [0x12345678])[8:12] == bytes.fromhex("78563400")
+        return
+    with pytest.raises(CodegenError, match=message):
+        joined(host, template, [0])
+
+
 def test_a_literal_that_the_instruction_has_not_is_refused() -> None:
     fixups = pack_fixups(0, [], [(0, 3, 0, field_kind(Source.LITERAL, 1))])
     with pytest.raises(CodegenError, match="a field holds literal number 3, which the instruction has not"):

@@ -394,6 +394,7 @@ def test_the_same_distribution_twice_on_the_path_is_no_conflict() -> None:
 
 BROKEN = [
     ("raise RuntimeError('two\\nlines')", "cannot be imported: RuntimeError: two lines"),
+    ("raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
     ("import no_such_module", "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'"),
     ("def (", "cannot be imported: SyntaxError"),
     ("", "does not declare RADDLE_API_VERSION"),

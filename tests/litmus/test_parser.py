@@ -65,6 +65,8 @@ def made(cells: str = " w[] x 1 | r[] r0 x ;", condition: str = "exists (1:r0=0)
         ("X86 SB\n", "1:1", "expected 'Raddle' and the test's name"),
         ("Raddle\n", "1:1", "expected 'Raddle' and the test's name"),
         ("Raddle T\n", "2:1", "expected the initial state"),
+        ('Raddle T\n"no end \n{ }\n', "2:8", "which ends the description"),
+        ('Raddle T\n"\n{ }\n', "2:2", "which ends the description"),
         (made(state="x=0"), "2:1", "expected '{'"),
         (made(state="{ x=0; x=1; }"), "2:8", "location 'x' is given twice"),
         (made(state="{ r0=0; }"), "2:3", "expected a location, not a register"),

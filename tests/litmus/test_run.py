@@ -184,7 +184,7 @@ def test_a_cpu_that_begins_no_other_round_ends_it(mode: str, monkeypatch: pytest
     monkeypatch.setattr("raddle.litmus.run.LOOK_SECONDS", 0.05)
     litmus = with_store(GUEST, bytes.fromhex("feffffea"))
     with pytest.raises(
-        MachineError, match=r"^vCPU \d of a litmus test does not get on: it is in round 0 of 5 after 0 s"
+        MachineError, match=r"^vCPU \d of a litmus test makes no progress: it is in round 0 of 5 after 0 s"
     ):
         run(load("SB"), litmus, "arm", "cortex-a15", cpus=2, iterations=5, **MODES[mode][0])  # type: ignore[arg-type]
 
@@ -206,7 +206,7 @@ def test_the_command_shows_outcomes_and_ends_with_0(capsys: pytest.CaptureFixtur
     assert [word for word in ("multi", "single", "icount", "armv7") if word not in shown] == []
     assert "armv7 allows it" in shown
     assert "not run: MP+rel+acq (no load_acquire, store_release)" in shown
-    assert re.search(r"\n1 tests, 1000 iterations in each mode, \d+ a second; forbidden outcomes: 0\n$", shown)
+    assert re.search(r"\n1 test, 1000 iterations in each mode, \d+ a second; forbidden outcomes: 0\n$", shown)
 
 
 @pytest.mark.host

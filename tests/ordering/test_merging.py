@@ -14,7 +14,7 @@ import pytest
 from tests.ordering.test_mapping import GUESTS, LEVELS
 from tests.ordering.translations import allowed_by_guest, allowed_by_host, observing_everything
 
-from raddle.codegen import barriers, compiling, emitter
+from raddle.codegen import barriers, compiling
 from raddle.ir.opcodes import Op
 from raddle.litmus.executions import Outcome
 from raddle.litmus.files import load
@@ -151,7 +151,8 @@ def a_later_one_is_as_good(patch: pytest.MonkeyPatch) -> None:
 
 def none_is_needed(patch: pytest.MonkeyPatch) -> None:
     """Of equal barriers, all are left out."""
-    patch.setattr(emitter, "HeadBarrier", lambda size, wanted, kept: barriers.HeadBarrier(size, MemoryOrder.NONE, kept))
+    made = barriers.HeadBarrier
+    patch.setattr(barriers, "HeadBarrier", lambda size, wanted, keeps: made(size, MemoryOrder.NONE, keeps))
 
 
 RULES: Final[dict[str, Patch]] = {

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Entry points of the distributions that are installed, which is all that a start needs of their metadata.
 
-`importlib.metadata` and its backport find more, in more places, and took a tenth of each start. Source: the Python
-Packaging User Guide, "Entry points specification" and "Recording installed projects".
+Source: the Python Packaging User Guide, "Entry points specification" and "Recording installed projects".
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def entry_points(group: str, path: Sequence[str] | None = None) -> Iterator[Entr
     for directory in sys.path if path is None else path:
         try:
             installed = sorted(one for one in Path(directory).iterdir() if one.suffix in _METADATA)
-        except OSError:
+        except (OSError, ValueError):  # a null character in its name
             continue
         for metadata in installed:
             distribution = re.sub(r"[-_.]+", "-", metadata.stem.partition("-")[0]).lower()
@@ -63,9 +62,10 @@ def entry_points(group: str, path: Sequence[str] | None = None) -> Iterator[Entr
 
 
 def _read(path: Path) -> str:
+    """The text; empty if there is no regular file: most distributions have none, and a FIFO would not end."""
     try:
-        return path.read_text("utf-8", errors="replace")
-    except OSError:  # most distributions have none
+        return path.read_text("utf-8", errors="replace") if path.is_file() else ""
+    except OSError:
         return ""
 
 

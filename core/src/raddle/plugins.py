@@ -519,7 +519,7 @@ class Registry:
         kind = full_name.partition(".")[0]
         try:
             module = entry_point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._broken(full_name, f"cannot be imported: {_one_line(error)}") from error
         if not isinstance(module, ModuleType):
             raise self._broken(full_name, f"its entry point {entry_point.value!r} is not a module")

@@ -323,7 +323,7 @@ class WithNoBranches(toy_host.ToyBackEnd):
 def test_one_instruction_whose_fields_do_not_reach(make: Callable[..., Machine]) -> None:
     machine = make(WithNoBranches)
     machine.write([encode("BNE", a=0, b=1, i=40)])
-    with pytest.raises(MachineError, match=r"a field does not hold its value: source COLD, shape 1 \(1 bits from"):
+    with pytest.raises(MachineError, match=r"a field does not hold its value: source COLD, shape 1 \(1 bit from"):
         machine.run()
 
 

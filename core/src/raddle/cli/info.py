@@ -148,7 +148,7 @@ def _matrix(
 
 
 def _refusal(found: Registry, target: Target, host: Host, icount: bool) -> str:
-    """Why the host cannot run the guest, in the words in which a machine would be refused; empty if it can."""
+    """Why the host's rules are refused for the guest, in the words of a machine; empty if they are not."""
     from raddle.codegen.backend import CodegenConfig  # late, because they load the native runtime
     from raddle.codegen.joiner import refusal
 

@@ -112,7 +112,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not ran:
         raise UsageError(f"none of these tests can run on the {target.name} guest: {', '.join(left_out)}")
     rate = ran * len(modes) * iterations / (time.monotonic() - began)
-    print(f"{ran} tests, {iterations} iterations in each mode, {rate:.0f} a second; forbidden outcomes: {forbidden}")
+    count = "1 test" if ran == 1 else f"{ran} tests"
+    print(f"{count}, {iterations} iterations in each mode, {rate:.0f} a second; forbidden outcomes: {forbidden}")
     return 1 if forbidden else 0
 
 

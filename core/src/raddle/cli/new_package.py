@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator
 from importlib.resources import files
@@ -62,7 +63,8 @@ def write(arguments: argparse.Namespace, kind: Kind) -> int:
         _write_files(directory, package(kind, name))
     except OSError as error:
         raise RaddleError(f"cannot write {directory}: {error.strerror}") from None
-    print(f"wrote {directory}; next: pip install -e '{directory}[test]' && pytest {directory}; see its README.md")
+    install, test = shlex.join(["pip", "install", "-e", f"{directory}[test]"]), shlex.join(["pytest", str(directory)])
+    print(f"wrote {directory}; next: {install} && {test}; see its README.md")
     return 0
 
 

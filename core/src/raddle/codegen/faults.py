@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["SET_UP", "FieldChecks", "of_the_host", "package", "rules_fault", "too_far"]
 
 UNITS: Final = (1, 2, 4, 8)
+"""Bytes that a shape may have."""
 CHAINED_UNITS: Final = (2, 4)
+"""Those that a processor may fetch at once, as chaining needs."""
 _IN_ALL: Final = frozenset({Source.LITERAL, Source.PC, Source.PAGE, Source.HOT, Source.COUNT})
 _IN_STUBS: Final = {
     "entry": _IN_ALL | {Source.LEAVE},
@@ -33,12 +35,14 @@ _IN_STUBS: Final = {
     "chainable": _IN_ALL | {Source.JUMP},
     "indirect": _IN_ALL | {Source.JUMP},
 }
-_SOURCES: Final = frozenset(Source)
+"""The sources that mean something in each stub."""
 _IN_INSTRUCTIONS: Final = _IN_ALL | {Source.COLD, Source.EXIT}
-"""The sources that mean something there."""
+"""The sources that mean something in a template."""
+_SOURCES: Final = frozenset(Source)
 SET_UP: Final = "set its back end up"
 """For `of_the_host`: what it does first for a machine."""
 _MOST_KNOWN: Final = 4096
+"""The groups of fields that are remembered; others are looked at each time."""
 _REMEDY: Final = "a mistake in the host's package; please report it with the output of -d in_asm,op"
 
 
@@ -92,7 +96,7 @@ class FieldChecks:
         self._shapes = shapes
         self._word_bits, self._page_bits = config.word.bits, config.page_bits
         self._known: set[tuple[object, ...]] = set()
-        """Groups of fields, by all that decides whether they hold their values, that do."""
+        """Groups of fields that were looked at and have no fault."""
 
     def fault(self, variant: Variant, template: Template) -> str:
         """The first fault of a variant's fields; empty if there is none. Most instructions have the same fields as
@@ -122,12 +126,12 @@ def too_far(backend: type[BackEnd], shapes: Sequence[Shape], source: int, number
     """The message for code of one instruction in which a field of this source and shape cannot hold ``value``."""
     shape = shapes[number]
     signed = "signed" if shape.range is Range.SIGNED else "unsigned"
+    bits = "1 bit" if shape.width == 1 else f"{shape.width} bits"
     scale = f" from bit {shape.scale} on" if shape.scale else ""
     distance = "distance " if shape.relative else ""
     return (
-        f"{package(backend)} makes code of one guest instruction in which a field does not hold its value: source "
-        f"{Source(source).name}, shape {number} ({shape.width} bits{scale}, {signed}), {distance}{value}: "
-        f"{_REMEDY}"
+        f"{package(backend)} makes code in which a field does not hold its value: source {Source(source).name}, shape "
+        f"{number} ({bits}{scale}, {signed}), {distance}{value}: {_REMEDY}"
     )
 
 
@@ -137,7 +141,7 @@ def _first_fault(
     """`sizes` are the bytes of each part, `sources` those that have a meaning in this code."""
     filled: dict[int, int] = {}
     for source, number, part, offset, _, _ in fields:
-        if number >= len(shapes):
+        if not 0 <= number < len(shapes):
             return f"a field has shape {number}; there are {len(shapes)}"
         shape, size = shapes[number], sizes[part]
         if not 0 <= offset <= size - shape.unit:

@@ -55,29 +55,36 @@ def holding_fault(
     is none. Sources and shapes are known to exist. ``holes`` are the literals; None: nothing is known of them.
     """
     parts: dict[tuple[int, int, int, int | None], list[int]] = {}
-    modulo = set()
+    tops: dict[tuple[int, int, int, int | None], int] = {}
+    """Shapes of the highest parts of values whose bits above are not needed."""
     for field in fields:
         if field.hole is not None and holes is not None and field.hole not in holes:
             return f"a field holds literal number {field.hole}, which the instruction has not"
-        key, range = (field.part, field.source, field.value, field.hole), shapes[field.shape].range
-        if range is Range.ANY:
+        key, shape = (field.part, field.source, field.value, field.hole), shapes[field.shape]
+        if shape.range is Range.ANY:
             parts.setdefault(key, []).append(field.shape)
-        elif range is Range.MODULO:
-            modulo.add(key)  # other fields of this value hold bits below it
+        elif shape.range is Range.MODULO:
+            if shape.scale:
+                tops[key] = field.shape
         elif field.source not in PLACES and (
             fault := _range_fault(_values(field, word_bits, page_bits, holes, shortest=True), field.shape, shapes)
         ):
             return fault
     for key, numbers in parts.items():
-        held = 0
+        held, most_bits = 0, 64
+        if key in tops:
+            top = shapes[tops[key]]
+            numbers, most_bits = [*numbers, tops[key]], top.scale + top.width
         for number in numbers:
             held |= (1 << shapes[number].width) - 1 << shapes[number].scale
-        if key in modulo or held & _M64 == _M64:
+        if held & _M64 == _M64:
             continue
         part, source, value, hole = key
         field = Placed(source, numbers[0], part, 0, value, hole)
         biases = [shapes[number].bias for number in numbers]
-        if fault := _parts_fault(_values(field, word_bits, page_bits, holes), held, numbers, biases):
+        values = _values(field, word_bits, page_bits, holes)
+        values = values._replace(most_bits=min(values.most_bits, most_bits))
+        if fault := _parts_fault(values, held, numbers, biases):
             return fault
     return ""
 
@@ -114,6 +121,7 @@ def _values(
 
 
 def _step(x: int, step: int = 1 << 63) -> int:
+    """The largest power of two of which both are multiples."""
     both = x | step
     return both & -both
 

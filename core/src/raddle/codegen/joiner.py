@@ -183,9 +183,7 @@ class Joiner:
 
 
 def refusal(backend: type[BackEnd], config: CodegenConfig, registers: Sequence[Field | None]) -> str:
-    """Why no machine can be made with this host's back end, in the words that it would be refused with; empty if one
-    can.
-    """
+    """Why this host's rules are refused, in the words of a machine that is made with them; empty if they are not."""
     try:
         with of_the_host(backend, SET_UP):
             Joiner(backend(config), registers)

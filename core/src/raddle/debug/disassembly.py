@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["Language", "lines", "one"]
 
@@ -27,10 +28,16 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+_IMPORT_BYTES: Final = 64 << 20
+"""Address space that the import of capstone takes at most."""
+
+
 @cache
 def _engine(language: Language | None) -> Any:
     if language is None:
         return None
+    # Errors are described when memory is out, too. Then the import would fail midway, and parts of it say so at length.
+    mmap.mmap(-1, _IMPORT_BYTES).close()
     import capstone  # late: most runs disassemble nothing
 
     if not all(hasattr(capstone, constant) for constant in language):  # names of a later capstone

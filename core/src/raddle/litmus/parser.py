@@ -71,7 +71,7 @@ class _Source:
     def __init__(self, name: str, text: str) -> None:
         self.name = printable(name)
         if len(text) > MOST_CHARACTERS:
-            raise UsageError(f"{self.name}: a litmus test has at most {MOST_CHARACTERS} characters, not {len(text)}")
+            raise UsageError(f"{self.name}: a litmus test has at most {MOST_CHARACTERS} characters")
         blanked = COMMENT.sub(lambda found: re.sub(r"[^\n]", " ", found.group()), text)
         self.lines = blanked.split("\n")
 
@@ -374,10 +374,12 @@ def parse(text: str, name: str = "litmus test") -> LitmusTest:
     line = next_line(f"{WORD} and the test's name")
     word, _, title = source.lines[line - 1].strip().partition(" ")
     if word != WORD or not title.strip():
-        source.fail(line, 1, f"expected {WORD!r} and the test's name, as in '{WORD} SB', not {printable(word)!r}")
+        source.fail(line, 1, f"expected {WORD!r} and the test's name, as in '{WORD} SB', not '{printable(word)}'")
     line = next_line("the initial state, { x=0; }")
     comment = source.lines[line - 1].strip()
     if comment.startswith('"'):
+        if len(comment) < 2 or not comment.endswith('"'):
+            source.fail(line, len(source.lines[line - 1].rstrip()) + 1, "expected '\"', which ends the description")
         comment = comment.strip('"')
         line = next_line("the initial state, { x=0; }")
     else:

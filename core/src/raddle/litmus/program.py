@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+from raddle.errors import UsageError
 from raddle.litmus.executions import Choose, Event, Kind, Mark, Outcome, Trace
 
 __all__ = [
@@ -201,6 +202,13 @@ class _Path:
             return 0, ()
         return (operand & MASK, ()) if isinstance(operand, int) else self.registers.get(operand, (0, ()))
 
+    def offset(self, location: str, register: str | None) -> tuple[int, ...]:
+        """What an address depends on by the register that is added to it. Raises UsageError unless that is 0."""
+        number, taint = self.value(register)
+        if number:
+            raise UsageError(f"register {register} is added to {location} and must be 0, and may be {number}")
+        return taint
+
     def read(self, location: str, marks: Mark, address: tuple[int, ...] = ()) -> Tainted:
         value = self.choose(location)
         self.events.append(Event(Kind.READ, location, value, marks, address, (), self.control))
@@ -213,9 +221,9 @@ class _Path:
         """Execute one instruction; returns the number of the next."""
         match instruction:
             case Load(register, location, order, offset):
-                self.registers[register] = self.read(location, ORDER_MARKS[order], self.value(offset)[1])
+                self.registers[register] = self.read(location, ORDER_MARKS[order], self.offset(location, offset))
             case Store(location, value, order, offset):
-                self.write(location, self.value(value), ORDER_MARKS[order], self.value(offset)[1])
+                self.write(location, self.value(value), ORDER_MARKS[order], self.offset(location, offset))
             case Fence(kind):
                 self.events.append(Event(Kind.FENCE, marks=FENCE_MARKS[kind], control=self.control))
             case Compute(register, operation, operands):

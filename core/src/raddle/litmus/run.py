@@ -85,7 +85,7 @@ class _Progress:
         machine.pause()
         cpu = min(waiting, key=begun.__getitem__)
         raise MachineError(
-            f"vCPU {cpu} of a litmus test does not get on: it is in round {begun[cpu]} of {image.rounds} after "
+            f"vCPU {cpu} of a litmus test makes no progress: it is in round {begun[cpu]} of {image.rounds} after "
             f"{least / 1e9:.0f} s of CPU time, at pc {machine.cpus[cpu]['pc']:#x}"
         )
 

@@ -17,7 +17,8 @@ from raddle.translate.sharing import Models
 
 __all__ = ["Mode", "Scope", "Tables"]
 
-# Estimates of the bytes that one more item takes in each table. A guest's test_memo_budget.py checks them.
+# Estimates of the bytes that one more item takes in each table. A test of a guest with many kinds of words checks them
+# (test_memo_budget.py).
 _TEMPLATE: Final = 600
 _FAMILY: Final = 300
 _FAMILIES: Final = 2000

@@ -395,7 +395,7 @@ struct raddle_joined {
     uint32_t template_number, variant_key; /* the variant */
     uint32_t encoding_count;
     uint32_t far_source, far_shape; /* after TOO_FAR: the first field that cannot hold its value, */
-    int64_t far_value;              /* and that value, or the distance */
+    int64_t far_value;              /* and that value, or the distance; bias added */
     uint32_t exits;         /* jumps that may be chained */
     uint32_t barriers, barriers_left_out; /* those at the start of an instruction; the superfluous ones among them */
     uint64_t encodings[16]; /* keys */

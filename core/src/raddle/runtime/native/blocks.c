@@ -158,8 +158,8 @@ bool block_holds(struct raddle_context *ctx, const struct raddle_block *b, const
  * - A store that took the slow path and found `code` clear (`stored` in slowpath.c) counts nowhere. If this translation
  *   began before `code` was cleared, and another one has set it again since, only the comparison finds the store. The
  *   store has a fence between its bytes and its load of `code`. C wants another one here, after `code` was set: the
- *   lock orders this thread behind the one that set it, but not behind the store. No test fails without this fence,
- *   because x86-64 and AArch64 order the store by the lock. */
+ *   lock orders this thread behind the one that set it, but not behind the store. No test fails without this fence:
+ *   hosts on which tests run order the store by the lock. */
 static bool bytes_hold(struct raddle_context *ctx, const struct raddle_block *b, const struct raddle_block_desc *desc)
 {
     bool versions = true;

@@ -109,7 +109,8 @@ static inline void note_too_far(const struct raddle_memo *memo, struct raddle_jo
 {
     out->far_source = source;
     out->far_shape = shape;
-    out->far_value = (int64_t)(value - (memo->rules.shapes[shape].relative ? at : 0));
+    const struct raddle_shape *s = &memo->rules.shapes[shape];
+    out->far_value = (int64_t)(value + (uint64_t)s->bias - (s->relative ? at : 0));
 }
 
 /* memo.c; "under the lock" means the memo's */
