@@ -272,3 +272,22 @@ def test_a_slot_is_not_used_again_while_its_value_lives() -> None:
     host.start(b)
     places = [host.place(ins) for ins in b.code]
     assert len(set(places[:5])) == 5
+
+
+def test_the_slot_of_captured_flags_is_not_used_again() -> None:
+    """`Op.SET_NZCV` has its flags in a slot, and a loop may come back to it."""
+    b = function()
+    total = b.add(b.get(B), b.get(B))
+    b.set_nzcv(total)
+    values = [b.get(B) for _ in range(4)]
+    for value in values:
+        b.set(B, value)
+    host = Host()
+    host.start(b)
+    reader = b.code[3]
+    assert reader.op is Op.SET_NZCV
+    reader.location = flags = host.slot()
+    host.release(reader, reader.position)
+    places = [host.place(ins) for ins in b.code if ins is not reader]
+    assert any(isinstance(place, Slot) for place in places)
+    assert flags not in places

@@ -105,7 +105,8 @@ class Allocator(ValueAnalysis):
         for arg in ins.args:
             if arg.last_use == position and arg.location is not None:
                 self._free(arg)
-        if ins.last_use < 0 and ins.location is not None:
+        # Flags that wait in a slot stay there: a loop may come back to what reads them.
+        if ins.last_use < 0 and isinstance(ins.location, Register):
             self._free(ins)
 
     def _free(self, value: Instruction) -> None:
