@@ -65,7 +65,7 @@ LAYERS = (
         "each instruction and random sequences against Unicorn or QEMU and against the manual; on the host too",
         tuple(
             f"tests/targets/*/test_{name}*.py"
-            for name in ("insns", "vfp", "integer", "float", "vax", "sharing", "families", "references")
+            for name in ("insns", "vfp", "idioms", "integer", "float", "vax", "sharing", "families", "references")
         ),
     ),
     Layer(
@@ -95,6 +95,7 @@ LAYERS = (
                 "contract_limits",
                 "dependencies",
                 "differential",
+                "entry_points",
                 "frontend",
                 "info",
                 "long_instructions",
@@ -133,7 +134,7 @@ LAYERS = (
     Layer(
         "whole machines",
         "bare-metal guests with their controls in every mode; stock Linux to its shell",
-        ("tests/guests/*", "tests/system/*"),
+        ("tests/guests/*", "tests/system/*", *core("children")),
     ),
 )
 """From the smallest thing to the largest, but for the two contracts that come first."""
