@@ -91,6 +91,10 @@ void test_slices(bool mechanism);
 void test_turns_wake(bool mechanism);
 void test_end_of_time(bool mechanism);
 
+/* loan_tests.c */
+void test_loans(bool mechanism);
+void test_a_loan_ends(bool mechanism);
+
 /* barrier_tests.c */
 void test_barrier_without_core(bool mechanism);
 void test_spinning(bool mechanism);

@@ -920,6 +920,8 @@ const struct test TESTS[] = {
     {"asked_where", test_asked_where, false},
     {"install_once", test_install_once, true},
     {"timers", test_timers, true},
+    {"loans", test_loans, true},
+    {"a_loan_ends", test_a_loan_ends, true},
     {"misaligned_atomic", test_misaligned_atomic, true},
     {"counted_turns_repeat", test_counted_turns_repeat, true},
     {"time_passes_for_spinners", test_time_passes_for_spinners, true},

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hooks: Python functions that are called when a guest does something.
 
-Threads: a hook is called on its vCPU's thread, without a lock; in multi-threaded mode several calls may run at the same
-time, so a hook must guard data that it shares. It may read and write its own vCPU's registers and guest memory, add and
-remove hooks, and ask the machine to stop, reset or pause. It must not wait for another vCPU: `Machine.stop`, `wait`,
-`close`, `start` and `resume` raise UsageError in it.
+Threads: a hook is called on its vCPU's thread, or on the timers' thread in its place, without a lock; in multi-threaded
+mode several calls may run at the same time, so a hook must guard data that it shares. It may read and write its own
+vCPU's registers and guest memory, add and remove hooks, and ask the machine to stop, reset or pause. It must not wait
+for another vCPU: `Machine.stop`, `wait`, `close`, `start` and `resume` raise UsageError in it.
 
 `add…` and `remove` may be called on any thread. When they return, they have taken effect on all vCPUs, unless a vCPU's
 thread (a hook that removes itself) or a thread with the big lock (a timer callback) has called them: then vCPUs stop

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from raddle import workers
 from raddle.ir.builder import Builder, native
 from raddle.ir.opcodes import Op
 from raddle.runtime._native import ffi, lib
@@ -171,7 +170,7 @@ class Probes:
         index = access >> 8
         permissions, physical = ("", None) if code else self._entry(cpu, address, index)
         # Looking at the guest's memory from another thread fills the TLB, too; that is no access of the guest's.
-        if cpu.thread is None or workers.is_current(cpu.thread):
+        if cpu.thread is None or cpu.runs_here:
             self._tell(cpu, self.fills, Filled(address, access & 0xFF, index, code, permissions, physical))
         return code
 

@@ -29,6 +29,7 @@ COUNTERS: Final = (
     ("stores to code pages", "notdirty"),
     ("sleeps", "sleeps"),
     ("  wakes from them", "wakes"),
+    ("  runs by the timers' thread", "loans"),
     ("cores left by what spins", "spin_yields"),
     ("instructions (icount)", "count_instructions"),
 )

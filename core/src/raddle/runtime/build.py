@@ -64,6 +64,7 @@ extern "Python" void raddle_py_timer(void *, uint32_t);
 extern "Python" void raddle_py_watch(void *, uint64_t, uint32_t, int, uint64_t);
 extern "Python" void raddle_py_trace(void *, uint64_t);
 extern "Python" void raddle_py_unfilled(void *, uint64_t, uint32_t);
+extern "Python" void raddle_py_lent(void *, int);
 """
 
 

@@ -107,6 +107,11 @@ def raddle_py_unfilled(env: Any, guest_address: int, access_and_index: int) -> N
     )
 
 
+@ffi.def_extern()
+def raddle_py_lent(env: Any, begins: int) -> None:
+    CPUS[address(env)].lend(bool(begins))
+
+
 CALLBACKS = ffi.new(
     "struct raddle_callbacks *",
     {
@@ -116,6 +121,7 @@ CALLBACKS = ffi.new(
         "watch": lib.raddle_py_watch,
         "trace": lib.raddle_py_trace,
         "unfilled": lib.raddle_py_unfilled,
+        "lent": lib.raddle_py_lent,
     },
 )
 """Given to every context."""

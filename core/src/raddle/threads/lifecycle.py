@@ -80,7 +80,7 @@ class Lifecycle(Unique, ABC):
     @property
     def current_cpu(self) -> VCpu | None:
         """A vCPU that the calling thread runs, or None."""
-        return next((cpu for cpu in self.cpus if workers.is_current(cpu.thread)), None)
+        return next((cpu for cpu in self.cpus if cpu.runs_here), None)
 
     @property
     def inside(self) -> bool:
@@ -283,6 +283,7 @@ class Lifecycle(Unique, ABC):
         """
         frames = sys._current_frames()
         threads = {thread.ident: thread.name for thread in list(self._threads) if thread.is_alive()}
+        threads.update({cpu.borrower: f"vCPU {cpu.index}" for cpu in self.cpus if cpu.borrower})
         if timer := self.big_lock.timer_thread:
             threads.setdefault(timer, "a timer's callback")
         if owner := self.big_lock.owner:

@@ -99,6 +99,9 @@ class VCpu(Unique):
         self.header: Any = ffi.cast("struct raddle_cpu_header *", lib.raddle_cpu_header(env))
         self.regs = Registers(self)
         self.thread: threading.Thread | None = None
+        self.borrower = 0
+        """The ident of the timers' thread while that runs this vCPU in its thread's place and calls Python for it."""
+        self._adopted = False
         self._work: deque[Callable[[], None]] = deque()
         self.awaited = False
         """A thread waits for queued work, even in a pause; under the engine's condition."""
@@ -117,6 +120,22 @@ class VCpu(Unique):
         if name in ("engine", "env", "header", "regs"):
             raise machine_closed()
         raise AttributeError(f"a vCPU has no {name!r}")
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether the calling thread runs this vCPU."""
+        return workers.is_current(self.thread) or self.borrower == threading.get_ident()
+
+    def lend(self, begins: bool) -> None:
+        """The timers' thread, which runs this vCPU, begins or ends a call of Python. Until the end it counts as the
+        vCPU's thread.
+        """
+        if begins:
+            self.borrower, self._adopted = threading.get_ident(), workers.adopt()
+            return
+        self.borrower = 0
+        if self._adopted:
+            workers.release()
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
@@ -181,7 +200,7 @@ class VCpu(Unique):
         Not under the big lock: the vCPU may be waiting for it. Raises what `work` raises.
         """
         kinds.function("the work of run_on_cpu()", work)
-        if self.thread is None or not self.thread.is_alive() or workers.is_current(self.thread):
+        if self.thread is None or not self.thread.is_alive() or self.runs_here:
             work()
             return
         done = workers.Latch()
@@ -298,7 +317,7 @@ class VCpu(Unique):
         """The pc; exact if the vCPU's thread answers in time."""
         thread = self.thread
         resting = self.header.halted or self.header.powered_off or self.engine.paused
-        if resting or thread is None or not thread.is_alive() or workers.is_current(thread):
+        if resting or thread is None or not thread.is_alive() or self.runs_here:
             return self.pc
         look = self._ask_where()
         look.answered.wait(0.05)

@@ -85,9 +85,11 @@ struct raddle_callbacks {
     void (*watch)(void *env, uint64_t address, uint32_t size, int is_write, uint64_t value);
     void (*trace)(void *env, uint64_t pc);
     void (*unfilled)(void *env, uint64_t address, uint32_t access_and_index);
+    void (*lent)(void *env, int begins);
 };
 /* mmio: returns 0, or 1 for a bus error. The value is in the host's order, zero-extended. unfilled: the target's
- * tlb_fill has returned 0 and not entered the page for the access. */
+ * tlb_fill has returned 0 and not entered the page for the access. lent: before (1) and after (0) other callbacks for a
+ * vCPU that another thread runs while its own sleeps. */
 
 struct raddle_config {
     uint32_t page_bits; /* log2 of the smallest guest page, at least 12 */
@@ -537,6 +539,7 @@ void raddle_stats(raddle_context *context, struct raddle_stats *out);
 struct raddle_cpu_stats {
     uint64_t sleeps, sleep_ns; /* waits for an interrupt or event */
     uint64_t wakes;            /* how often its thread was woken from them: more than `sleeps` if in vain */
+    uint64_t loans; /* how often another thread ran it during them; they go on meanwhile */
     uint64_t python_ns;        /* in Python callbacks, waiting for the GIL included */
     uint64_t big_lock_wait_ns;
     uint64_t tlb_syncs, tlb_sync_ns; /* barriers that waited for other vCPUs, and their CPU time */

@@ -16,12 +16,6 @@ int clock_init(struct raddle_context *ctx)
 
 void clock_free(struct raddle_context *ctx)
 {
-    pthread_mutex_lock(&ctx->timer_lock);
-    ctx->timer_thread_end = true;
-    pthread_cond_signal(&ctx->timer_changed);
-    pthread_mutex_unlock(&ctx->timer_lock);
-    if (ctx->timer_thread_started)
-        pthread_join(ctx->timer_thread, NULL);
     pthread_cond_destroy(&ctx->timer_changed);
     pthread_mutex_destroy(&ctx->timer_lock);
 }
@@ -244,6 +238,7 @@ static void fire_under_big_lock(struct raddle_context *ctx, uint32_t i, uint64_t
     bool routine = ctx->timers[i].kind == RADDLE_TIMER_ROUTINE;
     uint32_t value = ctx->timers[i].value;
     pthread_mutex_unlock(&ctx->timer_lock);
+    cpus_wake(ctx); /* those that other timers have changed: it may take long to get the lock */
     raddle_big_lock(ctx);
     pthread_mutex_lock(&ctx->timer_lock);
     bool stands = ctx->timers[i].sequence == sequence;
@@ -257,8 +252,6 @@ static void fire_under_big_lock(struct raddle_context *ctx, uint32_t i, uint64_t
         ctx->callbacks.timer(ctx, value);
     }
     raddle_big_unlock(ctx);
-    if (routine)
-        cpus_wake(ctx);
     pthread_mutex_lock(&ctx->timer_lock);
 }
 
@@ -301,11 +294,11 @@ static void fire(struct raddle_context *ctx, uint32_t i)
     ctx->timers_fired++;
     switch (t->kind) {
     case RADDLE_TIMER_INTERRUPT:
-        cpu_set_lines(t->cpu, t->value);
+        cpu_set_lines_later(t->cpu, t->value);
         break;
     case RADDLE_TIMER_CALLEE:
         atomic_fetch_or(&t->cpu->timers_due[i / 64], (uint64_t)1 << (i % 64));
-        cpu_kick(t->cpu);
+        cpu_kick_later(t->cpu);
         break;
     case RADDLE_TIMER_SLICE:
         t->deadline = slice_timer_fires(ctx);
@@ -319,9 +312,9 @@ static void fire(struct raddle_context *ctx, uint32_t i)
     }
 }
 
-/* Fires timers that are due, earliest first; under timer_lock. Each fires once in a pass: a timer that sets itself to a
- * time in the past must not keep the vCPUs, or whoever ends the machine, waiting for ever. */
-static uint32_t fire_due(struct raddle_context *ctx)
+/* Fires timers that are due, earliest first. Each fires once in a pass: a timer that sets itself to a time in the past
+ * must not keep the vCPUs, or whoever ends the machine, waiting for ever. */
+uint32_t timers_fire(struct raddle_context *ctx)
 {
     struct fired fired = {0};
     uint32_t count = 0, i;
@@ -333,34 +326,14 @@ static uint32_t fire_due(struct raddle_context *ctx)
     return count;
 }
 
-static void *timer_thread(void *argument)
+uint32_t timers_earliest(const struct raddle_context *ctx)
 {
-    struct raddle_context *ctx = argument;
-    pthread_mutex_lock(&ctx->timer_lock);
-    while (!ctx->timer_thread_end) {
-        if (!atomic_load(&ctx->clock_stopped))
-            fire_due(ctx);
-        if (ctx->timer_thread_end)
-            break;
-        uint64_t until = NONE, now = clock_now(ctx);
-        uint32_t next = atomic_load(&ctx->clock_stopped) ? RADDLE_TIMERS : earliest(ctx, NULL);
-        if (next != RADDLE_TIMERS && ctx->timers[next].deadline <= now)
-            continue;
-        ctx->timer_sleeps_until = NONE;
-        if (next != RADDLE_TIMERS) {
-            until = wait_deadline(ctx->timers[next].deadline - now);
-            ctx->timer_sleeps_until = ctx->timers[next].deadline;
-        }
-        cond_wait_until(&ctx->timer_changed, &ctx->timer_lock, until);
-        ctx->timer_sleeps_until = 0;
-    }
-    pthread_mutex_unlock(&ctx->timer_lock);
-    return NULL;
+    return earliest(ctx, NULL);
 }
 
-int raddle_timer_new(raddle_context *ctx, uint32_t kind, uint32_t value, void *env)
+int timer_add(struct raddle_context *ctx, uint32_t kind, uint32_t value, void *env)
 {
-    int number = -1, failed = ENOSPC;
+    int number = -1;
     bool of_no_cpu = kind == RADDLE_TIMER_PYTHON || kind == RADDLE_TIMER_ROUTINE;
     if (kind > RADDLE_TIMER_ROUTINE || (!of_no_cpu && !env) || (kind == RADDLE_TIMER_ROUTINE && !ctx->timers_cpu)) {
         errno = EINVAL;
@@ -372,15 +345,9 @@ int raddle_timer_new(raddle_context *ctx, uint32_t kind, uint32_t value, void *e
         ctx->timers[number] =
             (struct timer){.kind = kind, .value = value, .cpu = env ? cpu_of(env) : NULL, .deadline = NONE, .due = NONE};
     }
-    if (number >= 0 && !ctx->timer_thread_started && !has_flag(ctx, RADDLE_FLAG_ICOUNT)) {
-        failed = pthread_create(&ctx->timer_thread, NULL, timer_thread, ctx);
-        ctx->timer_thread_started = !failed;
-        if (failed)
-            number = -1;
-    }
     pthread_mutex_unlock(&ctx->timer_lock);
     if (number < 0)
-        errno = failed;
+        errno = ENOSPC;
     return number;
 }
 
@@ -445,7 +412,8 @@ uint64_t raddle_timer_next(raddle_context *ctx)
 uint32_t raddle_timers_run(raddle_context *ctx)
 {
     pthread_mutex_lock(&ctx->timer_lock);
-    uint32_t fired = fire_due(ctx);
+    uint32_t fired = timers_fire(ctx);
     pthread_mutex_unlock(&ctx->timer_lock);
+    cpus_wake(ctx);
     return fired;
 }

@@ -66,6 +66,7 @@ void raddle_context_free(raddle_context *ctx)
 {
     if (!ctx)
         return;
+    timers_free(ctx);
     clock_free(ctx);
     for (uint32_t i = 0; ctx->cpus && i < ctx->config.ncpus; i++)
         if (ctx->cpus[i])

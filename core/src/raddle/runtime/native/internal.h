@@ -22,7 +22,7 @@
  * Files. Each calls only functions of its own line and of the lines below it:
  *
  *   context, helpers: makes contexts and vCPUs; functions that generated code calls by name
- *   schedule: turns of vCPUs that share a thread
+ *   schedule, timers: turns of vCPUs that share a thread; the thread that waits for deadlines, and runs vCPUs that sleep
  *   loop, slowpath: runs blocks; serves their accesses
  *   join, rename, family, memo: blocks from templates
  *   exceptions, clock, memory: faults; time and timers; physical accesses, I/O
@@ -212,6 +212,17 @@ struct turns {
     _Atomic uint64_t idle_ns;         /* time with no vCPU to run; other threads read it */
 };
 
+/* timers.c. Fields without a comment are used only by the timers' thread. */
+struct lease {
+    bool tried, granted; /* whether there has been an attempt to start `thread`, and whether that runs */
+    int timer;           /* descriptor of what ends it; fixed before `thread` is started */
+    pthread_t thread;    /* waits for that */
+    uint64_t until;      /* when it ends, by the host's monotonic clock */
+    _Atomic(struct raddle_cpu *) cpu; /* the vCPU that is lent, or NULL; its thread reads it */
+    _Atomic uint32_t over;            /* no vCPU may be run any longer in its thread's place; its thread sets it */
+    _Atomic uint32_t end;             /* its thread is to end */
+};
+
 struct raddle_context {
     struct raddle_config config;
     struct raddle_callbacks callbacks;
@@ -279,6 +290,7 @@ struct raddle_context {
     uint64_t timer_sleeps_until; /* virtual time, under timer_lock: NONE without a limit, 0 when the thread is awake */
     bool timer_thread_started, timer_thread_end;
     pthread_t timer_thread;
+    struct lease lease;
 
     uint64_t *watch_pages; /* sorted; changes in exclusive sections only */
     _Atomic uint32_t watch_count;
@@ -300,9 +312,11 @@ struct flush_record {
 
 #define EXCEPTION_PLACES 4u /* a guest that takes exceptions at so many in turn is stuck: see exceptions.c */
 
-enum sleep { AWAKE, SLEEPS, SLEEPS_FOR_EVENT };
+/* LENT: its own thread sleeps, and the timers' thread runs it (timers.c). */
+enum sleep { AWAKE, SLEEPS, SLEEPS_FOR_EVENT, LENT };
 
-/* A vCPU's private part. Fields without a comment are used only by its own thread. */
+/* A vCPU's private part. Fields without a comment are used only by its own thread, or by the timers' thread while the
+ * vCPU is lent to that. */
 struct raddle_cpu {
     struct raddle_context *context;
     void *env;
@@ -344,8 +358,11 @@ struct raddle_cpu {
     /* sleeping */
     pthread_mutex_t sleep_lock;
     pthread_cond_t sleep_cond;
-    _Atomic uint32_t sleeping; /* enum sleep; own thread writes */
-    _Atomic bool wake_owed;    /* its lines have changed, and it is woken when the big lock is free */
+    _Atomic uint32_t sleeping; /* enum sleep; written under sleep_lock, by the timers' thread only to lend it and back */
+    uint64_t awake_since;      /* by the host's monotonic clock */
+    _Atomic uint32_t short_wakes; /* how often in a row it slept again soon after it had been woken */
+    uint32_t python_depth;     /* calls of Python within each other, while it is lent */
+    _Atomic bool wake_owed;    /* something has changed for which it must be woken, by cpus_wake or timers.c */
     bool owes_wakes;           /* it runs a timer's routine, which wakes no vCPU itself; under the big lock */
 
     /* TLB */
@@ -467,14 +484,31 @@ void return_to_code(struct raddle_cpu *cpu, bool was_in_code);
 void cpu_kick(struct raddle_cpu *cpu);
 void cpu_set_lines(struct raddle_cpu *cpu, uint32_t lines);
 void cpu_set_lines_later(struct raddle_cpu *cpu, uint32_t lines); /* but wakes nobody before cpus_wake */
+void cpu_kick_later(struct raddle_cpu *cpu);                      /* likewise */
+bool cpu_take_owed_wake(struct raddle_cpu *cpu);                  /* whether it must be woken, which the caller now does */
+void cpu_wake(struct raddle_cpu *cpu);
 void cpus_wake(struct raddle_context *ctx);
+bool cpu_may_be_lent(struct raddle_cpu *cpu);
+bool cpu_borrow(struct raddle_cpu *cpu); /* by the timers' thread: whether it may now run the vCPU */
+void cpu_give_back(struct raddle_cpu *cpu, bool long_run);
 void cpu_clear_lines(struct raddle_cpu *cpu, uint32_t lines);
 void cpu_set_event(struct raddle_cpu *cpu);
 void cpu_sleep(struct raddle_cpu *cpu, bool for_event);
 void cpu_spin(struct raddle_cpu *cpu); /* the guest hints that it spins. Only if each vCPU has its own thread */
 void cpu_big_lock(struct raddle_cpu *cpu);
 
+/* Whether the vCPU is run by the timers' thread; only that thread and the vCPU's own may ask. */
+static inline bool is_lent(const struct raddle_cpu *cpu)
+{
+    return atomic_load_explicit(&cpu->sleeping, memory_order_relaxed) == LENT;
+}
+
+/* loop.c */
+bool cpu_run_lent(struct raddle_cpu *cpu); /* until it sleeps; false if its own thread must go on */
+
 /* callees.c */
+bool enter_python(struct raddle_cpu *cpu); /* before a callback for the vCPU; returns the argument for leave_python */
+void leave_python(struct raddle_cpu *cpu, bool was_in_code);
 uint64_t call_python(struct raddle_cpu *cpu, uint32_t id, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3);
 uint64_t call_callee(struct raddle_cpu *cpu, uint32_t which, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3);
 uint64_t call_number(struct raddle_cpu *cpu, uint32_t number, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3);
@@ -599,8 +633,14 @@ void memory_free(struct raddle_context *ctx);
 /* memory.c */
 int io_access(struct raddle_cpu *cpu, uint64_t paddr, uint32_t size, bool is_write, uint64_t *value);
 
+/* timers.c */
+void timers_free(struct raddle_context *ctx); /* ends the threads */
+
 /* clock.c */
 int clock_init(struct raddle_context *ctx);
+int timer_add(struct raddle_context *ctx, uint32_t kind, uint32_t value, void *env); /* its number; -1, and errno */
+uint32_t timers_fire(struct raddle_context *ctx); /* those that are due, under timer_lock; vCPUs may be owed a wake */
+uint32_t timers_earliest(const struct raddle_context *ctx); /* under timer_lock; RADDLE_TIMERS for none */
 void clock_free(struct raddle_context *ctx);
 uint64_t clock_now(struct raddle_context *ctx);
 bool event_wait_over(struct raddle_cpu *cpu);

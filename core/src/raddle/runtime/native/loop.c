@@ -2,7 +2,8 @@
 /* The execution loop: attend to requests, find the block at pc, chain to it, run it. */
 #include "internal.h"
 
-#define GO (-1) /* no reason to return */
+#define GO        (-1) /* no reason to return */
+#define HAND_BACK (-3) /* the vCPU is lent, and its own thread must go on */
 
 /* -- calls out of blocks ------------------------------------------------------------------------------------------ */
 
@@ -80,6 +81,28 @@ static int attend_exit_request(struct raddle_cpu *cpu)
     return GO;
 }
 
+/* A lent vCPU does nothing on the timers' thread that is its own thread's business (Python gets the reason to return),
+ * and nothing that may keep the timers' thread waiting. */
+static bool wants_own_thread(struct raddle_cpu *cpu)
+{
+    struct raddle_context *ctx = cpu->context;
+    return atomic_load(&ctx->lease.over) || atomic_load(&ctx->stopping) || atomic_load(&ctx->exclusive_pending) ||
+           atomic_load(&ctx->sync_waiters) || atomic_load(&cpu->error) || atomic_load(&cpu->work) || cpu->stuck;
+}
+
+/* The same while the vCPU is lent. It consumes none of these requests, one that comes after the look included: whoever
+ * makes it sets exit_request afterwards. */
+static int attend_lent(struct raddle_cpu *cpu)
+{
+    if (wants_own_thread(cpu))
+        return HAND_BACK;
+    queue_drain(cpu);
+    if (has_marks_to_pass(cpu))
+        marks_pass(cpu);
+    run_due_timers(cpu);
+    return GO;
+}
+
 /* Whether the vCPU may run now: GO, a reason to return, or AGAIN after a sleep. */
 enum { AGAIN = -2 };
 static int attend_sleep(struct raddle_cpu *cpu)
@@ -88,13 +111,15 @@ static int attend_sleep(struct raddle_cpu *cpu)
     bool parallel = has_flag(cpu->context, RADDLE_FLAG_PARALLEL);
     bool awake = !h->powered_off && (!h->halted || (LOAD(h->interrupt_request) & h->interrupt_mask));
     if (!awake) {
-        if (!parallel)
+        if (!parallel || is_lent(cpu))
             return RADDLE_HALTED;
         cpu_sleep(cpu, false);
         return AGAIN;
     }
     h->halted = 0;
     if (cpu->waiting_event) {
+        if (is_lent(cpu))
+            return HAND_BACK;
         if (!parallel && !event_wait_over(cpu))
             return RADDLE_HALTED;
         cpu->waiting_event = false;
@@ -117,7 +142,7 @@ static int attend(struct raddle_cpu *cpu)
     for (;;) {
         if (LOAD(h->exit_request)) {
             STORE(h->exit_request, 0);
-            int reason = attend_exit_request(cpu);
+            int reason = is_lent(cpu) ? attend_lent(cpu) : attend_exit_request(cpu);
             if (reason != GO) {
                 STORE(h->exit_request, 1);
                 return reason;
@@ -165,9 +190,9 @@ static struct raddle_block *find(struct raddle_cpu *cpu, uint32_t flags, bool *f
 static void trace(struct raddle_cpu *cpu, const struct raddle_block *block)
 {
     if (cpu->context->callbacks.trace) {
-        bool was_in_code = leave_code(cpu);
+        bool was_in_code = enter_python(cpu);
         cpu->context->callbacks.trace(cpu->env, block->pc);
-        return_to_code(cpu, was_in_code);
+        leave_python(cpu, was_in_code);
     }
 }
 
@@ -217,7 +242,7 @@ static int run_once(struct raddle_cpu *cpu)
     if (counting && h->icount_left <= 0)
         return RADDLE_BUDGET;
     if (cpu->block_flags & FLAG_EXCLUSIVE)
-        return run_exclusively(cpu);
+        return is_lent(cpu) ? HAND_BACK : run_exclusively(cpu);
     struct raddle_block *block = find(cpu, cpu->block_flags, &faulted);
     if (block && counting && (int64_t)block->ninsns > h->icount_left) {
         cpu->block_flags = RADDLE_SINGLE;
@@ -240,12 +265,9 @@ static int run_once(struct raddle_cpu *cpu)
     return GO;
 }
 
-int raddle_run(void *env)
+static int run(struct raddle_cpu *cpu)
 {
-    struct raddle_cpu *cpu = cpu_of(env);
     int reason;
-    icount_enter(cpu);
-    barrier_enter(cpu);
     cpu_begin(cpu);
     do {
         reason = attend(cpu);
@@ -253,6 +275,24 @@ int raddle_run(void *env)
             reason = run_once(cpu);
     } while (reason == GO);
     cpu_end(cpu);
+    return reason;
+}
+
+int raddle_run(void *env)
+{
+    struct raddle_cpu *cpu = cpu_of(env);
+    icount_enter(cpu);
+    barrier_enter(cpu);
+    int reason = run(cpu);
     icount_commit(cpu);
     return reason;
+}
+
+/* If its own thread must go on, exit_request keeps that from sleeping (may_sleep). */
+bool cpu_run_lent(struct raddle_cpu *cpu)
+{
+    if (run(cpu) == RADDLE_HALTED)
+        return true;
+    STORE(cpu->header->exit_request, 1);
+    return false;
 }

@@ -59,9 +59,9 @@ static int io_python(struct raddle_cpu *cpu, uint32_t id, uint64_t offset, uint3
         return 1;
     uint64_t start = now_ns();
     cpu->header->count_python++;
-    bool was_in_code = leave_code(cpu);
+    bool was_in_code = enter_python(cpu);
     int result = cpu->context->callbacks.mmio(cpu->env, id, offset, size, is_write, value);
-    return_to_code(cpu, was_in_code);
+    leave_python(cpu, was_in_code);
     COUNT(cpu->stats.python_ns, now_ns() - start);
     return result;
 }

@@ -112,9 +112,9 @@ static bool watch(const struct access *a, const struct probe *probe, bool is_wri
     struct raddle_cpu *cpu = a->cpu;
     if (!(probe->comparator & RADDLE_TLB_WATCH) || !cpu->context->callbacks.watch)
         return false;
-    bool was_in_code = leave_code(cpu);
+    bool was_in_code = enter_python(cpu);
     cpu->context->callbacks.watch(cpu->env, a->address, a->size, is_write, value);
-    return_to_code(cpu, was_in_code);
+    leave_python(cpu, was_in_code);
     return true;
 }
 

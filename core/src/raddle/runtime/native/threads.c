@@ -152,10 +152,12 @@ void raddle_exclusive_end(raddle_context *ctx)
 
 /* -- kicks, sleep ----------------------------------------------------------------------------------------------- */
 
-static void wake(struct raddle_cpu *cpu)
+/* One that is lent is not woken: the timers' thread sees what has changed before it gives the vCPU back. */
+void cpu_wake(struct raddle_cpu *cpu)
 {
     struct raddle_context *ctx = cpu->context;
-    if (atomic_load(&cpu->sleeping)) {
+    uint32_t sleeping = atomic_load(&cpu->sleeping);
+    if (sleeping == SLEEPS || sleeping == SLEEPS_FOR_EVENT) {
         pthread_mutex_lock(&cpu->sleep_lock);
         pthread_cond_signal(&cpu->sleep_cond);
         pthread_mutex_unlock(&cpu->sleep_lock);
@@ -171,7 +173,7 @@ static void wake(struct raddle_cpu *cpu)
 void cpu_kick(struct raddle_cpu *cpu)
 {
     STORE(cpu->header->exit_request, 1);
-    wake(cpu);
+    cpu_wake(cpu);
 }
 
 /* Whether this thread runs all vCPUs, and one of them now. */
@@ -209,7 +211,7 @@ static bool set_lines(struct raddle_cpu *cpu, uint32_t lines)
 void cpu_set_lines(struct raddle_cpu *cpu, uint32_t lines)
 {
     if (set_lines(cpu, lines)) {
-        wake(cpu);
+        cpu_wake(cpu);
         turn_interrupts(cpu);
     }
 }
@@ -221,11 +223,22 @@ void cpu_set_lines_later(struct raddle_cpu *cpu, uint32_t lines)
         atomic_store(&cpu->wake_owed, true);
 }
 
+void cpu_kick_later(struct raddle_cpu *cpu)
+{
+    STORE(cpu->header->exit_request, 1);
+    atomic_store(&cpu->wake_owed, true);
+}
+
+bool cpu_take_owed_wake(struct raddle_cpu *cpu)
+{
+    return atomic_load(&cpu->wake_owed) && atomic_exchange(&cpu->wake_owed, false);
+}
+
 void cpus_wake(struct raddle_context *ctx)
 {
     for (uint32_t i = 0; i < ctx->config.ncpus; i++)
-        if (ctx->cpus[i] && atomic_load(&ctx->cpus[i]->wake_owed) && atomic_exchange(&ctx->cpus[i]->wake_owed, false))
-            wake(ctx->cpus[i]);
+        if (ctx->cpus[i] && cpu_take_owed_wake(ctx->cpus[i]))
+            cpu_wake(ctx->cpus[i]);
 }
 
 void cpu_clear_lines(struct raddle_cpu *cpu, uint32_t lines)
@@ -240,7 +253,7 @@ void cpu_set_event(struct raddle_cpu *cpu)
     struct raddle_context *ctx = cpu->context;
     STORE(cpu->header->event, 1); /* before `sleeping` is read; cpu_sleep writes that before it reads the event */
     if (has_flag(ctx, RADDLE_FLAG_PARALLEL) ? atomic_load(&cpu->sleeping) == SLEEPS_FOR_EVENT : !runs_turn(ctx))
-        wake(cpu);
+        cpu_wake(cpu);
 }
 
 static bool may_sleep(struct raddle_cpu *cpu, bool for_event)
@@ -253,17 +266,61 @@ static bool may_sleep(struct raddle_cpu *cpu, bool for_event)
     return !(LOAD(h->interrupt_request) & h->interrupt_mask) && !(for_event && LOAD(h->event));
 }
 
+enum {
+    SHORT_NS = 100000, /* a vCPU that sleeps again after so little time has only handled an interrupt */
+    SHORT_WAKES = 4,   /* one that has done so as often in a row will do so again */
+};
+
+bool cpu_may_be_lent(struct raddle_cpu *cpu)
+{
+    return atomic_load(&cpu->sleeping) == SLEEPS && atomic_load(&cpu->short_wakes) >= SHORT_WAKES;
+}
+
+/* Another thread runs the vCPU from now on: that thread's clock says whether it has a core, and it must not execute what
+ * it has fetched before a flush. */
+static void change_thread(struct raddle_cpu *cpu)
+{
+    barrier_enter(cpu);
+    cpu->synchronised = atomic_load(&cpu->context->blocks.generation) - 1;
+    cpu->spins = 0;
+}
+
+bool cpu_borrow(struct raddle_cpu *cpu)
+{
+    pthread_mutex_lock(&cpu->sleep_lock);
+    bool sleeps = cpu_may_be_lent(cpu);
+    if (sleeps)
+        atomic_store(&cpu->sleeping, LENT);
+    pthread_mutex_unlock(&cpu->sleep_lock);
+    if (sleeps)
+        change_thread(cpu);
+    return sleeps;
+}
+
+void cpu_give_back(struct raddle_cpu *cpu, bool long_run)
+{
+    pthread_mutex_lock(&cpu->sleep_lock);
+    if (long_run)
+        atomic_store(&cpu->short_wakes, 0);
+    COUNT(cpu->stats.loans, 1);
+    atomic_store(&cpu->sleeping, SLEEPS);
+    if (!may_sleep(cpu, false))
+        pthread_cond_signal(&cpu->sleep_cond);
+    pthread_mutex_unlock(&cpu->sleep_lock);
+}
+
 /* Sleeps until kicked, until a line that wakes the vCPU is pending or, if `for_event`, until an event. */
 void cpu_sleep(struct raddle_cpu *cpu, bool for_event)
 {
     struct raddle_context *ctx = cpu->context;
-    uint64_t start = now_ns(), deadline = NONE;
+    uint64_t start = now_ns(), deadline = NONE, loans = cpu->stats.loans;
     if (for_event && ctx->config.wfe_limit_us)
         deadline = start + (uint64_t)ctx->config.wfe_limit_us * 1000;
+    atomic_store(&cpu->short_wakes, start - cpu->awake_since < SHORT_NS ? cpu->short_wakes + 1 : 0);
     cpu_end(cpu);
     pthread_mutex_lock(&cpu->sleep_lock);
     atomic_store(&cpu->sleeping, for_event ? SLEEPS_FOR_EVENT : SLEEPS);
-    while (may_sleep(cpu, for_event)) {
+    while (is_lent(cpu) || may_sleep(cpu, for_event)) {
         bool in_time = cond_wait_until(&cpu->sleep_cond, &cpu->sleep_lock, deadline);
         COUNT(cpu->stats.wakes, 1);
         if (!in_time)
@@ -271,8 +328,11 @@ void cpu_sleep(struct raddle_cpu *cpu, bool for_event)
     }
     atomic_store(&cpu->sleeping, AWAKE);
     pthread_mutex_unlock(&cpu->sleep_lock);
+    if (cpu->stats.loans != loans)
+        change_thread(cpu);
+    cpu->awake_since = now_ns();
     COUNT(cpu->stats.sleeps, 1);
-    COUNT(cpu->stats.sleep_ns, now_ns() - start);
+    COUNT(cpu->stats.sleep_ns, cpu->awake_since - start);
     cpu_begin(cpu);
 }
 

@@ -115,9 +115,9 @@ static void tell_unfilled(struct raddle_cpu *cpu, uint64_t address, uint32_t acc
 {
     if (!cpu->context->callbacks.unfilled)
         return;
-    bool was_in_code = leave_code(cpu);
+    bool was_in_code = enter_python(cpu);
     cpu->context->callbacks.unfilled(cpu->env, address, access_and_index);
-    return_to_code(cpu, was_in_code);
+    leave_python(cpu, was_in_code);
 }
 
 /* Makes an entry for an access: 0, or a fault's code. */
