@@ -82,7 +82,7 @@ LAYERS = (
         (
             "tests/native/*",
             *core("bounds", "code_memory", "fields", "fp", "header", "helper_calls", "reservations", "routines"),
-            *core("runtime", "timers"),
+            *core("loans", "runtime", "timers"),
             "tests/targets/*/test_memo_budget.py",
         ),
     ),
