@@ -81,7 +81,8 @@ def test_a_write_that_fails_leaves_nothing(command: str, place: str, tmp_path: P
     """A limit on the size of files stops the first one that is longer: others have been written before."""
     (tmp_path / "mine").write_text("mine")
     done = subprocess.run(
-        [sys.executable, "-m", "raddle", command, "acme", place],
+        # Without -B, Python keeps what the limit leaves of its compiled modules, and no later start can read them.
+        [sys.executable, "-B", "-m", "raddle", command, "acme", place],
         cwd=tmp_path,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)),
         capture_output=True,
