@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from raddle.codegen.allocation import CodegenError
-from raddle.codegen.backend import BackEnd, CodegenConfig, JoinRules, Stub
-from raddle.codegen.faults import SET_UP, FieldChecks, of_the_host, package, rules_fault, too_far
+from raddle.codegen.backend import BackEnd, JoinRules, Stub
+from raddle.codegen.faults import FieldChecks, package, rules_fault, too_far
 from raddle.codegen.fields import describe_shape, pack_fixups
 from raddle.codegen.template import HOST_FLAGS, MOST_CUT_REGISTERS, Block, Template
 from raddle.errors import MachineError
@@ -180,16 +180,6 @@ class Joiner:
         if answer:
             raise MachineError("the block has too many instructions, or memory is out")
         return block_of(out)
-
-
-def refusal(backend: type[BackEnd], config: CodegenConfig, registers: Sequence[Field | None]) -> str:
-    """Why this host's rules are refused, in the words of a machine that is made with them; empty if they are not."""
-    try:
-        with of_the_host(backend, SET_UP):
-            Joiner(backend(config), registers)
-    except MachineError as error:
-        return str(error)
-    return ""
 
 
 def _alike(places: Sequence[int | None]) -> list[int]:
