@@ -180,8 +180,8 @@ def test_a_cpu_that_only_takes_exceptions_ends_it(mode: str, capfd: pytest.Captu
 @pytest.mark.parametrize("mode", MODES)
 def test_a_cpu_that_begins_no_other_round_ends_it(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A branch to itself in place of each store: no thread says that it has arrived."""
-    monkeypatch.setattr("raddle.litmus.run.IN_VAIN_NS", 200_000_000)
-    monkeypatch.setattr("raddle.litmus.run.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("raddle.litmus.progress.IN_VAIN_NS", 200_000_000)
+    monkeypatch.setattr("raddle.litmus.progress.LOOK_SECONDS", 0.05)
     litmus = with_store(GUEST, bytes.fromhex("feffffea"))
     with pytest.raises(
         MachineError, match=r"^vCPU \d of a litmus test makes no progress: it is in round 0 of 5 after 0 s"
