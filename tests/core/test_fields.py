@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from raddle.codegen.allocation import CodegenError
 from raddle.codegen.backend import BackEnd, CodegenConfig, JoinRules, Stub, Thunks
+from raddle.codegen.faults import SET_UP, of_the_host, package
 from raddle.codegen.fields import Chaining, Range, Reloc, Shape, Source, field_kind, pack_fixups, whole
 from raddle.codegen.joiner import Joiner
 from raddle.codegen.template import Template, Variant, pack_traits
@@ -268,8 +269,20 @@ def test_fields_of_an_instruction_that_are_refused(
     sizes = [16, 16]
     sizes[part] = 8
     template = Given(bytes(sizes[0]), bytes(sizes[1]), pack_fixups(part, [(source | shape << 8, offset, 0)]))
-    with pytest.raises(CodegenError, match=f"^the host's package [a-z_]+ makes code that is refused: {message}$"):
+    with pytest.raises(MachineError, match=f"^the host's package [a-z_]+ makes code that is refused: {message}$"):
         joined(Host([DISTANCE, whole(4)]), template)
+
+
+def test_the_code_that_a_host_gives_with_its_rules_is_refused_in_one_sentence() -> None:
+    """It is what a block falls through by. The message names the package once, as for any other code."""
+    host = Host([DISTANCE, whole(4)])
+    misplaced = Given(bytes(8), b"", pack_fixups(0, [(field_kind(Source.LITERAL, 1), 6, 0)]))
+    host.given = host.given._replace(falls_through=misplaced)
+    with pytest.raises(MachineError) as raised, of_the_host(Host, SET_UP):
+        Joiner(host)
+    assert str(raised.value) == (
+        f"{package(Host)} makes code that is refused: a field of 4 bytes at offset 6 is not within the code's 8 bytes"
+    )
 
 
 def test_a_source_that_means_nothing_there_is_refused() -> None:
@@ -279,7 +292,7 @@ def test_a_source_that_means_nothing_there_is_refused() -> None:
             Joiner(Host([DISTANCE], {"entry": ((field_kind(source, 0), 0, 0),)}))
     for source in (Source.JUMP, Source.LEAVE):
         template = Given(bytes(8), b"", pack_fixups(0, [(field_kind(source, 0), 0, 0)]))
-        with pytest.raises(CodegenError, match=f"refused: a field has source {source.name}, which means nothing there"):
+        with pytest.raises(MachineError, match=f"refused: a field has source {source.name}, which means nothing there"):
             joined(Host([DISTANCE]), template)
 
 
@@ -288,7 +301,7 @@ def test_fields_that_overlap_are_refused() -> None:
     relocs = [(field_kind(Source.LITERAL, number), 4, 1) for number in (1, 2)]
     joined(Host([DISTANCE, *halves]), Given(bytes(8), b"", pack_fixups(0, relocs)))
     relocs.append((field_kind(Source.LITERAL, 3), 4, 1))
-    with pytest.raises(CodegenError, match="a field of shape 3 at offset 4 overlaps another one"):
+    with pytest.raises(MachineError, match="a field of shape 3 at offset 4 overlaps another one"):
         joined(Host([DISTANCE, *halves]), Given(bytes(8), b"", pack_fixups(0, relocs)))
 
 
@@ -339,7 +352,7 @@ def test_a_shape_holds_each_value_of_a_literal(hole: Hole, shape: Shape, message
     if not message:
         joined(host, template, [0])
         return
-    with pytest.raises(CodegenError, match=f"^the host's package [a-z_]+ makes code that is refused: {message}"):
+    with pytest.raises(MachineError, match=f"^the host's package [a-z_]+ makes code that is refused: {message}"):
         joined(host, template, [0])
 
 
@@ -357,7 +370,7 @@ def test_parts_hold_all_of_a_literal_together() -> None:
         if shapes[1] is high and holes[1][1] == 0:
             assert joined(host, template, [0x12345678])[8:12] == bytes.fromhex("78563412")
         else:  # twice the same half, or halves of two numbers
-            with pytest.raises(CodegenError, match=r"leaves? out bits (16 to 31|0 to 15) of literal imm"):
+            with pytest.raises(MachineError, match=r"leaves? out bits (16 to 31|0 to 15) of literal imm"):
                 joined(host, template, [0])
 
 
@@ -376,13 +389,13 @@ def test_bits_above_the_highest_part_may_be_dropped(beside: Shape, message: str)
     if not message:
         assert joined(host, template, [0x12345678])[8:12] == bytes.fromhex("78563400")
         return
-    with pytest.raises(CodegenError, match=message):
+    with pytest.raises(MachineError, match=message):
         joined(host, template, [0])
 
 
 def test_a_literal_that_the_instruction_has_not_is_refused() -> None:
     fixups = pack_fixups(0, [], [(0, 3, 0, field_kind(Source.LITERAL, 1))])
-    with pytest.raises(CodegenError, match="a field holds literal number 3, which the instruction has not"):
+    with pytest.raises(MachineError, match="a field holds literal number 3, which the instruction has not"):
         joined(Host([DISTANCE, whole(4)]), Given(bytes(8), b"", fixups, holes={0: ANY}), [0])
 
 

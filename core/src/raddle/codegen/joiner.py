@@ -152,8 +152,9 @@ class Joiner:
             )
 
     def _refuse(self, fault: str) -> None:
+        """Not a CodegenError, to which `of_the_host` adds the package's name: the message has it already."""
         if fault:
-            raise CodegenError(f"{package(type(self._backend))} makes code that is refused: {fault}")
+            raise MachineError(f"{package(type(self._backend))} makes code that is refused: {fault}")
 
     def enter(self, table: Any, key: int, template: Template | None, values: Sequence[int]) -> Any:
         """The entry of `template` with these literals, under `key` in `table` unless that is None: raddle_entry *.
