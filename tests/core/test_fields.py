@@ -305,6 +305,23 @@ def test_fields_that_overlap_are_refused() -> None:
         joined(Host([DISTANCE, *halves]), Given(bytes(8), b"", pack_fixups(0, relocs)))
 
 
+@pytest.mark.parametrize("part", [0, 1])
+@pytest.mark.parametrize("offsets", [(4, 4), (4, 2), (2, 4), (0, 3)], ids=str)
+def test_fields_that_overlap_in_a_later_instruction_are_refused(offsets: tuple[int, int], part: int) -> None:
+    """It has the same fields as an earlier one, in which they are apart."""
+    joiner = Joiner(Host([DISTANCE, whole(4)]))
+
+    def put(places: tuple[int, int]) -> None:
+        fixups = pack_fixups(part, [(field_kind(Source.LITERAL, 1), offset, 1) for offset in places])
+        joiner.enter(None, 0, Given(bytes(8), bytes(8), fixups), [])
+
+    put((0, 4))
+    put((4, 0))
+    message = f"a field of shape 1 at offset {offsets[1]} overlaps another one"
+    with pytest.raises(MachineError, match=f"{package(Host)} makes code that is refused: {message}"):
+        put(offsets)
+
+
 SMALL = Hole(0, "imm", lambda: (-8, 7))
 AMOUNT = Hole(0, "amount", lambda: (0, 31))
 PAGES = Hole(0, "pages", lambda: (0, 0xFFF000), step=0x1000)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong with a host's package, in words: with its rules and fields, or with what its code raises.
 
-The runtime refuses shapes that it cannot fill in, and fields that lie outside their code. It cannot say which.
+The runtime refuses shapes that it cannot fill in, and fields that lie outside their code or overlap. It cannot say
+which.
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ class FieldChecks:
 
     def fault(self, variant: Variant, template: Template) -> str:
         """The first fault of a variant's fields; empty if there is none. Most instructions have the same fields as
-        others, but for their places and for where they lead: only the first one with such a group is looked at.
+        others, but for their places and for where they lead: only the first one with such a group is looked at. The
+        runtime looks at the places of all.
         """
         group = field_group(variant.fixups)
         if group in self._known:
@@ -110,7 +112,9 @@ class FieldChecks:
         if (group, *literals) in self._known:
             return ""
         fields = unpack_fixups(variant.fixups)
-        fault = self.misplaced(variant) or holding_fault(fields, self._shapes, self._word_bits, self._page_bits, holes)
+        fault = self._first_fault(fields, variant) or holding_fault(
+            fields, self._shapes, self._word_bits, self._page_bits, holes
+        )
         if not fault and len(self._known) < _MOST_KNOWN:
             any_literal = all(field.hole is None or holds_any_literal(self._shapes[field.shape]) for field in fields)
             self._known.add(group if any_literal else (group, *literals))
@@ -118,8 +122,11 @@ class FieldChecks:
 
     def misplaced(self, variant: Variant) -> str:
         """The first field that is at a wrong place or means nothing there; empty if there is none."""
+        return self._first_fault(unpack_fixups(variant.fixups), variant)
+
+    def _first_fault(self, fields: Sequence[Placed], variant: Variant) -> str:
         sizes = len(variant.hot), len(variant.cold)
-        return _first_fault(unpack_fixups(variant.fixups), sizes, self._shapes, _IN_INSTRUCTIONS)
+        return _first_fault(fields, sizes, self._shapes, _IN_INSTRUCTIONS)
 
 
 def too_far(backend: type[BackEnd], shapes: Sequence[Shape], source: int, number: int, value: int) -> str:
