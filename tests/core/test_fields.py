@@ -210,11 +210,14 @@ REFUSED = [
     ([DISTANCE, Shape(4, ((0, 4), (3, 4)))], "shape 1 has pieces that overlap at bit 3"),
     ([DISTANCE, Shape(4, ((0, 0),))], "shape 1 has a piece of 0 bits at bit 0, which is not within its 32 bits"),
     ([DISTANCE, Shape(4, ((0, 4),), scale=64)], "shape 1 has scale 64, and must have 0 to 63"),
-    ([DISTANCE, Shape(4, ((0, 4),), bias=1 << 63)], "shape 1 has bias 9223372036854775808, which is no signed number"),
+    (
+        [DISTANCE, Shape(4, ((0, 4),), bias=1 << 63)],
+        "shape 1 has bias 9223372036854775808, which is not a signed number",
+    ),
     ([whole(4, relative=True)], "shape 0, which is chained, must have range SIGNED or UNSIGNED: it is the reach of"),
-    ([DISTANCE, whole(4, Range.MODULO, relative=True)], "shape 1 drops bits of a distance, which would lead elsewhere"),
-    ([], "the shape that is chained is number 0; there are 0"),
-    ([DISTANCE] * 33, "there are 33 shapes of fields; 32 is the most"),
+    ([DISTANCE, whole(4, Range.MODULO, relative=True)], "shape 1 is relative and has range MODULO"),
+    ([], "chaining names shape 0, and there are 0"),
+    ([DISTANCE] * 33, "there are 33 shapes of fields, and at most 32 can be"),
 ]
 
 
@@ -234,16 +237,16 @@ def test_spans_that_are_refused(span: int) -> None:
 def test_what_does_nothing_has_bytes_and_fewer_than_the_span(length: int) -> None:
     host = Host([DISTANCE])
     host.given = host.given._replace(nops=(bytes(length),))
-    with pytest.raises(CodegenError, match=f"a code that does nothing has {length} bytes, and must have 1 to 3"):
+    with pytest.raises(CodegenError, match=f"a nop has {length} bytes, and must have 1 to 3"):
         Joiner(host)
 
 
 FIELDS = [
-    (Source.LITERAL, 2, 0, "a field has shape 2; there are 2"),
+    (Source.LITERAL, 2, 0, "a field has shape 2, and there are 2"),
     (Source.LITERAL, 1, 5, "a field of 4 bytes at offset 5 is not within the code's 8 bytes"),
     (Source.LITERAL, 0, 0, "a field's source LITERAL is no place in the block, and its shape 0 is relative"),
     (Source.HOT, 1, 0, "a field's source HOT is a place in the block, and its shape 1 is not relative"),
-    (9, 1, 0, "a field has source 9, which there is not"),
+    (9, 1, 0, "a field has source 9, which does not exist"),
 ]
 
 
@@ -256,7 +259,7 @@ def test_fields_of_stubs_that_are_refused(source: int, shape: int, offset: int, 
 
 def test_a_stub_has_at_most_eight_fields() -> None:
     stubs = {"leave": ((field_kind(Source.PC, 1), 0, 0),) * 9}
-    with pytest.raises(CodegenError, match="stub leave has 9 fields; 8 is the most"):
+    with pytest.raises(CodegenError, match="stub leave has 9 fields, and at most 8 can be"):
         Joiner(Host([DISTANCE, whole(4)], stubs))
 
 
@@ -288,11 +291,13 @@ def test_the_code_that_a_host_gives_with_its_rules_is_refused_in_one_sentence() 
 def test_a_source_that_means_nothing_there_is_refused() -> None:
     """The runtime would fill in the number that the field gives."""
     for source in (Source.COLD, Source.EXIT, Source.JUMP):
-        with pytest.raises(CodegenError, match=f"in stub entry a field has source {source.name}, which means nothing"):
+        with pytest.raises(CodegenError, match=f"in stub entry a field has source {source.name}, which has no meaning"):
             Joiner(Host([DISTANCE], {"entry": ((field_kind(source, 0), 0, 0),)}))
     for source in (Source.JUMP, Source.LEAVE):
         template = Given(bytes(8), b"", pack_fixups(0, [(field_kind(source, 0), 0, 0)]))
-        with pytest.raises(MachineError, match=f"refused: a field has source {source.name}, which means nothing there"):
+        with pytest.raises(
+            MachineError, match=f"refused: a field has source {source.name}, which has no meaning there"
+        ):
             joined(Host([DISTANCE]), template)
 
 
@@ -412,7 +417,7 @@ def test_bits_above_the_highest_part_may_be_dropped(beside: Shape, message: str)
 
 def test_a_literal_that_the_instruction_has_not_is_refused() -> None:
     fixups = pack_fixups(0, [], [(0, 3, 0, field_kind(Source.LITERAL, 1))])
-    with pytest.raises(MachineError, match="a field holds literal number 3, which the instruction has not"):
+    with pytest.raises(MachineError, match="a field holds literal number 3, which the instruction does not have"):
         joined(Host([DISTANCE, whole(4)]), Given(bytes(8), b"", fixups, holes={0: ANY}), [0])
 
 

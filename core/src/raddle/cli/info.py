@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--matrix",
         action="store_true",
-        help="the threading mode of each target on each host with each setting of order=, with the reason",
+        help="the threading mode of each guest on each host with each setting of order=, with the reason",
     )
     parser.add_argument(
         "-accel",

@@ -45,7 +45,7 @@ class Joiner:
         if backend.renames:
             most = lib.RADDLE_REGISTERS
             if len(registers) > most:
-                raise MachineError(f"the guest gives {len(registers)} fields as `registers`; {most} is the most")
+                raise MachineError(f"the guest gives {len(registers)} fields as `registers`, and at most {most} can be")
             rules.register_count = len(registers)
             rules.places = _alike([None if field is None else backend.place(field) for field in registers])
         kept = [
@@ -98,7 +98,8 @@ class Joiner:
             if number == NO_TEMPLATE:
                 raise MachineError(
                     f"no room for a translation of {template.size} guest bytes with decode state "
-                    f"{template.decode_state:#x}: the most are 255 bytes and 16 bits of decode state; or memory is out"
+                    f"{template.decode_state:#x}: an instruction has at most 255 bytes and 16 bits of decode state, or "
+                    "memory has run out"
                 )
             self._templates[number] = template
             self._numbers[template] = number
@@ -119,7 +120,7 @@ class Joiner:
         code = self._backend.encode(key >> 32, fields)
         if lib.raddle_memo_encoding(self.memo, key, code, len(code)):
             raise MachineError(
-                f"no room for a host instruction of {len(code)} bytes: one has 16, and memory may be out"
+                f"no room for a host instruction of {len(code)} bytes: one has at most 16, or memory has run out"
             )
 
     def _put(self, number: int, key: int) -> None:
@@ -148,7 +149,7 @@ class Joiner:
             self._refuse(self._checks.misplaced(variant))
             raise MachineError(
                 f"no room for host code of {len(hot)} and {len(cold)} bytes: one instruction has at most 65527 in each "
-                "part, and memory may be out"
+                "part, or memory has run out"
             )
 
     def _refuse(self, fault: str) -> None:
@@ -179,7 +180,7 @@ class Joiner:
         if answer == lib.RADDLE_TOO_FAR:
             raise self.too_far(out)
         if answer:
-            raise MachineError("the block has too many instructions, or memory is out")
+            raise MachineError("the block has too many instructions, or memory has run out")
         return block_of(out)
 
 

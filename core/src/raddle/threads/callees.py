@@ -97,7 +97,7 @@ class Callees:
             for callee in self._called(one):
                 if callee.kind is CalleeKind.PYTHON or callee == native("io_python"):
                     by = "" if one == name else f" by routine {one!r}"
-                    raise MachineError(f"routine {name!r} calls Python{by}, which the routine of such a timer may not")
+                    raise MachineError(f"routine {name!r} calls Python{by}, which a native timer's routine may not do")
                 if callee.kind is CalleeKind.ROUTINE and callee.name not in seen:
                     seen.add(callee.name)
                     waiting.append(callee.name)

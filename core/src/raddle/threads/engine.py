@@ -222,7 +222,7 @@ class Engine(Lifecycle):
         """Raise UsageError, in which `what` names it, unless `cpu` is one of this engine's vCPUs."""
         kinds.instance(what, "a vCPU", cpu, VCpu)
         if cpu.engine is not self:
-            raise UsageError(f"{what} is one of this machine's, and not another machine's vCPU {cpu.index}")
+            raise UsageError(f"{what} must be one of this machine's, not vCPU {cpu.index} of another machine")
 
     # -- clock ---------------------------------------------------------------------------------------------------------
 
