@@ -175,7 +175,7 @@ def test_arguments_of_another_kind_are_usage_errors(given: dict[str, Any]) -> No
 )
 def test_a_file_has_a_name(given: dict[str, Any]) -> None:
     (name,) = given
-    with pytest.raises(raddle.UsageError, match=rf"Machine\({name}=\.\.\.\) is the name of a file, which is empty"):
+    with pytest.raises(raddle.UsageError, match=rf"Machine\({name}=\.\.\.\) is empty: give the name of a file"):
         raddle.Machine(**{"kernel": GUESTS / "hello.elf", **given})
 
 
@@ -404,7 +404,7 @@ def test_a_negative_number_is_the_twos_complement_in_a_register(machine: raddle.
 def test_a_vcpu_is_asked_of_its_own_machine(machine: raddle.Machine) -> None:
     engine: Any = machine.engine
     other = raddle.Machine(kernel=GUESTS / "hello.elf")
-    with other, pytest.raises(raddle.UsageError, match="not another machine's vCPU 0"):
+    with other, pytest.raises(raddle.UsageError, match="not vCPU 0 of another machine"):
         engine.event_timer(other.cpus[0])
 
 

@@ -358,10 +358,10 @@ def test_a_command_line_with_spaces_is_one_value():
         ("-dfilter zz", "-dfilter 'zz' is no range of addresses: FIRST..LAST, FIRST+SIZE or LAST-SIZE"),
         ("-dfilter 8..7", "-dfilter '8..7' holds no address"),
         ("-dfilter 0xffffffffffffffff+2", "-dfilter '0xffffffffffffffff+2' holds no address, or some beyond 64 bits"),
-        ("-pidfile=", "option -pidfile needs the name of a file, which is empty"),
+        ("-pidfile=", "option -pidfile has no name of a file: give one"),
         ("vmlinuz", "unexpected argument 'vmlinuz'; a kernel is given as -kernel vmlinuz"),
         ("-kernel", "option -kernel needs a value: -kernel FILE"),
-        ("-kernel=", "option -kernel needs the name of a file, which is empty"),
+        ("-kernel=", "option -kernel has no name of a file: give one"),
         ("-S=1", "option -S takes no value"),
         ("-smp 0", "-smp cpus must be a number of 1 or more, not '0'"),
         (f"-smp {'9' * 31}", "-smp cpus has 31 digits: no machine has that many"),
@@ -370,11 +370,11 @@ def test_a_command_line_with_spaces_is_one_value():
         ("-smp 4,cores=3", "3 CPUs in the topology, but cpus=4"),
         ("-smp 2,maxcpus=4", "maxcpus=4 is not supported (no CPU hot-plug); the nearest that is: 2"),
         ("-m 1G,slots=2", "-m slots=2 is not supported"),
-        ("-M=", "-M needs the name of a board, which is empty; -M help lists them"),
+        ("-M=", "-M has no name of a board: give one (-M help lists them)"),
         ("-M virt,dumpdtb=f", "-machine dumpdtb=f is not supported: the device tree is not written to a file"),
         ("-zzz -yyy 1", "these options are not supported: -zzz, -yyy (raddle boot --help lists those that are)"),
-        ("-accel=", "-accel needs the name of an accelerator, which is empty: tcg"),
-        ("-M virt,accel=", "-machine accel needs the name of an accelerator, which is empty: tcg"),
+        ("-accel=", "-accel has no name of an accelerator: give one (tcg)"),
+        ("-M virt,accel=", "-machine accel has no name of an accelerator: give one (tcg)"),
         ("-display=", "option -display needs a value: -display none"),
         ("-m 1G,", "-m 1G, is not supported (no memory hot-plug); the nearest that is: -m 1G"),
         ("-display gtk", "-display gtk is not supported (there is no screen); the nearest that is: -display none"),
@@ -1044,7 +1044,7 @@ def test_the_pid_file_is_there_while_it_runs(pretend, kernel, tmp_path, capfd):
     assert main(command) == 0
     assert (tmp_path / "out").read_text() == f"{os.getpid()}\n"
     assert seen[0].returncode == 2
-    assert seen[0].stderr == f"raddle: pid file {path} belongs to another process, which is running\n"
+    assert seen[0].stderr == f"raddle: pid file {path} belongs to another process that is still running\n"
     assert not path.exists()
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from raddle.codegen.allocation import CodegenError
 from raddle.codegen.backend import BackEnd, CodegenConfig, JoinRules, Stub, Thunks
+from raddle.codegen.faults import SET_UP, of_the_host, package
 from raddle.codegen.fields import Chaining, Range, Reloc, Shape, Source, field_kind, pack_fixups, whole
 from raddle.codegen.joiner import Joiner
 from raddle.codegen.template import Template, Variant, pack_traits
@@ -209,11 +210,14 @@ REFUSED = [
     ([DISTANCE, Shape(4, ((0, 4), (3, 4)))], "shape 1 has pieces that overlap at bit 3"),
     ([DISTANCE, Shape(4, ((0, 0),))], "shape 1 has a piece of 0 bits at bit 0, which is not within its 32 bits"),
     ([DISTANCE, Shape(4, ((0, 4),), scale=64)], "shape 1 has scale 64, and must have 0 to 63"),
-    ([DISTANCE, Shape(4, ((0, 4),), bias=1 << 63)], "shape 1 has bias 9223372036854775808, which is no signed number"),
+    (
+        [DISTANCE, Shape(4, ((0, 4),), bias=1 << 63)],
+        "shape 1 has bias 9223372036854775808, which is not a signed number",
+    ),
     ([whole(4, relative=True)], "shape 0, which is chained, must have range SIGNED or UNSIGNED: it is the reach of"),
-    ([DISTANCE, whole(4, Range.MODULO, relative=True)], "shape 1 drops bits of a distance, which would lead elsewhere"),
-    ([], "the shape that is chained is number 0; there are 0"),
-    ([DISTANCE] * 33, "there are 33 shapes of fields; 32 is the most"),
+    ([DISTANCE, whole(4, Range.MODULO, relative=True)], "shape 1 is relative and has range MODULO"),
+    ([], "chaining names shape 0, and there are 0"),
+    ([DISTANCE] * 33, "there are 33 shapes of fields, and at most 32 can be"),
 ]
 
 
@@ -233,16 +237,16 @@ def test_spans_that_are_refused(span: int) -> None:
 def test_what_does_nothing_has_bytes_and_fewer_than_the_span(length: int) -> None:
     host = Host([DISTANCE])
     host.given = host.given._replace(nops=(bytes(length),))
-    with pytest.raises(CodegenError, match=f"a code that does nothing has {length} bytes, and must have 1 to 3"):
+    with pytest.raises(CodegenError, match=f"a nop has {length} bytes, and must have 1 to 3"):
         Joiner(host)
 
 
 FIELDS = [
-    (Source.LITERAL, 2, 0, "a field has shape 2; there are 2"),
+    (Source.LITERAL, 2, 0, "a field has shape 2, and there are 2"),
     (Source.LITERAL, 1, 5, "a field of 4 bytes at offset 5 is not within the code's 8 bytes"),
     (Source.LITERAL, 0, 0, "a field's source LITERAL is no place in the block, and its shape 0 is relative"),
     (Source.HOT, 1, 0, "a field's source HOT is a place in the block, and its shape 1 is not relative"),
-    (9, 1, 0, "a field has source 9, which there is not"),
+    (9, 1, 0, "a field has source 9, which does not exist"),
 ]
 
 
@@ -255,7 +259,7 @@ def test_fields_of_stubs_that_are_refused(source: int, shape: int, offset: int, 
 
 def test_a_stub_has_at_most_eight_fields() -> None:
     stubs = {"leave": ((field_kind(Source.PC, 1), 0, 0),) * 9}
-    with pytest.raises(CodegenError, match="stub leave has 9 fields; 8 is the most"):
+    with pytest.raises(CodegenError, match="stub leave has 9 fields, and at most 8 can be"):
         Joiner(Host([DISTANCE, whole(4)], stubs))
 
 
@@ -268,18 +272,32 @@ def test_fields_of_an_instruction_that_are_refused(
     sizes = [16, 16]
     sizes[part] = 8
     template = Given(bytes(sizes[0]), bytes(sizes[1]), pack_fixups(part, [(source | shape << 8, offset, 0)]))
-    with pytest.raises(CodegenError, match=f"^the host's package [a-z_]+ makes code that is refused: {message}$"):
+    with pytest.raises(MachineError, match=f"^the host's package [a-z_]+ makes code that is refused: {message}$"):
         joined(Host([DISTANCE, whole(4)]), template)
+
+
+def test_the_code_that_a_host_gives_with_its_rules_is_refused_in_one_sentence() -> None:
+    """It is what a block falls through by. The message names the package once, as for any other code."""
+    host = Host([DISTANCE, whole(4)])
+    misplaced = Given(bytes(8), b"", pack_fixups(0, [(field_kind(Source.LITERAL, 1), 6, 0)]))
+    host.given = host.given._replace(falls_through=misplaced)
+    with pytest.raises(MachineError) as raised, of_the_host(Host, SET_UP):
+        Joiner(host)
+    assert str(raised.value) == (
+        f"{package(Host)} makes code that is refused: a field of 4 bytes at offset 6 is not within the code's 8 bytes"
+    )
 
 
 def test_a_source_that_means_nothing_there_is_refused() -> None:
     """The runtime would fill in the number that the field gives."""
     for source in (Source.COLD, Source.EXIT, Source.JUMP):
-        with pytest.raises(CodegenError, match=f"in stub entry a field has source {source.name}, which means nothing"):
+        with pytest.raises(CodegenError, match=f"in stub entry a field has source {source.name}, which has no meaning"):
             Joiner(Host([DISTANCE], {"entry": ((field_kind(source, 0), 0, 0),)}))
     for source in (Source.JUMP, Source.LEAVE):
         template = Given(bytes(8), b"", pack_fixups(0, [(field_kind(source, 0), 0, 0)]))
-        with pytest.raises(CodegenError, match=f"refused: a field has source {source.name}, which means nothing there"):
+        with pytest.raises(
+            MachineError, match=f"refused: a field has source {source.name}, which has no meaning there"
+        ):
             joined(Host([DISTANCE]), template)
 
 
@@ -288,8 +306,25 @@ def test_fields_that_overlap_are_refused() -> None:
     relocs = [(field_kind(Source.LITERAL, number), 4, 1) for number in (1, 2)]
     joined(Host([DISTANCE, *halves]), Given(bytes(8), b"", pack_fixups(0, relocs)))
     relocs.append((field_kind(Source.LITERAL, 3), 4, 1))
-    with pytest.raises(CodegenError, match="a field of shape 3 at offset 4 overlaps another one"):
+    with pytest.raises(MachineError, match="a field of shape 3 at offset 4 overlaps another one"):
         joined(Host([DISTANCE, *halves]), Given(bytes(8), b"", pack_fixups(0, relocs)))
+
+
+@pytest.mark.parametrize("part", [0, 1])
+@pytest.mark.parametrize("offsets", [(4, 4), (4, 2), (2, 4), (0, 3)], ids=str)
+def test_fields_that_overlap_in_a_later_instruction_are_refused(offsets: tuple[int, int], part: int) -> None:
+    """It has the same fields as an earlier one, in which they are apart."""
+    joiner = Joiner(Host([DISTANCE, whole(4)]))
+
+    def put(places: tuple[int, int]) -> None:
+        fixups = pack_fixups(part, [(field_kind(Source.LITERAL, 1), offset, 1) for offset in places])
+        joiner.enter(None, 0, Given(bytes(8), bytes(8), fixups), [])
+
+    put((0, 4))
+    put((4, 0))
+    message = f"a field of shape 1 at offset {offsets[1]} overlaps another one"
+    with pytest.raises(MachineError, match=f"{package(Host)} makes code that is refused: {message}"):
+        put(offsets)
 
 
 SMALL = Hole(0, "imm", lambda: (-8, 7))
@@ -339,7 +374,7 @@ def test_a_shape_holds_each_value_of_a_literal(hole: Hole, shape: Shape, message
     if not message:
         joined(host, template, [0])
         return
-    with pytest.raises(CodegenError, match=f"^the host's package [a-z_]+ makes code that is refused: {message}"):
+    with pytest.raises(MachineError, match=f"^the host's package [a-z_]+ makes code that is refused: {message}"):
         joined(host, template, [0])
 
 
@@ -357,7 +392,7 @@ def test_parts_hold_all_of_a_literal_together() -> None:
         if shapes[1] is high and holes[1][1] == 0:
             assert joined(host, template, [0x12345678])[8:12] == bytes.fromhex("78563412")
         else:  # twice the same half, or halves of two numbers
-            with pytest.raises(CodegenError, match=r"leaves? out bits (16 to 31|0 to 15) of literal imm"):
+            with pytest.raises(MachineError, match=r"leaves? out bits (16 to 31|0 to 15) of literal imm"):
                 joined(host, template, [0])
 
 
@@ -376,13 +411,13 @@ def test_bits_above_the_highest_part_may_be_dropped(beside: Shape, message: str)
     if not message:
         assert joined(host, template, [0x12345678])[8:12] == bytes.fromhex("78563400")
         return
-    with pytest.raises(CodegenError, match=message):
+    with pytest.raises(MachineError, match=message):
         joined(host, template, [0])
 
 
 def test_a_literal_that_the_instruction_has_not_is_refused() -> None:
     fixups = pack_fixups(0, [], [(0, 3, 0, field_kind(Source.LITERAL, 1))])
-    with pytest.raises(CodegenError, match="a field holds literal number 3, which the instruction has not"):
+    with pytest.raises(MachineError, match="a field holds literal number 3, which the instruction does not have"):
         joined(Host([DISTANCE, whole(4)]), Given(bytes(8), b"", fixups, holes={0: ANY}), [0])
 
 

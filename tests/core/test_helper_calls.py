@@ -79,11 +79,11 @@ def left_early(b: Builder) -> None:
         (lambda b: b.call(native("tlb_flush"), 1), "tlb_flush takes no arguments, not 1"),
         (lambda b: b.call(native("clock_ns"), 1, 2), "clock_ns takes no arguments, not 2"),
         (lambda b: b.call(native("wfi")), r'call native\("wfi", may_exit=True\)'),
-        (wfi, r'the field pc, which is not set on every way here: b.set\(COMMON\["pc"\]'),
-        (set_in_one_arm, "not set on every way here"),
-        (left_early, "not set on every way here"),
+        (wfi, r'the field pc, which is not set on every path to here: b.set\(COMMON\["pc"\]'),
+        (set_in_one_arm, "not set on every path to here"),
+        (left_early, "not set on every path to here"),
         (lambda b: b.load(0, MemOp(3), 0), "3 bytes cannot be accessed at once"),
-        (lambda b: b.exit_main(), r"instruction 0 \(exit_main\): .* not set on every way here"),
+        (lambda b: b.exit_main(), r"instruction 0 \(exit_main\): .* not set on every path to here"),
     ],
 )
 def test_wrong_calls_are_refused(emit: Emit, message: str) -> None:

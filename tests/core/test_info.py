@@ -33,6 +33,8 @@ def loads(*_: str) -> Any:
         floats=FloatRules(),
         state=StateLayout(),
         registers=(),
+        routines={},
+        python_helpers={},
     )
 
 

@@ -181,7 +181,7 @@ def test_a_program_of_this_machine_is_read_as_another_reader_reads_it():
 
 
 def test_a_guest_without_elf_programs_takes_none(tmp_path):
-    with pytest.raises(UsageError, match="it is an ELF program, and the guest guest has none"):
+    with pytest.raises(UsageError, match="it is an ELF program, and the guest guest runs none"):
         load(tmp_path, elf(), guest=target(elf_machine=None))
 
 

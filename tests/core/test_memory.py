@@ -67,7 +67,7 @@ def test_devices_bring_routines(space):
     space.add_routines({"one": build})
     space.add_routines({"two": build})
     assert list(space.routines) == ["one", "two"]
-    with pytest.raises(UsageError, match="two devices bring a routine one"):
+    with pytest.raises(UsageError, match="two devices have a routine called one"):
         space.add_routines({"three": build, "one": build})
     assert list(space.routines) == ["one", "two"]
 

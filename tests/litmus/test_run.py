@@ -180,8 +180,8 @@ def test_a_cpu_that_only_takes_exceptions_ends_it(mode: str, capfd: pytest.Captu
 @pytest.mark.parametrize("mode", MODES)
 def test_a_cpu_that_begins_no_other_round_ends_it(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A branch to itself in place of each store: no thread says that it has arrived."""
-    monkeypatch.setattr("raddle.litmus.run.IN_VAIN_NS", 200_000_000)
-    monkeypatch.setattr("raddle.litmus.run.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("raddle.litmus.progress.IN_VAIN_NS", 200_000_000)
+    monkeypatch.setattr("raddle.litmus.progress.LOOK_SECONDS", 0.05)
     litmus = with_store(GUEST, bytes.fromhex("feffffea"))
     with pytest.raises(
         MachineError, match=r"^vCPU \d of a litmus test makes no progress: it is in round 0 of 5 after 0 s"
@@ -270,11 +270,23 @@ def test_mistakes_are_one_line(arguments: list[str], message: str, capsys: pytes
     assert shown.count("\n") == 1
 
 
+def test_an_unknown_test_is_named_and_the_remedy_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """The suite has more names than a line has room for."""
+    remedy = "(raddle litmus --list shows the suite; the name of a file ends in .litmus or has a slash)\n"
+    assert main(["litmus", "NOPE"]) == 2
+    assert capsys.readouterr().err == f"raddle: unknown litmus test 'NOPE' {remedy}"
+    assert main(["litmus", "NOPE" * 1000]) == 2
+    assert capsys.readouterr().err.endswith(remedy)
+
+
 def test_a_mistake_in_a_file_has_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "t.litmus"
     file.write_text("Raddle T\n{ }\n P0 ;\n w[] x ;\nexists (x=1)\n")
     assert main(["litmus", str(file)]) == 2
     assert f"{file}:4:8: expected a register, r0 to r99, not the end" in capsys.readouterr().err
+    file.write_bytes(b"\xef\xbb\xbfRaddle T\n")
+    assert main(["litmus", str(file)]) == 2
+    assert f"{file}:1:1: the file begins with a byte-order mark" in capsys.readouterr().err
     file.write_bytes(b"\xff\xfe")
     assert main(["litmus", str(file)]) == 2
     assert f"{file}:1:1: byte 0xff is not UTF-8" in capsys.readouterr().err

@@ -87,12 +87,14 @@ def machine_closed() -> MachineError:
     return MachineError("the machine is closed, and its parts are freed; use it before close(), or within `with`")
 
 
-def unknown(what: str, given: str, known: Iterable[str]) -> UsageError:
-    """The error for a value that is not one of `known`. The message names the nearest one, and lists them all."""
+def unknown(what: str, given: str, known: Iterable[str], listing: str = "") -> UsageError:
+    """The error for a value that is not one of `known`. The message names the nearest one, and lists them all. If they
+    are too many for a line, give `listing`, which says what lists them.
+    """
     import difflib  # late: most runs make no such error
 
     choices = list(known)
-    listing = f"known: {', '.join(choices)}" if choices else "none is known"
+    listing = listing or (f"known: {', '.join(choices)}" if choices else "none is known")
     if not given:
         return UsageError(f"{what} without a name: is there a separator too many? ({listing})")
     near = difflib.get_close_matches(given, choices, n=1)

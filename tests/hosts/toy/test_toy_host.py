@@ -342,7 +342,7 @@ def test_a_shape_too_narrow_for_a_literal_is_refused(make: Callable[..., Machine
     """The literal at hand would fit, and those of other words that share the template would be cut."""
     machine = make(with_shape(toy_host.IMMEDIATE, Shape(4, ((0, 6),))))
     machine.write([encode("ADDI", d=0, a=0, i=5)])
-    with pytest.raises(CodegenError, match=f"makes code that is refused: shape {toy_host.IMMEDIATE} leaves out bits"):
+    with pytest.raises(MachineError, match=f"makes code that is refused: shape {toy_host.IMMEDIATE} leaves out bits"):
         machine.run()
 
 

@@ -55,6 +55,8 @@ SIZED_MNEMONICS = """
     cmpxchg xadd
 """
 SIZED = frozenset(SIZED_MNEMONICS.split())
+COUNT_IS_SECOND = frozenset({"shlx", "shrx", "sarx"})
+"""The methods take the count before the source, and instructions have it last."""
 SUFFIXES = {"": 32, "Q": 64, "W": 16, "B": 8}
 
 # Mnemonic and operand sizes, where the operands differ or the name says it in another way.
@@ -240,6 +242,8 @@ def expect(name: str, draws: Draws) -> Iterator[tuple[tuple[int, ...], str, tupl
                     operands.append(Operand("reg", 8, registers.RCX))
                 case _:
                     pytest.fail(f"unknown operand kind {kind} in {name}")
+        if mnemonic in COUNT_IS_SECOND:
+            operands[1:] = reversed(operands[1:])
         lock = "lock " if name.startswith("LOCK_") else ""
         yield tuple(arguments), lock + mnemonic, tuple(operands)
 

@@ -245,7 +245,7 @@ class _Signals:
         if self._over.wait(ABANDONED):
             return
         places = "; ".join(getattr(machine.engine, "unanswered", list)()) or "it is not known what it waits for"
-        notice(f"the machine has not ended {ABANDONED:g} seconds after the signal; exiting without it: {places}")
+        notice(f"the machine has not ended {ABANDONED:g} seconds after the signal; exiting anyway: {places}")
         give_back()
         if self._pid_file is not None:
             with contextlib.suppress(OSError):
@@ -368,7 +368,7 @@ def _pid_file(path: str | None) -> Iterator[None]:
             os.ftruncate(file, 0)
             os.write(file, f"{os.getpid()}\n".encode())
         except BlockingIOError:
-            raise UsageError(f"pid file {path} belongs to another process, which is running") from None
+            raise UsageError(f"pid file {path} belongs to another process that is still running") from None
         except OSError as error:
             raise UsageError(f"cannot write pid file {path}: {error.strerror}") from None
         try:

@@ -14,7 +14,7 @@ __all__ = ["COMMANDS", "load", "program"]
 
 COMMANDS: Final = {
     "boot": "boot a machine: system mode, with QEMU-style options",
-    "info": "list plug-ins, boards and CPUs, and the threading mode of each target on each host",
+    "info": "list plug-ins, boards and CPUs, and the threading mode of each guest on each host",
     "demo": "run the bundled multi-processor guest and show what each vCPU did",
     "litmus": "run litmus tests of memory order as guests, and compare with what the guest's architecture allows",
     "fetch-demo-kernel": "fetch a stock Debian kernel and make an initial RAM disk, to boot",

@@ -6,7 +6,8 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache, partial
 from typing import Final, TypeVar
 
 from rich.console import Console
@@ -27,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--matrix",
         action="store_true",
-        help="the threading mode of each target on each host with each setting of order=, with the reason",
+        help="the threading mode of each guest on each host with each setting of order=, with the reason",
     )
     parser.add_argument(
         "-accel",
@@ -137,37 +138,37 @@ def _matrix(
     table = _table("Threading mode", "guest", "host", "order", "mode", "why")
     for target in targets:
         for host in hosts:
-            refused = _refusal(found, target, host, icount)
             orders: dict[tuple[str, str], list[str]] = {}
+            refused = cache(partial(_refusal, found, target, host, icount))
             for options in choices:
-                result = ("-", refused) if refused else _mode(target, host, options, icount)
-                orders.setdefault(result, []).append(options.order.value)
+                orders.setdefault(_mode(target, host, options, icount, refused), []).append(options.order.value)
             for (mode, why), settings in orders.items():
                 table.add_row(target.name, host.name, ", ".join(settings), mode, why)
     return table
 
 
-def _refusal(found: Registry, target: Target, host: Host, icount: bool) -> str:
-    """Why the host's rules are refused for the guest, in the words of a machine; empty if they are not."""
-    from raddle.codegen.backend import CodegenConfig  # late, because they load the native runtime
-    from raddle.codegen.joiner import refusal
+def _refusal(
+    found: Registry, target: Target, host: Host, icount: bool, decision: accel.Decision, llsc: accel.Llsc
+) -> str:
+    """Why no machine of the guest can be made on the host, in the words of a machine; empty if one can be."""
+    from raddle.threads.host_code import refusal  # late, because it loads the native runtime
 
-    front_end = found.front_end(target)
-    config = CodegenConfig(
-        front_end.state,
-        front_end.word,
-        front_end.page_bits,
-        callee_number=lambda callee: 0,
-        icount=icount,
-        floats=front_end.floats,
-    )
-    return refusal(found.load(host), config, front_end.registers)
+    return refusal(found.front_end(target), found.load(host), decision, icount=icount, llsc=llsc)
 
 
-def _mode(target: Target, host: Host, options: accel.AccelOptions, icount: bool) -> tuple[str, str]:
+def _mode(
+    target: Target,
+    host: Host,
+    options: accel.AccelOptions,
+    icount: bool,
+    refused: Callable[[accel.Decision, accel.Llsc], str],
+) -> tuple[str, str]:
+    """The mode and why it is that one; "-" and the reason if there can be no machine."""
     try:
         decision = accel.decide(target, host, options.thread, icount, options.order)
     except UsageError as error:
         return "-", str(error)
+    if refusal := refused(decision, options.llsc):
+        return "-", refusal
     warnings = [f"warning: {warning}" for warning in decision.warnings]
     return decision.mode.value, "; ".join((*decision.reasons, *warnings))

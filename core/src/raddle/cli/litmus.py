@@ -43,8 +43,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="NAME[,NAME]",
-        help="run nothing: show what a model allows, by default the guest's; sc, those of installed guests and hosts, "
-        "or all",
+        help="run nothing, and show what these models of memory allow: sc, those of installed guests and hosts, or "
+        "all; by default the guest's",
     )
     parser.add_argument("--target", metavar="GUEST", help="guest architecture, where several are installed")
     parser.add_argument("-cpu", "--cpu", metavar="MODEL", default="", help="CPU model")
@@ -52,11 +52,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-smp",
         "--smp",
         metavar="N",
-        help=f"vCPUs, {CPUS[0]} to {CPUS[-1]}, which run as many copies of a test as fit; by default as many vCPUs as "
-        "one copy needs",
+        help=f"vCPUs, {CPUS[0]} to {CPUS[-1]}: as many copies of a test run as there are vCPUs for; by default one",
     )
     parser.add_argument(
-        "--iterations", metavar="N", default=str(DEFAULT_ITERATIONS), help=f"of each test ({DEFAULT_ITERATIONS})"
+        "--iterations",
+        metavar="N",
+        default=str(DEFAULT_ITERATIONS),
+        help=f"iterations of each test ({DEFAULT_ITERATIONS})",
     )
     parser.add_argument(
         "-accel",

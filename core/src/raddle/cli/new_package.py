@@ -51,11 +51,9 @@ def write(arguments: argparse.Namespace, kind: Kind) -> int:
     if not NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no name for a {kind.noun}: lower-case letters, digits and _, a letter first")
     if iskeyword(name):
-        raise UsageError(f"{name!r} is no name for a {kind.noun}: it is a word of Python's")
+        raise UsageError(f"{name!r} is no name for a {kind.noun}: it is a keyword of Python")
     if name in registry().names(kind.group):
-        raise UsageError(
-            f"there is a {kind.noun} {name} already: its package would take the place of the one installed"
-        )
+        raise UsageError(f"there is a {kind.noun} {name} already: the new package would take its place")
     directory: Path = arguments.directory or Path(f"raddle-{kind.group}-{name}")
     if os.path.lexists(directory):
         raise UsageError(f"{directory} exists already")

@@ -48,7 +48,7 @@ OPTIONS: Final = (
     Option(
         ("M", "machine"),
         "NAME[,PROPERTY=VALUE]",
-        "board, or GUEST/NAME (the guest's first); `-M help` lists them, `-M NAME,help` a board's properties",
+        "board, or GUEST/NAME (by default the guest's first); `-M help` lists them, `-M NAME,help` its properties",
         values.machine,
     ),
     Option(
@@ -243,7 +243,7 @@ def _one(options: BootOptions, rest: list[str], wrong: _Wrong) -> None:
                 raise UsageError(f"option -{name} needs a value: -{name} {option.metavar}")
             value = rest.pop(0)
         if option.metavar == "FILE" and not value:
-            raise UsageError(f"option -{name} needs the name of a file, which is empty")
+            raise UsageError(f"option -{name} has no name of a file: give one")
         option.apply(options, value)
     except UsageError as error:
         wrong.other(str(error))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong with a host's package, in words: with its rules and fields, or with what its code raises.
 
-The runtime refuses shapes that it cannot fill in, and fields that lie outside their code. It cannot say which.
+The runtime refuses shapes that it cannot fill in, and fields that lie outside their code or overlap. It cannot say
+which.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def package(backend: type[BackEnd]) -> str:
 def rules_fault(rules: JoinRules, config: CodegenConfig) -> str:
     """The first fault of a host's rules; empty if there is none."""
     if len(rules.shapes) > lib.RADDLE_SHAPES:
-        return f"there are {len(rules.shapes)} shapes of fields; {lib.RADDLE_SHAPES} is the most"
+        return f"there are {len(rules.shapes)} shapes of fields, and at most {lib.RADDLE_SHAPES} can be"
     for number, shape in enumerate(rules.shapes):
         if fault := _shape_fault(shape):
             return f"shape {number} {fault}"
@@ -77,7 +78,7 @@ def rules_fault(rules: JoinRules, config: CodegenConfig) -> str:
     for name in ("entry", "leave", "chainable", "indirect"):
         stub: Stub = getattr(rules, name)
         if len(stub.relocs) > lib.RADDLE_STUB_FIXUPS:
-            return f"stub {name} has {len(stub.relocs)} fields; {lib.RADDLE_STUB_FIXUPS} is the most"
+            return f"stub {name} has {len(stub.relocs)} fields, and at most {lib.RADDLE_STUB_FIXUPS} can be"
         fields = in_stub(stub.relocs)
         if fault := _first_fault(fields, (len(stub.code),), rules.shapes, _IN_STUBS[name]) or holding_fault(
             fields, rules.shapes, config.word.bits, config.page_bits
@@ -85,7 +86,7 @@ def rules_fault(rules: JoinRules, config: CodegenConfig) -> str:
             return f"in stub {name} {fault}"
     for code in rules.nops:
         if not 0 < len(code) < rules.chaining.span:
-            return f"a code that does nothing has {len(code)} bytes, and must have 1 to {rules.chaining.span - 1}"
+            return f"a nop has {len(code)} bytes, and must have 1 to {rules.chaining.span - 1}"
     return ""
 
 
@@ -100,7 +101,8 @@ class FieldChecks:
 
     def fault(self, variant: Variant, template: Template) -> str:
         """The first fault of a variant's fields; empty if there is none. Most instructions have the same fields as
-        others, but for their places and for where they lead: only the first one with such a group is looked at.
+        others, but for their places and for where they lead: only the first one with such a group is looked at. The
+        runtime looks at the places of all.
         """
         group = field_group(variant.fixups)
         if group in self._known:
@@ -110,16 +112,21 @@ class FieldChecks:
         if (group, *literals) in self._known:
             return ""
         fields = unpack_fixups(variant.fixups)
-        fault = self.misplaced(variant) or holding_fault(fields, self._shapes, self._word_bits, self._page_bits, holes)
+        fault = self._first_fault(fields, variant) or holding_fault(
+            fields, self._shapes, self._word_bits, self._page_bits, holes
+        )
         if not fault and len(self._known) < _MOST_KNOWN:
             any_literal = all(field.hole is None or holds_any_literal(self._shapes[field.shape]) for field in fields)
             self._known.add(group if any_literal else (group, *literals))
         return fault
 
     def misplaced(self, variant: Variant) -> str:
-        """The first field that is at a wrong place or means nothing there; empty if there is none."""
+        """The first field that is at a wrong place or has no meaning there; empty if there is none."""
+        return self._first_fault(unpack_fixups(variant.fixups), variant)
+
+    def _first_fault(self, fields: Sequence[Placed], variant: Variant) -> str:
         sizes = len(variant.hot), len(variant.cold)
-        return _first_fault(unpack_fixups(variant.fixups), sizes, self._shapes, _IN_INSTRUCTIONS)
+        return _first_fault(fields, sizes, self._shapes, _IN_INSTRUCTIONS)
 
 
 def too_far(backend: type[BackEnd], shapes: Sequence[Shape], source: int, number: int, value: int) -> str:
@@ -142,18 +149,18 @@ def _first_fault(
     filled: dict[int, int] = {}
     for source, number, part, offset, _, _ in fields:
         if not 0 <= number < len(shapes):
-            return f"a field has shape {number}; there are {len(shapes)}"
+            return f"a field has shape {number}, and there are {len(shapes)}"
         shape, size = shapes[number], sizes[part]
         if not 0 <= offset <= size - shape.unit:
             return f"a field of {shape.unit} bytes at offset {offset} is not within the code's {size} bytes"
         if source not in _SOURCES:
-            return f"a field has source {source}, which there is not"
+            return f"a field has source {source}, which does not exist"
         if (source in PLACES) is not bool(shape.relative):
             place = "is a place" if source in PLACES else "is no place"
             relative = "is relative" if shape.relative else "is not relative"
             return f"a field's source {Source(source).name} {place} in the block, and its shape {number} {relative}"
         if source not in sources:
-            return f"a field has source {Source(source).name}, which means nothing there"
+            return f"a field has source {Source(source).name}, which has no meaning there"
         bits = _bits_of(shape.pieces) << 8 * offset
         if filled.get(part, 0) & bits:
             return f"a field of shape {number} at offset {offset} overlaps another one"
@@ -173,11 +180,11 @@ def _shape_fault(shape: Shape) -> str:
     if not 0 <= shape.scale < 64:
         return f"has scale {shape.scale}, and must have 0 to 63"
     if shape.range not in list(Range):
-        return f"has range {shape.range}, which there is not"
+        return f"has range {shape.range}, which does not exist"
     if not -(1 << 63) <= shape.bias < 1 << 63:
-        return f"has bias {shape.bias}, which is no signed number of 64 bits"
+        return f"has bias {shape.bias}, which is not a signed number of 64 bits"
     if shape.relative and shape.range is Range.MODULO:
-        return "drops bits of a distance, which would lead elsewhere"
+        return "is relative and has range MODULO: a distance without its upper bits leads elsewhere"
     if not 1 <= len(shape.pieces) <= lib.RADDLE_PIECES:
         return f"has {len(shape.pieces)} pieces, and must have 1 to {lib.RADDLE_PIECES}"
     taken = 0
@@ -193,7 +200,7 @@ def _shape_fault(shape: Shape) -> str:
 
 def _chaining_fault(chaining: Chaining, shapes: Sequence[Shape]) -> str:
     if not 0 <= chaining.shape < len(shapes):
-        return f"the shape that is chained is number {chaining.shape}; there are {len(shapes)}"
+        return f"chaining names shape {chaining.shape}, and there are {len(shapes)}"
     shape = shapes[chaining.shape]
     if not shape.relative or shape.unit not in CHAINED_UNITS:
         return f"shape {chaining.shape}, which is chained, must be relative and have 2 or 4 bytes"

@@ -59,7 +59,7 @@ def holding_fault(
     """Shapes of the highest parts of values whose bits above are not needed."""
     for field in fields:
         if field.hole is not None and holes is not None and field.hole not in holes:
-            return f"a field holds literal number {field.hole}, which the instruction has not"
+            return f"a field holds literal number {field.hole}, which the instruction does not have"
         key, shape = (field.part, field.source, field.value, field.hole), shapes[field.shape]
         if shape.range is Range.ANY:
             parts.setdefault(key, []).append(field.shape)
@@ -132,7 +132,7 @@ def _range_fault(values: _Values, number: int, shapes: Sequence[Shape]) -> str:
     low, high = values.low + shape.bias, values.high + shape.bias
     step = _step(low) if low == high else _step(shape.bias, values.step)
     if step % (1 << shape.scale):
-        return f"shape {number} holds multiples of {1 << shape.scale}, and {_described(values)} need not be one"
+        return f"shape {number} holds multiples of {1 << shape.scale}, and {_described(values)} may be another number"
     if shape.width >= 64:
         return ""
     signed = shape.range is Range.SIGNED

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from raddle.codegen.allocation import CodegenError
-from raddle.codegen.backend import BackEnd, CodegenConfig, JoinRules, Stub
-from raddle.codegen.faults import SET_UP, FieldChecks, of_the_host, package, rules_fault, too_far
+from raddle.codegen.backend import BackEnd, JoinRules, Stub
+from raddle.codegen.faults import FieldChecks, package, rules_fault, too_far
 from raddle.codegen.fields import describe_shape, pack_fixups
 from raddle.codegen.template import HOST_FLAGS, MOST_CUT_REGISTERS, Block, Template
 from raddle.errors import MachineError
@@ -45,7 +45,7 @@ class Joiner:
         if backend.renames:
             most = lib.RADDLE_REGISTERS
             if len(registers) > most:
-                raise MachineError(f"the guest gives {len(registers)} fields as `registers`; {most} is the most")
+                raise MachineError(f"the guest gives {len(registers)} fields as `registers`, and at most {most} can be")
             rules.register_count = len(registers)
             rules.places = _alike([None if field is None else backend.place(field) for field in registers])
         kept = [
@@ -98,7 +98,8 @@ class Joiner:
             if number == NO_TEMPLATE:
                 raise MachineError(
                     f"no room for a translation of {template.size} guest bytes with decode state "
-                    f"{template.decode_state:#x}: the most are 255 bytes and 16 bits of decode state; or memory is out"
+                    f"{template.decode_state:#x}: an instruction has at most 255 bytes and 16 bits of decode state, or "
+                    "memory has run out"
                 )
             self._templates[number] = template
             self._numbers[template] = number
@@ -119,7 +120,7 @@ class Joiner:
         code = self._backend.encode(key >> 32, fields)
         if lib.raddle_memo_encoding(self.memo, key, code, len(code)):
             raise MachineError(
-                f"no room for a host instruction of {len(code)} bytes: one has 16, and memory may be out"
+                f"no room for a host instruction of {len(code)} bytes: one has at most 16, or memory has run out"
             )
 
     def _put(self, number: int, key: int) -> None:
@@ -148,12 +149,13 @@ class Joiner:
             self._refuse(self._checks.misplaced(variant))
             raise MachineError(
                 f"no room for host code of {len(hot)} and {len(cold)} bytes: one instruction has at most 65527 in each "
-                "part, and memory may be out"
+                "part, or memory has run out"
             )
 
     def _refuse(self, fault: str) -> None:
+        """Not a CodegenError, to which `of_the_host` adds the package's name: the message has it already."""
         if fault:
-            raise CodegenError(f"{package(type(self._backend))} makes code that is refused: {fault}")
+            raise MachineError(f"{package(type(self._backend))} makes code that is refused: {fault}")
 
     def enter(self, table: Any, key: int, template: Template | None, values: Sequence[int]) -> Any:
         """The entry of `template` with these literals, under `key` in `table` unless that is None: raddle_entry *.
@@ -178,18 +180,8 @@ class Joiner:
         if answer == lib.RADDLE_TOO_FAR:
             raise self.too_far(out)
         if answer:
-            raise MachineError("the block has too many instructions, or memory is out")
+            raise MachineError("the block has too many instructions, or memory has run out")
         return block_of(out)
-
-
-def refusal(backend: type[BackEnd], config: CodegenConfig, registers: Sequence[Field | None]) -> str:
-    """Why this host's rules are refused, in the words of a machine that is made with them; empty if they are not."""
-    try:
-        with of_the_host(backend, SET_UP):
-            Joiner(backend(config), registers)
-    except MachineError as error:
-        return str(error)
-    return ""
 
 
 def _alike(places: Sequence[int | None]) -> list[int]:

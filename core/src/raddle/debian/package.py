@@ -31,7 +31,9 @@ def read_member(package: Path, pattern: str) -> bytes:
                 if member.isfile() and fnmatch.fnmatchcase(member.name.removeprefix("./"), pattern)
             ]
             if len(found) != 1 or found[0].size > SIZE_LIMIT:
-                raise MachineError(f"package {package.name} has {len(found)} files {pattern}, not one of a usual size")
+                raise MachineError(
+                    f"package {package.name} has {len(found)} files {pattern}, and must have one, of a usual size"
+                )
             file = archive.extractfile(found[0])
             assert file is not None
             return file.read()

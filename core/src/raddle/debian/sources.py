@@ -44,7 +44,7 @@ def find_source(mirror: str | None, suite: str, architecture: str, directory: Pa
     if mirror is not None:
         return Mirror(mirror, suite, architecture, directory)
     if shutil.which("apt-get") is None or shutil.which("apt-cache") is None:
-        raise UsageError("this machine has no apt to fetch packages with: name a Debian mirror by --mirror URL")
+        raise UsageError("this machine has no apt to fetch packages with: name a Debian mirror with --mirror URL")
     return Apt(architecture, directory)
 
 
@@ -75,7 +75,7 @@ class Apt:
             if kind == "Depends" and name.startswith(prefix):
                 return name
         raise MachineError(
-            f"the package sources of this machine have no {package}: name a Debian mirror by --mirror URL"
+            f"the package sources of this machine have no {package}: name a Debian mirror with --mirror URL"
         )
 
     def fetch(self, package: str) -> Path:

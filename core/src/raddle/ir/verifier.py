@@ -204,14 +204,14 @@ class _Verifier:
     def check_rare(self, label: Label, start: int) -> None:
         """Code from a rare label on, which hosts put elsewhere: one way in, and one out besides leaving the block."""
         before = self.code[start - 1] if start else None
-        _require(before is not None and before.op is Op.BR, "a rare label stands behind a br")
+        _require(before is not None and before.op is Op.BR, "a rare label must stand right behind a br")
         assert before is not None
         bound = {i.aux: at for at, i in enumerate(self.code) if i.op is Op.LABEL and isinstance(i.aux, Label)}
         end = next(at for inside, at in bound.items() if inside is before.aux)
-        _require(end > start, "rare code ends where the br before it leads")
+        _require(end > start, "rare code must end where the br before it leads")
         within = range(start + 1, end)
         inner = {inside for inside, at in bound.items() if at in within}
-        _require(not any(inside.rare for inside in inner), "rare code has rare code in it")
+        _require(not any(inside.rare for inside in inner), "rare code must not have rare code in it")
         for at, instruction in enumerate(self.code):
             targets = _targets(instruction) if instruction.op is not Op.LABEL else ()
             once = targets.count(label) if instruction.op is Op.BRCOND else 2 * len(targets)

@@ -293,7 +293,7 @@ def _traces(initial: Mapping[str, int], threads: Sequence[Thread]) -> list[list[
         for location, value in sorted(new):
             values[location].append(value)
         if max(map(len, values.values())) > MOST_VALUES:
-            raise UsageError(f"a location of this litmus test takes more than {MOST_VALUES} values: make it smaller")
+            raise UsageError(f"a location takes more than {MOST_VALUES} values: make this litmus test smaller")
 
 
 def _writes(trace: Trace) -> int:

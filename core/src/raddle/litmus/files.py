@@ -34,7 +34,8 @@ def load(name: str) -> LitmusTest:
             raise UsageError(f"cannot read litmus test {name}: {error.strerror}") from None
         return parse(_text(data, name), name)
     if name not in names():
-        raise unknown("litmus test", name, names())
+        listing = f"raddle litmus --list shows the suite; the name of a file ends in {SUFFIX} or has a slash"
+        raise unknown("litmus test", name, names(), listing)
     resource = files("raddle.litmus") / "suite" / f"{name}{SUFFIX}"
     return parse(resource.read_text(encoding="utf-8"), f"{name}{SUFFIX}")
 

@@ -51,6 +51,8 @@ TOKEN: Final = re.compile(r"\s*(?:(/\\|\\/|[A-Za-z_][A-Za-z0-9_]*|0x[0-9a-fA-F]+
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 REGISTER: Final = re.compile(r"r[0-9]{1,2}")
 COMMENT: Final = re.compile(r"\(\*.*?\*\)", re.DOTALL)
+OPENING: Final = "(*"
+BYTE_ORDER_MARK: Final = "\ufeff"
 LABEL: Final = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*:(?!=)")
 
 LOAD_ORDERS: Final = ("", "acquire", "acquirepc")
@@ -72,8 +74,13 @@ class _Source:
         self.name = printable(name)
         if len(text) > MOST_CHARACTERS:
             raise UsageError(f"{self.name}: a litmus test has at most {MOST_CHARACTERS} characters")
+        if text.startswith(BYTE_ORDER_MARK):
+            self.fail(1, 1, "the file begins with a byte-order mark: save it as UTF-8 without one")
         blanked = COMMENT.sub(lambda found: re.sub(r"[^\n]", " ", found.group()), text)
         self.lines = blanked.split("\n")
+        for line, row in enumerate(self.lines, 1):
+            if OPENING in row:
+                self.fail(line, row.index(OPENING) + 1, "this comment does not end: '*)' is missing")
 
     def fail(self, line: int, column: int, message: str) -> NoReturn:
         """Raise UsageError. Lines and columns are counted from 1."""

@@ -206,7 +206,9 @@ class _Path:
         """What an address depends on by the register that is added to it. Raises UsageError unless that is 0."""
         number, taint = self.value(register)
         if number:
-            raise UsageError(f"register {register} is added to {location} and must be 0, and may be {number}")
+            raise UsageError(
+                f"register {register} is added to the address of {location}: it must be 0, and may be {number}"
+            )
         return taint
 
     def read(self, location: str, marks: Mark, address: tuple[int, ...] = ()) -> Tainted:

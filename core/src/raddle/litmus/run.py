@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from raddle.accel import Decision, Mode
 from raddle.errors import MachineError, UsageError
@@ -16,12 +16,8 @@ from raddle.litmus.assembly import LINE, SPINS, SPINS_IN_TURN, ThreadLayout, obs
 from raddle.litmus.executions import Outcome
 from raddle.litmus.guest import LitmusGuest
 from raddle.litmus.program import LitmusTest
+from raddle.litmus.progress import Progress, Watch
 from raddle.machine.machine import Machine
-from raddle.runtime._native import lib
-from raddle.threads.observer import Observer
-
-if TYPE_CHECKING:
-    from raddle.threads.vcpu import VCpu
 
 __all__ = ["Result", "run"]
 
@@ -32,68 +28,8 @@ ROUNDS: Final = 10_000
 """Rounds in a batch."""
 POLL_SECONDS: Final = 0.001
 PATIENCE: Final = 120.0
-"""Seconds that a batch may take. A vCPU that never ends its batch is mostly found before that, by what it does."""
-IN_VAIN_NS: Final = 10_000_000_000
-"""CPU time for which each thread may run without beginning another round; a round takes some microseconds."""
-LOOK_SECONDS: Final = 1.0
-"""How often threads that begin no round are looked at."""
+"""Seconds that a batch may take. Most vCPUs that never end theirs are found before that (`progress.py`)."""
 WORD: Final = 4
-
-
-class _Watch(Observer):
-    """Ends the machine when a vCPU does nothing any more but take exceptions."""
-
-    def __init__(self, machine: Machine[Any]) -> None:
-        self._machine = machine
-
-    def stuck(self, cpu: VCpu) -> None:
-        self._machine.fail(
-            MachineError(
-                f"vCPU {cpu.index} of a litmus test does nothing any more but take exceptions at pc "
-                f"{int(lib.raddle_stuck_at(cpu.env)):#x}"
-            )
-        )
-
-
-class _Progress:
-    """Whether a batch goes on: a thread that runs begins one round after the other. It may have to wait for others, but
-    not if all that have not ended the batch run.
-    """
-
-    def __init__(self, machine: Machine[Any], image: _Image) -> None:
-        self._machine, self._image = machine, image
-        self._begun: list[int] = []
-        self._used: list[int] = []
-        self._look = 0.0
-
-    def check(self) -> None:
-        """Raises MachineError, with the machine paused, if each thread has run for IN_VAIN_NS and none has begun
-        another round.
-        """
-        if time.monotonic() < self._look:
-            return
-        self._look = time.monotonic() + LOOK_SECONDS
-        machine, image = self._machine, self._image
-        begun, used = image.rounds_begun(machine.memory), self._cpu_times()
-        if begun != self._begun:
-            self._begun, self._used = begun, used
-            return
-        waiting = image.unfinished(machine.memory)
-        least = min((used[cpu] - self._used[cpu] for cpu in waiting), default=0)
-        if least < IN_VAIN_NS:
-            return
-        machine.pause()
-        cpu = min(waiting, key=begun.__getitem__)
-        raise MachineError(
-            f"vCPU {cpu} of a litmus test makes no progress: it is in round {begun[cpu]} of {image.rounds} after "
-            f"{least / 1e9:.0f} s of CPU time, at pc {machine.cpus[cpu]['pc']:#x}"
-        )
-
-    def _cpu_times(self) -> list[int]:
-        """Of each vCPU's thread, in nanoseconds; 0 until it has begun."""
-        threads: Any = self._machine.stats()["threads"]
-        times = {cpu: thread["cpu_ns"] for thread in threads for cpu in thread["cpus"]}
-        return [times.get(cpu, 0) for cpu in range(len(self._image.arrivals))]
 
 
 class Result(NamedTuple):
@@ -135,7 +71,7 @@ class _Image:
         arrivals = [self._take(LINE) for _ in codes]
         self._layouts: list[ThreadLayout] = []
         self.copies: list[_Copy] = []
-        self.arrivals = arrivals
+        self._arrivals = arrivals
         for copy in range(copies):
             mine = arrivals[copy * threads : (copy + 1) * threads]
             locations = {name: self._take(LINE * rounds) for name in test.initial}
@@ -181,7 +117,7 @@ class _Image:
                     memory.write(address, word * self.rounds)
                 else:
                     memory.clear(address, LINE * self.rounds)
-        for address in (*self.arrivals, *self.done):
+        for address in (*self._arrivals, *self.done):
             memory.clear(address, WORD)
         for address in self.go:
             memory.write(address, (1).to_bytes(WORD, "little"))
@@ -191,7 +127,7 @@ class _Image:
 
     def rounds_begun(self, memory: Any) -> list[int]:
         """The round that each CPU is in; 0 before the first one."""
-        return [int.from_bytes(memory.read(address, WORD), "little") for address in self.arrivals]
+        return [int.from_bytes(memory.read(address, WORD), "little") for address in self._arrivals]
 
     def unfinished(self, memory: Any) -> list[int]:
         """The CPUs that have not ended the batch."""
@@ -257,7 +193,7 @@ def run(
         )
         with machine:
             engine: Any = machine.engine
-            engine.observer = _Watch(machine)
+            engine.observer = Watch(machine)
             machine.start(paused=True)
             machine.spread()
             image.write(machine.memory, SPINS if machine.accel.mode is Mode.MULTI else SPINS_IN_TURN)
@@ -275,7 +211,7 @@ def run(
 
 def _batch(machine: Machine[Any], image: _Image) -> float:
     """Let the guest run a batch; returns the seconds that it took."""
-    start, progress = time.monotonic(), _Progress(machine, image)
+    start, progress = time.monotonic(), Progress(machine, image)
     machine.resume()
     while not image.is_done(machine.memory):
         if machine.state.name != "RUNNING":

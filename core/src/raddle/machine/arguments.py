@@ -128,7 +128,7 @@ def _check_name(name: str, given: Any) -> None:
     if not isinstance(spelled, str):
         raise another_kind(f"Machine({name}=...)", "a path that is a string", given)
     if not spelled:
-        raise UsageError(f"Machine({name}=...) is the name of a file, which is empty")
+        raise UsageError(f"Machine({name}=...) is empty: give the name of a file")
 
 
 def _check_load(one: Load | tuple[Any, ...]) -> None:

@@ -84,7 +84,7 @@ def _refuse(plugins: Registry, kernel: str, head: bytes, found: Iterable[Board],
         boards = ", ".join(f"{board.target}/{board.name}" for board in found)
         raise UsageError(
             f"{what}, which the {' or '.join(others)} guest runs, and not the guest of the machine ({boards}); give "
-            "another kernel, or leave out -M and --target, which then follow from it"
+            "another kernel, or leave out -M and --target, which then follow from the kernel"
         )
     if any(guest.elf_machine is not None for guest in guests):
         installed = ", ".join(plugins.names("target"))

@@ -115,7 +115,7 @@ def load_elf(contents: Contents, name: str, target: Target, layout: Layout) -> t
     """
     form, header = _header(contents.start(HEADER_SIZE), name, target)
     if not 0 < header.entries <= SEGMENT_LIMIT:
-        raise UsageError(f"cannot use {name}: it has {header.entries} program headers (1 to {SEGMENT_LIMIT} can be)")
+        raise UsageError(f"cannot use {name}: it has {header.entries} program headers, and 1 to {SEGMENT_LIMIT} can be")
     (table,) = contents.parts([(header.table, header.entries * header.entry_size)], checked=False)
     loaded = _loaded(_program_headers(table, header, form, name), name, target.direct_map)
     for one in loaded:
@@ -142,7 +142,7 @@ def _header(data: bytes, name: str, target: Target) -> tuple[ElfFormat, _Header]
         raise UsageError(f"cannot use {name}: the ELF header is damaged")
     machine, form = identity
     if target.elf_machine is None:
-        raise UsageError(f"cannot use {name}: it is an ELF program, and the {target.name} guest has none")
+        raise UsageError(f"cannot use {name}: it is an ELF program, and the {target.name} guest runs none")
     if machine != target.elf_machine:
         said = machine_name(machine)
         raise UsageError(f"cannot use {name}: it is an ELF program for {said}, not for the {target.name} guest")

@@ -165,7 +165,7 @@ class AddressSpace(Unique):
         kinds.instance("what serve_loads() turns", "a region", region, Region)
         kinds.switch("by_handler of serve_loads()", by_handler)
         if region.kind is not Kind.ROM_DEVICE:
-            raise UsageError(f"{region} is no ROM device: there is nothing to choose who serves its loads")
+            raise UsageError(f"{region} is no ROM device: only for those can it be chosen who serves the loads")
         if by_handler == (region.start in self._loads_by_handler):
             return
         (self._loads_by_handler.add if by_handler else self._loads_by_handler.discard)(region.start)
@@ -184,7 +184,7 @@ class AddressSpace(Unique):
             kinds.text("the name of a routine", name)
             kinds.function(f"routine {name}", routine)
             if name in self.routines:
-                raise UsageError(f"two devices bring a routine {name}")
+                raise UsageError(f"two devices have a routine called {name}")
         self.routines.update(routines)
 
     def _check(self, name: str, start: int, size: int) -> None:

@@ -43,7 +43,7 @@ def verify_calls(function: Builder, *, instruction: bool) -> None:
                 problem = f"{aux.memop.size} bytes cannot be accessed at once"
         elif ins.op is Op.EXIT_MAIN and instruction and not _pc_is_set(function, at):
             problem = (
-                "the guest would go on at the field pc, which is not set on every way here: "
+                "the guest would go on at the field pc, which is not set on every path to here: "
                 'b.set(COMMON["pc"], ...) first'
             )
         if problem:
@@ -53,7 +53,9 @@ def verify_calls(function: Builder, *, instruction: bool) -> None:
 
 
 def _pc_is_set(function: Builder, position: int) -> bool:
-    """Whether the field pc is set on every way to the position, as far as one can tell: routines, Python may set it."""
+    """Whether the field pc is set on every path to the position, as far as one can tell: routines and Python may set
+    it.
+    """
     known = False
     at_label: dict[Label, bool] = {}
     for ins in function.code[:position]:
@@ -85,7 +87,7 @@ def _problem(function: Builder, at: int, callee: Callee, instruction: bool) -> s
     if helper.may_exit and instruction and not _pc_is_set(function, at):
         return (
             f"the native helper {helper.name} may leave the block, and the guest would go on at the field pc, which is "
-            'not set on every way here: b.set(COMMON["pc"], ...) to the next instruction first'
+            'not set on every path to here: b.set(COMMON["pc"], ...) to the next instruction first'
         )
     return ""
 

@@ -129,7 +129,7 @@ class BoardContract:
         machine.start(paused=True)
         for _ in range(2):
             on = [cpu.index for cpu in machine.cpus if cpu.info().get("state") != "off"]
-            assert on, "after a reset no CPU is on: Board.reset calls power_on of one at least"
+            assert on, "after a reset no CPU is on: Board.reset must call power_on of at least one"
             machine.request_reset()
             deadline = time.monotonic() + self.limit_seconds
             while machine.state is not State.PAUSED and time.monotonic() < deadline:

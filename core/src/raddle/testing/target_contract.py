@@ -252,7 +252,7 @@ class TargetContract:
         for name in CALLED_BY_RUNTIME:
             places = [place for place in ("routines", "python_helpers") if name in getattr(front_end, place)]
             assert places, f"{name} is missing: it must be among routines or python_helpers"
-            assert len(places) == 1, f"{name} is among {' and '.join(places)}: it must be among one of them"
+            assert len(places) == 1, f"{name} is among {' and '.join(places)}: it must be among only one of them"
 
     def test_routine_is_valid(self, routine: str, front_end: FrontEnd) -> None:
         b = _function(front_end)

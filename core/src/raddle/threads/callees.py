@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from raddle.codegen.backend import BackEnd
@@ -29,7 +29,7 @@ class Callees:
     """
 
     def __init__(self, context: Any, frontend: FrontEnd, memory: AddressSpace) -> None:
-        """`memory` may have routines of its devices."""
+        """`memory` may have routines of its devices. `context` is the runtime's; with None, nothing can be called."""
         self._context = context
         self._frontend = frontend
         self._routines = {
@@ -54,14 +54,17 @@ class Callees:
                 raise MachineError(f"the native runtime lacks helper {helper}; build it again")
             self.table[number] = address
 
-    def compile_routines(self, backend: BackEnd) -> None:
-        """Put all routines into the code buffer. Raises MachineError when it has no room, and for a routine that would
-        run on into what lies behind it, or calls a native helper otherwise than its table says.
+    def compiled_routines(self, backend: BackEnd) -> dict[str, bytes]:
+        """The code of all routines, by name. Raises MachineError for one that the host cannot compile, that would run
+        on into what lies behind it, or that calls a native helper otherwise than its table says.
         """
         same = same_code(backend, (tuple(self._routine_numbers.items()), tuple(self._python_numbers.items())))
-        for name, b in self.built_routines():
-            address = write_code(self._context, compiled(b, name, backend, same))
-            self.table[self._routine_numbers[name]] = ffi.cast("void *", address)
+        return {name: compiled(b, name, backend, same) for name, b in self.built_routines()}
+
+    def put(self, routines: Mapping[str, bytes]) -> None:
+        """Put the code of all routines into the code buffer. Raises MachineError when it has no room."""
+        for name, code in routines.items():
+            self.table[self._routine_numbers[name]] = ffi.cast("void *", write_code(self._context, code))
 
     def built_routines(self) -> Iterator[tuple[str, Builder]]:
         """The IR of all routines, built again, with their names."""
@@ -94,7 +97,7 @@ class Callees:
             for callee in self._called(one):
                 if callee.kind is CalleeKind.PYTHON or callee == native("io_python"):
                     by = "" if one == name else f" by routine {one!r}"
-                    raise MachineError(f"routine {name!r} calls Python{by}, which the routine of such a timer may not")
+                    raise MachineError(f"routine {name!r} calls Python{by}, which a native timer's routine may not do")
                 if callee.kind is CalleeKind.ROUTINE and callee.name not in seen:
                     seen.add(callee.name)
                     waiting.append(callee.name)

@@ -11,23 +11,21 @@ from typing import Any, Final
 
 from raddle import kinds, workers
 from raddle.accel import Decision, Llsc, Mode
-from raddle.codegen.backend import BackEnd, CodegenConfig
-from raddle.codegen.faults import SET_UP, of_the_host
+from raddle.codegen.backend import BackEnd, Thunks
 from raddle.errors import MachineError, UsageError, machine_closed
 from raddle.ir.builder import Callee, CalleeKind
 from raddle.memory import AddressSpace
 from raddle.memory.space import IoHandler, Kind
-from raddle.runtime import code_memory, helpers
+from raddle.runtime import code_memory
 from raddle.runtime._native import ffi, lib
-from raddle.threads import callbacks, schedules
+from raddle.threads import callbacks, host_code, schedules
 from raddle.threads.biglock import BigLock
-from raddle.threads.callees import Callees, write_code
+from raddle.threads.callees import write_code
 from raddle.threads.lifecycle import Lifecycle, Schedule
 from raddle.threads.observer import Observer
 from raddle.threads.timer import Timer
 from raddle.threads.vcpu import VCpu
 from raddle.translate.frontend import FrontEnd
-from raddle.translate.translator import Translator
 
 CODE_SIZE: Final = 96 << 20
 """Bytes of the code buffer and the records of its blocks together; when they are used up, both are flushed as a
@@ -80,8 +78,7 @@ class Engine(Lifecycle):
         self.parallel = decision.mode is Mode.MULTI
         self.icount = icount_shift is not None
         self.llsc = llsc
-        if llsc is Llsc.STRICT:
-            _check_reservations(backend, ncpus)
+        host_code.check_reservations(backend, llsc, ncpus)
         self.block_hooks: tuple[BlockHook, ...] = ()
         self.watch_hooks: tuple[WatchHook, ...] = ()
         self.observer = Observer()
@@ -130,28 +127,22 @@ class Engine(Lifecycle):
         frontend = self.frontend
         if icount_shift is not None:
             lib.raddle_icount_shift(self.context, icount_shift)
-        self.callees = Callees(self.context, frontend, self.memory)
-        config = CodegenConfig(
-            state=frontend.state,
-            word=frontend.word,
-            page_bits=frontend.page_bits,
-            callee_number=self.callees.number,
-            parallel=self.parallel,
+        code = host_code.make(
+            self.context,
+            frontend,
+            backend,
+            self.decision,
+            self.memory,
             icount=self.icount,
-            fences=int(self.decision.fences) if self.parallel else 0,
-            call_helper=_address_of("raddle_call_helper"),
-            first_python=helpers.FIRST_PYTHON,
-            floats=frontend.floats,
-            strict=self.llsc is Llsc.STRICT,
+            llsc=self.llsc,
+            memo_size=memo_size,
         )
-        with of_the_host(backend, SET_UP):
-            self.backend = backend(config)
-            self.translator = Translator(frontend, self.backend, self.context, memo_size)
-        self.callees.compile_routines(self.backend)
+        self.callees, self.backend, self.translator = code.callees, code.backend, code.translator
+        self.callees.put(code.routines)
         self.miss: Callable[[Any], int] = self.translator.miss
         """Called when the runtime finds no block and the memo lacks something."""
         self._map_memory()
-        self._make_cpus(ncpus)
+        self._make_cpus(ncpus, code.thunks)
 
     def _map_memory(self) -> None:
         regions = ffi.new("struct raddle_region[]", len(self.memory.regions))
@@ -193,10 +184,7 @@ class Engine(Lifecycle):
         self.check_cpu("whose TLB is emptied", cpu)
         lib.raddle_tlb_flush(cpu.env)
 
-    def _make_cpus(self, ncpus: int) -> None:
-        names = ("raddle_slow_load", "raddle_slow_store", "raddle_slow_atomic", "raddle_call_helper")
-        with of_the_host(type(self.backend), "make its thunks"):
-            thunks = self.backend.thunks({name: _address_of(name) for name in names})
+    def _make_cpus(self, ncpus: int, thunks: Thunks) -> None:
         fields = {name: write_code(self.context, code) for name, code in thunks.by_field.items()}
         lib.raddle_set_enter(self.context, ffi.cast("void *", write_code(self.context, thunks.enter)))
         if thunks.synchronise:
@@ -234,7 +222,7 @@ class Engine(Lifecycle):
         """Raise UsageError, in which `what` names it, unless `cpu` is one of this engine's vCPUs."""
         kinds.instance(what, "a vCPU", cpu, VCpu)
         if cpu.engine is not self:
-            raise UsageError(f"{what} is one of this machine's, and not another machine's vCPU {cpu.index}")
+            raise UsageError(f"{what} must be one of this machine's, not vCPU {cpu.index} of another machine")
 
     # -- clock ---------------------------------------------------------------------------------------------------------
 
@@ -346,15 +334,3 @@ class Engine(Lifecycle):
         ]
         result["paths"] = self.observer.paths()
         return result
-
-
-def _check_reservations(backend: type[BackEnd], ncpus: int) -> None:
-    """Raise UsageError unless reservations can be exact."""
-    if not backend.strict:
-        raise UsageError("llsc=strict is not possible: this host has no exact reservations")
-    if ncpus > lib.RADDLE_MOST_RESERVING:
-        raise UsageError(f"llsc=strict has room for {lib.RADDLE_MOST_RESERVING} vCPUs, not {ncpus}")
-
-
-def _address_of(name: str) -> int:
-    return int(ffi.cast("uintptr_t", ffi.addressof(lib, name)))

@@ -366,7 +366,7 @@ class Translator:
             if not isinstance(next_decode_state, int):
                 raise MachineError(
                     f"translate() returned {next_decode_state!r} for {what()} and not the decode state of the next "
-                    "instruction, which is 0 where there are none"
+                    "instruction, which is 0 for a guest without decode states"
                 )
             require_calls(b, what, instruction=True)
             if self.check is not None:

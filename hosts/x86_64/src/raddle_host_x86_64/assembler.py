@@ -56,7 +56,6 @@ from raddle_host_x86_64.operands import (
     rri8,
     rriq,
     rrr,
-    rrr_rmv,
     rs,
     rv,
     rv_mr,
@@ -279,15 +278,15 @@ class Assembler(CodeBuffer):
     SAR_rc = r("D3 /7")
     SARQ_ri = ri8("REX.W C1 /7")
     SARQ_rc = r("REX.W D3 /7")
-    # BMI1, BMI2: no flags but ANDN; SHLX dst, src, count.
+    # BMI1, BMI2: no flags but ANDN. Shifts take target, count and source, as in the encoding: the count is VEX.vvvv.
     ANDN_rrr = rrr("VEX.LZ.NP.0F38.W0 F2 /r")
     ANDNQ_rrr = rrr("VEX.LZ.NP.0F38.W1 F2 /r")
-    SHLX_rrr = rrr_rmv("VEX.LZ.66.0F38.W0 F7 /r")
-    SHLXQ_rrr = rrr_rmv("VEX.LZ.66.0F38.W1 F7 /r")
-    SHRX_rrr = rrr_rmv("VEX.LZ.F2.0F38.W0 F7 /r")
-    SHRXQ_rrr = rrr_rmv("VEX.LZ.F2.0F38.W1 F7 /r")
-    SARX_rrr = rrr_rmv("VEX.LZ.F3.0F38.W0 F7 /r")
-    SARXQ_rrr = rrr_rmv("VEX.LZ.F3.0F38.W1 F7 /r")
+    SHLX_rrr = rrr("VEX.LZ.66.0F38.W0 F7 /r")
+    SHLXQ_rrr = rrr("VEX.LZ.66.0F38.W1 F7 /r")
+    SHRX_rrr = rrr("VEX.LZ.F2.0F38.W0 F7 /r")
+    SHRXQ_rrr = rrr("VEX.LZ.F2.0F38.W1 F7 /r")
+    SARX_rrr = rrr("VEX.LZ.F3.0F38.W0 F7 /r")
+    SARXQ_rrr = rrr("VEX.LZ.F3.0F38.W1 F7 /r")
     RORX_rri = rri8("VEX.LZ.F2.0F3A.W0 F0 /r")
     RORXQ_rri = rri8("VEX.LZ.F2.0F3A.W1 F0 /r")
 

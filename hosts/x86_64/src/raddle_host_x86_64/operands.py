@@ -439,17 +439,6 @@ def rrr(text: str) -> Instruction3:
     return emit
 
 
-@declares("rrr")
-def rrr_rmv(text: str) -> Instruction3:
-    """VEX, three registers in another order: ModRM.reg, ModRM.rm, VEX.vvvv."""
-    encodings = Encodings(text, direct)
-
-    def emit(asm: CodeBuffer, reg: int, rm: int, vvvv: int) -> None:
-        asm.code += encodings[vvvv << 16 | reg << 8 | rm]
-
-    return emit
-
-
 # --- The same encodings with SSE registers ---
 
 vv = declares("vv")(rr)
@@ -460,17 +449,7 @@ vm = declares("vm")(rm)
 mv = declares("mv")(mr)
 vx = declares("vx")(rx)
 xv = declares("xv")(xr)
-
-
-@declares("vvv")
-def vvv(text: str) -> Instruction3:
-    """VEX, three registers: ModRM.reg, VEX.vvvv, ModRM.rm."""
-    encodings = Encodings(text, direct)
-
-    def emit(asm: CodeBuffer, reg: int, vvvv: int, rm: int) -> None:
-        asm.code += encodings[vvvv << 16 | reg << 8 | rm]
-
-    return emit
+vvv = declares("vvv")(rrr)
 
 
 # --- Factories for conditional instructions; the condition code is the first argument ---

@@ -346,7 +346,8 @@ int raddle_memo_variant(raddle_memo *memo, uint32_t number, uint32_t key, const 
  * `traits`: flag_defs | flag_uses << 4 | (host_flags + 1) << 8 | ends << 16 | by_kind << 17, see
  * raddle.codegen.template; `orders`: size of the barrier | orders that it is there for << 8 | orders that it keeps << 12
  * | orders that the rest lets pass << 16 | orders that hold afterwards << 20 | inert << 24, see raddle.codegen.barriers.
- * 0, or -1 when out of memory, when there is no such variant, or when a part has more than 65527 bytes. */
+ * 0, or -1 when out of memory, when there is no such variant, when a part has more than 65527 bytes, or when fields lie
+ * outside their part or overlap. */
 raddle_table *raddle_memo_table(raddle_memo *memo);
 raddle_entry *raddle_memo_enter(raddle_memo *memo, raddle_table *table, uint64_t key, uint32_t number,
                                 const uint32_t *values, uint32_t count);

@@ -16,6 +16,21 @@ static bool in_range(const struct raddle_shape *shape, int64_t scaled, uint32_t 
     return -limit <= scaled && scaled < limit;
 }
 
+static uint64_t piece_bits(const struct raddle_shape *shape, uint32_t i)
+{
+    uint32_t at = shape->pieces[i].at, width = shape->pieces[i].width;
+    return (width == 64 ? UINT64_MAX : ((uint64_t)1 << width) - 1) << at;
+}
+
+/* The bits of the unit that a field has. */
+uint64_t shape_bits(const struct raddle_shape *shape)
+{
+    uint64_t bits = 0;
+    for (uint32_t i = 0; i < shape->piece_count; i++)
+        bits |= piece_bits(shape, i);
+    return bits;
+}
+
 static uint32_t width_of(const struct raddle_shape *shape)
 {
     uint32_t width = 0;
@@ -96,7 +111,7 @@ static bool shape_is_valid(const struct raddle_shape *shape)
     for (uint32_t i = 0; valid && i < shape->piece_count; i++) {
         uint32_t at = shape->pieces[i].at, width = shape->pieces[i].width;
         valid = width && width <= 64 && at + width <= 8u * shape->unit;
-        uint64_t mask = !valid ? 0 : (width == 64 ? UINT64_MAX : ((uint64_t)1 << width) - 1) << at;
+        uint64_t mask = valid ? piece_bits(shape, i) : 0;
         valid = valid && !(taken & mask);
         taken |= mask;
     }

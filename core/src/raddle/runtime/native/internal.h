@@ -404,6 +404,7 @@ struct raddle_cpu {
 bool field_insert(const struct raddle_shape *shape, uint64_t *bits, uint64_t offset, uint64_t value);
 bool field_fill_pieces(const struct raddle_shape *shape, uint8_t *code, uint32_t at, uint64_t value);
 bool field_is_word(const struct raddle_shape *shape);
+uint64_t shape_bits(const struct raddle_shape *shape);
 bool shapes_are_valid(const struct raddle_rules *rules);
 
 static inline struct raddle_cpu_header *header_of(void *env)

@@ -79,6 +79,22 @@ static bool lie_within(const struct raddle_memo *memo, const struct variant *cod
     return valid;
 }
 
+/* Whether no two fields have bits of the code in common. Renaming moves fields, but not over one another, so that this
+ * is asked only of what a host has compiled. */
+static bool lie_apart(const struct raddle_rules *rules, const struct raddle_fixup *fixups, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t j = 0; j < i; j++) {
+            bool earlier = fixups[i].offset <= fixups[j].offset;
+            const struct raddle_fixup *low = &fixups[earlier ? i : j], *high = &fixups[earlier ? j : i];
+            uint32_t distance = high->offset - (uint32_t)low->offset;
+            if (low->part == high->part && distance < sizeof(uint64_t) &&
+                shape_bits(&rules->shapes[low->shape]) >> 8 * distance & shape_bits(&rules->shapes[high->shape]))
+                return false;
+        }
+    return true;
+}
+
 struct variant *variant_new(struct raddle_memo *memo, const struct variant *code)
 {
     struct variant *v = arena_take(&memo->arena, sizeof *v);
@@ -143,6 +159,8 @@ int raddle_memo_variant(raddle_memo *memo, uint32_t number, uint32_t key, const 
     pthread_mutex_lock(&memo->lock);
     bool known = key < MEMO_VARIANTS && number < memo->template_count;
     struct variant *v = known ? variant_new(memo, &code) : NULL;
+    if (v && !lie_apart(&memo->rules, v->fixups, v->fixup_count))
+        v = NULL;
     if (v) {
         struct template *t = memo_template(memo, number);
         if (!key)

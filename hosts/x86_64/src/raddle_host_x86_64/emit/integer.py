@@ -509,7 +509,7 @@ def shift(e: Emitter, ins: Instruction) -> None:
     by_register = _SHIFTS_BY_REGISTER.get((ins.op, wide))
     if e.features.bmi2 and by_register is not None:
         count, source = e.use(n, RCX), e.use(a, RDX)
-        by_register(e, e.define(ins, ins.args), source, count)
+        by_register(e, e.define(ins, ins.args), count, source)
         return
     e.move(RCX, n)
     target = e.define(ins, ins.args)
