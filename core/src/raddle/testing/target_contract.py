@@ -14,6 +14,7 @@ this machine, and are skipped without it. The test's name is the seed of random 
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ from raddle.accel import Decision, Mode
 from raddle.codegen.backend import BackEnd
 from raddle.entry_points import entry_points
 from raddle.errors import PluginError, UsageError
-from raddle.ir.builder import Builder, Callee, MemAccess
+from raddle.ir.builder import Builder, Callee, CalleeKind, MemAccess
 from raddle.ir.header import COMMON
 from raddle.ir.interpreter import CpuState, InterpreterError
 from raddle.ir.parser import parse_function
@@ -269,7 +270,7 @@ class TargetContract:
             start = self.random_start(random, front_end, random.choice(self._all_modes()))
             arguments = tuple(_random_value(random, 64, front_end) for _ in range(4))
             try:
-                expected = interpreted_routine(front_end, start, routine, arguments)
+                expected = interpreted_routine(host.surroundings, start, routine, arguments)
             except InterpreterError:
                 continue
             found = host.call(start, routine, arguments)
@@ -278,20 +279,22 @@ class TargetContract:
                 lines.append(f"returns {found.result}, not {expected.result}")
             assert not lines, "\n".join([f"{routine}{arguments}", *self._described(start, front_end), *lines])
 
-    def _check_function(self, b: Builder, front_end: FrontEnd, *, routine: bool = False) -> None:
-        """The IR must be valid, the same after printing and parsing, and have only known callees and MMU indices."""
+    def _check_function(self, b: Builder, front_end: FrontEnd, *, routine: bool = False) -> str:
+        """The IR must be valid, the same after printing and parsing, and have only known callees and MMU indices.
+        Returns its text.
+        """
         verify(b, routine=routine, layout=front_end.state)
         verify_calls(b, instruction=not routine)
         text = print_function(b)
         assert print_function(parse_function(text, front_end.state, b.word)) == text
-        known = {(callee.kind, callee.name) for callee in callees(front_end)}
         for instruction in b.code:
             aux = instruction.aux
             if isinstance(aux, Callee):
-                if (aux.kind, aux.name) not in known:  # an assert would list them all
+                if (aux.kind, aux.name) not in _known_callees(front_end):  # an assert would list them all
                     raise AssertionError(f"the IR calls the {aux.description}, which does not exist")
             elif isinstance(aux, MemAccess):
                 assert aux.mmu_index < front_end.mmu_indices, f"MMU index {aux.mmu_index} is not declared"
+        return text
 
     # -- reset ---------------------------------------------------------------------------------------------------------
 
@@ -364,16 +367,16 @@ class TargetContract:
                 decode_state = random.choice(table.decode_states)
                 b = _function(front_end)
                 following = instructions.translate(b, pattern, word, decode_state, mode)
-                self._check_function(b, front_end)
+                text = self._check_function(b, front_end)
                 assert isinstance(following, int), f"translate() returned {following!r}, not the next decode state"
                 assert 0 <= following < 1 << 32
                 other = _function(front_end)
                 sibling = self._random_word(random, table, pattern, word)
                 assert pattern.key(sibling) == pattern.key(word)
                 assert instructions.translate(other, pattern, sibling, decode_state, mode) == following
-                assert print_function(other) == print_function(b), f"{word:#x} and {sibling:#x} have one key"
+                assert print_function(other) == text, f"{word:#x} and {sibling:#x} have one key"
                 assert instructions.disassemble(word, table.size, 0)
-                self._check_sharing(front_end, table, pattern, word, decode_state, mode)
+                self._check_sharing(front_end, table, pattern, word, decode_state, mode, b, text)
                 self._check_linear(pattern, word, sibling)
 
     def test_what_surrounds_blocks_is_valid(self, front_end: FrontEnd) -> None:
@@ -398,18 +401,28 @@ class TargetContract:
             assert not (value ^ values[operand.name]) & _M32, f"{operand.name} of {word:#x} is not linear"
 
     def _check_sharing(
-        self, front_end: FrontEnd, table: Encodings, pattern: Pattern, word: int, decode_state: int, mode: int
+        self,
+        front_end: FrontEnd,
+        table: Encodings,
+        pattern: Pattern,
+        word: int,
+        decode_state: int,
+        mode: int,
+        plain: Builder,
+        text: str,
     ) -> None:
-        """Words that share templates depend only on declared bits of the block mode, and not on register numbers."""
+        """Words that share templates depend only on declared bits of the block mode, and not on register numbers.
+
+        ``plain`` is the word's translation with its own register numbers, ``text`` that as text.
+        """
         instructions = front_end.instruction_set(mode)
         sharing = instructions.sharing(pattern)
         if sharing is None:
             return
         numbers = sharing.numbers(word)
-        plain, named = _function(front_end), _function(front_end)
-        instructions.translate(plain, pattern, word, decode_state, mode)
+        named = _function(front_end)
         instructions.translate(named, pattern, word, decode_state, mode, sharing.operands(numbers))
-        assert print_function(named) == print_function(plain)
+        assert print_function(named) == text
         verify(named, layout=front_end.state)
         if sharing.closed(word) is not None:
             opened = _function(front_end)
@@ -423,7 +436,7 @@ class TargetContract:
             if (other ^ mode) & mask == 0:
                 there = _function(front_end)
                 front_end.instruction_set(other).translate(there, pattern, word, decode_state, other)
-                assert print_function(there) == print_function(plain), f"modes {mode:#x} and {other:#x} have one key"
+                assert print_function(there) == text, f"modes {mode:#x} and {other:#x} have one key"
 
     def _check_renaming(
         self,
@@ -556,7 +569,7 @@ class TargetContract:
     def random_start(self, random: Random, front_end: FrontEnd, mode: int) -> Start:
         """The reset state, but with random registers, flags and memory, and with ``mode`` as the block mode."""
         plain = PlainCpu(front_end)
-        front_end.reset(plain, 0, 0)
+        plain.cpu = _reset_state(front_end)
         for field in self._random_fields(front_end):
             bits = 1 if field.type is Type.I1 else 8 * field.type.size
             plain[field.name] = _random_value(random, bits, front_end)
@@ -589,6 +602,24 @@ def _wrong_length(instructions: InstructionSet, pattern: Pattern) -> str | None:
         if wide.begins(unit) is not long and has_word(pattern, bits << half, unit << half):
             return f"a unit that has {unit:#06x} in its bits {bits:#06x}"
     return None
+
+
+@functools.cache
+def _known_callees(front_end: FrontEnd) -> frozenset[tuple[CalleeKind, str]]:
+    return frozenset((callee.kind, callee.name) for callee in callees(front_end))
+
+
+@functools.cache
+def _state_after_reset(front_end: FrontEnd) -> tuple[bytes, Mapping[str, int]]:
+    cpu = PlainCpu(front_end)
+    front_end.reset(cpu, 0, 0)
+    return bytes(cpu.cpu.state), cpu.cpu.header
+
+
+def _reset_state(front_end: FrontEnd) -> CpuState:
+    """A vCPU's state after a reset. A reset depends on nothing else, so it is done once."""
+    state, header = _state_after_reset(front_end)
+    return CpuState(bytearray(state), dict(header))
 
 
 def _function(front_end: FrontEnd) -> Builder:
