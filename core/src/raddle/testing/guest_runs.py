@@ -188,6 +188,8 @@ class Surroundings(FrontEnd):
         }
         self.stubbed = _PlainCallees(self, routines=False)
         self.with_routines = _PlainCallees(self, routines=True)
+        self.asked: set[Field] = set()
+        """The fields that the guest's ``interrupt`` has read (`takes_interrupt`)."""
         self._sets: dict[int, InstructionSet] = {}
         self._built: dict[str, Builder] = {}
 
@@ -373,10 +375,23 @@ def interpreted(
     )
 
 
+class _AskedState(CpuState):
+    """A vCPU's state that adds to ``asked`` each field that is read."""
+
+    __slots__ = ("asked",)
+
+    asked: set[Field]
+
+    def read(self, field: Field) -> int:
+        self.asked.add(field)
+        return CpuState.read(self, field)
+
+
 def takes_interrupt(surroundings: Surroundings, pc: int, state: bytes, header: Mapping[str, int], lines: int) -> bool:
     """Whether the guest's ``interrupt`` takes one of the pending ``lines``. A Python helper gets a `PlainCpu`."""
     guest = surroundings.guest
-    cpu = CpuState(bytearray(state), dict(header) | {"pc": pc, "interrupt_request": lines, "arg0": lines})
+    cpu = _AskedState(bytearray(state), dict(header) | {"pc": pc, "interrupt_request": lines, "arg0": lines})
+    cpu.asked = surroundings.asked
     if "interrupt" in guest.python_helpers:
         plain = PlainCpu(guest)
         plain.cpu = cpu

@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from random import Random
 from types import ModuleType
 from typing import ClassVar, Final
@@ -55,6 +56,7 @@ from raddle.testing.guest_runs import (
     outline,
     takes_interrupt,
 )
+from raddle.testing.masks import Masks
 from raddle.threads.engine import Engine
 from raddle.translate.decode import UNDEFINED, Decoder, Pattern, has_word
 from raddle.translate.frontend import FrontEnd, Halves, InstructionSet
@@ -64,6 +66,8 @@ MOST_REGISTERS: Final = 64
 ALL_LINES: Final = 0xFFFF_FFFF
 UNMASKING_DRAWS: Final = 100
 """How many words of each line of an instruction in `unmasking` are tried in each mode until one unmasks."""
+UNMASKING_RUNS: Final = 16
+"""How often words of a line run that write a field which masks interrupts; each one until it unmasks."""
 CALLED_BY_RUNTIME: Final = ("tlb_fill", "fault", "interrupt")
 
 
@@ -99,7 +103,7 @@ class TargetContract:
     fills: ClassVar[int] = 3
     """How many words of each line of a table are tried in each mode."""
     unmasking: ClassVar[frozenset[str]] = frozenset()
-    """Instructions that can unmask interrupts: the contract tries random words until it has seen each one do so."""
+    """Instructions that can unmask interrupts: the contract fails unless one of many random words of each does so."""
 
     def may_change_before_fault(self, pattern: Pattern, word: int, field: Field) -> bool:
         """Whether the architecture allows ``field`` to change although an access of ``word`` faults.
@@ -166,6 +170,11 @@ class TargetContract:
         yield engine
         engine.close()
         memory.close()
+
+    @pytest.fixture(scope="class", name="masks")
+    @classmethod
+    def _masks(cls, surroundings: Surroundings) -> Masks:
+        return cls().masks(surroundings)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         names = metafunc.fixturenames
@@ -508,11 +517,18 @@ class TargetContract:
                 assert not lines, "\n".join([told, *self._described(start, guest), *lines])
 
     def test_unmasked_interrupts_are_taken(
-        self, table: Encodings, pattern: Pattern, surroundings: Surroundings
+        self, table: Encodings, pattern: Pattern, surroundings: Surroundings, masks: Masks
     ) -> None:
+        """With random words, and with words whose IR writes a field that masks interrupts."""
         random = Random(f"unmasks {table.name} {pattern.where}")
         for number in range(max(self.fills, len(table.modes))):
-            self._unmasks(random, table, pattern, table.modes[number % len(table.modes)], surroundings)
+            word, mode = self._random_word(random, table, pattern), table.modes[number % len(table.modes)]
+            if masks.may_unmask(pattern, word, mode):
+                self._unmasks(random, table, pattern, word, mode, surroundings)
+        words = list(islice(masks.words(random, table.decoder, pattern, table.modes), UNMASKING_RUNS))
+        for word, mode in words:
+            starts = range(UNMASKING_RUNS // len(words))
+            any(self._unmasks(random, table, pattern, word, mode, surroundings) for _ in starts)
 
     def test_interrupts_are_unmasked(self, surroundings: Surroundings) -> None:
         """The instructions in `unmasking` do it, so that the test before this one cannot miss them."""
@@ -521,7 +537,7 @@ class TargetContract:
             lines = [(table, line) for table in self.encodings for line in table.decoder.patterns if line.name == name]
             assert lines, f"{name} is among `unmasking`, but in no table"
             tries = (
-                self._unmasks(random, table, pattern, mode, surroundings)
+                self._unmasks(random, table, pattern, self._random_word(random, table, pattern), mode, surroundings)
                 for _ in range(UNMASKING_DRAWS)
                 for table, pattern in lines
                 for mode in table.modes
@@ -529,14 +545,12 @@ class TargetContract:
             assert any(tries), f"{name} is among `unmasking`, but no word of it unmasks an interrupt"
 
     def _unmasks(
-        self, random: Random, table: Encodings, pattern: Pattern, mode: int, surroundings: Surroundings
+        self, random: Random, table: Encodings, pattern: Pattern, word: int, mode: int, surroundings: Surroundings
     ) -> bool:
-        """Whether a random word lets in an interrupt that is pending. If so, the execution loop must come next, which
-        takes it: blocks are chained, so otherwise the guest could run on for ever.
+        """Whether the word lets in an interrupt that is pending, from a random state. If so, the execution loop must
+        come next, which takes it: blocks are chained, so otherwise the guest could run on for ever.
         """
-        word = self._random_word(random, table, pattern)
-        start = self.random_start(random, surroundings.guest, mode)
-        start = replace(start, header={**start.header, "interrupt_request": ALL_LINES})
+        start = self._start_with_interrupts(random, surroundings.guest, mode)
         try:
             finish = interpreted(surroundings, start, mode, word, table.size, routines=True)
             after = self.takes_interrupt(surroundings, finish.pc, finish.state, finish.header)
@@ -549,6 +563,37 @@ class TargetContract:
             "end it with exit_main"
         )
         return True
+
+    def masks(self, surroundings: Surroundings) -> Masks:
+        """The fields that mask interrupts: those that `interrupt` reads and for which it takes an interrupt with one
+        value, and none with another one.
+        """
+        guest, random = surroundings.guest, Random("masks")
+        found: set[Field] = set()
+        read: set[Field] = set()
+
+        def takes(cpu: CpuState) -> bool | None:
+            """Whether an interrupt is taken; None if the state makes no sense to the guest."""
+            surroundings.asked.clear()
+            try:
+                taken = self.takes_interrupt(surroundings, CODE, bytes(cpu.state), cpu.header)
+            except InterpreterError:
+                return None
+            if not taken:
+                read.update(surroundings.asked)
+            return taken
+
+        for mode in self._all_modes() * 2:
+            start = self._start_with_interrupts(random, guest, mode)
+            before = takes(CpuState(bytearray(start.state), dict(start.header)))
+            for field in sorted(surroundings.asked - found, key=lambda field: field.offset):
+                for value in (0, (1 << field.type.bits) - 1, *self.small_fields.get(field.name, ())):
+                    cpu = CpuState(bytearray(start.state), dict(start.header))
+                    cpu.write(field, value)
+                    if None not in (before, after := takes(cpu)) and before is not after:
+                        found.add(field)
+        small = {guest.state.fields[name] for name in self.small_fields if name in guest.state.fields}
+        return Masks(guest, found, read, small - found, self.undefined_callees)
 
     # -- random choices ------------------------------------------------------------------------------------------------
 
@@ -577,6 +622,11 @@ class TargetContract:
             plain[name] = random.choice(values)
         header = dict(plain.cpu.header) | {"mode": mode}
         return Start(bytes(plain.cpu.state), header, random.randbytes(ARENA_PAGES << front_end.page_bits))
+
+    def _start_with_interrupts(self, random: Random, front_end: FrontEnd, mode: int) -> Start:
+        """A random start at which all interrupt lines are pending."""
+        start = self.random_start(random, front_end, mode)
+        return replace(start, header={**start.header, "interrupt_request": ALL_LINES})
 
     def _described(self, start: Start, front_end: FrontEnd) -> list[str]:
         cpu = CpuState(bytearray(start.state))
