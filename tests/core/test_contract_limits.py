@@ -13,7 +13,7 @@ from tests.core.mixed_guest import MixedFrontEnd, X
 from raddle.ir.builder import Builder, Callee, Value, native, python, routine
 from raddle.ir.header import COMMON
 from raddle.ir.types import StateLayout, Type
-from raddle.testing.guest_runs import Surroundings
+from raddle.testing.guest_runs import CODE, Surroundings
 from raddle.testing.masks import Masks
 from raddle.testing.target_contract import MOST_REGISTERS, Encodings, TargetContract
 from raddle.translate.decode import Fields
@@ -184,6 +184,16 @@ def test_one_of_many_control_registers_that_unmasks_and_ends_its_block(monkeypat
     for table in contract.encodings:
         for pattern in table.decoder.patterns:
             contract.test_unmasked_interrupts_are_taken(table, pattern, guest, contract.masks(guest))
+
+
+def test_an_interrupt_that_depends_on_the_pc() -> None:
+    """Every instruction changes the pc, so that any may unmask, whatever else it writes."""
+    front_end = MixedFrontEnd()
+    elsewhere = {"interrupt": lambda cpu, pending: int(cpu["pc"] != CODE)}
+    front_end.python_helpers = front_end.python_helpers | elsewhere
+    guest, contract, table = Surroundings(front_end), _contract_of(), front_end.encodings()[1]
+    with pytest.raises(AssertionError, match="lets in an interrupt"):
+        contract.test_unmasked_interrupts_are_taken(table, table.decoder.patterns[0], guest, contract.masks(guest))
 
 
 def test_the_limit_is_the_runtimes() -> None:

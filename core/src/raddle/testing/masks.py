@@ -41,7 +41,7 @@ class Masks:
         undefined: frozenset[str],
     ) -> None:
         self.fields = frozenset(fields)
-        self._read = frozenset(read)
+        self._read = frozenset(read) - _INPUTS
         self._front_end = front_end
         self._undefined = undefined
         self._of_routines: dict[str, frozenset[Field]] = dict.fromkeys(undefined, frozenset())
@@ -87,7 +87,7 @@ class Masks:
 
     def may_unmask(self, pattern: Pattern, word: int, mode: int) -> bool:
         """Whether a word may let in an interrupt: it writes something on which that depends."""
-        if not self._read:
+        if not self._read or not self._read.isdisjoint(_NOT_MASKS):
             return True
         b = self._translated(pattern, word, mode)
         return self._is_undefined(b) or not self._read.isdisjoint(self.written(b))
@@ -150,5 +150,7 @@ class Masks:
         return self._of_routines[name]
 
 
+_INPUTS: Final = frozenset(COMMON[name] for name in ("interrupt_request", "arg0"))
+"""What `interrupt` is called with."""
 _NOT_MASKS: Final = frozenset(field for field in COMMON.values() if field.name not in ("mode", "interrupt_mask"))
 """Common fields that nearly every instruction may write, or that are no state of the guest's."""
