@@ -17,19 +17,12 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import islice
 from random import Random
 from types import ModuleType
-from typing import ClassVar, Final
+from typing import Final
 
 import pytest
 
-from raddle.accel import Decision, Mode
-from raddle.codegen.backend import BackEnd
-from raddle.entry_points import entry_points
-from raddle.errors import PluginError, UsageError
 from raddle.ir.builder import Builder, Callee, CalleeKind, MemAccess
 from raddle.ir.header import COMMON
 from raddle.ir.interpreter import CpuState, InterpreterError
@@ -37,160 +30,33 @@ from raddle.ir.parser import parse_function
 from raddle.ir.printer import print_function
 from raddle.ir.types import MMU_INDICES, Field, Type
 from raddle.ir.verifier import verify
-from raddle.memory import AddressSpace
-from raddle.plugins import API_VERSION, ENTRY_POINT_GROUP, Target, registry
+from raddle.plugins import API_VERSION, Target, registry
 from raddle.runtime.calls import verify_calls
-from raddle.testing.differential import DRAWS, random_word
+from raddle.testing.differential import DRAWS
 from raddle.testing.guest_runs import (
-    ARENA,
-    ARENA_PAGES,
-    CODE,
     HostRunner,
-    PlainCpu,
-    Start,
     Surroundings,
     callees,
     differences,
     interpreted,
     interpreted_routine,
     outline,
-    takes_interrupt,
 )
-from raddle.testing.masks import Masks
+from raddle.testing.guest_under_test import Encodings, random_value
+from raddle.testing.interrupt_contract import InterruptContract
 from raddle.threads.engine import Engine
-from raddle.translate.decode import UNDEFINED, Decoder, Pattern, has_word
+from raddle.translate.decode import UNDEFINED, Pattern, has_word
 from raddle.translate.frontend import FrontEnd, Halves, InstructionSet
 from raddle.translate.sharing import Models, Sharing
 
+__all__ = ["Encodings", "TargetContract"]
+
 MOST_REGISTERS: Final = 64
-ALL_LINES: Final = 0xFFFF_FFFF
-UNMASKING_DRAWS: Final = 100
-"""How many words of each line of an instruction in `unmasking` are tried in each mode until one unmasks."""
-UNMASKING_RUNS: Final = 16
-"""How often words of a line run that write a field which masks interrupts; each one until it unmasks."""
 CALLED_BY_RUNTIME: Final = ("tlb_fill", "fault", "interrupt")
 
 
-@dataclass(frozen=True)
-class Encodings:
-    """One decode table of a guest, and the block modes in which it is used.
-
-    Instructions are ``size`` bytes long. ``modes`` are block modes in which this table decodes; give modes for which
-    translations differ. ``decode_states`` are decode states in which instructions may be translated.
-    """
-
-    name: str
-    decoder: Decoder
-    size: int
-    modes: tuple[int, ...]
-    decode_states: tuple[int, ...] = (0,)
-
-
-class TargetContract:
-    """Inherit this, and set the attributes."""
-
-    target: ClassVar[str]
-    """Name of the target plug-in."""
-    cpu: ClassVar[str] = ""
-    """CPU model; empty for the default. Inherit once for each model whose translations differ."""
-    encodings: ClassVar[tuple[Encodings, ...]]
-    undefined_callees: ClassVar[frozenset[str]]
-    """Routines or helpers that enter the exception for undefined instructions."""
-    random_fields: ClassVar[tuple[str, ...]] = ()
-    """State fields that may have any value, in addition to hot integer fields and the flags."""
-    small_fields: ClassVar[dict[str, tuple[int, ...]]] = {}
-    """State and header fields that may have only these values."""
-    fills: ClassVar[int] = 3
-    """How many words of each line of a table are tried in each mode."""
-    unmasking: ClassVar[frozenset[str]] = frozenset()
-    """Instructions that can unmask interrupts: the contract fails unless one of many random words of each does so."""
-
-    def may_change_before_fault(self, pattern: Pattern, word: int, field: Field) -> bool:
-        """Whether the architecture allows ``field`` to change although an access of ``word`` faults.
-
-        Override it for instructions with several accesses that are executed again as a whole.
-        """
-        return False
-
-    def takes_interrupt(self, surroundings: Surroundings, pc: int, state: bytes, header: Mapping[str, int]) -> bool:
-        """Whether the guest takes an interrupt in this state, with all lines pending.
-
-        Override it for an ``interrupt`` in Python that needs more of a vCPU than fields.
-        """
-        return takes_interrupt(surroundings, pc, state, header, ALL_LINES)
-
-    # -- surroundings --------------------------------------------------------------------------------------------------
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def descriptor(cls) -> Target:
-        return registry().target(cls.target)
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def front_end(cls, descriptor: Target) -> FrontEnd:
-        return registry().front_end(descriptor, cls.cpu)
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def surroundings(cls, front_end: FrontEnd) -> Surroundings:
-        return Surroundings(front_end)
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def plugin(cls) -> ModuleType:
-        # The same distribution may be on sys.path twice: installed, and in a source tree.
-        name = f"target.{cls.target}"
-        module: ModuleType = next(one for one in entry_points(ENTRY_POINT_GROUP) if one.name == name).load()
-        return module
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def back_end(cls) -> type[BackEnd]:
-        try:
-            host = registry().host_for()
-            back_end: type[BackEnd] = registry().load(host)
-        except (UsageError, PluginError) as error:
-            pytest.skip(str(error))
-        return back_end
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def host(cls, front_end: FrontEnd, back_end: type[BackEnd]) -> Iterator[HostRunner]:
-        runner = HostRunner(front_end, back_end)
-        yield runner
-        runner.close()
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def engine(cls, front_end: FrontEnd, back_end: type[BackEnd]) -> Iterator[Engine]:
-        """An engine with one vCPU of the guest. Making it compiles all routines."""
-        memory = AddressSpace()
-        engine = Engine(front_end, back_end, Decision(Mode.MULTI, ("a test",)), memory, 1)
-        yield engine
-        engine.close()
-        memory.close()
-
-    @pytest.fixture(scope="class", name="masks")
-    @classmethod
-    def _masks(cls, surroundings: Surroundings) -> Masks:
-        return cls().masks(surroundings)
-
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        names = metafunc.fixturenames
-        if "table" in names and "pattern" in names:
-            rows = [
-                pytest.param(table, pattern, id=f"{table.name}-{pattern.name}-{pattern.index}")
-                for table in self.encodings
-                for pattern in table.decoder.patterns
-                if pattern.name != UNDEFINED
-            ]
-            metafunc.parametrize(("table", "pattern"), rows)
-        elif "table" in names:
-            metafunc.parametrize("table", self.encodings, ids=lambda table: table.name)
-        elif "routine" in names:
-            front_end = registry().front_end(registry().target(self.target), self.cpu)
-            metafunc.parametrize("routine", list(front_end.routines))
+class TargetContract(InterruptContract):
+    """Inherit this, and set the attributes of `GuestUnderTest`."""
 
     # -- declarations --------------------------------------------------------------------------------------------------
 
@@ -277,7 +143,7 @@ class TargetContract:
         random = Random(routine)
         for _ in range(10 * self.fills):
             start = self.random_start(random, front_end, random.choice(self._all_modes()))
-            arguments = tuple(_random_value(random, 64, front_end) for _ in range(4))
+            arguments = tuple(random_value(random, 64, front_end) for _ in range(4))
             try:
                 expected = interpreted_routine(host.surroundings, start, routine, arguments)
             except InterpreterError:
@@ -516,123 +382,6 @@ class TargetContract:
                 told = f"{pattern.name} {word:#x} in mode {mode:#x}"
                 assert not lines, "\n".join([told, *self._described(start, guest), *lines])
 
-    def test_unmasked_interrupts_are_taken(
-        self, table: Encodings, pattern: Pattern, surroundings: Surroundings, masks: Masks
-    ) -> None:
-        """With random words, and with words whose IR writes a field that masks interrupts."""
-        random = Random(f"unmasks {table.name} {pattern.where}")
-        for number in range(max(self.fills, len(table.modes))):
-            word, mode = self._random_word(random, table, pattern), table.modes[number % len(table.modes)]
-            if masks.may_unmask(pattern, word, mode):
-                self._unmasks(random, table, pattern, word, mode, surroundings)
-        words = list(islice(masks.words(random, table.decoder, pattern, table.modes), UNMASKING_RUNS))
-        for word, mode in words:
-            starts = range(UNMASKING_RUNS // len(words))
-            any(self._unmasks(random, table, pattern, word, mode, surroundings) for _ in starts)
-
-    def test_interrupts_are_unmasked(self, surroundings: Surroundings) -> None:
-        """The instructions in `unmasking` do it, so that the test before this one cannot miss them."""
-        for name in sorted(self.unmasking):
-            random = Random(f"unmasks {name}")
-            lines = [(table, line) for table in self.encodings for line in table.decoder.patterns if line.name == name]
-            assert lines, f"{name} is among `unmasking`, but in no table"
-            tries = (
-                self._unmasks(random, table, pattern, self._random_word(random, table, pattern), mode, surroundings)
-                for _ in range(UNMASKING_DRAWS)
-                for table, pattern in lines
-                for mode in table.modes
-            )
-            assert any(tries), f"{name} is among `unmasking`, but no word of it unmasks an interrupt"
-
-    def _unmasks(
-        self, random: Random, table: Encodings, pattern: Pattern, word: int, mode: int, surroundings: Surroundings
-    ) -> bool:
-        """Whether the word lets in an interrupt that is pending, from a random state. If so, the execution loop must
-        come next, which takes it: blocks are chained, so otherwise the guest could run on for ever.
-        """
-        start = self._start_with_interrupts(random, surroundings.guest, mode)
-        try:
-            finish = interpreted(surroundings, start, mode, word, table.size, routines=True)
-            after = self.takes_interrupt(surroundings, finish.pc, finish.state, finish.header)
-            if not after or self.takes_interrupt(surroundings, CODE, start.state, start.header):
-                return False
-        except InterpreterError:
-            return False
-        assert finish.to_loop, (
-            f"{pattern.name} {word:#x} in mode {mode:#x} lets in an interrupt that is pending, but the block goes on; "
-            "end it with exit_main"
-        )
-        return True
-
-    def masks(self, surroundings: Surroundings) -> Masks:
-        """The fields that mask interrupts: those that `interrupt` reads and for which it takes an interrupt with one
-        value, and none with another one.
-        """
-        guest, random = surroundings.guest, Random("masks")
-        found: set[Field] = set()
-        read: set[Field] = set()
-
-        def takes(cpu: CpuState) -> bool | None:
-            """Whether an interrupt is taken; None if the state makes no sense to the guest."""
-            surroundings.asked.clear()
-            try:
-                taken = self.takes_interrupt(surroundings, CODE, bytes(cpu.state), cpu.header)
-            except InterpreterError:
-                return None
-            if not taken:
-                read.update(surroundings.asked)
-            return taken
-
-        for mode in self._all_modes() * 2:
-            start = self._start_with_interrupts(random, guest, mode)
-            before = takes(CpuState(bytearray(start.state), dict(start.header)))
-            for field in sorted(surroundings.asked - found, key=lambda field: field.offset):
-                for value in (0, (1 << field.type.bits) - 1, *self.small_fields.get(field.name, ())):
-                    cpu = CpuState(bytearray(start.state), dict(start.header))
-                    cpu.write(field, value)
-                    if None not in (before, after := takes(cpu)) and before is not after:
-                        found.add(field)
-        small = {guest.state.fields[name] for name in self.small_fields if name in guest.state.fields}
-        return Masks(guest, found, read, small - found, self.undefined_callees)
-
-    # -- random choices ------------------------------------------------------------------------------------------------
-
-    def _all_modes(self) -> tuple[int, ...]:
-        return tuple(dict.fromkeys(mode for table in self.encodings for mode in table.modes))
-
-    def _random_word(self, random: Random, table: Encodings, pattern: Pattern, like: int | None = None) -> int:
-        """A random word of the pattern. If ``like`` is given, the word has its key."""
-        word = random_word(table.decoder, pattern, random, like)
-        assert word is not None, f"{pattern.where}: no word of {pattern.name} could be found"
-        return word
-
-    def _random_fields(self, front_end: FrontEnd) -> list[Field]:
-        state = front_end.state
-        fields = [*state.hot_fields, *(state.nzcv or ()), *(state.fields[name] for name in self.random_fields)]
-        return list(dict.fromkeys(fields))
-
-    def random_start(self, random: Random, front_end: FrontEnd, mode: int) -> Start:
-        """The reset state, but with random registers, flags and memory, and with ``mode`` as the block mode."""
-        plain = PlainCpu(front_end)
-        plain.cpu = _reset_state(front_end)
-        for field in self._random_fields(front_end):
-            bits = 1 if field.type is Type.I1 else 8 * field.type.size
-            plain[field.name] = _random_value(random, bits, front_end)
-        for name, values in self.small_fields.items():
-            plain[name] = random.choice(values)
-        header = dict(plain.cpu.header) | {"mode": mode}
-        return Start(bytes(plain.cpu.state), header, random.randbytes(ARENA_PAGES << front_end.page_bits))
-
-    def _start_with_interrupts(self, random: Random, front_end: FrontEnd, mode: int) -> Start:
-        """A random start at which all interrupt lines are pending."""
-        start = self.random_start(random, front_end, mode)
-        return replace(start, header={**start.header, "interrupt_request": ALL_LINES})
-
-    def _described(self, start: Start, front_end: FrontEnd) -> list[str]:
-        cpu = CpuState(bytearray(start.state))
-        values = [f"{field.name}={cpu.read(field):#x}" for field in self._random_fields(front_end)]
-        return ["from " + " ".join(values)]
-
 
 _M32 = 0xFFFF_FFFF
 
@@ -659,19 +408,6 @@ def _known_callees(front_end: FrontEnd) -> frozenset[tuple[CalleeKind, str]]:
     return frozenset((callee.kind, callee.name) for callee in callees(front_end))
 
 
-@functools.cache
-def _state_after_reset(front_end: FrontEnd) -> tuple[bytes, Mapping[str, int]]:
-    cpu = PlainCpu(front_end)
-    front_end.reset(cpu, 0, 0)
-    return bytes(cpu.cpu.state), cpu.cpu.header
-
-
-def _reset_state(front_end: FrontEnd) -> CpuState:
-    """A vCPU's state after a reset. A reset depends on nothing else, so it is done once."""
-    state, header = _state_after_reset(front_end)
-    return CpuState(bytearray(state), dict(header))
-
-
 def _function(front_end: FrontEnd) -> Builder:
     return Builder(front_end.word, front_end.state.nzcv)
 
@@ -679,21 +415,3 @@ def _function(front_end: FrontEnd) -> Builder:
 def _changed(guest: FrontEnd, before: bytes, after: bytes) -> list[Field]:
     one, other = CpuState(bytearray(before)), CpuState(bytearray(after))
     return [field for field in guest.state.fields.values() if one.read(field) != other.read(field)]
-
-
-def _random_value(random: Random, bits: int, front_end: FrontEnd) -> int:
-    """A random number, often an address in the arena or near its edges, or an edge value of the type."""
-    size = ARENA_PAGES << front_end.page_bits
-    choice = random.randrange(8)
-    if bits < 32 or choice == 0:
-        return random.getrandbits(bits)
-    if choice == 1:
-        edges = (0, 1, 2, (1 << bits - 1) - 1, 1 << bits - 1, (1 << bits) - 1, 31, 32, 33)
-        return random.choice(edges)
-    if choice == 2:
-        return ARENA + random.choice((0, size)) + random.randrange(-16, 16)
-    if choice == 3:
-        return ARENA + (random.randrange(1, ARENA_PAGES) << front_end.page_bits) + random.randrange(-16, 16)
-    if choice == 4:
-        return ARENA + random.randrange(size)
-    return ARENA + size // 2 + (random.randrange(-size // 16, size // 16) & -8)
