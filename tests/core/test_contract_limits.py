@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 from raddle.runtime._native import lib
 from tests.core import mixed_guest
@@ -10,14 +12,16 @@ from tests.core.mixed_guest import MixedFrontEnd, X
 
 from raddle.ir.builder import Builder, Callee, Value, native, python, routine
 from raddle.ir.header import COMMON
-from raddle.ir.types import Type
-from raddle.testing.guest_runs import Surroundings
+from raddle.ir.types import StateLayout, Type
+from raddle.testing.guest_runs import CODE, Surroundings
+from raddle.testing.masks import Masks
 from raddle.testing.target_contract import MOST_REGISTERS, Encodings, TargetContract
 from raddle.translate.decode import Fields
 
 
 class Contract(TargetContract):
     target = "mixed"
+    undefined_callees = frozenset({"undefined"})
 
 
 def test_limits_that_are_kept() -> None:
@@ -88,6 +92,10 @@ def interrupted(request: pytest.FixtureRequest) -> Surroundings:
     return Surroundings(front_end)
 
 
+NO_MASKS: Final = Masks(MixedFrontEnd(), (), (), (), frozenset())
+"""With it, the contract tries random words only."""
+
+
 def _contract_of(*names: str) -> Contract:
     class Unmasking(Contract):
         encodings = MixedFrontEnd().encodings()
@@ -103,7 +111,7 @@ def test_an_instruction_that_unmasks_interrupts_and_goes_on(interrupted: Surroun
     pattern = next(pattern for pattern in table.decoder.patterns if pattern.name == "LUI")
     many = Encodings(table.name, table.decoder, table.size, modes=(0,) * 50)
     with pytest.raises(AssertionError, match=r"^LUI .* lets in an interrupt"):
-        Contract().test_unmasked_interrupts_are_taken(many, pattern, interrupted)
+        Contract().test_unmasked_interrupts_are_taken(many, pattern, interrupted, NO_MASKS)
 
 
 def test_an_instruction_that_unmasks_interrupts_and_ends_its_block(
@@ -125,6 +133,67 @@ def test_an_instruction_that_unmasks_interrupts_and_ends_its_block(
 def test_an_instruction_that_does_not_unmask(name: str, message: str, interrupted: Surroundings) -> None:
     with pytest.raises(AssertionError, match=f"^{name} is among `unmasking`, but {message}"):
         _contract_of(name).test_interrupts_are_unmasked(interrupted)
+
+
+CONTROLS: Final = 16
+ENABLED: Final = 11
+"""The number of the control register that enables interrupts."""
+
+
+def _with_controls(monkeypatch: pytest.MonkeyPatch, ends: bool) -> Surroundings:
+    """A guest whose LUI writes one of many control registers; ``ends``: the block ends with the one that enables."""
+    state = StateLayout()
+    state.array("x", Type.I32, 16, hot=tuple(range(16)))
+    controls = [state.field(f"control{n}", Type.I32) for n in range(CONTROLS)]
+
+    def set_control(b: Builder, f: Fields) -> None:
+        b.set(controls[f.d], b.const(f.imm))
+        if ends and f.d == ENABLED:
+            b.set(COMMON["pc"], b.zext(b.pc(4), Type.I64))
+            b.exit_main()
+
+    def interrupt(b: Builder) -> None:
+        b.ret(b.zext(b.ne(b.get(controls[ENABLED]), 0), Type.I64))
+
+    monkeypatch.setitem(mixed_guest.SEMANTICS, "LUI", set_control)
+    monkeypatch.delitem(mixed_guest.SHARED, "LUI")
+    front_end = MixedFrontEnd()
+    front_end.state = state
+    front_end.registers = (None, *state.arrays["x"].elements[1:])
+    front_end.reset = lambda cpu, entry, argument: front_end.clear(cpu)  # type: ignore[method-assign]
+    front_end.routines = front_end.routines | {"interrupt": interrupt}
+    front_end.python_helpers = {k: v for k, v in front_end.python_helpers.items() if k != "interrupt"}
+    return Surroundings(front_end)
+
+
+def test_one_of_many_control_registers_that_unmasks_without_being_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few random words have this control register: the IR tells which ones."""
+    guest = _with_controls(monkeypatch, ends=False)
+    contract, table = _contract_of(), MixedFrontEnd().encodings()[1]
+    pattern = next(pattern for pattern in table.decoder.patterns if pattern.name == "LUI")
+    masks = contract.masks(guest)
+    assert [field.name for field in masks.fields] == [f"control{ENABLED}"]
+    with pytest.raises(AssertionError, match=r"^LUI 0x.* in mode 0x0 lets in an interrupt .*; end it with exit_main"):
+        contract.test_unmasked_interrupts_are_taken(table, pattern, guest, masks)
+    contract.test_unmasked_interrupts_are_taken(table, pattern, guest, NO_MASKS)
+
+
+def test_one_of_many_control_registers_that_unmasks_and_ends_its_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = _with_controls(monkeypatch, ends=True)
+    contract = _contract_of()
+    for table in contract.encodings:
+        for pattern in table.decoder.patterns:
+            contract.test_unmasked_interrupts_are_taken(table, pattern, guest, contract.masks(guest))
+
+
+def test_an_interrupt_that_depends_on_the_pc() -> None:
+    """Every instruction changes the pc, so that any may unmask, whatever else it writes."""
+    front_end = MixedFrontEnd()
+    elsewhere = {"interrupt": lambda cpu, pending: int(cpu["pc"] != CODE)}
+    front_end.python_helpers = front_end.python_helpers | elsewhere
+    guest, contract, table = Surroundings(front_end), _contract_of(), front_end.encodings()[1]
+    with pytest.raises(AssertionError, match="lets in an interrupt"):
+        contract.test_unmasked_interrupts_are_taken(table, table.decoder.patterns[0], guest, contract.masks(guest))
 
 
 def test_the_limit_is_the_runtimes() -> None:

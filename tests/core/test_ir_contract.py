@@ -13,7 +13,7 @@ from raddle.codegen.allocation import Allocation
 from raddle.ir.interpreter import Leave
 from raddle.ir.opcodes import TABLE, Op
 from raddle.ir.parser import IRSyntaxError
-from raddle.ir.types import Type
+from raddle.ir.types import ANY_LITERAL, Hole, Type
 from raddle.testing.generate import GENERATED, Program, random_program
 from raddle.testing.host_contract import CASES, Backend, HostContract, check
 from raddle.testing.ir_programs import LAYOUT, CaseError, Execution, compare, interpreted, parse_cases
@@ -91,6 +91,53 @@ def test_a_wrong_host_is_found_and_the_program_reduced(what: str) -> None:
     code = [line for line in str(failure.value).splitlines() if line.startswith("  ")]
     assert len(code) <= 3, str(failure.value)
     assert "clz" in str(failure.value)
+
+
+def literals(program: Program) -> dict[int, Hole]:
+    code = program.function.code
+    return {arg.aux.index: arg.aux for ins in code for arg in ins.args if isinstance(arg.aux, Hole)}
+
+
+def test_programs_have_literals_of_many_ranges_which_they_keep() -> None:
+    ranges: set[tuple[int, int]] = set()
+    steps: set[int] = set()
+    for seed in range(300):
+        program = random_program(Random(seed), LAYOUT)
+        for index, hole in literals(program).items():
+            low, high = hole.range
+            value = program.holes[index] - (program.holes[index] >> 31 << 32)
+            assert low <= value <= high
+            assert value % hole.step == 0
+            ranges.add(hole.range)
+            steps.add(hole.step)
+    assert {ANY_LITERAL, (0, 0xFF), (0, 0xFFF), (0, 0xFFFF), (-0x100, 0xFF), (-0xFFF, 0xFFF)} <= ranges
+    assert {1, 4, 0x100, 0x1000, 0x10000} <= steps
+
+
+class ShortBackend:
+    """The interpreter, with a short form for literals of a range: it keeps some bits and sign-extends them."""
+
+    def __init__(self, short: tuple[int, int], bits: int) -> None:
+        self.short = short
+        self.sign = 1 << bits - 1
+
+    def run(self, program: Program, allocation: Allocation = Allocation.USUAL) -> Execution:
+        holes = list(program.holes)
+        for index, hole in literals(program).items():
+            if hole.range == self.short:
+                holes[index] = (holes[index] & 2 * self.sign - 1 ^ self.sign) - self.sign & 0xFFFF_FFFF
+        return interpreted(replace(program, holes=tuple(holes)))
+
+
+class Long(HostContract):
+    programs_per_seed = 100
+
+
+@pytest.mark.parametrize("op", [Op.ADD, Op.AND, Op.STORE], ids=lambda op: op.name.lower())
+def test_a_host_whose_short_form_is_wrong_is_found(op: Op) -> None:
+    with pytest.raises(pytest.fail.Exception, match="%"):
+        Long().test_operation(ShortBackend((0, 0xFF), 8), op)
+    Long().test_operation(ShortBackend((-0x100, 0xFF), 9), op)
 
 
 def test_a_right_host_passes() -> None:

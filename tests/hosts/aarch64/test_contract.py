@@ -10,6 +10,7 @@ from raddle.codegen.backend import CodegenConfig
 from raddle.codegen.emitter import Handler
 from raddle.ir.builder import Instruction
 from raddle.ir.opcodes import Op
+from raddle.ir.types import Hole, Type
 from raddle.testing.foreign_harness import ForeignHarness, Runner
 from raddle.testing.host_contract import Backend, HostContract
 from raddle.testing.ir_programs import Case, shipped_cases
@@ -91,6 +92,27 @@ def _forgets_the_flags(e: Emitter, ins: Instruction) -> None:
     """One that changes the host's flags, which are the guest's."""
     a, b = e.use(ins.args[0], 16), e.use(ins.args[1], 17)
     (e.SUBS_xxx if is_wide(ins) else e.SUBS_www)(e.define(ins, ins.args), a, b)
+
+
+def test_a_short_form_that_sign_extends_an_unsigned_literal_fails(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Emitter.literal
+
+    def signed(e: Emitter, register: int, value: Instruction) -> None:
+        load(e, register, value)
+        assert isinstance(value.aux, Hole)
+        if value.aux.range == (0, 0xFFFF):
+            (e.SXTH_xw if value.type is Type.I64 else e.SXTH_ww)(register, register)
+
+    monkeypatch.setattr(Emitter, "literal", signed)
+    harness = ForeignHarness(lambda config: AArch64BackEnd(config, BASELINE), runner, tlb=True)
+    with pytest.raises(pytest.fail.Exception, match="and"):
+        Long().test_operation(harness, Op.AND)
+
+
+class Long(HostContract):
+    programs_per_seed = 100
 
 
 @pytest.mark.parametrize("mistake", [_reads_too_late, _forgets_the_flags])

@@ -11,7 +11,7 @@ import pytest
 
 from raddle.codegen.backend import CodegenConfig
 from raddle.ir.builder import Builder, Value
-from raddle.ir.types import ANY_LITERAL, Hole, LiteralKind, Type
+from raddle.ir.types import ANY_LITERAL, Condition, Hole, LiteralKind, Type
 from raddle.testing.foreign_harness import ForeignHarness, Runner
 from raddle.testing.generate import Program
 from raddle.testing.host_contract import check
@@ -54,6 +54,22 @@ def function(name: str, kind: LiteralKind, type: Type) -> Builder:
     literal = b.const(Hole(0, "literal", lambda: kind[:2], step=kind.step), type)
     b.set(target, MAKE[name][0](b, b.get(source), literal))
     return b
+
+
+@pytest.mark.peer("qemu-aarch64")
+@pytest.mark.cross("aarch64-linux-gnu-gcc")
+@pytest.mark.parametrize("condition", [Condition.ULT, Condition.UGE, Condition.ULE, Condition.UGT], ids=str)
+def test_a_negative_literal_is_large_in_an_unsigned_comparison(runner: Runner, condition: Condition) -> None:
+    """With 32 bits it is a difference of 64, for which the literal is zero-extended."""
+    harness = ForeignHarness(lambda config: AArch64BackEnd(config, BASELINE), runner, tlb=True)
+    for literal in (-256, -170, -1, 0, 255):
+        for x in (0, 1, 0xFFFF_FF56, 0xFFFF_FFFF):
+            b = Builder(Type.I32, LAYOUT.nzcv)
+            hole = b.const(Hole(0, "literal", lambda: (-256, 255)), Type.I32)
+            b.set(LAYOUT.fields["b1"], b.icmp(condition, b.get(LAYOUT.fields["r0"]), hole))
+            state = bytearray(LAYOUT.size)
+            state[: Type.I32.size] = x.to_bytes(4, "little")
+            check(Program(b, bytes(state), {}, b"", (literal & 0xFFFF_FFFF,), 0x8000), harness)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 from raddle.codegen.emitter import Handler
 from raddle.ir.builder import Instruction
+from raddle.ir.interpreter import Outcome
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Type
+from raddle.runtime.layout import GRANULE_LOCK
 from raddle.testing.host_contract import Backend, HostContract
 from raddle.testing.host_harness import Harness
 from raddle.testing.ir_programs import Case, shipped_cases
@@ -71,6 +73,20 @@ def test_an_emitter_that_is_wrong_about_its_operands_fails(
     contract, harness = HostContract(), Harness(X86BackEnd, tlb=True)
     with pytest.raises(pytest.fail.Exception, match="sub"):
         contract.test_operation(harness, Op.SUB)
+
+
+def test_a_granule_that_is_left_locked_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    harness = Harness(X86BackEnd, tlb=True)
+    run = harness._run_instruction
+
+    def locking(*arguments: Any) -> Outcome:
+        harness.granules[7] = 1 << GRANULE_LOCK
+        return run(*arguments)
+
+    harness.run(MEMORY_CASES[0].program)
+    monkeypatch.setattr(harness, "_run_instruction", locking)
+    with pytest.raises(AssertionError, match="a granule has been left locked"):
+        harness.run(MEMORY_CASES[0].program)
 
 
 class Strict(HostContract):

@@ -24,7 +24,7 @@ from raddle.ir.builder import (
 )
 from raddle.ir.header import COMMON
 from raddle.ir.invalid import VerifyError, verify_end
-from raddle.ir.opcodes import TABLE, Effect, Op
+from raddle.ir.opcodes import TABLE, Effect, Op, operations_with
 from raddle.ir.printer import operand_type, print_instruction, yields
 from raddle.ir.types import MMU_INDICES, Condition, Field, FieldArray, FlagCondition, Hole, StateLayout, Type
 from raddle.ordering import MemoryOrder, names
@@ -45,6 +45,8 @@ WITH_FLAGS = frozenset({Op.ADD, Op.SUB, Op.ADC, Op.SBC})
 _INTEGERS = (Type.I1, Type.I32, Type.I64)
 _FLOATS = (Type.F32, Type.F64)
 _LEAVES_BLOCK = frozenset({Op.GOTO, Op.GOTO_INDIRECT, Op.EXIT_MAIN})
+_ENDS_BLOCK = operations_with(Effect.END)
+_MAY_FAULT = operations_with(Effect.FAULT) - {Op.CALL}
 _MAY_BE_CALLS = frozenset(
     {Op.CALL, Op.FADD, Op.FSUB, Op.FMUL, Op.FDIV, Op.FSQRT, Op.FMA, Op.FCMP, Op.FCVT, Op.FTOI, Op.ITOF}
 )
@@ -128,7 +130,7 @@ class _Verifier:
             _require(self.function.nzcv is not None, "the guest state has no N, Z, C and V fields")
         if op in _LEAVES_BLOCK or op is Op.PC:
             _require(not self.routine, f"a routine cannot use {info.name}")
-        if info.effects & Effect.FAULT and op is not Op.CALL:
+        if op in _MAY_FAULT:
             message = (
                 f"a routine cannot use {info.name}: no instruction could take the fault; call phys_load or phys_store"
             )
@@ -138,7 +140,7 @@ class _Verifier:
         self.called |= op in _MAY_BE_CALLS
         if op is Op.RET:
             _require(self.routine, "only a routine returns")
-        if at and TABLE[self.code[at - 1].op].effects & Effect.END:
+        if at and self.code[at - 1].op in _ENDS_BLOCK:
             _require(op is Op.LABEL, "cannot be reached: the instruction before it ends the block")
 
     def check_operands(self, instruction: Instruction) -> None:
@@ -186,7 +188,7 @@ class _Verifier:
                 bound[label] = block
         for block, following in zip(blocks, [*blocks[1:], None], strict=True):
             last = self.code[block.end - 1] if block.end > block.start else None
-            if last is not None and TABLE[last.op].effects & Effect.END:
+            if last is not None and last.op in _ENDS_BLOCK:
                 for label in _targets(last):
                     if label not in bound:
                         text = print_instruction(self.function, last)

@@ -17,7 +17,7 @@ from struct import Struct, pack
 from typing import IO, Final
 
 from raddle.codegen.allocation import Allocation
-from raddle.codegen.backend import BackEnd, CodegenConfig
+from raddle.codegen.backend import BackEnd, CodegenConfig, Thunks
 from raddle.codegen.joiner import Joiner
 from raddle.codegen.template import Template
 from raddle.ir.builder import Callee
@@ -27,7 +27,7 @@ from raddle.ir.opcodes import Op
 from raddle.ir.types import FloatRules
 from raddle.runtime import helpers
 from raddle.testing.generate import ARENA_BASE, Program
-from raddle.testing.host_harness import GUEST_BYTES, RESERVATION, outcome_of, returned
+from raddle.testing.host_harness import GUEST_BYTES, RESERVATION, outcome_of, returned, shared_by
 from raddle.testing.ir_programs import LAYOUT, Execution
 
 PAGE_BITS: Final = 12
@@ -121,9 +121,11 @@ class ForeignHarness:
         self.tlb = tlb
         self.called: list[str] = []
         """The names of the C floating-point functions that the program's code calls."""
+        self._thunks: dict[CodegenConfig, Thunks] = {}
+        """The thunks of the back end for each configuration, by `shared_by`."""
 
     def run(self, program: Program, allocation: Allocation = Allocation.USUAL) -> Execution:
-        image = _Image(program, self.backend, self.runner.addresses, allocation)
+        image = _Image(program, self.backend, self.runner.addresses, allocation, self._thunks)
         self.called = [callee.name for callee in image.callees if callee.name not in program.routines]
         request = image.request(self.tlb)
         size = HEADER_SIZE + LAYOUT.size + len(program.memory)
@@ -158,6 +160,7 @@ class _Image:
         backend: Callable[[CodegenConfig], BackEnd],
         addresses: dict[str, int],
         allocation: Allocation,
+        known: dict[CodegenConfig, Thunks],
     ) -> None:
         self.program = program
         self.addresses = addresses
@@ -172,7 +175,10 @@ class _Image:
         )
         made = backend(config)
         self._fill_header()
-        thunks = made.thunks({name: value for name, value in addresses.items() if name.startswith("raddle_")})
+        if shared_by(config) not in known:
+            functions = {name: value for name, value in addresses.items() if name.startswith("raddle_")}
+            known[shared_by(config)] = made.thunks(functions)
+        thunks = known[shared_by(config)]
         self.enter = self._place(thunks.enter)
         for name, code in thunks.by_field.items():
             self._set(name, self._place(code))

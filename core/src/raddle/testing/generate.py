@@ -26,7 +26,18 @@ from raddle.ir.header import COMMON
 from raddle.ir.invalid import VerifyError
 from raddle.ir.opcodes import TABLE, Effect, Op, Result, operations_with
 from raddle.ir.printer import print_function
-from raddle.ir.types import Align, Condition, Field, FlagCondition, Hole, MemOp, StateLayout, Type
+from raddle.ir.types import (
+    ANY_LITERAL,
+    Align,
+    Condition,
+    Field,
+    FlagCondition,
+    Hole,
+    LiteralKind,
+    MemOp,
+    StateLayout,
+    Type,
+)
 from raddle.ir.verifier import ACCESS_ORDERS, verify
 from raddle.ordering import MemoryOrder
 
@@ -36,6 +47,17 @@ ARENA_SIZE = 3 * 4096
 
 _PAGE = 4096
 _HOLES = 3
+_LITERAL_KINDS = (
+    *[LiteralKind(0, (1 << bits) - 1) for bits in (8, 12, 16)],
+    *[LiteralKind(-(1 << bits), (1 << bits) - 1) for bits in (8, 11, 15, 20)],
+    LiteralKind(-0xFFF, 0xFFF),
+    LiteralKind(0, 0xFF << 2, 4),
+    LiteralKind(-(1 << 22), (1 << 22) - 4, 4),
+    *[LiteralKind(0, 0xFFF000, step) for step in (0x1000, 0x10000)],
+    LiteralKind(0, 0xFFFF00, 0x100),
+    LiteralKind(-(1 << 31), (1 << 31) - 0x10000, 0x10000),
+)
+"""What decode tables say of their literals: immediates, scaled or not, distances of branches, upper halves."""
 _INTEGERS = (Type.I1, Type.I32, Type.I64)
 _WORDS = (Type.I32, Type.I64)
 _FLOATS = (Type.F32, Type.F64)
@@ -145,9 +167,29 @@ def random_start(random: Random, function: Builder, layout: StateLayout) -> Prog
         bytes(state),
         header,
         random.randbytes(ARENA_SIZE),
-        tuple(random_value(random, Type.I32) for _ in range(_HOLES)),
+        _random_literals(random, function),
         random.choice((0, 0x8000, 0x7FFF_FFFC, 0xFFFF_FFF8)),
     )
+
+
+def _random_literals(random: Random, function: Builder) -> tuple[int, ...]:
+    """A number for each literal, of the kind that the function's holes say."""
+    holes = {arg.aux.index: arg.aux for ins in function.code for arg in ins.args if isinstance(arg.aux, Hole)}
+    return tuple(
+        random_literal(random, holes[index]) if index in holes else random_value(random, Type.I32)
+        for index in range(_HOLES)
+    )
+
+
+def random_literal(random: Random, hole: Hole) -> int:
+    """A random value of the literal, as an unsigned number of 32 bits. About half of the results are edge values."""
+    if hole.range == ANY_LITERAL and hole.step == 1:
+        return random_value(random, Type.I32)
+    low, high = hole.range
+    least, most = -(-low // hole.step), high // hole.step
+    edges = {edge for edge in (least, least + 1, -1, 0, most // 2 + 1, most - 1, most) if least <= edge <= most}
+    number = random.choice(sorted(edges)) if random.random() < 0.6 else random.randint(least, most)
+    return number * hole.step & 0xFFFF_FFFF
 
 
 def random_program(
@@ -174,9 +216,17 @@ def rare_program(
     return random_start(random, generator.b, layout)
 
 
-def focused_program(random: Random, layout: StateLayout, op: Op, *, word: Type = Type.I32) -> Program:
-    """A small program around one ``op`` with random operands. ``op`` must be in GENERATED."""
+def focused_program(
+    random: Random, layout: StateLayout, op: Op, *, word: Type = Type.I32, literals: bool = False
+) -> Program:
+    """A small program around one ``op`` with random operands; ``literals``: many of them are literals of one kind.
+    ``op`` must be in GENERATED.
+    """
     generator = Generator(random, layout, word)
+    if literals:
+        kind = random.choice(_LITERAL_KINDS)
+        generator.holes = [_hole(index, kind) for index in range(_HOLES)]
+        generator.literal_share = 0.5
     for type in (*_INTEGERS, *_FLOATS):
         for _ in range(random.randrange(3)):
             generator.from_state(type)
@@ -220,6 +270,10 @@ def _bitcast(code: list[Instruction], value: Instruction, type: Type) -> Instruc
     return code[-1]
 
 
+def _hole(index: int, kind: LiteralKind) -> Hole:
+    return Hole(index, f"literal{index}", lambda: kind[:2], step=kind.step)
+
+
 _NOT_RARE: Final = operations_with(Effect.FAULT) - {Op.CALL} | {Op.GOTO}
 """Operations that rare code cannot have."""
 
@@ -236,8 +290,12 @@ class Generator:
         self.word = word
         self.without = without
         self.values: list[Instruction] = []
+        self.literal_share = 0.0
+        """The share of integer operands that are literals, besides those that are literals by chance."""
         self.locals: list[Local] = []
         self.depth = 0
+        kinds = [random.choice((LiteralKind(*ANY_LITERAL), *random.sample(_LITERAL_KINDS, 3))) for _ in range(_HOLES)]
+        self.holes = [_hole(index, kind) for index, kind in enumerate(kinds)]
         self.fields: dict[Type, list[Field]] = {}
         for f in layout.fields.values():
             self.fields.setdefault(f.type, []).append(f)
@@ -253,9 +311,11 @@ class Generator:
 
     def literal(self, type: Type) -> Instruction:
         if type in _WORDS and self.random.random() < 0.3:
-            index = self.random.randrange(_HOLES)
-            return Instruction(Op.HOLE, type, (), Hole(index, f"literal{index}"))
+            return self.hole(type)
         return Instruction(Op.CONST, type, (), random_value(self.random, type))
+
+    def hole(self, type: Type) -> Instruction:
+        return Instruction(Op.HOLE, type, (), self.random.choice(self.holes))
 
     def from_state(self, type: Type) -> Instruction:
         if type not in self.fields:
@@ -264,6 +324,8 @@ class Generator:
 
     def operand(self, type: Type) -> Instruction:
         """A value of ``type``: an earlier one, a field's, or a literal."""
+        if type in _WORDS and self.random.random() < self.literal_share:
+            return self.hole(type)
         chance = self.random.random()
         if chance < 0.6:
             at_hand = [value for value in self.values if value.type is type]
@@ -393,7 +455,7 @@ class Generator:
             return False
         exits: list[Callable[[], None]] = []
         if Op.GOTO not in self.without:
-            hole = self.random.choice((None, Hole(0, "literal0")))
+            hole = self.random.choice((None, self.holes[0]))
             exits.append(lambda: self.b.goto(self.random.choice((-8, 0, 4, 0x1000)), hole))
         if Op.GOTO_INDIRECT not in self.without:
             exits.append(lambda: self.b.goto_indirect(self.operand(self.word)))
@@ -422,7 +484,7 @@ def _by_table(g: Generator, op: Op) -> None:
 
 
 def _pc(g: Generator, op: Op) -> None:
-    hole = g.random.choice((None, Hole(1, "literal1")))
+    hole = g.random.choice((None, g.holes[1]))
     g.values.append(g.b.pc(g.random.choice((-4, 0, 8, 0x7FFF_FFFF)), hole))
 
 

@@ -18,14 +18,14 @@ from raddle.accel import Decision, Mode
 from raddle.codegen.backend import BackEnd
 from raddle.ir.builder import Builder, Callee, CalleeKind, Instruction, Label, Local, native
 from raddle.ir.header import COMMON
-from raddle.ir.interpreter import CpuState, Leave, Outcome, interpret
+from raddle.ir.interpreter import CpuState, Leave, Outcome, PlainCallee, interpret
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Condition, Field, Hole, Type
 from raddle.memory import AddressSpace
 from raddle.runtime import helpers
 from raddle.runtime._native import ffi, lib
 from raddle.testing.generate import ARENA_BASE
-from raddle.testing.ir_programs import ArenaMemory
+from raddle.testing.ir_programs import ArenaMemory, memory_differences
 from raddle.threads.engine import Engine
 from raddle.translate.decode import Pattern
 from raddle.translate.frontend import ACCESS_FETCH, FAULT_ALIGNMENT, FrontEnd, InstructionSet
@@ -186,6 +186,10 @@ class Surroundings(FrontEnd):
             "tlb_fill": self._tlb_fill,
             **{f"tested {name}": self._tested(build) for name, build in guest.routines.items()},
         }
+        self.stubbed = _PlainCallees(self, routines=False)
+        self.with_routines = _PlainCallees(self, routines=True)
+        self.asked: set[Field] = set()
+        """The fields that the guest's ``interrupt`` has read (`takes_interrupt`)."""
         self._sets: dict[int, InstructionSet] = {}
         self._built: dict[str, Builder] = {}
 
@@ -265,8 +269,6 @@ def outline(code: Sequence[Instruction], other: Mapping[Field, Field]) -> list[t
     return [(i.op, i.type, tuple(map(argument, i.args)), attribute(i.aux)) for i in code]
 
 
-_PlainCallees = dict[str, Builder | Callable[..., int | None]]
-
 # -- the interpreter's run ---------------------------------------------------------------------------------------------
 
 
@@ -289,21 +291,31 @@ class PlainCpu:
         self.cpu.write(field, value & ((1 << 8 * field.type.size) - 1))
 
 
-def _plain_callees(surroundings: Surroundings, memory: ArenaMemory, calls: _Calls, routines: bool) -> _PlainCallees:
-    """What calls reach: stubs, or the guest's own routines, which reach the same."""
-    plain: _PlainCallees = {}
+class _PlainCallees:
+    """What calls reach: stubs, or the guest's own routines, which reach the same. Serves one run after the other."""
 
-    def own(name: str) -> Callable[..., int]:
+    def __init__(self, surroundings: Surroundings, routines: bool) -> None:
+        self._surroundings = surroundings
+        self._calls = _Calls()
+        self._memory = ArenaMemory(b"")
+        self.by_name: dict[str, Builder | PlainCallee] = {}
+        for callee in callees(surroundings.guest):
+            name = _replaced(callee).name
+            own = routines and callee.kind is CalleeKind.ROUTINE
+            self.by_name[name] = self._own(callee.name) if own else self._calls.stub(name)
+
+    def begin(self, memory: ArenaMemory) -> list[tuple[str, tuple[int, ...]]]:
+        """Begin a run whose routines access ``memory``. Returns the list to which its calls of stubs are appended."""
+        self._memory = memory
+        self._calls.made.clear()
+        return self._calls.made
+
+    def _own(self, name: str) -> PlainCallee:
         def call(cpu: CpuState, *arguments: int) -> int:
             cpu.header.update({f"arg{n}": value for n, value in enumerate(arguments)})
-            return interpret(surroundings.routine(name), cpu, memory, callees=plain).value or 0
+            return interpret(self._surroundings.routine(name), cpu, self._memory, callees=self.by_name).value or 0
 
         return call
-
-    for callee in callees(surroundings.guest):
-        name = _replaced(callee).name
-        plain[name] = own(callee.name) if routines and callee.kind is CalleeKind.ROUTINE else calls.stub(name)
-    return plain
 
 
 def interpreted(
@@ -317,14 +329,15 @@ def interpreted(
     pattern = instructions.decode(word, size)
     pc = CODE + guest.page - size
     decode_state = guest.initial_decode_state(mode)
-    cpu, memory, calls = CpuState(bytearray(start.state), dict(start.header)), ArenaMemory(start.memory), _Calls()
+    cpu, memory = CpuState(bytearray(start.state), dict(start.header)), ArenaMemory(start.memory)
     cpu.header.update(pc=pc, mode=mode, fp_rules=guest.floats.bits)
-    plain = _plain_callees(surroundings, memory, calls, routines)
+    plain = surroundings.with_routines if routines else surroundings.stubbed
+    calls = plain.begin(memory)
 
     def run(build: Callable[[Builder], object], holes: tuple[int, ...] = ()) -> Outcome:
         b = Builder(guest.word, guest.state.nzcv)
         build(b)
-        return interpret(b, cpu, memory, holes=holes, pc=pc, callees=plain)
+        return interpret(b, cpu, memory, holes=holes, pc=pc, callees=plain.by_name)
 
     following = 0
 
@@ -356,36 +369,47 @@ def interpreted(
         bytes(cpu.state),
         cpu.header,
         bytes(memory.content),
-        tuple(calls.made),
+        tuple(calls),
         endless=endless,
         to_loop=outcome.how in (Leave.EXIT, Leave.FAULT),
     )
 
 
+class _AskedState(CpuState):
+    """A vCPU's state that adds to ``asked`` each field that is read."""
+
+    __slots__ = ("asked",)
+
+    asked: set[Field]
+
+    def read(self, field: Field) -> int:
+        self.asked.add(field)
+        return CpuState.read(self, field)
+
+
 def takes_interrupt(surroundings: Surroundings, pc: int, state: bytes, header: Mapping[str, int], lines: int) -> bool:
     """Whether the guest's ``interrupt`` takes one of the pending ``lines``. A Python helper gets a `PlainCpu`."""
     guest = surroundings.guest
-    cpu = CpuState(bytearray(state), dict(header) | {"pc": pc, "interrupt_request": lines, "arg0": lines})
+    cpu = _AskedState(bytearray(state), dict(header) | {"pc": pc, "interrupt_request": lines, "arg0": lines})
+    cpu.asked = surroundings.asked
     if "interrupt" in guest.python_helpers:
         plain = PlainCpu(guest)
         plain.cpu = cpu
         return bool(guest.python_helpers["interrupt"](plain, lines))
     memory = ArenaMemory(bytes(ARENA_PAGES << guest.page_bits))
-    callees = _plain_callees(surroundings, memory, _Calls(), routines=True)
+    surroundings.with_routines.begin(memory)
+    callees = surroundings.with_routines.by_name
     return bool(interpret(surroundings.routine("interrupt"), cpu, memory, callees=callees).value)
 
 
-def interpreted_routine(guest: FrontEnd, start: Start, name: str, arguments: tuple[int, ...]) -> Finish:
-    """Run the routine ``name``. Raises InterpreterError."""
-    b = Builder(guest.word, guest.state.nzcv)
-    guest.routines[name](b)
-    replace_callees(b)
-    cpu, memory, calls = CpuState(bytearray(start.state), dict(start.header)), ArenaMemory(start.memory), _Calls()
-    cpu.header.update({f"arg{n}": value for n, value in enumerate(arguments)}, fp_rules=guest.floats.bits)
-    plain = {name: calls.stub(name) for name in (_replaced(callee).name for callee in callees(guest))}
-    outcome = interpret(b, cpu, memory, callees=plain)
+def interpreted_routine(surroundings: Surroundings, start: Start, name: str, arguments: tuple[int, ...]) -> Finish:
+    """Run the guest's routine ``name``. Raises InterpreterError."""
+    cpu, memory = CpuState(bytearray(start.state), dict(start.header)), ArenaMemory(start.memory)
+    cpu.header.update({f"arg{n}": value for n, value in enumerate(arguments)}, fp_rules=surroundings.floats.bits)
+    calls = surroundings.stubbed.begin(memory)
+    outcome = interpret(surroundings.routine(name), cpu, memory, callees=surroundings.stubbed.by_name)
     pc = cpu.header.get("pc", 0)
-    return Finish(pc, None, bytes(cpu.state), cpu.header, bytes(memory.content), tuple(calls.made), outcome.value)
+    return Finish(pc, None, bytes(cpu.state), cpu.header, bytes(memory.content), tuple(calls), outcome.value)
 
 
 # -- the host's run ----------------------------------------------------------------------------------------------------
@@ -471,7 +495,7 @@ def differences(guest: FrontEnd, expected: Finish, found: Finish) -> list[str]:
         lines.append(f"fault (access, misaligned) is {found.fault}, not {expected.fault}")
     if expected.pc != found.pc:
         lines.append(f"goes on at {found.pc:#x}, not {expected.pc:#x}")
-    for f in guest.state.fields.values():
+    for f in guest.state.fields.values() if expected.state != found.state else ():
         place = slice(f.offset, f.offset + f.type.size)
         if expected.state[place] != found.state[place]:
             want, have = (int.from_bytes(e.state[place], "little") for e in (expected, found))
@@ -487,7 +511,5 @@ def differences(guest: FrontEnd, expected: Finish, found: Finish) -> list[str]:
     for (name, values), (_, passed) in zip(expected.calls, found.calls, strict=False):
         if values != passed[: len(values)]:
             lines.append(f"calls {name} with {passed[: len(values)]}, not {values}")
-    for at, (one, other) in enumerate(zip(expected.memory, found.memory, strict=True)):
-        if one != other:
-            lines.append(f"memory at {ARENA + at:#x} is {other:#x}, not {one:#x}")
+    lines += memory_differences(expected.memory, found.memory, ARENA)
     return lines

@@ -120,7 +120,7 @@ class HostContract:
             if lacking:
                 pytest.skip(f"the host has no {', '.join(lacking)}")
 
-    def _rounds(self, seed: int, make: Callable[[Random, Type], Program], backend: Backend) -> None:
+    def _rounds(self, seed: int | str, make: Callable[[Random, Type], Program], backend: Backend) -> None:
         for number in range(self.programs_per_seed):
             random = Random(f"{seed}.{number}")
             check(replace(make(random, self.words[number % len(self.words)]), strict=self.strict), backend)
@@ -139,8 +139,9 @@ class HostContract:
             pytest.skip(f"the host has no {op.name}")
 
         def make(random: Random, word: Type) -> Program:
+            literals = random.random() < 0.5
             while True:
-                program = focused_program(random, LAYOUT, op, word=word)
+                program = focused_program(random, LAYOUT, op, word=word, literals=literals)
                 if not {i.op for i in program.function.code} & self.unsupported:
                     return program
 
@@ -149,10 +150,10 @@ class HostContract:
             let_operands_die(program.function, op)
             return program
 
-        self._rounds(0, make, backend)
+        self._rounds(op.name, make, backend)
         # These choices find emitters that read an operand too late, or that rely on the register it is in.
         for choice in CHOICES:
-            self._rounds(1, dying, _Choosing(backend, choice))
+            self._rounds(f"{op.name} {choice.name}", dying, _Choosing(backend, choice))
 
     @pytest.mark.parametrize("seed", range(30))
     def test_random_programs(self, backend: Backend, seed: int) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable
+from struct import pack
 from typing import Any
 
 from raddle.codegen.allocation import Allocation
-from raddle.codegen.backend import BackEnd, CodegenConfig
+from raddle.codegen.backend import BackEnd, CodegenConfig, Thunks
 from raddle.codegen.joiner import Joiner
 from raddle.codegen.template import Template
 from raddle.ir.builder import Callee
@@ -46,7 +47,28 @@ RESERVATION = 1 << 5
 """The vCPU's bit in the words of granules."""
 CUSHION = 4096
 _COMPARATORS = (TLB_READ // 8, TLB_WRITE // 8, TLB_EXEC // 8)
+_SIZES = {f.name: f.size for f in HEADER}
 ENV = HEADER_SIZE + TLB_BYTES + CUSHION
+
+
+def shared_by(config: CodegenConfig) -> CodegenConfig:
+    """The same for programs with the same thunks: thunks have no callees, so their numbers make no difference."""
+    return config._replace(callee_number=_no_number)
+
+
+def _no_number(callee: Callee) -> int:
+    raise AssertionError(f"a thunk calls {callee.name}")
+
+
+def _empty_tlbs() -> bytes:
+    """The content of the software TLBs of all MMU indices when they map nothing."""
+    assert TLB_ENTRY_SIZE == 32
+    invalid = TLB_INVALID | (1 << 64) - PAGE
+    return pack("<4Q", *[invalid if part in _COMPARATORS else 0 for part in range(4)]) * (MMU_INDICES * TLB_ENTRIES)
+
+
+_EMPTY_TLBS = _empty_tlbs()
+_NO_JUMPS = b"\xff" * (32 * JUMP_CACHE_ENTRIES)
 
 
 def outcome_of(program: Program, template: Template, pc: int) -> Outcome:
@@ -104,12 +126,13 @@ class Harness:
         self.slow_store = ffi.callback(signature, self._slow_store)
         self.call_helper = ffi.callback("uint32_t(void *, uint32_t, uint64_t)", self._call_helper)
         self.callees: list[Callee] = []
+        self.thunks: dict[CodegenConfig, Thunks] = {}
+        """The thunks of the back end for each configuration, by `shared_by`."""
 
     # -- header --------------------------------------------------------------------------------------------------------
 
     def _field(self, name: str) -> Any:
-        size = next(f.size for f in HEADER if f.name == name)
-        return ffi.cast("uint64_t *" if size == 8 else "uint32_t *", self.env + OFFSET[name])
+        return ffi.cast("uint64_t *" if _SIZES[name] == 8 else "uint32_t *", self.env + OFFSET[name])
 
     def get(self, name: str) -> int:
         return int(self._field(name)[0])
@@ -156,11 +179,14 @@ class Harness:
             "raddle_slow_atomic": self.slow_load,
             "raddle_call_helper": self.call_helper,
         }
-        thunks = backend.thunks({name: int(ffi.cast("uintptr_t", f)) for name, f in functions.items()})
+        if shared_by(config) not in self.thunks:
+            addresses = {name: int(ffi.cast("uintptr_t", f)) for name, f in functions.items()}
+            self.thunks[shared_by(config)] = backend.thunks(addresses)
+        thunks = self.thunks[shared_by(config)]
         enter = self.place(thunks.enter)
         for name, code in thunks.by_field.items():
             self._set_pointer(name, ffi.cast("void *", self.place(code)))
-        self.jumps = ffi.new("char[]", b"\xff" * (32 * JUMP_CACHE_ENTRIES))
+        self.jumps = ffi.new("char[]", _NO_JUMPS)
         self._set_pointer("jump_cache", self.jumps)
         if any(i.op is Op.RET for i in function.code):
             outcome = self._run_routine(backend, program)
@@ -168,7 +194,7 @@ class Harness:
             outcome = self._run_instruction(backend, program, enter)
         if self.error is not None:
             raise self.error
-        assert not any(word >> GRANULE_LOCK for word in self.granules), "a granule has been left locked"
+        assert not self._a_granule_is_locked(), "a granule has been left locked"
         header = {name: self.get(name) for name in COMMON}
         state = bytes(ffi.buffer(self.env, LAYOUT.size))
         return Execution(outcome, state, header, bytes(ffi.buffer(self.arena, len(program.memory))))
@@ -182,11 +208,13 @@ class Harness:
         self.set("granules", words - (arena >> GRANULE_BITS) * ffi.sizeof("uint32_t") & (1 << 64) - 1)
         self.set("reservation", RESERVATION)
 
+    def _a_granule_is_locked(self) -> bool:
+        used = bytes(ffi.buffer(self.granules)).strip(b"\0")  # much faster than to look at each one
+        return bool(used) and any(word >> GRANULE_LOCK for word in self.granules)
+
     def _fill_tlb(self, size: int) -> None:
         entries = ffi.cast("uint64_t *", self.env + TLB_OFFSET)
-        for index in range(MMU_INDICES * TLB_ENTRIES):
-            for part in _COMPARATORS:
-                entries[4 * index + part] = TLB_INVALID | (1 << 64) - PAGE
+        ffi.memmove(entries, _EMPTY_TLBS, len(_EMPTY_TLBS))
         if self.tlb and size % PAGE == 0:
             for mmu_index in range(2):
                 for page in range(ARENA_BASE, ARENA_BASE + size, PAGE):
@@ -195,7 +223,6 @@ class Harness:
                         entries[at + part] = page
                     host = int(ffi.cast("uintptr_t", self.arena)) - ARENA_BASE
                     entries[at + TLB_ADDEND // 8] = host & (1 << 64) - 1
-        assert TLB_ENTRY_SIZE == 32
         pairs = ffi.cast("uint64_t *", self.env + TLB_PAIRS)
         for index in range(MMU_INDICES):
             pairs[2 * index] = (TLB_ENTRIES - 1) * TLB_ENTRY_SIZE

@@ -110,10 +110,15 @@ def compare(expected: Execution, found: Execution, layout: StateLayout = LAYOUT)
         want, have = (e.header.get(name, default) for e in (expected, found))
         if want != have:
             lines.append(f"cpu.{name} is {have:#x}, not {want:#x}")
-    for at, (want, have) in enumerate(zip(expected.memory, found.memory, strict=True)):
-        if want != have:
-            lines.append(f"memory at {ARENA_BASE + at:#x} is {have:#x}, not {want:#x}")
-    return lines
+    return lines + memory_differences(expected.memory, found.memory, ARENA_BASE)
+
+
+def memory_differences(expected: bytes, found: bytes, base: int) -> list[str]:
+    """The differences between two contents of the memory at ``base``, a line for each byte."""
+    if expected == found:
+        return []
+    pairs = enumerate(zip(expected, found, strict=True), base)
+    return [f"memory at {at:#x} is {have:#x}, not {want:#x}" for at, (want, have) in pairs if want != have]
 
 
 def _plain(outcome: Outcome) -> Outcome:

@@ -14,173 +14,49 @@ this machine, and are skipped without it. The test's name is the seed of random 
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from random import Random
 from types import ModuleType
-from typing import ClassVar, Final
+from typing import Final
 
 import pytest
 
-from raddle.accel import Decision, Mode
-from raddle.codegen.backend import BackEnd
-from raddle.entry_points import entry_points
-from raddle.errors import PluginError, UsageError
-from raddle.ir.builder import Builder, Callee, MemAccess
+from raddle.ir.builder import Builder, Callee, CalleeKind, MemAccess
 from raddle.ir.header import COMMON
 from raddle.ir.interpreter import CpuState, InterpreterError
 from raddle.ir.parser import parse_function
 from raddle.ir.printer import print_function
 from raddle.ir.types import MMU_INDICES, Field, Type
 from raddle.ir.verifier import verify
-from raddle.memory import AddressSpace
-from raddle.plugins import API_VERSION, ENTRY_POINT_GROUP, Target, registry
+from raddle.plugins import API_VERSION, Target, registry
 from raddle.runtime.calls import verify_calls
-from raddle.testing.differential import DRAWS, random_word
+from raddle.testing.differential import DRAWS
 from raddle.testing.guest_runs import (
-    ARENA,
-    ARENA_PAGES,
-    CODE,
     HostRunner,
-    PlainCpu,
-    Start,
     Surroundings,
     callees,
     differences,
     interpreted,
     interpreted_routine,
     outline,
-    takes_interrupt,
 )
+from raddle.testing.guest_under_test import Encodings, random_value
+from raddle.testing.interrupt_contract import InterruptContract
 from raddle.threads.engine import Engine
-from raddle.translate.decode import UNDEFINED, Decoder, Pattern, has_word
+from raddle.translate.decode import UNDEFINED, Pattern, has_word
 from raddle.translate.frontend import FrontEnd, Halves, InstructionSet
 from raddle.translate.sharing import Models, Sharing
 
+__all__ = ["Encodings", "TargetContract"]
+
 MOST_REGISTERS: Final = 64
-ALL_LINES: Final = 0xFFFF_FFFF
-UNMASKING_DRAWS: Final = 100
-"""How many words of each line of an instruction in `unmasking` are tried in each mode until one unmasks."""
 CALLED_BY_RUNTIME: Final = ("tlb_fill", "fault", "interrupt")
 
 
-@dataclass(frozen=True)
-class Encodings:
-    """One decode table of a guest, and the block modes in which it is used.
-
-    Instructions are ``size`` bytes long. ``modes`` are block modes in which this table decodes; give modes for which
-    translations differ. ``decode_states`` are decode states in which instructions may be translated.
-    """
-
-    name: str
-    decoder: Decoder
-    size: int
-    modes: tuple[int, ...]
-    decode_states: tuple[int, ...] = (0,)
-
-
-class TargetContract:
-    """Inherit this, and set the attributes."""
-
-    target: ClassVar[str]
-    """Name of the target plug-in."""
-    cpu: ClassVar[str] = ""
-    """CPU model; empty for the default. Inherit once for each model whose translations differ."""
-    encodings: ClassVar[tuple[Encodings, ...]]
-    undefined_callees: ClassVar[frozenset[str]]
-    """Routines or helpers that enter the exception for undefined instructions."""
-    random_fields: ClassVar[tuple[str, ...]] = ()
-    """State fields that may have any value, in addition to hot integer fields and the flags."""
-    small_fields: ClassVar[dict[str, tuple[int, ...]]] = {}
-    """State and header fields that may have only these values."""
-    fills: ClassVar[int] = 3
-    """How many words of each line of a table are tried in each mode."""
-    unmasking: ClassVar[frozenset[str]] = frozenset()
-    """Instructions that can unmask interrupts: the contract tries random words until it has seen each one do so."""
-
-    def may_change_before_fault(self, pattern: Pattern, word: int, field: Field) -> bool:
-        """Whether the architecture allows ``field`` to change although an access of ``word`` faults.
-
-        Override it for instructions with several accesses that are executed again as a whole.
-        """
-        return False
-
-    def takes_interrupt(self, surroundings: Surroundings, pc: int, state: bytes, header: Mapping[str, int]) -> bool:
-        """Whether the guest takes an interrupt in this state, with all lines pending.
-
-        Override it for an ``interrupt`` in Python that needs more of a vCPU than fields.
-        """
-        return takes_interrupt(surroundings, pc, state, header, ALL_LINES)
-
-    # -- surroundings --------------------------------------------------------------------------------------------------
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def descriptor(cls) -> Target:
-        return registry().target(cls.target)
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def front_end(cls, descriptor: Target) -> FrontEnd:
-        return registry().front_end(descriptor, cls.cpu)
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def surroundings(cls, front_end: FrontEnd) -> Surroundings:
-        return Surroundings(front_end)
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def plugin(cls) -> ModuleType:
-        # The same distribution may be on sys.path twice: installed, and in a source tree.
-        name = f"target.{cls.target}"
-        module: ModuleType = next(one for one in entry_points(ENTRY_POINT_GROUP) if one.name == name).load()
-        return module
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def back_end(cls) -> type[BackEnd]:
-        try:
-            host = registry().host_for()
-            back_end: type[BackEnd] = registry().load(host)
-        except (UsageError, PluginError) as error:
-            pytest.skip(str(error))
-        return back_end
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def host(cls, front_end: FrontEnd, back_end: type[BackEnd]) -> Iterator[HostRunner]:
-        runner = HostRunner(front_end, back_end)
-        yield runner
-        runner.close()
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def engine(cls, front_end: FrontEnd, back_end: type[BackEnd]) -> Iterator[Engine]:
-        """An engine with one vCPU of the guest. Making it compiles all routines."""
-        memory = AddressSpace()
-        engine = Engine(front_end, back_end, Decision(Mode.MULTI, ("a test",)), memory, 1)
-        yield engine
-        engine.close()
-        memory.close()
-
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        names = metafunc.fixturenames
-        if "table" in names and "pattern" in names:
-            rows = [
-                pytest.param(table, pattern, id=f"{table.name}-{pattern.name}-{pattern.index}")
-                for table in self.encodings
-                for pattern in table.decoder.patterns
-                if pattern.name != UNDEFINED
-            ]
-            metafunc.parametrize(("table", "pattern"), rows)
-        elif "table" in names:
-            metafunc.parametrize("table", self.encodings, ids=lambda table: table.name)
-        elif "routine" in names:
-            front_end = registry().front_end(registry().target(self.target), self.cpu)
-            metafunc.parametrize("routine", list(front_end.routines))
+class TargetContract(InterruptContract):
+    """Inherit this, and set the attributes of `GuestUnderTest`."""
 
     # -- declarations --------------------------------------------------------------------------------------------------
 
@@ -267,9 +143,9 @@ class TargetContract:
         random = Random(routine)
         for _ in range(10 * self.fills):
             start = self.random_start(random, front_end, random.choice(self._all_modes()))
-            arguments = tuple(_random_value(random, 64, front_end) for _ in range(4))
+            arguments = tuple(random_value(random, 64, front_end) for _ in range(4))
             try:
-                expected = interpreted_routine(front_end, start, routine, arguments)
+                expected = interpreted_routine(host.surroundings, start, routine, arguments)
             except InterpreterError:
                 continue
             found = host.call(start, routine, arguments)
@@ -278,20 +154,22 @@ class TargetContract:
                 lines.append(f"returns {found.result}, not {expected.result}")
             assert not lines, "\n".join([f"{routine}{arguments}", *self._described(start, front_end), *lines])
 
-    def _check_function(self, b: Builder, front_end: FrontEnd, *, routine: bool = False) -> None:
-        """The IR must be valid, the same after printing and parsing, and have only known callees and MMU indices."""
+    def _check_function(self, b: Builder, front_end: FrontEnd, *, routine: bool = False) -> str:
+        """The IR must be valid, the same after printing and parsing, and have only known callees and MMU indices.
+        Returns its text.
+        """
         verify(b, routine=routine, layout=front_end.state)
         verify_calls(b, instruction=not routine)
         text = print_function(b)
         assert print_function(parse_function(text, front_end.state, b.word)) == text
-        known = {(callee.kind, callee.name) for callee in callees(front_end)}
         for instruction in b.code:
             aux = instruction.aux
             if isinstance(aux, Callee):
-                if (aux.kind, aux.name) not in known:  # an assert would list them all
+                if (aux.kind, aux.name) not in _known_callees(front_end):  # an assert would list them all
                     raise AssertionError(f"the IR calls the {aux.description}, which does not exist")
             elif isinstance(aux, MemAccess):
                 assert aux.mmu_index < front_end.mmu_indices, f"MMU index {aux.mmu_index} is not declared"
+        return text
 
     # -- reset ---------------------------------------------------------------------------------------------------------
 
@@ -364,16 +242,16 @@ class TargetContract:
                 decode_state = random.choice(table.decode_states)
                 b = _function(front_end)
                 following = instructions.translate(b, pattern, word, decode_state, mode)
-                self._check_function(b, front_end)
+                text = self._check_function(b, front_end)
                 assert isinstance(following, int), f"translate() returned {following!r}, not the next decode state"
                 assert 0 <= following < 1 << 32
                 other = _function(front_end)
                 sibling = self._random_word(random, table, pattern, word)
                 assert pattern.key(sibling) == pattern.key(word)
                 assert instructions.translate(other, pattern, sibling, decode_state, mode) == following
-                assert print_function(other) == print_function(b), f"{word:#x} and {sibling:#x} have one key"
+                assert print_function(other) == text, f"{word:#x} and {sibling:#x} have one key"
                 assert instructions.disassemble(word, table.size, 0)
-                self._check_sharing(front_end, table, pattern, word, decode_state, mode)
+                self._check_sharing(front_end, table, pattern, word, decode_state, mode, b, text)
                 self._check_linear(pattern, word, sibling)
 
     def test_what_surrounds_blocks_is_valid(self, front_end: FrontEnd) -> None:
@@ -398,18 +276,28 @@ class TargetContract:
             assert not (value ^ values[operand.name]) & _M32, f"{operand.name} of {word:#x} is not linear"
 
     def _check_sharing(
-        self, front_end: FrontEnd, table: Encodings, pattern: Pattern, word: int, decode_state: int, mode: int
+        self,
+        front_end: FrontEnd,
+        table: Encodings,
+        pattern: Pattern,
+        word: int,
+        decode_state: int,
+        mode: int,
+        plain: Builder,
+        text: str,
     ) -> None:
-        """Words that share templates depend only on declared bits of the block mode, and not on register numbers."""
+        """Words that share templates depend only on declared bits of the block mode, and not on register numbers.
+
+        ``plain`` is the word's translation with its own register numbers, ``text`` that as text.
+        """
         instructions = front_end.instruction_set(mode)
         sharing = instructions.sharing(pattern)
         if sharing is None:
             return
         numbers = sharing.numbers(word)
-        plain, named = _function(front_end), _function(front_end)
-        instructions.translate(plain, pattern, word, decode_state, mode)
+        named = _function(front_end)
         instructions.translate(named, pattern, word, decode_state, mode, sharing.operands(numbers))
-        assert print_function(named) == print_function(plain)
+        assert print_function(named) == text
         verify(named, layout=front_end.state)
         if sharing.closed(word) is not None:
             opened = _function(front_end)
@@ -423,7 +311,7 @@ class TargetContract:
             if (other ^ mode) & mask == 0:
                 there = _function(front_end)
                 front_end.instruction_set(other).translate(there, pattern, word, decode_state, other)
-                assert print_function(there) == print_function(plain), f"modes {mode:#x} and {other:#x} have one key"
+                assert print_function(there) == text, f"modes {mode:#x} and {other:#x} have one key"
 
     def _check_renaming(
         self,
@@ -494,82 +382,6 @@ class TargetContract:
                 told = f"{pattern.name} {word:#x} in mode {mode:#x}"
                 assert not lines, "\n".join([told, *self._described(start, guest), *lines])
 
-    def test_unmasked_interrupts_are_taken(
-        self, table: Encodings, pattern: Pattern, surroundings: Surroundings
-    ) -> None:
-        random = Random(f"unmasks {table.name} {pattern.where}")
-        for number in range(max(self.fills, len(table.modes))):
-            self._unmasks(random, table, pattern, table.modes[number % len(table.modes)], surroundings)
-
-    def test_interrupts_are_unmasked(self, surroundings: Surroundings) -> None:
-        """The instructions in `unmasking` do it, so that the test before this one cannot miss them."""
-        for name in sorted(self.unmasking):
-            random = Random(f"unmasks {name}")
-            lines = [(table, line) for table in self.encodings for line in table.decoder.patterns if line.name == name]
-            assert lines, f"{name} is among `unmasking`, but in no table"
-            tries = (
-                self._unmasks(random, table, pattern, mode, surroundings)
-                for _ in range(UNMASKING_DRAWS)
-                for table, pattern in lines
-                for mode in table.modes
-            )
-            assert any(tries), f"{name} is among `unmasking`, but no word of it unmasks an interrupt"
-
-    def _unmasks(
-        self, random: Random, table: Encodings, pattern: Pattern, mode: int, surroundings: Surroundings
-    ) -> bool:
-        """Whether a random word lets in an interrupt that is pending. If so, the execution loop must come next, which
-        takes it: blocks are chained, so otherwise the guest could run on for ever.
-        """
-        word = self._random_word(random, table, pattern)
-        start = self.random_start(random, surroundings.guest, mode)
-        start = replace(start, header={**start.header, "interrupt_request": ALL_LINES})
-        try:
-            finish = interpreted(surroundings, start, mode, word, table.size, routines=True)
-            after = self.takes_interrupt(surroundings, finish.pc, finish.state, finish.header)
-            if not after or self.takes_interrupt(surroundings, CODE, start.state, start.header):
-                return False
-        except InterpreterError:
-            return False
-        assert finish.to_loop, (
-            f"{pattern.name} {word:#x} in mode {mode:#x} lets in an interrupt that is pending, but the block goes on; "
-            "end it with exit_main"
-        )
-        return True
-
-    # -- random choices ------------------------------------------------------------------------------------------------
-
-    def _all_modes(self) -> tuple[int, ...]:
-        return tuple(dict.fromkeys(mode for table in self.encodings for mode in table.modes))
-
-    def _random_word(self, random: Random, table: Encodings, pattern: Pattern, like: int | None = None) -> int:
-        """A random word of the pattern. If ``like`` is given, the word has its key."""
-        word = random_word(table.decoder, pattern, random, like)
-        assert word is not None, f"{pattern.where}: no word of {pattern.name} could be found"
-        return word
-
-    def _random_fields(self, front_end: FrontEnd) -> list[Field]:
-        state = front_end.state
-        fields = [*state.hot_fields, *(state.nzcv or ()), *(state.fields[name] for name in self.random_fields)]
-        return list(dict.fromkeys(fields))
-
-    def random_start(self, random: Random, front_end: FrontEnd, mode: int) -> Start:
-        """The reset state, but with random registers, flags and memory, and with ``mode`` as the block mode."""
-        plain = PlainCpu(front_end)
-        front_end.reset(plain, 0, 0)
-        for field in self._random_fields(front_end):
-            bits = 1 if field.type is Type.I1 else 8 * field.type.size
-            plain[field.name] = _random_value(random, bits, front_end)
-        for name, values in self.small_fields.items():
-            plain[name] = random.choice(values)
-        header = dict(plain.cpu.header) | {"mode": mode}
-        return Start(bytes(plain.cpu.state), header, random.randbytes(ARENA_PAGES << front_end.page_bits))
-
-    def _described(self, start: Start, front_end: FrontEnd) -> list[str]:
-        cpu = CpuState(bytearray(start.state))
-        values = [f"{field.name}={cpu.read(field):#x}" for field in self._random_fields(front_end)]
-        return ["from " + " ".join(values)]
-
 
 _M32 = 0xFFFF_FFFF
 
@@ -591,6 +403,11 @@ def _wrong_length(instructions: InstructionSet, pattern: Pattern) -> str | None:
     return None
 
 
+@functools.cache
+def _known_callees(front_end: FrontEnd) -> frozenset[tuple[CalleeKind, str]]:
+    return frozenset((callee.kind, callee.name) for callee in callees(front_end))
+
+
 def _function(front_end: FrontEnd) -> Builder:
     return Builder(front_end.word, front_end.state.nzcv)
 
@@ -598,21 +415,3 @@ def _function(front_end: FrontEnd) -> Builder:
 def _changed(guest: FrontEnd, before: bytes, after: bytes) -> list[Field]:
     one, other = CpuState(bytearray(before)), CpuState(bytearray(after))
     return [field for field in guest.state.fields.values() if one.read(field) != other.read(field)]
-
-
-def _random_value(random: Random, bits: int, front_end: FrontEnd) -> int:
-    """A random number, often an address in the arena or near its edges, or an edge value of the type."""
-    size = ARENA_PAGES << front_end.page_bits
-    choice = random.randrange(8)
-    if bits < 32 or choice == 0:
-        return random.getrandbits(bits)
-    if choice == 1:
-        edges = (0, 1, 2, (1 << bits - 1) - 1, 1 << bits - 1, (1 << bits) - 1, 31, 32, 33)
-        return random.choice(edges)
-    if choice == 2:
-        return ARENA + random.choice((0, size)) + random.randrange(-16, 16)
-    if choice == 3:
-        return ARENA + (random.randrange(1, ARENA_PAGES) << front_end.page_bits) + random.randrange(-16, 16)
-    if choice == 4:
-        return ARENA + random.randrange(size)
-    return ARENA + size // 2 + (random.randrange(-size // 16, size // 16) & -8)

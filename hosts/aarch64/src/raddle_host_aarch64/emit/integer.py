@@ -91,7 +91,8 @@ def prepare_sum(e: Emitter, op: Op, wide: bool, flags: bool, a: Instruction, b: 
             e.MOVZ_wi(SCRATCH2, 0)
             e.last_field(MIDDLE16, 0, b)
             return Sum(partial(_shifted_by_8, _SHIFTED_SUMS[op, wide, flags]), left, SCRATCH2)
-        if low >= -1 << 12 and high < 1 << 12 and not flags:
+        # In a sum of 64 bits, a literal of 32 bits is zero-extended: if it is negative, it is large.
+        if low >= -1 << 12 and high < 1 << 12 and not flags and (not wide or is_wide(b)):
             return Sum(with_immediate, e.use(a, SCRATCH), 0, b, LOW12, _SUMS[_OPPOSITE[op], wide, False][1])
     return Sum(with_register, e.use_or_zero(a, SCRATCH), e.use_or_zero(b, SCRATCH2))
 
