@@ -3,6 +3,8 @@
  * must count violations. */
 #include "harness.h"
 
+#include <sys/mman.h>
+
 #define ROUNDS          300
 #define CONTROL_SECONDS 100
 #define VIRTUAL         PAGE
@@ -716,6 +718,52 @@ static void test_install_once(bool mechanism)
     machine_free();
 }
 
+/* -- memory of vCPUs: each one's in a huge page, if the host has them ------------------------------------------- */
+
+/* Whether a huge page was asked for at the address. */
+static bool asks_for_huge(const void *address)
+{
+    FILE *maps = fopen("/proc/self/smaps", "r");
+    CHECK(maps);
+    char line[512];
+    bool here = false, asks = false;
+    while (fgets(line, sizeof line, maps)) {
+        unsigned long start, end;
+        if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+            here = start <= (uintptr_t)address && (uintptr_t)address < end;
+        else if (here && !strncmp(line, "VmFlags:", 8))
+            asks = strstr(line, " hg") != NULL;
+    }
+    fclose(maps);
+    return asks;
+}
+
+static bool host_has_huge(void)
+{
+    size_t size = 1u << 21;
+    void *memory = map_new(size);
+    CHECK(memory);
+    bool has = !madvise(memory, size, MADV_HUGEPAGE) && asks_for_huge(memory);
+    map_free(memory, size);
+    return has;
+}
+
+static void test_memory_of_vcpus(bool mechanism)
+{
+    (void)mechanism;
+    bool has_huge = host_has_huge();
+    machine_make(3, PARALLEL, enter_counter, fill_identity);
+    for (uint32_t i = 0; i < 3; i++) {
+        struct raddle_cpu *cpu = cpu_of(machine.env[i]);
+        uintptr_t first = (uintptr_t)cpu, last = (uintptr_t)(cpu->jumps + RADDLE_JUMP_CACHE_ENTRIES) - 1;
+        CHECK((uintptr_t)machine.env[i] % 64 == 0);
+        CHECK(first < (uintptr_t)cpu->tlb && (uintptr_t)machine.env[i] < last);
+        CHECK(first >> 21 == last >> 21);
+        CHECK(!has_huge || asks_for_huge(cpu));
+    }
+    machine_free();
+}
+
 /* -- timers ----------------------------------------------------------------------------------------------------- */
 
 static _Atomic uint32_t timer_calls;
@@ -919,6 +967,7 @@ const struct test TESTS[] = {
     {"code_flush", test_code_flush, true},
     {"asked_where", test_asked_where, false},
     {"install_once", test_install_once, true},
+    {"memory_of_vcpus", test_memory_of_vcpus, false},
     {"timers", test_timers, true},
     {"loans", test_loans, true},
     {"a_loan_ends", test_a_loan_ends, true},

@@ -171,6 +171,7 @@ struct code_buffer {
 
 /* Memory that is taken piece by piece, zeroed, and freed as a whole. The owner serialises its use. */
 struct arena {
+    bool huge; /* chunks are whole huge pages, if the host has them; constant */
     struct arena_chunk *chunks;
     _Atomic uint64_t size; /* bytes of all chunks; read by any thread */
 };
@@ -228,6 +229,8 @@ struct raddle_context {
     struct raddle_callbacks callbacks;
     uint64_t word_mask, page_size;
     struct raddle_cpu **cpus; /* [ncpus], set before anything runs */
+    struct arena cpus_memory; /* theirs and timers_cpu's; taken before anything runs. In huge pages, because a vCPU reads
+                               * its jump cache and TLBs all over */
     struct raddle_cpu *timers_cpu; /* no vCPU: has the env of timers' routines; used under the big lock */
     raddle_enter_function enter;
     void (*synchronise)(void); /* or NULL */
@@ -321,7 +324,6 @@ struct raddle_cpu {
     struct raddle_context *context;
     void *env;
     struct raddle_cpu_header *header;
-    void *allocation;
     struct tlb_entry *tlb; /* [MMU_INDICES][TLB_ENTRIES], before the header */
     struct jump_entry *jumps;
 
