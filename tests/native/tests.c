@@ -823,6 +823,55 @@ static void test_timers(bool mechanism)
     machine_free();
 }
 
+/* -- words that a thread waits for: no change is lost, however close to the beginning of the wait ------------------ */
+
+static _Atomic uint32_t word_changes, word_asked, word_answered;
+
+static void *answer_words(void *unused)
+{
+    (void)unused;
+    for (;;) {
+        uint32_t seen = atomic_load(&word_changes), asked = atomic_load(&word_asked);
+        if (asked == UINT32_MAX)
+            return NULL;
+        if (asked == atomic_load(&word_answered))
+            word_wait(&word_changes, seen, NONE);
+        else
+            atomic_store(&word_answered, asked);
+    }
+}
+
+static bool word_is_answered(uint32_t asked, bool mechanism)
+{
+    for (uint32_t i = 0; mechanism || i < 1000; i++) {
+        if (atomic_load(&word_answered) == asked)
+            return true;
+        if (mechanism)
+            sched_yield();
+        else
+            usleep(1000);
+    }
+    return false;
+}
+
+static void test_words(bool mechanism)
+{
+    word_wait(&word_changes, atomic_load(&word_changes), 1); /* the deadline has passed */
+    pthread_t thread = start(answer_words, NULL);
+    for (uint32_t asked = 1; asked <= (mechanism ? 20000 : 100) && !atomic_load(&machine.violations); asked++) {
+        atomic_store(&word_asked, asked);
+        if (mechanism)
+            word_change(&word_changes);
+        else
+            usleep(1000); /* it waits by now */
+        if (!word_is_answered(asked, mechanism)) /* or it hangs, which its caller sees */
+            atomic_fetch_add(&machine.violations, 1);
+    }
+    atomic_store(&word_asked, UINT32_MAX);
+    word_change(&word_changes);
+    finish(thread);
+}
+
 /* -- misaligned accesses: each byte is one that was stored; ThreadSanitizer sees whether each access is atomic ------- */
 
 #define MISALIGNED (RAM_BASE + PAGE + 2) /* within a page */
@@ -971,6 +1020,7 @@ const struct test TESTS[] = {
     {"timers", test_timers, true},
     {"loans", test_loans, true},
     {"a_loan_ends", test_a_loan_ends, true},
+    {"words", test_words, true},
     {"misaligned_atomic", test_misaligned_atomic, true},
     {"counted_turns_repeat", test_counted_turns_repeat, true},
     {"time_passes_for_spinners", test_time_passes_for_spinners, true},

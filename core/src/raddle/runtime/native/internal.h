@@ -286,7 +286,8 @@ struct raddle_context {
     _Atomic(struct raddle_cpu *) icount_cpu; /* the vCPU in raddle_run, with instruction counting */
 
     pthread_mutex_t timer_lock;
-    pthread_cond_t timer_changed; /* an earlier deadline, the clock's state, or the end */
+    _Atomic uint32_t timer_changes; /* counts earlier deadlines, the clock's state, the end: what the timers' thread waits
+                                     * for; written under timer_lock */
     struct timer timers[RADDLE_TIMERS];
     uint32_t timer_count;
     uint64_t timers_fired;
@@ -475,6 +476,8 @@ void cond_init(pthread_cond_t *cond); /* timed by the monotonic clock */
 uint64_t wait_deadline(uint64_t ns); /* the time on the monotonic clock `ns` from now, or in an hour; NONE: for ever */
 /* Waits until `deadline`; false when it has passed. */
 bool cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadline);
+void word_wait(_Atomic uint32_t *word, uint32_t seen, uint64_t deadline);
+void word_change(_Atomic uint32_t *word);
 
 /* threads.c */
 void threads_init(struct raddle_context *ctx);
