@@ -1020,6 +1020,7 @@ const struct test TESTS[] = {
     {"timers", test_timers, true},
     {"loans", test_loans, true},
     {"a_loan_ends", test_a_loan_ends, true},
+    {"loans_learn", test_loans_learn, true},
     {"words", test_words, true},
     {"misaligned_atomic", test_misaligned_atomic, true},
     {"counted_turns_repeat", test_counted_turns_repeat, true},

@@ -53,6 +53,8 @@ _Static_assert(!(RADDLE_MMU_INDICES & (RADDLE_MMU_INDICES - 1)), "a field of who
 #define ALL_INDICES     ((1u << RADDLE_MMU_INDICES) - 1)
 #define QUEUE_RECORDS   64
 #define JUMP_LOCALS     1024
+#define LOAN_JUMPS      256
+#define LOANS_BETWEEN_LEARNING 1000u
 #define ACCESS_READ     0
 #define ACCESS_WRITE    1
 #define ACCESS_FETCH    2
@@ -386,6 +388,9 @@ struct raddle_cpu {
     uint64_t jump_entered[64][(1u << RADDLE_JUMP_GROUP_BITS) / 64]; /* entries that may not be empty */
     uint16_t jump_locals[JUMP_LOCALS]; /* entries that belong only to the current address space */
     uint32_t jump_local_count;
+    uint16_t loan_jumps[LOAN_JUMPS]; /* entries that a loan is likely to use */
+    uint32_t loan_jump_count;
+    uint32_t loans_until_learning;
     pthread_mutex_t queue_lock;
     struct flush_record queue[QUEUE_RECORDS]; /* under queue_lock */
     uint32_t queue_length;                    /* under queue_lock; above QUEUE_RECORDS: flush everything */
@@ -550,6 +555,7 @@ void jumps_enter(struct raddle_cpu *cpu, struct raddle_block *block, bool local)
 struct raddle_block *jumps_find(struct raddle_cpu *cpu, uint64_t pc, uint32_t mode); /* NULL if it has no such block */
 void jumps_forget(struct raddle_cpu *cpu, const struct raddle_block *block); /* any thread, under code_lock */
 void jumps_clear(struct raddle_cpu *cpu); /* or by any thread in an exclusive section */
+void jumps_expect_loan(struct raddle_cpu *cpu); /* by the timers' thread, while it runs the vCPU */
 void jumps_clear_page(struct raddle_cpu *cpu, uint64_t page);
 void jumps_clear_local(struct raddle_cpu *cpu); /* at least those of pages that were mapped locally */
 
