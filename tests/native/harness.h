@@ -94,6 +94,7 @@ void test_end_of_time(bool mechanism);
 /* loan_tests.c */
 void test_loans(bool mechanism);
 void test_a_loan_ends(bool mechanism);
+void test_loans_learn(bool mechanism);
 
 /* barrier_tests.c */
 void test_barrier_without_core(bool mechanism);

@@ -138,7 +138,7 @@ static void exclude_all(void)
 }
 
 /* Meanwhile others ask for exclusive sections and for work on the vCPUs' own threads. Control: the vCPUs take too long
- * for a loan. */
+ * for a loan, and nobody asks, since a vCPU that is woken for work alone soon sleeps again. */
 void test_loans(bool mechanism)
 {
     make(4, step_ticking);
@@ -146,6 +146,10 @@ void test_loans(bool mechanism)
     run_all();
     uint64_t asked = 0, lent = 0;
     while (!all_have_ticked(TICKS) || (mechanism && asked < REQUESTS)) {
+        if (!mechanism) {
+            usleep(1000);
+            continue;
+        }
         if (asked % 16 == 0)
             exclude_all();
         ask_for_work(++asked);
@@ -205,5 +209,35 @@ void test_a_loan_ends(bool mechanism)
     if (atomic_load(&gave_up))
         atomic_fetch_add(&machine.violations, 1);
     stop_all();
+    machine_free();
+}
+
+/* -- what a loan is likely to need ------------------------------------------------------------------------------ */
+
+enum { LOANS_LEARNT = 1500 }; /* more than from one learning to the next */
+
+static void step_elsewhere(void *env, uint32_t index)
+{
+    count_tick(index);
+    header_of(env)->pc = guests[index].ticks < 300 && guests[index].ticks % 2 ? RAM_BASE + PAGE : RAM_BASE;
+    set_timer(index, raddle_clock_ns(machine.ctx) + PERIOD_NS);
+    was_short(env);
+    helper(env, "wfi", 0, 0, 0);
+}
+
+/* The block that only early loans have run is forgotten. Control: nothing is learnt. */
+void test_loans_learn(bool mechanism)
+{
+    make(1, step_elsewhere);
+    install_now(RAM_BASE + PAGE, 0);
+    struct raddle_cpu *cpu = cpu_of(machine.env[0]);
+    if (!mechanism)
+        cpu->loans_until_learning = UINT32_MAX;
+    run_all();
+    while (loans(0) < LOANS_LEARNT) /* or it hangs, which its caller sees */
+        usleep(1000);
+    stop_all();
+    if (cpu->loan_jump_count != 1 || cpu->jumps[cpu->loan_jumps[0]].pc != RAM_BASE)
+        atomic_fetch_add(&machine.violations, 1);
     machine_free();
 }

@@ -3,6 +3,8 @@
  * must count violations. */
 #include "harness.h"
 
+#include <sys/mman.h>
+
 #define ROUNDS          300
 #define CONTROL_SECONDS 100
 #define VIRTUAL         PAGE
@@ -716,6 +718,52 @@ static void test_install_once(bool mechanism)
     machine_free();
 }
 
+/* -- memory of vCPUs: each one's in a huge page, if the host has them ------------------------------------------- */
+
+/* Whether a huge page was asked for at the address. */
+static bool asks_for_huge(const void *address)
+{
+    FILE *maps = fopen("/proc/self/smaps", "r");
+    CHECK(maps);
+    char line[512];
+    bool here = false, asks = false;
+    while (fgets(line, sizeof line, maps)) {
+        unsigned long start, end;
+        if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+            here = start <= (uintptr_t)address && (uintptr_t)address < end;
+        else if (here && !strncmp(line, "VmFlags:", 8))
+            asks = strstr(line, " hg") != NULL;
+    }
+    fclose(maps);
+    return asks;
+}
+
+static bool host_has_huge(void)
+{
+    size_t size = 1u << 21;
+    void *memory = map_new(size);
+    CHECK(memory);
+    bool has = !madvise(memory, size, MADV_HUGEPAGE) && asks_for_huge(memory);
+    map_free(memory, size);
+    return has;
+}
+
+static void test_memory_of_vcpus(bool mechanism)
+{
+    (void)mechanism;
+    bool has_huge = host_has_huge();
+    machine_make(3, PARALLEL, enter_counter, fill_identity);
+    for (uint32_t i = 0; i < 3; i++) {
+        struct raddle_cpu *cpu = cpu_of(machine.env[i]);
+        uintptr_t first = (uintptr_t)cpu, last = (uintptr_t)(cpu->jumps + RADDLE_JUMP_CACHE_ENTRIES) - 1;
+        CHECK((uintptr_t)machine.env[i] % 64 == 0);
+        CHECK(first < (uintptr_t)cpu->tlb && (uintptr_t)machine.env[i] < last);
+        CHECK(first >> 21 == last >> 21);
+        CHECK(!has_huge || asks_for_huge(cpu));
+    }
+    machine_free();
+}
+
 /* -- timers ----------------------------------------------------------------------------------------------------- */
 
 static _Atomic uint32_t timer_calls;
@@ -773,6 +821,55 @@ static void test_timers(bool mechanism)
     CHECK(LOAD(header_of(machine.env[0])->interrupt_request) == 0);
     stop_all(&thread, 1);
     machine_free();
+}
+
+/* -- words that a thread waits for: no change is lost, however close to the beginning of the wait ------------------ */
+
+static _Atomic uint32_t word_changes, word_asked, word_answered;
+
+static void *answer_words(void *unused)
+{
+    (void)unused;
+    for (;;) {
+        uint32_t seen = atomic_load(&word_changes), asked = atomic_load(&word_asked);
+        if (asked == UINT32_MAX)
+            return NULL;
+        if (asked == atomic_load(&word_answered))
+            word_wait(&word_changes, seen, NONE);
+        else
+            atomic_store(&word_answered, asked);
+    }
+}
+
+static bool word_is_answered(uint32_t asked, bool mechanism)
+{
+    for (uint32_t i = 0; mechanism || i < 1000; i++) {
+        if (atomic_load(&word_answered) == asked)
+            return true;
+        if (mechanism)
+            sched_yield();
+        else
+            usleep(1000);
+    }
+    return false;
+}
+
+static void test_words(bool mechanism)
+{
+    word_wait(&word_changes, atomic_load(&word_changes), 1); /* the deadline has passed */
+    pthread_t thread = start(answer_words, NULL);
+    for (uint32_t asked = 1; asked <= (mechanism ? 20000 : 100) && !atomic_load(&machine.violations); asked++) {
+        atomic_store(&word_asked, asked);
+        if (mechanism)
+            word_change(&word_changes);
+        else
+            usleep(1000); /* it waits by now */
+        if (!word_is_answered(asked, mechanism)) /* or it hangs, which its caller sees */
+            atomic_fetch_add(&machine.violations, 1);
+    }
+    atomic_store(&word_asked, UINT32_MAX);
+    word_change(&word_changes);
+    finish(thread);
 }
 
 /* -- misaligned accesses: each byte is one that was stored; ThreadSanitizer sees whether each access is atomic ------- */
@@ -919,9 +1016,12 @@ const struct test TESTS[] = {
     {"code_flush", test_code_flush, true},
     {"asked_where", test_asked_where, false},
     {"install_once", test_install_once, true},
+    {"memory_of_vcpus", test_memory_of_vcpus, false},
     {"timers", test_timers, true},
     {"loans", test_loans, true},
     {"a_loan_ends", test_a_loan_ends, true},
+    {"loans_learn", test_loans_learn, true},
+    {"words", test_words, true},
     {"misaligned_atomic", test_misaligned_atomic, true},
     {"counted_turns_repeat", test_counted_turns_repeat, true},
     {"time_passes_for_spinners", test_time_passes_for_spinners, true},

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #define CHUNK      (1u << 18)
+#define HUGE_PAGE  (1u << 21) /* of most hosts; where it is another size, a chunk has ordinary pages */
 #define HOST_PAGE  4096u
 #define ALIGNED_TO 16u
 
@@ -33,12 +34,27 @@ void map_free(void *memory, size_t size)
         munmap(memory, size);
 }
 
+/* The same as map_new, aligned to huge pages, and in them if the host has them to give. `size` is a whole number of them. */
+static void *map_huge(size_t size)
+{
+    uint8_t *memory = map_new(size + HUGE_PAGE);
+    if (!memory)
+        return NULL;
+    size_t before = -(uintptr_t)memory & (HUGE_PAGE - 1);
+    map_free(before ? memory : NULL, before);
+    map_free(memory + before + size, HUGE_PAGE - before);
+    madvise(memory + before, size, MADV_HUGEPAGE);
+    return memory + before;
+}
+
 size_t arena_grows(const struct arena *arena, size_t size)
 {
     const struct arena_chunk *c = arena->chunks;
     size = rounded(size, ALIGNED_TO);
     if (c && c->used + size <= c->size)
         return 0;
+    if (arena->huge)
+        return rounded(sizeof *c + size, HUGE_PAGE);
     return sizeof *c + size > CHUNK ? rounded(sizeof *c + size, HOST_PAGE) : CHUNK;
 }
 
@@ -48,7 +64,7 @@ void *arena_take(struct arena *arena, size_t size)
     size_t whole = arena_grows(arena, size);
     size = rounded(size, ALIGNED_TO);
     if (whole) {
-        c = map_new(whole);
+        c = arena->huge ? map_huge(whole) : map_new(whole);
         if (!c)
             return NULL;
         c->next = arena->chunks;

@@ -7,7 +7,6 @@
 int clock_init(struct raddle_context *ctx)
 {
     mutex_init(&ctx->timer_lock, false);
-    cond_init(&ctx->timer_changed);
     atomic_store(&ctx->clock_stopped, 1); /* at 0 */
     for (uint32_t i = 0; i < RADDLE_TIMERS; i++)
         ctx->timers[i].deadline = ctx->timers[i].due = NONE;
@@ -16,7 +15,6 @@ int clock_init(struct raddle_context *ctx)
 
 void clock_free(struct raddle_context *ctx)
 {
-    pthread_cond_destroy(&ctx->timer_changed);
     pthread_mutex_destroy(&ctx->timer_lock);
 }
 
@@ -190,7 +188,7 @@ void raddle_clock_stop(raddle_context *ctx)
         atomic_store(&ctx->clock_stopped_at, running_clock(ctx));
         atomic_store(&ctx->clock_stopped, 1);
         atomic_fetch_add(&ctx->clock_changes, 1);
-        pthread_cond_signal(&ctx->timer_changed);
+        word_change(&ctx->timer_changes);
     }
     pthread_mutex_unlock(&ctx->timer_lock);
 }
@@ -203,7 +201,7 @@ void raddle_clock_start(raddle_context *ctx)
         atomic_store(&ctx->clock_offset, (int64_t)(atomic_load(&ctx->clock_stopped_at) - now_ns()));
         atomic_store(&ctx->clock_stopped, 0);
         atomic_fetch_add(&ctx->clock_changes, 1);
-        pthread_cond_signal(&ctx->timer_changed);
+        word_change(&ctx->timer_changes);
     }
     pthread_mutex_unlock(&ctx->timer_lock);
 }
@@ -318,7 +316,11 @@ uint32_t timers_fire(struct raddle_context *ctx)
 {
     struct fired fired = {0};
     uint32_t count = 0, i;
-    while ((i = earliest(ctx, &fired)) != RADDLE_TIMERS && ctx->timers[i].deadline <= clock_now(ctx)) {
+    uint64_t now = 0;
+    while ((i = earliest(ctx, &fired)) != RADDLE_TIMERS) {
+        uint64_t deadline = ctx->timers[i].deadline;
+        if (deadline > now && deadline > (now = clock_now(ctx)))
+            break;
         fired.words[i / 64] |= (uint64_t)1 << (i % 64);
         fire(ctx, i);
         count++;
@@ -363,7 +365,7 @@ void raddle_timer_set(raddle_context *ctx, uint32_t timer, uint64_t deadline)
         /* Do not wake the thread needlessly: it takes a core from a vCPU. If it wakes too early by itself, it sleeps
          * again. */
         if (deadline < ctx->timer_sleeps_until)
-            pthread_cond_signal(&ctx->timer_changed);
+            word_change(&ctx->timer_changes);
     }
     pthread_mutex_unlock(&ctx->timer_lock);
     if (deadline != NONE)

@@ -37,6 +37,7 @@ raddle_context *raddle_context_new(const struct raddle_config *config, const str
     ctx->callbacks = *callbacks;
     ctx->word_mask = config->word_bits == 32 ? UINT32_MAX : UINT64_MAX;
     ctx->page_size = (uint64_t)1 << config->page_bits;
+    ctx->cpus_memory.huge = true;
     threads_init(ctx);
     ctx->cpus = calloc(config->ncpus, sizeof *ctx->cpus);
     if (!ctx->cpus || code_init(ctx) || blocks_init(ctx) || clock_init(ctx)) {
@@ -48,6 +49,7 @@ raddle_context *raddle_context_new(const struct raddle_config *config, const str
     return ctx;
 }
 
+/* All but its memory, which is the context's. */
 static void cpu_free(struct raddle_cpu *cpu)
 {
     pthread_mutex_destroy(&cpu->sleep_lock);
@@ -57,9 +59,6 @@ static void cpu_free(struct raddle_cpu *cpu)
     pthread_mutex_destroy(&cpu->queue_lock);
     free(cpu->sync_tickets);
     raddle_joined_clear(&cpu->want.joined);
-    free(cpu->jumps);
-    free(cpu->allocation);
-    free(cpu);
 }
 
 void raddle_context_free(raddle_context *ctx)
@@ -74,6 +73,7 @@ void raddle_context_free(raddle_context *ctx)
     free(ctx->cpus);
     if (ctx->timers_cpu)
         cpu_free(ctx->timers_cpu);
+    arena_clear(&ctx->cpus_memory);
     blocks_free(ctx);
     code_free(ctx);
     memory_free(ctx);
@@ -103,28 +103,30 @@ static void pairs_init(struct raddle_cpu *cpu)
     }
 }
 
-/* A vCPU's private part, and its env with `before` bytes of memory in front. NULL when out of memory. */
-static struct raddle_cpu *cpu_new(struct raddle_context *ctx, size_t before, uint32_t state_size)
+static size_t aligned(size_t size)
 {
-    before = (before + ENV_ALIGN - 1) & ~(size_t)(ENV_ALIGN - 1);
-    size_t total = (before + state_size + STATE_CUSHION + ENV_ALIGN - 1) & ~(size_t)(ENV_ALIGN - 1);
-    struct raddle_cpu *cpu = calloc(1, sizeof *cpu);
-    if (!cpu)
+    return (size + ENV_ALIGN - 1) & ~(size_t)(ENV_ALIGN - 1);
+}
+
+/* A vCPU's private part, its env with `before` bytes of memory in front, and `jumps` entries of a jump cache, in one
+ * piece. NULL when out of memory. */
+static struct raddle_cpu *cpu_new(struct raddle_context *ctx, size_t before, uint32_t state_size, size_t jumps)
+{
+    size_t state = aligned(state_size + STATE_CUSHION);
+    before = aligned(before);
+    char *memory = arena_take(&ctx->cpus_memory, ENV_ALIGN + aligned(sizeof(struct raddle_cpu)) + before + state +
+                                                     jumps * sizeof(struct jump_entry));
+    if (!memory)
         return NULL;
+    struct raddle_cpu *cpu = (struct raddle_cpu *)(uintptr_t)aligned((uintptr_t)memory);
     mutex_init(&cpu->sleep_lock, false);
     mutex_init(&cpu->tlb_lock, false);
     mutex_init(&cpu->queue_lock, false);
     cond_init(&cpu->sleep_cond);
     cond_init(&cpu->sync_answered);
-    cpu->allocation = aligned_alloc(ENV_ALIGN, total);
-    if (!cpu->allocation) {
-        cpu_free(cpu);
-        errno = ENOMEM;
-        return NULL;
-    }
-    memset(cpu->allocation, 0, total);
     cpu->context = ctx;
-    cpu->env = (char *)cpu->allocation + before;
+    cpu->env = (char *)cpu + aligned(sizeof *cpu) + before;
+    cpu->jumps = (struct jump_entry *)((char *)cpu->env + state);
     cpu->header = header_of(cpu->env);
     cpu->header->private_data = cpu;
     return cpu;
@@ -136,12 +138,11 @@ void *raddle_cpu_new(raddle_context *ctx, uint32_t index, uint32_t state_size)
         errno = EINVAL;
         return NULL;
     }
-    struct raddle_cpu *cpu = cpu_new(ctx, (size_t)-RADDLE_TLB_OFFSET, state_size);
+    struct raddle_cpu *cpu = cpu_new(ctx, (size_t)-RADDLE_TLB_OFFSET, state_size, RADDLE_JUMP_CACHE_ENTRIES);
     if (!cpu)
         return NULL;
-    cpu->jumps = aligned_alloc(ENV_ALIGN, RADDLE_JUMP_CACHE_ENTRIES * sizeof *cpu->jumps);
     cpu->sync_tickets = calloc(ctx->config.ncpus, sizeof *cpu->sync_tickets);
-    if (!cpu->jumps || !cpu->sync_tickets) {
+    if (!cpu->sync_tickets) {
         cpu_free(cpu);
         errno = ENOMEM;
         return NULL;
@@ -167,7 +168,7 @@ void *raddle_timers_env(raddle_context *ctx, uint32_t state_size)
         errno = EINVAL;
         return NULL;
     }
-    ctx->timers_cpu = cpu_new(ctx, RADDLE_HEADER_SIZE, state_size);
+    ctx->timers_cpu = cpu_new(ctx, RADDLE_HEADER_SIZE, state_size, 0);
     return ctx->timers_cpu ? ctx->timers_cpu->env : NULL;
 }
 

@@ -53,6 +53,8 @@ _Static_assert(!(RADDLE_MMU_INDICES & (RADDLE_MMU_INDICES - 1)), "a field of who
 #define ALL_INDICES     ((1u << RADDLE_MMU_INDICES) - 1)
 #define QUEUE_RECORDS   64
 #define JUMP_LOCALS     1024
+#define LOAN_JUMPS      256
+#define LOANS_BETWEEN_LEARNING 1000u
 #define ACCESS_READ     0
 #define ACCESS_WRITE    1
 #define ACCESS_FETCH    2
@@ -171,6 +173,7 @@ struct code_buffer {
 
 /* Memory that is taken piece by piece, zeroed, and freed as a whole. The owner serialises its use. */
 struct arena {
+    bool huge; /* chunks are whole huge pages, if the host has them; constant */
     struct arena_chunk *chunks;
     _Atomic uint64_t size; /* bytes of all chunks; read by any thread */
 };
@@ -228,6 +231,8 @@ struct raddle_context {
     struct raddle_callbacks callbacks;
     uint64_t word_mask, page_size;
     struct raddle_cpu **cpus; /* [ncpus], set before anything runs */
+    struct arena cpus_memory; /* theirs and timers_cpu's; taken before anything runs. In huge pages, because a vCPU reads
+                               * its jump cache and TLBs all over */
     struct raddle_cpu *timers_cpu; /* no vCPU: has the env of timers' routines; used under the big lock */
     raddle_enter_function enter;
     void (*synchronise)(void); /* or NULL */
@@ -283,7 +288,8 @@ struct raddle_context {
     _Atomic(struct raddle_cpu *) icount_cpu; /* the vCPU in raddle_run, with instruction counting */
 
     pthread_mutex_t timer_lock;
-    pthread_cond_t timer_changed; /* an earlier deadline, the clock's state, or the end */
+    _Atomic uint32_t timer_changes; /* counts earlier deadlines, the clock's state, the end: what the timers' thread waits
+                                     * for; written under timer_lock */
     struct timer timers[RADDLE_TIMERS];
     uint32_t timer_count;
     uint64_t timers_fired;
@@ -321,7 +327,6 @@ struct raddle_cpu {
     struct raddle_context *context;
     void *env;
     struct raddle_cpu_header *header;
-    void *allocation;
     struct tlb_entry *tlb; /* [MMU_INDICES][TLB_ENTRIES], before the header */
     struct jump_entry *jumps;
 
@@ -383,6 +388,9 @@ struct raddle_cpu {
     uint64_t jump_entered[64][(1u << RADDLE_JUMP_GROUP_BITS) / 64]; /* entries that may not be empty */
     uint16_t jump_locals[JUMP_LOCALS]; /* entries that belong only to the current address space */
     uint32_t jump_local_count;
+    uint16_t loan_jumps[LOAN_JUMPS]; /* entries that a loan is likely to use */
+    uint32_t loan_jump_count;
+    uint32_t loans_until_learning;
     pthread_mutex_t queue_lock;
     struct flush_record queue[QUEUE_RECORDS]; /* under queue_lock */
     uint32_t queue_length;                    /* under queue_lock; above QUEUE_RECORDS: flush everything */
@@ -474,6 +482,8 @@ void cond_init(pthread_cond_t *cond); /* timed by the monotonic clock */
 uint64_t wait_deadline(uint64_t ns); /* the time on the monotonic clock `ns` from now, or in an hour; NONE: for ever */
 /* Waits until `deadline`; false when it has passed. */
 bool cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadline);
+void word_wait(_Atomic uint32_t *word, uint32_t seen, uint64_t deadline);
+void word_change(_Atomic uint32_t *word);
 
 /* threads.c */
 void threads_init(struct raddle_context *ctx);
@@ -546,6 +556,7 @@ void jumps_enter(struct raddle_cpu *cpu, struct raddle_block *block, bool local)
 struct raddle_block *jumps_find(struct raddle_cpu *cpu, uint64_t pc, uint32_t mode); /* NULL if it has no such block */
 void jumps_forget(struct raddle_cpu *cpu, const struct raddle_block *block); /* any thread, under code_lock */
 void jumps_clear(struct raddle_cpu *cpu); /* or by any thread in an exclusive section */
+void jumps_expect_loan(struct raddle_cpu *cpu); /* by the timers' thread, while it runs the vCPU */
 void jumps_clear_page(struct raddle_cpu *cpu, uint64_t page);
 void jumps_clear_local(struct raddle_cpu *cpu); /* at least those of pages that were mapped locally */
 

@@ -10,6 +10,7 @@
 
 #define GROUPS        (RADDLE_JUMP_CACHE_ENTRIES >> RADDLE_JUMP_GROUP_BITS)
 #define GROUP_ENTRIES (1u << RADDLE_JUMP_GROUP_BITS)
+#define HOST_LINE     64 /* of most hosts' caches */
 
 static uint32_t group_of(uint64_t pc)
 {
@@ -51,6 +52,37 @@ static void list_local(struct raddle_cpu *cpu, struct jump_entry *e)
     cpu->jump_locals[cpu->jump_local_count++] = (uint16_t)(e - cpu->jumps);
 }
 
+/* -- loans -------------------------------------------------------------------------------------------------------- */
+
+/* A vCPU that is lent (timers.c) does about the same in each loan, and what it needs has left the host's caches since the
+ * last one. It follows hundreds of jumps, and would wait for an entry, and then for code, at each of them. So all of these
+ * are fetched at once when a loan begins. Which they are is learnt now and then, by emptying the cache: then each entry
+ * that a loan uses is entered. */
+static void note_for_loans(struct raddle_cpu *cpu, const struct jump_entry *e)
+{
+    if (cpu->loan_jump_count < LOAN_JUMPS)
+        cpu->loan_jumps[cpu->loan_jump_count++] = (uint16_t)(e - cpu->jumps);
+}
+
+void jumps_expect_loan(struct raddle_cpu *cpu)
+{
+    if (cpu->loans_until_learning-- == 0) {
+        cpu->loans_until_learning = LOANS_BETWEEN_LEARNING;
+        cpu->loan_jump_count = 0;
+        jumps_clear(cpu);
+        return;
+    }
+    for (uint32_t i = 0; i < cpu->loan_jump_count; i++)
+        __builtin_prefetch(&cpu->jumps[cpu->loan_jumps[i]]);
+    for (uint32_t i = 0; i < cpu->loan_jump_count; i++) { /* of a block that is gone, the address does no harm */
+        const char *code = (const char *)(uintptr_t)LOAD_RELAXED(cpu->jumps[cpu->loan_jumps[i]].code);
+        __builtin_prefetch(code, 0, 2);
+        __builtin_prefetch(code + HOST_LINE, 0, 2);
+    }
+}
+
+/* -- entering and finding ----------------------------------------------------------------------------------------- */
+
 /* A thread that kills a block sets `dead` and then looks at the caches; this function enters the block and then looks
  * at `dead`. So one of the two empties the slot. */
 void jumps_enter(struct raddle_cpu *cpu, struct raddle_block *block, bool local)
@@ -58,6 +90,8 @@ void jumps_enter(struct raddle_cpu *cpu, struct raddle_block *block, bool local)
     struct jump_entry *e = slot_of(cpu, block->pc);
     if (local || block->phys[1] != NONE)
         list_local(cpu, e);
+    if (is_lent(cpu))
+        note_for_loans(cpu, e);
     STORE_RELAXED(e->mode, block->mode);
     STORE_RELAXED(e->code, (uint64_t)(uintptr_t)block->code);
     STORE_RELAXED(e->block, (uint64_t)(uintptr_t)block);

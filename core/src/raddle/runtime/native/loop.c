@@ -269,6 +269,8 @@ static int run(struct raddle_cpu *cpu)
 {
     int reason;
     cpu_begin(cpu);
+    if (is_lent(cpu))
+        jumps_expect_loan(cpu);
     do {
         reason = attend(cpu);
         if (reason == GO)

@@ -3,7 +3,10 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 void mutex_init(pthread_mutex_t *lock, bool recursive)
 {
@@ -37,6 +40,21 @@ bool cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadl
         return pthread_cond_wait(cond, lock) == 0;
     struct timespec t = {.tv_sec = (time_t)(deadline / 1000000000u), .tv_nsec = (long)(deadline % 1000000000u)};
     return pthread_cond_timedwait(cond, lock, &t) != ETIMEDOUT;
+}
+
+/* Returns when the word has another value than `seen`, at the deadline, or earlier. Cheaper than a condition, after whose
+ * wait the C library takes the lock as if others waited for it, and enters the kernel to wake them when it is released. */
+void word_wait(_Atomic uint32_t *word, uint32_t seen, uint64_t deadline)
+{
+    struct timespec t = {.tv_sec = (time_t)(deadline / 1000000000u), .tv_nsec = (long)(deadline % 1000000000u)};
+    syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, seen, deadline == NONE ? NULL : &t, NULL,
+            FUTEX_BITSET_MATCH_ANY); /* the deadline is a time of the monotonic clock */
+}
+
+void word_change(_Atomic uint32_t *word)
+{
+    atomic_fetch_add(word, 1);
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
 void threads_init(struct raddle_context *ctx)

@@ -153,7 +153,10 @@ static void *timer_thread(void *argument)
             until = wait_deadline(ctx->timers[next].deadline - now);
             ctx->timer_sleeps_until = ctx->timers[next].deadline;
         }
-        cond_wait_until(&ctx->timer_changed, &ctx->timer_lock, until);
+        uint32_t changes = atomic_load(&ctx->timer_changes);
+        pthread_mutex_unlock(&ctx->timer_lock);
+        word_wait(&ctx->timer_changes, changes, until);
+        pthread_mutex_lock(&ctx->timer_lock);
         ctx->timer_sleeps_until = 0;
     }
     pthread_mutex_unlock(&ctx->timer_lock);
@@ -186,7 +189,7 @@ void timers_free(struct raddle_context *ctx)
 {
     pthread_mutex_lock(&ctx->timer_lock);
     ctx->timer_thread_end = true;
-    pthread_cond_signal(&ctx->timer_changed);
+    word_change(&ctx->timer_changes);
     pthread_mutex_unlock(&ctx->timer_lock);
     if (ctx->timer_thread_started)
         pthread_join(ctx->timer_thread, NULL);
