@@ -110,6 +110,8 @@ class Engine(Lifecycle):
         config.ncpus = ncpus
         config.flags = flags
         config.fetch_index_shift = frontend.fetch_index_shift
+        linear = frontend.linear_indices if backend.common_addends else ()
+        config.common_indices = self._common_indices = sum(1 << index for index in set(linear))
         config.wfe_limit_us = 0 if self.icount else WFE_LIMIT_US
         config.code_size = code_size
         self._context = ffi.NULL if chosen.refusal else lib.raddle_context_new(config, callbacks.CALLBACKS)
@@ -143,6 +145,7 @@ class Engine(Lifecycle):
             first_python=helpers.FIRST_PYTHON,
             floats=frontend.floats,
             strict=self.llsc is Llsc.STRICT,
+            common_indices=self._common_indices,
         )
         with of_the_host(backend, SET_UP):
             self.backend = backend(config)

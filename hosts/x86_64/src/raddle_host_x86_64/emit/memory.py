@@ -20,6 +20,7 @@ from raddle.runtime.layout import (
     GRANULE_BITS,
     GRANULE_LOCK,
     TLB_ADDEND,
+    TLB_APART,
     TLB_ENTRIES,
     TLB_ENTRY_SIZE,
     TLB_OFFSET,
@@ -35,12 +36,19 @@ _ENTRY_SHIFT: Final = TLB_ENTRY_SIZE.bit_length() - 1
 _INDEX_MASK: Final = (TLB_ENTRIES - 1) << _ENTRY_SHIFT
 
 
-def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, align: int) -> int:
-    """Emit the probe; returns the offset of the jump to the cold part. On a hit rcx holds the addend."""
+def _tlb(mmu_index: int) -> int:
+    """The offset from env of the TLB."""
+    return TLB_OFFSET + mmu_index * TLB_ENTRIES * TLB_ENTRY_SIZE
+
+
+def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, align: int) -> tuple[int, ...]:
+    """Emit the probe; returns the offsets of jumps that the caller is to aim at the slow path in the cold part, unless
+    that is the next to be emitted there. On a hit rcx holds the addend.
+    """
     address = op.args[0]
     page_mask = -(1 << e.config.page_bits)
     reach = access.memop.size - align
-    tlb = TLB_OFFSET + access.mmu_index * TLB_ENTRIES * TLB_ENTRY_SIZE
+    tlb = _tlb(access.mmu_index)
     shift = e.config.page_bits - _ENTRY_SHIFT
     if e.features.bmi2 and register_of(address) >= 0:
         # The mask below removes the bits that the rotation brings in at the top.
@@ -63,8 +71,29 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, alig
         e.CMP_rx(RDX, RBP, RCX, 1, tlb + comparator)
     e.Jcc_rel32(cc.NE, 0)
     miss = len(e.code) - 4
+    if comparator == TLB_READ and e.config.common_indices >> access.mmu_index & 1:
+        _common_addend(e, access.mmu_index, miss)
+        return ()
     e.MOVQ_rx(RCX, RBP, RCX, 1, tlb + TLB_ADDEND)
-    return miss
+    return (miss,)
+
+
+def _common_addend(e: Emitter, mmu_index: int, miss: int) -> None:
+    """Load the common addend, for which no load of the address's entry is waited for. Where the entry has another one,
+    the cold part loads that.
+    """
+    tlb = _tlb(mmu_index)
+    e.MOVQ_rm(RCX, RBP, OFFSET[f"tlb{mmu_index}_addend"])
+    hot, slow = e.code, e.label()
+    e.code = e.cold
+    e.hot_relocs.append((COLD, miss, len(e.cold)))
+    (e.ORQ_ri if e.wide else e.OR_ri)(RDX, TLB_APART)
+    (e.CMPQ_rx if e.wide else e.CMP_rx)(RDX, RBP, RCX, 1, tlb + TLB_READ)
+    e.Jcc_near(cc.NE, slow)
+    e.MOVQ_rx(RCX, RBP, RCX, 1, tlb + TLB_ADDEND)
+    e.return_to_hot()
+    e.bind(slow)
+    e.code = hot
 
 
 def _host_address(e: Emitter, address: Instruction) -> int:
@@ -117,12 +146,12 @@ def load(e: Emitter, op: Instruction) -> None:
     access = e.access(op)
     memop = access.memop
     wide = op.type is Type.I64
-    miss = _probe(e, op, access, TLB_READ, memop.align_bytes)
+    misses = _probe(e, op, access, TLB_READ, memop.align_bytes)
     address = op.args[0]
     index = _host_address(e, address)
     hot = e.code
     e.code = e.cold
-    e.hot_relocs.append((COLD, miss, len(e.cold)))
+    e.hot_relocs += [(COLD, miss, len(e.cold)) for miss in misses]
     _slow_call(e, op, "thunk_load")
     e.code = hot
     register = _float_target(e, op)
@@ -207,7 +236,7 @@ def store(e: Emitter, op: Instruction) -> None:
     if e.config.strict:
         _strict_store(e, op, access)
         return
-    miss = _probe(e, op, access, TLB_WRITE, memop.align_bytes)
+    misses = _probe(e, op, access, TLB_WRITE, memop.align_bytes)
     address, value = op.args
     index = _host_address(e, address)
     size = memop.size
@@ -232,7 +261,7 @@ def store(e: Emitter, op: Instruction) -> None:
             (e.MOVB_xr, e.MOVW_xr, e.MOV_xr, e.MOVQ_xr)[size.bit_length() - 1](RCX, index, 1, 0, source)
         else:
             (e.MOVB_mr, e.MOVW_mr, e.MOV_mr, e.MOVQ_mr)[size.bit_length() - 1](RCX, 0, source)
-    _cold_store(e, op, miss)
+    _cold_store(e, op, *misses)
     e.clobber()
 
 
@@ -282,7 +311,7 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
     if e.config.strict:
         _strict_load_exclusive(e, op, access)
         return
-    miss = _probe(e, op, access, TLB_READ, memop.align_bytes)
+    misses = _probe(e, op, access, TLB_READ, memop.align_bytes)
     address = op.args[0]
     e.move(RDX, address)
     wide = op.type is Type.I64
@@ -292,7 +321,7 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
     e.MOVQ_mr(RBP, OFFSET["exclusive_address"], RDX)
     e.MOVQ_mr(RBP, OFFSET["exclusive_value"], RCX)
     e.MOV_mi(RBP, OFFSET["exclusive_size"], memop.size)
-    _cold_exclusive(e, op, miss)
+    _cold_exclusive(e, op, *misses)
     (e.MOVQ_rr if wide else e.MOV_rr)(e.define(op, op.args), RCX)
     e.clobber()
 
@@ -320,7 +349,7 @@ def store_exclusive(e: Emitter, op: Instruction) -> None:
     if e.config.strict:
         _strict_store_exclusive(e, op, access)
         return
-    miss = _probe(e, op, access, TLB_WRITE, memop.align_bytes)
+    misses = _probe(e, op, access, TLB_WRITE, memop.align_bytes)
     address, value = op.args
     e.move(RDX, address)
     e.ADDQ_rr(RCX, RDX)
@@ -344,7 +373,7 @@ def store_exclusive(e: Emitter, op: Instruction) -> None:
     e.bind(fails)
     e.MOV_ri(RCX, 1)
     e.bind(ends)
-    _cold_exclusive(e, op, miss)
+    _cold_exclusive(e, op, *misses)
     if op.last_use >= 0:
         e.MOV_rr(e.define(op, op.args), RCX)
     e.clobber()
@@ -402,7 +431,7 @@ def _strict_store(e: Emitter, op: Instruction, access: MemAccess) -> None:
     """A store that ends all reservations of its granule but the vCPU's own. An unaligned one takes the slow path."""
     memop = access.memop
     address, value = op.args
-    miss = _probe(e, op, access, TLB_WRITE, max(memop.size, memop.align_bytes))
+    misses = _probe(e, op, access, TLB_WRITE, max(memop.size, memop.align_bytes))
     index = _host_address(e, address)
     if index >= 0:
         e.ADDQ_rr(RCX, index)
@@ -410,14 +439,14 @@ def _strict_store(e: Emitter, op: Instruction, access: MemAccess) -> None:
     _store_at_rcx(e, memop, value)
     e.MOV_rm(RCX, RBP, OFFSET["reservation"])
     e.AND_mr(RDX, 0, RCX)
-    _cold_store(e, op, miss, taken)
+    _cold_store(e, op, *misses, taken)
     e.clobber()
 
 
 def _strict_load_exclusive(e: Emitter, op: Instruction, access: MemAccess) -> None:
     size, wide = access.memop.size, op.type is Type.I64
     address = op.args[0]
-    miss = _probe(e, op, access, TLB_READ, access.memop.align_bytes)
+    misses = _probe(e, op, access, TLB_READ, access.memop.align_bytes)
     e.move(RDX, address)
     e.ADDQ_rr(RCX, RDX)
     taken = _lock_granule(e)
@@ -431,7 +460,7 @@ def _strict_load_exclusive(e: Emitter, op: Instruction, access: MemAccess) -> No
     e.MOVQ_mr(RBP, OFFSET["exclusive_address"], RDX)
     e.MOV_mi(RBP, OFFSET["exclusive_size"], size)
     e.MOVQ_rm(RCX, RBP, OFFSET["result"])
-    _cold_exclusive(e, op, miss, taken)
+    _cold_exclusive(e, op, *misses, taken)
     (e.MOVQ_rr if wide else e.MOV_rr)(e.define(op, op.args), RCX)
     e.clobber()
 
@@ -440,7 +469,7 @@ def _strict_store_exclusive(e: Emitter, op: Instruction, access: MemAccess) -> N
     """Store if address, size and granule are the reserved ones, and nobody else has written to the granule since."""
     memop = access.memop
     address, value = op.args
-    miss = _probe(e, op, access, TLB_WRITE, memop.align_bytes)
+    misses = _probe(e, op, access, TLB_WRITE, memop.align_bytes)
     e.move(RDX, address)
     e.ADDQ_rr(RCX, RDX)
     fails, lost, ends = e.label(), e.label(), e.label()
@@ -469,7 +498,7 @@ def _strict_store_exclusive(e: Emitter, op: Instruction, access: MemAccess) -> N
     e.MOV_ri(RCX, 1)
     e.bind(ends)
     e.MOVQ_mi(RBP, OFFSET["exclusive_address"], -1)
-    _cold_exclusive(e, op, miss, taken)
+    _cold_exclusive(e, op, *misses, taken)
     if op.last_use >= 0:
         e.MOV_rr(e.define(op, op.args), RCX)
     e.clobber()
