@@ -9,7 +9,7 @@ the whole access, or leaves the block for an exception. The TLB's layout is in `
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from raddle.codegen.runtime_calls import ATOMIC_OPS
 from raddle.ir.builder import Instruction, MemAccess
@@ -28,7 +28,7 @@ from raddle.runtime.layout import (
     TLB_WRITE,
 )
 from raddle_host_x86_64 import conditions as cc
-from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits, float_register_of, register_of
+from raddle_host_x86_64.emitter import ANY_LITERAL, SAVE_SLOT, Emitter, Sum, emits, float_register_of, register_of
 from raddle_host_x86_64.fields import COLD
 from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP
 
@@ -50,7 +50,14 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, alig
     reach = access.memop.size - align
     tlb = _tlb(access.mmu_index)
     shift = e.config.page_bits - _ENTRY_SHIFT
-    if e.features.bmi2 and register_of(address) >= 0:
+    if isinstance(address.location, Sum):
+        e.move(RDX, address)
+        if e.features.bmi2:
+            e.RORXQ_rri(RCX, RDX, shift)
+        else:
+            e.MOVQ_rr(RCX, RDX)
+            e.SHRQ_ri(RCX, shift)
+    elif e.features.bmi2 and register_of(address) >= 0:
         # The mask below removes the bits that the rotation brings in at the top.
         (e.RORXQ_rri if e.wide else e.RORX_rri)(RCX, register_of(address), shift)
     else:
@@ -59,9 +66,9 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, alig
     e.AND_ri(RCX, _INDEX_MASK)
     if reach > 0:
         # Check the page of an unaligned access's last byte: an access that crosses pages misses.
-        register = e.use(address, RDX)
+        register = RDX if isinstance(address.location, Sum) else e.use(address, RDX)
         (e.LEAQ_rm if e.wide else e.LEA_rm)(RDX, register, reach)
-    else:
+    elif not isinstance(address.location, Sum):
         e.move(RDX, address)
     if e.wide:
         e.ANDQ_ri(RDX, page_mask | (align - 1))
@@ -96,14 +103,41 @@ def _common_addend(e: Emitter, mmu_index: int, miss: int) -> None:
     e.code = hot
 
 
-def _host_address(e: Emitter, address: Instruction) -> int:
-    """The index register that gives the host address when it is added to rcx; -1 if rcx is that address itself."""
+class _Index(NamedTuple):
+    """What gives the host address when it is added to rcx."""
+
+    register: int
+    """-1: nothing, rcx is that address itself."""
+    literal: Instruction | None = None
+    """What is added besides, if anything."""
+
+    @property
+    def displacement(self) -> int:
+        return 0 if self.literal is None else ANY_LITERAL
+
+    def fill(self, e: Emitter) -> None:
+        """The last four bytes of the code are the displacement."""
+        if self.literal is not None:
+            e.hole(self.literal)
+
+    def add(self, e: Emitter) -> None:
+        """Make rcx the host address."""
+        if self.literal is not None:
+            e.LEAQ_rx(RCX, RCX, self.register, 1, ANY_LITERAL)
+            e.hole(self.literal)
+        elif self.register >= 0:
+            e.ADDQ_rr(RCX, self.register)
+
+
+def _host_address(e: Emitter, address: Instruction) -> _Index:
+    """Make the host address of rcx, the addend, and the index that it returns."""
+    if isinstance(address.location, Sum):
+        return _Index(address.location.base, address.location.literal)
     register = register_of(address)
-    if register >= 0:
-        return register
-    e.move(RDX, address)
-    e.ADDQ_rr(RCX, RDX)
-    return -1
+    if register < 0:
+        e.move(RDX, address)
+        e.ADDQ_rr(RCX, RDX)
+    return _Index(register)
 
 
 def _slow_call(e: Emitter, op: Instruction, thunk: str, operation: int = -1) -> None:
@@ -156,8 +190,9 @@ def load(e: Emitter, op: Instruction) -> None:
     e.code = hot
     register = _float_target(e, op)
     if register >= 0:
-        if index >= 0:
-            e.MOVQ_vx(register, RCX, index, 1, 0)
+        if index.register >= 0:
+            e.MOVQ_vx(register, RCX, index.register, 1, index.displacement)
+            index.fill(e)
         else:
             e.MOVQ_vm(register, RCX, 0)
         e.code = e.cold
@@ -168,8 +203,9 @@ def load(e: Emitter, op: Instruction) -> None:
         return
     target = e.define(op, op.args)
     load_x, load_m = _LOADS[memop.size, memop.signed and not memop.big_endian, wide]
-    if index >= 0:
-        load_x(e, target, RCX, index, 1, 0)
+    if index.register >= 0:
+        load_x(e, target, RCX, index.register, 1, index.displacement)
+        index.fill(e)
     else:
         load_m(e, target, RCX, 0)
     if memop.big_endian:
@@ -242,12 +278,12 @@ def store(e: Emitter, op: Instruction) -> None:
     size = memop.size
     float_register = float_register_of(value) if size == 8 and not memop.swaps else -1
     if value.op is Op.CONST and size <= 4 and not memop.big_endian:
-        if index >= 0:
-            e.ADDQ_rr(RCX, index)
+        index.add(e)
         _store_constant(e, value, size)
     elif float_register >= 0:
-        if index >= 0:
-            e.MOVQ_xv(RCX, index, 1, 0, float_register)
+        if index.register >= 0:
+            e.MOVQ_xv(RCX, index.register, 1, index.displacement, float_register)
+            index.fill(e)
         else:
             e.MOVQ_mv(RCX, 0, float_register)
     else:
@@ -257,8 +293,10 @@ def store(e: Emitter, op: Instruction) -> None:
             _swap(e, source, size, False, True)
         else:
             source = e.use(value, RDX)
-        if index >= 0:
-            (e.MOVB_xr, e.MOVW_xr, e.MOV_xr, e.MOVQ_xr)[size.bit_length() - 1](RCX, index, 1, 0, source)
+        if index.register >= 0:
+            store_x = (Emitter.MOVB_xr, Emitter.MOVW_xr, Emitter.MOV_xr, Emitter.MOVQ_xr)[size.bit_length() - 1]
+            store_x(e, RCX, index.register, 1, index.displacement, source)
+            index.fill(e)
         else:
             (e.MOVB_mr, e.MOVW_mr, e.MOV_mr, e.MOVQ_mr)[size.bit_length() - 1](RCX, 0, source)
     _cold_store(e, op, *misses)
@@ -432,9 +470,7 @@ def _strict_store(e: Emitter, op: Instruction, access: MemAccess) -> None:
     memop = access.memop
     address, value = op.args
     misses = _probe(e, op, access, TLB_WRITE, max(memop.size, memop.align_bytes))
-    index = _host_address(e, address)
-    if index >= 0:
-        e.ADDQ_rr(RCX, index)
+    _host_address(e, address).add(e)
     taken = _lock_granule(e)
     _store_at_rcx(e, memop, value)
     e.MOV_rm(RCX, RBP, OFFSET["reservation"])
