@@ -39,6 +39,7 @@ def test_limits_that_are_kept() -> None:
         ("mmu_indices", 0, "mmu_indices is 0, and must be 1 to 4"),
         ("mmu_indices", 5, "mmu_indices is 5"),
         ("fetch_index_shift", 31, "fetch_index_shift is 31"),
+        ("linear_indices", (4,), "linear_indices has others than MMU indices: .4,."),
         ("registers", (None,) * 65, "the number of registers is 65, and must be 0 to 64"),
         ("mode_masks", (1, 2, 4), "the number of mode_masks is 3"),
         ("word", Type.F32, "word is .*: addresses are I32 or I64"),

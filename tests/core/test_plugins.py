@@ -477,6 +477,8 @@ def test_a_front_end_that_does_not_load_makes_its_target_broken(install: Install
         ("Type.I32, 12, 1, 0", "Type.I32, 12, 1, 31", "fetch_index_shift is 31, and must be 0 to 30"),
         ("Type.I32, 12, 1, 0", "Type.I64, 12, 1, 0", "word has 64 bits, and its descriptor says 32"),
         ("Type.I32, 12, 1, 0", "Type.F32, 12, 1, 0", "word is F32, and must be I32 or I64"),
+        ("FloatRules()", "FloatRules(); linear_indices = 1,", "linear_indices is .1,., and must be among its 1 MMU"),
+        ("FloatRules()", "FloatRules(); linear_indices = 0", "linear_indices is 0, and must be among its 1 MMU"),
         ("FloatRules()", "None", "floats is None, and must be FloatRules"),
         ("page_bits, mmu_indices", "page_bit, mmu_indices", "page_bits is None, and must be 12 to 31"),
     ],

@@ -244,6 +244,7 @@ def test_a_wrong_configuration_is_refused() -> None:
         {"page_bits": 32},
         {"ncpus": 0},
         {"fetch_index_shift": too_far},
+        {"common_indices": 1 << MMU_INDICES},
     ):
         config = ffi.new("struct raddle_config *", {**right, **wrong})
         assert lib.raddle_context_new(config, ffi.new("struct raddle_callbacks *")) == ffi.NULL

@@ -34,7 +34,8 @@ void machine_device(raddle_function handler)
 void machine_make(uint32_t ncpus, uint32_t flags, raddle_enter_function enter, raddle_function fill)
 {
     struct raddle_config config = {
-        .page_bits = PAGE_BITS, .word_bits = WORD_BITS, .ncpus = ncpus, .flags = flags, .wfe_limit_us = 0, .code_size = 1 << 20};
+        .page_bits = PAGE_BITS, .word_bits = WORD_BITS, .ncpus = ncpus, .flags = flags, .wfe_limit_us = 0, .code_size = 1 << 20,
+        .common_indices = COMMON_INDICES};
     struct raddle_callbacks callbacks = {0};
     memset(&machine, 0, sizeof machine);
     machine.ncpus = ncpus;

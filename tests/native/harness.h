@@ -22,6 +22,7 @@
 #define MAX_CPUS    8
 #define WORD        2 /* oi of a 4-byte access through MMU index 0 */
 #define PARALLEL    RADDLE_FLAG_PARALLEL
+#define COMMON_INDICES (1u << 1) /* MMU indices with a common addend: not that of fast_load and fast_store */
 
 #define CHECK(condition)                                                    \
     do {                                                                    \
@@ -104,6 +105,7 @@ void test_spinning(bool mechanism);
 void test_flush_finds_all(bool mechanism);
 void test_local_flush_finds_all(bool mechanism);
 void test_marking_finds_all(bool mechanism);
+void test_common_addend(bool mechanism);
 void test_jumps_flush_finds_all(bool mechanism);
 void test_jumps_page_flush_finds_all(bool mechanism);
 

@@ -986,6 +986,7 @@ const struct test TESTS[] = {
     {"flush_finds_all", test_flush_finds_all, true},
     {"local_flush_finds_all", test_local_flush_finds_all, true},
     {"marking_finds_all", test_marking_finds_all, true},
+    {"common_addend", test_common_addend, true},
     {"jumps_flush_finds_all", test_jumps_flush_finds_all, true},
     {"jumps_page_flush_finds_all", test_jumps_page_flush_finds_all, true},
     {"barrier_without_core", test_barrier_without_core, true},

@@ -107,6 +107,43 @@ void test_marking_finds_all(bool mechanism)
     count_wrong(cpu, is_unmarked);
 }
 
+/* Whether loads would be told wrongly of the addend: with the mark they take the entry's, without it the common one. */
+static bool is_told_wrongly(const struct raddle_cpu *cpu, uint32_t index, const struct tlb_entry *e)
+{
+    bool marked = e->read & RADDLE_TLB_APART;
+    if (!(COMMON_INDICES >> index & 1))
+        return marked;
+    return marked != (e->addend != (&cpu->header->tlb0_addend)[index]);
+}
+
+/* Of pages that are mapped in several ways, linear in pieces, and of pages after them that are all mapped in one. The
+ * control changes the common addend by itself. */
+void test_common_addend(bool mechanism)
+{
+    struct raddle_cpu *cpu = filled();
+    uint64_t *common = &cpu->header->tlb1_addend, before = *common;
+    CHECK(before != NONE);
+    for (uint64_t shift = 1; shift <= 2; shift++) {
+        uint64_t page = 0;
+        for (uint64_t i = 0; i < 16; i++, page += PAGE)
+            tlb_set(cpu, page, RAM_BASE + shift * PAGE + page, 7, PAGE_BITS, 1);
+        CHECK(*common == (uint64_t)(uintptr_t)machine.ram + shift * PAGE);
+    }
+    CHECK(*common != before);
+    if (!mechanism)
+        *common = before;
+    for (uint32_t i = 0; i < RADDLE_MMU_INDICES; i++) {
+        for (uint32_t j = 0; j < RADDLE_TLB_ENTRIES + RADDLE_VICTIM_ENTRIES; j++) {
+            uint32_t v = j - RADDLE_TLB_ENTRIES;
+            const struct tlb_entry *e =
+                j < RADDLE_TLB_ENTRIES ? &cpu->tlb[i * RADDLE_TLB_ENTRIES + j] : &cpu->victims[i][v];
+            if (!(e->read & RADDLE_TLB_INVALID) && is_told_wrongly(cpu, i, e))
+                atomic_fetch_add(&machine.violations, 1);
+        }
+    }
+    machine_free();
+}
+
 /* -- the jump cache --------------------------------------------------------------------------------------------- */
 
 /* Whether an address is in the page or in the 4 KiB before it, whose blocks may reach into the page. */

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from types import ModuleType
@@ -686,6 +686,9 @@ def _front_end_fault(target: Target, front_end: FrontEnd) -> str:
         value = getattr(front_end, name, None)
         if not isinstance(value, int) or value not in allowed:
             return f"its front end's {name} is {value!r}, and must be {allowed[0]} to {allowed[-1]}"
+    linear, count = getattr(front_end, "linear_indices", ()), front_end.mmu_indices
+    if not isinstance(linear, Sequence) or any(index not in range(count) for index in linear):
+        return f"its front end's linear_indices is {linear!r}, and must be among its {count} MMU indices"
     return ""
 
 

@@ -89,6 +89,26 @@ def test_a_granule_that_is_left_locked_is_found(monkeypatch: pytest.MonkeyPatch)
         harness.run(MEMORY_CASES[0].program)
 
 
+class TestCommonAddend:
+    """The addend of loads, which is the header's or the entry's."""
+
+    @pytest.fixture(params=[False, True], ids=["common", "apart"])
+    def backend(self, request: pytest.FixtureRequest) -> Backend:
+        return Harness(X86BackEnd, tlb=True, apart=request.param)
+
+    def test_loads(self, backend: Backend) -> None:
+        TestHits().test_operation(backend, Op.LOAD)
+
+    @pytest.mark.parametrize("strict", [False, True], ids=["fast", "strict"])
+    @pytest.mark.parametrize("case", MEMORY_CASES, ids=lambda case: case.name)
+    def test_shipped_program(self, backend: Backend, case: Case, strict: bool) -> None:
+        (Strict() if strict else TestHits()).test_shipped_program(backend, case)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_random_programs(self, backend: Backend, seed: int) -> None:
+        TestHits().test_random_programs(backend, seed)
+
+
 class Strict(HostContract):
     unsupported: ClassVar[frozenset[Op]] = IN_THE_RUNTIME
     strict = True

@@ -46,6 +46,9 @@ class CodegenConfig(NamedTuple):
     """The guest's choices in IEEE 754; the header's ``fp_rules`` says the same."""
     strict: bool = False
     """Whether reservations are exact: stores and exclusives use the words of granules (runtime/native/granules.c)."""
+    common_indices: int = 0
+    """A bit for each MMU index whose TLB entries have a common addend (``FrontEnd.linear_indices``), if the back end is
+    one with `BackEnd.common_addends`."""
 
 
 class Thunks(NamedTuple):
@@ -101,6 +104,9 @@ class BackEnd(ABC):
     only in literals of one such kind share a template of their own."""
     strict: ClassVar[bool] = False
     """Whether it implements `CodegenConfig.strict`: exact reservations."""
+    common_addends: ClassVar[bool] = False
+    """Whether loads take the common addend from the header, where there is one, and look for it in an entry only if
+    TLB_APART is set in its comparator (``raddle.runtime.layout``)."""
     reaches: ClassVar[Reaches]
     """How far from ``env`` the host's loads and stores reach: the header's fields are laid out for it."""
     disassembler: tuple[str, str] | None = None

@@ -26,6 +26,7 @@ BY_INDEX: Final = frozenset({Op.GET_AT, Op.SET_AT})
 FLAG_READERS: Final = frozenset({Op.CARRY_OF, Op.OVERFLOW_OF, Op.SET_NZCV})
 """Operations that read the flags of the operation that yields their operand."""
 _EXACT: Final = FAULTS | ENDS | {Op.LABEL}
+_EXTENDS: Final = frozenset({Op.ZEXT, Op.SEXTRACT})
 _NOT_DIRECT: Final = frozenset({Op.CONST, Op.HOLE, Op.GET, Op.LOCAL_GET})
 
 
@@ -125,8 +126,10 @@ class ValueAnalysis:
         value = store.args[0]
         if register is None or value.op in _NOT_DIRECT or value in self.hints:
             return
-        # Extending it with zeros does nothing where it is.
-        extended = value.args[0] if value.op is Op.ZEXT else value
+        # Extending it with zeros does nothing where it is, and with its sign takes one instruction anywhere.
+        extended = value.args[0] if value.op in _EXTENDS else value
+        if extended.op is Op.SUB and extended.args[1].op is Op.GET and extended.args[1].aux is field:
+            extended = value  # there it would need a copy of what it subtracts
         if extended.uses != 1 or extended.op in _NOT_DIRECT or extended.op in FLAG_READERS or extended in self.hints:
             extended = value
         start, end = extended.position, store.position

@@ -55,6 +55,11 @@ _COLD: tuple[HeaderField, ...] = (
     _f("count_instructions", _U64, "own", "guest instructions retired, up to the end of the vCPU's last turn (kept only with instruction counting); for IR there is the helper instructions"),
 )
 """What generated code does not use."""
+_COMMON_ADDENDS = tuple(
+    _f(f"tlb{index}_addend", _U64, "own", f"the addend of most entries of MMU index {index}, if it has a common one")
+    for index in range(MMU_INDICES)
+)
+"""What loads use on some hosts, none of which has a narrow reach."""
 _PAIRS = tuple(
     row
     for index in range(MMU_INDICES)
@@ -112,7 +117,7 @@ _IN_BLOCKS: tuple[HeaderField, ...] = (
 )
 """What blocks are full of: the most used fields of generated code."""
 
-HEADER: tuple[HeaderField, ...] = (*_COLD, *_PAIRS, *_IN_CODE, *_IN_BLOCKS)
+HEADER: tuple[HeaderField, ...] = (*_COLD, *_COMMON_ADDENDS, *_PAIRS, *_IN_CODE, *_IN_BLOCKS)
 
 
 def _lay_out() -> tuple[dict[str, int], int]:

@@ -39,6 +39,7 @@ CONSTANTS = (
     "TLB_MMIO",
     "TLB_NOTDIRTY",
     "TLB_WATCH",
+    "TLB_APART",
     "JUMP_CACHE_ENTRIES",
     "JUMP_GROUP_BITS",
     "GRANULE_BITS",

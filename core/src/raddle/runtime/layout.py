@@ -23,6 +23,9 @@ TLB_INVALID = 1 << 11
 TLB_MMIO = 1 << 10
 TLB_NOTDIRTY = 1 << 9
 TLB_WATCH = 1 << 8
+TLB_APART = 1 << 7
+"""In `read` only, of MMU indices with a common addend (``FrontEnd.linear_indices``): the entry has another one. Only
+fast paths that use the common one miss by it."""
 
 JUMP_GROUP_BITS = 8
 JUMP_CACHE_ENTRIES = 64 << JUMP_GROUP_BITS

@@ -26,6 +26,7 @@ from raddle.runtime.layout import (
     GRANULE_LOCK,
     JUMP_CACHE_ENTRIES,
     TLB_ADDEND,
+    TLB_APART,
     TLB_BYTES,
     TLB_ENTRIES,
     TLB_ENTRY_SIZE,
@@ -106,14 +107,17 @@ class Harness:
         backend: Callable[[CodegenConfig], BackEnd],
         tlb: bool,
         enter: Callable[[CodegenConfig, int, int], object] | None = None,
+        apart: bool | None = None,
     ) -> None:
         """`backend` makes the host's back end, for each program. `tlb`: whether the arena's pages are in the software
         TLB, or every access misses. `enter` runs generated code in place of the thunk `enter`, for a machine that is
-        simulated: it gets the configuration, the address of the CPU's state and that of the code.
+        simulated: it gets the configuration, the address of the CPU's state and that of the code. `apart`, for hosts
+        with `BackEnd.common_addends`: whether the entries' addend is another than the common one; None: there is none.
         """
         self.backend = backend
         self.tlb = tlb
         self.enter = enter
+        self.apart = apart
         self.code = mmap.mmap(-1, CODE_BYTES, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         self.base = int(ffi.cast("uintptr_t", ffi.from_buffer(self.code)))
         self.block = ffi.new("char[]", ENV + CUSHION)
@@ -162,6 +166,8 @@ class Harness:
         self.error: BaseException | None = None
         function = program.function
         config = CodegenConfig(LAYOUT, function.word, 12, self.number, allocation=allocation, strict=program.strict)
+        if self.apart is not None:
+            config = config._replace(common_indices=(1 << MMU_INDICES) - 1)
         backend = self.backend(config)
         ffi.memmove(self.arena, program.memory, len(program.memory))
         ffi.buffer(self.block, ENV + CUSHION)[:] = bytes(ENV + CUSHION)
@@ -221,7 +227,10 @@ class Harness:
                     at = 4 * (mmu_index * TLB_ENTRIES + (page // PAGE) % TLB_ENTRIES)
                     for part in _COMPARATORS:
                         entries[at + part] = page
+                    if self.apart:
+                        entries[at + TLB_READ // 8] |= TLB_APART
                     host = int(ffi.cast("uintptr_t", self.arena)) - ARENA_BASE
+                    self.set(f"tlb{mmu_index}_addend", (0 if self.apart else host) & (1 << 64) - 1)
                     entries[at + TLB_ADDEND // 8] = host & (1 << 64) - 1
         pairs = ffi.cast("uint64_t *", self.env + TLB_PAIRS)
         for index in range(MMU_INDICES):

@@ -121,6 +121,8 @@ class TargetContract(InterruptContract):
         )
         for name, value, least, most in limits:
             assert least <= value <= most, f"{name} is {value}, and must be {least} to {most}"
+        linear = front_end.linear_indices
+        assert set(linear) <= set(range(front_end.mmu_indices)), f"linear_indices has others than MMU indices: {linear}"
 
     # -- routines ------------------------------------------------------------------------------------------------------
 

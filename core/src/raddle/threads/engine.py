@@ -107,6 +107,7 @@ class Engine(Lifecycle):
         config.ncpus = ncpus
         config.flags = flags
         config.fetch_index_shift = frontend.fetch_index_shift
+        config.common_indices = host_code.common_indices(frontend, backend)
         config.wfe_limit_us = 0 if self.icount else WFE_LIMIT_US
         config.code_size = code_size
         self._context = ffi.NULL if chosen.refusal else lib.raddle_context_new(config, callbacks.CALLBACKS)

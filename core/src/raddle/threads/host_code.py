@@ -16,7 +16,7 @@ from raddle.threads.callees import Callees
 from raddle.translate.frontend import FrontEnd
 from raddle.translate.translator import Translator
 
-__all__ = ["HostCode", "address_of", "check_reservations", "make", "refusal"]
+__all__ = ["HostCode", "address_of", "check_reservations", "common_indices", "make", "refusal"]
 
 CALLED_BY_THUNKS: Final = ("raddle_slow_load", "raddle_slow_store", "raddle_slow_atomic", "raddle_call_helper")
 """The runtime's functions that thunks call."""
@@ -59,6 +59,7 @@ def make(
         first_python=helpers.FIRST_PYTHON,
         floats=frontend.floats,
         strict=llsc is Llsc.STRICT,
+        common_indices=common_indices(frontend, backend),
     )
     with of_the_host(backend, SET_UP):
         made = backend(config)
@@ -67,6 +68,11 @@ def make(
     with of_the_host(backend, "make its thunks"):
         thunks = made.thunks({name: address_of(name) for name in CALLED_BY_THUNKS})
     return HostCode(callees, made, translator, routines, thunks)
+
+
+def common_indices(frontend: FrontEnd, backend: type[BackEnd]) -> int:
+    """`CodegenConfig.common_indices` for a guest on a host."""
+    return sum(1 << index for index in set(frontend.linear_indices)) if backend.common_addends else 0
 
 
 def check_reservations(backend: type[BackEnd], llsc: Llsc, ncpus: int) -> None:

@@ -178,6 +178,9 @@ class FrontEnd(ABC):
     """How many MMU indices translations use; at most raddle.ir.types.MMU_INDICES."""
     fetch_index_shift: int = 0
     """The position of the MMU index of instruction fetches, two bits, in the block mode."""
+    linear_indices: Sequence[int] = ()
+    """The MMU indices at which code mostly reaches memory through one linear mapping, such as a kernel's. On some hosts
+    loads from there take less time, and loads from elsewhere at these indices more."""
     floats: FloatRules = FloatRules()
     """What IEEE 754 leaves to the architecture. The IR's floating-point operations follow it."""
     state: StateLayout

@@ -46,6 +46,7 @@ class X86BackEnd(CompilingBackEnd):
     features: Features
     _emitter: Emitter
     strict = True
+    common_addends = True
     reaches = Reaches(short=_INT8, long=_INT32, pair=_INT32)
     disassembler = ("CS_ARCH_X86", "CS_MODE_64")
 

@@ -66,6 +66,9 @@ FLOAT_PIN_ORDER: Final = range(3, 16)
 CALLEE_SAVED: Final = (RBX, R12, R13, R14, R15)
 ROUTINE_REGISTERS: Final = (RAX, RSI, RDI, R8, R9, R10, R11, *CALLEE_SAVED)
 
+ANY_LITERAL: Final = 0x7FFFFFFF
+"""A displacement in whose place the joiner puts a literal: one of four bytes."""
+
 SAVE_SLOT: Final = 0
 """The frame slot that saves a fixed register."""
 
@@ -87,6 +90,18 @@ class HostFlags(Location):
     def __init__(self, condition: int) -> None:
         self.condition = condition
         """The host condition that means true."""
+
+
+class Sum(Location):
+    """The location of an address that the access right behind it adds up: a register, which keeps its value until then,
+    and a literal.
+    """
+
+    __slots__ = ("base", "literal")
+
+    def __init__(self, base: int, literal: Instruction) -> None:
+        self.base = base
+        self.literal = literal
 
 
 _HOST_FLAGS: Final = tuple([HostFlags(condition) for condition in range(16)])
@@ -166,6 +181,9 @@ class Emitter(Assembler, emitter.Emitter[HostLabel, int]):
                         self.MOV_rr(register, location.number)
             elif isinstance(location, Slot):
                 self.MOVQ_rm(register, RSP, 8 * location.number)
+            elif isinstance(location, Sum):
+                self.LEAQ_rm(register, location.base, ANY_LITERAL)
+                self.hole(location.literal)
             else:
                 assert isinstance(location, InState)
                 self.load_field(register, location.offset, value.type.size)

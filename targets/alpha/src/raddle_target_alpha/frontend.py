@@ -11,7 +11,7 @@ from raddle.translate.frontend import FrontEnd, InstructionSet, register_lines
 from raddle_target_alpha import fpcr, system, vax
 from raddle_target_alpha.cpus import MODELS, CpuModel
 from raddle_target_alpha.registers import AlphaRegisters
-from raddle_target_alpha.state import FEN, MODE_FEN, MODE_MASKS, PS, PS_IPL, PS_USER, REGISTERS, STATE, R
+from raddle_target_alpha.state import FEN, INDEX_KERNEL, MODE_FEN, MODE_MASKS, PS, PS_IPL, PS_USER, REGISTERS, STATE, R
 
 
 class AlphaFrontEnd(FrontEnd):
@@ -22,6 +22,7 @@ class AlphaFrontEnd(FrontEnd):
     page_bits = system.PAGE_BITS
     mmu_indices = system.MMU_INDICES
     fetch_index_shift = 0
+    linear_indices = (INDEX_KERNEL,)
     # Architecture Reference Manual, 4.7.5, 4.7.10.4 and 4.7.10.3
     floats = FloatRules(True, NanChoice.LAST, negative_default_nan=True)
     state = STATE

@@ -97,6 +97,7 @@ struct raddle_config {
     uint32_t ncpus;
     uint32_t flags;             /* RADDLE_FLAG_ */
     uint32_t fetch_index_shift; /* place of the MMU index of fetches in the block mode */
+    uint32_t common_indices;    /* a bit for each MMU index whose loads use a common addend: see tlb.c */
     uint32_t wfe_limit_us;      /* a `wfe` sleeps no longer than this; 0: until an event */
     uint64_t code_size;         /* bytes for blocks: their host code and their records */
 };

@@ -19,6 +19,7 @@ static int config_check(const struct raddle_config *c)
               c->ncpus <= (c->flags & RADDLE_FLAG_RESERVE ? RADDLE_MOST_RESERVING : 4096) && c->code_size >= 65536 &&
               c->code_size <= (1u << 30) && c->fetch_index_shift < 32 &&
               (uint64_t)(RADDLE_MMU_INDICES - 1) << c->fetch_index_shift <= UINT32_MAX &&
+              c->common_indices < 1u << RADDLE_MMU_INDICES &&
               modes != (RADDLE_FLAG_PARALLEL | RADDLE_FLAG_ICOUNT);
     return ok ? 0 : -1;
 }

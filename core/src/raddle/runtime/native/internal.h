@@ -311,6 +311,11 @@ struct large_range {
     uint64_t base, mask; /* covers all large pages of the index; mask 0 and base NONE: there is none */
 };
 
+struct common_addend {
+    uint64_t rival; /* the addend that the header's may give way to */
+    uint32_t votes; /* how many more of the last entries had it than others; 0: there is no rival */
+};
+
 struct flush_record {
     uint64_t address, length; /* length 0: all entries of the indices */
     uint32_t indices;
@@ -375,6 +380,7 @@ struct raddle_cpu {
     struct tlb_entry victims[RADDLE_MMU_INDICES][RADDLE_VICTIM_ENTRIES]; /* as struct tlb_entry */
     struct tlb_side side[RADDLE_MMU_INDICES][RADDLE_TLB_ENTRIES];
     struct tlb_side victim_side[RADDLE_MMU_INDICES][RADDLE_VICTIM_ENTRIES];
+    struct common_addend common[RADDLE_MMU_INDICES]; /* of those in config.common_indices */
     uint32_t victim_next[RADDLE_MMU_INDICES];
     _Atomic uint32_t tlb_used; /* a bit for each index with entries made since its last flush; under tlb_lock */
     uint64_t tlb_entered[RADDLE_MMU_INDICES][RADDLE_TLB_ENTRIES / 64]; /* entries perhaps not empty; under tlb_lock */

@@ -2,7 +2,11 @@
 /* A vCPU's software TLB: direct-mapped entries that generated code reads, a few victims of collisions, large pages.
  *
  * The owner writes entries, under its tlb_lock. Other threads take that lock only to set TLB_NOTDIRTY in `write`, and
- * to set and clear TLB_MMIO in the `read` of a ROM device's pages. */
+ * to set and clear TLB_MMIO in the `read` of a ROM device's pages.
+ *
+ * A load's address waits for the addend, and the addend for a load from the entry, whose place depends on the address.
+ * Where most memory is mapped linearly, most entries have the same addend. The header has it, and generated code takes
+ * it from there, so that the processor need not wait. Entries with another addend are marked with TLB_APART. */
 #include "internal.h"
 
 #include <string.h>
@@ -51,6 +55,13 @@ static void set_entered(struct raddle_cpu *cpu, const struct tlb_entry *e)
 
 static const struct tlb_entry EMPTY = {.read = NONE, .write = NONE, .exec = NONE};
 
+static uint64_t *common_addend(struct raddle_cpu *cpu, uint32_t index)
+{
+    _Static_assert(offsetof(struct raddle_cpu_header, tlb1_addend) ==
+                       offsetof(struct raddle_cpu_header, tlb0_addend) + sizeof(uint64_t), "they are an array");
+    return &cpu->header->tlb0_addend + index;
+}
+
 void tlb_init(struct raddle_cpu *cpu)
 {
     memset(cpu->tlb, 0xff, sizeof(struct tlb_entry) * RADDLE_MMU_INDICES * RADDLE_TLB_ENTRIES);
@@ -58,8 +69,57 @@ void tlb_init(struct raddle_cpu *cpu)
     memset(cpu->side, 0xff, sizeof cpu->side);
     memset(cpu->victim_side, 0xff, sizeof cpu->victim_side);
     for (uint32_t i = 0; i < RADDLE_MMU_INDICES; i++)
-        cpu->large[i].base = NONE;
+        cpu->large[i].base = *common_addend(cpu, i) = NONE;
 }
+
+/* -- common addends ---------------------------------------------------------------------------------------------- */
+
+/* So many votes ahead of all others, another addend becomes the common one. Pages that are mapped one by one hardly get
+ * so many: their addends differ. */
+#define COMMON_VOTES 4
+
+static bool has_common_addend(const struct raddle_cpu *cpu, uint32_t index)
+{
+    return cpu->context->config.common_indices >> index & 1;
+}
+
+static uint64_t with_apart(uint64_t read, bool apart)
+{
+    return apart ? read | RADDLE_TLB_APART : read & ~(uint64_t)RADDLE_TLB_APART;
+}
+
+static void compare_addend(struct tlb_entry *e, uint64_t common)
+{
+    uint64_t read = LOAD_RELAXED(e->read);
+    if (!(read & RADDLE_TLB_INVALID))
+        STORE_RELAXED(e->read, with_apart(read, LOAD_RELAXED(e->addend) != common));
+}
+
+/* Under tlb_lock, by the owner outside of generated code: no fast path is between comparator and addend. */
+static void set_common_addend(struct raddle_cpu *cpu, uint32_t index, uint64_t addend)
+{
+    *common_addend(cpu, index) = addend;
+    cpu->common[index] = (struct common_addend){0};
+    for EACH_ENTERED (i, index)
+        compare_addend(&cpu->tlb[index * RADDLE_TLB_ENTRIES + i], addend);
+    for (uint32_t v = 0; v < RADDLE_VICTIM_ENTRIES; v++)
+        compare_addend(&cpu->victims[index][v], addend);
+}
+
+/* A new entry votes for its addend. */
+static void vote(struct raddle_cpu *cpu, uint32_t index, uint64_t addend)
+{
+    struct common_addend *common = &cpu->common[index];
+    uint64_t current = *common_addend(cpu, index);
+    if (addend != current && (!common->votes || common->rival == addend)) {
+        common->rival = addend;
+        if (++common->votes >= COMMON_VOTES || current == NONE)
+            set_common_addend(cpu, index, addend);
+    } else if (common->votes)
+        common->votes--;
+}
+
+/* -- probing ----------------------------------------------------------------------------------------------------- */
 
 static uint64_t comparator(const struct tlb_entry *e, uint32_t access)
 {
@@ -253,6 +313,10 @@ void tlb_set(struct raddle_cpu *cpu, uint64_t address, uint64_t paddr, uint32_t 
         value.read |= RADDLE_TLB_MMIO;
     drop_victims(cpu, index, page);
     keep_as_victim(cpu, index, e, page);
+    if (has_common_addend(cpu, index) && region && is_memory(region)) {
+        vote(cpu, index, value.addend);
+        compare_addend(&value, *common_addend(cpu, index));
+    }
     entry_write(e, &value);
     set_entered(cpu, e);
     *side_of(cpu, e) = (struct tlb_side){paddr, prot & PROT_LOCAL_BIT};

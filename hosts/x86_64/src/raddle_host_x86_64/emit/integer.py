@@ -12,7 +12,7 @@ from raddle.ir.builder import Instruction
 from raddle.ir.opcodes import Op
 from raddle.ir.types import Condition, Field, Type
 from raddle_host_x86_64 import conditions as cc
-from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits, memory_of, register_of
+from raddle_host_x86_64.emitter import ANY_LITERAL, SAVE_SLOT, Emitter, Sum, emits, memory_of, register_of
 from raddle_host_x86_64.registers import GENERAL, RAX, RBP, RCX, RDX, RSP
 
 _E = Emitter
@@ -128,7 +128,7 @@ def two_address(e: Emitter, ins: Instruction, op: Op, wide: bool, commutative: b
 def add_sub(e: Emitter, ins: Instruction) -> None:
     wide = ins.type is Type.I64
     flags = ins in e.flag_readers
-    if not flags and (as_lea(e, ins, wide) or _in_place(e, ins, ins.op is Op.ADD)):
+    if not flags and (_left_to_access(e, ins, wide) or as_lea(e, ins, wide) or _in_place(e, ins, ins.op is Op.ADD)):
         return
     a = ins.args[0]
     if flags and ins.op is Op.SUB and ins.last_use >= 0 and ins.uses == len(e.flag_readers[ins]) and a.op > Op.HOLE:
@@ -141,6 +141,25 @@ def add_sub(e: Emitter, ins: Instruction) -> None:
     e.flags_value = ins
     if flags:
         e.capture_flags(ins, ins.op is Op.SUB)
+
+
+def _left_to_access(e: Emitter, ins: Instruction, wide: bool) -> bool:
+    """Leave the sum to the access whose address it is, if an access can add it up by itself and only reads of fields
+    are between. Returns whether it did. Addresses of 32 bits may wrap around, which an access does not.
+    """
+    user = e.function[ins.last_use]
+    base, literal = ins.args
+    if user.op not in (Op.LOAD, Op.STORE) or ins.uses != 1 or user.args[0] is not ins or not wide:
+        return False
+    if ins.op is Op.SUB or literal.op is not Op.HOLE or not e.is_pinned(base):
+        return False
+    field = base.aux
+    assert isinstance(field, Field)
+    between = e.function[ins.position + 1 : user.position]
+    if base.location is not e.pinned[field.offset] or any(other.op is not Op.GET for other in between):
+        return False
+    ins.location = Sum(register_of(base), literal)
+    return True
 
 
 def as_lea(e: Emitter, ins: Instruction, wide: bool) -> bool:
@@ -162,7 +181,7 @@ def as_lea(e: Emitter, ins: Instruction, wide: bool) -> bool:
     if ins.op is Op.SUB:
         return False
     if b.op is Op.HOLE:
-        lea_m(e, e.define(ins, ins.args), base, 0x7FFFFFFF)
+        lea_m(e, e.define(ins, ins.args), base, ANY_LITERAL)
         e.hole(b)
         return True
     index = register_of(b)
@@ -467,11 +486,17 @@ def _scaled_sum(e: Emitter, ins: Instruction, wide: bool, scale: int) -> bool:
     if add is None or ins.uses != 1 or ins.last_use != add.position or add in e.flag_readers:
         return False
     other = add.args[1] if add.args[0] is ins else add.args[0]
-    if other.op <= Op.HOLE or ins.args[0].op <= Op.HOLE:
+    if other.op is Op.CONST or ins.args[0].op <= Op.HOLE:
         return False
-    base, index = e.use(other, RDX), e.use(ins.args[0], RCX)
+    index = e.use(ins.args[0], RCX)
+    base = -1 if other.op is Op.HOLE else e.use(other, RDX)
     e.position = add.position
-    (e.LEAQ_rx if wide else e.LEA_rx)(e.define(add, add.args), base, index, scale, 0)
+    target = e.define(add, add.args)
+    if base < 0:
+        (e.LEAQ_rs if wide else e.LEA_rs)(target, index, scale, ANY_LITERAL)
+        e.hole(other)
+    else:
+        (e.LEAQ_rx if wide else e.LEA_rx)(target, base, index, scale, 0)
     e.finish_ahead(e.position)
     return True
 

@@ -9,7 +9,7 @@ the whole access, or leaves the block for an exception. The TLB's layout is in `
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from raddle.codegen.runtime_calls import ATOMIC_OPS
 from raddle.ir.builder import Instruction, MemAccess
@@ -20,6 +20,7 @@ from raddle.runtime.layout import (
     GRANULE_BITS,
     GRANULE_LOCK,
     TLB_ADDEND,
+    TLB_APART,
     TLB_ENTRIES,
     TLB_ENTRY_SIZE,
     TLB_OFFSET,
@@ -27,7 +28,7 @@ from raddle.runtime.layout import (
     TLB_WRITE,
 )
 from raddle_host_x86_64 import conditions as cc
-from raddle_host_x86_64.emitter import SAVE_SLOT, Emitter, emits, float_register_of, register_of
+from raddle_host_x86_64.emitter import ANY_LITERAL, SAVE_SLOT, Emitter, Sum, emits, float_register_of, register_of
 from raddle_host_x86_64.fields import COLD
 from raddle_host_x86_64.registers import RAX, RBP, RCX, RDX, RSP
 
@@ -35,14 +36,28 @@ _ENTRY_SHIFT: Final = TLB_ENTRY_SIZE.bit_length() - 1
 _INDEX_MASK: Final = (TLB_ENTRIES - 1) << _ENTRY_SHIFT
 
 
-def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, align: int) -> int:
-    """Emit the probe; returns the offset of the jump to the cold part. On a hit rcx holds the addend."""
+def _tlb(mmu_index: int) -> int:
+    """The offset from env of the TLB."""
+    return TLB_OFFSET + mmu_index * TLB_ENTRIES * TLB_ENTRY_SIZE
+
+
+def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, align: int) -> tuple[int, ...]:
+    """Emit the probe; returns the offsets of jumps that the caller is to aim at the slow path in the cold part, unless
+    that is the next to be emitted there. On a hit rcx holds the addend.
+    """
     address = op.args[0]
     page_mask = -(1 << e.config.page_bits)
     reach = access.memop.size - align
-    tlb = TLB_OFFSET + access.mmu_index * TLB_ENTRIES * TLB_ENTRY_SIZE
+    tlb = _tlb(access.mmu_index)
     shift = e.config.page_bits - _ENTRY_SHIFT
-    if e.features.bmi2 and register_of(address) >= 0:
+    if isinstance(address.location, Sum):
+        e.move(RDX, address)
+        if e.features.bmi2:
+            e.RORXQ_rri(RCX, RDX, shift)
+        else:
+            e.MOVQ_rr(RCX, RDX)
+            e.SHRQ_ri(RCX, shift)
+    elif e.features.bmi2 and register_of(address) >= 0:
         # The mask below removes the bits that the rotation brings in at the top.
         (e.RORXQ_rri if e.wide else e.RORX_rri)(RCX, register_of(address), shift)
     else:
@@ -51,9 +66,9 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, alig
     e.AND_ri(RCX, _INDEX_MASK)
     if reach > 0:
         # Check the page of an unaligned access's last byte: an access that crosses pages misses.
-        register = e.use(address, RDX)
+        register = RDX if isinstance(address.location, Sum) else e.use(address, RDX)
         (e.LEAQ_rm if e.wide else e.LEA_rm)(RDX, register, reach)
-    else:
+    elif not isinstance(address.location, Sum):
         e.move(RDX, address)
     if e.wide:
         e.ANDQ_ri(RDX, page_mask | (align - 1))
@@ -63,18 +78,66 @@ def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, alig
         e.CMP_rx(RDX, RBP, RCX, 1, tlb + comparator)
     e.Jcc_rel32(cc.NE, 0)
     miss = len(e.code) - 4
+    if comparator == TLB_READ and e.config.common_indices >> access.mmu_index & 1:
+        _common_addend(e, access.mmu_index, miss)
+        return ()
     e.MOVQ_rx(RCX, RBP, RCX, 1, tlb + TLB_ADDEND)
-    return miss
+    return (miss,)
 
 
-def _host_address(e: Emitter, address: Instruction) -> int:
-    """The index register that gives the host address when it is added to rcx; -1 if rcx is that address itself."""
+def _common_addend(e: Emitter, mmu_index: int, miss: int) -> None:
+    """Load the common addend, for which no load of the address's entry is waited for. Where the entry has another one,
+    the cold part loads that.
+    """
+    tlb = _tlb(mmu_index)
+    e.MOVQ_rm(RCX, RBP, OFFSET[f"tlb{mmu_index}_addend"])
+    hot, slow = e.code, e.label()
+    e.code = e.cold
+    e.hot_relocs.append((COLD, miss, len(e.cold)))
+    (e.ORQ_ri if e.wide else e.OR_ri)(RDX, TLB_APART)
+    (e.CMPQ_rx if e.wide else e.CMP_rx)(RDX, RBP, RCX, 1, tlb + TLB_READ)
+    e.Jcc_near(cc.NE, slow)
+    e.MOVQ_rx(RCX, RBP, RCX, 1, tlb + TLB_ADDEND)
+    e.return_to_hot()
+    e.bind(slow)
+    e.code = hot
+
+
+class _Index(NamedTuple):
+    """What gives the host address when it is added to rcx."""
+
+    register: int
+    """-1: nothing, rcx is that address itself."""
+    literal: Instruction | None = None
+    """What is added besides, if anything."""
+
+    @property
+    def displacement(self) -> int:
+        return 0 if self.literal is None else ANY_LITERAL
+
+    def fill(self, e: Emitter) -> None:
+        """The last four bytes of the code are the displacement."""
+        if self.literal is not None:
+            e.hole(self.literal)
+
+    def add(self, e: Emitter) -> None:
+        """Make rcx the host address."""
+        if self.literal is not None:
+            e.LEAQ_rx(RCX, RCX, self.register, 1, ANY_LITERAL)
+            e.hole(self.literal)
+        elif self.register >= 0:
+            e.ADDQ_rr(RCX, self.register)
+
+
+def _host_address(e: Emitter, address: Instruction) -> _Index:
+    """Make the host address of rcx, the addend, and the index that it returns."""
+    if isinstance(address.location, Sum):
+        return _Index(address.location.base, address.location.literal)
     register = register_of(address)
-    if register >= 0:
-        return register
-    e.move(RDX, address)
-    e.ADDQ_rr(RCX, RDX)
-    return -1
+    if register < 0:
+        e.move(RDX, address)
+        e.ADDQ_rr(RCX, RDX)
+    return _Index(register)
 
 
 def _slow_call(e: Emitter, op: Instruction, thunk: str, operation: int = -1) -> None:
@@ -117,18 +180,19 @@ def load(e: Emitter, op: Instruction) -> None:
     access = e.access(op)
     memop = access.memop
     wide = op.type is Type.I64
-    miss = _probe(e, op, access, TLB_READ, memop.align_bytes)
+    misses = _probe(e, op, access, TLB_READ, memop.align_bytes)
     address = op.args[0]
     index = _host_address(e, address)
     hot = e.code
     e.code = e.cold
-    e.hot_relocs.append((COLD, miss, len(e.cold)))
+    e.hot_relocs += [(COLD, miss, len(e.cold)) for miss in misses]
     _slow_call(e, op, "thunk_load")
     e.code = hot
     register = _float_target(e, op)
     if register >= 0:
-        if index >= 0:
-            e.MOVQ_vx(register, RCX, index, 1, 0)
+        if index.register >= 0:
+            e.MOVQ_vx(register, RCX, index.register, 1, index.displacement)
+            index.fill(e)
         else:
             e.MOVQ_vm(register, RCX, 0)
         e.code = e.cold
@@ -139,8 +203,9 @@ def load(e: Emitter, op: Instruction) -> None:
         return
     target = e.define(op, op.args)
     load_x, load_m = _LOADS[memop.size, memop.signed and not memop.big_endian, wide]
-    if index >= 0:
-        load_x(e, target, RCX, index, 1, 0)
+    if index.register >= 0:
+        load_x(e, target, RCX, index.register, 1, index.displacement)
+        index.fill(e)
     else:
         load_m(e, target, RCX, 0)
     if memop.big_endian:
@@ -207,18 +272,18 @@ def store(e: Emitter, op: Instruction) -> None:
     if e.config.strict:
         _strict_store(e, op, access)
         return
-    miss = _probe(e, op, access, TLB_WRITE, memop.align_bytes)
+    misses = _probe(e, op, access, TLB_WRITE, memop.align_bytes)
     address, value = op.args
     index = _host_address(e, address)
     size = memop.size
     float_register = float_register_of(value) if size == 8 and not memop.swaps else -1
     if value.op is Op.CONST and size <= 4 and not memop.big_endian:
-        if index >= 0:
-            e.ADDQ_rr(RCX, index)
+        index.add(e)
         _store_constant(e, value, size)
     elif float_register >= 0:
-        if index >= 0:
-            e.MOVQ_xv(RCX, index, 1, 0, float_register)
+        if index.register >= 0:
+            e.MOVQ_xv(RCX, index.register, 1, index.displacement, float_register)
+            index.fill(e)
         else:
             e.MOVQ_mv(RCX, 0, float_register)
     else:
@@ -228,11 +293,13 @@ def store(e: Emitter, op: Instruction) -> None:
             _swap(e, source, size, False, True)
         else:
             source = e.use(value, RDX)
-        if index >= 0:
-            (e.MOVB_xr, e.MOVW_xr, e.MOV_xr, e.MOVQ_xr)[size.bit_length() - 1](RCX, index, 1, 0, source)
+        if index.register >= 0:
+            store_x = (Emitter.MOVB_xr, Emitter.MOVW_xr, Emitter.MOV_xr, Emitter.MOVQ_xr)[size.bit_length() - 1]
+            store_x(e, RCX, index.register, 1, index.displacement, source)
+            index.fill(e)
         else:
             (e.MOVB_mr, e.MOVW_mr, e.MOV_mr, e.MOVQ_mr)[size.bit_length() - 1](RCX, 0, source)
-    _cold_store(e, op, miss)
+    _cold_store(e, op, *misses)
     e.clobber()
 
 
@@ -282,7 +349,7 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
     if e.config.strict:
         _strict_load_exclusive(e, op, access)
         return
-    miss = _probe(e, op, access, TLB_READ, memop.align_bytes)
+    misses = _probe(e, op, access, TLB_READ, memop.align_bytes)
     address = op.args[0]
     e.move(RDX, address)
     wide = op.type is Type.I64
@@ -292,7 +359,7 @@ def load_exclusive(e: Emitter, op: Instruction) -> None:
     e.MOVQ_mr(RBP, OFFSET["exclusive_address"], RDX)
     e.MOVQ_mr(RBP, OFFSET["exclusive_value"], RCX)
     e.MOV_mi(RBP, OFFSET["exclusive_size"], memop.size)
-    _cold_exclusive(e, op, miss)
+    _cold_exclusive(e, op, *misses)
     (e.MOVQ_rr if wide else e.MOV_rr)(e.define(op, op.args), RCX)
     e.clobber()
 
@@ -320,7 +387,7 @@ def store_exclusive(e: Emitter, op: Instruction) -> None:
     if e.config.strict:
         _strict_store_exclusive(e, op, access)
         return
-    miss = _probe(e, op, access, TLB_WRITE, memop.align_bytes)
+    misses = _probe(e, op, access, TLB_WRITE, memop.align_bytes)
     address, value = op.args
     e.move(RDX, address)
     e.ADDQ_rr(RCX, RDX)
@@ -344,7 +411,7 @@ def store_exclusive(e: Emitter, op: Instruction) -> None:
     e.bind(fails)
     e.MOV_ri(RCX, 1)
     e.bind(ends)
-    _cold_exclusive(e, op, miss)
+    _cold_exclusive(e, op, *misses)
     if op.last_use >= 0:
         e.MOV_rr(e.define(op, op.args), RCX)
     e.clobber()
@@ -402,22 +469,20 @@ def _strict_store(e: Emitter, op: Instruction, access: MemAccess) -> None:
     """A store that ends all reservations of its granule but the vCPU's own. An unaligned one takes the slow path."""
     memop = access.memop
     address, value = op.args
-    miss = _probe(e, op, access, TLB_WRITE, max(memop.size, memop.align_bytes))
-    index = _host_address(e, address)
-    if index >= 0:
-        e.ADDQ_rr(RCX, index)
+    misses = _probe(e, op, access, TLB_WRITE, max(memop.size, memop.align_bytes))
+    _host_address(e, address).add(e)
     taken = _lock_granule(e)
     _store_at_rcx(e, memop, value)
     e.MOV_rm(RCX, RBP, OFFSET["reservation"])
     e.AND_mr(RDX, 0, RCX)
-    _cold_store(e, op, miss, taken)
+    _cold_store(e, op, *misses, taken)
     e.clobber()
 
 
 def _strict_load_exclusive(e: Emitter, op: Instruction, access: MemAccess) -> None:
     size, wide = access.memop.size, op.type is Type.I64
     address = op.args[0]
-    miss = _probe(e, op, access, TLB_READ, access.memop.align_bytes)
+    misses = _probe(e, op, access, TLB_READ, access.memop.align_bytes)
     e.move(RDX, address)
     e.ADDQ_rr(RCX, RDX)
     taken = _lock_granule(e)
@@ -431,7 +496,7 @@ def _strict_load_exclusive(e: Emitter, op: Instruction, access: MemAccess) -> No
     e.MOVQ_mr(RBP, OFFSET["exclusive_address"], RDX)
     e.MOV_mi(RBP, OFFSET["exclusive_size"], size)
     e.MOVQ_rm(RCX, RBP, OFFSET["result"])
-    _cold_exclusive(e, op, miss, taken)
+    _cold_exclusive(e, op, *misses, taken)
     (e.MOVQ_rr if wide else e.MOV_rr)(e.define(op, op.args), RCX)
     e.clobber()
 
@@ -440,7 +505,7 @@ def _strict_store_exclusive(e: Emitter, op: Instruction, access: MemAccess) -> N
     """Store if address, size and granule are the reserved ones, and nobody else has written to the granule since."""
     memop = access.memop
     address, value = op.args
-    miss = _probe(e, op, access, TLB_WRITE, memop.align_bytes)
+    misses = _probe(e, op, access, TLB_WRITE, memop.align_bytes)
     e.move(RDX, address)
     e.ADDQ_rr(RCX, RDX)
     fails, lost, ends = e.label(), e.label(), e.label()
@@ -469,7 +534,7 @@ def _strict_store_exclusive(e: Emitter, op: Instruction, access: MemAccess) -> N
     e.MOV_ri(RCX, 1)
     e.bind(ends)
     e.MOVQ_mi(RBP, OFFSET["exclusive_address"], -1)
-    _cold_exclusive(e, op, miss, taken)
+    _cold_exclusive(e, op, *misses, taken)
     if op.last_use >= 0:
         e.MOV_rr(e.define(op, op.args), RCX)
     e.clobber()

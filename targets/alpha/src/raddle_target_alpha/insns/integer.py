@@ -166,9 +166,20 @@ SRA = _shift(lambda b, x, n: b.sar(x, n))
 _MASKS: Final = {"B": 0xFF, "W": 0xFFFF, "L": 0xFFFF_FFFF, "Q": QUAD}
 
 
-def _bits(b: Builder, place: Value) -> Value:
+Place = Value | int
+"""A byte number: a register's value, of which the low three bits count, or one of 0 to 7."""
+
+
+def _at_place(function: Callable[[Builder, Value, Place], Value]) -> Semantics:
+    def semantics(b: Builder, f: Fields) -> None:
+        write(b, f.c, function(b, read(b, f.a), f.place & 7 if "place" in f else read(b, f.b)))
+
+    return semantics
+
+
+def _bits(b: Builder, place: Place) -> Operand:
     """Eight times a byte number, as an amount of shifts: those take it modulo 64, and so the number modulo 8."""
-    return b.trunc(b.shl(place, 3), I32)
+    return 8 * place if isinstance(place, int) else b.trunc(b.shl(place, 3), I32)
 
 
 def _masked(b: Builder, value: Value, mask: int) -> Value:
@@ -176,32 +187,48 @@ def _masked(b: Builder, value: Value, mask: int) -> Value:
 
 
 def _extract_low(size: str) -> Semantics:
-    return _operate(lambda b, x, y: _masked(b, b.shr(x, _bits(b, y)), _MASKS[size]))
+    return _at_place(lambda b, x, y: _masked(b, b.shr(x, _bits(b, y)), _MASKS[size]))
 
 
 def _extract_high(size: str) -> Semantics:
-    return _operate(lambda b, x, y: _masked(b, b.shl(x, b.neg(_bits(b, y))), _MASKS[size]))
+    def function(b: Builder, x: Value, y: Place) -> Value:
+        amount = -8 * y & 63 if isinstance(y, int) else b.neg(b.trunc(b.shl(y, 3), I32))
+        return _masked(b, b.shl(x, amount), _MASKS[size])
+
+    return _at_place(function)
 
 
-def _past_the_end(b: Builder, value: Value, place: Value) -> Value:
+def _past_the_end(b: Builder, value: Value, place: Place) -> Value:
     """What of a value that is put at a byte number of a quadword lies beyond it: nothing for byte 0."""
-    return b.shr(b.shr(value, 1), b.not_(_bits(b, place)))
+    if isinstance(place, int):
+        return b.shr(value, 64 - 8 * place) if place else b.const(0, I64)
+    return b.shr(b.shr(value, 1), b.not_(b.trunc(b.shl(place, 3), I32)))
 
 
 def _insert_low(size: str) -> Semantics:
-    return _operate(lambda b, x, y: b.shl(_masked(b, x, _MASKS[size]), _bits(b, y)))
+    return _at_place(lambda b, x, y: b.shl(_masked(b, x, _MASKS[size]), _bits(b, y)))
 
 
 def _insert_high(size: str) -> Semantics:
-    return _operate(lambda b, x, y: _past_the_end(b, _masked(b, x, _MASKS[size]), y))
+    return _at_place(lambda b, x, y: _past_the_end(b, _masked(b, x, _MASKS[size]), y))
 
 
 def _mask_low(size: str) -> Semantics:
-    return _operate(lambda b, x, y: b.and_(x, b.not_(b.shl(b.const(_MASKS[size], I64), _bits(b, y)))))
+    mask = _MASKS[size]
+    return _at_place(
+        lambda b, x, y: b.and_(
+            x, ~(mask << 8 * y) if isinstance(y, int) else b.not_(b.shl(b.const(mask, I64), _bits(b, y)))
+        )
+    )
 
 
 def _mask_high(size: str) -> Semantics:
-    return _operate(lambda b, x, y: b.and_(x, b.not_(_past_the_end(b, b.const(_MASKS[size], I64), y))))
+    mask = _MASKS[size]
+    return _at_place(
+        lambda b, x, y: b.and_(
+            x, ~(mask << 8 * y >> 64) if isinstance(y, int) else b.not_(_past_the_end(b, b.const(mask, I64), y))
+        )
+    )
 
 
 EXTBL, EXTWL, EXTLL, EXTQL = (_extract_low(size) for size in "BWLQ")
