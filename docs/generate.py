@@ -97,6 +97,7 @@ LAYERS = (
                 "differential",
                 "entry_points",
                 "frontend",
+                "host_code",
                 "info",
                 "long_instructions",
                 "markers",
