@@ -3,7 +3,7 @@
 
 Sessions install the packages as a user would (built from their sources, not editable), so that what is tested is
 what is shipped. The wheels are built once for all sessions, and again when the sources change. uv makes the sessions'
-environments, several times as fast as pip (`pip install nox[uv]` brings it).
+environments, several times as fast as pip (`pip install 'nox[uv]'` brings it).
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from xml.etree import ElementTree
 
 import nox
 
-nox.needs_version = ">=2024.3"
+nox.needs_version = ">=2026.2.9"
 nox.options.sessions = ["tests", "lint", "types"]
 nox.options.default_venv_backend = "uv"
 if not nox.virtualenv.HAS_UV:
     sys.exit("noxfile.py: uv makes the environments of the sessions, and is not installed: pip install 'nox[uv]'")
+os.environ["UV_PYTHON_INSTALL_BIN"] = "0"  # `matrix` fetches interpreters for this tree alone
 os.environ["UV_COMPILE_BYTECODE"] = "1"  # where PYTHONDONTWRITEBYTECODE is set, each start would compile everything
 
 ROOT = Path(__file__).parent
@@ -59,7 +60,8 @@ PURE = [*TARGETS.values(), *HOSTS.values()]
 PACKAGES = [CORE, *PURE]
 
 TEST_TOOLS = [
-    *("build", "fdt", "hypothesis", "pexpect", "pip", "pyelftools", "pytest>=8", "pytest-timeout", "pytest-xdist"),
+    *("fdt", "hypothesis", "pexpect", "pyelftools", "pytest>=8", "pytest-timeout", "pytest-xdist"),
+    *("pip", "setuptools"),  # for tests that install and build packages as a user does
     "unicorn",  # executes the host code of litmus tests (tests/ordering)
 ]
 PEER_TOOLS = ["mypy>=1.13", "ruff>=0.6"]
@@ -516,7 +518,7 @@ def identical(session: nox.Session) -> None:
     archive = other.with_suffix(".tar")
     session.run("git", "archive", "--output", str(archive), *session.posargs, external=True)
     shutil.unpack_archive(archive, other)
-    session.run("uv", "venv", "--quiet", str(other / ".venv"))
+    session.run("uv", "venv", "--quiet", "--python", interpreter(session, "python"), str(other / ".venv"))
     python = str(other / ".venv" / "bin" / "python")
     packages = [str(other / package) for package in PACKAGES]
     install(session, python, *packages, "capstone", *TEST_TOOLS)
@@ -542,9 +544,10 @@ def wheels(session: nox.Session) -> None:
         if machine != here:
             build_package(session, CORE, "--wheel", **cross_build(session, machine))
             name_wheel(session, machine)
+    # uv puts a .gitignore beside them.
     session.run("twine", "check", "--strict", *map(str, sorted(DIST.glob("raddle*"))))
     fresh = ROOT / ".nox" / "wheels-fresh"
-    session.run("uv", "venv", "--quiet", "--clear", str(fresh))
+    session.run("uv", "venv", "--quiet", "--clear", "--python", interpreter(session, "python"), str(fresh))
     try_wheels(session, here, str(fresh / "bin" / "python"))
     foreign = [machine for machine in MACHINES if machine != here]
     if foreign:
@@ -598,10 +601,10 @@ def try_wheels(session: nox.Session, machine: str, python: str) -> None:
 @nox.session
 def zig(session: nox.Session) -> None:
     """A wheel of core made without a C compiler of the machine's own: the build fetches the `ziglang` package."""
-    session.install("build")
     outdir = session.create_tmp()
     with building():
-        session.run("python", "-m", "build", "--wheel", "--outdir", outdir, CORE, env={"CC": "no-such-compiler"})
+        build = ["uv", "build", "--wheel", "--python", interpreter(session, "python"), "--out-dir", outdir, CORE]
+        session.run(*build, env={"CC": "no-such-compiler"}, external=True)
     session.install(str(next(Path(outdir).glob("raddle-*.whl"))))
     session.run("python", "-c", "import raddle.runtime._native")
 

@@ -12,7 +12,7 @@ and what is missing needs apt-get and dpkg: exit status 3 where there are none.
     DIRECTORY/python/          a virtual environment, new each time
 
 `python/bin/python` is a script that starts the emulator and tells CPython the script's own path. So `sys.executable`
-is the script, processes that are started with it are emulated, too, and pip installs into the virtual environment.
+is the script, processes that are started with it are emulated, too, and uv installs into the virtual environment.
 """
 
 from __future__ import annotations

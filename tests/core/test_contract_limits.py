@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from random import Random
+from typing import Any, Final
 
 import pytest
 from raddle.runtime._native import lib
@@ -172,7 +173,7 @@ def test_one_of_many_control_registers_that_unmasks_without_being_declared(monke
     guest = _with_controls(monkeypatch, ends=False)
     contract, table = _contract_of(), MixedFrontEnd().encodings()[1]
     pattern = next(pattern for pattern in table.decoder.patterns if pattern.name == "LUI")
-    masks = contract.masks(guest)
+    masks = contract.find_masks(guest)
     assert [field.name for field in masks.fields] == [f"control{ENABLED}"]
     with pytest.raises(AssertionError, match=r"^LUI 0x.* in mode 0x0 lets in an interrupt .*; end it with exit_main"):
         contract.test_unmasked_interrupts_are_taken(table, pattern, guest, masks)
@@ -184,7 +185,23 @@ def test_one_of_many_control_registers_that_unmasks_and_ends_its_block(monkeypat
     contract = _contract_of()
     for table in contract.encodings:
         for pattern in table.decoder.patterns:
-            contract.test_unmasked_interrupts_are_taken(table, pattern, guest, contract.masks(guest))
+            contract.test_unmasked_interrupts_are_taken(table, pattern, guest, contract.find_masks(guest))
+
+
+def test_a_control_register_that_is_written_in_one_mode_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each word is looked at in each mode: in the first one, these do nothing."""
+    guest = _with_controls(monkeypatch, ends=False)
+    contract, table, front_end = _contract_of(), MixedFrontEnd().encodings()[1], guest.guest
+    pattern = next(pattern for pattern in table.decoder.patterns if pattern.name == "LUI")
+    masks = contract.find_masks(guest)
+    translate = front_end.instructions.translate
+
+    def privileged(b: Builder, pattern: Any, word: int, decode_state: int, mode: int) -> Any:
+        return translate(b, pattern, word, decode_state, mode) if mode else None
+
+    monkeypatch.setattr(front_end.instructions, "translate", privileged)
+    words = masks.words(Random("one mode"), table.decoder, pattern, (0, 1))
+    assert {mode for _, mode in words} == {1}
 
 
 def test_an_interrupt_that_depends_on_the_pc() -> None:
@@ -194,7 +211,7 @@ def test_an_interrupt_that_depends_on_the_pc() -> None:
     front_end.python_helpers = front_end.python_helpers | elsewhere
     guest, contract, table = Surroundings(front_end), _contract_of(), front_end.encodings()[1]
     with pytest.raises(AssertionError, match="lets in an interrupt"):
-        contract.test_unmasked_interrupts_are_taken(table, table.decoder.patterns[0], guest, contract.masks(guest))
+        contract.test_unmasked_interrupts_are_taken(table, table.decoder.patterns[0], guest, contract.find_masks(guest))
 
 
 def test_the_limit_is_the_runtimes() -> None:

@@ -60,7 +60,7 @@ def test_loader_devices(value, device):
         ("-drive if=pflash,file=x,unit=one", "-drive unit must be a number, as in 0x40400000, not 'one'"),
         ("-drive if=pflash,file=x,unit=-1", "-drive unit must be a number, as in 0x40400000, not '-1'"),
         ("-drive if=pflash,file=x,readonly=maybe", "-drive readonly is on or off, not 'maybe'"),
-        ("-pflash=", "option -pflash has no name of a file: give one"),
+        ("-pflash=", "option -pflash needs the name of a file"),
         ("-M virt,pflash0=node", "the nearest that is: -drive if=pflash,unit=0,format=raw,file=FILE"),
         ("-device virtio-blk,drive=x", "-device virtio-blk is not supported: a board's devices are fixed"),
         ("-device=", "-device needs the name of a device: -device loader,file=FILE,addr=ADDRESS"),

@@ -84,7 +84,7 @@ def test_a_long_word_hides_no_other_mistake(place: int, capfd: pytest.CaptureFix
     assert main(["boot", *options, "-smp", LONG, "-m", "", "-zz"]) == 2
     said = printed(capfd)
     assert len(said) <= len("raddle: ") + LIMIT
-    for option in ("-frobnicate", "-twiddle", "-zxxx", "-zz", "-smp cpus must be", "-m has no size"):
+    for option in ("-frobnicate", "-twiddle", "-zxxx", "-zz", "-smp cpus must be", "-m needs a size"):
         assert option in said
 
 
@@ -93,7 +93,7 @@ def test_of_many_mistakes_the_first_and_the_last_are_named(capfd: pytest.Capture
     assert main(["boot", *options, f"-z{LONG}", "-m", "", "-smp", "x"]) == 2
     said = printed(capfd)
     assert len(said) <= len("raddle: ") + LIMIT
-    for option in (*options[:20], "-smp cpus must be", "-m has no size"):
+    for option in (*options[:20], "-smp cpus must be", "-m needs a size"):
         assert option in said
 
 
@@ -126,9 +126,9 @@ def test_a_name_that_is_empty_is_said_to_be() -> None:
         ("-accel tcg,,", "--accel setting without a name: is there a separator too many?"),
         ("-rtc ,,", "-rtc setting without a name"),
         ("-d ,,", "log item without a name"),
-        ("-m ,,", "-m has no size of memory: give one, as in -m 512M"),
-        ("-m size=", "-m has no size of memory: give one, as in -m 512M"),
-        ("-cpu ,,", "-cpu has no name of a CPU model: give one (-cpu help lists them)"),
+        ("-m ,,", "-m needs a size of memory, as in -m 512M"),
+        ("-m size=", "-m needs a size of memory, as in -m 512M"),
+        ("-cpu ,,", "-cpu needs the name of a CPU model (-cpu help lists them)"),
     ],
 )
 def test_values_of_commas_alone(words: str, message: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -216,8 +216,8 @@ REFUSED = [
     ),
     ([whole(4, relative=True)], "shape 0, which is chained, must have range SIGNED or UNSIGNED: it is the reach of"),
     ([DISTANCE, whole(4, Range.MODULO, relative=True)], "shape 1 is relative and has range MODULO"),
-    ([], "chaining names shape 0, and there are 0"),
-    ([DISTANCE] * 33, "there are 33 shapes of fields, and at most 32 can be"),
+    ([], "chaining names shape 0, but there are only 0, numbered from 0"),
+    ([DISTANCE] * 33, "there are 33 shapes of fields; at most 32 are allowed"),
 ]
 
 
@@ -242,7 +242,7 @@ def test_what_does_nothing_has_bytes_and_fewer_than_the_span(length: int) -> Non
 
 
 FIELDS = [
-    (Source.LITERAL, 2, 0, "a field has shape 2, and there are 2"),
+    (Source.LITERAL, 2, 0, "a field has shape 2, but there are only 2, numbered from 0"),
     (Source.LITERAL, 1, 5, "a field of 4 bytes at offset 5 is not within the code's 8 bytes"),
     (Source.LITERAL, 0, 0, "a field's source LITERAL is no place in the block, and its shape 0 is relative"),
     (Source.HOT, 1, 0, "a field's source HOT is a place in the block, and its shape 1 is not relative"),
@@ -259,7 +259,7 @@ def test_fields_of_stubs_that_are_refused(source: int, shape: int, offset: int, 
 
 def test_a_stub_has_at_most_eight_fields() -> None:
     stubs = {"leave": ((field_kind(Source.PC, 1), 0, 0),) * 9}
-    with pytest.raises(CodegenError, match="stub leave has 9 fields, and at most 8 can be"):
+    with pytest.raises(CodegenError, match="stub leave has 9 fields; at most 8 are allowed"):
         Joiner(Host([DISTANCE, whole(4)], stubs))
 
 

@@ -29,6 +29,7 @@ def loads(*_: str) -> Any:
         word=Type.I32,
         page_bits=12,
         mmu_indices=1,
+        linear_indices=(),
         fetch_index_shift=0,
         floats=FloatRules(),
         state=StateLayout(),

@@ -30,7 +30,6 @@ def test_the_command_says_where_it_runs(system: str) -> None:
 @pytest.mark.parametrize("system", ["darwin", "win32"])
 @pytest.mark.parametrize("hook", ["get_requires_for_build_wheel", "get_requires_for_build_editable"])
 def test_the_first_step_of_a_build_says_where_it_runs(system: str, hook: str) -> None:
-    pytest.importorskip("setuptools")
     done = on(system, "raddle_build", hook)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"raddle: runs on Linux only, not on {system}: a Linux virtual machine will do\n"

@@ -243,7 +243,7 @@ def _one(options: BootOptions, rest: list[str], wrong: _Wrong) -> None:
                 raise UsageError(f"option -{name} needs a value: -{name} {option.metavar}")
             value = rest.pop(0)
         if option.metavar == "FILE" and not value:
-            raise UsageError(f"option -{name} has no name of a file: give one")
+            raise UsageError(f"option -{name} needs the name of a file")
         option.apply(options, value)
     except UsageError as error:
         wrong.other(str(error))

@@ -152,7 +152,7 @@ def machine(options: BootOptions, value: str) -> None:
 
         raise Help(machines())
     if not name:
-        raise UsageError("-M has no name of a board: give one (-M help lists them)")
+        raise UsageError("-M needs the name of a board (-M help lists them)")
     if set(properties) & set(HELP_WORDS):
         from raddle.cli.listings import properties as listing
 
@@ -178,7 +178,7 @@ def cpu(options: BootOptions, value: str) -> None:
     """`cortex-a15`, `max`."""
     name, *properties = value.split(",")
     if not name:
-        raise UsageError("-cpu has no name of a CPU model: give one (-cpu help lists them)")
+        raise UsageError("-cpu needs the name of a CPU model (-cpu help lists them)")
     if properties:
         raise UsageError(f"-cpu property {properties[0]!r} is not supported; the nearest that is: -cpu {name}")
     options.cpu = name
@@ -221,7 +221,7 @@ def memory(options: BootOptions, value: str) -> None:
     """`512`, `512M`, `size=1G`."""
     size, *settings = value.split(",")
     if not size.removeprefix("size="):
-        raise UsageError("-m has no size of memory: give one, as in -m 512M")
+        raise UsageError("-m needs a size of memory, as in -m 512M")
     if settings:
         raise UsageError(
             f"-m {settings[0] or value} is not supported (no memory hot-plug); the nearest that is: -m {size}"
@@ -257,7 +257,7 @@ def accelerator(options: BootOptions, value: str) -> None:
 
 def _accelerator(option: str, value: str) -> str:
     if not value:
-        raise UsageError(f"{option} has no name of an accelerator: give one (tcg)")
+        raise UsageError(f"{option} needs the name of an accelerator (tcg)")
     return value
 
 

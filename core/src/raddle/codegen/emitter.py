@@ -249,7 +249,7 @@ class Emitter(Branches[L, T], Generic[L, T]):
     def callee_number(self, callee: Callee, args: Sequence[Instruction]) -> int:
         """The number by which the runtime calls it. Raises CodegenError for more arguments than it takes."""
         if len(args) > _MOST_ARGUMENTS:
-            raise CodegenError(f"call of {callee.name} with {len(args)} arguments, and at most four can be")
+            raise CodegenError(f"call of {callee.name} with {len(args)} arguments; at most four are allowed")
         return self.config.callee_number(callee)
 
     def needs_block(self, ins: Instruction) -> None:

@@ -69,7 +69,7 @@ def package(backend: type[BackEnd]) -> str:
 def rules_fault(rules: JoinRules, config: CodegenConfig) -> str:
     """The first fault of a host's rules; empty if there is none."""
     if len(rules.shapes) > lib.RADDLE_SHAPES:
-        return f"there are {len(rules.shapes)} shapes of fields, and at most {lib.RADDLE_SHAPES} can be"
+        return f"there are {len(rules.shapes)} shapes of fields; at most {lib.RADDLE_SHAPES} are allowed"
     for number, shape in enumerate(rules.shapes):
         if fault := _shape_fault(shape):
             return f"shape {number} {fault}"
@@ -78,7 +78,7 @@ def rules_fault(rules: JoinRules, config: CodegenConfig) -> str:
     for name in ("entry", "leave", "chainable", "indirect"):
         stub: Stub = getattr(rules, name)
         if len(stub.relocs) > lib.RADDLE_STUB_FIXUPS:
-            return f"stub {name} has {len(stub.relocs)} fields, and at most {lib.RADDLE_STUB_FIXUPS} can be"
+            return f"stub {name} has {len(stub.relocs)} fields; at most {lib.RADDLE_STUB_FIXUPS} are allowed"
         fields = in_stub(stub.relocs)
         if fault := _first_fault(fields, (len(stub.code),), rules.shapes, _IN_STUBS[name]) or holding_fault(
             fields, rules.shapes, config.word.bits, config.page_bits
@@ -149,7 +149,7 @@ def _first_fault(
     filled: dict[int, int] = {}
     for source, number, part, offset, _, _ in fields:
         if not 0 <= number < len(shapes):
-            return f"a field has shape {number}, and there are {len(shapes)}"
+            return f"a field has shape {number}, but there are only {len(shapes)}, numbered from 0"
         shape, size = shapes[number], sizes[part]
         if not 0 <= offset <= size - shape.unit:
             return f"a field of {shape.unit} bytes at offset {offset} is not within the code's {size} bytes"
@@ -200,7 +200,7 @@ def _shape_fault(shape: Shape) -> str:
 
 def _chaining_fault(chaining: Chaining, shapes: Sequence[Shape]) -> str:
     if not 0 <= chaining.shape < len(shapes):
-        return f"chaining names shape {chaining.shape}, and there are {len(shapes)}"
+        return f"chaining names shape {chaining.shape}, but there are only {len(shapes)}, numbered from 0"
     shape = shapes[chaining.shape]
     if not shape.relative or shape.unit not in CHAINED_UNITS:
         return f"shape {chaining.shape}, which is chained, must be relative and have 2 or 4 bytes"

@@ -45,7 +45,9 @@ class Joiner:
         if backend.renames:
             most = lib.RADDLE_REGISTERS
             if len(registers) > most:
-                raise MachineError(f"the guest gives {len(registers)} fields as `registers`, and at most {most} can be")
+                raise MachineError(
+                    f"the guest gives {len(registers)} fields as `registers`; at most {most} are allowed"
+                )
             rules.register_count = len(registers)
             rules.places = _alike([None if field is None else backend.place(field) for field in registers])
         kept = [

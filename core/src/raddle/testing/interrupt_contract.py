@@ -30,7 +30,7 @@ class InterruptContract(GuestUnderTest):
     @pytest.fixture(scope="class", name="masks")
     @classmethod
     def _masks(cls, surroundings: Surroundings) -> Masks:
-        return cls().masks(surroundings)
+        return cls().find_masks(surroundings)
 
     def test_unmasked_interrupts_are_taken(
         self, table: Encodings, pattern: Pattern, surroundings: Surroundings, masks: Masks
@@ -44,7 +44,7 @@ class InterruptContract(GuestUnderTest):
         words = list(islice(masks.words(random, table.decoder, pattern, table.modes), UNMASKING_RUNS))
         for word, mode in words:
             starts = range(UNMASKING_RUNS // len(words))
-            any(self._unmasks(random, table, pattern, word, mode, surroundings) for _ in starts)
+            any(self._unmasks(random, table, pattern, word, mode, surroundings) for _ in starts)  # until one does
 
     def test_interrupts_are_unmasked(self, surroundings: Surroundings) -> None:
         """The instructions in `unmasking` do it, so that the test before this one cannot miss them."""
@@ -80,7 +80,7 @@ class InterruptContract(GuestUnderTest):
         )
         return True
 
-    def masks(self, surroundings: Surroundings) -> Masks:
+    def find_masks(self, surroundings: Surroundings) -> Masks:
         """The fields that mask interrupts: those that `interrupt` reads and for which it takes an interrupt with one
         value, and none with another one.
         """
@@ -99,7 +99,7 @@ class InterruptContract(GuestUnderTest):
                 read.update(surroundings.asked)
             return taken
 
-        for mode in self._all_modes() * 2:
+        for mode in self._all_modes() * 2:  # two random starts in each mode
             start = self._start_with_interrupts(random, guest, mode)
             before = takes(CpuState(bytearray(start.state), dict(start.header)))
             for field in sorted(surroundings.asked - found, key=lambda field: field.offset):

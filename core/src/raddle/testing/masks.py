@@ -58,39 +58,39 @@ class Masks:
         """
         if not self.fields:
             return
-        seen: set[int] = set()
+        seen: set[tuple[int, int]] = set()
         effects: set[frozenset[Field] | None] = set()
         """The system state that words write; None stands for an undefined word."""
-        masks = every = False
-        new = 0
-        for number, word in enumerate(self._candidates(random, decoder, pattern)):
+        found = all_undefined = False
+        last_new = 0
+        for number, word in enumerate(self._candidates(random, decoder, pattern, modes[0])):
             if number == FEW:
-                every = effects == {None}
-                if not every and not masks and len(effects - {None}) == 1:
+                all_undefined = effects == {None}
+                if not all_undefined and not found and len(effects - {None}) == 1:
                     return
-            if number - new > MANY and not every:
+            if number - last_new > MANY and not all_undefined:
                 return
-            mode = modes[number % len(modes)]
-            key = word & self._selecting(pattern, mode)
-            if key in seen:
-                continue
-            seen.add(key)
-            b = self._translated(pattern, word, mode)
-            written = self.written(b)
-            effect = None if not written and self._is_undefined(b) else written - self._ordinary
-            if effect not in effects:
-                new = number
-                effects.add(effect)
-            if written & self.fields:
-                masks = True
-                yield word, mode
+            for mode in modes:
+                key = word & self._selecting(pattern, mode), mode
+                if key in seen:
+                    continue
+                seen.add(key)
+                b = self._translated(pattern, word, mode)
+                written = self._written(b)
+                effect = None if not written and self._is_undefined(b) else written - self._ordinary
+                if effect not in effects:
+                    last_new = number
+                    effects.add(effect)
+                if written & self.fields:
+                    found = True
+                    yield word, mode
 
     def may_unmask(self, pattern: Pattern, word: int, mode: int) -> bool:
         """Whether a word may let in an interrupt: it writes something on which that depends."""
         if not self._read or not self._read.isdisjoint(_NOT_MASKS):
             return True
         b = self._translated(pattern, word, mode)
-        return self._is_undefined(b) or not self._read.isdisjoint(self.written(b))
+        return self._is_undefined(b) or not self._read.isdisjoint(self._written(b))
 
     def _translated(self, pattern: Pattern, word: int, mode: int) -> Builder:
         front_end = self._front_end
@@ -103,13 +103,13 @@ class Masks:
         sharing = self._front_end.instruction_set(mode).sharing(pattern)
         return pattern.key_mask if sharing is None else sharing.key_mask
 
-    def _candidates(self, random: Random, decoder: Decoder, pattern: Pattern) -> Iterator[int]:
+    def _candidates(self, random: Random, decoder: Decoder, pattern: Pattern, mode: int) -> Iterator[int]:
         """Words with many values of the bits that select what the instruction does."""
         for _ in range(FEW):
             word = random_word(decoder, pattern, random)
             if word is not None:
                 yield word
-        free = self._selecting(pattern, 0) & ~pattern.mask
+        free = self._selecting(pattern, mode) & ~pattern.mask
         bits = [bit for bit in range(decoder.width) if free >> bit & 1]
         if len(bits) > MOST_BITS:
             for _ in range(MANY):
@@ -126,7 +126,7 @@ class Masks:
     def _is_undefined(self, b: Builder) -> bool:
         return any(isinstance(i.aux, Callee) and i.aux.name in self._undefined for i in b.code)
 
-    def written(self, b: Builder) -> frozenset[Field]:
+    def _written(self, b: Builder) -> frozenset[Field]:
         """The fields that a function writes, and those that the routines write that it calls."""
         found: set[Field] = set()
         for instruction in b.code:
@@ -143,10 +143,11 @@ class Masks:
 
     def _of_routine(self, name: str) -> frozenset[Field]:
         if name not in self._of_routines:
-            self._of_routines[name] = frozenset()  # of one that calls itself
+            # One that calls itself finds this; of two that call each other, one may lack some.
+            self._of_routines[name] = frozenset()
             b = Builder(self._front_end.word, self._front_end.state.nzcv)
             self._front_end.routines[name](b)
-            self._of_routines[name] = self.written(b)
+            self._of_routines[name] = self._written(b)
         return self._of_routines[name]
 
 

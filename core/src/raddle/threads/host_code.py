@@ -23,6 +23,8 @@ CALLED_BY_THUNKS: Final = ("raddle_slow_load", "raddle_slow_store", "raddle_slow
 
 
 class HostCode(NamedTuple):
+    """What `make` returns; nothing is in the code buffer yet."""
+
     callees: Callees
     backend: BackEnd
     translator: Translator
@@ -42,8 +44,8 @@ def make(
     llsc: Llsc,
     memo_size: int = 0,
 ) -> HostCode:
-    """`context` is the runtime's. With None nothing can run: that finds whether the host can make all of this. Raises
-    MachineError if it cannot.
+    """Make the back end, the translator and the code of routines and thunks. `context` is the runtime's; with None
+    it only finds out whether the host can make them. `memo_size`: as of `Translator`. Raises MachineError if it cannot.
     """
     parallel = decision.mode is Mode.MULTI
     callees = Callees(context, frontend, memory)

@@ -49,7 +49,7 @@ class ArmFrontEnd(FrontEnd):
     word = Type.I32
     page_bits = 12
     mmu_indices = 4
-    linear_indices = (1, 3)
+    linear_indices = (1, 3)  # PL1, for both slots of DACR (state.mmu_index)
     fetch_index_shift = MODE_PRIVILEGED.bit_length() - 1
     # ARM DDI 0406C, A2.7 and the FP pseudo-code of section A2.7.6
     floats = FloatRules(False, NanChoice.SIGNALLING_FIRST, negative_default_nan=False)

@@ -394,9 +394,10 @@ struct raddle_cpu {
     uint64_t jump_entered[64][(1u << RADDLE_JUMP_GROUP_BITS) / 64]; /* entries that may not be empty */
     uint16_t jump_locals[JUMP_LOCALS]; /* entries that belong only to the current address space */
     uint32_t jump_local_count;
-    uint16_t loan_jumps[LOAN_JUMPS]; /* entries that a loan is likely to use */
+    uint16_t loan_jumps[LOAN_JUMPS]; /* entries that a loan is likely to use; this and the next two are used by whoever
+                                      * runs the vCPU */
     uint32_t loan_jump_count;
-    uint32_t loans_until_learning;
+    uint32_t loans_until_learning; /* loans until loan_jumps is found anew */
     pthread_mutex_t queue_lock;
     struct flush_record queue[QUEUE_RECORDS]; /* under queue_lock */
     uint32_t queue_length;                    /* under queue_lock; above QUEUE_RECORDS: flush everything */

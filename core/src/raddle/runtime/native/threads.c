@@ -46,6 +46,7 @@ bool cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadl
  * wait the C library takes the lock as if others waited for it, and enters the kernel to wake them when it is released. */
 void word_wait(_Atomic uint32_t *word, uint32_t seen, uint64_t deadline)
 {
+    _Static_assert(sizeof(long) == sizeof(uint64_t), "this system call has a timespec of the kernel's longs");
     struct timespec t = {.tv_sec = (time_t)(deadline / 1000000000u), .tv_nsec = (long)(deadline % 1000000000u)};
     syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, seen, deadline == NONE ? NULL : &t, NULL,
             FUTEX_BITSET_MATCH_ANY); /* the deadline is a time of the monotonic clock */

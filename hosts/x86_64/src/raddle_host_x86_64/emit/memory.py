@@ -42,8 +42,8 @@ def _tlb(mmu_index: int) -> int:
 
 
 def _probe(e: Emitter, op: Instruction, access: MemAccess, comparator: int, align: int) -> tuple[int, ...]:
-    """Emit the probe; returns the offsets of jumps that the caller is to aim at the slow path in the cold part, unless
-    that is the next to be emitted there. On a hit rcx holds the addend.
+    """Emit the probe. Returns the offsets of its jumps to the slow path, for the caller to aim; none if the cold part
+    ends where the slow path must come next. On a hit rcx holds the addend.
     """
     address = op.args[0]
     page_mask = -(1 << e.config.page_bits)
