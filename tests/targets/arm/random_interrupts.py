@@ -249,7 +249,8 @@ class _Maker:
             address, value, after = DISTRIBUTOR + CTLR, one, BOTH
         else:
             address, value, after = INTERFACE + CTLR, self.control & ~BOTH | one, self.control | BOTH
-        come = [*self._pend(), NEXT, *self._send(), NEXT]
+        # What is pending already is taken first: a pending interrupt of the other group may hide it.
+        come = [NEXT, *self._pend(), NEXT, *self._send(), NEXT]
         return [*self._write(address, value), *come, *self._write(address, after)]
 
     def _mask(self) -> list[int]:
