@@ -34,11 +34,16 @@ uint64_t wait_deadline(uint64_t ns)
     return ns == NONE ? NONE : now_ns() + (ns < LONGEST_WAIT ? ns : LONGEST_WAIT);
 }
 
+static struct timespec timespec_of(uint64_t ns)
+{
+    return (struct timespec){.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+}
+
 bool cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadline)
 {
     if (deadline == NONE)
         return pthread_cond_wait(cond, lock) == 0;
-    struct timespec t = {.tv_sec = (time_t)(deadline / 1000000000u), .tv_nsec = (long)(deadline % 1000000000u)};
+    struct timespec t = timespec_of(deadline);
     return pthread_cond_timedwait(cond, lock, &t) != ETIMEDOUT;
 }
 
@@ -47,7 +52,7 @@ bool cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadl
 void word_wait(_Atomic uint32_t *word, uint32_t seen, uint64_t deadline)
 {
     _Static_assert(sizeof(long) == sizeof(uint64_t), "this system call has a timespec of the kernel's longs");
-    struct timespec t = {.tv_sec = (time_t)(deadline / 1000000000u), .tv_nsec = (long)(deadline % 1000000000u)};
+    struct timespec t = timespec_of(deadline);
     syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, seen, deadline == NONE ? NULL : &t, NULL,
             FUTEX_BITSET_MATCH_ANY); /* the deadline is a time of the monotonic clock */
 }
